@@ -1,0 +1,35 @@
+"""The errors that the core raises and the pages and the command line print.
+
+Every message has up to three parts: what is wrong, with the value; what was
+expected; what to do. Paths are given relative to the project.
+"""
+
+from __future__ import annotations
+
+
+class StudioError(Exception):
+    """Base of everything a user may be shown as a sentence."""
+
+
+class SettingsError(StudioError):
+    """A setting has a value that cannot work."""
+
+
+class NotFoundError(StudioError):
+    """Something named by the user does not exist; the message lists what does."""
+
+
+class DataError(StudioError):
+    """Pictures or their tables cannot be read as asked."""
+
+
+class StoreError(StudioError):
+    """A stored artifact is damaged or does not match its manifest."""
+
+
+class JobError(StudioError):
+    """A job could not be started, followed or finished."""
+
+
+class Cancelled(StudioError):
+    """The user asked a running job to stop. What was finished stays."""

@@ -1,0 +1,245 @@
+"""Frozen settings of every stage, and the keys they give.
+
+A key names a stored artifact: it is the SHA-256 of the settings' canonical JSON,
+with the digests of the inputs and the format number of the kind of artifact. Equal work
+has an equal key, so that it is done once, whoever asks (design.md, section 6).
+
+Settings say *what* is computed. How it is run (batch sizes, threads, device) changes
+no number beyond rounding and is therefore not a setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dtrak_core.errors import SettingsError
+
+# Raised when the numbers that a kind of artifact holds would come out differently.
+FORMATS: Mapping[str, int] = {
+    "datasets": 1,
+    "checkpoints": 1,
+    "probes": 1,
+    "samples": 1,
+    "features": 1,
+    "kernels": 1,
+    "target-features": 1,
+    "embeddings": 1,
+    "uploads": 1,
+}
+
+DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+DatasetKind = Literal["openmoji-people", "cifar2", "cifar10", "folder", "npz"]
+ModelOutput = Literal[
+    "loss", "squared-output", "elbo", "mean-output", "l1-norm", "l2-norm", "linf-norm", "interpolated"
+]
+ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
+EmbeddingModel = Literal["clip-vit-b-32", "efficientnet-lite0"]
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown fields, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetSettings(Settings):
+    """Which pictures, at which size.
+
+    `name` is what the user calls the dataset; for `folder` and `npz`, `source_digest` is
+    the digest of the files' contents, so that the same pictures are stored once.
+    """
+
+    kind: DatasetKind = "openmoji-people"
+    resolution: int = Field(default=16, ge=8, le=512)
+    name: str = Field(default="openmoji-people", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    source_digest: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    on_broken: Literal["refuse", "skip"] = "refuse"
+
+
+class ModelSettings(Settings):
+    """Architecture of a pixel-space denoiser: a diffusers UNet2DModel, possibly folded.
+
+    `fold` f moves each f x f block of pixels into channels (pixel unshuffle) before the
+    network, so a 16x16 RGB picture is seen as 12 channels at 8x8.
+    """
+
+    fold: Literal[1, 2, 4] = 2
+    channels: tuple[int, ...] = (48, 96)
+    attention: tuple[bool, ...] = (False, False)
+    layers_per_block: int = Field(default=1, ge=1, le=4)
+    mid_attention: bool = False
+    head_dim: int | None = None
+    norm_groups: int = Field(default=8, ge=1)
+    norm_eps: float = Field(default=1e-5, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    time_scale_shift: Literal["default", "scale_shift"] = "default"
+    downsample_padding: Literal[0, 1] = 1
+    flip_sin_to_cos: bool = True
+    freq_shift: Literal[0, 1] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSettings:
+        if len(self.channels) != len(self.attention):
+            raise ValueError(
+                f"channels has {len(self.channels)} levels, attention {len(self.attention)}; give one of each a level"
+            )
+        bad = [c for c in self.channels if c % self.norm_groups]
+        if bad:
+            raise ValueError(f"channels {bad} cannot be divided into norm_groups={self.norm_groups}")
+        return self
+
+
+class TrainSettings(Settings):
+    """One training run: model, data, schedule, seed.
+
+    `indices` None means the whole training set; otherwise the training indices used.
+    Epochs, not steps, are held fixed when the set shrinks, as the paper does.
+    """
+
+    dataset: Digest
+    model: ModelSettings = ModelSettings()
+    indices: tuple[int, ...] | None = None
+    train_seed: Seed = 42
+    epochs: int = Field(default=60, ge=1, le=100_000)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(default=1e-6, ge=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    flip: bool = True
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    weights_dtype: Literal["float32", "float16"] = "float32"
+
+
+class ImportSettings(Settings):
+    """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, by its weights' digest."""
+
+    source: str
+    weights_digest: Digest
+    dataset: Digest
+
+
+class SampleSettings(Settings):
+    """One generated picture: checkpoint, sampler, seed."""
+
+    checkpoint: Digest
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
+    eta: float = Field(default=0.0, ge=0, le=1)
+    seed: Seed = 0
+
+
+class FeatureSettings(Settings):
+    """Everything that a gradient feature depends on (paper, section 3; reference.md, section 3).
+
+    `num_timesteps` K draws a picture: uniform takes 0, 1000/K, ...; cumulative 0..K-1.
+    `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
+    `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row.
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    model_output: ModelOutput = "squared-output"
+    eta: float = Field(default=0.0, ge=0, le=1)
+    timestep_strategy: Literal["uniform", "cumulative"] = "uniform"
+    num_timesteps: int = Field(default=10, ge=1, le=DIFFUSION_STEPS)
+    noise_seed: Seed = 0
+    projection: ProjectionKind = "sparse"
+    proj_dim: int = Field(default=4096, ge=1, le=2**20)
+    proj_seed: Seed = 42
+    storage: Literal["float32", "float16", "int8"] = "float32"
+
+    @model_validator(mode="after")
+    def _check(self) -> FeatureSettings:
+        if self.timestep_strategy == "uniform" and DIFFUSION_STEPS % self.num_timesteps:
+            raise ValueError(
+                f"num_timesteps {self.num_timesteps} does not divide {DIFFUSION_STEPS}; "
+                "choose 1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500 or 1000"
+            )
+        if self.model_output != "interpolated" and self.eta != 0:
+            raise ValueError(
+                f"eta {self.eta:g} has no meaning for '{self.model_output}'; leave it 0 or choose 'interpolated'"
+            )
+        return self
+
+
+class TargetFeatureSettings(Settings):
+    """Feature of one target sample under the same settings as the training features.
+
+    `target` is the sample id (`seed:3`, `held-out:7`, `train:12`, `upload:<digest>`) and
+    `pixels` the digest of its picture, so that a seed under another sampler is another target.
+    """
+
+    features: FeatureSettings
+    target: str = Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")
+    pixels: Digest
+
+
+class EmbeddingSettings(Settings):
+    """Embeddings of a whole training set, or of one target by its pixel digest."""
+
+    model: EmbeddingModel
+    weights: str = ""
+    pixels: Digest
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys and no spaces: equal settings give equal text."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(*parts: bytes | str) -> str:
+    """Return 16 hex digits of the SHA-256 of the parts, each preceded by its length."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()[:16]
+
+
+def key_of(kind: str, settings: Settings) -> str:
+    """Return the key under which an artifact of this kind and these settings is stored."""
+    if kind not in FORMATS:
+        raise SettingsError(f"'{kind}' is not a kind of artifact. Kinds: {', '.join(FORMATS)}.")
+    return digest_of(kind, str(FORMATS[kind]), canonical_json(settings))
+
+
+def build(cls: type[SettingsT], **values: Any) -> SettingsT:
+    """Make settings from a form's or file's values, with errors as sentences.
+
+    Raises:
+        SettingsError: One sentence for each value that is refused, with the value.
+    """
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise SettingsError(sentences(error)) from None
+
+
+def sentences(error: ValidationError) -> str:
+    """Turn pydantic's findings into sentences that name field, value and what was expected."""
+    found = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        if not field:
+            found.append(f"{text[0].upper()}{text[1:]}.")
+        elif item["type"] == "extra_forbidden":
+            found.append(f"Setting '{field}' does not exist; remove it.")
+        elif item["type"] == "missing":
+            found.append(f"Setting '{field}' is missing; give it.")
+        else:
+            found.append(f"Setting '{field}' is {item['input']!r}: {text[0].lower()}{text[1:]}.")
+    return " ".join(found)
