@@ -1,0 +1,232 @@
+"""What the pages and the command line say about scores: ranks, shares, credit, exports.
+
+Scores of different methods or dampings have different scales, so nothing here compares
+sizes across methods: inside one method a score is shown as its share of the positive total
+
+    share_i = s_i / sum_j max(s_j, 0)
+
+and across methods only ranks meet. An example is known by its training index, never by its
+place in a list. Knows nothing of how scores are made, and imports neither torch nor Streamlit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dtrak_core.errors import SettingsError
+
+Row = Mapping[str, Any]  # facts of a training example: name, label, contributor, family, ...
+NOT_GIVEN = "not given"  # shown where a picture names no contributor
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of one method for one target, with the order they give.
+
+    `order` holds training indices from the highest score to the lowest, equal scores by
+    index. `positive_total` is the sum of the positive scores (0 if there are none).
+    """
+
+    method: str
+    label: str
+    values: np.ndarray
+    order: np.ndarray
+    positive_total: float
+    damping: float | None = None
+    effective_rank: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training example in a ranking: rank counts from 1 at its end of the ranking."""
+
+    rank: int
+    index: int
+    score: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What one contributor's pictures add up to.
+
+    `share` is of the positive total (0 to 1), `count` the number of their training
+    pictures, `supporting` how many of them score above zero, `set_share` count / N.
+    """
+
+    contributor: str
+    share: float
+    count: int
+    supporting: int
+    set_share: float
+
+
+def ranking(
+    method: str,
+    label: str,
+    values: np.ndarray,
+    damping: float | None = None,
+    effective_rank: float | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Ranking:
+    """Order the scores of one method.
+
+    Args:
+        method: Id of the method, as in `methods.METHODS`.
+        label: Its name for people.
+        values: Scores, shape (N,). Larger means more supportive.
+        damping: Damping used, in the units of the kernel's eigenvalues.
+        effective_rank: What that damping means: directions kept, 0 to N.
+        provenance: Settings and digests that made the scores.
+
+    Raises:
+        SettingsError: If the scores are not one finite number an example.
+    """
+    flat = np.asarray(values, dtype=np.float64)
+    if flat.ndim != 1 or not len(flat) or not np.isfinite(flat).all():
+        raise SettingsError(
+            f"Scores of '{method}' have shape {flat.shape} or values that are not finite; "
+            "one finite number a training example was expected. Compute them again."
+        )
+    order = np.argsort(-flat, kind="stable")
+    total = float(flat[flat > 0].sum())
+    return Ranking(method, label, flat, order, total, damping, effective_rank, dict(provenance or {}))
+
+
+def share(found: Ranking, index: int) -> float:
+    """Return an example's score over the positive total; 0 where no score is positive."""
+    return float(found.values[index]) / found.positive_total if found.positive_total else 0.0
+
+
+def rank(found: Ranking, index: int) -> int:
+    """Return the rank of a training example, 1 for the highest score."""
+    return int(np.flatnonzero(found.order == index)[0]) + 1
+
+
+def proponents(found: Ranking, top: int) -> list[Entry]:
+    """Return the examples with the highest scores, best first; only positive scores count."""
+    picked = [int(i) for i in found.order[: max(top, 0)] if found.values[i] > 0]
+    return [Entry(n, i, float(found.values[i]), share(found, i)) for n, i in enumerate(picked, 1)]
+
+
+def opponents(found: Ranking, top: int) -> list[Entry]:
+    """Return the examples with the most negative scores, lowest first; empty if none is negative."""
+    picked = [int(i) for i in found.order[::-1][: max(top, 0)] if found.values[i] < 0]
+    return [Entry(n, i, float(found.values[i]), share(found, i)) for n, i in enumerate(picked, 1)]
+
+
+def agreement(first: Ranking, second: Ranking, top: int) -> int:
+    """Count the examples that both methods have among their first `top` proponents."""
+    return len({e.index for e in proponents(first, top)} & {e.index for e in proponents(second, top)})
+
+
+def credit(found: Ranking, contributors: Sequence[str]) -> list[Credit]:
+    """Add up the positive scores of each contributor, largest share first.
+
+    Args:
+        found: Ranking over N examples.
+        contributors: One name for each training example, shape (N,); empty means unknown.
+
+    Raises:
+        SettingsError: If there is not one name a training example.
+    """
+    if len(contributors) != len(found.values):
+        raise SettingsError(
+            f"{len(contributors):,} contributors were given for {len(found.values):,} scores; "
+            "give one for each training picture."
+        )
+    names, which = np.unique([name or NOT_GIVEN for name in contributors], return_inverse=True)
+    positive = np.maximum(found.values, 0)
+    sums = np.bincount(which, weights=positive, minlength=len(names))
+    counts = np.bincount(which, minlength=len(names))
+    supporting = np.bincount(which, weights=positive > 0, minlength=len(names)).astype(int)
+    total = found.positive_total or 1.0
+    shares = [
+        Credit(str(name), float(part) / total, int(count), int(above), int(count) / len(which))
+        for name, part, count, above in zip(names, sums, counts, supporting, strict=True)
+    ]
+    return sorted(shares, key=lambda c: (-c.share, c.contributor))
+
+
+def family(rows: Sequence[Row], index: int) -> list[int]:
+    """Return the training indices of the pictures in the same family, the asked one left out."""
+    name = rows[index].get("family", "")
+    return [i for i, row in enumerate(rows) if name and row.get("family") == name and i != index]
+
+
+def document(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], top: int) -> dict[str, Any]:
+    """Return both ends of every ranking, with provenance, as plain JSON values."""
+
+    def listed(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        return [
+            {"rank": e.rank, "index": e.index, "score": e.score, "share": e.share}
+            | {key: str(rows[e.index].get(key, "")) for key in ("name", "contributor", "label")}
+            for e in entries
+        ]
+
+    return {
+        "target": dict(target),
+        "methods": {
+            one.method: {
+                "label": one.label,
+                "proponents": listed(proponents(one, top)),
+                "opponents": listed(opponents(one, top)),
+                "damping": one.damping,
+                "effective_rank": one.effective_rank,
+                "positive_total": one.positive_total,
+                "examples": len(one.values),
+            }
+            for one in found
+        },
+        "provenance": {one.method: dict(one.provenance) for one in found},
+    }
+
+
+def to_json(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row]) -> bytes:
+    """Return the whole ranking of every method as JSON, with provenance."""
+    top = max((len(one.values) for one in found), default=0)
+    return json.dumps(document(target, found, rows, top), indent=1, allow_nan=False, ensure_ascii=False).encode()
+
+
+def to_csv(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row]) -> bytes:
+    """Return one line for each method and training example, best first; each line says where it comes from."""
+    columns = ["method", "rank", "index", "score", "share_of_positive", "name", "label", "contributor"]
+    origin = ["target", "dataset", "checkpoint", "damping", "effective_rank", "settings"]
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow([*columns, *origin])
+    for one in found:
+        made = one.provenance
+        settings = json.dumps(made.get("features", {}), sort_keys=True)
+        tail = [target.get("id", ""), made.get("dataset", ""), made.get("checkpoint", "")]
+        tail += [_number(one.damping), _number(one.effective_rank), settings]
+        for place, index in enumerate(one.order, 1):
+            row, score = rows[index], float(one.values[index])
+            facts = [str(row.get(key, "")) for key in ("name", "label", "contributor")]
+            out.writerow([one.method, place, int(index), repr(score), repr(share(one, int(index))), *facts, *tail])
+    return text.getvalue().encode()
+
+
+def credit_csv(found: Ranking, credits: Sequence[Credit], target: Mapping[str, Any]) -> bytes:
+    """Return the credit table of one method as CSV; each line names method, target and checkpoint."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(
+        "contributor share_of_positive pictures supporting_pictures share_of_set method target checkpoint".split()
+    )
+    made = [found.method, target.get("id", ""), found.provenance.get("checkpoint", "")]
+    for one in credits:
+        out.writerow([one.contributor, repr(one.share), one.count, one.supporting, repr(one.set_share), *made])
+    return text.getvalue().encode()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(float(value))
