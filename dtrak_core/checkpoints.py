@@ -1,0 +1,73 @@
+"""Stored checkpoints: which there are, by name or by the digest of their weights. No torch here.
+
+A run (artifact kind `checkpoints`) keeps its weights at 25, 50, 75 and 100 % of training, each
+in a folder of diffusers' layout. A checkpoint is one of them: `demo` is the last of the run
+named demo, `demo@50` the one half way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtrak_core import store
+from dtrak_core.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights at one training step: name, run, share of the training in percent, digests."""
+
+    name: str
+    run: store.Artifact
+    step: int
+    share: int
+    digest: str
+    folder: Path
+    dataset: str
+    fold: int
+
+    @property
+    def seconds_per_picture_step(self) -> float | None:
+        """Return the measured cost of training on one picture once, or None for imported weights."""
+        return self.run.manifest.get("seconds_per_picture_step")
+
+
+def listing(dataset_digest: str | None = None) -> list[Checkpoint]:
+    """Return the checkpoints made from a dataset (or from any): whole trainings first, the demo's before all."""
+    found = []
+    for run in store.listing("checkpoints"):
+        facts = run.manifest
+        if dataset_digest not in (None, facts["dataset"]):
+            continue
+        for step in facts["steps"]:
+            name = facts["name"] if step["share"] == 100 else f"{facts['name']}@{step['share']}"
+            folder = run.path / step["folder"]
+            found.append(
+                Checkpoint(
+                    name, run, step["step"], step["share"], step["digest"], folder, facts["dataset"], facts["fold"]
+                )
+            )
+    return sorted(found, key=lambda c: c.share != 100)
+
+
+def by_name(name: str, dataset_digest: str | None = None) -> Checkpoint:
+    """Return the newest checkpoint of this name.
+
+    Raises:
+        NotFoundError: If there is none; the message lists those there are.
+    """
+    known = listing(dataset_digest)
+    matching = [c for c in known if c.name == name]
+    if not matching:
+        names = ", ".join(dict.fromkeys(c.name for c in known)) or "none yet: train one or import one"
+        raise NotFoundError(f"Checkpoint '{name}' does not exist for this dataset. There are: {names}.")
+    return matching[-1]
+
+
+def by_digest(digest: str) -> Checkpoint:
+    """Return the checkpoint whose weights have this digest, or raise NotFoundError."""
+    for checkpoint in listing():
+        if checkpoint.digest == digest:
+            return checkpoint
+    raise NotFoundError(f"No stored checkpoint has the digest {digest}. It may have been deleted; train it again.")

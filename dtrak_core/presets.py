@@ -1,0 +1,65 @@
+"""Named settings: the paper's models to the letter, and the laptop's. No torch here.
+
+`demo` is ours: a network that two CPU cores train in minutes (docs in README). `cifar` and
+`celeba` are those of reference.md 2.1: 38,307,203 and 118,795,011 parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dtrak_core.settings import ModelSettings, TrainSettings, build
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model with the training settings that go with it, and one sentence on what it is for."""
+
+    model: ModelSettings
+    training: Mapping[str, Any]
+    summary: str
+
+
+DEMO = ModelSettings()
+CIFAR = ModelSettings(
+    fold=1,
+    channels=(128, 256, 256, 256),
+    attention=(False, True, False, False),
+    layers_per_block=2,
+    mid_attention=True,
+    norm_groups=32,
+    norm_eps=1e-6,
+    dropout=0.1,
+    time_scale_shift="scale_shift",
+    downsample_padding=0,
+    flip_sin_to_cos=False,
+    freq_shift=1,
+)
+CELEBA = ModelSettings(
+    fold=1,
+    channels=(128, 128, 256, 256, 512, 512),
+    attention=(False, False, False, False, True, False),
+    layers_per_block=2,
+    mid_attention=True,
+    head_dim=8,
+    norm_groups=32,
+    norm_eps=1e-5,
+    dropout=0.1,
+    time_scale_shift="scale_shift",
+)
+_PAPER = {"epochs": 200, "batch_size": 128, "learning_rate": 1e-4, "betas": (0.95, 0.999), "warmup": 0.1, "flip": True}
+
+PRESETS: dict[str, Preset] = {
+    "demo": Preset(DEMO, {}, "Small network for a laptop: minutes of training on 2 CPU cores."),
+    "cifar": Preset(CIFAR, _PAPER, "The paper's CIFAR-2 and CIFAR-10 network, 38.3 M parameters: for a GPU."),
+    "celeba": Preset(CELEBA, _PAPER, "The paper's CelebA network, 118.8 M parameters: for a GPU."),
+}
+
+
+def train_settings(preset: str, dataset_digest: str, **changes: Any) -> TrainSettings:
+    """Return a preset's training settings for a dataset, with changes (those that are None are ignored)."""
+    chosen = PRESETS[preset]
+    values = {**chosen.training, **{name: value for name, value in changes.items() if value is not None}}
+    return build(TrainSettings, dataset=dataset_digest, model=chosen.model, **values)

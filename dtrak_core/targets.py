@@ -1,0 +1,139 @@
+"""Target samples: the pictures that attribution explains. No torch here.
+
+A target is generated (`seed:3`), held out (`held-out:7`), a training example (`train:12`) or
+the user's own (`upload:<digest>`). Its id names it in links and on the command line; the
+digest of its pixels ties its features to the very picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from dtrak_core import store, thumbnails
+from dtrak_core.datasets import Dataset, Split, image_digest
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.pictures import open_picture
+from dtrak_core.settings import Digest, SampleSettings, Settings, build, key_of
+
+PICTURE = "image.png"
+
+
+class UploadSettings(Settings):
+    """An uploaded picture, by the digest of its pixels after cropping and resizing."""
+
+    pixels: Digest
+
+
+@dataclass(frozen=True)
+class Target:
+    """A picture to be explained: id, pixels (H, W, 3) uint8, their digest, and what is known of it."""
+
+    id: str
+    image: np.ndarray
+    pixels: str
+    caption: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+def publish_sample(settings: SampleSettings, image: np.ndarray) -> Target:
+    """Store a generated picture and return it as a target."""
+    key = key_of("samples", settings)
+    if store.find("samples", key) is None:
+        store.write_bytes(store.partial("samples", key) / PICTURE, thumbnails.png(image))
+        store.publish("samples", key, settings, pixels=image_digest(image))
+    return _generated(store.get("samples", key))
+
+
+def samples(
+    checkpoint: str, sampler: Literal["ddim", "ddpm"] = "ddim", sampling_steps: int = 50, eta: float = 0.0
+) -> list[Target]:
+    """Return the stored generated pictures of a checkpoint (by digest) and sampler, by seed."""
+    wanted = build(SampleSettings, checkpoint=checkpoint, sampler=sampler, sampling_steps=sampling_steps, eta=eta)
+    plain = wanted.model_dump(mode="json", exclude={"seed"})
+    found = [a for a in store.listing("samples") if plain.items() <= a.settings.items()]
+    return [_generated(a) for a in sorted(found, key=lambda a: a.settings["seed"])]
+
+
+def find_sample(settings: SampleSettings) -> Target | None:
+    """Return one generated picture, or None where it is not stored."""
+    artifact = store.find("samples", key_of("samples", settings))
+    return None if artifact is None else _generated(artifact)
+
+
+def resolve(
+    dataset: Dataset,
+    checkpoint: str,
+    target_id: str,
+    sampler: Literal["ddim", "ddpm"] = "ddim",
+    sampling_steps: int = 50,
+    eta: float = 0.0,
+) -> Target:
+    """Return the target of this id.
+
+    Raises:
+        SettingsError: If the id is not of a known form.
+        NotFoundError: If there is no such picture; the message says which there are.
+    """
+    kind, _, rest = target_id.partition(":")
+    if kind == "upload" and rest:
+        return _upload(rest)
+    if kind not in ("seed", "held-out", "train") or not rest.isdecimal():
+        raise SettingsError(
+            f"'{target_id}' is not a target. Write seed:3 (generated), held-out:7, train:12, or upload:<digest>."
+        )
+    number = int(rest)
+    if kind == "seed":
+        settings = build(
+            SampleSettings,
+            checkpoint=checkpoint,
+            sampler=sampler,
+            sampling_steps=sampling_steps,
+            eta=eta,
+            seed=number,
+        )
+        found = find_sample(settings)
+        if found is None:
+            raise NotFoundError(f"The picture of seed {number} has not been generated with this checkpoint and sampler.")
+        return found
+    return of_split(dataset.held_out if kind == "held-out" else dataset.train, kind, number)
+
+
+def of_split(split: Split, kind: Literal["held-out", "train"] | str, number: int) -> Target:
+    """Return a held-out picture or a training example as a target."""
+    if number >= len(split.images):
+        raise NotFoundError(f"{kind}:{number} does not exist: there are {len(split.images)}, numbered from 0.")
+    image, row = np.asarray(split.images[number]), split.rows[number]
+    return Target(f"{kind}:{number}", image, image_digest(image), row["name"] or row["label"], row)
+
+
+def keep_upload(dataset: Dataset, data: bytes, name: str) -> Target:
+    """Store a user's picture, cropped and resized as the dataset's were, and return it as a target.
+
+    Raises:
+        DataError: If it is not a picture, or a decompression bomb.
+    """
+    image = open_picture(data, name, dataset.settings.resolution)
+    settings = build(UploadSettings, pixels=image_digest(image))
+    key = key_of("uploads", settings)
+    if store.find("uploads", key) is None:
+        store.write_bytes(store.partial("uploads", key) / PICTURE, thumbnails.png(image))
+        store.publish("uploads", key, settings, name=name)
+    return _upload(settings.pixels)
+
+
+def _upload(pixels: str) -> Target:
+    artifact = store.find("uploads", key_of("uploads", build(UploadSettings, pixels=pixels)))
+    if artifact is None:
+        raise NotFoundError(f"No uploaded picture has the digest {pixels}. Upload it again.")
+    image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
+    return Target(f"upload:{pixels}", image, pixels, artifact.manifest["name"])
+
+
+def _generated(artifact: store.Artifact) -> Target:
+    image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
+    seed = artifact.settings["seed"]
+    return Target(f"seed:{seed}", image, artifact.manifest["pixels"], f"seed {seed}", {"settings": artifact.settings})
