@@ -16,7 +16,7 @@ import numpy as np
 from dtrak_core import store, thumbnails
 from dtrak_core.datasets import Dataset, Split, image_digest
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.pictures import open_picture
+from dtrak_core.images import open_picture
 from dtrak_core.settings import Digest, SampleSettings, Settings, build, key_of
 
 PICTURE = "image.png"
@@ -97,7 +97,7 @@ def resolve(
         )
         found = find_sample(settings)
         if found is None:
-            raise NotFoundError(f"The picture of seed {number} has not been generated with this checkpoint and sampler.")
+            raise NotFoundError(f"The picture of seed {number} has not been generated with this checkpoint.")
         return found
     return of_split(dataset.held_out if kind == "held-out" else dataset.train, kind, number)
 
