@@ -1,0 +1,144 @@
+"""What can be asked of a worker: one settings class for each kind of job, and the key each job has.
+
+A job names its inputs by digest, so that equal work has an equal key, whoever asks.
+Options of execution (how many pictures at once) change no number and are in no key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from dtrak_core.settings import (
+    DIFFUSION_STEPS,
+    DatasetSettings,
+    Digest,
+    EmbeddingModel,
+    FeatureSettings,
+    ModelSettings,
+    Seed,
+    Settings,
+    TrainSettings,
+    canonical_json,
+    digest_of,
+    key_of,
+)
+
+TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
+EXECUTION = {"pictures_per_batch"}  # fields that say how, not what
+
+
+class DatasetJob(Settings):
+    """Prepare a dataset; `source` is the folder or file of one's own pictures, empty for the others."""
+
+    kind: Literal["dataset"] = "dataset"
+    dataset: DatasetSettings
+    source: str = ""
+
+
+class TrainJob(Settings):
+    """Train a model and call the run `name`."""
+
+    kind: Literal["train"] = "train"
+    train: TrainSettings
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+
+
+class ImportJob(Settings):
+    """Bring in a diffusers checkpoint, from a folder or the hub, as one of `dataset`."""
+
+    kind: Literal["import"] = "import"
+    source: str = Field(min_length=1)
+    dataset: Digest
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+
+
+class ProbeJob(Settings):
+    """Measure what training on one picture costs here, before the user decides."""
+
+    kind: Literal["probe"] = "probe"
+    model: ModelSettings
+    resolution: int = Field(ge=8, le=512)
+    batch_size: int = Field(ge=1, le=4096)
+
+
+class Sampled(Settings):
+    """How pictures are generated from seeds: part of each job that needs them."""
+
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
+    eta: float = Field(default=0.0, ge=0, le=1)
+
+
+class SampleJob(Sampled):
+    """Generate one picture for each seed."""
+
+    kind: Literal["sample"] = "sample"
+    checkpoint: Digest
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    pictures_per_batch: int = Field(default=16, ge=1, le=4096)
+
+
+class AttributeJob(Sampled):
+    """Compute all that scores of these targets need: training features, kernel, target features.
+
+    Target samples that were never generated are generated first. Several feature settings
+    (of several model output functions or checkpoints) are worked through one after the other.
+    `pictures_per_batch` 0 lets the machine choose.
+    """
+
+    kind: Literal["attribute"] = "attribute"
+    features: tuple[FeatureSettings, ...] = Field(min_length=1)
+    targets: tuple[TargetId, ...] = ()
+    pictures_per_batch: int = Field(default=0, ge=0, le=65_536)
+
+
+class EmbedJob(Sampled):
+    """Embed a training set, and targets of one of its checkpoints, by a network that is not ours."""
+
+    kind: Literal["embed"] = "embed"
+    model: EmbeddingModel
+    dataset: Digest
+    checkpoint: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    targets: tuple[TargetId, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> EmbedJob:
+        if not self.checkpoint and any(target.startswith("seed:") for target in self.targets):
+            raise ValueError("targets that are generated need the checkpoint that generates them; name it")
+        return self
+
+
+Job: TypeAlias = DatasetJob | TrainJob | ImportJob | ProbeJob | SampleJob | AttributeJob | EmbedJob
+_ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
+
+
+def key_of_job(job: Job) -> str:
+    """Return the key of a job: a digest of what it computes, 16 hex digits."""
+    return digest_of("job", canonical_json(job.model_dump(mode="json", exclude=EXECUTION)))
+
+
+def read_job(values: Any) -> Job:
+    """Return the job that was written as these JSON values."""
+    return _ADAPTER.validate_python(values)
+
+
+def inputs(job: Job) -> set[str]:
+    """Return the digests and keys of stored things that a job reads or goes on with, so that none is deleted."""
+    match job:
+        case DatasetJob():
+            return {key_of("datasets", job.dataset)}
+        case TrainJob():
+            return {job.train.dataset, key_of("checkpoints", job.train)}
+        case ImportJob():
+            return {job.dataset}
+        case ProbeJob():
+            return set()
+        case SampleJob():
+            return {job.checkpoint}
+        case EmbedJob():
+            return {job.dataset, job.checkpoint}
+        case AttributeJob():
+            found = {name for features in job.features for name in (features.dataset, features.checkpoint)}
+            return found | {key_of(kind, features) for features in job.features for kind in ("features", "kernels")}

@@ -1,0 +1,276 @@
+"""States of jobs, told from their files; no worker runs here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtrak_core import engine, job_kinds, jobs, processes, store
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.settings import DatasetSettings, FeatureSettings, ModelSettings, TrainSettings, build, key_of
+
+A, B = "a" * 16, "b" * 16
+DATASET = jobs.DatasetJob(dataset=DatasetSettings())
+OTHER = jobs.DatasetJob(dataset=DatasetSettings(resolution=32))
+EACH_KIND: list[jobs.Job] = [
+    DATASET,
+    jobs.TrainJob(train=TrainSettings(dataset=A, indices=(3, 1)), name="mine"),
+    jobs.ImportJob(source="google/ddpm-cifar10-32", dataset=A, name="theirs"),
+    jobs.ProbeJob(model=ModelSettings(), resolution=16, batch_size=32),
+    jobs.SampleJob(checkpoint=B, seeds=(0, 7)),
+    jobs.AttributeJob(features=(FeatureSettings(dataset=A, checkpoint=B),), targets=("seed:3", "upload:00ff")),
+    jobs.EmbedJob(model="efficientnet-lite0", dataset=A, checkpoint=B, targets=("seed:3",)),
+]
+
+
+@pytest.fixture
+def started(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the workers that would be started, and let this process be the living one."""
+    calls: list[int] = []
+
+    def start() -> None:
+        calls.append(1)
+        engine.write_worker(os.getpid(), processes.code_version())
+
+    monkeypatch.setattr(engine, "start_worker", start)
+    return calls
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def say(key: str, state: str, **values: Any) -> None:
+    """Write a status as the worker does."""
+    status = {"attempt": 1, "state": state, "done": 2, "total": 8, "unit": "pictures", "message": "", "artifacts": []}
+    now = {"seconds_left": None, "started": time.time(), "beat": time.time()}
+    jobs.write_status(key, status | now | values)
+
+
+def published() -> tuple[str, str]:
+    settings = DatasetSettings()
+    key = key_of("datasets", settings)
+    store.write_bytes(store.partial("datasets", key) / "train.json", b"[]")
+    store.publish("datasets", key, settings)
+    return "datasets", key
+
+
+@pytest.mark.parametrize("job", EACH_KIND, ids=lambda job: job.kind)
+def test_job_survives_its_file(job: jobs.Job) -> None:
+    written = json.loads(json.dumps(job.model_dump(mode="json")))
+    assert job_kinds.read_job(written) == job
+    assert job_kinds.key_of_job(job_kinds.read_job(written)) == job_kinds.key_of_job(job)
+
+
+def test_keys_differ_between_jobs() -> None:
+    assert len({job_kinds.key_of_job(job) for job in [*EACH_KIND, OTHER]}) == len(EACH_KIND) + 1
+
+
+@given(st.integers(1, 4096), st.integers(1, 4096))
+def test_batch_size_is_in_no_key(one: int, two: int) -> None:
+    first, second = (jobs.SampleJob(checkpoint=B, seeds=(1,), pictures_per_batch=n) for n in (one, two))
+    assert job_kinds.key_of_job(first) == job_kinds.key_of_job(second)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"targets": ("seed:3",), "model": "efficientnet-lite0", "dataset": A}, "name it"),
+        ({"targets": ("seed 3",), "model": "efficientnet-lite0", "dataset": A}, "targets"),
+        ({"model": "resnet", "dataset": A}, "'resnet'"),
+    ],
+)
+def test_refuses_what_cannot_be_done(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        build(jobs.EmbedJob, **values)
+
+
+def test_unknown_job_is_idle(cache: Path) -> None:
+    assert jobs.state(A) == jobs.JobState(A)
+    assert not jobs.state(A).active
+    assert jobs.listing() == []
+    assert jobs.recover() == []
+    assert jobs.log_tail(A) == ""
+    assert not jobs.cancel(A)
+    with pytest.raises(NotFoundError, match="jobs list"):
+        jobs.resume(A)
+
+
+def test_equal_work_is_joined_and_other_work_queues(started: list[int]) -> None:
+    key, fresh = jobs.submit(DATASET, "Prepare")
+    assert fresh
+    assert jobs.submit(DATASET, "Prepare once more") == (key, False)
+    second, fresh = jobs.submit(OTHER, "Another")
+    assert fresh
+    assert started == [1]
+    now = jobs.state(key)
+    assert (now.state, now.position, now.message, now.label) == ("queued", 1, "Starting worker.", "Prepare")
+    assert (jobs.state(second).position, jobs.state(second).message) == (2, "Waiting: 1 job before it.")
+    say(key, "running")
+    assert (jobs.state(second).position, jobs.state(second).message) == (1, "Waiting: 1 job before it.")
+    assert [job.key for job in jobs.listing()] == [key, second]
+    assert jobs.next_in_queue() == second
+
+
+def test_many_ask_at_once_and_one_starts_it(started: list[int]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: jobs.submit(DATASET, "Prepare"), range(24)))
+    assert sum(fresh for _, fresh in answers) == 1
+    assert len({key for key, _ in answers}) == 1
+    assert started == [1]
+
+
+def test_cancelled_in_the_queue_then_asked_for_again(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    assert jobs.cancel(key)
+    assert jobs.state(key).state == "cancelled"
+    assert jobs.next_in_queue() is None
+    assert not jobs.cancel(key)
+    assert jobs.submit(DATASET, "Prepare") == (key, True)
+    assert (jobs.state(key).state, jobs.state(key).attempt) == ("queued", 2)
+
+
+def test_asked_for_again_while_it_stops(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "running")
+    assert jobs.cancel(key)
+    assert (jobs.state(key).state, jobs.state(key).message) == ("running", "Stopping.")
+    assert jobs.submit(DATASET, "Prepare") == (key, True)
+    say(key, "cancelled")  # the first attempt, of which nobody asks any more
+    assert (jobs.state(key).state, jobs.state(key).attempt) == ("queued", 2)
+
+
+def test_done_work_is_joined_as_long_as_it_is_stored(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    artifact = published()
+    say(key, "done", artifacts=[list(artifact)])
+    assert jobs.state(key).artifacts == (artifact,)
+    assert jobs.submit(DATASET, "Prepare") == (key, False)
+    store.delete(*artifact)
+    assert jobs.submit(DATASET, "Prepare") == (key, True)
+    assert jobs.state(key).state == "queued"
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "interrupted"])
+def test_ended_work_runs_again_when_asked(started: list[int], state: str) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, state, message="Picture 'x.png' is broken.")
+    assert (jobs.state(key).state, jobs.state(key).message) == (state, "Picture 'x.png' is broken.")
+    assert jobs.resume(key)
+    assert not jobs.resume(key)
+    assert (jobs.state(key).state, jobs.state(key).attempt) == ("queued", 2)
+
+
+def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: subprocess.Popen[bytes]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    engine.write_worker(sleeper.pid, processes.code_version())
+    say(key, "running", seconds_left=9.0)
+    assert jobs.state(key).state == "running"
+    sleeper.kill()  # a zombie from here on, since nobody has collected it
+    time.sleep(0.1)
+    now = jobs.state(key)
+    assert (now.state, now.done, now.seconds_left) == ("interrupted", 2, None)
+    assert "resume" in now.message
+    assert jobs.recover() == [key]
+    assert started == [1], "an interrupted job alone starts no worker"
+    assert jobs.resume(key)
+    assert started == [1, 1]
+
+
+def test_process_of_the_same_id_is_not_the_worker(started: list[int], sleeper: subprocess.Popen[bytes]) -> None:
+    born = processes.birth(sleeper.pid)
+    assert processes.living(sleeper.pid, born)
+    assert not processes.living(sleeper.pid, born + "0")
+    assert not processes.living(sleeper.pid, "")
+
+
+def test_silent_worker_counts_as_lost(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "running", beat=time.time() - jobs.STALE - 1)
+    assert jobs.state(key).state == "interrupted"
+    say(key, "running", beat=time.time() - jobs.STALE + 5)
+    assert jobs.state(key).state == "running"
+
+
+def test_recover_starts_a_worker_for_those_who_wait(started: list[int]) -> None:
+    jobs.submit(DATASET, "Prepare")
+    (engine.folder() / "worker.json").unlink()
+    assert jobs.listing()[0].message == "Waiting for a worker."
+    assert jobs.recover() == []
+    assert started == [1, 1]
+
+
+def test_worker_of_other_code_is_asked_to_end(started: list[int]) -> None:
+    jobs.submit(DATASET, "Prepare")
+    assert not (engine.folder() / "END").exists()
+    engine.write_worker(os.getpid(), "0.0.1-0")
+    jobs.submit(OTHER, "Another")
+    assert (engine.folder() / "END").exists()
+    assert started == [1]
+
+
+def test_idle_worker_may_end_only_without_a_queue(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    assert not jobs.retire()
+    jobs.cancel(key)
+    assert jobs.retire()
+    assert not engine.worker_lives()
+
+
+def test_time_left_runs_down_between_two_beats(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "running", seconds_left=10.0, beat=time.time() - 4)
+    assert jobs.state(key).seconds_left == pytest.approx(6.0, abs=0.5)
+    say(key, "running", seconds_left=1.0, beat=time.time() - 4)
+    assert jobs.state(key).seconds_left == 0.0
+
+
+def test_wait_returns_how_it_ended(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    seen: list[str] = []
+
+    def on_change(now: jobs.JobState) -> None:
+        seen.append(now.state)
+        say(key, "running" if len(seen) == 1 else "done")
+
+    assert jobs.wait(key, on_change, every=0.01).state == "done"
+    assert seen == ["queued", "running", "done"]
+
+
+def test_log_tail_gives_the_last_lines(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    (engine.folder() / key / "log.txt").write_text("".join(f"line {i}\n" for i in range(5000)))
+    assert jobs.log_tail(key, 2) == "line 4998\nline 4999"
+
+
+def test_inputs_of_live_jobs_are_needed(started: list[int]) -> None:
+    features = FeatureSettings(dataset=A, checkpoint=B)
+    key, _ = jobs.submit(jobs.AttributeJob(features=(features,)), "Attribute")
+    for name in (A, B, key_of("features", features), key_of("kernels", features)):
+        found = jobs.needed_by({name})
+        assert found is not None
+        assert found.key == key
+    assert jobs.needed_by({"c" * 16}) is None
+    jobs.cancel(key)
+    assert jobs.needed_by({A}) is None
+
+
+def test_asking_for_jobs_imports_no_torch(cache: Path) -> None:
+    code = "import sys, dtrak_core.jobs, dtrak_core.worker; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
