@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import openmoji, store
+from dtrak_core import cifar, openmoji, pictures, store
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
 from dtrak_core.splits import Content, Split, content_digest
@@ -38,6 +38,7 @@ __all__ = [
 
 KIND = "datasets"
 DEFAULT = "openmoji-people"
+PREPARE = "python -m dtrak_core dataset"
 OWN_KINDS = ("folder", "npz")
 BUILT_IN = ("openmoji-people", "cifar2", "cifar10")
 DIGEST_AT_ONCE = 64 * 2**20  # bytes of pixels up to which the digest is checked when a dataset is opened
@@ -111,11 +112,9 @@ def source_settings(
         NotFoundError: If the folder or file is not there.
         DataError: If it is not a folder of pictures or an .npz.
     """
-    from dtrak_core import pictures
-
     if kind not in OWN_KINDS:
         raise SettingsError(f"'{kind}' is built in and has no source. Own pictures are of kind: folder, npz.")
-    _check_name(name)
+    _check_name(name, kind)
     return build(
         DatasetSettings,
         kind=kind,
@@ -141,7 +140,7 @@ def by_name(name: str) -> Dataset:
     if found:
         return load(max(found, key=_age))
     if name == DEFAULT:
-        raise NotFoundError(f"'{name}' has not been prepared yet. Prepare it on the page Overview or with: {_PREPARE}.")
+        raise NotFoundError(f"'{name}' has not been prepared yet. Prepare it with: {PREPARE}.")
     raise NotFoundError(f"There is no dataset '{name}'. Available: {', '.join(names())}.")
 
 
@@ -168,9 +167,6 @@ def load(artifact: Artifact) -> Dataset:
 def image_digest(image: np.ndarray) -> str:
     """Return 16 hex digits of a picture's shape and pixels, shape (H, W, 3), uint8."""
     return digest_of(str(image.shape), np.ascontiguousarray(image).tobytes())
-
-
-_PREPARE = "python -m dtrak_core dataset"
 
 
 @functools.lru_cache(maxsize=16)
@@ -207,23 +203,21 @@ def _split(artifact: Artifact, stem: str) -> Split:
 
 def _read(settings: DatasetSettings, source: Path | None, on_step: Callable[[int, int], None] | None) -> Content:
     """Read the pictures that the settings ask for."""
-    if settings.kind == "openmoji-people" and source is None:
-        return openmoji.load(settings.resolution, on_step)
-    from dtrak_core import cifar, pictures
-
+    _check_name(settings.name, settings.kind)
     if settings.kind in OWN_KINDS:
-        _check_name(settings.name)
         if source is None:
             raise SettingsError(f"Dataset '{settings.name}' is of kind {settings.kind}; give the path of its pictures.")
         return pictures.load(settings, source, on_step)
     if source is not None:
         raise SettingsError(f"'{settings.kind}' is built in and has no source. Leave the path out.")
+    if settings.kind == "openmoji-people":
+        return openmoji.load(settings.resolution, on_step)
     return cifar.load(settings.kind, settings.resolution, on_step)
 
 
-def _check_name(name: str) -> None:
-    if name in BUILT_IN:
-        raise SettingsError(f"'{name}' is the name of a built-in dataset. Choose another for your own pictures.")
+def _check_name(name: str, kind: DatasetKind) -> None:
+    if name in BUILT_IN and name != kind:
+        raise SettingsError(f"'{name}' is the name of a built-in dataset. Choose another name for this one.")
 
 
 def _age(artifact: Artifact) -> tuple[str, int]:

@@ -15,6 +15,10 @@ import numpy as np
 
 from dtrak_core.settings import digest_of
 
+MIN_PICTURES = 8  # fewer cannot be split and trained on
+MAX_BYTES = 4 * 2**30  # pixels of one dataset, or one array of a file, that are taken into memory
+HOLD_OUT_SEED = 42
+
 
 @dataclass(frozen=True)
 class Split:
@@ -51,3 +55,20 @@ def content_digest(train: Split, held_out: Split) -> str:
     for split in (train, held_out):
         parts += [str(split.images.shape), np.ascontiguousarray(split.images).tobytes(), json.dumps(split.labels)]
     return digest_of(*parts)
+
+
+def hold_out(everything: Split) -> tuple[Split, Split]:
+    """Hold out one picture in ten, at least one, by a seeded draw; the order stays as it was.
+
+    Returns:
+        The training split and the held-out split.
+    """
+    count = len(everything.rows)
+    drawn = np.random.RandomState(HOLD_OUT_SEED).permutation(count)[: max(1, round(count / 10))]
+    is_held_out = np.zeros(count, bool)
+    is_held_out[drawn] = True
+    train, held_out = (
+        Split(everything.images[mask], [row for row, chosen in zip(everything.rows, mask, strict=True) if chosen])
+        for mask in (~is_held_out, is_held_out)
+    )
+    return train, held_out

@@ -1,0 +1,117 @@
+"""The paper's random draws of training pictures, index for index (reference.md, section 1).
+
+Every draw is one call of scikit-learn's `train_test_split`: stratified by label where the set
+has classes, plain where it has none. A plain draw needs no scikit-learn: of a permutation by
+numpy's legacy generator the first entries are the test part, the next the training part.
+
+Subset k of a purpose is drawn with seed 42 + 2k (lds-val), 298 + 2k (lds-test) or
+554 + 2k (retrain): the authors' seed counts twice. Of lds-val the paper uses the first 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from dtrak_core.errors import SettingsError
+
+Purpose = Literal["lds-val", "lds-test", "retrain"]
+FIRST_SEED: dict[Purpose, int] = {"lds-val": 42, "lds-test": 298, "retrain": 554}
+DRAWN: dict[Purpose, int] = {"lds-val": 256, "lds-test": 256, "retrain": 1024}
+
+
+def draw(count: int, size: int, seed: int, labels: Sequence[str] | Sequence[int] | None = None) -> np.ndarray:
+    """Draw `size` of `count` positions as the paper draws training parts.
+
+    Args:
+        count: Number of pictures, N.
+        size: How many to draw; all N gives 0 .. N-1 in order, as the paper takes them.
+        seed: Seed of the draw.
+        labels: One label a picture to draw the same share of each class; None for a plain draw.
+
+    Returns:
+        Positions in the order drawn, shape (size,), int64.
+
+    Raises:
+        SettingsError: If the size does not fit the count, or a class is too small to be drawn from.
+    """
+    if not 1 <= size <= count:
+        raise SettingsError(f"{size} of {count} pictures cannot be drawn. Choose 1 to {count}.")
+    if size == count:
+        return np.arange(count)
+    if labels is None:
+        return split(count, count - size, seed)[0]
+    if len(labels) != count:
+        raise SettingsError(f"{len(labels)} labels were given for {count} pictures. Give one for each.")
+    from sklearn.model_selection import train_test_split
+
+    try:
+        drawn, _ = train_test_split(np.arange(count), train_size=size, random_state=seed, stratify=np.asarray(labels))
+    except ValueError as error:
+        raise SettingsError(f"A stratified draw of {size} of {count} is not possible: {error}") from None
+    return np.asarray(drawn, np.int64)
+
+
+def split(count: int, test_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part `count` positions plainly into training and test part, as the paper's targets are drawn.
+
+    Returns:
+        Positions of the training part, shape (count - test_size,), and of the test part,
+        shape (test_size,), each in the order drawn, int64.
+    """
+    order = np.random.RandomState(seed).permutation(count)
+    return order[test_size:], order[:test_size]
+
+
+def seed_of(purpose: Purpose, number: int) -> int:
+    """Return the seed of subset `number` of a purpose.
+
+    Raises:
+        SettingsError: If the paper drew no subset of this number.
+    """
+    if not 0 <= number < DRAWN[purpose]:
+        raise SettingsError(
+            f"There is no subset {number} of '{purpose}'. Its numbers run from 0 to {DRAWN[purpose] - 1}."
+        )
+    return FIRST_SEED[purpose] + 2 * number
+
+
+def subset(
+    purpose: Purpose,
+    number: int,
+    count: int,
+    labels: Sequence[str] | Sequence[int] | None = None,
+    share: float = 0.5,
+) -> np.ndarray:
+    """Draw random subset `number` of a training set, with the paper's seed.
+
+    Args:
+        purpose: What the subset is for: each purpose has its own seeds.
+        number: Number of the subset, from 0.
+        count: Number of training pictures, N.
+        labels: One label a picture for a stratified draw; None for a plain one.
+        share: Part of the training set that is drawn, rounded down.
+
+    Returns:
+        Training indices in the order drawn, shape (int(share N),), int64.
+    """
+    return draw(count, int(share * count), seed_of(purpose, number), labels)
+
+
+def complement(count: int, removed: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the training indices that stay when some are removed, in order, int64.
+
+    Raises:
+        SettingsError: If an index lies outside the set or is named twice.
+    """
+    gone = np.asarray(removed, np.int64)
+    outside = gone[(gone < 0) | (gone >= count)]
+    if len(outside):
+        raise SettingsError(f"Training example {outside[0]} cannot be removed: there are 0 to {count - 1}.")
+    if len(np.unique(gone)) != len(gone):
+        raise SettingsError("A training example is named twice among those to remove. Name each once.")
+    stays = np.ones(count, bool)
+    stays[gone] = False
+    return np.flatnonzero(stays)
