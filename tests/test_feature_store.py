@@ -1,0 +1,73 @@
+"""Stored features: what compact storage costs, and reading by rows and by columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dtrak_core import feature_store, store
+from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.store import Artifact
+
+
+def stored(rows: np.ndarray, storage: str, shard: int = 5) -> Artifact:
+    settings = FeatureSettings(dataset="0" * 16, checkpoint="1" * 16, storage=storage)  # type: ignore[arg-type]
+    key = key_of("features", settings)
+    folder = store.partial("features", key)
+    for number, start in enumerate(range(0, len(rows), shard)):
+        feature_store.write_shard(folder, number, rows[start : start + shard], settings.storage)
+    return store.publish("features", key, settings, rows=len(rows), width=rows.shape[1])
+
+
+finite = st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False)
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=finite))
+def test_compact_storage_stays_within_its_bound(rows: np.ndarray) -> None:
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    eight, scales = feature_store.quantise(rows, "int8")
+    assert eight.dtype == np.int8
+    assert (np.abs(feature_store.dequantise(eight, scales) - rows) <= largest * (0.5 / 127 + 1e-6)).all()
+    half, scales = feature_store.quantise(rows, "float16")
+    assert half.dtype == np.float16
+    assert np.isfinite(half).all()
+    assert (np.abs(feature_store.dequantise(half, scales) - rows) <= largest * (2**-11 + 1e-6)).all()
+    full, _ = feature_store.quantise(rows, "float32")
+    np.testing.assert_array_equal(full, rows)
+
+
+@pytest.mark.parametrize(("storage", "limit"), [("float32", 0.0), ("float16", 4e-4), ("int8", 5e-3)])
+def test_rows_and_columns_read_what_was_written(cache: Path, storage: str, limit: float) -> None:
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(23, 11)) * np.geomspace(1e-9, 1e9, 23)[:, None]).astype(np.float32)
+    artifact = stored(rows, storage)
+    assert feature_store.shape(artifact) == (23, 11)
+    for size in (1, 4, 100):
+        starts, parts = zip(*feature_store.blocks(artifact, size), strict=True)
+        found = np.concatenate(parts)
+        assert list(starts) == list(np.cumsum([0, *(len(p) for p in parts[:-1])]))
+        assert max(len(p) for p in parts) <= size
+        columns = np.concatenate([part for _, part in feature_store.columns(artifact, size)], axis=1)
+        np.testing.assert_array_equal(columns, found)
+        assert (np.abs(found - rows).max(axis=1) <= limit * np.abs(rows).max(axis=1)).all()
+
+
+def test_compact_features_are_small(cache: Path) -> None:
+    artifact = stored(np.ones((40, 1000), dtype=np.float32), "int8", 20)
+    assert artifact.manifest["bytes"] < 40 * 1000 * 1.05
+
+
+def test_a_shard_counts_only_when_whole(tmp_path: Path) -> None:
+    rows = np.ones((4, 6), dtype=np.float32)
+    assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
+    feature_store.write_shard(tmp_path, 0, rows, "int8")
+    assert feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
+    assert not feature_store.has_shard(tmp_path, 0, 5, 6, "int8")
+    assert not feature_store.has_shard(tmp_path, 0, 4, 6, "float16")
+    (tmp_path / "00000.npy").write_bytes((tmp_path / "00000.npy").read_bytes()[:90])
+    assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8")

@@ -1,0 +1,125 @@
+"""Features of a training set and of targets: right, resumable, and the same however they are run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dtrak_core import feature_store, features, models, store
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import Cancelled, NotFoundError
+from dtrak_core.gradients import per_example_gradients
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings, ModelSettings, key_of
+from dtrak_core.store import Artifact
+from dtrak_core.targets import of_split
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def denoiser(tiny: ModelSettings) -> models.Denoiser:
+    torch.manual_seed(0)
+    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_store, "SHARD", 10)
+
+
+def wanted(dataset: Dataset, **values: object) -> FeatureSettings:
+    chosen = {"dataset": dataset.digest, "checkpoint": "1" * 16, "num_timesteps": 2, "proj_dim": 64} | values
+    return FeatureSettings(**chosen)  # type: ignore[arg-type]
+
+
+def rows_of(artifact: Artifact) -> np.ndarray:
+    return np.concatenate([rows for _, rows in feature_store.blocks(artifact)])
+
+
+def test_a_feature_is_the_projected_mean_gradient(pictures: Dataset, denoiser: models.Denoiser) -> None:
+    none = wanted(pictures, projection="none")
+    artifact = features.compute_features(pictures, denoiser, none, quiet)
+    x0 = denoiser.encode(pictures.train.images)
+    expected = per_example_gradients(denoiser, x0, [f"train:{i}" for i in range(24)], none)
+    assert artifact.manifest["rows"] == 24
+    assert artifact.manifest["width"] == artifact.manifest["parameters"] == expected.shape[1]
+    assert artifact.manifest["gradients"] == 48
+    exact = rows_of(artifact)
+    np.testing.assert_allclose(exact, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+    sparse = rows_of(features.compute_features(pictures, denoiser, wanted(pictures, proj_dim=1024), quiet))
+    assert sparse.shape == (24, 1024)
+    error = sparse @ sparse.T - exact @ exact.T
+    norms = np.linalg.norm(exact, axis=1)
+    assert np.abs(error / np.outer(norms, norms)).max() < 5 / 1024**0.5
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+def test_an_interrupted_computation_goes_on_and_ends_the_same(
+    pictures: Dataset, denoiser: models.Denoiser, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = wanted(pictures, storage=storage)
+    whole = features.compute_features(pictures, denoiser, settings, quiet, 4)
+    expected = {name: whole.path.joinpath(name).read_bytes() for name in whole.manifest["files"]}
+    store.delete("features", whole.key)
+    seen: list[int] = []
+
+    def stop(done: int, total: int, unit: str, message: str) -> None:
+        assert (total, unit) == (48, "gradients")
+        seen.append(done)
+        if done >= 28:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        features.compute_features(pictures, denoiser, settings, stop, 4)
+    assert store.find("features", whole.key) is None
+    assert seen == sorted(seen)
+    computed: list[str] = []
+    real = features.per_example_gradients
+    monkeypatch.setattr(
+        features, "per_example_gradients", lambda d, x, ids, s: computed.extend(ids) or real(d, x, ids, s)
+    )
+    again = features.compute_features(pictures, denoiser, settings, quiet, 4)
+    assert computed == [f"train:{i}" for i in range(10, 24)]
+    assert {name: again.path.joinpath(name).read_bytes() for name in again.manifest["files"]} == expected
+    computed.clear()
+    assert features.compute_features(pictures, denoiser, settings, quiet).key == again.key
+    assert computed == []
+
+
+def test_batch_and_shard_sizes_change_nothing(
+    pictures: Dataset, denoiser: models.Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = wanted(pictures)
+    first = rows_of(features.compute_features(pictures, denoiser, settings, quiet, 1))
+    for shard, batch in ((7, 3), (24, 0), (1, 2)):
+        store.delete("features", key_of("features", settings))
+        monkeypatch.setattr(feature_store, "SHARD", shard)
+        again = rows_of(features.compute_features(pictures, denoiser, settings, quiet, batch))
+        assert (np.linalg.norm(again - first, axis=1) < 2e-6 * np.linalg.norm(first, axis=1)).all()
+
+
+def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser: models.Denoiser) -> None:
+    settings = wanted(pictures)
+    chosen = [of_split(pictures.held_out, "held-out", i) for i in (3, 0)] + [of_split(pictures.train, "train", 5)]
+    with pytest.raises(NotFoundError, match="features"):
+        features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
+    trained = rows_of(features.compute_features(pictures, denoiser, settings, quiet))
+    found = features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
+    assert [a.settings["target"] for a in found] == ["held-out:3", "held-out:0", "train:5"]
+    for artifact in found:
+        feature = artifact.array("features.npy").astype(np.float64)
+        expected = trained.astype(np.float64) @ feature
+        np.testing.assert_allclose(artifact.array("cross.npy"), expected, rtol=1e-10, atol=1e-12 * expected.max())
+    # The same picture under the same id has the same noise, hence the same feature.
+    np.testing.assert_allclose(found[2].array("features.npy"), trained[5], rtol=1e-4, atol=1e-6)
+    alone = features.compute_target_features(pictures, denoiser, settings, chosen[:1], quiet)
+    assert alone[0].path == found[0].path
+
+
+def test_a_network_with_broken_weights_stores_nothing(pictures: Dataset, denoiser: models.Denoiser) -> None:
+    next(denoiser.unet.parameters()).data[0] = float("nan")
+    with pytest.raises(Exception, match="not finite"):
+        features.compute_features(pictures, denoiser, wanted(pictures), quiet)
+    assert store.listing("features") == []

@@ -1,0 +1,202 @@
+"""Per-example gradients against a plain loop: every draw alone, ordinary autograd, float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dtrak_core import draws, gradients, model_outputs, models
+from dtrak_core.settings import FeatureSettings, ModelSettings
+
+torch.set_num_threads(1)
+NETWORKS = {
+    "plain": ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4),
+    "attention and scale-shift": ModelSettings(
+        channels=(8, 16),
+        attention=(False, True),
+        mid_attention=True,
+        head_dim=4,
+        norm_groups=4,
+        time_scale_shift="scale_shift",
+        downsample_padding=0,
+        layers_per_block=2,
+    ),
+}
+
+
+class Odd(nn.Module):
+    """A network with a layer used twice and, if asked, layers that the hooks do not know."""
+
+    def __init__(self, unknown: bool) -> None:
+        super().__init__()
+        self.grouped = nn.Conv2d(12, 12, 3, padding=2, dilation=2, groups=3)
+        self.twice = nn.Linear(12, 12, bias=False)
+        self.norm = nn.LayerNorm(12)
+        self.frozen = nn.Linear(12, 12)
+        self.frozen.requires_grad_(False)
+        self.half_frozen = nn.Conv2d(12, 12, 1)
+        self.half_frozen.weight.requires_grad_(False)
+        self.unused = nn.Linear(3, 3)
+        self.steps = nn.Embedding(1000, 12) if unknown else None
+
+    def forward(self, x: Tensor, t: Tensor, return_dict: bool = True) -> tuple[Tensor]:
+        y = self.grouped(x).movedim(1, -1)
+        if self.steps is not None:
+            y = y + self.steps(t)[:, None, None]
+        y = self.frozen(torch.tanh(self.norm(self.twice(torch.tanh(self.twice(y))))))
+        return (self.half_frozen(y.movedim(-1, 1)),)
+
+
+def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64) -> models.Denoiser:
+    schedule = models.default_scheduler()
+    for parameter in unet.parameters():  # biases and norms start at 0 and 1, where errors can hide
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    betas, bars = schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype)
+    return models.Denoiser(unet.to(dtype).eval(), betas, bars, 2, (12, 8, 8))
+
+
+def network(name: str, dtype: torch.dtype = torch.float64) -> models.Denoiser:
+    torch.manual_seed(0)
+    return denoiser_of(models.build_unet(NETWORKS[name], 16), dtype)
+
+
+def settings_of(**values: object) -> FeatureSettings:
+    return FeatureSettings(**({"dataset": "0" * 16, "checkpoint": "0" * 16, "num_timesteps": 4} | values))  # type: ignore[arg-type]
+
+
+def pictures(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(count, 12, 8, 8, generator=torch.Generator().manual_seed(3), dtype=dtype) * 2 - 1
+
+
+def plain_loop(denoiser: models.Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings) -> Tensor:
+    """One draw at a time, nothing shared with the module but the noise and the formula of f."""
+    grid = range(0, 1000, 1000 // wanted.num_timesteps)
+    parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]
+    rows = []
+    for picture, name in zip(x0, ids, strict=True):
+        row = torch.zeros(sum(p.numel() for p in parameters), dtype=x0.dtype)
+        for step in grid:
+            eps = torch.from_numpy(draws.noise(wanted.noise_seed, name, [step], (12, 8, 8))).to(x0)
+            bar = denoiser.alphas_cumprod[step]
+            x_t = (bar.sqrt() * picture + (1 - bar).sqrt() * eps[0])[None]
+            t = torch.tensor([step])
+            e = denoiser.unet(x_t, t, return_dict=False)[0]
+            value = model_outputs.value(
+                wanted.model_output, e, eps, t, denoiser.betas, denoiser.alphas_cumprod, wanted.eta
+            )
+            found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
+            flat = [
+                torch.zeros(p.numel(), dtype=x0.dtype) if g is None else g.flatten()
+                for p, g in zip(parameters, found, strict=True)
+            ]
+            row += torch.cat(flat) / wanted.num_timesteps
+        rows.append(row)
+    return torch.stack(rows)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm(dim=1).max() / expected.norm(dim=1).min())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("output", ["squared-output", "loss", "l2-norm", "linf-norm"])
+def test_gradients_equal_a_plain_loop(name: str, output: str) -> None:
+    denoiser, x0, ids = network(name), pictures(3), ["train:0", "seed:5", "train:2"]
+    assert gradients.has_known_layers(denoiser.unet)
+    wanted = settings_of(model_output=output)
+    found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
+    expected = plain_loop(denoiser, x0, ids, wanted)
+    # add_noise and the noise are float64 here too, so only the order of sums differs.
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+
+
+def test_float32_gradients_equal_the_loop_to_one_part_in_100000() -> None:
+    denoiser, x0 = network("plain", torch.float32), pictures(3, torch.float32)
+    ids = ["train:0", "train:1", "train:2"]
+    found = gradients.per_example_gradients(denoiser, x0, ids, settings_of())
+    assert found.dtype == torch.float32
+    assert distance(found, plain_loop(denoiser, x0, ids, settings_of())) < 1e-5
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_any_other_network_gives_the_same_numbers(unknown: bool) -> None:
+    torch.manual_seed(1)
+    denoiser, x0, ids = denoiser_of(Odd(unknown)), pictures(3), ["train:4", "train:5", "train:6"]
+    assert gradients.has_known_layers(denoiser.unet) != unknown
+    found = gradients.per_example_gradients(denoiser, x0, ids, settings_of(model_output="loss"))
+    expected = plain_loop(denoiser, x0, ids, settings_of(model_output="loss"))
+    assert found.shape == (3, sum(p.numel() for p in denoiser.unet.parameters() if p.requires_grad))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 40), st.permutations(range(5)), st.integers(1, 5))
+def test_batch_order_and_pass_size_change_nothing(at_once: int, order: list[int], batch: int) -> None:
+    denoiser, x0, ids = network("plain"), pictures(5), [f"train:{i}" for i in range(5)]
+    whole = gradients.per_example_gradients(denoiser, x0, ids, settings_of())
+    for start in range(0, 5, batch):
+        chosen = order[start : start + batch]
+        found = gradients.per_example_gradients(
+            denoiser, x0[chosen], [ids[i] for i in chosen], settings_of(), draws_at_once=at_once
+        )
+        torch.testing.assert_close(found, whole[chosen], rtol=1e-9, atol=1e-12)
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    denoiser = network("plain")
+    before = [(n, p.requires_grad) for n, p in denoiser.unet.named_parameters()]
+    gradients.per_example_gradients(denoiser, pictures(2), ["train:0", "train:1"], settings_of())
+    with pytest.raises(RuntimeError):
+        gradients.per_example_gradients(denoiser, torch.zeros(1, 5, 8, 8).double(), ["train:0"], settings_of())
+    assert [(n, p.requires_grad) for n, p in denoiser.unet.named_parameters()] == before
+    assert all(p.grad is None for p in denoiser.unet.parameters())
+    assert not any(m._forward_hooks for m in denoiser.unet.modules())
+
+
+def test_memory_bounds_what_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = network("plain", torch.float32)
+    assert gradients.draws_for(denoiser) == gradients.DRAWS_AT_ONCE
+    assert gradients.pictures_per_batch(denoiser, 10) == gradients.DRAWS_AT_ONCE // 10
+    assert gradients.pictures_per_batch(denoiser, 1000) == 1
+    count = sum(p.numel() for p in denoiser.unet.parameters())
+    monkeypatch.setattr(gradients, "GRADIENT_BYTES", 4 * count * 3)
+    assert gradients.pictures_per_batch(denoiser, 10) == 3
+    monkeypatch.setattr(gradients, "ACTIVATION_BYTES", 2**20)
+    gradients.draws_for.cache_clear()
+    few = gradients.draws_for(denoiser)
+    gradients.draws_for.cache_clear()
+    assert 1 <= few < 20
+
+
+def test_a_gradient_is_a_derivative() -> None:
+    """Finite differences of the mean output along a random direction, with no autograd."""
+    denoiser, x0 = network("plain"), pictures(1)
+    wanted = settings_of(num_timesteps=2)
+    gradient = gradients.per_example_gradients(denoiser, x0, ["train:0"], wanted)[0]
+    direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def mean_output(step: float) -> float:
+        start = 0
+        for parameter in denoiser.unet.parameters():
+            part = direction[start : start + parameter.numel()].view_as(parameter)
+            parameter.data += step * part
+            start += parameter.numel()
+        total = 0.0
+        for t in (0, 500):
+            eps = torch.from_numpy(draws.noise(0, "train:0", [t], (12, 8, 8))).double()
+            bar = denoiser.alphas_cumprod[t]
+            with torch.no_grad():
+                e = denoiser.predict(bar.sqrt() * x0 + (1 - bar).sqrt() * eps, torch.tensor([t]))
+            total += float(np.mean(e.numpy() ** 2)) / 2
+        start = 0
+        for parameter in denoiser.unet.parameters():
+            parameter.data -= step * direction[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+        return total
+
+    slope = (mean_output(1e-6) - mean_output(-1e-6)) / 2e-6
+    assert slope == pytest.approx(float(gradient @ direction), rel=1e-5)

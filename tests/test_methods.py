@@ -1,0 +1,40 @@
+"""The table of methods."""
+
+from __future__ import annotations
+
+import pytest
+
+from dtrak_core.errors import NotFoundError
+from dtrak_core.methods import METHODS, Method, method_of
+
+
+def test_the_methods_are_the_papers() -> None:
+    assert list(METHODS) == [
+        "d-trak",
+        "trak",
+        "gradient-dot",
+        "gradient-cosine",
+        "clip-dot",
+        "clip-cosine",
+        "lite0-dot",
+        "lite0-cosine",
+        "raw-pixel-dot",
+        "raw-pixel-cosine",
+    ]
+    assert METHODS["d-trak"].model_output == "squared-output"
+    assert METHODS["trak"].model_output == "loss"
+    assert len({m.label for m in METHODS.values()}) == len(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.id)
+def test_a_method_says_what_its_family_needs(method: Method) -> None:
+    assert (method.model_output is not None) == (method.family == "gradient")
+    assert (method.embedding is not None) == (method.family == "embedding")
+    assert (method.rank_share is not None) == method.damped
+    assert method.cosine == method.id.endswith("cosine")
+    assert method.summary.endswith(".")
+
+
+def test_an_unknown_method_is_answered_with_the_list() -> None:
+    with pytest.raises(NotFoundError, match=r"'dtrak' is not a method.*d-trak, trak"):
+        method_of("dtrak")

@@ -1,0 +1,165 @@
+"""Scores of every method, from real features of a tiny network, against direct computations."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dtrak_core import feature_store, features, kernel, models, scores, store
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.methods import METHODS
+from dtrak_core.progress import quiet
+from dtrak_core.settings import EmbeddingSettings, FeatureSettings, ModelSettings, key_of
+from dtrak_core.targets import Target, of_split
+
+torch.set_num_threads(1)
+CHECKPOINT = "1" * 16
+GRADIENT = [m for m in METHODS.values() if m.family == "gradient"]
+
+
+@pytest.fixture
+def base(pictures: Dataset) -> FeatureSettings:
+    return FeatureSettings(dataset=pictures.digest, checkpoint=CHECKPOINT, num_timesteps=2, proj_dim=256)
+
+
+@pytest.fixture
+def target(pictures: Dataset) -> Target:
+    return of_split(pictures.held_out, "held-out", 3)
+
+
+@pytest.fixture
+def computed(pictures: Dataset, tiny: ModelSettings, base: FeatureSettings, target: Target) -> Dataset:
+    """Store features, kernels and target features of both model outputs."""
+    torch.manual_seed(0)
+    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    for method in GRADIENT[:2]:
+        settings = scores.feature_settings(method, pictures, CHECKPOINT, base)
+        kernel.compute_kernel(features.compute_features(pictures, denoiser, settings, quiet), quiet)
+        chosen = [target, of_split(pictures.train, "train", 6)]
+        features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
+    return pictures
+
+
+def stored_rows(dataset: Dataset, method: str, base: FeatureSettings, target: Target) -> tuple[np.ndarray, np.ndarray]:
+    settings = scores.feature_settings(METHODS[method], dataset, CHECKPOINT, base)
+    artifact = store.get("features", key_of("features", settings))
+    rows = np.concatenate([rows for _, rows in feature_store.blocks(artifact)]).astype(np.float64)
+    own = store.get("target-features", key_of("target-features", scores._target_settings(settings, target)))
+    return rows, own.array("features.npy").astype(np.float64)
+
+
+@pytest.mark.parametrize("method", ["d-trak", "trak"])
+def test_damped_scores_are_the_definition(
+    computed: Dataset, base: FeatureSettings, target: Target, method: str
+) -> None:
+    rows, z = stored_rows(computed, method, base, target)
+    default = scores.attribution_scores(method, computed, CHECKPOINT, target, base)
+    gram = rows.T @ rows
+    inverse = np.linalg.inv(gram + default.damping * np.eye(256))
+    np.testing.assert_allclose(default.values, rows @ inverse @ z, atol=1e-4 * np.abs(default.values).max())
+    assert default.effective_rank == pytest.approx(METHODS[method].rank_share * 24, rel=1e-6)
+    assert np.trace(gram @ inverse) == pytest.approx(default.effective_rank, rel=1e-4)
+    by_value = scores.attribution_scores(method, computed, CHECKPOINT, target, base, damping=default.damping)
+    np.testing.assert_array_equal(by_value.values, default.values)
+    wider = scores.attribution_scores(method, computed, CHECKPOINT, target, base, rank_share=0.8)
+    assert wider.damping < default.damping
+    whole = scores.attribution_scores(method, computed, CHECKPOINT, target, base, rank_share=1.0)
+    assert 23 < whole.effective_rank < 24
+    json.dumps(default.provenance)
+    assert default.provenance["feature_settings"]["num_timesteps"] == 2
+
+
+def test_d_trak_and_trak_differ_by_their_model_output(computed: Dataset, base: FeatureSettings, target: Target) -> None:
+    first, second = (
+        scores.attribution_scores(m, computed, CHECKPOINT, target, base).values for m in ("d-trak", "trak")
+    )
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.999
+
+
+def test_gradient_similarities(computed: Dataset, base: FeatureSettings, target: Target) -> None:
+    rows, z = stored_rows(computed, "gradient-dot", base, target)
+    dot = scores.attribution_scores("gradient-dot", computed, CHECKPOINT, target, base)
+    np.testing.assert_allclose(dot.values, rows @ z, rtol=1e-9, atol=1e-12)
+    cosine = scores.attribution_scores("gradient-cosine", computed, CHECKPOINT, target, base)
+    expected = rows @ z / np.linalg.norm(rows, axis=1) / np.linalg.norm(z)
+    np.testing.assert_allclose(cosine.values, expected, rtol=1e-6)
+    assert (dot.damping, dot.effective_rank, cosine.damping) == (None, None, None)
+
+
+def test_a_training_picture_as_target_finds_itself(computed: Dataset, base: FeatureSettings) -> None:
+    itself = of_split(computed.train, "train", 6)
+    for method in ("d-trak", "trak", "gradient-cosine", "raw-pixel-cosine"):
+        values = scores.attribution_scores(method, computed, CHECKPOINT, itself, base).values
+        assert values.argmax() == 6, method
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_raw_pixels(pictures: Dataset, target: Target, cosine: bool) -> None:
+    method = "raw-pixel-cosine" if cosine else "raw-pixel-dot"
+    found = scores.attribution_scores(method, pictures, CHECKPOINT, target)
+    a = pictures.train.images[9].ravel() / 127.5 - 1
+    b = target.image.ravel() / 127.5 - 1
+    expected = a @ b / (np.linalg.norm(a) * np.linalg.norm(b) if cosine else 1)
+    assert found.values[9] == pytest.approx(expected, rel=1e-9)
+    assert found.values.shape == (24,)
+    assert scores.needed(method, pictures, CHECKPOINT, target) == []
+
+
+def embed(pixels: str, values: np.ndarray, weights: str = "") -> None:
+    settings = EmbeddingSettings(model="clip-vit-b-32", weights=weights, pixels=pixels)
+    key = key_of("embeddings", settings)
+    store.write_array(store.partial("embeddings", key) / "embeddings.npy", values.astype(np.float32))
+    store.publish("embeddings", key, settings)
+
+
+def test_embeddings_are_compared_only_within_the_same_weights(pictures: Dataset, target: Target) -> None:
+    random = np.random.default_rng(0)
+    rows, z = random.normal(size=(24, 8)), random.normal(size=(1, 8))
+    assert [n[0] for n in scores.needed("clip-dot", pictures, CHECKPOINT, target)] == ["embeddings"] * 2
+    embed(pictures.digest, rows)
+    embed(target.pixels, z, "a" * 16)
+    with pytest.raises(NotFoundError, match="CLIP"):
+        scores.attribution_scores("clip-dot", pictures, CHECKPOINT, target)
+    assert [n[2].pixels for n in scores.needed("clip-dot", pictures, CHECKPOINT, target)] == [target.pixels]
+    embed(target.pixels, z)
+    dot = scores.attribution_scores("clip-dot", pictures, CHECKPOINT, target).values
+    np.testing.assert_allclose(dot, rows @ z[0], rtol=1e-5, atol=1e-5)
+    cosine = scores.attribution_scores("clip-cosine", pictures, CHECKPOINT, target).values
+    np.testing.assert_allclose(cosine, rows @ z[0] / np.linalg.norm(rows, axis=1) / np.linalg.norm(z), rtol=1e-5)
+    assert scores.needed("clip-dot", pictures, CHECKPOINT, target) == []
+    assert len(scores.needed("lite0-dot", pictures, CHECKPOINT, target)) == 2
+
+
+def test_what_is_needed_is_named_with_the_key_under_which_it_will_lie(
+    pictures: Dataset, base: FeatureSettings, target: Target, tiny: ModelSettings
+) -> None:
+    kinds = {m: [n[0] for n in scores.needed(m, pictures, CHECKPOINT, target, base)] for m in METHODS}
+    assert kinds["d-trak"] == kinds["gradient-cosine"] == ["features", "kernels", "target-features"]
+    assert kinds["gradient-dot"] == ["features", "target-features"]
+    with pytest.raises(NotFoundError, match="held-out:3"):
+        scores.attribution_scores("d-trak", pictures, CHECKPOINT, target, base)
+    torch.manual_seed(0)
+    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    for kind, key, settings in scores.needed("d-trak", pictures, CHECKPOINT, target, base)[:1]:
+        assert isinstance(settings, FeatureSettings)
+        assert features.compute_features(pictures, denoiser, settings, quiet).key == key
+        assert kind == "features"
+    assert [n[0] for n in scores.needed("d-trak", pictures, CHECKPOINT, target, base)] == ["kernels", "target-features"]
+
+
+def test_wrong_questions_get_sentences(computed: Dataset, base: FeatureSettings, target: Target) -> None:
+    with pytest.raises(NotFoundError, match="'if' is not a method"):
+        scores.attribution_scores("if", computed, CHECKPOINT, target, base)
+    with pytest.raises(SettingsError, match="both given"):
+        scores.attribution_scores("trak", computed, CHECKPOINT, target, base, damping=1.0, rank_share=0.1)
+    with pytest.raises(SettingsError, match="has no damping"):
+        scores.attribution_scores("gradient-dot", computed, CHECKPOINT, target, base, damping=1.0)
+    with pytest.raises(SettingsError, match="effective rank of 0"):
+        scores.attribution_scores("trak", computed, CHECKPOINT, target, base, rank_share=0.0)
+    big = Target("upload:" + "0" * 16, np.zeros((32, 32, 3), np.uint8), "0" * 16, "")
+    with pytest.raises(SettingsError, match=r"\(32, 32, 3\)"):
+        scores.attribution_scores("raw-pixel-dot", computed, CHECKPOINT, big)
