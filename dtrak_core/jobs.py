@@ -30,7 +30,9 @@ from dtrak_core.job_kinds import Job as Job
 from dtrak_core.job_kinds import ProbeJob as ProbeJob
 from dtrak_core.job_kinds import SampleJob as SampleJob
 from dtrak_core.job_kinds import TrainJob as TrainJob
-from dtrak_core.job_kinds import inputs, key_of_job, read_job
+from dtrak_core.job_kinds import inputs as inputs
+from dtrak_core.job_kinds import key_of_job as key_of_job
+from dtrak_core.job_kinds import read_job
 
 State = Literal["idle", "queued", "running", "done", "cancelled", "failed", "interrupted"]
 STALE = 30.0  # seconds without a heartbeat after which a worker that still exists counts as lost

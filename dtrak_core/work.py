@@ -54,10 +54,10 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
 
             return [training.train(datasets.by_digest(job.train.dataset), job.train, job.name, progress)]
         case ImportJob():
-            from dtrak_core import checkpoints_import
+            from dtrak_core import importing
 
             dataset = datasets.by_digest(job.dataset)
-            return [checkpoints_import.import_checkpoint(job.source, dataset, job.name, progress)]
+            return [importing.import_checkpoint(job.source, dataset, job.name, progress)]
         case ProbeJob():
             from dtrak_core import training
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from dtrak_core import datasets, engine, jobs, processes, store, work
 from dtrak_core.errors import DataError
+from dtrak_core.settings import DatasetKind
 from dtrak_core.worker import SILENT, WINDOW, Pace
 
-LARGE = 600  # pictures of a folder that takes several seconds to read
+LARGE = 200  # pictures of a folder that takes several seconds to read
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def home(cache: Path) -> Iterator[Path]:
 
 
 def dataset_job(source: Path, name: str) -> jobs.DatasetJob:
-    kind = "npz" if source.suffix == ".npz" else "folder"
+    kind: DatasetKind = "npz" if source.suffix == ".npz" else "folder"
     settings = datasets.source_settings(kind, source, name, 16)
     return jobs.DatasetJob(dataset=settings, source=str(source))
 

@@ -1,0 +1,215 @@
+"""What the command line answers: asks for the jobs that an answer needs, follows them, reads what they stored.
+
+Progress goes to stderr. No torch here: it is the worker that computes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dtrak_core import checkpoints, datasets, defaults, jobs, results, scores, store, targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import JobError, NotFoundError, SettingsError
+from dtrak_core.methods import Method, method_of
+from dtrak_core.settings import DatasetKind, DatasetSettings, FeatureSettings, build
+from dtrak_core.store import Artifact
+from dtrak_core.tables import duration
+from dtrak_core.targets import Target
+
+SAY_EVERY = 10.0  # seconds between two lines of progress where stderr is no terminal
+
+
+def completed(job: jobs.Job, label: str) -> list[Artifact]:
+    """Have a job done, telling on stderr how far it is; return what it stored.
+
+    Raises:
+        JobError: If it failed, was cancelled or lost its worker.
+        KeyboardInterrupt: If the user stops following; the job goes on, which is said.
+    """
+    key, fresh = jobs.submit(job, label)
+    return follow(key, label if fresh else f"{label} (already asked for)")
+
+
+def follow(key: str, label: str) -> list[Artifact]:
+    """Follow a job to its end as `completed` does."""
+    terminal, last, shown = sys.stderr.isatty(), 0.0, ""
+
+    def tell(now: jobs.JobState) -> None:
+        nonlocal last, shown
+        parts = [label, f"{now.done:,} of {now.total:,} {now.unit}" if now.total else "", now.message.rstrip(".")]
+        if now.seconds_left is not None:
+            parts.append(f"about {duration(now.seconds_left)} left")
+        text = " · ".join(part for part in parts if part)
+        if terminal:
+            print(f"\r\x1b[K{text[:160]}", end="", file=sys.stderr, flush=True)
+        elif text != shown and (time.monotonic() - last > SAY_EVERY or not now.active):
+            print(text, file=sys.stderr, flush=True)
+            last, shown = time.monotonic(), text
+
+    try:
+        end = jobs.wait(key, tell)
+    except KeyboardInterrupt:
+        print(
+            f"\nThe job goes on. Follow it with 'python -m dtrak_core jobs show {key}', "
+            f"stop it with 'python -m dtrak_core jobs cancel {key}'.",
+            file=sys.stderr,
+        )
+        raise
+    if terminal:
+        print(file=sys.stderr)
+    if end.state != "done":
+        raise JobError(f"{label}: {end.state}. {end.message} Its log: python -m dtrak_core jobs show {key}.")
+    return [store.get(kind, name) for kind, name in end.artifacts]
+
+
+def prepared(name: str) -> Dataset:
+    """Open a dataset; the default one is prepared first where it is not stored."""
+    if name == datasets.DEFAULT and not any(a.manifest["name"] == name for a in store.listing("datasets")):
+        completed(jobs.DatasetJob(dataset=DatasetSettings()), f"Prepare '{name}'")
+    return datasets.by_name(name)
+
+
+def dataset_job(name: str, source: Path | None, resolution: int | None, on_broken: str) -> jobs.DatasetJob:
+    """Return the job that prepares a built-in dataset, or one's own pictures from a folder or an .npz.
+
+    Raises:
+        SettingsError: If there is no such built-in dataset and no source is given.
+    """
+    if source is not None:
+        kind: DatasetKind = "folder" if source.is_dir() else "npz"
+        settings = datasets.source_settings(kind, source, name, resolution or 32, on_broken)
+        return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
+    if name not in datasets.BUILT_IN:
+        raise SettingsError(
+            f"'{name}' is not a built-in dataset ({', '.join(datasets.BUILT_IN)}). "
+            "Give --source with a folder or an .npz of your own pictures."
+        )
+    size = resolution or (16 if name == datasets.DEFAULT else 32)
+    return jobs.DatasetJob(dataset=build(DatasetSettings, kind=name, name=name, resolution=size))
+
+
+def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Mapping[str, Any], batch: int = 16) -> list[Artifact]:
+    """Return the generated pictures of these seeds, generating those that are not stored."""
+    job = build(jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how)
+    return completed(job, f"Generate {len(seeds)} {'picture' if len(seeds) == 1 else 'pictures'}")
+
+
+def attribution(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    sample: str,
+    chosen: Sequence[str],
+    changes: Mapping[str, Any],
+    how: Mapping[str, Any],
+    damping: float | None,
+    rank_share: float | None,
+    top: int,
+    feature_batch: int,
+) -> dict[str, Any]:
+    """Return both ends of the ranking of each method for one target, computing what is not stored.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The weights.
+        sample: Id of the target, or the path of a picture of one's own.
+        chosen: Ids of methods.
+        changes: Feature settings that replace the stored or default ones; None leaves one as it is.
+        how: Sampler, steps and eta with which a target is generated.
+        damping: Damping for the methods that have one, in the kernel's units; None takes the rank share.
+        rank_share: Effective rank over the number of training pictures; None takes each method's own.
+        top: Number of proponents and of opponents.
+        feature_batch: Pictures whose gradients are computed at once; 0 lets the machine choose.
+
+    Returns:
+        The document of `results.document`; of a single method, both ends at the top as well.
+    """
+    wanted = [method_of(name) for name in dict.fromkeys(chosen)]
+    target = _target(dataset, checkpoint, sample, how)
+    bases = {one.id: _base(dataset, checkpoint, one, changes) for one in wanted}
+    _compute_missing(dataset, checkpoint, target, wanted, bases, how, feature_batch)
+    found = []
+    for one in wanted:
+        held = damping if one.damped else None
+        share = rank_share if one.damped else None
+        result = scores.attribution_scores(one.id, dataset, checkpoint.digest, target, bases[one.id], held, share)
+        made = dict(result.provenance)
+        found.append(
+            results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, provenance=made)
+        )
+    facts = {"id": target.id, "caption": target.caption, "pixels": target.pixels}
+    facts |= {"dataset": dataset.name, "checkpoint": checkpoint.name}
+    document = results.document(facts, found, dataset.train.rows, top)
+    if len(found) == 1:
+        only = document["methods"][found[0].method]
+        document |= {"proponents": only["proponents"], "opponents": only["opponents"]}
+    return document
+
+
+def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Mapping[str, Any]) -> Target:
+    """Return the target, generated or taken in first where that is needed."""
+    if Path(sample).is_file():
+        return targets.keep_upload(dataset, Path(sample).read_bytes(), Path(sample).name)
+    try:
+        return targets.resolve(dataset, checkpoint.digest, sample, **how)
+    except NotFoundError:
+        if not sample.startswith("seed:"):
+            raise
+    sampled(checkpoint, [int(sample.removeprefix("seed:"))], how)
+    return targets.resolve(dataset, checkpoint.digest, sample, **how)
+
+
+def _base(dataset: Dataset, checkpoint: Checkpoint, method: Method, changes: Mapping[str, Any]) -> FeatureSettings:
+    """Return the feature settings of a method: stored or default ones, with the user's changes."""
+    output = method.model_output or "squared-output"
+    base = defaults.feature_settings_for(dataset.digest, checkpoint.digest, output)
+    given = {name: value for name, value in changes.items() if value is not None}
+    return build(FeatureSettings, **base.model_dump() | given)
+
+
+def _compute_missing(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    target: Target,
+    wanted: Sequence[Method],
+    bases: Mapping[str, FeatureSettings],
+    how: Mapping[str, Any],
+    feature_batch: int,
+) -> None:
+    """Have computed what the scores need: one job for all gradient features, one for each kind of embedding."""
+    lacking = [m for m in wanted if scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id])]
+    features = tuple(dict.fromkeys(bases[m.id] for m in lacking if m.family == "gradient"))
+    if features:
+        job = build(
+            jobs.AttributeJob,
+            features=features,
+            targets=(target.id,),
+            pictures_per_batch=feature_batch,
+            **how,
+        )
+        completed(job, f"Features for {target.id}")
+    for model in dict.fromkeys(m.embedding for m in lacking if m.embedding is not None):
+        embed = build(
+            jobs.EmbedJob,
+            model=model,
+            dataset=dataset.digest,
+            checkpoint=checkpoint.digest,
+            targets=(target.id,),
+            **how,
+        )
+        completed(embed, f"Embeddings by {model}")
+
+
+def checkpoint_of(artifact: Artifact) -> dict[str, Any]:
+    """Return what is told of a run: its checkpoints' names and digests, cost, where it is."""
+    kept = [c for c in checkpoints.listing() if c.run.key == artifact.key]
+    facts = artifact.manifest
+    told = ("name", "dataset_name", "parameters", "seconds", "final_loss")
+    return {name: facts[name] for name in told if name in facts} | {
+        "checkpoints": [{"name": c.name, "step": c.step, "share": c.share, "digest": c.digest} for c in kept],
+        "folder": str(artifact.path),
+    }

@@ -1,0 +1,90 @@
+"""The command line: every page's work without the browser.
+
+Each command asks for the jobs it needs, follows them on stderr, and answers on stdout: a table, or
+JSON with --json. Exit status: 0 answered, 1 refused or failed (the reason stands on stderr), 2 wrong
+usage, 130 when following was stopped with Ctrl-C (the job goes on). No torch is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from dtrak_core import commands, upkeep
+from dtrak_core.errors import StudioError
+
+
+def demo() -> None:
+    """Build the demo that ships with the project, in cache/demo."""
+    from dtrak_core import demo
+
+    demo.build()
+
+
+def worker() -> None:
+    """Run the worker in this terminal; the app starts one by itself when it needs it."""
+    from dtrak_core import worker
+
+    sys.exit(worker.main())
+
+
+def jobs() -> None:
+    """List jobs, show, cancel or resume one: jobs list|show|cancel|resume."""
+
+
+def cache() -> None:
+    """List, delete or verify what is stored: cache list|delete|verify."""
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "dataset": commands.dataset,
+    "train": commands.train,
+    "import-checkpoint": commands.import_checkpoint,
+    "sample": commands.sample,
+    "attribute": commands.attribute,
+    "jobs": jobs,
+    "cache": cache,
+    "demo": demo,
+    "worker": worker,
+}
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "dataset": {"list": commands.dataset_list},
+    "jobs": {
+        "list": upkeep.jobs_list,
+        "show": upkeep.jobs_show,
+        "cancel": upkeep.jobs_cancel,
+        "resume": upkeep.jobs_resume,
+    },
+    "cache": {"list": upkeep.cache_list, "delete": upkeep.cache_delete, "verify": upkeep.cache_verify},
+}
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    words = list(sys.argv[1:] if args is None else args)
+    group = GROUPS.get(words[0], {}) if words else {}
+    # `jobs` and `cache` are nothing without their second word; `dataset` alone prepares one.
+    nested = bool(group) and (words[0] not in ("dataset",) or words[1:2] == ["list"])
+    prog = "python -m dtrak_core" + (f" {words[0]}" if nested else "")
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            group if nested else COMMANDS,
+            prog=prog,
+            description=__doc__ if not nested else None,
+            args=words[1:] if nested else words,
+            config=CONFIG,
+        )
+        sys.stdout.flush()
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of the answer has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

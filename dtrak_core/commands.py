@@ -1,0 +1,221 @@
+"""Commands that make something: datasets, checkpoints, pictures, attributions.
+
+Options are taken from the settings that the pages use, so that both accept the same values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import tyro
+from pydantic import Field, create_model
+
+from dtrak_core import answers, checkpoints, datasets, jobs, presets, store, tables, targets
+from dtrak_core.errors import SettingsError
+from dtrak_core.job_kinds import Sampled
+from dtrak_core.settings import FeatureSettings, Settings, TrainSettings, build
+from dtrak_core.tables import Json, say
+
+TRAINING = {
+    "epochs": "Passes over the training set.",
+    "train_seed": "Seed of everything random in the training.",
+    "batch_size": "Pictures a step.",
+    "learning_rate": "Highest rate, after the warm-up.",
+    "ema_decay": "Decay of the average of the weights; 0 samples from the weights themselves.",
+    "weights_dtype": "How the weights are stored.",
+}
+FEATURES = {
+    "num_timesteps": "Timesteps a picture.",
+    "timestep_strategy": "Timesteps spread over all noise levels, or the cleanest ones.",
+    "noise_seed": "Seed of the noise added to the pictures.",
+    "projection": "Random projection of the gradients.",
+    "proj_dim": "Size after the projection.",
+    "proj_seed": "Seed of the projection.",
+    "storage": "Number format of stored features.",
+}
+BY_METHOD = "(default: the method's own)"
+MOST_SEEDS = 100_000
+SHORT = {"num_timesteps": "timesteps"}  # names that are shorter on the command line
+
+
+def _options(cls: type[Settings], helps: dict[str, str], otherwise: str) -> Any:
+    """Return a class of options for some fields of settings, all of which may be left out."""
+    fields: dict[str, Any] = {}
+    for name, text in helps.items():
+        kind: Any = cls.model_fields[name].annotation
+        choices = "|".join(map(str, getattr(kind, "__args__", ()))) or getattr(kind, "__name__", "").upper()
+        option = SHORT.get(name, name).replace("_", "-")
+        shown = tyro.conf.arg(name=option, metavar=choices, help=text, help_behavior_hint=f"(default: {otherwise})")
+        fields[name] = (Annotated[kind | None, shown], Field(default=None))
+    return create_model(f"{cls.__name__}Options", __config__=Settings.model_config, **fields)
+
+
+if TYPE_CHECKING:
+    TrainOptions: TypeAlias = Settings
+    FeatureOptions: TypeAlias = Settings
+else:
+    TrainOptions = _options(TrainSettings, TRAINING, "the preset's")
+    FeatureOptions = _options(FeatureSettings, FEATURES, "as stored, else the app's")
+
+
+def dataset(
+    name: str = datasets.DEFAULT,
+    source: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
+    resolution: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
+    on_broken: Literal["refuse", "skip"] = "refuse",
+    json: Json = False,
+) -> None:
+    """Prepare a built-in dataset, or take in your own pictures; `dataset list` lists what is there.
+
+    Args:
+        name: What to prepare (openmoji-people, cifar2, cifar10), or what to call your pictures.
+        source: A folder of pictures (sub-folders are labels) or an .npz of images and labels.
+        resolution: Side of the square pictures (default: 16 for openmoji-people, else 32).
+        on_broken: What to do with pictures that cannot be read.
+    """
+    (artifact,) = answers.completed(answers.dataset_job(name, source, resolution, on_broken), f"Prepare '{name}'")
+    facts = ("name", "digest", "counts", "labels", "licence", "credit", "skipped")
+    say({fact: artifact.manifest[fact] for fact in facts} | {"folder": str(artifact.path)}, json, tables.facts)
+
+
+def dataset_list(json: Json = False) -> None:
+    """List the stored datasets."""
+    rows = [
+        {
+            "name": artifact.manifest["name"],
+            "resolution": artifact.settings["resolution"],
+            **artifact.manifest["counts"],
+            "digest": artifact.manifest["digest"],
+        }
+        for artifact in store.listing("datasets")
+    ]
+    say(rows, json, lambda found: tables.table(found, ("name", "resolution", "train", "held_out", "digest")))
+
+
+def train(
+    name: str,
+    dataset: str = datasets.DEFAULT,
+    preset: Literal["demo", "cifar", "celeba"] = "demo",
+    options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Train a model on a dataset. Asked for again, it goes on from where it was.
+
+    Args:
+        name: What to call the checkpoint.
+        dataset: Name of the training set.
+        preset: Network and training settings to start from.
+    """
+    chosen = answers.prepared(dataset)
+    settings = presets.train_settings(preset, chosen.digest, **options.model_dump())
+    (artifact,) = answers.completed(build(jobs.TrainJob, train=settings, name=name), f"Train '{name}'")
+    say(answers.checkpoint_of(artifact), json, tables.checkpoint)
+
+
+def import_checkpoint(source: str, name: str, dataset: str = datasets.DEFAULT, json: Json = False) -> None:
+    """Take in a diffusers DDPM checkpoint.
+
+    Args:
+        source: A folder in diffusers' layout, or a name on the Hugging Face hub.
+        name: What to call it.
+        dataset: Name of the dataset that it was trained on.
+    """
+    folder = Path(source)
+    job = build(
+        jobs.ImportJob,
+        source=str(folder.resolve()) if folder.is_dir() else source,
+        dataset=answers.prepared(dataset).digest,
+        name=name,
+    )
+    (artifact,) = answers.completed(job, f"Import '{name}'")
+    say(answers.checkpoint_of(artifact), json, tables.checkpoint)
+
+
+def sample(
+    seeds: str = "0-15",
+    checkpoint: str = "demo",
+    dataset: str = datasets.DEFAULT,
+    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    batch: int = 16,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
+    json: Json = False,
+) -> None:
+    """Generate pictures from seeds.
+
+    Args:
+        seeds: Numbers and ranges, like 0-15 or 3,7,20-23.
+        checkpoint: Name of the checkpoint, with @25, @50, @75 for its earlier weights.
+        dataset: Name of the dataset that it was trained on.
+        how: Sampler.
+        batch: Pictures generated at once; changes no picture.
+        out: Folder to copy the pictures to.
+    """
+    chosen = checkpoints.by_name(checkpoint, answers.prepared(dataset).digest)
+    rows = []
+    for artifact in answers.sampled(chosen, seeds_of(seeds), how.model_dump(), batch):
+        seed, file = artifact.settings["seed"], artifact.file(targets.PICTURE)
+        if out is not None:
+            copy = out / f"{checkpoint}-seed-{seed}.png"
+            store.write_bytes(copy, file.read_bytes())
+            file = copy
+        rows.append({"target": f"seed:{seed}", "seed": seed, "pixels": artifact.manifest["pixels"], "file": str(file)})
+    say(rows, json, lambda found: tables.table(found, ("target", "file")))
+
+
+def attribute(
+    sample: str,
+    dataset: str = datasets.DEFAULT,
+    checkpoint: str = "demo",
+    method: tuple[str, ...] = (),
+    top: int = 8,
+    damping: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
+    rank_share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=BY_METHOD)] = None,
+    features: Annotated[FeatureOptions, tyro.conf.arg(name="")] = FeatureOptions(),  # noqa: B008
+    feature_batch: int = 0,
+    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Find the training pictures that made a picture. What is not stored is computed.
+
+    Args:
+        sample: The target: seed:3 (generated), held-out:7, train:12, upload:<digest>, or a picture file.
+        dataset: Name of the training set.
+        checkpoint: Name of the checkpoint.
+        method: d-trak, trak, gradient-dot, ...; may be given several times (default: d-trak).
+        top: Number of proponents and of opponents.
+        damping: Damping of TRAK and D-TRAK, in the units of the kernel's eigenvalues.
+        rank_share: Damping by what it means: effective rank over the number of training pictures, 0 to 1.
+        features: Features.
+        feature_batch: Pictures whose gradients are computed at once, 0 chooses; changes no score.
+        how: Sampler for a target that is generated.
+    """
+    if top < 1:
+        raise SettingsError(f"--top is {top}; ask for at least 1.")
+    chosen = answers.prepared(dataset)
+    document = answers.attribution(
+        chosen,
+        checkpoints.by_name(checkpoint, chosen.digest),
+        sample,
+        method or ("d-trak",),
+        features.model_dump(),
+        how.model_dump(),
+        damping,
+        rank_share,
+        top,
+        feature_batch,
+    )
+    say(document, json, tables.ranking)
+
+
+def seeds_of(text: str) -> list[int]:
+    """Return the seeds that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise SettingsError(f"'{text}' is not a list of seeds. Write numbers and ranges, like 0-15 or 3,7,20-23.")
+        if len(found) > MOST_SEEDS or (dash and int(last) - int(first) >= MOST_SEEDS):
+            raise SettingsError(f"'{text}' names more than {MOST_SEEDS:,} seeds. Generate them in parts.")
+        found += range(int(first), int(last if dash else first) + 1)
+    return list(dict.fromkeys(found))

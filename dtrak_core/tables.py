@@ -1,0 +1,92 @@
+"""Answers for the terminal: JSON, tables, amounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+Json = Annotated[bool, tyro.conf.arg(name="json", help="Answer in JSON.")]
+ValueT = TypeVar("ValueT")
+
+
+def say(value: ValueT, as_json: bool, shown: Callable[[ValueT], str]) -> None:
+    """Print an answer on stdout: as JSON, or as `shown` writes it."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) if as_json else shown(value))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as aligned columns under their names; numbers stand at the right. Empty without rows."""
+    if not rows:
+        return ""
+    cells = [[_text(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
+    right = [all(isinstance(row.get(name), (int, float)) for row in rows) for name in columns]
+    lines = [[name.replace("_", " ") for name in columns], ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Return names and values, one a line."""
+    width = max((len(name) for name in values), default=0)
+    return "\n".join(f"{name.replace('_', ' '):<{width}}  {_text(value)}" for name, value in values.items())
+
+
+def checkpoint(run: Mapping[str, Any]) -> str:
+    """Return the answer of `train`: the run, with its checkpoints in a table."""
+    kept = table(run["checkpoints"], ("name", "step", "share", "digest"))
+    return f"{facts({name: value for name, value in run.items() if name != 'checkpoints'})}\n\n{kept}"
+
+
+def ranking(document: Mapping[str, Any]) -> str:
+    """Return the answer of `attribute` as one table for each end of each method's ranking."""
+    target = document["target"]
+    parts = [f"{target['id']} of checkpoint '{target['checkpoint']}', dataset '{target['dataset']}'"]
+    for found in document["methods"].values():
+        rank = found["effective_rank"]
+        damped = f", effective rank {rank:.0f} of {found['examples']:,}" if rank is not None else ""
+        parts.append(f"{found['label']}{damped}")
+        for end in ("proponents", "opponents"):
+            shown = [dict(entry) | {"share": f"{entry['share']:+.1%}"} for entry in found[end]]
+            parts.append(f"{end.capitalize()}\n{table(shown, COLUMNS) or 'none'}")
+    return "\n\n".join(parts)
+
+
+COLUMNS = ("rank", "index", "score", "share", "name", "contributor", "label")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words: 40 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(number: float) -> str:
+    """Return an amount of bytes in decimal units: 640 kB, 1.4 MB."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
+    return "" if value is None else str(value)

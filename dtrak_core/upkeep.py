@@ -1,0 +1,94 @@
+"""Commands that look after jobs and the cache: list, show, stop, resume, delete, verify."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import tyro
+
+from dtrak_core import answers, housekeeping, jobs, tables
+from dtrak_core.errors import SettingsError, StoreError
+from dtrak_core.tables import Json, say
+
+
+def jobs_list(json: Json = False) -> None:
+    """List the jobs: running, waiting, ended."""
+    columns = ("key", "state", "label", "done", "total", "unit", "message")
+    say([dataclasses.asdict(job) for job in jobs.listing()], json, lambda rows: tables.table(rows, columns))
+
+
+def jobs_show(key: tyro.conf.Positional[str], lines: int = 20, json: Json = False) -> None:
+    """Show a job and the end of its log.
+
+    Args:
+        key: Key of the job.
+        lines: Lines of the log.
+    """
+    job = jobs.job_of(key)
+    values = dataclasses.asdict(jobs.state(key)) | {"log": jobs.log_tail(key, lines)}
+    say(values | {"job": job.model_dump(mode="json")}, json, lambda found: tables.facts(found | {"job": job.kind}))
+
+
+def jobs_cancel(key: tyro.conf.Positional[str], json: Json = False) -> None:
+    """Stop a waiting or running job; what it finished stays.
+
+    Args:
+        key: Key of the job.
+    """
+    jobs.job_of(key)
+    say({"key": key, "cancelled": jobs.cancel(key)}, json, tables.facts)
+
+
+def jobs_resume(key: tyro.conf.Positional[str], json: Json = False) -> None:
+    """Run an ended or interrupted job again, from what it had finished, and follow it.
+
+    Args:
+        key: Key of the job.
+    """
+    jobs.resume(key)
+    made = answers.follow(key, jobs.state(key).label)
+    say({"key": key, "state": "done", "artifacts": [f"{a.kind}/{a.key}" for a in made]}, json, tables.facts)
+
+
+def cache_list(kind: str = "", json: Json = False) -> None:
+    """List what is stored, with sizes.
+
+    Args:
+        kind: Only this kind of artifact.
+    """
+
+    def shown(rows: list[dict[str, Any]]) -> str:
+        sized = [row | {"size": tables.size(row["bytes"])} for row in rows]
+        listed = tables.table(sized, ("kind", "key", "name", "size", "date", "shipped"))
+        return f"{listed}\n{tables.size(sum(row['bytes'] for row in rows))} in {len(rows)} artifacts".lstrip()
+
+    say(housekeeping.stored(kind), json, shown)
+
+
+def cache_delete(kind: tyro.conf.Positional[str], key: str = "", yes: bool = False, json: Json = False) -> None:
+    """Delete one artifact, or all of a kind; never what ships, nor what a job needs.
+
+    Args:
+        kind: Kind of artifact, like features or samples.
+        key: Key of the one to delete (default: all of this kind).
+        yes: Do not ask.
+    """
+    if not yes:
+        print(f"Delete {f'{kind}/{key}' if key else f'all {kind}'}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise SettingsError("Nothing was deleted. Answer y, or give --yes.")
+    say({"bytes_freed": housekeeping.deleted(kind, key)}, json, lambda v: f"{tables.size(v['bytes_freed'])} freed")
+
+
+def cache_verify(kind: str = "", json: Json = False) -> None:
+    """Check every stored file against its manifest; damaged artifacts are put aside.
+
+    Args:
+        kind: Only this kind of artifact.
+    """
+    damaged = housekeeping.verified(kind)
+    say(damaged, json, lambda rows: tables.table(rows, ("kind", "key", "error")) or "All artifacts are whole.")
+    if damaged:
+        raise StoreError(f"{len(damaged)} damaged {'artifact was' if len(damaged) == 1 else 'artifacts were'} found.")
