@@ -124,11 +124,12 @@ def featurise(
     size = batch or pictures_per_batch(denoiser, settings.num_timesteps)
     weight = next(denoiser.unet.parameters())
     rows = np.empty((len(images), projector.width), dtype=np.float32)
+    memory = weight.new_empty(min(size, len(images)), projector.num_parameters)
     told(0)
     for start in range(0, len(images), size):
         part = slice(start, start + size)
         x0 = denoiser.encode(images[part]).to(weight)
-        gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings)
+        gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings, out=memory[: len(x0)])
         with torch.no_grad():
             rows[part] = project(projector, gradients).cpu().numpy()
         told(min(start + size, len(images)))

@@ -78,7 +78,7 @@ def test_an_interrupted_computation_goes_on_and_ends_the_same(
     computed: list[str] = []
     real = features.per_example_gradients
     monkeypatch.setattr(
-        features, "per_example_gradients", lambda d, x, ids, s: computed.extend(ids) or real(d, x, ids, s)
+        features, "per_example_gradients", lambda d, x, ids, s, out: computed.extend(ids) or real(d, x, ids, s, out=out)
     )
     again = features.compute_features(pictures, denoiser, settings, quiet, 4)
     assert computed == [f"train:{i}" for i in range(10, 24)]
