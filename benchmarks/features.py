@@ -210,7 +210,7 @@ def kernels() -> dict[str, Any]:
     more = (K**2 + N * K) / (K_PRIMAL**2 + N * K_PRIMAL)
     primal = len(DAMPINGS) * (invert * times**3 + multiply * more)
     say(
-        f"27 primal inversions in float32, as the authors do: {primal:.0f} s, {primal / dual:.1f} times the dual form.\n"
+        f"27 primal inversions in float32, the authors' way: {primal:.0f} s, {primal / dual:.1f} times as long.\n"
         f"Extrapolated from k = {K_PRIMAL:,}: {invert:.2f} s an inversion (times {times:g}^3), {multiply:.2f} s of "
         f"products (times {more:.1f})."
     )
