@@ -19,16 +19,16 @@ from dtrak_core.errors import StudioError
 
 def demo() -> None:
     """Build the demo that ships with the project, in cache/demo."""
-    from dtrak_core import demo
+    from dtrak_core.demo import build
 
-    demo.build()
+    build()
 
 
 def worker() -> None:
     """Run the worker in this terminal; the app starts one by itself when it needs it."""
-    from dtrak_core import worker
+    from dtrak_core.worker import main as serve
 
-    sys.exit(worker.main())
+    sys.exit(serve())
 
 
 def jobs() -> None:

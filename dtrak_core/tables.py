@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -60,6 +61,11 @@ def ranking(document: Mapping[str, Any]) -> str:
 
 
 COLUMNS = ("rank", "index", "score", "share", "name", "contributor", "label")
+
+
+def moment(timestamp: float) -> str:
+    """Return a moment in local time, to the second."""
+    return datetime.datetime.fromtimestamp(timestamp).isoformat(sep=" ", timespec="seconds")
 
 
 def duration(seconds: float) -> str:

@@ -26,9 +26,19 @@ def jobs_show(key: tyro.conf.Positional[str], lines: int = 20, json: Json = Fals
         key: Key of the job.
         lines: Lines of the log.
     """
-    job = jobs.job_of(key)
-    values = dataclasses.asdict(jobs.state(key)) | {"log": jobs.log_tail(key, lines)}
-    say(values | {"job": job.model_dump(mode="json")}, json, lambda found: tables.facts(found | {"job": job.kind}))
+    job, now = jobs.job_of(key), jobs.state(key)
+    values = dataclasses.asdict(now) | {"job": job.model_dump(mode="json"), "log": jobs.log_tail(key, lines)}
+    say(values, json, _shown)
+
+
+def _shown(values: dict[str, Any]) -> str:
+    """Return a job as lines for people, the log last."""
+    times = {name: tables.moment(values[name]) for name in ("submitted", "started", "finished") if values[name]}
+    left = {"seconds_left": tables.duration(values["seconds_left"])} if values["seconds_left"] is not None else {}
+    told = {name: values[name] for name in ("key", "label", "state", "message", "attempt", "position")}
+    made = [f"{kind}/{key}" for kind, key in values["artifacts"]]
+    count = f"{values['done']:,} of {values['total']:,} {values['unit']}"
+    return f"{tables.facts(told | {'done': count} | left | times | {'made': made})}\n\n{values['log']}".rstrip()
 
 
 def jobs_cancel(key: tyro.conf.Positional[str], json: Json = False) -> None:
