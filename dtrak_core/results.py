@@ -205,7 +205,7 @@ def to_csv(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[R
     out.writerow([*columns, *origin])
     for one in found:
         made = one.provenance
-        settings = json.dumps(made.get("features", {}), sort_keys=True)
+        settings = json.dumps(made.get("feature_settings", {}), sort_keys=True)
         tail = [target.get("id", ""), made.get("dataset", ""), made.get("checkpoint", "")]
         tail += [_number(one.damping), _number(one.effective_rank), settings]
         for place, index in enumerate(one.order, 1):

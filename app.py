@@ -1,0 +1,13 @@
+"""D-TRAK Studio: which training pictures made this picture? Start with `streamlit run app.py`."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.ui import frame, panels
+
+frame.configure()
+page = st.navigation(frame.pages())
+with frame.inside(), panels.reported():
+    frame.sidebar()
+    page.run()

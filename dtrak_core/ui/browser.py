@@ -1,0 +1,79 @@
+"""The dataset at a glance: counts, filters, a page of pictures."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import streamlit as st
+
+from dtrak_core.datasets import Dataset
+from dtrak_core.ui import gallery, panels
+
+PER_PAGE = 48
+ALL = "all"
+
+
+def counts(dataset: Dataset) -> None:
+    """Show how many pictures there are, of what, by whom."""
+    rows = dataset.train.rows
+    height, width = dataset.train.images.shape[1:3]
+    contributors = len({row["contributor"] for row in rows} - {""})
+    with st.container(horizontal=True, gap="large"):
+        st.metric("Training pictures", f"{len(rows):,}", help="The model learned from these alone.", width="content")
+        st.metric(
+            "Held out", f"{len(dataset.held_out.rows):,}", help="Never shown to the model; for checks.", width="content"
+        )
+        st.metric("Labels", f"{len(set(dataset.train.labels)):,}", help="Kinds of pictures.", width="content")
+        if contributors:
+            st.metric("Contributors", f"{contributors:,}", help="People who made the pictures.", width="content")
+        st.metric("Size", f"{width} × {height}", help="Pixels of each picture, wide × high.", width="content")
+
+
+def browse(dataset: Dataset) -> int | None:
+    """Show the training pictures, filtered and a page at a time; return the index just clicked, else None."""
+    rows = dataset.train.rows
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        label = _filter("Label", "label", [row["label"] for row in rows])
+        contributor = _filter("Contributor", "contributor", [row["contributor"] for row in rows])
+    found = [
+        i for i, row in enumerate(rows) if label in (ALL, row["label"]) and contributor in (ALL, row["contributor"])
+    ]
+    if not found:
+        st.info("No training picture has both. Choose 'all' in one of the filters.")
+        return None
+    pages = math.ceil(len(found) / PER_PAGE)
+    page = 1
+    if pages > 1:
+        page = min(st.pagination(pages, key="page", bind="query-params"), pages)
+    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    st.caption(
+        f"Pictures {(page - 1) * PER_PAGE + 1:,} to {(page - 1) * PER_PAGE + len(shown):,} of {len(found):,}. "
+        "Click one to see it large."
+    )
+    pictures = [
+        gallery.Picture(str(i), dataset.train.images[i], f"Training picture {i}: {rows[i]['name'] or rows[i]['label']}")
+        for i in shown
+    ]
+    clicked = gallery.grid("browse", "Training pictures", pictures, cell=48)
+    return None if clicked is None else int(clicked)
+
+
+def licence(dataset: Dataset) -> None:
+    """Show the terms of the pictures."""
+    line = dataset.credit or (f"Licence: {dataset.licence}" if dataset.licence else "")
+    if line:
+        st.caption(panels.plain(line))
+
+
+def _filter(title: str, key: str, values: list[str]) -> str:
+    """Draw a filter whose options carry their counts, the most frequent first; return the chosen value."""
+    found = Counter(value for value in values if value)
+    if len(found) < 2:
+        return ALL
+    options = [ALL, *[name for name, _ in found.most_common()]]
+
+    def named(value: str) -> str:
+        return f"all ({len(values):,})" if value == ALL else f"{value} ({found[value]:,})"
+
+    return st.selectbox(title, options, format_func=named, key=key, bind="query-params") or ALL

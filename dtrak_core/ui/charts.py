@@ -1,0 +1,88 @@
+"""Pure functions from data to Plotly figures. Colours come from the page's theme; shape tells apart as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dtrak_core.results import Credit, Entry, Ranking
+
+_LINE = 2000  # points of a curve beyond which the middle is thinned out
+
+
+def loss_curve(lines: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Draw the training loss over steps, with its running mean over a twentieth of the training."""
+    steps = np.array([line["step"] for line in lines])
+    losses = np.array([line["loss"] for line in lines])
+    width = max(1, len(losses) // 20)
+    padded = np.concatenate([np.full(width - 1, losses[0]), losses])
+    mean = np.convolve(padded, np.ones(width) / width, mode="valid")
+    shown = go.Figure()
+    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode="lines", line={"width": 1}, opacity=0.45)
+    shown.add_scatter(x=steps, y=mean, name="running mean", mode="lines", line={"width": 3})
+    top = float(np.quantile(losses, 0.98)) * 1.1
+    return _frame(shown, "training step", "loss (lower is better)").update_yaxes(range=[0, top])
+
+
+def score_curve(found: Ranking, first: Sequence[Entry], last: Sequence[Entry], names: Sequence[str]) -> go.Figure:
+    """Draw all scores of a method from the highest to the lowest, with the shown ones marked."""
+    ordered = found.values[found.order]
+    count = len(ordered)
+    places = np.arange(count)
+    if count > _LINE:
+        ends = _LINE // 4
+        middle = np.linspace(ends, count - ends - 1, _LINE - 2 * ends).astype(int)
+        places = np.concatenate([np.arange(ends), middle, np.arange(count - ends, count)])
+    shown = go.Figure()
+    shown.add_scatter(x=places + 1, y=ordered[places], mode="lines", name="all training pictures", hoverinfo="skip")
+    for entries, label, symbol, from_end in (
+        (first, "proponents shown", "circle", False),
+        (last, "opponents shown", "diamond", True),
+    ):
+        if entries:
+            shown.add_scatter(
+                x=[count + 1 - e.rank if from_end else e.rank for e in entries],
+                y=[e.score for e in entries],
+                customdata=[e.index for e in entries],
+                text=[f"#{e.index} {names[e.index]}" for e in entries],
+                mode="markers",
+                marker={"size": 10, "symbol": symbol},
+                name=label,
+            )
+    shown.add_hline(y=0, line_width=1, opacity=0.5)
+    return _frame(shown, "rank among the training pictures", f"{found.label} score (its own scale)")
+
+
+def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:
+    """Draw each contributor's share of the positive score beside their share of the training set."""
+    listed = list(credits[:most])[::-1]
+    names = [c.contributor for c in listed]
+    shown = go.Figure()
+    shown.add_bar(
+        x=[c.share for c in listed],
+        y=names,
+        orientation="h",
+        name="share of the positive score",
+        customdata=[c.count for c in listed],
+        hovertemplate="%{y}: %{x:.1%} of the positive score, %{customdata} pictures<extra></extra>",
+    )
+    shown.add_scatter(
+        x=[c.set_share for c in listed],
+        y=names,
+        mode="markers",
+        marker={"symbol": "diamond", "size": 9},
+        name="share of the training set",
+        hovertemplate="%{y}: %{x:.1%} of the training pictures<extra></extra>",
+    )
+    shown = _frame(shown, "share", "").update_xaxes(tickformat=".0%", rangemode="tozero")
+    return shown.update_layout(height=90 + 28 * len(listed), hovermode="closest")
+
+
+def _frame(shown: go.Figure, x: str, y: str) -> go.Figure:
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0}
+    return shown.update_layout(
+        xaxis_title=x, yaxis_title=y, legend=legend, height=300, margin={"l": 10, "r": 10, "t": 30, "b": 10}
+    )

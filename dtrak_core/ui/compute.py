@@ -1,0 +1,161 @@
+"""What some methods still need: said with time and disk before the button is pressed, then followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import embeddings, engine, jobs, scores, store
+from dtrak_core.jobs import AttributeJob, EmbedJob, Job
+from dtrak_core.methods import METHODS
+from dtrak_core.scores import Needed
+from dtrak_core.settings import EmbeddingModel, FeatureSettings, build
+from dtrak_core.tables import duration, size
+from dtrak_core.ui import panels
+from dtrak_core.ui.answers import Question
+from dtrak_core.ui.frame import How
+
+FEATURE_OVER_TRAINING = 1.15  # cost of a feature per (picture, timestep) over a training step per picture
+EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known
+WORKER_SECONDS = 8.0  # until a worker that has to be started has imported torch
+BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
+
+def panel(question: Question, missing: Mapping[str, Sequence[Needed]], how: How) -> None:
+    """Say what the methods still need and offer to compute it, or show how far that is."""
+    panels.announce(("attribute", "embed"), "Computed.")
+    able = {m: parts for m, parts in missing.items() if _able(m)}
+    if not able:
+        return
+    wanted = jobs_for(question, list(able), how)
+    states = [jobs.state(jobs.key_of_job(job)) for job in wanted]
+    shown = [s for s in states if s.state not in ("idle", "done") and not panels.dismissed(s.key)]
+    if not shown:
+        with st.container(border=True):
+            st.markdown("\n".join(f"- {sentence(question, method, parts)}" for method, parts in able.items()))
+            st.button("Compute", icon=":material/play_arrow:", on_click=_start, args=(wanted, question))
+    for state in shown:
+        panels.follow(state.key, lambda: _redraw_when_ready(question, able))
+
+
+def _redraw_when_ready(question: Question, missing: Mapping[str, Sequence[Needed]]) -> None:
+    """Draw the page again as soon as one of the methods can answer, while the others are still computed."""
+    for method in missing:
+        base = question.base(method)
+        if not scores.needed(method, question.dataset, question.checkpoint.digest, question.target, base):
+            st.rerun()
+
+
+def jobs_for(question: Question, methods: Sequence[str], how: How) -> list[Job]:
+    """Return the jobs that make these methods answer: one for all gradients, one for each encoder."""
+    chosen = [METHODS[method] for method in methods]
+    drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps, "targets": (question.target.id,)}
+    wanted: list[Job] = []
+    features = [
+        scores.feature_settings(m, question.dataset, question.checkpoint.digest, question.base(m.id))
+        for m in chosen
+        if m.family == "gradient"
+    ]
+    if features:
+        wanted.append(build(AttributeJob, features=tuple(dict.fromkeys(features)), **drawn))
+    for model in dict.fromkeys(m.embedding for m in chosen if m.embedding):
+        ids = {"dataset": question.dataset.digest, "checkpoint": question.checkpoint.digest}
+        wanted.append(build(EmbedJob, model=model, **ids, **drawn))
+    return wanted
+
+
+def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
+    """Say what one method needs, how long that takes and how much disk."""
+    label, count = panels.plain(METHODS[method].label), len(question.dataset.train.rows)
+    kinds = {kind for kind, _, _ in parts}
+    seconds, disk = cost(question, parts)
+    if seconds is not None and not engine.worker_lives():
+        seconds += WORKER_SECONDS
+    time = "time not known yet" if seconds is None else f"about {duration(seconds)}"
+    amount = f"{time}, {size(disk)} on disk"
+    if "features" in kinds:
+        return f"**{label}** looks at all {count:,} training pictures, once for this model: {amount}."
+    if "embeddings" in kinds and len(parts) > 1:
+        return f"**{label}** looks at all {count:,} training pictures, once for this dataset: {amount}."
+    if "kernels" in kinds:
+        return f"**{label}** needs its kernel, once for this model: {amount}."
+    return f"**{label}** is ready for this model and needs this picture alone: {amount}."
+
+
+def cost(question: Question, parts: Sequence[Needed]) -> tuple[float | None, int]:
+    """Estimate seconds (None if nothing was ever measured) and bytes of missing artifacts."""
+    count = len(question.dataset.train.rows)
+    seconds, disk = 0.0, 0
+    each = gradient_seconds(question)
+    known = True
+    for kind, _, settings in parts:
+        if kind == "embeddings":
+            pictures = count if settings.pixels == question.dataset.digest else 1  # type: ignore[attr-defined]
+            seconds += pictures * EMBEDDING_SECONDS
+            disk += pictures * 1280 * 4
+            continue
+        features = settings if isinstance(settings, FeatureSettings) else settings.features  # type: ignore[attr-defined]
+        width = features.proj_dim
+        if kind == "features":
+            known &= each is not None
+            seconds += count * features.num_timesteps * (each or 0)
+            disk += count * width * BYTES[features.storage]
+        elif kind == "kernels":
+            seconds += 2e-9 * count * count * max(width, count) / 10
+            disk += count * min(count, width) * (4 if features.storage == "float32" else 2)
+        else:
+            known &= each is not None
+            seconds += features.num_timesteps * (each or 0)
+            disk += 4 * width + 8 * count
+    return (seconds if known else None), disk
+
+
+def gradient_seconds(question: Question) -> float | None:
+    """Return what the gradient of one (picture, timestep) costs: measured for this model, or told from its training."""
+    found = [
+        artifact.manifest
+        for artifact in store.listing("features")
+        if artifact.settings["checkpoint"] == question.checkpoint.digest and artifact.manifest.get("gradients")
+    ]
+    if found:
+        return float(found[-1]["seconds"]) / float(found[-1]["gradients"])
+    step = question.checkpoint.seconds_per_picture_step
+    return None if step is None else FEATURE_OVER_TRAINING * step
+
+
+def _able(method: str) -> bool:
+    """Say whether a method's encoder can be had here; if not, say why and what to do."""
+    model = METHODS[method].embedding
+    if model is None:
+        return True
+    problem = _available(model)
+    if problem:
+        st.warning(f"{panels.plain(METHODS[method].label)} is left out. {panels.plain(problem)}")
+    return not problem
+
+
+@st.cache_data(max_entries=4, ttl=60, show_spinner=False)
+def _available(model: EmbeddingModel) -> str:
+    return embeddings.available(model)
+
+
+def _start(wanted: Sequence[Job], question: Question) -> None:
+    for job in wanted:
+        panels.start(job, f"Explain {question.target.id} of {question.checkpoint.name}")
+
+
+def facts(question: Question, method: str) -> dict[str, Any]:
+    """Return how a gradient method's features were made, for the small print; nothing for the others."""
+    if METHODS[method].family != "gradient":
+        return {}
+    base = question.base(method)
+    shown: dict[str, Any] = {
+        "timesteps": f"{base.num_timesteps} ({base.timestep_strategy})",
+        "projection": base.projection if base.projection == "none" else f"{base.projection} to {base.proj_dim:,}",
+        "noise seed": base.noise_seed,
+        "projection seed": base.proj_seed,
+        "stored as": base.storage,
+    }
+    return shown

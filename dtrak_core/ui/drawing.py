@@ -1,0 +1,93 @@
+"""Drawing pictures from seeds: the form, its job, and the pictures as they appear."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core import targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.jobs import SampleJob
+from dtrak_core.settings import DIFFUSION_STEPS, build
+from dtrak_core.tables import duration
+from dtrak_core.targets import Target
+from dtrak_core.ui import frame, gallery, panels
+from dtrak_core.ui.frame import How
+
+MOST = 64  # pictures a click
+AT_ONCE = 8  # pictures a batch: they appear this many at a time
+FORWARD = 0.35  # cost of a sampling step over that of a training step, which also goes backward
+SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
+
+
+def form(checkpoint: Checkpoint) -> None:
+    """Draw the form whose button starts the job."""
+    st.write("Each seed gives one picture, always the same one. Choose how many to draw.")
+    with st.form("draw"), st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
+        st.number_input("First seed", 0, 2**31 - 1 - MOST, 0, key="draw-first", persist_state="session", width=150)
+        st.selectbox(
+            "Sampler", list(SAMPLERS), format_func=SAMPLERS.get, key="draw-sampler", persist_state="session", width=260
+        )
+        st.number_input(
+            "Sampling steps",
+            1,
+            DIFFUSION_STEPS,
+            50,
+            key="draw-steps",
+            persist_state="session",
+            width=150,
+            help="More steps, finer pictures, longer wait. The paper uses 50 with DDIM and 1,000 with DDPM.",
+        )
+        st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
+
+
+def how() -> How:
+    """Return the sampler that the form was last submitted with."""
+    return How(st.session_state.get("draw-sampler", "ddim"), int(st.session_state.get("draw-steps", 50)))
+
+
+def results(checkpoint: Checkpoint) -> None:
+    """Show the pictures drawn so far, with the progress of the job that draws more; a click explains one."""
+    panels.announce(("sample",), "The pictures are drawn.")
+    job = panels.newest("sample", checkpoint.digest)
+    if job is None:
+        _pictures(checkpoint)
+    else:
+        panels.follow(job.key, lambda: _pictures(checkpoint))
+
+
+def _pictures(checkpoint: Checkpoint) -> None:
+    chosen = how()
+    found = targets.samples(checkpoint.digest, chosen.sampler, chosen.sampling_steps)
+    if not found:
+        per_picture = checkpoint.seconds_per_picture_step
+        cost = f" One takes about {duration(per_picture * FORWARD * chosen.sampling_steps)}." if per_picture else ""
+        st.info(f"Nothing has been drawn with these settings yet.{cost} Press 'Draw'.")
+        return
+    st.caption(f"{len(found):,} pictures. Click one to see which training pictures made it.")
+    # Those of the form stand first: they are what was just asked for.
+    found.sort(key=lambda t: not _asked(t))
+    pictures = [gallery.Picture(t.id, t.image, f"Explain the picture of {t.caption}", (t.caption,)) for t in found]
+    clicked = gallery.grid("drawn", "Generated pictures", pictures, cell=80)
+    if clicked:
+        frame.to_attribution(clicked, chosen)
+
+
+def _asked(drawn: Target) -> bool:
+    """Say whether a picture is of the seeds that the form names."""
+    first, count = st.session_state.get("draw-first", 0), st.session_state.get("draw-count", 0)
+    return first <= int(drawn.id.removeprefix("seed:")) < first + count
+
+
+def _submit(checkpoint: Checkpoint) -> None:
+    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], how()
+    with panels.reported():
+        job = build(
+            SampleJob,
+            checkpoint=checkpoint.digest,
+            sampler=chosen.sampler,
+            sampling_steps=chosen.sampling_steps,
+            seeds=tuple(range(first, first + count)),
+            pictures_per_batch=AT_ONCE,
+        )
+        panels.start(job, f"Draw {count} pictures with {checkpoint.name}")

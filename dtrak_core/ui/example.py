@@ -1,0 +1,148 @@
+"""One training example, opened: large, its rank under every method, its family, step by step along a ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dtrak_core import results, thumbnails
+from dtrak_core.datasets import Dataset
+from dtrak_core.results import Ranking
+from dtrak_core.targets import Target
+from dtrak_core.ui import frame, gallery, panels, rows
+
+_ROW, _FOCUS, _OPENED = "_row", "_focus", "_opened"
+LARGE = 320  # pixels of the enlarged picture
+
+
+def open_at(clicked: str | None, methods: Sequence[str]) -> None:
+    """Open what was clicked in a figure: in the link, so that it can be sent."""
+    found = None if clicked is None else rows.parse(clicked, methods)
+    if found is not None:
+        st.session_state[_ROW], st.session_state[_OPENED] = found[0], clicked
+        st.query_params["example"] = str(found[1])
+
+
+def focus() -> tuple[str, int] | None:
+    """Return which picture takes the keyboard's focus back after the dialog was closed."""
+    found: tuple[str, int] | None = st.session_state.get(_FOCUS)
+    return found
+
+
+def show(dataset: Dataset, found: Sequence[Ranking]) -> None:
+    """Open the training example that the link names, if it names one."""
+    asked = st.query_params.get("example")
+    if asked is None:
+        return
+    if not asked.isdecimal() or int(asked) >= len(dataset.train.rows):
+        last = len(dataset.train.rows) - 1
+        st.warning(f"Training picture '{panels.plain(asked)}' does not exist: they are numbered 0 to {last:,}.")
+        return
+    _dialog(dataset, found)
+
+
+def _closed() -> None:
+    st.query_params.pop("example", None)
+    before = st.session_state.get(_FOCUS, ("", 0))
+    st.session_state[_FOCUS] = (st.session_state.get(_OPENED, ""), before[1] + 1)
+
+
+def _go(index: int) -> None:
+    st.query_params["example"] = str(index)
+
+
+@st.dialog("Training picture", width="medium", on_dismiss=_closed)
+def _dialog(dataset: Dataset, found: Sequence[Ranking]) -> None:
+    index = int(st.query_params.get("example", "0"))
+    facts = dataset.train.rows[index]
+    left, right = st.columns([1, 1], gap="medium")
+    name = facts["name"] or facts["label"] or f"number {index}"
+    left.image(
+        thumbnails.png(dataset.train.images[index], LARGE), output_format="PNG", alt=f"Training picture {index}: {name}"
+    )
+    with right:
+        st.markdown(f"**#{index} {panels.plain(name)}**")
+        lines = [("By", facts["contributor"]), ("Label", facts["label"]), ("From", facts["origin"])]
+        st.markdown("  \n".join(f"{title} {panels.plain(value)}" for title, value in lines if value != ""))
+        if found:
+            st.markdown(
+                _ranks(found, index),
+                help="Rank 1 is the strongest proponent. The share is of a method's own "
+                "positive total; shares of two methods are not comparable in size.",
+            )
+        st.button(
+            "Explain this one instead",
+            help="Make it the target: which other training pictures act like it?",
+            on_click=_explain,
+            args=(index,),
+        )
+    if found:
+        _steps(found, index)
+    _family(dataset, index)
+
+
+def _ranks(found: Sequence[Ranking], index: int) -> str:
+    """Return a table of an example's rank and share under each method."""
+    lines = ["| Method | Rank | Share |", "|:--|--:|--:|"]
+    for one in found:
+        place = f"{results.rank(one, index):,} of {len(one.values):,}"
+        lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} |")
+    return "\n".join(lines)
+
+
+def _steps(found: Sequence[Ranking], index: int) -> None:
+    """Draw the buttons that step along the ranking in which the picture was opened."""
+    row = next((one for one in found if one.method == st.session_state.get(_ROW)), found[0])
+    place = results.rank(row, index) - 1
+    order = row.order
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for label, step, shortcut in (("Previous", -1, "Left"), ("Next", 1, "Right")):
+            there = place + step
+            st.button(
+                label,
+                key=f"step-{label}",
+                shortcut=shortcut,
+                disabled=not 0 <= there < len(order),
+                on_click=_go,
+                args=(int(order[min(max(there, 0), len(order) - 1)]),),
+            )
+        st.caption(f"Rank {place + 1:,} of {len(order):,} by {panels.plain(row.label)}")
+
+
+def _family(dataset: Dataset, index: int) -> None:
+    members = results.family(dataset.train.rows, index)
+    if not members:
+        return
+    st.markdown(f"**Its family**: {len(members)} more versions of the same picture")
+    pictures = [
+        gallery.Picture(
+            str(i), dataset.train.images[i], f"Training picture {i}: {dataset.train.rows[i]['name']}", (f"#{i}",)
+        )
+        for i in members
+    ]
+    clicked = gallery.grid("family", "Pictures of the same family", pictures, cell=56)
+    if clicked is not None:
+        _go(int(clicked))
+        st.rerun(scope="fragment")
+
+
+def _explain(index: int) -> None:
+    frame.choose_target(f"train:{index}")
+
+
+@st.dialog("The picture to explain", width="small")
+def show_target(shown: Target) -> None:
+    """Show the target large, with what is known of it."""
+    st.image(thumbnails.png(shown.image, LARGE), output_format="PNG", alt=f"The picture to explain: {shown.caption}")
+    made = shown.row.get("settings", {})
+    panels.strip(
+        {
+            "Target": shown.id,
+            "sampler": str(made.get("sampler", "")).upper(),
+            "sampling steps": made.get("sampling_steps", ""),
+            "name": shown.row.get("name", ""),
+            "by": shown.row.get("contributor", ""),
+            "pixels": shown.pixels,
+        }
+    )

@@ -1,0 +1,179 @@
+"""What every page stands in: navigation, the sidebar's dataset and checkpoint, and links that reopen a view.
+
+Dataset and checkpoint are widgets bound to the address; target and opened example are plain
+address parameters, because a click in a gallery sets them. The address alone reopens a view.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import streamlit as st
+
+from dtrak_core import checkpoints, datasets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import StudioError
+from dtrak_core.settings import DIFFUSION_STEPS
+from dtrak_core.ui import panels
+
+OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
+_IN_FRAME, _SELECTION, _TARGET = "_in_frame", "_selection", "_target"
+
+
+@dataclass(frozen=True)
+class How:
+    """How pictures are drawn from seeds; it is in the link where it is not the usual way."""
+
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampling_steps: int = 50
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the sidebar says: a dataset, and a checkpoint trained on it if there is one."""
+
+    dataset: Dataset
+    checkpoint: Checkpoint | None
+
+
+def configure() -> None:
+    """Set title, width and the tab's icon: a plain emoji, since a page's own icon would be asked from a font host."""
+    st.set_page_config(page_title="D-TRAK Studio", page_icon="🔎", layout="wide")
+
+
+def pages() -> list[st.Page]:
+    """Return the pages, the first one being the start."""
+    return [
+        st.Page(
+            OVERVIEW,
+            title="Overview",
+            icon=":material/home:",
+            default=True,
+            help="One generated picture and the training pictures behind it; the dataset and the model at a glance.",
+        ),
+        st.Page(
+            GENERATE,
+            title="Generate",
+            icon=":material/draw:",
+            help="Let the model draw new pictures, or train a model of your own.",
+        ),
+        st.Page(
+            ATTRIBUTION,
+            title="Attribution",
+            icon=":material/account_tree:",
+            help="Choose a picture and see which training pictures helped or hindered it, method by method.",
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def inside() -> Iterator[None]:
+    """Mark that app.py runs, so that a page knows it has its frame."""
+    st.session_state[_IN_FRAME] = True
+    try:
+        yield
+    finally:
+        st.session_state.pop(_IN_FRAME, None)
+
+
+def require() -> Selection:
+    """Return the selection; where a page was opened without app.py, let app.py run first.
+
+    A just-started server runs a deep link's page file alone. Naming the pages switches the
+    process to `st.navigation`, and the rerun starts at app.py. Call it once, at a page's top.
+    """
+    if not st.session_state.get(_IN_FRAME):
+        configure()
+        st.navigation(pages())
+        st.rerun()
+    selection: Selection = st.session_state[_SELECTION]
+    return selection
+
+
+def sidebar() -> None:
+    """Draw the choice of dataset and checkpoint, and stop with one next step where there is no dataset."""
+    with st.sidebar:
+        names = datasets.names()
+        asked = st.query_params.get("dataset", datasets.DEFAULT)
+        name = st.selectbox(
+            "Dataset",
+            names,
+            index=names.index(datasets.DEFAULT),
+            key="dataset",
+            bind="query-params",
+            help="The pictures that models are trained on. Add your own with `python -m dtrak_core dataset --help`.",
+        )
+    if asked not in names:
+        st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")
+    try:
+        dataset = datasets.by_name(name)
+    except StudioError as error:
+        panels.prepare(name, error)
+        st.stop()
+    st.session_state[_SELECTION] = Selection(dataset, _checkpoint(dataset))
+    with st.sidebar:
+        _shortcuts()
+
+
+def _checkpoint(dataset: Dataset) -> Checkpoint | None:
+    """Draw the choice of checkpoint in the sidebar; whole trainings come before their earlier states."""
+    names = list(dict.fromkeys(c.name for c in checkpoints.listing(dataset.digest)))
+    asked = st.query_params.get("checkpoint")
+    if not names:
+        st.sidebar.caption("No checkpoint has been trained on this dataset yet.")
+        return None
+    with st.sidebar:
+        name = st.selectbox(
+            "Checkpoint",
+            names,
+            key="checkpoint",
+            bind="query-params",
+            help="A trained model. 'name@50' is the same model after 50 % of its training.",
+        )
+    if asked and asked not in names:
+        st.warning(
+            f"Checkpoint '{panels.plain(asked)}' does not exist for this dataset; showing '{panels.plain(name)}'."
+        )
+    return checkpoints.by_name(name, dataset.digest)
+
+
+def _shortcuts() -> None:
+    with st.popover("Keyboard", icon=":material/keyboard:", width="stretch"):
+        st.markdown(
+            "**Tab** to a row of pictures  \n**Arrow keys** from picture to picture  \n"
+            "**Enter** opens or chooses  \n**←** and **→** step inside an opened picture  \n**Esc** closes it"
+        )
+
+
+def target_id(default: str) -> str:
+    """Return the id of the target picture: the link's, else the last one chosen in this session."""
+    return st.query_params.get("sample") or st.session_state.get(_TARGET) or default
+
+
+def choose_target(target: str) -> None:
+    """Make a picture the target, in the link too; an opened example is closed."""
+    st.session_state[_TARGET] = target
+    st.query_params["sample"] = target
+    st.query_params.pop("example", None)
+
+
+def how() -> How:
+    """Return the sampler that the link names; what it does not name properly is the usual one."""
+    sampler, steps = st.query_params.get("sampler", "ddim"), st.query_params.get("sampling_steps", "50")
+    known = sampler if sampler in ("ddim", "ddpm") else "ddim"
+    return How(known, int(steps) if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS else 50)
+
+
+def to_attribution(target: str, chosen: How = How(), example: int | None = None) -> None:
+    """Go to Attribution with this target, and with a training example opened where one is given."""
+    st.session_state[_TARGET] = target
+    parameters = {"sample": target}
+    if chosen != How():
+        parameters |= {"sampler": chosen.sampler, "sampling_steps": str(chosen.sampling_steps)}
+    if example is not None:
+        parameters["example"] = str(example)
+    st.switch_page(ATTRIBUTION, query_params=parameters)

@@ -1,0 +1,127 @@
+"""Clickable pictures: one component for grids and for the figure of proponents and opponents.
+
+Every picture is a button with a name of its own, arrow keys move between pictures, Enter or
+Space opens one. Nodes are updated in place, so that focus stays where it is; text is set as
+text, never as HTML. Pictures are sent with their own pixels and enlarged by the browser
+without smoothing. Which picture is which is said by the caller's `key`, never by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import streamlit as st
+
+from dtrak_core.thumbnails import address
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it."""
+
+    key: str
+    image: np.ndarray
+    name: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the figure: title, one sentence, and its pictures at either side of the rule."""
+
+    title: str
+    note: str
+    proponents: Sequence[Picture]
+    opponents: Sequence[Picture] = ()
+    no_proponents: str = ""
+    no_opponents: str = ""
+
+
+_COMPONENT = st.components.v2.component(
+    "studio_gallery",
+    html='<div class="gallery">\n</div>',
+    css=(HERE / "gallery.css").read_text(),
+    js=(HERE / "gallery.js").read_text(),
+)
+
+
+def grid(
+    key: str,
+    label: str,
+    pictures: Sequence[Picture],
+    *,
+    chosen: str = "",
+    cell: int = 72,
+    action: Literal["choose", "open"] = "open",
+    focus: tuple[str, int] | None = None,
+) -> str | None:
+    """Show pictures that wrap at the edge; return the key of the one just clicked, else None.
+
+    Args:
+        key: Widget key.
+        label: What the group is, for screen readers.
+        pictures: What to show.
+        chosen: Key of the picture that is marked as chosen.
+        cell: Least width of a picture in CSS pixels.
+        action: Whether a click chooses a picture or opens it.
+        focus: Key of a picture to focus, with a number that changes when it shall happen again.
+    """
+    row = {"title": "", "note": "", "parts": [{"items": [_item(p) for p in pictures], "empty": ""}]}
+    return _mount(key, {"label": label, "cell": cell, "chosen": chosen, "action": action, "rows": [row]}, focus)
+
+
+def figure(
+    key: str,
+    label: str,
+    target: Picture,
+    rows: Sequence[Row],
+    counts: tuple[int, int],
+    *,
+    cell: int = 68,
+    focus: tuple[str, int] | None = None,
+) -> str | None:
+    """Show the target at the left and a row a method, the same rank in the same column.
+
+    Args:
+        key: Widget key.
+        label: What the figure shows, for screen readers.
+        target: The explained picture.
+        rows: One for each method.
+        counts: Columns for proponents and for opponents; all rows keep them.
+        cell: Least width of a picture in CSS pixels.
+        focus: Key of a picture to focus, with a number that changes when it shall happen again.
+
+    Returns:
+        The key of the picture just clicked, else None.
+    """
+    listed = []
+    for row in rows:
+        parts = [{"items": [_item(p) for p in row.proponents], "empty": row.no_proponents}]
+        if counts[1]:
+            parts.append({"items": [_item(p) for p in row.opponents], "empty": row.no_opponents})
+        listed.append({"title": row.title, "note": row.note, "parts": parts})
+    heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
+    data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
+    return _mount(key, data | {"target": _item(target)}, focus)
+
+
+def _item(picture: Picture) -> dict[str, Any]:
+    return {
+        "key": picture.key,
+        "src": address(picture.image),
+        "name": picture.name,
+        "lines": [line for line in picture.lines if line],
+    }
+
+
+def _mount(key: str, data: dict[str, Any], focus: tuple[str, int] | None) -> str | None:
+    data["focus"] = list(focus) if focus else None
+    result = _COMPONENT(key=key, data=data, on_clicked_change=lambda: None)
+    clicked = result.clicked
+    return None if clicked is None else str(clicked)

@@ -1,0 +1,182 @@
+"""Pieces that several pages show: job progress, errors as sentences, empty states, provenance, words for numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import jobs, store
+from dtrak_core.errors import StudioError
+from dtrak_core.jobs import DatasetJob, Job, JobState
+from dtrak_core.settings import DatasetSettings
+from dtrak_core.tables import duration, size
+
+_LOG = logging.getLogger(__name__)
+_WATCHED, _DISMISSED = "_watched", "_dismissed"
+_POLL = 0.7  # seconds between two looks at a job's state
+_SPECIAL = "\\`*_{}[]()<>#+-.!|~$:&"
+
+
+def plain(text: object) -> str:
+    """Return text of a dataset or a user so that Markdown shows it as it is."""
+    return "".join(f"\\{c}" if c in _SPECIAL else c for c in str(text))
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Show an error as a sentence that stays; details of an unforeseen one go to the log under a short id."""
+    try:
+        yield
+    except StudioError as error:
+        st.error(plain(error), icon=":material/error:")
+    except Exception:
+        number = secrets.token_hex(3)
+        _LOG.exception("Error %s on a page", number)
+        st.error(
+            f"Something failed that was not foreseen (error {number}). Reload the page; if it happens again, "
+            f"look for {number} in the terminal where the app runs."
+        )
+
+
+def start(job: Job, label: str) -> None:
+    """Ask for a job from a callback, and remember its key so that its end is announced."""
+    with reported():
+        key, _ = jobs.submit(job, label)
+        _keys(_WATCHED).add(key)
+        _keys(_DISMISSED).discard(key)
+
+
+def announce(kinds: Sequence[str], done: str) -> None:
+    """Say once that a job of these kinds, watched in this session, has finished."""
+    for key in list(_keys(_WATCHED)):
+        state = jobs.state(key)
+        if state.state == "done" and state.kind in kinds:
+            _keys(_WATCHED).discard(key)
+            st.success(done, icon=":material/check:")
+
+
+def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
+    """Show how far a job is, with Cancel or Resume, and redraw the page once when it ends.
+
+    Args:
+        key: Key of the job.
+        beside: Drawn again at every look, for results that appear one by one.
+
+    Returns:
+        The state at the time of drawing.
+    """
+    state = jobs.state(key)
+    if state.active:
+        _keys(_WATCHED).add(key)
+
+    def panel() -> None:
+        with reported():
+            now = jobs.state(key)
+            progress(now)
+            if beside is not None:
+                beside()
+            if now.state == "queued" and time.time() - (now.submitted or 0) > 3:
+                jobs.recover()
+            if state.active and not now.active:
+                st.rerun()
+
+    st.fragment(run_every=_POLL if state.active else None)(panel)()
+    return state
+
+
+def progress(now: JobState) -> None:
+    """Draw one job: a counted bar with Cancel, or how it ended with Resume."""
+    if now.active:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            share = min(now.done / now.total, 1.0) if now.total else 0.0
+            st.progress(share, text=counted(now))
+            st.button("Cancel", key=f"cancel-{now.key}", on_click=jobs.cancel, args=(now.key,))
+        return
+    if now.state in ("idle", "done") or now.key in _keys(_DISMISSED):
+        return
+    if now.state == "failed":
+        st.error(f"{plain(now.label)} failed. {plain(now.message)}")
+        with st.expander("Log"):
+            st.code(jobs.log_tail(now.key) or "The log is empty.", language=None)
+    else:
+        reached = f" at {now.done:,} of {now.total:,} {now.unit}" if now.total else ""
+        word = "Cancelled" if now.state == "cancelled" else "Interrupted"
+        st.warning(f"{word}{reached}. What was finished is kept.")
+    with st.container(horizontal=True):
+        resume = ":material/play_arrow:"
+        st.button("Resume", key=f"resume-{now.key}", on_click=jobs.resume, args=(now.key,), icon=resume)
+        st.button("Dismiss", key=f"dismiss-{now.key}", on_click=_keys(_DISMISSED).add, args=(now.key,))
+
+
+def counted(now: JobState) -> str:
+    """Return a running job's progress as text: what, how many of how many, time left."""
+    parts = [now.message.rstrip(".")] if now.message else []
+    if now.total:
+        parts.append(f"{now.done:,} of {now.total:,} {now.unit}")
+    if now.seconds_left is not None:
+        parts.append(f"about {duration(now.seconds_left)} left")
+    return plain(" · ".join(parts) or now.label)
+
+
+def newest(kind: str, about: str) -> JobState | None:
+    """Return the newest job of a kind that reads the thing of this digest, if it goes on or ended badly."""
+    for job in jobs.listing():
+        if job.kind == kind and about in jobs.inputs(jobs.job_of(job.key)):
+            return None if job.state == "done" or job.key in _keys(_DISMISSED) else job
+    return None
+
+
+def dismissed(key: str) -> bool:
+    """Say whether this session has put a job's bad end out of sight."""
+    return key in _keys(_DISMISSED)
+
+
+def _keys(name: str) -> set[str]:
+    found: set[str] = st.session_state.setdefault(name, set())
+    return found
+
+
+def prepare(name: str, error: StudioError) -> None:
+    """Offer to draw the default dataset, which needs no network, or say why another cannot be opened."""
+    job = DatasetJob(dataset=DatasetSettings())
+    if name != job.dataset.name:
+        st.error(plain(error))
+        return
+    st.title("Welcome to D-TRAK Studio")
+    st.write("The app starts with 998 portraits from OpenMoji. They are drawn on this machine, without a network.")
+    key = jobs.key_of_job(job)
+    state = follow(key)
+    if not state.active:
+        st.button(
+            "Draw the portraits", icon=":material/draw:", on_click=start, args=(job, "Draw the OpenMoji portraits")
+        )
+
+
+def nothing(sentence: str, page: str, label: str) -> None:
+    """Show an empty state with the one thing to do next."""
+    with st.container(border=True):
+        st.write(sentence)
+        st.page_link(page, label=label, icon=":material/arrow_forward:")
+
+
+def strip(facts: Mapping[str, Any]) -> None:
+    """Show where a result comes from, as one line of small print."""
+    st.caption(" · ".join(f"{plain(name)} {plain(value)}" for name, value in facts.items() if value not in ("", None)))
+
+
+def made(artifact: store.Artifact) -> dict[str, str]:
+    """Return date, duration, size and version of a stored artifact, for the small print."""
+    facts = artifact.manifest
+    seconds = facts.get("seconds")
+    return {
+        "made": facts["date"][:10],
+        "in": duration(seconds) if seconds else "",
+        "size": size(facts["bytes"]),
+        "with version": facts["versions"]["dtrak-studio"],
+    }

@@ -1,0 +1,61 @@
+"""From rankings to the rows of the figure: the same words under a picture wherever it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtrak_core import results
+from dtrak_core.datasets import Dataset
+from dtrak_core.methods import METHODS
+from dtrak_core.results import Entry, Ranking
+from dtrak_core.targets import Target
+from dtrak_core.ui.gallery import Picture, Row
+
+TARGET = "target"  # key of the target in the figure; the others are `method/index`
+
+
+def row(found: Ranking, dataset: Dataset, counts: tuple[int, int], *, note: bool = True) -> Row:
+    """Return a method's row: first proponents and first opponents."""
+    count = len(found.values)
+    kept = "" if found.effective_rank is None else f" Effective rank {found.effective_rank:,.0f} of {count:,}."
+    return Row(
+        found.label,
+        METHODS[found.method].summary + kept if note else "",
+        [_picture(found, dataset, entry, "proponent") for entry in results.proponents(found, counts[0])],
+        [_picture(found, dataset, entry, "opponent") for entry in results.opponents(found, counts[1])],
+        "No training picture has a positive score here.",
+        "No training picture has a negative score here.",
+    )
+
+
+def waiting(method: str) -> Row:
+    """Return the row of a method that cannot answer yet."""
+    return Row(METHODS[method].label, "Not computed for this picture yet.", ())
+
+
+def target(shown: Target) -> Picture:
+    """Return the target as a picture of the figure."""
+    return Picture(TARGET, shown.image, f"The picture to explain: {shown.caption}", (shown.caption or shown.id,))
+
+
+def parse(key: str, methods: Sequence[str]) -> tuple[str, int] | None:
+    """Return method and training index of a clicked picture; None for the target or an unknown key."""
+    method, _, index = key.partition("/")
+    return (method, int(index)) if method in methods and index.isdecimal() else None
+
+
+def percent(share: float) -> str:
+    """Return a share with one digit and a true minus sign."""
+    return f"{share:.1%}".replace("-", "−")
+
+
+def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
+    facts = dataset.train.rows[entry.index]
+    name = facts["name"] or facts["label"]
+    by = f", by {facts['contributor']}" if facts["contributor"] else ""
+    spoken = (
+        f"Training picture {entry.index}: {name}{by}. {found.label} {side} {entry.rank}, "
+        f"{percent(entry.share)} of the positive total"
+    )
+    lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"])
+    return Picture(f"{found.method}/{entry.index}", dataset.train.images[entry.index], spoken, lines)

@@ -1,0 +1,66 @@
+"""The opening of Overview: one generated picture, the training pictures behind it by D-TRAK and by TRAK."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core import targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.results import Ranking
+from dtrak_core.ui import answers, frame, gallery, panels, picking, rows
+from dtrak_core.ui.answers import Question
+
+METHODS = ("d-trak", "trak")
+COLUMNS = 8
+OTHERS = 18  # pictures to choose another target from
+
+
+def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
+    """Draw the answer for one picture; return its rankings, empty where there is none yet."""
+    drawn = targets.samples(checkpoint.digest)
+    if not drawn:
+        panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+        return []
+    shown = picking.current(dataset, checkpoint, frame.How())
+    if shown is None:
+        return []
+    st.write(
+        f"A small diffusion model drew the picture on the left. It had learned from {len(dataset.train.rows):,} "
+        "pictures. D-TRAK and TRAK name those that helped this one most, the strongest first. Click any of them."
+    )
+    answer = answers.ask(Question(dataset, checkpoint, shown), METHODS)
+    listed = [rows.row(found, dataset, (COLUMNS, 0), note=False) for found in answer.found]
+    label = f"Training pictures behind {shown.caption or shown.id}"
+    clicked = gallery.figure("showcase", label, rows.target(shown), listed, (COLUMNS, 0))
+    if clicked:
+        opened = rows.parse(clicked, METHODS)
+        frame.to_attribution(shown.id, example=opened[1] if opened else None)
+    if answer.missing:
+        st.info("The training pictures behind this one have not been computed yet. Attribution offers to do it.")
+    link = {"sample": shown.id}
+    st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
+    st.caption("Or choose another picture that the model drew:")
+    pictures = [gallery.Picture(t.id, t.image, f"Show the picture of {t.caption}") for t in drawn[:OTHERS]]
+    chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.id, cell=40, action="choose")
+    if chosen and chosen != shown.id:
+        frame.choose_target(chosen)
+        st.rerun()
+    return list(answer.found)
+
+
+def next_steps(trained: bool) -> None:
+    """Draw the things one can do now, each with a link."""
+    with st.container(border=True):
+        if trained:
+            st.page_link(frame.ATTRIBUTION, label="Explain a picture, method by method", icon=":material/account_tree:")
+            st.page_link(frame.GENERATE, label="Let the model draw new pictures", icon=":material/draw:")
+        st.page_link(
+            frame.GENERATE,
+            label="Train a model of your own",
+            icon=":material/model_training:",
+            query_params={"tab": "Train a model"},
+        )
+        with st.expander("Use your own pictures", icon=":material/folder_open:"):
+            st.write("A folder of pictures or an .npz file becomes a dataset. It then stands in the sidebar.")
+            st.code("python -m dtrak_core dataset --name mine --source path/to/pictures", language="bash")

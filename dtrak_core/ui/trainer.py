@@ -1,0 +1,112 @@
+"""Training a model: the form, the cost before the button is pressed, the job."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from dtrak_core import checkpoints, jobs, presets, store
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import ProbeJob, TrainJob
+from dtrak_core.settings import TrainSettings, build
+from dtrak_core.tables import duration
+from dtrak_core.ui import panels
+
+
+def form(dataset: Dataset) -> None:
+    """Draw the choice of model and length, what they cost here, and the button."""
+    count, size = len(dataset.train.rows), dataset.settings.resolution
+    st.write(f"The model learns from the {count:,} training pictures of {panels.plain(dataset.name)}.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        preset = st.selectbox("Model", list(presets.PRESETS), key="train-preset", width=150)
+        usual = presets.train_settings(preset, dataset.digest)
+        epochs = st.number_input(
+            "Epochs",
+            1,
+            100_000,
+            usual.epochs,
+            key=f"train-epochs-{preset}",
+            width=140,
+            help="How often the model sees every picture. More gives better pictures and takes longer.",
+        )
+        seed = st.number_input(
+            "Training seed", 0, 2**31 - 1, 42, key="train-seed", width=150, help="Another seed gives another model."
+        )
+        name = st.text_input("Name", f"{preset}-{seed}", max_chars=40, key=f"train-name-{preset}-{seed}", width=220)
+    st.caption(presets.PRESETS[preset].summary)
+    settings = presets.train_settings(preset, dataset.digest, epochs=int(epochs), train_seed=int(seed))
+    probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
+    measured = _cost(probe)
+    _tell(settings, count, measured)
+    problem = _problem(name, dataset)
+    if problem:
+        st.error(problem)
+    with st.container(horizontal=True):
+        st.button(
+            "Train",
+            icon=":material/model_training:",
+            disabled=bool(problem),
+            on_click=_train,
+            args=(settings, name),
+        )
+        if measured is None:
+            label = "Measure the cost of a training step"
+            st.button("Estimate the time", icon=":material/timer:", on_click=panels.start, args=(probe, label))
+    if measured is None:
+        panels.follow(jobs.key_of_job(probe))
+    _training(dataset)
+
+
+def _training(dataset: Dataset) -> None:
+    """Show the training that goes on, or offer the model that this session has just trained."""
+    panels.announce(("train",), "The model is trained.")
+    job = panels.newest("train", dataset.digest)
+    if job is not None:
+        st.session_state["_trained"] = job.key
+        panels.follow(job.key)
+    elif (key := st.session_state.get("_trained")) and jobs.state(key).state == "done":
+        trained = jobs.job_of(key)
+        if isinstance(trained, TrainJob):
+            label = f"Use '{panels.plain(trained.name)}'"
+            st.button(label, on_click=_use, args=(trained.name,), icon=":material/arrow_forward:")
+
+
+def _cost(probe: ProbeJob) -> float | None:
+    """Return the seconds that training on one picture once takes here, None if that was not measured."""
+    wanted = {"model": probe.model.model_dump(mode="json"), "resolution": probe.resolution}
+    wanted |= {"batch_size": probe.batch_size}
+    for found in store.listing("probes"):
+        if wanted.items() <= found.settings.items():
+            return float(found.manifest["seconds_per_picture_step"])
+    return None
+
+
+def _tell(settings: TrainSettings, count: int, measured: float | None) -> None:
+    if measured is None:
+        st.info("How long this takes has not been measured on this machine. 'Estimate the time' needs a few seconds.")
+        return
+    seconds = measured * settings.epochs * count
+    st.info(
+        f"About {duration(seconds)} on this machine: {settings.epochs:,} epochs of {count:,} pictures "
+        f"at {1000 * measured:.1f} ms each. You can close the page meanwhile, or cancel and resume."
+    )
+
+
+def _problem(name: str, dataset: Dataset) -> str:
+    """Say what is wrong with a name, empty if nothing is."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,39}", name):
+        return "Give a name of small letters, digits, dots and dashes, for example 'demo-42'."
+    if name in {c.name for c in checkpoints.listing(dataset.digest)}:
+        return f"There is a checkpoint '{panels.plain(name)}' already. Choose another name."
+    return ""
+
+
+def _train(settings: TrainSettings, name: str) -> None:
+    with panels.reported():
+        panels.start(build(TrainJob, train=settings, name=name), f"Train {name} for {settings.epochs:,} epochs")
+
+
+def _use(name: str) -> None:
+    st.session_state["checkpoint"] = name
+    st.session_state["tab"] = "Draw pictures"

@@ -1,0 +1,86 @@
+"""The settings of the Attribution page: methods, pictures a row, features, damping. All are in the link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import defaults
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.methods import METHODS
+from dtrak_core.ui import panels
+
+FIRST = ["d-trak", "trak"]
+USUAL = "usual"
+TIMESTEPS, DIMENSIONS = ["10", "50", "100"], ["1024", "4096", "16384"]
+
+
+def methods() -> list[str]:
+    """Draw the choice of methods; return their ids in a fixed order, never none."""
+    chosen = st.pills(
+        "A row for each method",
+        list(METHODS),
+        selection_mode="multi",
+        default=FIRST,
+        format_func=lambda method: METHODS[method].label,
+        key="methods",
+        bind="query-params",
+        help="D-TRAK and TRAK look into the model. The others compare pictures or gradients: a baseline to beat.",
+    )
+    return [method for method in METHODS if method in (chosen or FIRST)]
+
+
+def counts() -> tuple[int, int]:
+    """Draw how many pictures a row has; return proponents and opponents."""
+    first = st.slider("Proponents a row", 1, 12, 5, key="proponents", bind="query-params")
+    last = st.slider("Opponents a row", 0, 12, 3, key="opponents", bind="query-params")
+    return first, last
+
+
+def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Draw the choice of features; return what differs from the stored or usual ones."""
+    usual = defaults.feature_settings_for(dataset.digest, checkpoint.digest, "squared-output")
+    steps = st.selectbox(
+        "Timesteps",
+        [USUAL, *TIMESTEPS],
+        format_func=lambda value: f"usual ({usual.num_timesteps})" if value == USUAL else value,
+        key="timesteps",
+        bind="query-params",
+        help="Noise levels at which each picture is looked at. More cost more time and give steadier scores.",
+    )
+    width = st.selectbox(
+        "Projection dimension",
+        [USUAL, *DIMENSIONS],
+        format_func=lambda value: f"usual ({usual.proj_dim:,})" if value == USUAL else f"{int(value):,}",
+        key="dimension",
+        bind="query-params",
+        help="Numbers kept of each gradient. More cost more disk and lose less.",
+    )
+    asked = {"num_timesteps": steps, "proj_dim": width}
+    return {name: int(value) for name, value in asked.items() if value not in (None, USUAL)}
+
+
+def ranks(chosen: Sequence[str], count: int) -> dict[str, float]:
+    """Draw the damping of each damped method; return effective rank over the number of training pictures."""
+    damped = [METHODS[method] for method in chosen if METHODS[method].damped]
+    found = {}
+    with st.container(horizontal=True):
+        for method in damped:
+            usual = round(100 * (method.rank_share or 0))
+            value = st.slider(
+                f"{panels.plain(method.label)}: effective rank",
+                1,
+                95,
+                usual,
+                format="%d %%",
+                key=f"rank-{method.id}",
+                bind="query-params",
+                width=260,
+                help=f"Damping, as the share of the {count:,} possible directions that still count. "
+                f"Less means a smoother answer. {usual} % is where the best values of the paper lie.",
+            )
+            found[method.id] = value / 100
+    return found

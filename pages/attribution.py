@@ -1,0 +1,48 @@
+"""The paper's figure made alive: a target, and for each method the training pictures that helped or hindered it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.ui import answers, compute, details, example, frame, gallery, panels, picking, rows, tuning
+
+selection = frame.require()
+st.title("Attribution")
+dataset, checkpoint = selection.dataset, selection.checkpoint
+if checkpoint is None:
+    panels.nothing("There is no model yet whose pictures could be explained.", frame.GENERATE, "Train one")
+    st.stop()
+
+how = frame.how()
+target = picking.current(dataset, checkpoint, how)
+if target is None:
+    panels.nothing("There is no picture to explain yet.", frame.GENERATE, "Draw some")
+    st.stop()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    source = picking.source(target)
+    with st.popover("Methods", icon=":material/list:"):
+        methods = tuning.methods()
+    with st.popover("Rows and features", icon=":material/tune:"):
+        counts = tuning.counts()
+        changes = tuning.changes(dataset, checkpoint)
+picking.choose(source, dataset, checkpoint, how, target)
+
+place = st.container()
+ranks = tuning.ranks(methods, len(dataset.train.rows))
+question = answers.Question(dataset, checkpoint, target, changes)
+answer = answers.ask(question, methods, ranks)
+with place:
+    ready = {found.method: rows.row(found, dataset, counts) for found in answer.found}
+    listed = [ready.get(method) or rows.waiting(method) for method in methods]
+    label = f"Training pictures behind {target.caption or target.id}"
+    clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
+    compute.panel(question, answer.missing, how)
+if answer.found:
+    details.tabs(question, answer.found, counts)
+    details.provenance(question, answer.found)
+
+if clicked == rows.TARGET:
+    example.show_target(target)
+else:
+    example.open_at(clicked, methods)
+    example.show(dataset, answer.found)

@@ -1,0 +1,21 @@
+"""Draw pictures from seeds, or train a model. Both are jobs: they go on when the page is closed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.ui import drawing, frame, panels, trainer
+
+selection = frame.require()
+st.title("Generate")
+draw, train = st.tabs(["Draw pictures", "Train a model"], key="tab", bind="query-params", on_change="rerun")
+if draw.open:
+    with draw:
+        if selection.checkpoint is None:
+            st.info("There is no model to draw with yet. Open 'Train a model' above.")
+        else:
+            drawing.form(selection.checkpoint)
+            drawing.results(selection.checkpoint)
+if train.open:
+    with train, panels.reported():
+        trainer.form(selection.dataset)

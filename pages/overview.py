@@ -1,0 +1,38 @@
+"""The project's question answered for one picture, the dataset and the model at a glance, and what to do next."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.ui import browser, card, example, frame, panels, showcase
+
+selection = frame.require()
+dataset, checkpoint = selection.dataset, selection.checkpoint
+found = []
+if checkpoint is None:
+    st.title(panels.plain(dataset.name))
+    panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
+else:
+    st.title("Which training pictures made this one?")
+    found = showcase.show(dataset, checkpoint)
+
+st.header("The training pictures")
+browser.counts(dataset)
+
+
+@st.fragment
+def browse() -> None:
+    """Browse without drawing the rest of the page again."""
+    clicked = browser.browse(dataset)
+    if clicked is not None:
+        st.query_params["example"] = str(clicked)
+    example.show(dataset, found)
+
+
+browse()
+browser.licence(dataset)
+if checkpoint is not None:
+    st.header("The model")
+    card.checkpoint(checkpoint)
+st.header("What next?")
+showcase.next_steps(checkpoint is not None)
