@@ -49,7 +49,7 @@ class Denoiser:
 
     def encode(self, images: np.ndarray) -> Tensor:
         """Bring pictures (B, H, W, 3), uint8, into model space: float32 in [-1, 1], folded."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
         return functional.pixel_unshuffle(pixels, self.fold) if self.fold > 1 else pixels
 
     def decode(self, x: Tensor) -> np.ndarray:
@@ -75,7 +75,7 @@ def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
     planes = 3 * model.fold**2
     down = ["AttnDownBlock2D" if attended else "DownBlock2D" for attended in model.attention]
     up = ["AttnUpBlock2D" if attended else "UpBlock2D" for attended in reversed(model.attention)]
-    return UNet2DModel(
+    unet = UNet2DModel(
         sample_size=resolution // model.fold,
         in_channels=planes,
         out_channels=planes,
@@ -95,6 +95,10 @@ def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
         flip_sin_to_cos=model.flip_sin_to_cos,
         freq_shift=model.freq_shift,
     )
+    for module in unet.modules():  # the paper's code sets all of them, those of the attention too
+        if isinstance(module, nn.Dropout):
+            module.p = model.dropout
+    return unet
 
 
 def denoiser_of(unet: UNet2DModel, scheduler: DDPMScheduler, fold: int) -> Denoiser:
@@ -122,7 +126,7 @@ def add_noise(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor) -> Tenso
     return abar.sqrt() * x0 + (1 - abar).sqrt() * noise
 
 
-def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype) -> str:
+def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype, scheduler: DDPMScheduler | None = None) -> str:
     """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
 
     A folded network is opened there in its folded form: its pictures have 3 fold^2 channels.
@@ -134,8 +138,8 @@ def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype) -> str:
     store.write_bytes(folder / "unet" / WEIGHTS, save(weights, metadata={"format": "pt"}))
     config: dict[str, Any] = json.loads(unet.to_json_string())
     store.write_json(folder / "unet" / "config.json", config)
-    scheduler = default_scheduler()
-    store.write_json(folder / "scheduler" / "scheduler_config.json", json.loads(scheduler.to_json_string()))
+    schedule = json.loads((scheduler or default_scheduler()).to_json_string())
+    store.write_json(folder / "scheduler" / "scheduler_config.json", schedule)
     index = {
         "_class_name": "DDPMPipeline",
         "_diffusers_version": config["_diffusers_version"],

@@ -66,8 +66,10 @@ def generate(
         for i, t in enumerate(steps):
             s = t - DIFFUSION_STEPS // sampling_steps
             noise = denoiser.predict(x, torch.full((len(part),), t))
-            x = _ddim(denoiser, x, noise, t, s, eta, generators) if sampler == "ddim" else _ddpm(
-                denoiser, x, noise, t, s, generators
+            x = (
+                _ddim(denoiser, x, noise, t, s, eta, generators)
+                if sampler == "ddim"
+                else _ddpm(denoiser, x, noise, t, s, generators)
             )
             if on_step is not None:
                 on_step(begin * len(steps) + (i + 1) * len(part), len(seeds) * len(steps))

@@ -73,7 +73,7 @@ class ModelSettings(Settings):
     """
 
     fold: Literal[1, 2, 4] = 2
-    channels: tuple[int, ...] = (48, 96)
+    channels: tuple[int, ...] = (64, 64)
     attention: tuple[bool, ...] = (False, False)
     layers_per_block: int = Field(default=1, ge=1, le=4)
     mid_attention: bool = False
@@ -109,14 +109,14 @@ class TrainSettings(Settings):
     model: ModelSettings = ModelSettings()
     indices: tuple[int, ...] | None = None
     train_seed: Seed = 42
-    epochs: int = Field(default=60, ge=1, le=100_000)
+    epochs: int = Field(default=150, ge=1, le=100_000)
     batch_size: int = Field(default=32, ge=1, le=4096)
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(default=1e-6, ge=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
-    flip: bool = True
+    flip: bool = False
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     weights_dtype: Literal["float32", "float16"] = "float32"
 
@@ -235,7 +235,7 @@ def sentences(error: ValidationError) -> str:
         field = ".".join(str(part) for part in item["loc"])
         text = item["msg"].removeprefix("Value error, ")
         if not field:
-            found.append(f"{text[0].upper()}{text[1:]}.")
+            found.append(f"{text}.")
         elif item["type"] == "extra_forbidden":
             found.append(f"Setting '{field}' does not exist; remove it.")
         elif item["type"] == "missing":

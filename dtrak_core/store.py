@@ -15,13 +15,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import io
 import json
 import os
 import platform
 import shutil
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,8 +29,27 @@ import numpy as np
 
 from dtrak_core import __version__
 from dtrak_core.errors import NotFoundError, StoreError
+from dtrak_core.files import crc32, write_array, write_bytes, write_json, writing
 from dtrak_core.settings import FORMATS, Settings
 
+__all__ = [
+    "MANIFEST",
+    "PROJECT",
+    "Artifact",
+    "delete",
+    "demo_root",
+    "find",
+    "get",
+    "listing",
+    "partial",
+    "publish",
+    "root",
+    "versions",
+    "write_array",
+    "write_bytes",
+    "write_json",
+    "writing",
+]
 PROJECT = Path(__file__).resolve().parent.parent
 MANIFEST = "manifest.json"
 CHECK_AT_ONCE = 64 * 2**20  # bytes up to which a file's checksum is checked when it is first opened
@@ -102,7 +119,7 @@ class Artifact:
         """Check every file completely, whatever its size; raise StoreError at the first that differs."""
         for name, facts in self.manifest["files"].items():
             path = self.file(name)
-            if facts["bytes"] > CHECK_AT_ONCE and _crc32(path) != facts["crc32"]:
+            if facts["bytes"] > CHECK_AT_ONCE and crc32(path) != facts["crc32"]:
                 raise self._damaged(f"{name} does not have the checksum of its manifest")
             if name.endswith(".npy"):
                 self.array(name)
@@ -180,6 +197,9 @@ def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
         artifact is returned and this one's folder is dropped.
     """
     folder, final = partial(kind, key), root() / kind / key
+    if (first := find(kind, key)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return first
     for left in folder.rglob(".*.tmp"):
         left.unlink(missing_ok=True)
     files = {
@@ -222,47 +242,6 @@ def delete(kind: str, key: str) -> int:
     return freed
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Write an array as .npy, whole or not at all.
-
-    Raises:
-        StoreError: If it holds values that are not finite.
-    """
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise StoreError(
-            f"{path.name} would hold values that are not finite; nothing was written. Check the checkpoint."
-        )
-    with writing(path) as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON, whole or not at all."""
-    write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    with writing(path) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[io.BufferedWriter]:
-    """Open a temporary file beside `path` that takes its name when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of what numbers depend on."""
@@ -284,25 +263,17 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"bytes": path.stat().st_size, "crc32": _crc32(path)}
+    facts: dict[str, Any] = {"bytes": path.stat().st_size, "crc32": crc32(path)}
     if path.suffix == ".npy":
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         facts |= {"shape": list(array.shape), "dtype": str(array.dtype)}
     return facts
 
 
-def _crc32(path: Path) -> str:
-    total = 0
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            total = zlib.crc32(block, total)
-    return f"{total:08x}"
-
-
 @functools.lru_cache(maxsize=4096)
 def _checksum(path: Path, size: int, changed: int) -> str:
     """Checksum of a file, once for each size and time of change."""
-    return _crc32(path)
+    return crc32(path)
 
 
 def _fsync_folder(folder: Path) -> None:

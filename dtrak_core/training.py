@@ -159,7 +159,9 @@ def probe(model: ModelSettings, resolution: int, batch_size: int, progress: Prog
 
 def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
     if dataset.digest != settings.dataset:
-        raise SettingsError(f"The settings are for dataset {settings.dataset}, not '{dataset.name}' ({dataset.digest}).")
+        raise SettingsError(
+            f"The settings are for dataset {settings.dataset}, not '{dataset.name}' ({dataset.digest})."
+        )
     if settings.indices is None:
         return np.arange(len(dataset.train.images))
     found = np.unique(np.array(settings.indices, dtype=np.int64))
@@ -268,15 +270,13 @@ def _resume(run: _Run, folder: Path) -> None:
         return
     with safe_open(path, framework="pt") as file:
         facts = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
     run.denoiser.unet.load_state_dict(
         {n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")}
     )
     for i, parameter in enumerate(run.denoiser.unet.parameters()):
         prefix = f"optimizer.{i}."
-        run.optimizer.state[parameter] = {
-            n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)
-        }
+        run.optimizer.state[parameter] = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
     if run.average is not None:
         run.average = [tensors[f"average.{i}"] for i in range(len(run.average))]
     run.losses = tensors["losses"].tolist()

@@ -1,0 +1,39 @@
+# `make app` and `make test` work from a bare clone. PYTHON= chooses the Python (3.11 or newer);
+# PIP_FLAGS= is passed to pip, for example to take torch's small CPU build (README, "Install").
+PYTHON ?= python3
+PIP_FLAGS ?=
+PORT ?= 8501
+BIN := .venv/bin
+
+.PHONY: app test lint demo bench clean
+
+app: .venv/app.stamp
+	$(BIN)/streamlit run app.py --server.port $(PORT)
+
+test: .venv/test.stamp lint
+	$(BIN)/python -m pytest
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: .venv/app.stamp
+	$(BIN)/python -m dtrak_core demo
+
+bench: .venv/test.stamp
+	$(BIN)/python benchmarks/features.py
+
+clean:
+	rm -rf .venv
+
+.venv/app.stamp: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -r requirements.txt
+	touch $@
+
+.venv/test.stamp: .venv/app.stamp tests/requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -r tests/requirements.txt
+	touch $@

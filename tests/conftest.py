@@ -1,0 +1,66 @@
+"""Fixtures for all tests: an empty cache of their own, and small real pieces."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtrak_core import datasets
+from dtrak_core.datasets import Dataset
+from dtrak_core.settings import ModelSettings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub
+os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test an empty cache and no demo."""
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STUDIO_DEMO", str(tmp_path / "no-demo"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def cifar2_file() -> Path:
+    """Return the real CIFAR-2 pictures kept beside the project, or skip."""
+    path = SHARED / "data" / "cifar2.npz"
+    if not path.exists():
+        pytest.skip("real CIFAR-2 pictures are kept beside the project in ../shared/data/cifar2.npz, absent here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModelSettings:
+    """Return a network of a few thousand parameters: folded, two levels, GroupNorm of 4."""
+    return ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4)
+
+
+@pytest.fixture
+def pictures(cache: Path, tmp_path: Path) -> Dataset:
+    """Return a stored dataset of 24 training and 8 held-out pictures of coloured discs, 16x16, three labels."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16]
+    images, labels = [], []
+    for i in range(32):
+        centre, radius = random.uniform(5, 11, 2), random.uniform(2, 5)
+        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+        colour = np.array([[230, 40, 40], [40, 200, 60], [50, 60, 220]])[i % 3] + random.integers(-30, 25, 3)
+        images.append(np.where(disc[..., None], np.clip(colour, 0, 255), 255).astype(np.uint8))
+        labels.append(i % 3)
+    file = tmp_path / "discs.npz"
+    np.savez(
+        file,
+        x_train=np.stack(images[:24]),
+        y_train=np.array(labels[:24]),
+        x_test=np.stack(images[24:]),
+        y_test=np.array(labels[24:]),
+        classes=np.array(["red", "green", "blue"]),
+    )
+    settings = datasets.source_settings("npz", file, "discs", 16)
+    return datasets.load(datasets.prepare(settings, file))

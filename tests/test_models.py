@@ -1,0 +1,123 @@
+"""Denoisers: the paper's sizes, the fold, diffusers' layout both ways, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMPipeline
+
+from dtrak_core import checkpoints, models, training
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
+from dtrak_core.presets import PRESETS
+from dtrak_core.progress import quiet
+from dtrak_core.settings import ModelSettings, TrainSettings
+
+
+def tiny_denoiser(tiny: ModelSettings) -> models.Denoiser:
+    torch.manual_seed(0)
+    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+
+
+@pytest.mark.parametrize(
+    ("preset", "resolution", "parameters"), [("cifar", 32, 38_307_203), ("celeba", 64, 118_795_011)]
+)
+def test_the_papers_networks_have_the_papers_size(preset: str, resolution: int, parameters: int) -> None:
+    with torch.device("meta"):
+        unet = models.build_unet(PRESETS[preset].model, resolution)
+    assert sum(p.numel() for p in unet.parameters()) == parameters
+    assert {m.p for m in unet.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+
+
+def test_fold_puts_each_block_into_channels_and_back(tiny: ModelSettings) -> None:
+    denoiser = tiny_denoiser(tiny)
+    images = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    x = denoiser.encode(images)
+    assert x.shape == (3, 12, 8, 8) == (3, *denoiser.shape)
+    # channel 4c + 2i + j of block (y, x) is colour c of pixel (2y + i, 2x + j)
+    expected = images[1, 2 * 5 + 1, 2 * 3 + 0, 2] / 127.5 - 1
+    assert x[1, 4 * 2 + 2 * 1 + 0, 5, 3].item() == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_array_equal(denoiser.decode(x), images)
+
+
+def test_schedule_and_noise_follow_the_formula(tiny: ModelSettings) -> None:
+    denoiser = tiny_denoiser(tiny)
+    betas = np.linspace(1e-4, 0.02, 1000)
+    np.testing.assert_allclose(denoiser.alphas_cumprod.numpy(), np.cumprod(1 - betas), rtol=1e-4)
+    x0, noise, t = torch.randn(2, 12, 8, 8), torch.randn(2, 12, 8, 8), torch.tensor([0, 700])
+    mixed = models.add_noise(denoiser, x0, noise, t)
+    abar = np.cumprod(1 - betas)[700]
+    expected = np.sqrt(abar) * x0[1].numpy() + np.sqrt(1 - abar) * noise[1].numpy()
+    np.testing.assert_allclose(mixed[1].numpy(), expected, atol=1e-4)
+
+
+def test_a_resolution_that_cannot_be_halved_is_refused(tiny: ModelSettings) -> None:
+    with pytest.raises(
+        SettingsError, match=r"Resolution 18 cannot be folded by 2 and halved 1 times. Choose a multiple"
+    ):
+        models.build_unet(tiny, 18)
+
+
+@pytest.fixture
+def checkpoint(pictures: Dataset, tiny: ModelSettings) -> checkpoints.Checkpoint:
+    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=4, batch_size=8, weights_dtype="float16")
+    training.train(pictures, settings, "small", quiet)
+    return checkpoints.by_name("small")
+
+
+def test_diffusers_opens_what_we_store(checkpoint: checkpoints.Checkpoint) -> None:
+    ours = models.load_denoiser(checkpoint)
+    theirs = DDPMPipeline.from_pretrained(checkpoint.folder, local_files_only=True)
+    x, t = torch.randn(2, *ours.shape), torch.tensor([3, 900])
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.unet.float().eval()(x, t).sample, ours.predict(x, t))
+    assert theirs.scheduler.config.beta_schedule == "linear"
+    assert not ours.unet.training
+
+
+def test_a_checkpoint_is_known_by_its_weights(checkpoint: checkpoints.Checkpoint) -> None:
+    ours = models.load_denoiser(checkpoint)
+    assert models.weights_digest(ours.unet, torch.float16) == checkpoint.digest
+    assert checkpoints.by_digest(checkpoint.digest) == checkpoint
+    names = [c.name for c in checkpoints.listing()]
+    assert names == ["small", "small@25", "small@50", "small@75"]
+    assert len({c.digest for c in checkpoints.listing()}) == 4
+    with pytest.raises(
+        NotFoundError, match=r"Checkpoint 'big' does not exist for this dataset. There are: small, small@25"
+    ):
+        checkpoints.by_name("big")
+    with pytest.raises(NotFoundError, match="No stored checkpoint has the digest"):
+        checkpoints.by_digest("0" * 16)
+
+
+def test_damaged_weights_are_not_used(checkpoint: checkpoints.Checkpoint) -> None:
+    path = checkpoint.folder / "unet" / models.WEIGHTS
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(StoreError, match="does not have the checksum"):
+        models.load_denoiser(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schedule": {"prediction_type": "v_prediction"}}, "predicts 'v_prediction'"),
+        ({"schedule": {"num_train_timesteps": 4000}}, "schedule of 4000 steps"),
+        ({"config": {"out_channels": 24}}, "12 input and 24 output channels"),
+        ({"config": {"resnet_time_scale_shift": "scale_shift"}}, "do not fit the network that config.json describes"),
+    ],
+)
+def test_what_is_no_noise_predicting_ddpm_is_refused(
+    tiny: ModelSettings, tmp_path: Path, change: dict[str, dict[str, object]], said: str
+) -> None:
+    unet = models.build_unet(tiny, 16)
+    models.save_pipeline(unet, tmp_path, torch.float32)
+    config = json.loads((tmp_path / "unet" / "config.json").read_text()) | change.get("config", {})
+    schedule = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text()) | change.get("schedule", {})
+    with pytest.raises(DataError, match=said):
+        models.assemble(config, unet.state_dict(), schedule, 2)

@@ -1,0 +1,87 @@
+"""Targets: ids, generated pictures, uploads, and what is said where there is none."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtrak_core import targets, thumbnails
+from dtrak_core.datasets import Dataset, image_digest
+from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.settings import SampleSettings
+
+CHECKPOINT = "c" * 16
+
+
+def random_image(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def test_generated_pictures_come_back_by_seed_and_sampler(pictures: Dataset) -> None:
+    for seed in (7, 2):
+        targets.publish_sample(SampleSettings(checkpoint=CHECKPOINT, seed=seed), random_image(seed))
+    targets.publish_sample(SampleSettings(checkpoint=CHECKPOINT, seed=2, sampling_steps=20), random_image(20))
+    found = targets.samples(CHECKPOINT)
+    assert [t.id for t in found] == ["seed:2", "seed:7"]
+    np.testing.assert_array_equal(found[1].image, random_image(7))
+    assert found[1].pixels == image_digest(random_image(7))
+    other = targets.resolve(pictures, CHECKPOINT, "seed:2", sampling_steps=20)
+    np.testing.assert_array_equal(other.image, random_image(20))
+    with pytest.raises(NotFoundError, match="The picture of seed 9 has not been generated"):
+        targets.resolve(pictures, CHECKPOINT, "seed:9")
+
+
+@pytest.mark.parametrize(("name", "split"), [("held-out:3", "held_out"), ("train:3", "train")])
+def test_dataset_pictures_are_targets(pictures: Dataset, name: str, split: str) -> None:
+    target = targets.resolve(pictures, CHECKPOINT, name)
+    np.testing.assert_array_equal(target.image, getattr(pictures, split).images[3])
+    assert target.row["label"] == getattr(pictures, split).rows[3]["label"]
+
+
+@pytest.mark.parametrize("name", ["3", "seed:", "seed:x", "picture:3", "train:-1", "upload:"])
+def test_other_ids_are_explained(pictures: Dataset, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"is not a target. Write seed:3 \(generated\)"):
+        targets.resolve(pictures, CHECKPOINT, name)
+
+
+def test_numbers_outside_say_how_many_there_are(pictures: Dataset) -> None:
+    with pytest.raises(NotFoundError, match="held-out:8 does not exist: there are 8, numbered from 0"):
+        targets.resolve(pictures, CHECKPOINT, "held-out:8")
+
+
+def test_an_upload_is_cropped_kept_and_found_again(pictures: Dataset) -> None:
+    wide = np.full((32, 64, 3), 255, np.uint8)
+    wide[:, 16:48] = (10, 200, 30)
+    buffer = io.BytesIO()
+    Image.fromarray(wide).save(buffer, "PNG")
+    target = targets.keep_upload(pictures, buffer.getvalue(), "mine.png")
+    assert target.image.shape == (16, 16, 3)
+    np.testing.assert_array_equal(target.image[8, 8], (10, 200, 30))
+    again = targets.resolve(pictures, CHECKPOINT, target.id)
+    np.testing.assert_array_equal(again.image, target.image)
+    assert again.caption == "mine.png"
+    with pytest.raises(DataError):
+        targets.keep_upload(pictures, b"no picture", "mine.txt")
+    with pytest.raises(NotFoundError, match="No uploaded picture has the digest"):
+        targets.resolve(pictures, CHECKPOINT, f"upload:{'0' * 16}")
+
+
+@pytest.mark.parametrize("size", [16, 50, 128])
+def test_thumbnails_are_lossless_and_enlarged_whole(size: int) -> None:
+    image = random_image(1)
+    times = max(1, size // 16)
+    shown = thumbnails.decode(thumbnails.png(image, size))
+    assert shown.shape == (16 * times, 16 * times, 3)
+    np.testing.assert_array_equal(shown[::times, ::times], image)
+    np.testing.assert_array_equal(shown[times - 1 :: times, times - 1 :: times], image)
+
+
+def test_a_sheet_holds_each_picture_at_its_place() -> None:
+    images = np.stack([random_image(i) for i in range(5)])
+    shown = thumbnails.decode(thumbnails.sheet(images, columns=3, gap=2))
+    assert shown.shape == (34, 52, 3)
+    np.testing.assert_array_equal(shown[18:34, 18:34], images[4])
+    assert (shown[:, 16:18] == 255).all()
