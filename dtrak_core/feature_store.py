@@ -83,6 +83,12 @@ def columns(artifact: Artifact, width: int = 1024) -> Iterator[tuple[int, np.nda
         yield start, np.concatenate([dequantise(stored[:, piece], scales) for _, stored, scales in shards])
 
 
+def target_feature(artifact: Artifact) -> np.ndarray:
+    """Return the feature of a target (K,), float64."""
+    scales = artifact.array("00000.scale.npy") if "00000.scale.npy" in artifact.manifest["files"] else None
+    return dequantise(artifact.array("00000.npy"), scales)[0].astype(np.float64)
+
+
 def _shards(artifact: Artifact) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
     """Yield (first row, stored rows, scales) of each shard, as memory maps checked against the manifest."""
     start = 0

@@ -82,8 +82,9 @@ def compute_target_features(
     """Return the features of targets, and their products with the stored training features.
 
     Returns:
-        One artifact of kind `target-features` a target, in order: features.npy φ(z), shape
-        (K,), float32, and cross.npy c = Φ φ(z), shape (N,), float64. Stored ones are found.
+        One artifact of kind `target-features` a target, in order: φ(z) stored as the training
+        features are, one row, and cross.npy c = Φ φ(z), shape (N,), float64 (float32 where the
+        features are compact). Stored ones are found.
 
     Raises:
         NotFoundError: If the training features are not stored.
@@ -102,11 +103,12 @@ def compute_target_features(
         ids = [target.id for _, target in missing.values()]
         features = featurise(denoiser, images, ids, settings, told, batch)
         cross = cross_products(trained, features)
+        exact = np.float64 if settings.storage == "float32" else np.float32
         seconds = round((time.perf_counter() - started) / len(missing), 3)
         for (key, (one, _)), feature, products in zip(missing.items(), features, cross, strict=True):
             folder = store.partial("target-features", key)
-            store.write_array(folder / "features.npy", feature)
-            store.write_array(folder / "cross.npy", products)
+            feature_store.write_shard(folder, 0, feature[None], settings.storage)
+            store.write_array(folder / "cross.npy", products.astype(exact))
             store.publish("target-features", key, one, gradients=per_picture, seconds=seconds)
     return [store.get("target-features", key) for key in keys]
 

@@ -62,7 +62,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
     progress(2, 3, "files", "Storing the weights")
     place = store.partial("checkpoints", key) / "imported"
     scheduler = DDPMScheduler.from_config(schedule)
-    models.save_pipeline(denoiser.unet, place, torch.float32, scheduler)  # type: ignore[arg-type]
+    models.save_pipeline(denoiser.unet, place, torch.float32, scheduler)
     progress(3, 3, "files", "Stored")
     return store.publish(
         "checkpoints",

@@ -17,6 +17,7 @@ import numpy as np
 from dtrak_core import store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.feature_store import target_feature
 from dtrak_core.kernel import Kernel, damped_scores, damping_for_rank, effective_rank, open_kernel
 from dtrak_core.methods import Method, method_of
 from dtrak_core.settings import EmbeddingSettings, FeatureSettings, Settings, TargetFeatureSettings, key_of
@@ -150,7 +151,7 @@ def _gradient_scores(
         return Scores(method.id, cross, None, None, facts)
     kernel = open_kernel(_stored("kernels", features, f"the kernel for {method.label}"))
     if method.cosine:
-        length = float(np.linalg.norm(np.asarray(own.array("features.npy"), dtype=np.float64)))
+        length = float(np.linalg.norm(target_feature(own)))
         return Scores(method.id, _divided(cross, kernel.norms.astype(np.float64) * length), None, None, facts)
     used = _damping(method, kernel, len(cross), damping, rank_share)
     rank = effective_rank(kernel.eigenvalues, used)

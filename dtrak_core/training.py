@@ -102,8 +102,7 @@ def train(dataset: Dataset, settings: TrainSettings, name: str, progress: Progre
             run.losses.append(loss)
             run.step += 1
             run.seconds = time.monotonic() - began
-            if run.step % 20 == 0 or run.step == total:
-                progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
+            progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
             if run.step in kept:
                 _keep(run, settings, folder, kept[run.step])
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:

@@ -109,11 +109,11 @@ def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser:
     found = features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
     assert [a.settings["target"] for a in found] == ["held-out:3", "held-out:0", "train:5"]
     for artifact in found:
-        feature = artifact.array("features.npy").astype(np.float64)
+        feature = feature_store.target_feature(artifact)
         expected = trained.astype(np.float64) @ feature
         np.testing.assert_allclose(artifact.array("cross.npy"), expected, rtol=1e-10, atol=1e-12 * expected.max())
     # The same picture under the same id has the same noise, hence the same feature.
-    np.testing.assert_allclose(found[2].array("features.npy"), trained[5], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(feature_store.target_feature(found[2]), trained[5], rtol=1e-4, atol=1e-6)
     alone = features.compute_target_features(pictures, denoiser, settings, chosen[:1], quiet)
     assert alone[0].path == found[0].path
 

@@ -49,7 +49,7 @@ def stored_rows(dataset: Dataset, method: str, base: FeatureSettings, target: Ta
     artifact = store.get("features", key_of("features", settings))
     rows = np.concatenate([rows for _, rows in feature_store.blocks(artifact)]).astype(np.float64)
     own = store.get("target-features", key_of("target-features", scores._target_settings(settings, target)))
-    return rows, own.array("features.npy").astype(np.float64)
+    return rows, feature_store.target_feature(own)
 
 
 @pytest.mark.parametrize("method", ["d-trak", "trak"])

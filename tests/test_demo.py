@@ -1,0 +1,119 @@
+"""The shipped demo: what it holds is what its own checkpoint gives, recomputed here in part."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from dtrak_core import (
+    checkpoints,
+    datasets,
+    demo,
+    feature_store,
+    features,
+    kernel,
+    models,
+    openmoji,
+    sampling,
+    store,
+    targets,
+)
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.settings import TargetFeatureSettings, key_of
+
+LIMIT = 20e6  # bytes that the demo may take in git, which compresses each file
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return datasets.by_name("openmoji-people")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(dataset: Dataset) -> Checkpoint:
+    return checkpoints.by_name("demo", dataset.digest)
+
+
+@pytest.fixture(scope="module")
+def denoiser(checkpoint: Checkpoint) -> models.Denoiser:
+    return models.load_denoiser(checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path_factory.mktemp("empty")))
+    monkeypatch.delenv("STUDIO_DEMO", raising=False)
+
+
+def test_it_is_small_whole_and_says_what_made_it() -> None:
+    files = [path for path in store.demo_root().rglob("*") if path.is_file()]
+    assert 0 < sum(len(zlib.compress(path.read_bytes())) for path in files) < LIMIT
+    for kind in ("datasets", "checkpoints", "samples", "features", "kernels", "target-features"):
+        found = store.listing(kind)
+        assert found, f"the demo has no {kind}"
+        for artifact in found:
+            artifact.verify()
+            assert artifact.shipped
+            assert {"torch", "diffusers", "numpy"} <= set(artifact.manifest["versions"])
+            if kind != "checkpoints":
+                assert str(store.PROJECT) not in json.dumps(artifact.manifest)
+
+
+def test_the_dataset_is_what_this_machine_draws(dataset: Dataset) -> None:
+    assert openmoji.is_same_as_package(store.get("datasets", dataset.key), every=50) == ""
+    assert (len(dataset.train.images), len(dataset.held_out.images)) == (900, 98)
+    assert "CC BY-SA 4.0" in dataset.credit
+
+
+def test_the_checkpoints_are_four_and_half_precision(dataset: Dataset) -> None:
+    found = checkpoints.listing(dataset.digest)
+    assert [c.name for c in found] == ["demo", "demo@25", "demo@50", "demo@75"]
+    assert found[0].run.settings["weights_dtype"] == "float16"
+
+
+@pytest.mark.parametrize("seed", [3, 40])
+def test_a_sample_is_drawn_again(checkpoint: Checkpoint, denoiser: models.Denoiser, seed: int) -> None:
+    shipped = next(t for t in targets.samples(checkpoint.digest) if t.id == f"seed:{seed}")
+    difference = np.abs(sampling.generate(denoiser, [seed], "ddim", 50, 0.0)[0].astype(int) - shipped.image)
+    # Another processor may round otherwise; 50 steps make a little more of it.
+    assert difference.mean() < 0.5
+    assert difference.max() <= 12
+
+
+@pytest.mark.parametrize("model_output", demo.MODEL_OUTPUTS)
+def test_features_are_computed_again(
+    dataset: Dataset, checkpoint: Checkpoint, denoiser: models.Denoiser, model_output: str
+) -> None:
+    settings = demo.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
+    stored = np.concatenate(
+        [rows for _, rows in feature_store.blocks(store.get("features", key_of("features", settings)))]
+    )
+    assert stored.shape == (900, 4096)
+    for index in (0, 451, 899):
+        ids, image = [f"train:{index}"], np.asarray(dataset.train.images[index])[None]
+        (fresh,) = features.featurise(denoiser, image, ids, settings, lambda done: None)
+        error = np.linalg.norm(stored[index] - fresh) / np.linalg.norm(fresh)
+        assert error < 0.03, "8 bits a number leave about one percent"
+
+
+@pytest.mark.parametrize("model_output", demo.MODEL_OUTPUTS)
+def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkpoint, model_output: str) -> None:
+    settings = demo.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
+    trained = store.get("features", key_of("features", settings))
+    phi = np.concatenate([rows for _, rows in feature_store.blocks(trained)]).astype(np.float64)
+    opened = kernel.open_kernel(store.get("kernels", key_of("kernels", settings)))
+    np.testing.assert_allclose(opened.eigenvalues.sum(), (phi**2).sum(), rtol=1e-6)
+    target = targets.samples(checkpoint.digest)[5]
+    wanted = TargetFeatureSettings(features=settings, target=target.id, pixels=target.pixels)
+    stored = store.get("target-features", key_of("target-features", wanted))
+    cross = np.asarray(stored.array("cross.npy"), np.float64)
+    np.testing.assert_allclose(cross, phi @ feature_store.target_feature(stored), rtol=0.05, atol=0.02 * np.abs(cross).max())
+    damping = kernel.damping_for_rank(opened.eigenvalues, 0.15 * 900)
+    exact = np.linalg.solve(phi @ phi.T + damping * np.eye(900), cross)
+    found = kernel.damped_scores(opened, cross, damping)
+    assert np.corrcoef(found, exact)[0, 1] > 0.9999
+    assert set(np.argsort(-found)[:9]) == set(np.argsort(-exact)[:9])
