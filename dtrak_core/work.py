@@ -106,7 +106,7 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
     from dtrak_core import features, kernel, models
 
     made: list[Artifact] = []
-    total = sum(_gradients(settings, job) for settings in job.features)
+    total = sum(sum(_gradients(settings, job)) for settings in job.features)
     before = 0
     for number, settings in enumerate(job.features):
         dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
@@ -117,12 +117,11 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
             for name in job.targets
         ]
         denoiser = models.load_denoiser(checkpoint)
-        per_training = len(dataset.train.images) * settings.num_timesteps
+        per_training, per_targets = _gradients(settings, job)
         part = _part(progress, before, per_training, total, f"Training features {about}".strip())
         trained = features.compute_features(dataset, denoiser, settings, part, job.pictures_per_batch)
         part = _part(progress, before + per_training, 0, total, f"Kernel {about}".strip())
         made += [trained, kernel.compute_kernel(trained, part)]
-        per_targets = len(chosen) * settings.num_timesteps
         part = _part(progress, before + per_training, per_targets, total, f"Target features {about}".strip())
         made += features.compute_target_features(dataset, denoiser, settings, chosen, part, job.pictures_per_batch)
         before += per_training + per_targets
@@ -160,9 +159,11 @@ def _sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings
     )
 
 
-def _gradients(settings: FeatureSettings, job: AttributeJob) -> int:
-    pictures = len(datasets.by_digest(settings.dataset).train.images) + len(job.targets)
-    return pictures * settings.num_timesteps
+def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:
+    """Return how many gradients are still to be computed: of training pictures, and of targets."""
+    stored = find("features", key_of("features", settings)) is not None
+    training = 0 if stored else len(datasets.by_digest(settings.dataset).train.images)
+    return training * settings.num_timesteps, len(job.targets) * settings.num_timesteps
 
 
 def _part(progress: Progress, before: int, weight: int, total: int, stage: str) -> Progress:
