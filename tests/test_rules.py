@@ -27,7 +27,7 @@ LAYERS = [
     ["openmoji", "pictures", "cifar"],
     ["datasets", "checkpoints"],
     ["targets", "draws", "model_outputs", "feature_store", "methods", "models"],
-    ["kernel", "projection", "layers", "sampling", "gradients", "embeddings"],
+    ["kernel", "projection", "sampling", "gradients", "embeddings"],
     ["training", "importing", "features", "scores", "defaults"],
     ["job_kinds", "figure", "results"],
     ["engine", "jobs"],
