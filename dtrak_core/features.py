@@ -82,8 +82,8 @@ def compute_target_features(
     """Return the features of targets, and their products with the stored training features.
 
     Returns:
-        One artifact of kind `target-features` a target, in order: φ(z) stored as the training
-        features are, one row, and cross.npy c = Φ φ(z), shape (N,), float64 (float32 where the
+        One artifact of kind `target-features` a target, in order: φ(z) as a shard of one row
+        (see feature_store.py), and cross.npy c = Φ φ(z), shape (N,), float64 (float32 where the
         features are compact). Stored ones are found.
 
     Raises:
@@ -103,11 +103,13 @@ def compute_target_features(
         ids = [target.id for _, target in missing.values()]
         features = featurise(denoiser, images, ids, settings, told, batch)
         cross = cross_products(trained, features)
-        exact = np.float64 if settings.storage == "float32" else np.float32
+        # One row gains nothing from 8 bits with a scale a column, so compact targets take 16.
+        storage: feature_store.Storage = "float32" if settings.storage == "float32" else "float16"
+        exact = np.float64 if storage == "float32" else np.float32
         seconds = round((time.perf_counter() - started) / len(missing), 3)
         for (key, (one, _)), feature, products in zip(missing.items(), features, cross, strict=True):
             folder = store.partial("target-features", key)
-            feature_store.write_shard(folder, 0, feature[None], settings.storage)
+            feature_store.write_shard(folder, 0, feature[None], storage)
             store.write_array(folder / "cross.npy", products.astype(exact))
             store.publish("target-features", key, one, gradients=per_picture, seconds=seconds)
     return [store.get("target-features", key) for key in keys]

@@ -32,7 +32,8 @@ def test_compact_storage_stays_within_its_bound(rows: np.ndarray) -> None:
     largest = np.abs(rows).max(axis=1, keepdims=True)
     eight, scales = feature_store.quantise(rows, "int8")
     assert eight.dtype == np.int8
-    assert (np.abs(feature_store.dequantise(eight, scales) - rows) <= largest * (0.5 / 127 + 1e-6)).all()
+    step = np.abs(rows.astype(np.float64)).max(axis=0) / 127
+    assert (np.abs(feature_store.dequantise(eight, scales) - rows.astype(np.float64)) <= step * 0.5001 + 1e-30).all()
     half, scales = feature_store.quantise(rows, "float16")
     assert half.dtype == np.float16
     assert np.isfinite(half).all()
@@ -41,10 +42,11 @@ def test_compact_storage_stays_within_its_bound(rows: np.ndarray) -> None:
     np.testing.assert_array_equal(full, rows)
 
 
-@pytest.mark.parametrize(("storage", "limit"), [("float32", 0.0), ("float16", 4e-4), ("int8", 5e-3)])
+@pytest.mark.parametrize(("storage", "limit"), [("float32", 0.0), ("float16", 4e-4), ("int8", 2e-2)])
 def test_rows_and_columns_read_what_was_written(cache: Path, storage: str, limit: float) -> None:
     random = np.random.default_rng(0)
-    rows = (random.normal(size=(23, 11)) * np.geomspace(1e-9, 1e9, 23)[:, None]).astype(np.float32)
+    spread = np.geomspace(1e-9, 1e9, 23)[:, None] if storage != "int8" else 1  # its scales are the columns'
+    rows = (random.normal(size=(23, 11)) * spread).astype(np.float32)
     artifact = stored(rows, storage)
     assert feature_store.shape(artifact) == (23, 11)
     for size in (1, 4, 100):
@@ -59,7 +61,16 @@ def test_rows_and_columns_read_what_was_written(cache: Path, storage: str, limit
 
 def test_compact_features_are_small(cache: Path) -> None:
     artifact = stored(np.ones((40, 1000), dtype=np.float32), "int8", 20)
-    assert artifact.manifest["bytes"] < 40 * 1000 * 1.05
+    assert artifact.manifest["bytes"] < 40 * 1000 * 1.25  # two shards, each with 4 bytes a column
+
+
+def test_a_few_large_columns_do_not_drown_the_others() -> None:
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(128, 500)).astype(np.float32)
+    rows[:, 7] *= 1000
+    again = feature_store.dequantise(*feature_store.quantise(rows, "int8"))
+    error = np.linalg.norm((again - rows)[:, 8:], axis=1) / np.linalg.norm(rows[:, 8:], axis=1)
+    assert error.max() < 0.03  # 1 in each entry with a scale by row alone
 
 
 def test_a_shard_counts_only_when_whole(tmp_path: Path) -> None:

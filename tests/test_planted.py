@@ -1,0 +1,38 @@
+"""A planted truth, end to end: a picture that is in the training set twice is explained by both its copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtrak_core import checkpoints, datasets, features, kernel, models, presets, scores, targets, training
+from dtrak_core.progress import quiet
+from dtrak_core.settings import DatasetSettings, FeatureSettings
+
+ORIGINAL, COPY = 12, 700
+
+
+@pytest.mark.slow
+def test_both_copies_of_a_planted_duplicate_are_among_the_first_five(cache: Path, tmp_path: Path) -> None:
+    portraits = datasets.load(datasets.prepare(DatasetSettings()))
+    images = np.array(portraits.train.images)
+    images[COPY] = images[ORIGINAL]
+    file = tmp_path / "planted.npz"
+    np.savez(file, x_train=images, y_train=np.zeros(900, int), x_test=images[:8], y_test=np.zeros(8, int))
+    settings = datasets.source_settings("npz", file, "planted", 16)
+    dataset = datasets.load(datasets.prepare(settings, file))
+    assert len(dataset.train.images) == 900
+
+    # A tenth of the demo's training is enough to tell copies from the rest.
+    training.train(dataset, presets.train_settings("demo", dataset.digest, epochs=15), "planted", quiet)
+    checkpoint = checkpoints.by_name("planted", dataset.digest)
+    denoiser = models.load_denoiser(checkpoint)
+    base = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest)
+    kernel.compute_kernel(features.compute_features(dataset, denoiser, base, quiet), quiet)
+    target = targets.resolve(dataset, checkpoint.digest, f"train:{ORIGINAL}")
+    features.compute_target_features(dataset, denoiser, base, [target], quiet)
+    found = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, base)
+    first = np.argsort(-found.values)[:5].tolist()
+    assert {ORIGINAL, COPY} <= set(first), f"the first five are {first}"
