@@ -8,6 +8,7 @@ from dtrak_core.ui import frame, panels
 
 frame.configure()
 page = st.navigation(frame.pages())
-with frame.inside(), panels.reported():
-    frame.sidebar()
-    page.run()
+with panels.reported():
+    if frame.sidebar():
+        with frame.inside():
+            page.run()

@@ -11,7 +11,7 @@ dataset, checkpoint = selection.dataset, selection.checkpoint
 found = []
 if checkpoint is None:
     st.title(panels.plain(dataset.name))
-    panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
+    showcase.no_model(dataset)
 else:
     st.title("Which training pictures made this one?")
     found = showcase.show(dataset, checkpoint)

@@ -76,4 +76,27 @@ def _filter(title: str, key: str, values: list[str]) -> str:
     def named(value: str) -> str:
         return f"all ({len(values):,})" if value == ALL else f"{value} ({found[value]:,})"
 
-    return st.selectbox(title, options, format_func=named, key=key, bind="query-params") or ALL
+    # Not bound to the address by Streamlit, which would write the counts into it.
+    asked = st.query_params.get(key, ALL)
+    first = options.index(asked) if asked in options else 0
+    widget = f"filter-{key}"
+    chosen = st.selectbox(
+        title,
+        options,
+        first,
+        format_func=named,
+        key=widget,
+        on_change=_keep,
+        args=(key, widget),
+        persist_state="session",
+    )
+    return chosen or ALL
+
+
+def _keep(key: str, widget: str) -> None:
+    """Write a filter into the address."""
+    value = st.session_state[widget]
+    if value in (None, ALL):
+        st.query_params.pop(key, None)
+    else:
+        st.query_params[key] = value

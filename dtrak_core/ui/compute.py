@@ -92,11 +92,11 @@ def cost(question: Question, parts: Sequence[Needed]) -> tuple[float | None, int
     known = True
     for kind, _, settings in parts:
         if kind == "embeddings":
-            pictures = count if settings.pixels == question.dataset.digest else 1  # type: ignore[attr-defined]
+            pictures = count if settings.pixels == question.dataset.digest else 1
             seconds += pictures * EMBEDDING_SECONDS
             disk += pictures * 1280 * 4
             continue
-        features = settings if isinstance(settings, FeatureSettings) else settings.features  # type: ignore[attr-defined]
+        features = settings if isinstance(settings, FeatureSettings) else settings.features
         width = features.proj_dim
         if kind == "features":
             known &= each is not None

@@ -94,8 +94,8 @@ def require() -> Selection:
     return selection
 
 
-def sidebar() -> None:
-    """Draw the choice of dataset and checkpoint, and stop with one next step where there is no dataset."""
+def sidebar() -> bool:
+    """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
     with st.sidebar:
         names = datasets.names()
         asked = st.query_params.get("dataset", datasets.DEFAULT)
@@ -113,10 +113,11 @@ def sidebar() -> None:
         dataset = datasets.by_name(name)
     except StudioError as error:
         panels.prepare(name, error)
-        st.stop()
+        return False
     st.session_state[_SELECTION] = Selection(dataset, _checkpoint(dataset))
     with st.sidebar:
         _shortcuts()
+    return True
 
 
 def _checkpoint(dataset: Dataset) -> Checkpoint | None:

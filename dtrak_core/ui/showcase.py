@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import targets
+from dtrak_core import checkpoints, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
@@ -13,7 +13,7 @@ from dtrak_core.ui.answers import Question
 
 METHODS = ("d-trak", "trak")
 COLUMNS = 8
-OTHERS = 18  # pictures to choose another target from
+OTHERS = 16  # pictures to choose another target from
 
 
 def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
@@ -41,12 +41,23 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     link = {"sample": shown.id}
     st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
     st.caption("Or choose another picture that the model drew:")
-    pictures = [gallery.Picture(t.id, t.image, f"Show the picture of {t.caption}") for t in drawn[:OTHERS]]
+    listed_first = sorted(drawn, key=lambda t: t.id != picking.FIRST)[:OTHERS]
+    pictures = [gallery.Picture(t.id, t.image, f"Show the picture of {t.caption}") for t in listed_first]
     chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.id, cell=40, action="choose")
     if chosen and chosen != shown.id:
         frame.choose_target(chosen)
         st.rerun()
     return list(answer.found)
+
+
+def no_model(dataset: Dataset) -> None:
+    """Say that no model has learned from these pictures, or that those of the shipped one came out differently."""
+    if any(c.run.manifest.get("dataset_name") == dataset.name for c in checkpoints.listing()):
+        st.warning(
+            "There is a model of these pictures, but they came out differently on this machine than those it learned "
+            "from. Its results would not fit and are not shown. Rebuild them with 'make demo', or train a model here."
+        )
+    panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
 
 
 def next_steps(trained: bool) -> None:

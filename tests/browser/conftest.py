@@ -1,0 +1,85 @@
+"""A real server on a small complete cache, and headless Chromium; skipped with a reason where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_store
+from browser_helpers import serve, settled
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Start the machine's Chromium; without one skip, or fail where STUDIO_REQUIRE_BROWSER is set."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        found, why = None, "playwright is not installed"
+    else:
+        why = "no Chromium was found on this machine (looked for: " + ", ".join(NAMES) + ")"
+    if found is None:
+        if os.environ.get("STUDIO_REQUIRE_BROWSER"):
+            pytest.fail(f"STUDIO_REQUIRE_BROWSER is set, but {why}")
+        pytest.skip(why)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    """Serve the small cache."""
+    place = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place / "cache"))
+        patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
+        small_store.build(place / "source")
+    yield from serve(place / "cache", place / "no-demo")
+
+
+@pytest.fixture
+def visit(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens a page in a profile of its own, settled, without a single outside request."""
+    contexts, outside = [], []
+
+    def open_page(path: str = "/", scheme: str = "light", width: int = 1280, base: str = app) -> Any:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        local = (base, base.replace("http", "ws"), "data:", "blob:")
+        page.on("request", lambda r: None if r.url.startswith(local) else outside.append(r.url))
+        page.goto(base + path)
+        settled(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert outside == []
+
+
+@pytest.fixture
+def settle() -> Callable[[Any], None]:
+    """Return a function that waits until a page has come to rest."""
+    return settled

@@ -1,0 +1,176 @@
+"""The path a newcomer takes, in a real browser: see the answer, look closer, open an example, send the link."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser_helpers import serve
+
+from dtrak_core import store
+
+LINK = "?dataset=discs"
+PAGES = ["/", "/generate", "/generate?tab=Train+a+model", "/attribution", "/attribution?details=Keep+and+share"]
+
+
+def keys(page: Any) -> list[str]:
+    """Return the keys of the figure's pictures, in reading order."""
+    buttons = page.locator("button[data-key*='/']")
+    return [button.get_attribute("data-key") for button in buttons.all()]
+
+
+def focused(page: Any) -> str | None:
+    found: str | None = page.evaluate("document.activeElement?.shadowRoot?.activeElement?.dataset.key ?? null")
+    return found
+
+
+def linked(path: str) -> str:
+    return path + ("&" if "?" in path else "?") + LINK.removeprefix("?")
+
+
+def test_from_the_answer_to_an_example_and_back(visit: Callable[..., Any], settle: Callable[[Any], None]) -> None:
+    page = visit("/" + LINK)
+    first = page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).first
+    index = first.get_attribute("data-key").partition("/")[2]
+    first.click()
+    page.wait_for_url("**/attribution**")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(f"#{index}").first.wait_for()
+    assert "sample=seed" in page.url
+    assert f"example={index}" in page.url
+    assert "dataset=discs" in page.url
+    dialog.get_by_text(re.compile("Rank 1 of")).wait_for()
+    page.keyboard.press("ArrowRight")
+    dialog.get_by_text(re.compile("Rank 2 of")).wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    settle(page)
+    assert "example" not in page.url
+    again = visit(page.url.removeprefix(page.url.split("/attribution")[0]))
+    assert keys(again) == keys(page)
+    assert len(keys(page)) >= 12
+
+
+def test_a_deep_link_opens_the_same_example(visit: Callable[..., Any]) -> None:
+    page = visit(linked("/attribution?sample=seed:1&example=7&opponents=2"))
+    page.get_by_role("dialog").get_by_text("#7").first.wait_for()
+    assert page.get_by_role("heading", name="Attribution").count() == 1
+    assert page.get_by_role("link", name="Overview").count() == 1
+
+
+def test_same_rank_same_column(visit: Callable[..., Any]) -> None:
+    page = visit(linked("/attribution"))
+    places: dict[str, list[float]] = {}
+    for button in page.locator("button[data-key*='/']").all():
+        method = button.get_attribute("data-key").partition("/")[0]
+        places.setdefault(method, []).append(button.bounding_box()["x"])
+    assert set(places) == {"d-trak", "trak"}
+    for first, second in zip(places["d-trak"], places["trak"], strict=True):
+        assert abs(first - second) <= 2
+
+
+def test_the_whole_path_by_keyboard(visit: Callable[..., Any], settle: Callable[[Any], None]) -> None:
+    page = visit(linked("/attribution"))
+    page.locator("button[data-key='seed:0']").focus()
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "seed:1"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**sample=seed%3A1**")
+    settle(page)
+    assert focused(page) == "seed:1"
+    assert page.locator("button[data-key='seed:1']").get_attribute("aria-pressed") == "true"
+    rows = keys(page)
+    page.locator(f"button[data-key='{rows[0]}']").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    below = next(key for key in rows if key.startswith("trak/"))
+    assert focused(page) == rows[rows.index(below) + 1]
+    opened = focused(page)
+    page.keyboard.press("Space")
+    page.get_by_role("dialog").wait_for()
+    settle(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.wait_for_function("k => document.activeElement?.shadowRoot?.activeElement?.dataset.key === k", arg=opened)
+
+
+def test_pictures_are_enlarged_without_smoothing(visit: Callable[..., Any]) -> None:
+    page = visit(linked("/attribution"))
+    image = page.locator("button[data-key^='d-trak/'] img").first
+    facts = image.evaluate(
+        "i => [getComputedStyle(i).imageRendering, i.src.slice(0, 15), i.naturalWidth, i.getBoundingClientRect().width]"
+    )
+    assert facts[:3] == ["pixelated", "data:image/png;", 16]
+    assert facts[3] > 40
+
+
+@pytest.mark.parametrize("path", ["/", "/generate", "/attribution"])
+def test_a_narrow_screen_does_not_scroll_sideways(visit: Callable[..., Any], path: str) -> None:
+    page = visit(linked(path), width=390)
+    wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1]
+    assert page.locator("button[data-key]").first.is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit: Callable[..., Any], scheme: str) -> None:
+    page = visit(linked(PAGES[0]), scheme)
+    for path in PAGES:
+        if path != PAGES[0]:
+            page.goto(page.url.split("/?")[0].split("/generate")[0].split("/attribution")[0] + linked(path))
+            page.wait_for_selector("[data-test-script-state='notRunning']")
+            page.wait_for_timeout(600)
+        found = Axe().run(page).response["violations"]
+        serious = [
+            (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], f"{path} in {scheme}"
+
+
+def test_new_pictures_and_their_answer(visit: Callable[..., Any], settle: Callable[[Any], None]) -> None:
+    """Generate draws with counted steps; the new picture is explained by a job; a reload keeps the answer."""
+    page = visit(linked("/generate"))
+    page.get_by_role("spinbutton", name="Pictures").fill("2")
+    page.get_by_role("spinbutton", name="First seed").fill("50")
+    page.get_by_role("button", name="Draw").click()
+    page.get_by_role("progressbar").first.wait_for()
+    page.get_by_role("button", name="Explain the picture of seed 51").click(timeout=90_000)
+    page.wait_for_url("**/attribution**sample=seed%3A51**")
+    page.get_by_text("needs this picture alone").first.wait_for()
+    page.get_by_role("button", name="Compute").click()
+    page.get_by_role("button", name=re.compile("TRAK proponent 1,")).first.wait_for(timeout=90_000)
+    page.get_by_role("button", name=re.compile("^Training picture .* TRAK proponent 1,")).last.wait_for()
+    settle(page)
+    before = keys(page)
+    page.reload()
+    settle(page)
+    assert keys(page) == before
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    """Serve the project's own demo with an empty cache beside it."""
+    demo = store.PROJECT / "cache" / "demo"
+    if not (demo / "checkpoints").is_dir():
+        pytest.skip("cache/demo is not built here: run 'make demo'")
+    yield from serve(tmp_path_factory.mktemp("fresh"), demo)
+
+
+def test_the_demo_is_on_screen_at_once(visit: Callable[..., Any], shipped: str, record_property: Any) -> None:
+    begin = time.monotonic()
+    page = visit("/", base=shipped)
+    page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).wait_for()
+    cold = time.monotonic() - begin
+    begin = time.monotonic()
+    page.reload()
+    page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).wait_for()
+    warm = time.monotonic() - begin
+    record_property("cold_seconds", round(cold, 2))
+    record_property("warm_seconds", round(warm, 2))
+    # The aims are 6 s and 2 s on an idle machine; the limits allow for a busy one.
+    assert cold < 20
+    assert warm < 10

@@ -1,0 +1,52 @@
+"""What browser tests share: the app on a free port, and the moment when a page has come to rest."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtrak_core import store
+
+
+def serve(cache: Path, demo: Path) -> Iterator[str]:
+    """Run the app on a free port; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "STUDIO_CACHE": str(cache), "STUDIO_DEMO": str(demo), "STUDIO_WORKER_IDLE": "20"}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=store.PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(f"http://127.0.0.1:{port}/_stcore/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail("The app did not start within 60 s.")
+
+
+def settled(page: Any) -> None:
+    """Wait until the script of the page has run to its end and its components are drawn."""
+    page.wait_for_selector("[data-test-script-state='notRunning']")
+    page.wait_for_timeout(400)

@@ -1,0 +1,45 @@
+"""Pages run by AppTest on a small complete cache; jobs are asked for but no worker is started."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import small_store
+import streamlit as st
+
+from dtrak_core import engine
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset, Checkpoint]:
+    """Build the small cache once."""
+    place = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place / "cache"))
+        patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
+        dataset, checkpoint = small_store.build(place / "source")
+    return place, dataset, checkpoint
+
+
+@pytest.fixture
+def small(built: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> tuple[Dataset, Checkpoint]:
+    """Make the small cache the one in use, without jobs; no worker starts."""
+    place, dataset, checkpoint = built
+    monkeypatch.setenv("STUDIO_CACHE", str(place / "cache"))
+    monkeypatch.setenv("STUDIO_DEMO", str(place / "no-demo"))
+    monkeypatch.setattr(engine, "ensure_worker", lambda: None)
+    shutil.rmtree(place / "cache" / "jobs", ignore_errors=True)
+    st.cache_data.clear()
+    return dataset, checkpoint
+
+
+@pytest.fixture
+def empty(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the page an empty cache; no worker starts."""
+    monkeypatch.setattr(engine, "ensure_worker", lambda: None)
+    st.cache_data.clear()
+    return cache

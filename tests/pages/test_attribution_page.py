@@ -1,0 +1,190 @@
+"""Attribution: the right pictures, scores and words, whatever is or is not in the store."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from page_helpers import galleries, opened, running
+from PIL import Image
+
+from dtrak_core import jobs, results, scores, targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import StoreError
+from dtrak_core.jobs import AttributeJob
+
+Small = tuple[Dataset, Checkpoint]
+
+
+def pixels(item: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(item["src"].split(",")[1]))))
+
+
+def expected(small: Small, method: str, sample: str = "seed:0") -> results.Ranking:
+    dataset, checkpoint = small
+    target = targets.resolve(dataset, checkpoint.digest, sample)
+    base = jobs_base(small, "loss" if method == "trak" else "squared-output")
+    found = scores.attribution_scores(method, dataset, checkpoint.digest, target, base)
+    return results.ranking(method, method, found.values)
+
+
+def jobs_base(small: Small, output: str) -> Any:
+    from dtrak_core import defaults
+
+    return defaults.feature_settings_for(small[0].digest, small[1].digest, output)  # type: ignore[arg-type]
+
+
+def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
+    at = opened("attribution")
+    shown = galleries(at)["figure"]
+    assert [row["title"] for row in shown["rows"]] == ["D-TRAK", "TRAK"]
+    assert shown["columns"] == [5, 3]
+    for row, method in zip(shown["rows"], ("d-trak", "trak"), strict=True):
+        found = expected(small, method)
+        for part, wanted in zip(row["parts"], (results.proponents(found, 5), results.opponents(found, 3)), strict=True):
+            assert [item["key"] for item in part["items"]] == [f"{method}/{e.index}" for e in wanted]
+            for item, entry in zip(part["items"], wanted, strict=True):
+                assert np.array_equal(pixels(item), small[0].train.images[entry.index])
+                assert item["lines"][0] == f"#{entry.index} {entry.share:.1%}".replace("-", "−")
+                assert small[0].train.rows[entry.index]["contributor"] in item["lines"]
+                assert f"Training picture {entry.index}" in item["name"]
+    assert np.array_equal(pixels(shown["target"]), targets.resolve(*small_ids(small), "seed:0").image)
+
+
+def small_ids(small: Small) -> tuple[Dataset, str]:
+    return small[0], small[1].digest
+
+
+def test_damping_slider_changes_the_order_and_nothing_is_computed_twice(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float | None] = []
+    real = scores.attribution_scores
+
+    def counted(*args: Any, rank_share: float | None = None) -> scores.Scores:
+        calls.append(rank_share)
+        return real(*args, rank_share=rank_share)
+
+    monkeypatch.setattr(scores, "attribution_scores", counted)
+    at = opened("attribution")
+    before = galleries(at)["figure"]
+    assert calls == [0.15, 0.40]
+    at.run()
+    assert calls == [0.15, 0.40]
+    at.slider(key="rank-d-trak").set_value(80).run()
+    assert calls == [0.15, 0.40, 0.80]
+    after = galleries(at)["figure"]
+    assert after["rows"][0]["parts"] != before["rows"][0]["parts"]
+    assert after["rows"][1]["parts"] == before["rows"][1]["parts"]
+    at.slider(key="opponents").set_value(0).run()
+    assert galleries(at)["figure"]["columns"] == [5, 0]
+
+
+def test_what_is_missing_is_said_and_computed_by_a_job(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened("attribution", sample="seed:4")
+    text = " ".join(m.value for m in at.markdown)
+    assert "needs this picture alone" in text
+    assert "on disk" in text
+    assert [row["note"] for row in galleries(at)["figure"]["rows"]] == ["Not computed for this picture yet."] * 2
+    (button,) = [b for b in at.button if b.label == "Compute"]
+    button.click().run()
+    (job,) = jobs.listing()
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, AttributeJob)
+    assert asked.targets == ("seed:4",)
+    assert [f.model_output for f in asked.features] == ["squared-output", "loss"]
+    running(monkeypatch, job.key, done=30, total=264, unit="gradients", message="Target features", seconds_left=125.0)
+    at.run()
+    assert at.get("progress")[0].proto.value == round(100 * 30 / 264)
+    assert "30 of 264 gradients" in at.get("progress")[0].proto.text.replace("\\", "")
+    assert "about 2 min left" in at.get("progress")[0].proto.text
+    assert not [b for b in at.button if b.label == "Compute"]
+    running(monkeypatch, job.key, state="cancelled", done=30, total=264, unit="gradients")
+    at.run()
+    assert at.warning[0].value == "Cancelled at 30 of 264 gradients. What was finished is kept."
+    assert {b.label for b in at.button} >= {"Resume", "Dismiss"}
+    running(monkeypatch, job.key, state="failed", message="The disk is full.")
+    at.run()
+    assert "The disk is full" in at.error[0].value
+    next(b for b in at.button if b.label == "Dismiss").click().run()
+    assert not at.error
+    assert [b for b in at.button if b.label == "Compute"]
+
+
+def test_bad_link_values_are_named(small: Small) -> None:
+    at = opened("attribution", sample="seed:999")
+    assert "seed 999" in at.warning[0].value
+    assert galleries(at)["figure"]["target"]["lines"] == ["seed 0"]
+    at = opened("attribution", sample="../../etc/passwd")
+    assert "is not a target" in at.warning[0].value.replace("\\", "")
+    at = opened("attribution", example="4711")
+    assert "4711" in at.warning[0].value
+    at = opened(checkpoint="nosuch")
+    assert "nosuch" in at.warning[0].value
+
+
+def test_an_example_opens_with_its_ranks_under_every_method(small: Small) -> None:
+    index = results.proponents(expected(small, "trak"), 1)[0].index
+    at = opened("attribution", example=str(index))
+    (table,) = [m.value for m in at.markdown if m.value.startswith("| Method")]
+    for method in ("d-trak", "trak"):
+        place = results.rank(expected(small, method), index)
+        assert f"| {place} of {len(small[0].train.rows)} |" in table
+    assert any(f"#{index}" in m.value.replace("\\", "") for m in at.markdown)
+
+
+def test_credit_is_told_in_numbers(small: Small) -> None:
+    at = opened("attribution")
+    names = [row["contributor"] for row in small[0].train.rows]
+    first = results.credit(expected(small, "d-trak"), names)[0]
+    text = " ".join(m.value for m in at.markdown)
+    assert f"**{first.contributor}** made {first.share:.1%}" in text
+    assert at.get("plotly_chart")
+    assert {d.proto.label for d in at.get("download_button")} == {"Download as CSV"}
+    at = opened("attribution", details="Keep and share")
+    assert {d.proto.label for d in at.get("download_button")} == {"Scores as CSV", "Scores as JSON", "Figure as PNG"}
+
+
+def test_provenance_stands_below(small: Small) -> None:
+    at = opened("attribution")
+    line = at.caption[-1].value.replace("\\", "")
+    for fact in (small[0].digest, small[1].digest, "seed:0", "2 (uniform)", "sparse to 128", "D-TRAK damping"):
+        assert fact in line
+
+
+def test_an_error_of_the_core_is_a_sentence(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: Any, **__: Any) -> None:
+        raise StoreError("Stored artifact cache/kernels/12 is damaged: it is torn. Compute it again.")
+
+    monkeypatch.setattr(scores, "needed", damaged)
+    at = opened("attribution")
+    assert at.error[0].value.replace("\\", "").endswith("Compute it again.")
+
+    def unforeseen(*_: Any, **__: Any) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(scores, "needed", unforeseen)
+    at = opened("attribution")
+    assert "not foreseen" in at.error[0].value
+    assert "surprise" not in at.error[0].value
+
+
+def test_a_similarity_is_a_row_too_and_clip_is_not_faked(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dtrak_core import embeddings
+
+    monkeypatch.setattr(embeddings, "available", lambda model: "" if model == "efficientnet-lite0" else "No weights.")
+    at = opened("attribution", methods=["Raw pixels, cosine", "CLIP, cosine", "EfficientNet-Lite0, cosine"])  # type: ignore[arg-type]
+    shown = galleries(at)["figure"]
+    assert [row["title"] for row in shown["rows"]] == [
+        "CLIP, cosine",
+        "EfficientNet-Lite0, cosine",
+        "Raw pixels, cosine",
+    ]
+    assert shown["rows"][2]["parts"][0]["items"]
+    assert "CLIP, cosine is left out" in at.warning[0].value.replace("\\", "")
+    text = " ".join(m.value for m in at.markdown).replace("\\", "")
+    assert "EfficientNet-Lite0, cosine** looks at all" in text

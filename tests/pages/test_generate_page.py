@@ -1,0 +1,80 @@
+"""Generate: forms become the right jobs; costs and mistakes are told before."""
+
+from __future__ import annotations
+
+import pytest
+from page_helpers import galleries, opened, running
+from small_store import MODEL
+
+from dtrak_core import jobs, presets, store
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import ProbeJob, SampleJob, TrainJob
+from dtrak_core.settings import Settings, key_of
+
+Small = tuple[Dataset, Checkpoint]
+
+
+def press(at: object, label: str) -> None:
+    (button,) = [b for b in at.button if b.label == label]  # type: ignore[attr-defined]
+    button.click().run()
+    assert not at.exception  # type: ignore[attr-defined]
+
+
+def test_the_form_starts_a_job_and_shows_its_steps(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened("generate")
+    listed = galleries(at)["drawn"]["rows"][0]["parts"][0]["items"]
+    assert [item["key"] for item in listed] == [f"seed:{i}" for i in range(5)]
+    at.number_input(key="draw-count").set_value(4)
+    at.number_input(key="draw-first").set_value(100)
+    press(at, "Draw")
+    (job,) = jobs.listing()
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, SampleJob)
+    assert asked.seeds == (100, 101, 102, 103)
+    assert (asked.sampler, asked.sampling_steps, asked.checkpoint) == ("ddim", 50, small[1].digest)
+    running(monkeypatch, job.key, done=64, total=200, unit="sampling steps", message="Picture 2 of 4")
+    at.run()
+    assert at.get("progress")[0].proto.value == 32
+    assert "64 of 200 sampling steps" in at.get("progress")[0].proto.text
+    press(at, "Cancel")
+    assert jobs.cancel_flag(job.key, 1).exists()
+
+
+def test_another_sampler_has_no_pictures_yet(small: Small) -> None:
+    at = opened("generate")
+    at.selectbox(key="draw-sampler").set_value("ddpm")
+    press(at, "Draw")
+    assert "Nothing has been drawn with these settings" in at.info[0].value
+
+
+def test_the_cost_of_a_training_is_told_from_a_probe(small: Small) -> None:
+    at = opened("generate", tab="Train a model")
+    assert "has not been measured" in at.info[0].value
+    press(at, "Estimate the time")
+    probe = jobs.job_of(jobs.listing()[0].key)
+    assert isinstance(probe, ProbeJob)
+
+    class Probe(Settings):
+        model: object
+        resolution: int
+        batch_size: int
+
+    made = Probe(model=probe.model.model_dump(mode="json"), resolution=probe.resolution, batch_size=probe.batch_size)
+    store.publish("probes", key_of("probes", made), made, seconds_per_picture_step=0.002)
+    at = opened("generate", tab="Train a model")
+    epochs, count = presets.train_settings("demo", small[0].digest).epochs, len(small[0].train.rows)
+    assert f"{epochs:,} epochs of {count:,} pictures at 2.0 ms each" in at.info[0].value
+    press(at, "Train")
+    asked = jobs.job_of(next(job.key for job in jobs.listing() if job.kind == "train"))
+    assert isinstance(asked, TrainJob)
+    assert (asked.name, asked.train.dataset, asked.train.epochs) == ("demo-42", small[0].digest, epochs)
+
+
+def test_a_taken_or_odd_name_is_refused(small: Small) -> None:
+    at = opened("generate", tab="Train a model")
+    at.text_input[0].set_value(MODEL).run()
+    assert f"There is a checkpoint '{MODEL}' already" in at.error[0].value
+    at.text_input[0].set_value("Über").run()
+    assert "small letters" in at.error[0].value
+    assert next(b for b in at.button if b.label == "Train").disabled

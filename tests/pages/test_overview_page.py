@@ -1,0 +1,69 @@
+"""Overview: the question answered at once, or one next step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import small_store
+from page_helpers import APP, galleries, opened
+from streamlit.testing.v1 import AppTest
+
+from dtrak_core import jobs
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import DatasetJob
+
+Small = tuple[Dataset, Checkpoint]
+
+
+def test_it_opens_with_the_answer(small: Small) -> None:
+    at = opened()
+    assert at.title[0].value == "Which training pictures made this one?"
+    shown = galleries(at)
+    assert [row["title"] for row in shown["showcase"]["rows"]] == ["D-TRAK", "TRAK"]
+    assert len(shown["showcase"]["rows"][0]["parts"][0]["items"]) == 8
+    assert [item["key"] for item in shown["others"]["rows"][0]["parts"][0]["items"]] == [f"seed:{i}" for i in range(5)]
+    counts = {m.label: m.value for m in at.metric}
+    assert counts["Training pictures"] == str(len(small[0].train.rows))
+    assert counts["Contributors"] == "3"
+    assert all(m.proto.help for m in at.metric)
+    assert at.get("plotly_chart")[0].proto.alt.startswith("Training loss from")
+
+
+def test_filters_show_the_right_pictures(small: Small) -> None:
+    rows = small[0].train.rows
+    at = opened(label="red", contributor="Ada")
+    listed = galleries(at)["browse"]["rows"][0]["parts"][0]["items"]
+    wanted = [i for i, row in enumerate(rows) if row["label"] == "red" and row["contributor"] == "Ada"]
+    assert [int(item["key"]) for item in listed] == wanted[:48]
+    at = opened(page="2") if len(rows) > 48 else at
+    assert int(galleries(at)["browse"]["rows"][0]["parts"][0]["items"][0]["key"]) == 48
+
+
+def test_another_sample_is_one_link_away(small: Small) -> None:
+    assert galleries(opened(sample="seed:2"))["showcase"]["target"]["lines"] == ["seed 2"]
+
+
+def test_without_a_checkpoint_there_is_one_next_step(empty: Path, tmp_path: Path) -> None:
+    small_store.dataset(tmp_path / "source")
+    at = opened()
+    assert "No model has learned" in " ".join(m.value for m in at.markdown)
+    assert at.get("page_link")[0].proto.label == "Train one"
+    at = opened("attribution")
+    assert [link.proto.label for link in at.get("page_link")] == ["Train one"]
+
+
+def test_the_default_dataset_is_drawn_on_demand(empty: Path) -> None:
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    assert [b.label for b in at.button] == ["Draw the portraits"]
+    at.button[0].click().run()
+    assert isinstance(jobs.job_of(jobs.listing()[0].key), DatasetJob)
+    assert at.get("progress")
+    assert not at.exception
+
+
+def test_an_unknown_dataset_is_named(small: Small, tmp_path: Path) -> None:
+    at = AppTest.from_file(APP, default_timeout=60)
+    at.query_params["dataset"] = "nosuch"
+    at.run()
+    assert "nosuch" in at.warning[0].value
