@@ -92,7 +92,7 @@ def test_features_are_computed_again(
     stored = np.concatenate(
         [rows for _, rows in feature_store.blocks(store.get("features", key_of("features", settings)))]
     )
-    assert stored.shape == (900, 4096)
+    assert stored.shape == (900, demo.PROJ_DIM)
     for index in (0, 451, 899):
         ids, image = [f"train:{index}"], np.asarray(dataset.train.images[index])[None]
         (fresh,) = features.featurise(denoiser, image, ids, settings, lambda done: None)
