@@ -43,9 +43,11 @@ def locked() -> Iterator[None]:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in a file that is replaced whole, None if there is no file."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return json.loads(path.read_bytes())
-    return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found
 
 
 def worker_lives() -> bool:

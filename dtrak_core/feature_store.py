@@ -87,7 +87,8 @@ def columns(artifact: Artifact, width: int = 1024) -> Iterator[tuple[int, np.nda
 def target_feature(artifact: Artifact) -> np.ndarray:
     """Return the feature of a target (K,), float64."""
     ((_, stored, scales),) = _shards(artifact)
-    return dequantise(stored, scales)[0].astype(np.float64)
+    feature: np.ndarray = dequantise(stored, scales)[0].astype(np.float64)
+    return feature
 
 
 def _part(scales: np.ndarray | None, piece: slice, axis: int) -> np.ndarray | None:

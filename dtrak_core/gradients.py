@@ -211,7 +211,8 @@ def _conv_weight_gradient(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
         g, x, layer.weight, None, layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups,
         [False, True, False],
     )  # fmt: skip
-    return found[1]
+    gradient: Tensor = found[1]
+    return gradient
 
 
 def _is_pointwise(layer: nn.Conv2d) -> bool:

@@ -97,7 +97,8 @@ def damped_scores(kernel: Kernel, cross: np.ndarray, damping: float) -> np.ndarr
     others = ((left / scale).astype(np.float32) @ kernel.rest).astype(np.float64) * (scale * inverse[count:])
     scale = np.abs(others).max(initial=0) or 1.0
     scores = (kernel.rest @ (others / scale).astype(np.float32).T).T.astype(np.float64) * scale
-    return (first * inverse[:count]) @ kernel.leading.T + scores
+    together: np.ndarray = (first * inverse[:count]) @ kernel.leading.T + scores
+    return together
 
 
 def effective_rank(eigenvalues: np.ndarray, damping: float) -> float:

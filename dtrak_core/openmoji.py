@@ -108,7 +108,8 @@ def draw(hexcode: str, resolution: int) -> np.ndarray:
     with Image.open(io.BytesIO(bytes(png))) as picture:
         drawn = np.asarray(picture.convert("RGB"), np.float64)
     means = drawn.reshape(resolution, blocks, resolution, blocks, 3).mean(axis=(1, 3))
-    return np.rint(means).astype(np.uint8)
+    image: np.ndarray = np.rint(means).astype(np.uint8)
+    return image
 
 
 def is_same_as_package(artifact: Artifact, every: int = 1) -> str:

@@ -213,7 +213,8 @@ def _similarity(train: np.ndarray, one: np.ndarray, cosine: bool) -> np.ndarray:
 
 def _divided(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return products / lengths, and 0 where a length is 0."""
-    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    quotients: np.ndarray = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return quotients
 
 
 def _unit_range(images: np.ndarray) -> np.ndarray:

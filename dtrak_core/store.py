@@ -67,7 +67,8 @@ class Artifact:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Return the settings that made it, as plain JSON values."""
-        return self.manifest["settings"]
+        settings: Mapping[str, Any] = self.manifest["settings"]
+        return settings
 
     @property
     def shipped(self) -> bool:
@@ -255,11 +256,12 @@ def versions() -> dict[str, str]:
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / MANIFEST).read_bytes())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         return None  # a manifest is written whole, so this is not one of ours
+    return manifest
 
 
 def _describe(path: Path) -> dict[str, Any]:

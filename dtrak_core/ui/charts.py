@@ -21,8 +21,8 @@ def loss_curve(lines: Sequence[Mapping[str, Any]]) -> go.Figure:
     padded = np.concatenate([np.full(width - 1, losses[0]), losses])
     mean = np.convolve(padded, np.ones(width) / width, mode="valid")
     shown = go.Figure()
-    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode="lines", line={"width": 1}, opacity=0.45)
     shown.add_scatter(x=steps, y=mean, name="running mean", mode="lines", line={"width": 3})
+    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode="lines", line={"width": 1}, opacity=0.45)
     top = float(np.quantile(losses, 0.98)) * 1.1
     return _frame(shown, "training step", "loss (lower is better)").update_yaxes(range=[0, top])
 
