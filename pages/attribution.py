@@ -36,7 +36,7 @@ with place:
     listed = [ready.get(method) or rows.waiting(method) for method in methods]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
-    compute.panel(question, answer.missing, how)
+    compute.panel(question, methods, answer.missing, how)
 if answer.found:
     details.tabs(question, answer.found, counts)
     details.provenance(question, answer.found)

@@ -49,4 +49,6 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
 def settled(page: Any) -> None:
     """Wait until the script of the page has run to its end and its components are drawn."""
     page.wait_for_selector("[data-test-script-state='notRunning']")
+    if page.locator("[data-testid='stBidiComponentIsolated']").count():
+        page.locator("button[data-key]").first.wait_for()
     page.wait_for_timeout(400)

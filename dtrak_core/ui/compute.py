@@ -23,13 +23,18 @@ WORKER_SECONDS = 8.0  # until a worker that has to be started has imported torch
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
-def panel(question: Question, missing: Mapping[str, Sequence[Needed]], how: How) -> None:
-    """Say what the methods still need and offer to compute it, or show how far that is."""
+def panel(question: Question, methods: Sequence[str], missing: Mapping[str, Sequence[Needed]], how: How) -> None:
+    """Say what the methods still need and offer to compute it, or show how far that is.
+
+    A job is of all chosen methods of its kind, those included that can answer already: so its
+    key stays the same while one method after the other becomes ready.
+    """
     panels.announce(("attribute", "embed"), "Computed.")
     able = {m: parts for m, parts in missing.items() if _able(m)}
     if not able:
         return
-    wanted = jobs_for(question, list(able), how)
+    families = {METHODS[m].embedding for m in able}
+    wanted = jobs_for(question, [m for m in methods if METHODS[m].embedding in families], how)
     states = [jobs.state(jobs.key_of_job(job)) for job in wanted]
     shown = [s for s in states if s.state not in ("idle", "done") and not panels.dismissed(s.key)]
     if not shown:

@@ -66,7 +66,7 @@ def visit(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         local = (base, base.replace("http", "ws"), "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(local) else outside.append(r.url))
         page.goto(base + path)

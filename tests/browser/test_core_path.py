@@ -44,6 +44,7 @@ def test_from_the_answer_to_an_example_and_back(visit: Callable[..., Any], settl
     assert f"example={index}" in page.url
     assert "dataset=discs" in page.url
     dialog.get_by_text(re.compile("Rank 1 of")).wait_for()
+    settle(page)
     page.keyboard.press("ArrowRight")
     dialog.get_by_text(re.compile("Rank 2 of")).wait_for()
     page.keyboard.press("Escape")
@@ -117,13 +118,13 @@ def test_a_narrow_screen_does_not_scroll_sideways(visit: Callable[..., Any], pat
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit: Callable[..., Any], scheme: str) -> None:
+def test_axe_finds_nothing_serious(
+    visit: Callable[..., Any], settle: Callable[[Any], None], app: str, scheme: str
+) -> None:
     page = visit(linked(PAGES[0]), scheme)
     for path in PAGES:
-        if path != PAGES[0]:
-            page.goto(page.url.split("/?")[0].split("/generate")[0].split("/attribution")[0] + linked(path))
-            page.wait_for_selector("[data-test-script-state='notRunning']")
-            page.wait_for_timeout(600)
+        page.goto(app + linked(path))
+        settle(page)
         found = Axe().run(page).response["violations"]
         serious = [
             (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
