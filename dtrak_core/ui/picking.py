@@ -63,7 +63,8 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, how: How, show
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return
     pages = math.ceil(len(found) / PER_PAGE)
-    page = st.pagination(pages, key=f"target-page-{source}") if pages > 1 else 1
+    here = next((i for i, t in enumerate(found) if t.id == shown.id), 0) // PER_PAGE + 1
+    page = min(st.pagination(pages, default=here, key=f"target-page-{source}"), pages) if pages > 1 else 1
     listed = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     pictures = [gallery.Picture(t.id, t.image, f"Explain {t.caption or t.id}") for t in listed]
     label = "Generated pictures" if source == "generated" else "Held-out pictures"

@@ -52,6 +52,7 @@ def test_from_the_answer_to_an_example_and_back(visit: Callable[..., Any], settl
     settle(page)
     assert "example" not in page.url
     again = visit(page.url.removeprefix(page.url.split("/attribution")[0]))
+    again.locator("button[data-key^='trak/']").first.wait_for()
     assert keys(again) == keys(page)
     assert len(keys(page)) >= 12
 
@@ -65,6 +66,7 @@ def test_a_deep_link_opens_the_same_example(visit: Callable[..., Any]) -> None:
 
 def test_same_rank_same_column(visit: Callable[..., Any]) -> None:
     page = visit(linked("/attribution"))
+    page.locator("button[data-key^='trak/']").first.wait_for()
     places: dict[str, list[float]] = {}
     for button in page.locator("button[data-key*='/']").all():
         method = button.get_attribute("data-key").partition("/")[0]
@@ -112,9 +114,9 @@ def test_pictures_are_enlarged_without_smoothing(visit: Callable[..., Any]) -> N
 @pytest.mark.parametrize("path", ["/", "/generate", "/attribution"])
 def test_a_narrow_screen_does_not_scroll_sideways(visit: Callable[..., Any], path: str) -> None:
     page = visit(linked(path), width=390)
+    page.locator("button[data-key]").first.wait_for()
     wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
     assert wide[0] <= wide[1]
-    assert page.locator("button[data-key]").first.is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,0 +1,48 @@
+"""Charts are functions from data to figures: the data arrives, by training index and not by place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtrak_core import results
+from dtrak_core.ui import charts, rows
+
+
+def test_the_score_curve_marks_the_shown_ones_by_index() -> None:
+    values = np.random.default_rng(0).normal(size=5000)
+    found = results.ranking("d-trak", "D-TRAK", values)
+    first, last = results.proponents(found, 4), results.opponents(found, 2)
+    drawn = charts.score_curve(found, first, last, [str(i) for i in range(5000)])
+    line, best, worst = drawn.data
+    assert len(line.x) <= 2000
+    assert (line.x[0], line.x[-1]) == (1, 5000)
+    np.testing.assert_allclose(line.y, np.sort(values)[::-1][np.asarray(line.x) - 1])
+    assert list(best.customdata) == np.argsort(-values)[:4].tolist()
+    assert list(worst.customdata) == np.argsort(values)[:2].tolist()
+    assert list(worst.x) == [5000, 4999]
+    assert best.marker.symbol != worst.marker.symbol
+
+
+def test_credit_bars_show_the_largest_first_from_the_top() -> None:
+    names = ["a"] * 5 + ["b"] * 3 + ["c"]
+    credits = results.credit(results.ranking("t", "T", np.arange(9.0)), names)
+    drawn = charts.credit_bars(credits, 2)
+    bars, sets = drawn.data
+    assert list(bars.y) == [c.contributor for c in credits[:2]][::-1]
+    assert list(bars.x) == [c.share for c in credits[:2]][::-1]
+    assert list(sets.x) == [c.set_share for c in credits[:2]][::-1]
+
+
+def test_the_loss_curve_keeps_every_line_of_the_metrics() -> None:
+    lines = [{"step": 20 * i, "loss": 1 / i} for i in range(1, 61)]
+    mean, raw = charts.loss_curve(lines).data
+    assert list(raw.x) == [line["step"] for line in lines]
+    assert list(raw.y) == [line["loss"] for line in lines]
+    assert np.isclose(mean.y[-1], np.mean([1 / 58, 1 / 59, 1 / 60]))
+
+
+def test_a_click_is_parsed_by_method_and_index() -> None:
+    assert rows.parse("d-trak/12", ["d-trak"]) == ("d-trak", 12)
+    assert rows.parse("target", ["d-trak"]) is None
+    assert rows.parse("trak/12", ["d-trak"]) is None
+    assert rows.parse("d-trak/../1", ["d-trak"]) is None
