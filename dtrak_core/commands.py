@@ -97,6 +97,8 @@ def train(
     name: str,
     dataset: str = datasets.DEFAULT,
     preset: Literal["demo", "cifar", "celeba"] = "demo",
+    only: str = "",
+    without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
     json: Json = False,
 ) -> None:
@@ -106,9 +108,12 @@ def train(
         name: What to call the checkpoint.
         dataset: Name of the training set.
         preset: Network and training settings to start from.
+        only: Train on these training indices alone, like 0-449 or 3,7,20-23.
+        without: Leave these training indices out.
     """
     chosen = answers.prepared(dataset)
-    settings = presets.train_settings(preset, chosen.digest, **options.model_dump())
+    indices = indices_of(only, without, len(chosen.train.rows))
+    settings = presets.train_settings(preset, chosen.digest, indices=indices, **options.model_dump())
     (artifact,) = answers.completed(build(jobs.TrainJob, train=settings, name=name), f"Train '{name}'")
     say(answers.checkpoint_of(artifact), json, tables.checkpoint)
 
@@ -153,7 +158,7 @@ def sample(
     """
     chosen = checkpoints.by_name(checkpoint, answers.prepared(dataset).digest)
     rows = []
-    for artifact in answers.sampled(chosen, seeds_of(seeds), how.model_dump(), batch):
+    for artifact in answers.sampled(chosen, numbers_of(seeds, "seeds", MOST_SEEDS), how.model_dump(), batch):
         seed, file = artifact.settings["seed"], artifact.file(targets.PICTURE)
         if out is not None:
             copy = out / f"{checkpoint}-seed-{seed}.png"
@@ -208,14 +213,23 @@ def attribute(
     say(document, json, tables.ranking)
 
 
-def seeds_of(text: str) -> list[int]:
-    """Return the seeds that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7."""
+def indices_of(only: str, without: str, count: int) -> tuple[int, ...] | None:
+    """Return the training indices to train on, None for all of the `count`; those outside are refused later."""
+    if not only and not without:
+        return None
+    kept = numbers_of(only, "training indices", count) if only else list(range(count))
+    left_out = set(numbers_of(without, "training indices", count)) if without else set()
+    return tuple(sorted(set(kept) - left_out))
+
+
+def numbers_of(text: str, what: str, most: int) -> list[int]:
+    """Return the numbers that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise SettingsError(f"'{text}' is not a list of seeds. Write numbers and ranges, like 0-15 or 3,7,20-23.")
-        if len(found) > MOST_SEEDS or (dash and int(last) - int(first) >= MOST_SEEDS):
-            raise SettingsError(f"'{text}' names more than {MOST_SEEDS:,} seeds. Generate them in parts.")
+            raise SettingsError(f"'{text}' is not a list of {what}. Write numbers and ranges, like 0-15 or 3,7,20-23.")
+        if len(found) > most or (dash and int(last) - int(first) >= most):
+            raise SettingsError(f"'{text}' names more than {most:,} {what}. Take fewer at once.")
         found += range(int(first), int(last if dash else first) + 1)
     return list(dict.fromkeys(found))

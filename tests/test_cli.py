@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from dtrak_core import checkpoints, cli, datasets, defaults, engine, jobs, processes, scores, store, tables, targets
-from dtrak_core.commands import seeds_of
+from dtrak_core.commands import indices_of, numbers_of
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import FeatureSettings, key_of
 
@@ -91,13 +91,21 @@ def test_wrong_usage_is_told_from_refusal(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2,7", [0, 1, 2, 7]), ("4, 4,3-4", [4, 3])])
 def test_seeds(text: str, seeds: list[int]) -> None:
-    assert seeds_of(text) == seeds
+    assert numbers_of(text, "seeds", 1000) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1,,2", "0-999999999"])
 def test_seeds_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError, match="seeds"):
-        seeds_of(text)
+        numbers_of(text, "seeds", 1000)
+
+
+@pytest.mark.parametrize(
+    ("only", "without", "expected"),
+    [("", "", None), ("0-2", "", (0, 1, 2)), ("", "1,3", (0, 2, 4)), ("2-4,0", "3", (0, 2, 4))],
+)
+def test_training_indices(only: str, without: str, expected: tuple[int, ...] | None) -> None:
+    assert indices_of(only, without, 5) == expected
 
 
 def test_commands_leave_torch_out(cache: Path) -> None:
