@@ -31,6 +31,7 @@ def browse() -> None:
 
 browse()
 browser.licence(dataset)
+browser.drawn_here(dataset)
 if checkpoint is not None:
     st.header("The model")
     card.checkpoint(checkpoint)

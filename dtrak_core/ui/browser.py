@@ -7,6 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
+from dtrak_core import openmoji, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.ui import gallery, panels
 
@@ -64,6 +65,22 @@ def licence(dataset: Dataset) -> None:
     line = dataset.credit or (f"Licence: {dataset.licence}" if dataset.licence else "")
     if line:
         st.caption(panels.plain(line))
+
+
+def drawn_here(dataset: Dataset) -> None:
+    """Warn where this machine would draw the default dataset's pictures otherwise than the stored ones."""
+    if dataset.settings.kind == "openmoji-people" and (differs := _difference(dataset.key)):
+        st.warning(
+            f"{differs} The app goes on with the stored pictures, which fit their model and features. "
+            "To make all of them again from this machine's pictures, run `make demo`.",
+            icon=":material/difference:",
+        )
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _difference(key: str) -> str:
+    """Draw every 50th picture afresh and compare, once for each stored dataset."""
+    return openmoji.is_same_as_package(store.get("datasets", key), every=50)
 
 
 def _filter(title: str, key: str, values: list[str]) -> str:

@@ -1,0 +1,43 @@
+"""The shipped demo on the Overview, as a newcomer meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from page_helpers import galleries
+from streamlit.testing.v1 import AppTest
+
+from dtrak_core import openmoji, store
+
+APP = str(store.PROJECT / "app.py")
+
+
+@pytest.fixture
+def fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STUDIO_DEMO", raising=False)
+    st.cache_data.clear()
+
+
+def test_a_fresh_clone_opens_with_a_finished_answer(fresh_clone: None) -> None:
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    assert not at.exception
+    assert not at.warning
+    assert not at.error
+    rows = galleries(at)["showcase"]["rows"]
+    assert [row["title"] for row in rows] == ["D-TRAK", "TRAK"]
+    assert any("CC BY-SA 4.0" in caption.value.replace("\\", "") for caption in at.caption)
+
+
+def test_pictures_that_this_machine_draws_otherwise_are_said(
+    fresh_clone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = openmoji.draw
+    monkeypatch.setattr(openmoji, "draw", lambda code, size: np.clip(draw(code, size), 0, 253))
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    (warning,) = at.warning
+    assert "come out differently on this machine (by up to 2 of 255)" in warning.value
+    assert "`make demo`" in warning.value
