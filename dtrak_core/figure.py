@@ -29,6 +29,7 @@ def draw(
     images: np.ndarray,
     counts: tuple[int, int],
     facts: Mapping[str, Any],
+    families: Sequence[str] | None = None,
 ) -> bytes:
     """Draw the figure.
 
@@ -39,6 +40,7 @@ def draw(
         images: Training pictures, uint8 (N, H, W, 3).
         counts: Proponents and opponents a row.
         facts: Provenance, kept in the PNG's text chunk `provenance`.
+        families: Where given, only the first example of each family stands in a row.
 
     Returns:
         The PNG file.
@@ -63,7 +65,7 @@ def draw(
     for place, one in enumerate(found):
         top = PAD + head + place * line
         pen.text((start, top + 6), one.label, INK, _font(20))
-        lists = ((proponents(one, first), start), (opponents(one, last), rule + PAD // 2))
+        lists = ((proponents(one, first, families), start), (opponents(one, last, families), rule + PAD // 2))
         for entries, left in lists:
             for column, entry in enumerate(entries):
                 _cell(sheet, pen, images, entry, left + column * (CELL + GAP), top + 36)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,12 +47,16 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Entry:
-    """One training example in a ranking: rank counts from 1 at its end of the ranking."""
+    """One training example in a ranking: rank counts from 1 at its end of the ranking.
+
+    `alike` counts the others of its family on the same side that it stands for; 0 where families are not folded.
+    """
 
     rank: int
     index: int
     score: float
     share: float
+    alike: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,37 @@ def rank(found: Ranking, index: int) -> int:
     return int(np.flatnonzero(found.order == index)[0]) + 1
 
 
-def proponents(found: Ranking, top: int) -> list[Entry]:
-    """Return the examples with the highest scores, best first; only positive scores count."""
-    picked = [int(i) for i in found.order[: max(top, 0)] if found.values[i] > 0]
-    return [Entry(n, i, float(found.values[i]), share(found, i)) for n, i in enumerate(picked, 1)]
+def proponents(found: Ranking, top: int, families: Sequence[str] | None = None) -> list[Entry]:
+    """Return the examples with the highest scores, best first; only positive scores count.
+
+    Args:
+        found: Ranking over N examples.
+        top: Number of entries.
+        families: Family of each example, shape (N,), empty where it has none. Where given, only the
+            first of each family is listed, with the number of others it stands for.
+    """
+    return _end(found, found.order[found.values[found.order] > 0], top, families)
 
 
-def opponents(found: Ranking, top: int) -> list[Entry]:
+def opponents(found: Ranking, top: int, families: Sequence[str] | None = None) -> list[Entry]:
     """Return the examples with the most negative scores, lowest first; empty if none is negative."""
-    picked = [int(i) for i in found.order[::-1][: max(top, 0)] if found.values[i] < 0]
-    return [Entry(n, i, float(found.values[i]), share(found, i)) for n, i in enumerate(picked, 1)]
+    backwards = found.order[::-1]
+    return _end(found, backwards[found.values[backwards] < 0], top, families)
+
+
+def _end(found: Ranking, side: np.ndarray, top: int, families: Sequence[str] | None) -> list[Entry]:
+    """List one end of a ranking from the indices of its side, strongest first."""
+    if families is None:
+        listed = [(rank, int(i), 0) for rank, i in enumerate(side[: max(top, 0)], 1)]
+    else:
+        names = [families[i] or f"#{i}" for i in side]
+        counts, seen = Counter(names), set[str]()
+        listed = []
+        for rank, (i, name) in enumerate(zip(side, names, strict=True), 1):
+            if name not in seen and len(listed) < top:
+                listed.append((rank, int(i), counts[name] - 1))
+            seen.add(name)
+    return [Entry(rank, i, float(found.values[i]), share(found, i), alike) for rank, i, alike in listed]
 
 
 def agreement(first: Ranking, second: Ranking, top: int) -> int:

@@ -24,6 +24,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         methods = tuning.methods()
     with st.popover("Rows and features", icon=":material/tune:"):
         counts = tuning.counts()
+        families = tuning.families(dataset)
         changes = tuning.changes(dataset, checkpoint)
 picking.choose(source, dataset, checkpoint, how, target)
 
@@ -32,13 +33,13 @@ ranks = tuning.ranks(methods, len(dataset.train.rows))
 question = answers.Question(dataset, checkpoint, target, changes)
 answer = answers.ask(question, methods, ranks)
 with place:
-    ready = {found.method: rows.row(found, dataset, counts) for found in answer.found}
+    ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.found}
     listed = [ready.get(method) or rows.waiting(method) for method in methods]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     compute.panel(question, methods, answer.missing, how)
 if answer.found:
-    details.tabs(question, answer.found, counts)
+    details.tabs(question, answer.found, counts, families)
     details.provenance(question, answer.found)
 
 if clicked == rows.TARGET:

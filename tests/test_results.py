@@ -43,6 +43,13 @@ def test_ends_hold_only_scores_of_their_sign(found: results.Ranking) -> None:
     assert results.opponents(results.ranking("raw", "Raw", VALUES - VALUES.min()), 5) == []
 
 
+def test_families_are_folded_with_their_count_and_true_ranks(found: results.Ranking) -> None:
+    families = ["x", "y", "x", "x", "", "y"]
+    assert [(e.rank, e.index, e.alike) for e in results.proponents(found, 9, families)] == [(1, 0, 1), (2, 4, 0)]
+    assert [(e.rank, e.index, e.alike) for e in results.opponents(found, 9, families)] == [(1, 5, 1)]
+    assert len(results.proponents(found, 1, families)) == 1
+
+
 def test_shares_of_proponents_sum_to_one(found: results.Ranking) -> None:
     assert sum(e.share for e in results.proponents(found, 6)) == pytest.approx(1)
     none = results.ranking("raw", "Raw", -np.ones(3))

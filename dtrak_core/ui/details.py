@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import figure, results
+from dtrak_core import figure, results, store
 from dtrak_core.results import Ranking
 from dtrak_core.ui import charts, compute, panels, rows
 from dtrak_core.ui.answers import Question
@@ -16,7 +16,9 @@ CREDIT, CURVE, KEEP = "Credit by contributor", "All scores", "Keep and share"
 LISTED = 12  # contributors in the chart
 
 
-def tabs(question: Question, found: Sequence[Ranking], counts: tuple[int, int]) -> None:
+def tabs(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None = None
+) -> None:
     """Draw the details of the rankings, one tab at a time."""
     credit, curve, keep = st.tabs([CREDIT, CURVE, KEEP], key="details", bind="query-params", on_change="rerun")
     if credit.open:
@@ -24,10 +26,10 @@ def tabs(question: Question, found: Sequence[Ranking], counts: tuple[int, int]) 
             _credit(question, found)
     if curve.open:
         with curve:
-            _curve(question, found, counts)
+            _curve(question, found, counts, families)
     if keep.open:
         with keep:
-            _keep(question, found, counts)
+            _keep(question, found, counts, families)
 
 
 def _one(found: Sequence[Ranking], key: str) -> Ranking:
@@ -71,10 +73,12 @@ def _credit(question: Question, found: Sequence[Ranking]) -> None:
     )
 
 
-def _curve(question: Question, found: Sequence[Ranking], counts: tuple[int, int]) -> None:
+def _curve(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> None:
     one = _one(found, "curve-method")
     names = [row["name"] or row["label"] for row in question.dataset.train.rows]
-    first, last = results.proponents(one, counts[0]), results.opponents(one, counts[1])
+    first, last = results.proponents(one, counts[0], families), results.opponents(one, counts[1], families)
     positive = int((one.values > 0).sum())
     st.write(
         f"{positive:,} of {len(one.values):,} training pictures have a positive score. "
@@ -85,7 +89,9 @@ def _curve(question: Question, found: Sequence[Ranking], counts: tuple[int, int]
     st.caption("Scores have a scale of their own for every method and damping: compare ranks, not sizes.")
 
 
-def _keep(question: Question, found: Sequence[Ranking], counts: tuple[int, int]) -> None:
+def _keep(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> None:
     st.write("The address of this page opens this view again. The files hold every score with its settings.")
     target, listed, name = target_facts(question), question.dataset.train.rows, _file(question)
     with st.container(horizontal=True):
@@ -109,7 +115,7 @@ def _keep(question: Question, found: Sequence[Ranking], counts: tuple[int, int])
         )
         st.download_button(
             "Figure as PNG",
-            lambda: _png(question, found, counts),
+            lambda: _png(question, found, counts, families),
             f"figure-{name}.png",
             "image/png",
             icon=":material/image:",
@@ -118,11 +124,13 @@ def _keep(question: Question, found: Sequence[Ranking], counts: tuple[int, int])
         )
 
 
-def _png(question: Question, found: Sequence[Ranking], counts: tuple[int, int]) -> bytes:
+def _png(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> bytes:
     shown = question.target
     made = {"target": target_facts(question), "methods": {one.method: dict(one.provenance) for one in found}}
     images = question.dataset.train.images
-    return figure.draw(shown.image, shown.caption or shown.id, found, images, counts, made)
+    return figure.draw(shown.image, shown.caption or shown.id, found, images, counts, made, families)
 
 
 def target_facts(question: Question) -> dict[str, Any]:
@@ -151,6 +159,9 @@ def provenance(question: Question, found: Sequence[Ranking]) -> None:
     gradient = next((one.method for one in found if compute.facts(question, one.method)), None)
     if gradient is not None:
         facts |= compute.facts(question, gradient)
+        one = next(one for one in found if one.method == gradient)
+        made = store.find("features", str(one.provenance.get("features", "")))
+        facts |= panels.made(made) if made else {}
     panels.strip(facts)
 
 

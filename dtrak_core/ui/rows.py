@@ -14,15 +14,22 @@ from dtrak_core.ui.gallery import Picture, Row
 TARGET = "target"  # key of the target in the figure; the others are `method/index`
 
 
-def row(found: Ranking, dataset: Dataset, counts: tuple[int, int], *, note: bool = True) -> Row:
-    """Return a method's row: first proponents and first opponents."""
+def row(
+    found: Ranking,
+    dataset: Dataset,
+    counts: tuple[int, int],
+    *,
+    note: bool = True,
+    families: Sequence[str] | None = None,
+) -> Row:
+    """Return a method's row: first proponents and first opponents, one of each family where families are given."""
     count = len(found.values)
     kept = "" if found.effective_rank is None else f" Effective rank {found.effective_rank:,.0f} of {count:,}."
     return Row(
         found.label,
         METHODS[found.method].summary + kept if note else "",
-        [_picture(found, dataset, entry, "proponent") for entry in results.proponents(found, counts[0])],
-        [_picture(found, dataset, entry, "opponent") for entry in results.opponents(found, counts[1])],
+        [_picture(found, dataset, entry, "proponent") for entry in results.proponents(found, counts[0], families)],
+        [_picture(found, dataset, entry, "opponent") for entry in results.opponents(found, counts[1], families)],
         "No training picture has a positive score here.",
         "No training picture has a negative score here.",
     )
@@ -57,5 +64,8 @@ def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Pictu
         f"Training picture {entry.index}: {name}{by}. {found.label} {side} {entry.rank}, "
         f"{percent(entry.share)} of the positive total"
     )
-    lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"])
+    if entry.alike:
+        spoken += f", and {entry.alike} more of its family"
+    alike = f"and {entry.alike} alike" if entry.alike else ""
+    lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"], alike)
     return Picture(f"{found.method}/{entry.index}", dataset.train.images[entry.index], spoken, lines)

@@ -40,6 +40,21 @@ def counts() -> tuple[int, int]:
     return first, last
 
 
+def families(dataset: Dataset) -> list[str] | None:
+    """Draw the switch that shows one picture of each family; return the families where it is on."""
+    known = [row["family"] for row in dataset.train.rows]
+    if not any(known):
+        return None
+    folded = st.toggle(
+        "One of each family",
+        key="fold",
+        bind="query-params",
+        help="Near-duplicates, such as one picture in several skin tones, crowd a row. This shows the strongest of "
+        "each and says for how many others it stands.",
+    )
+    return known if folded else None
+
+
 def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
     """Draw the choice of features; return what differs from the stored or usual ones."""
     usual = defaults.feature_settings_for(dataset.digest, checkpoint.digest, "squared-output")

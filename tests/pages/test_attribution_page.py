@@ -152,7 +152,15 @@ def test_credit_is_told_in_numbers(small: Small) -> None:
 def test_provenance_stands_below(small: Small) -> None:
     at = opened("attribution")
     line = at.caption[-1].value.replace("\\", "")
-    for fact in (small[0].digest, small[1].digest, "seed:0", "2 (uniform)", "sparse to 128", "D-TRAK damping"):
+    for fact in (
+        small[0].digest,
+        small[1].digest,
+        "seed:0",
+        "2 (uniform)",
+        "sparse to 128",
+        "D-TRAK damping",
+        "with version",
+    ):
         assert fact in line
 
 
