@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import checkpoints, datasets, defaults, jobs, results, scores, store, targets
+from dtrak_core import checkpoints, datasets, defaults, figure, jobs, results, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.methods import Method, method_of
+from dtrak_core.results import Ranking
 from dtrak_core.settings import DatasetKind, DatasetSettings, FeatureSettings, build
 from dtrak_core.store import Artifact
 from dtrak_core.tables import duration
@@ -108,10 +109,9 @@ def attribution(
     how: Mapping[str, Any],
     damping: float | None,
     rank_share: float | None,
-    top: int,
     feature_batch: int,
-) -> dict[str, Any]:
-    """Return both ends of the ranking of each method for one target, computing what is not stored.
+) -> tuple[Target, list[Ranking]]:
+    """Return a target and each method's ranking for it, computing what is not stored.
 
     Args:
         dataset: The training set.
@@ -122,11 +122,7 @@ def attribution(
         how: Sampler, steps and eta with which a target is generated.
         damping: Damping for the methods that have one, in the kernel's units; None takes the rank share.
         rank_share: Effective rank over the number of training pictures; None takes each method's own.
-        top: Number of proponents and of opponents.
         feature_batch: Pictures whose gradients are computed at once; 0 lets the machine choose.
-
-    Returns:
-        The document of `results.document`; of a single method, both ends at the top as well.
     """
     wanted = [method_of(name) for name in dict.fromkeys(chosen)]
     target = _target(dataset, checkpoint, sample, how)
@@ -141,13 +137,28 @@ def attribution(
         found.append(
             results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, provenance=made)
         )
-    facts = {"id": target.id, "caption": target.caption, "pixels": target.pixels}
-    facts |= {"dataset": dataset.name, "checkpoint": checkpoint.name}
+    return target, found
+
+
+def both_ends(facts: Mapping[str, Any], found: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:
+    """Return the document of `results.document`; of a single method, both ends at the top as well."""
     document = results.document(facts, found, dataset.train.rows, top)
     if len(found) == 1:
         only = document["methods"][found[0].method]
         document |= {"proponents": only["proponents"], "opponents": only["opponents"]}
     return document
+
+
+def write_files(
+    folder: Path, facts: Mapping[str, Any], target: Target, found: Sequence[Ranking], dataset: Dataset, top: int
+) -> None:
+    """Write every score as CSV and JSON, and the figure as PNG, each with the settings that made them."""
+    rows, images = dataset.train.rows, dataset.train.images
+    made = {"target": dict(facts), "methods": {one.method: dict(one.provenance) for one in found}}
+    store.write_bytes(folder / "scores.csv", results.to_csv(facts, found, rows))
+    store.write_bytes(folder / "scores.json", results.to_json(facts, found, rows))
+    drawn = figure.draw(target.image, target.caption or target.id, found, images, (top, top), made)
+    store.write_bytes(folder / "figure.png", drawn)
 
 
 def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Mapping[str, Any]) -> Target:

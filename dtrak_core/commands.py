@@ -179,6 +179,7 @@ def attribute(
     features: Annotated[FeatureOptions, tyro.conf.arg(name="")] = FeatureOptions(),  # noqa: B008
     feature_batch: int = 0,
     how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    out: Path | None = None,
     json: Json = False,
 ) -> None:
     """Find the training pictures that made a picture. What is not stored is computed.
@@ -194,23 +195,27 @@ def attribute(
         features: Features.
         feature_batch: Pictures whose gradients are computed at once, 0 chooses; changes no score.
         how: Sampler for a target that is generated.
+        out: Folder for scores.csv and scores.json with every score, and figure.png.
     """
     if top < 1:
         raise SettingsError(f"--top is {top}; ask for at least 1.")
     chosen = answers.prepared(dataset)
-    document = answers.attribution(
+    weights = checkpoints.by_name(checkpoint, chosen.digest)
+    target, found = answers.attribution(
         chosen,
-        checkpoints.by_name(checkpoint, chosen.digest),
+        weights,
         sample,
         method or ("d-trak",),
         features.model_dump(),
         how.model_dump(),
         damping,
         rank_share,
-        top,
         feature_batch,
     )
-    say(document, json, tables.ranking)
+    facts = targets.facts(target, chosen.name, weights.name)
+    if out is not None:
+        answers.write_files(out, facts, target, found, chosen, top)
+    say(answers.both_ends(facts, found, chosen, top), json, tables.ranking)
 
 
 def indices_of(only: str, without: str, count: int) -> tuple[int, ...] | None:

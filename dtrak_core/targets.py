@@ -39,6 +39,12 @@ class Target:
     row: Mapping[str, Any] = field(default_factory=dict)
 
 
+def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:
+    """Return what identifies a target in answers and exported files, with the names of its dataset and checkpoint."""
+    found = {"id": target.id, "caption": target.caption, "pixels": target.pixels}
+    return found | {"dataset": dataset, "checkpoint": checkpoint}
+
+
 def publish_sample(settings: SampleSettings, image: np.ndarray) -> Target:
     """Store a generated picture and return it as a target."""
     key = key_of("samples", settings)

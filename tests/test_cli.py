@@ -154,6 +154,13 @@ def test_the_whole_path(
         assert found["methods"]["d-trak"][end] == found[end]
     assert found["proponents"]
 
+    kept = tmp_path / "kept"
+    assert answer(capsys, *asked, "--out", str(kept)) == found
+    listed = json.loads((kept / "scores.json").read_text())["methods"]["d-trak"]
+    assert len(listed["proponents"]) + len(listed["opponents"]) == int((values != 0).sum())
+    assert (kept / "scores.csv").read_text().count("\n") >= len(values)
+    assert json.loads(Image.open(kept / "figure.png").text["provenance"])["target"]["id"] == "seed:3"
+
     # The same twice, from what is stored; and the same numbers computed anew with another batch size.
     before = len(jobs.listing())
     assert answer(capsys, *asked) == found

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import figure, results, store
+from dtrak_core import figure, results, store, targets
 from dtrak_core.results import Ranking
 from dtrak_core.ui import charts, compute, panels, rows
 from dtrak_core.ui.answers import Question
@@ -64,7 +64,7 @@ def _credit(question: Question, found: Sequence[Ranking]) -> None:
         st.caption(f"The first {LISTED} of {len(credits)} contributors; the file holds all.")
     st.download_button(
         "Download as CSV",
-        results.credit_csv(one, credits, target_facts(question)),
+        results.credit_csv(one, credits, _facts(question)),
         f"credit-{one.method}-{_file(question)}.csv",
         "text/csv",
         icon=":material/download:",
@@ -93,7 +93,7 @@ def _keep(
     question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> None:
     st.write("The address of this page opens this view again. The files hold every score with its settings.")
-    target, listed, name = target_facts(question), question.dataset.train.rows, _file(question)
+    target, listed, name = _facts(question), question.dataset.train.rows, _file(question)
     with st.container(horizontal=True):
         st.download_button(
             "Scores as CSV",
@@ -128,21 +128,16 @@ def _png(
     question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> bytes:
     shown = question.target
-    made = {"target": target_facts(question), "methods": {one.method: dict(one.provenance) for one in found}}
+    made = {
+        "target": _facts(question),
+        "methods": {one.method: dict(one.provenance) for one in found},
+    }
     images = question.dataset.train.images
     return figure.draw(shown.image, shown.caption or shown.id, found, images, counts, made, families)
 
 
-def target_facts(question: Question) -> dict[str, Any]:
-    """Return what identifies the target, for the files."""
-    shown = question.target
-    return {
-        "id": shown.id,
-        "caption": shown.caption,
-        "pixels": shown.pixels,
-        "dataset": question.dataset.name,
-        "checkpoint": question.checkpoint.name,
-    }
+def _facts(question: Question) -> dict[str, Any]:
+    return targets.facts(question.target, question.dataset.name, question.checkpoint.name)
 
 
 def provenance(question: Question, found: Sequence[Ranking]) -> None:
