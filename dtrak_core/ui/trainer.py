@@ -40,7 +40,7 @@ def form(dataset: Dataset) -> None:
     measured = _cost(probe)
     _tell(settings, count, measured)
     problem = _problem(name, dataset)
-    if problem:
+    if problem and name != _just_trained():
         st.error(problem)
     with st.container(horizontal=True):
         st.button(
@@ -65,11 +65,18 @@ def _training(dataset: Dataset) -> None:
     if job is not None:
         st.session_state["_trained"] = job.key
         panels.follow(job.key)
-    elif (key := st.session_state.get("_trained")) and jobs.state(key).state == "done":
-        trained = jobs.job_of(key)
-        if isinstance(trained, TrainJob):
-            label = f"Use '{panels.plain(trained.name)}'"
-            st.button(label, on_click=_use, args=(trained.name,), icon=":material/arrow_forward:")
+    elif (trained := _just_trained()) is not None:
+        label = f"Use '{panels.plain(trained)}'"
+        st.button(label, on_click=_use, args=(trained,), icon=":material/arrow_forward:")
+
+
+def _just_trained() -> str | None:
+    """Return the name of the model that this session has trained last, None if there is none."""
+    key = st.session_state.get("_trained")
+    if not key or jobs.state(key).state != "done":
+        return None
+    trained = jobs.job_of(key)
+    return trained.name if isinstance(trained, TrainJob) else None
 
 
 def _cost(probe: ProbeJob) -> float | None:
