@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import tyro
 from pydantic import Field, create_model
 
-from dtrak_core import answers, checkpoints, datasets, jobs, presets, store, tables, targets
+from dtrak_core import answers, checkpoints, datasets, jobs, presets, store, subsets, tables, targets
 from dtrak_core.errors import SettingsError
 from dtrak_core.job_kinds import Sampled
 from dtrak_core.settings import FeatureSettings, Settings, TrainSettings, build
@@ -219,12 +219,15 @@ def attribute(
 
 
 def indices_of(only: str, without: str, count: int) -> tuple[int, ...] | None:
-    """Return the training indices to train on, None for all of the `count`; those outside are refused later."""
+    """Return the training indices to train on, None for all of the `count`.
+
+    Those outside are refused: of `without` here, of `only` by the training.
+    """
     if not only and not without:
         return None
-    kept = numbers_of(only, "training indices", count) if only else list(range(count))
-    left_out = set(numbers_of(without, "training indices", count)) if without else set()
-    return tuple(sorted(set(kept) - left_out))
+    left_out = numbers_of(without, "training indices", count) if without else []
+    kept = tuple(subsets.complement(count, left_out).tolist())
+    return tuple(sorted(set(numbers_of(only, "training indices", count)) - set(left_out))) if only else kept
 
 
 def numbers_of(text: str, what: str, most: int) -> list[int]:

@@ -108,6 +108,12 @@ def test_training_indices(only: str, without: str, expected: tuple[int, ...] | N
     assert indices_of(only, without, 5) == expected
 
 
+@pytest.mark.parametrize("only", ["", "0-2"])
+def test_training_indices_that_are_not_there_cannot_be_left_out(only: str) -> None:
+    with pytest.raises(SettingsError, match="Training example 5 cannot be removed: there are 0 to 4"):
+        indices_of(only, "3,5", 5)
+
+
 def test_commands_leave_torch_out(cache: Path) -> None:
     code = (
         "import sys; from dtrak_core import cli; status = cli.main(['cache', 'list', '--json']); "
