@@ -126,7 +126,7 @@ def attribution(
     """
     wanted = [method_of(name) for name in dict.fromkeys(chosen)]
     target = _target(dataset, checkpoint, sample, how)
-    bases = {one.id: _base(dataset, checkpoint, one, changes) for one in wanted}
+    bases = {one.id: defaults.base_for(dataset.digest, checkpoint.digest, one, changes) for one in wanted}
     _compute_missing(dataset, checkpoint, target, wanted, bases, how, feature_batch)
     found = []
     for one in wanted:
@@ -172,14 +172,6 @@ def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Mapping[
             raise
     sampled(checkpoint, [int(sample.removeprefix("seed:"))], how)
     return targets.resolve(dataset, checkpoint.digest, sample, **how)
-
-
-def _base(dataset: Dataset, checkpoint: Checkpoint, method: Method, changes: Mapping[str, Any]) -> FeatureSettings:
-    """Return the feature settings of a method: stored or default ones, with the user's changes."""
-    output = method.model_output or "squared-output"
-    base = defaults.feature_settings_for(dataset.digest, checkpoint.digest, output)
-    given = {name: value for name, value in changes.items() if value is not None}
-    return build(FeatureSettings, **base.model_dump() | given)
 
 
 def _compute_missing(

@@ -5,7 +5,11 @@ Pages and command line share this choice, so that both open the shipped demo's f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dtrak_core import store
+from dtrak_core.methods import Method
 from dtrak_core.settings import FeatureSettings, ModelOutput, build
 
 
@@ -25,3 +29,17 @@ def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutpu
     if not found:
         return build(FeatureSettings, **wanted)
     return build(FeatureSettings, **max(found, key=lambda a: (a.shipped, a.manifest["date"])).settings)
+
+
+def base_for(dataset: str, checkpoint: str, method: Method, changes: Mapping[str, Any]) -> FeatureSettings:
+    """Return the feature settings of a method: stored or default ones, with the user's changes.
+
+    Args:
+        dataset: Digest of the dataset.
+        checkpoint: Digest of the weights.
+        method: Its model output function is taken; methods without gradients get D-TRAK's, which they ignore.
+        changes: Settings that replace those; None leaves one as it is.
+    """
+    base = feature_settings_for(dataset, checkpoint, method.model_output or "squared-output")
+    given = {name: value for name, value in changes.items() if value is not None}
+    return build(FeatureSettings, **base.model_dump() | given)

@@ -18,7 +18,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Ranking
 from dtrak_core.scores import Needed
-from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.settings import FeatureSettings
 from dtrak_core.targets import Target
 
 
@@ -33,9 +33,7 @@ class Question:
 
     def base(self, method: str) -> FeatureSettings:
         """Return the feature settings of a method: stored or usual ones, with the user's changes."""
-        output = METHODS[method].model_output or "squared-output"
-        found = defaults.feature_settings_for(self.dataset.digest, self.checkpoint.digest, output)
-        return build(FeatureSettings, **found.model_dump() | self.changes) if self.changes else found
+        return defaults.base_for(self.dataset.digest, self.checkpoint.digest, METHODS[method], self.changes)
 
 
 @dataclass(frozen=True)
