@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from dtrak_core import commands, upkeep
+from dtrak_core import commands, removing, upkeep
 from dtrak_core.errors import StudioError
 
 
@@ -45,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-checkpoint": commands.import_checkpoint,
     "sample": commands.sample,
     "attribute": commands.attribute,
+    "counterfactual": removing.counterfactual,
     "jobs": jobs,
     "cache": cache,
     "demo": demo,

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from dtrak_core.settings import (
     DIFFUSION_STEPS,
+    CounterfactualSettings,
     DatasetSettings,
     Digest,
     EmbeddingModel,
@@ -110,13 +111,22 @@ class EmbedJob(Sampled):
         return self
 
 
-Job: TypeAlias = DatasetJob | TrainJob | ImportJob | ProbeJob | SampleJob | AttributeJob | EmbedJob
+class CounterfactualJob(Settings):
+    """Compute a comparison of removals with all it needs, and call it `name`."""
+
+    kind: Literal["counterfactual"] = "counterfactual"
+    settings: CounterfactualSettings
+    name: str = Field(default="comparison", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+
+
+Job: TypeAlias = DatasetJob | TrainJob | ImportJob | ProbeJob | SampleJob | AttributeJob | EmbedJob | CounterfactualJob
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
 
 def key_of_job(job: Job) -> str:
     """Return the key of a job: a digest of what it computes, 16 hex digits."""
-    return digest_of("job", canonical_json(job.model_dump(mode="json", exclude=EXECUTION)))
+    named = {"name"} if isinstance(job, CounterfactualJob) else set()  # a comparison is the same under any name
+    return digest_of("job", canonical_json(job.model_dump(mode="json", exclude=EXECUTION | named)))
 
 
 def read_job(values: Any) -> Job:
@@ -139,6 +149,9 @@ def inputs(job: Job) -> set[str]:
             return {job.checkpoint}
         case EmbedJob():
             return {job.dataset, job.checkpoint}
+        case CounterfactualJob():
+            found = {job.settings.dataset, job.settings.checkpoint, key_of("comparisons", job.settings)}
+            return found | {key_of(k, features) for features in job.settings.features for k in ("features", "kernels")}
         case AttributeJob():
             found = {name for features in job.features for name in (features.dataset, features.checkpoint)}
             return found | {key_of(kind, features) for features in job.features for kind in ("features", "kernels")}

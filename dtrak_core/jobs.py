@@ -23,6 +23,7 @@ from typing import Any, Literal
 from dtrak_core import engine, store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
+from dtrak_core.job_kinds import CounterfactualJob as CounterfactualJob
 from dtrak_core.job_kinds import DatasetJob as DatasetJob
 from dtrak_core.job_kinds import EmbedJob as EmbedJob
 from dtrak_core.job_kinds import ImportJob as ImportJob

@@ -30,6 +30,9 @@ FORMATS: Mapping[str, int] = {
     "target-features": 1,
     "embeddings": 1,
     "uploads": 1,
+    "retrained": 1,
+    "outcomes": 1,
+    "comparisons": 1,
 }
 
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
@@ -139,6 +142,14 @@ class SampleSettings(Settings):
     seed: Seed = 0
 
 
+class ProbeSettings(Settings):
+    """What a training probe measures: seconds a picture-step of this network at this size."""
+
+    model: ModelSettings
+    resolution: int
+    batch_size: int
+
+
 class FeatureSettings(Settings):
     """Everything that a gradient feature depends on (paper, section 3; reference.md, section 3).
 
@@ -191,6 +202,50 @@ class EmbeddingSettings(Settings):
     model: EmbeddingModel
     weights: str = ""
     pixels: Digest
+
+
+class OutcomeSettings(Settings):
+    """What one retrained model makes of one generated target: the picture of the same seed, its distances, its loss.
+
+    `removed` (ascending) and `train_seed` name the retraining; the denoising loss is a mean over uniform timesteps.
+    """
+
+    sample: SampleSettings
+    removed: tuple[int, ...]
+    train_seed: Seed
+    encoder: EmbeddingModel
+    num_timesteps: int = 50
+    noise_seed: Seed = 0
+
+
+class CounterfactualSettings(Settings):
+    """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
+
+    `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` hold one setting for
+    each model output function that the methods need.
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    targets: tuple[Annotated[str, Field(pattern=r"^seed:[0-9]{1,10}$")], ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
+    remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    group: Literal["none", "family", "contributor", "label"] = "none"
+    random_draws: int = Field(default=2, ge=1, le=100)
+    floor_seeds: int = Field(default=1, ge=1, le=100)
+    bottom: bool = True
+    encoder: EmbeddingModel = "efficientnet-lite0"
+    features: tuple[FeatureSettings, ...] = ()
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
+    eta: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> CounterfactualSettings:
+        for name in ("targets", "methods", "remove"):
+            if len(set(values := getattr(self, name))) != len(values):
+                raise ValueError(f"{name} {list(values)} names something twice; name each once")
+        return self
 
 
 def canonical_json(value: object) -> str:

@@ -17,6 +17,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.models import Denoiser, build_unet, default_scheduler, denoiser_of, save_pipeline
 from dtrak_core.progress import Progress
 from dtrak_core.sampling import generate
-from dtrak_core.settings import DIFFUSION_STEPS, ModelSettings, Settings, TrainSettings, digest_of, key_of
+from dtrak_core.settings import DIFFUSION_STEPS, ModelSettings, ProbeSettings, TrainSettings, digest_of, key_of
 from dtrak_core.thumbnails import sheet
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
@@ -39,14 +40,6 @@ SECONDS_BETWEEN_SAVES = 30.0
 GRID_SEEDS = tuple(range(16))
 RESUME = "resume.safetensors"
 METRICS = "metrics.jsonl"
-
-
-class ProbeSettings(Settings):
-    """What a training probe measures: seconds a picture-step of this network at this size."""
-
-    model: ModelSettings
-    resolution: int
-    batch_size: int
 
 
 @dataclass
@@ -66,7 +59,13 @@ def total_steps(settings: TrainSettings, num_examples: int) -> int:
     return settings.epochs * math.ceil(num_examples / settings.batch_size)
 
 
-def train(dataset: Dataset, settings: TrainSettings, name: str, progress: Progress) -> store.Artifact:
+def train(
+    dataset: Dataset,
+    settings: TrainSettings,
+    name: str,
+    progress: Progress,
+    kind: Literal["checkpoints", "retrained"] = "checkpoints",
+) -> store.Artifact:
     """Train, or go on training, and publish the run with its kept checkpoints.
 
     Args:
@@ -74,23 +73,24 @@ def train(dataset: Dataset, settings: TrainSettings, name: str, progress: Progre
         settings: Everything the weights depend on.
         name: What the user calls the run; not part of its key.
         progress: Called once a step with unit "training steps".
+        kind: `retrained` runs are a counterfactual's: no choice in the sidebar, and only their last weights are kept.
 
     Returns:
-        Artifact of kind `checkpoints`.
+        Artifact of this kind.
 
     Raises:
         SettingsError: If the settings name another dataset or indices outside it.
         Cancelled: If `progress` raises it; the newest state is kept for resuming.
     """
-    key = key_of("checkpoints", settings)
-    if (finished := store.find("checkpoints", key)) is not None:
+    key = key_of(kind, settings)
+    if (finished := store.find(kind, key)) is not None:
         return finished
     indices = _indices(dataset, settings)
-    folder = store.partial("checkpoints", key)
+    folder = store.partial(kind, key)
     total = total_steps(settings, len(indices))
     run = _start(settings, dataset.settings.resolution)
     _resume(run, folder)
-    kept = {round(total * share / 100): share for share in SHARES}
+    kept = {round(total * share / 100): share for share in (SHARES if kind == "checkpoints" else (100,))}
     began, saved = time.monotonic() - run.seconds, time.monotonic()
     steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
     try:
@@ -116,7 +116,7 @@ def train(dataset: Dataset, settings: TrainSettings, name: str, progress: Progre
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
     pictures = run.step * settings.batch_size if len(indices) >= settings.batch_size else run.step * len(indices)
     return store.publish(
-        "checkpoints",
+        kind,
         key,
         settings,
         name=name,

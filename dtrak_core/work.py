@@ -23,10 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from dtrak_core import checkpoints, datasets, engine, jobs, processes, targets
+from dtrak_core import checkpoints, datasets, engine, jobs, processes, removals, targets
 from dtrak_core.errors import Cancelled, StudioError
 from dtrak_core.job_kinds import (
     AttributeJob,
+    CounterfactualJob,
     DatasetJob,
     EmbedJob,
     ImportJob,
@@ -36,6 +37,7 @@ from dtrak_core.job_kinds import (
     SampleJob,
     TrainJob,
 )
+from dtrak_core.methods import method_of
 from dtrak_core.progress import Progress
 from dtrak_core.settings import FeatureSettings, SampleSettings, build, key_of
 from dtrak_core.store import Artifact, find
@@ -68,6 +70,8 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             return _attribution(job, progress)
         case EmbedJob():
             return _embeddings(job, progress)
+        case CounterfactualJob():
+            return [_counterfactual(job, progress)]
 
 
 def _dataset(job: DatasetJob, progress: Progress) -> Artifact:
@@ -140,6 +144,29 @@ def _embeddings(job: EmbedJob, progress: Progress) -> list[Artifact]:
         target = targets.resolve(dataset, job.checkpoint, name, job.sampler, job.sampling_steps, job.eta)
         made.append(embeddings.embed_target(job.model, target.image))
     return made
+
+
+def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
+    """Compute what the removal sets need, then retrain and compare."""
+    from dtrak_core import counterfactual
+
+    settings = job.settings
+    how = {"sampler": settings.sampler, "sampling_steps": settings.sampling_steps, "eta": settings.eta}
+    ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
+    if settings.features:
+        _attribution(build(AttributeJob, features=settings.features, targets=settings.targets, **how), progress)
+    for model in dict.fromkeys(method.embedding for method in ranked if method.embedding is not None):
+        where = {"dataset": settings.dataset, "checkpoint": settings.checkpoint, "targets": settings.targets}
+        _embeddings(build(EmbedJob, model=model, **where, **how), progress)
+    _samples(
+        settings.checkpoint,
+        tuple(removals.sample_of(t, settings).seed for t in settings.targets),
+        build(Sampled, **how),
+        16,
+        progress,
+    )
+    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+    return counterfactual.compare(dataset, checkpoint, settings, job.name, progress)
 
 
 def _generate_missing(job: AttributeJob | EmbedJob, checkpoint: str, progress: Progress) -> None:

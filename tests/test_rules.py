@@ -29,10 +29,13 @@ LAYERS = [
     ["targets", "draws", "model_outputs", "feature_store", "methods", "models"],
     ["kernel", "projection", "sampling", "gradients", "embeddings"],
     ["training", "importing", "features", "scores", "defaults"],
-    ["job_kinds", "figure", "results"],
+    ["figure", "results", "metrics"],
+    ["removals"],
+    ["comparisons"],
+    ["job_kinds", "counterfactual"],
     ["engine", "jobs"],
     ["work", "demo"],
-    ["worker", "answers", "tables", "housekeeping", "commands", "upkeep", "cli"],
+    ["worker", "answers", "tables", "housekeeping", "commands", "removing", "upkeep", "cli"],
     ["__main__"],
 ]
 LIGHT = ["results", "jobs", "datasets", "checkpoints", "targets", "scores", "presets", "cli"]

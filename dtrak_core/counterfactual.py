@@ -1,0 +1,150 @@
+"""Remove, retrain, regenerate with the same seed, compare (paper, section 5.3; reference.md, section 6).
+
+Each retrained model is stored (`retrained`), so that an interrupted comparison goes on with it; what it makes of
+a target is an `outcomes` artifact, so that results appear one by one; the whole is a `comparisons` artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from dtrak_core import (
+    comparisons,
+    draws,
+    embeddings,
+    model_outputs,
+    models,
+    removals,
+    sampling,
+    store,
+    thumbnails,
+    training,
+)
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset, image_digest
+from dtrak_core.metrics import cosine, pixel_l2
+from dtrak_core.models import Denoiser
+from dtrak_core.progress import Progress
+from dtrak_core.removals import Wanted
+from dtrak_core.settings import CounterfactualSettings, key_of
+from dtrak_core.store import Artifact
+from dtrak_core.targets import PICTURE, find_sample
+
+
+def compare(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, progress: Progress
+) -> Artifact:
+    """Compute a comparison of removals, going on from what is stored, and publish it.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The original model: its settings and seed train every model here.
+        settings: Targets, methods, sizes, controls; scores and samples they need must be stored.
+        name: What the comparison is called; not part of its key.
+        progress: Called once a training step with unit "training steps", over all trainings together.
+
+    Returns:
+        Artifact of kind `comparisons`.
+
+    Raises:
+        NotFoundError: If a target or its scores are not stored.
+        SettingsError: If the checkpoint cannot be trained again.
+    """
+    key = key_of("comparisons", settings)
+    if (finished := store.find("comparisons", key)) is not None:
+        return finished
+    wanted = removals.plan(dataset, checkpoint, settings)
+    missing = [w for w in wanted if not _stored(w, settings)]
+    lacking = list(dict.fromkeys((w.removed, w.train_seed) for w in missing))
+    original = ((), removals.training_of(checkpoint).train_seed)
+    runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
+    steps = {
+        each: 0 if each == original else training.total_steps(run, len(run.indices or dataset.train.rows))
+        for each, run in runs.items()
+    }
+    total, before, number = sum(steps.values()), 0, 0
+    unmoved = models.load_denoiser(checkpoint)
+    for each, run in runs.items():
+        bars = [w for w in missing if (w.removed, w.train_seed) == each]
+        if each == original:
+            denoiser = unmoved
+        else:
+            number += 1
+            what = f"Training {number} of {len(lacking) - (original in runs)}: {comparisons.label(bars[0].method)}"
+            about = what + (f" for {bars[0].target}" if len(bars) == 1 else "")
+            part = _part(progress, before, total, about)
+            denoiser = _opened(training.train(dataset, run, "retrained", part, kind="retrained"), checkpoint)
+        before += steps[each]
+        _outcomes(denoiser, unmoved, bars, settings)
+    return _publish(wanted, settings, name, key)
+
+
+def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_timesteps: int, noise_seed: int) -> float:
+    """Return the mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each.
+
+    The noise is a function of the seed, the target's id and the timestep, so that two models are compared on equal
+    draws.
+    """
+    t = draws.timesteps("uniform", num_timesteps)
+    noise = torch.from_numpy(draws.noise(noise_seed, target, t, denoiser.shape))
+    when = torch.from_numpy(t)
+    abar = denoiser.alphas_cumprod[when].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        x_t = abar.sqrt() * denoiser.encode(image[None]) + (1 - abar).sqrt() * noise
+        values = model_outputs.loss(denoiser.predict(x_t, when).flatten(1), noise.flatten(1))
+    return float(values.double().mean())
+
+
+def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:
+    """Regenerate the targets of a model, one by one as they were asked for, and store what became of them."""
+    for outcome in dict.fromkeys(removals.outcome_of(w, settings) for w in bars):
+        target = find_sample(outcome.sample)
+        assert target is not None  # the plan has read it
+        how = outcome.sample
+        image = sampling.generate(denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta)[0]
+        pair = np.stack([target.image, image])
+        seen = embeddings.embed(pair, embeddings.settings_of(outcome.encoder, target.pixels))
+        draws_of = (target.image, target.id, outcome.num_timesteps, outcome.noise_seed)
+        loss, loss_before = denoising_loss(denoiser, *draws_of), denoising_loss(unmoved, *draws_of)
+        key = key_of("outcomes", outcome)
+        store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))
+        store.publish(
+            "outcomes",
+            key,
+            outcome,
+            pixels=image_digest(image),
+            l2=pixel_l2(target.image, image),
+            cosine=cosine(seen[0], seen[1]),
+            loss=loss,
+            loss_change=loss - loss_before,
+        )
+
+
+def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: str, key: str) -> Artifact:
+    found = [comparisons.entry_of(w, settings) for w in wanted]
+    entries = [entry for entry in found if entry is not None]
+    folder = store.partial("comparisons", key)
+    store.write_json(folder / comparisons.ENTRIES, [comparisons.facts(entry) for entry in entries])
+    store.write_array(folder / comparisons.IMAGES, np.stack([entry.image for entry in entries]))
+    own = [find_sample(removals.sample_of(target, settings)) for target in settings.targets]
+    store.write_array(folder / comparisons.ORIGINALS, np.stack([target.image for target in own if target is not None]))
+    return store.publish("comparisons", key, settings, name=name, encoder=settings.encoder)
+
+
+def _stored(wanted: Wanted, settings: CounterfactualSettings) -> bool:
+    return store.find("outcomes", key_of("outcomes", removals.outcome_of(wanted, settings))) is not None
+
+
+def _opened(run: Artifact, original: Checkpoint) -> Denoiser:
+    """Load the weights of a retrained run."""
+    (step,) = run.manifest["steps"]
+    folder = run.path / step["folder"]
+    found = Checkpoint("retrained", run, step["step"], 100, step["digest"], folder, original.dataset, original.fold)
+    return models.load_denoiser(found)
+
+
+def _part(progress: Progress, before: int, total: int, about: str) -> Progress:
+    return lambda done, _total, unit, message: progress(before + done, total, unit, f"{about}. {message}")

@@ -1,0 +1,197 @@
+"""What a comparison of removals consists of: which pictures each removal takes, which trainings that asks for.
+
+No torch here: pages count trainings before anything is computed. The controls belong to every plan:
+nothing removed and the same seed (identity), nothing removed and other training seeds (noise floor), and
+random removals as large as each other removal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtrak_core import scores, targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.methods import method_of
+from dtrak_core.results import Row
+from dtrak_core.settings import CounterfactualSettings, FeatureSettings, OutcomeSettings, SampleSettings, TrainSettings
+from dtrak_core.subsets import complement
+
+IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
+CONTRIBUTOR = "contributor:"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One bar of a comparison: `draw` numbers random draws and noise-floor seeds; `asked` is the size asked for."""
+
+    target: str
+    method: str
+    draw: int
+    asked: int
+    removed: tuple[int, ...]
+    train_seed: int
+
+
+def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> list[Wanted]:
+    """Return every bar of a comparison, in the order in which it is best computed: controls, then target by target.
+
+    Raises:
+        NotFoundError: If scores are not stored yet, or a contributor is unknown.
+        SettingsError: If the checkpoint cannot be trained again, or a size leaves nothing to train on.
+    """
+    seed = training_of(checkpoint).train_seed
+    count = len(dataset.train.rows)
+    if max(settings.remove) >= count:
+        raise SettingsError(f"{max(settings.remove)} of {count} training pictures cannot be removed. Leave at least 1.")
+    own: list[Wanted] = []
+    for target in settings.targets:
+        for size in settings.remove:
+            for method in settings.methods:
+                removed = _removed(dataset, checkpoint, settings, target, method, size)
+                own.append(Wanted(target, method, 0, size, removed, seed))
+            if settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR):
+                lowest = _order(dataset, checkpoint, settings, target, settings.methods[0])[::-1][:size]
+                own.append(Wanted(target, BOTTOM, 0, size, _sorted(lowest), seed))
+    found = [Wanted(target, IDENTITY, 0, 0, (), seed) for target in settings.targets]
+    for draw in range(max(settings.random_draws, settings.floor_seeds)):
+        if draw < settings.random_draws:
+            for each in dict.fromkeys((w.target, w.asked, len(w.removed)) for w in own):
+                target, asked, size = each
+                found.append(Wanted(target, RANDOM, draw, asked, random_set(count, size, draw), seed))
+        if draw < settings.floor_seeds:
+            found += [Wanted(target, FLOOR, draw, 0, (), seed + 1 + draw) for target in settings.targets]
+    return found + own
+
+
+def random_set(count: int, size: int, draw: int) -> tuple[int, ...]:
+    """Return `size` of `count` training indices, drawn at random: the same for the same draw number."""
+    drawn = np.random.Generator(np.random.PCG64(draw)).choice(count, size, replace=False)
+    return _sorted(drawn)
+
+
+def grouped(order: np.ndarray, size: int, rows: Sequence[Row], group: str) -> tuple[int, ...]:
+    """Return whole groups of the best-ranked pictures, in the order of their best, until `size` are reached.
+
+    Args:
+        order: Training indices from the highest score to the lowest, shape (N,).
+        size: Number of pictures asked for; the last group may exceed it.
+        rows: Facts of each training picture.
+        group: The fact that groups them: family, contributor or label. Pictures without it stand alone.
+    """
+    members: dict[str, list[int]] = {}
+    names = [str(row.get(group) or f"alone {i}") for i, row in enumerate(rows)]
+    for index, name in enumerate(names):
+        members.setdefault(name, []).append(index)
+    taken: list[int] = []
+    for name in dict.fromkeys(names[i] for i in order):
+        if len(taken) >= size:
+            break
+        taken += members[name]
+    return _sorted(taken)
+
+
+def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[tuple[tuple[int, ...], int]]:
+    """Return the different trainings (removed, train_seed) of a plan; what was trained already is not one."""
+    original = ((), training_of(checkpoint).train_seed)
+    return [each for each in dict.fromkeys((w.removed, w.train_seed) for w in wanted) if each != original]
+
+
+def count_trainings(settings: CounterfactualSettings) -> int:
+    """Return how many trainings a comparison costs at most, before any score is known."""
+    contributors = sum(method.startswith(CONTRIBUTOR) for method in settings.methods)
+    ranked = len(settings.methods) - contributors
+    lowest = settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR)
+    # A contributor's pictures are one removal, whatever the target and the size asked for.
+    sizes = (len(settings.remove) * len(settings.targets) if settings.group != "none" else len(settings.remove)) * bool(
+        ranked
+    ) + contributors
+    removals = (ranked + lowest) * len(settings.targets) * len(settings.remove) + contributors
+    return settings.floor_seeds + settings.random_draws * sizes + removals
+
+
+def training_of(checkpoint: Checkpoint) -> TrainSettings:
+    """Return the settings that trained a checkpoint.
+
+    Raises:
+        SettingsError: If it was imported or is not the end of its training, so that it cannot be trained again.
+    """
+    if "epochs" not in checkpoint.run.settings:
+        raise SettingsError(
+            f"Checkpoint '{checkpoint.name}' was imported, and its training settings are not known. "
+            "Choose a checkpoint that was trained here."
+        )
+    if checkpoint.share != 100:
+        raise SettingsError(
+            f"Checkpoint '{checkpoint.name}' is an earlier state of its training. Choose the finished one."
+        )
+    return TrainSettings(**checkpoint.run.settings)
+
+
+def retraining(dataset: Dataset, checkpoint: Checkpoint, removed: tuple[int, ...], train_seed: int) -> TrainSettings:
+    """Return the original training settings without the removed pictures, with this training seed."""
+    original = training_of(checkpoint)
+    kept = np.arange(len(dataset.train.rows)) if original.indices is None else np.array(original.indices)
+    left = np.intersect1d(kept, complement(len(dataset.train.rows), removed))
+    indices = original.indices if not removed else tuple(left.tolist())
+    return TrainSettings(**(original.model_dump() | {"indices": indices, "train_seed": train_seed}))
+
+
+def outcome_of(wanted: Wanted, settings: CounterfactualSettings) -> OutcomeSettings:
+    """Return the settings under which one bar's picture and distances are stored."""
+    return OutcomeSettings(
+        sample=sample_of(wanted.target, settings),
+        removed=wanted.removed,
+        train_seed=wanted.train_seed,
+        encoder=settings.encoder,
+    )
+
+
+def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
+    """Return the settings of a target's own picture."""
+    return SampleSettings(
+        checkpoint=settings.checkpoint,
+        sampler=settings.sampler,
+        sampling_steps=settings.sampling_steps,
+        eta=settings.eta,
+        seed=int(target.removeprefix("seed:")),
+    )
+
+
+def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:
+    """Return the feature settings that a method is to use, None where it needs none."""
+    wanted = method_of(method).model_output
+    return next((one for one in settings.features if one.model_output == wanted), None)
+
+
+def _removed(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, target: str, method: str, size: int
+) -> tuple[int, ...]:
+    if method.startswith(CONTRIBUTOR):
+        name = method.removeprefix(CONTRIBUTOR)
+        found = [i for i, row in enumerate(dataset.train.rows) if row.get("contributor") == name]
+        if not found:
+            raise NotFoundError(f"No training picture is by '{name}'. Take a contributor's name as the dataset has it.")
+        return tuple(found)
+    order = _order(dataset, checkpoint, settings, target, method)
+    if settings.group == "none":
+        return _sorted(order[:size])
+    return grouped(order, size, dataset.train.rows, settings.group)
+
+
+def _order(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, target: str, method: str
+) -> np.ndarray:
+    """Return training indices from the highest score to the lowest, equal scores by index."""
+    how = {"sampler": settings.sampler, "sampling_steps": settings.sampling_steps, "eta": settings.eta}
+    found = targets.resolve(dataset, checkpoint.digest, target, **how)  # type: ignore[arg-type]
+    result = scores.attribution_scores(method, dataset, checkpoint.digest, found, features_of(settings, method))
+    return np.argsort(-result.values, kind="stable")
+
+
+def _sorted(indices: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+    return tuple(sorted(int(i) for i in indices))

@@ -1,0 +1,125 @@
+"""The command that removes, retrains and compares, and the one that shows a finished comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from dtrak_core import answers, checkpoints, comparisons, datasets, defaults, embeddings, jobs, removals, store, tables
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.commands import numbers_of
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.job_kinds import Sampled
+from dtrak_core.settings import CounterfactualSettings, EmbeddingModel, build
+from dtrak_core.tables import Json, say
+
+
+def counterfactual(
+    target: tuple[str, ...] = (),
+    method: tuple[str, ...] = (),
+    remove: Annotated[str, tyro.conf.arg(metavar="COUNTS")] = "",
+    share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
+    contributor: tuple[str, ...] = (),
+    group: Literal["none", "family", "contributor", "label"] = "none",
+    random_draws: int = 2,
+    floor_seeds: int = 1,
+    bottom: bool = True,
+    dataset: str = datasets.DEFAULT,
+    checkpoint: str = "demo",
+    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    name: str = "comparison",
+    show: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = "",
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
+    json: Json = False,
+) -> None:
+    """Remove the top training pictures, retrain, regenerate with the same seed, compare.
+
+    Args:
+        target: A generated target, like seed:3; may be given several times.
+        method: d-trak, trak, lite0-cosine, raw-pixel-cosine, ...; may be given several times (default: d-trak).
+        remove: Numbers of pictures removed, like 90 or 10,30,90.
+        share: Share of the training set removed, 0 to 1, instead of a number.
+        contributor: Remove all pictures of this contributor; may be given several times.
+        group: Remove whole families, contributors or labels of the top pictures.
+        random_draws: Random removals of equal size, at least 1.
+        floor_seeds: Other training seeds on the whole set, at least 1.
+        bottom: Also remove the pictures with the lowest scores of the first method.
+        dataset: Name of the training set.
+        checkpoint: Name of the checkpoint.
+        how: Sampler.
+        name: What to call the comparison.
+        show: Show a finished comparison of this name instead of computing one.
+        out: Folder for comparison.csv and comparison.json.
+    """
+    if show:
+        found = comparisons.by_name(show)
+    else:
+        chosen = answers.prepared(dataset)
+        weights = checkpoints.by_name(checkpoint, chosen.digest)
+        methods = (*(method or (() if contributor else ("d-trak",))), *(f"contributor:{one}" for one in contributor))
+        asked = {
+            "targets": target,
+            "remove": _counts(remove, share, len(chosen.train.rows), bool(contributor and not method)),
+            "group": group,
+            "random_draws": random_draws,
+            "floor_seeds": floor_seeds,
+            "bottom": bottom,
+        }
+        if not target:
+            raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
+        settings = settings_for(chosen, weights, methods, asked | how.model_dump())
+        job = build(jobs.CounterfactualJob, settings=settings, name=name)
+        answers.completed(job, f"Compare removals for {', '.join(target)}")
+        found = comparisons.read(settings)
+    if out is not None:
+        store.write_bytes(out / "comparison.csv", comparisons.to_csv(found))
+        store.write_json(out / "comparison.json", comparisons.document(found))
+    say(comparisons.document(found), json, _shown)
+
+
+def settings_for(
+    dataset: Dataset, checkpoint: Checkpoint, methods: tuple[str, ...], asked: Mapping[str, Any]
+) -> CounterfactualSettings:
+    """Return the settings of a comparison, with stored features where there are some and the encoder that can be had.
+
+    Pages and command line share it, so that equal questions are one job.
+    """
+    removals.training_of(checkpoint)
+    wanted = [removals.method_of(one) for one in methods if not one.startswith(removals.CONTRIBUTOR)]
+    outputs = dict.fromkeys(one.model_output for one in wanted if one.model_output is not None)
+    features = tuple(defaults.feature_settings_for(dataset.digest, checkpoint.digest, output) for output in outputs)
+    encoder: EmbeddingModel = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
+    return build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
+
+
+def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:
+    if remove and share is not None:
+        raise SettingsError(f"--remove {remove} and --share {share:g} were both given. Give one of them.")
+    if share is not None and not 0 < share < 1:
+        raise SettingsError(f"--share is {share:g}; give a share of the training set between 0 and 1.")
+    if remove:
+        return tuple(numbers_of(remove, "numbers of pictures", count))
+    if by_name_only:
+        return (1,)  # a contributor's pictures are as many as they are
+    return (round((0.2 if share is None else share) * count),)
+
+
+def _shown(document: dict[str, Any]) -> str:
+    """Return the medians and the entries as two tables."""
+    columns = ("method", "l2", "cosine", "loss_change", "n")
+    rounded = [
+        {"method": comparisons.label(name)} | {c: round(row[c], 4) for c in columns[1:]}
+        for name, row in document["medians"].items()
+    ]
+    entries = [
+        {"target": e["target"], "method": comparisons.label(e["method"]), "removed": len(e["removed"])}
+        | {c: round(e[c], 4) for c in columns[1:4]}
+        for e in document["entries"]
+    ]
+    listed = tables.table(entries, ("target", "method", "removed", "l2", "cosine", "loss_change"))
+    return f"Medians over targets\n{tables.table(rounded, columns)}\n\n{listed}"
