@@ -7,18 +7,27 @@ random removals as large as each other removal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from dtrak_core import scores, targets
+from dtrak_core import defaults, embeddings, scores, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import method_of
 from dtrak_core.results import Row
-from dtrak_core.settings import CounterfactualSettings, FeatureSettings, OutcomeSettings, SampleSettings, TrainSettings
+from dtrak_core.settings import (
+    CounterfactualSettings,
+    EmbeddingModel,
+    FeatureSettings,
+    OutcomeSettings,
+    SampleSettings,
+    TrainSettings,
+    build,
+)
 from dtrak_core.subsets import complement
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
@@ -66,6 +75,22 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
         if draw < settings.floor_seeds:
             found += [Wanted(target, FLOOR, draw, 0, (), seed + 1 + draw) for target in settings.targets]
     return found + own
+
+
+def settings_for(
+    dataset: Dataset, checkpoint: Checkpoint, methods: tuple[str, ...], asked: Mapping[str, Any]
+) -> CounterfactualSettings:
+    """Return the settings of a comparison, with stored features where there are some and the encoder that can be had.
+
+    Pages and command line share it, so that equal questions are one job.
+    """
+    training_of(checkpoint)
+    wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
+    outputs = dict.fromkeys(one.model_output for one in wanted if one.model_output is not None)
+    features = tuple(defaults.feature_settings_for(dataset.digest, checkpoint.digest, output) for output in outputs)
+    encoder: EmbeddingModel = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
+    return build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
 
 
 def random_set(count: int, size: int, draw: int) -> tuple[int, ...]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from dtrak_core import answers, checkpoints, comparisons, datasets, defaults, embeddings, jobs, removals, store, tables
-from dtrak_core.checkpoints import Checkpoint
+from dtrak_core import answers, checkpoints, comparisons, datasets, jobs, removals, store, tables
 from dtrak_core.commands import numbers_of
-from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.job_kinds import Sampled
-from dtrak_core.settings import CounterfactualSettings, EmbeddingModel, build
+from dtrak_core.settings import build
 from dtrak_core.tables import Json, say
 
 
@@ -71,7 +68,7 @@ def counterfactual(
         }
         if not target:
             raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
-        settings = settings_for(chosen, weights, methods, asked | how.model_dump())
+        settings = removals.settings_for(chosen, weights, methods, asked | how.model_dump())
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found = comparisons.read(settings)
@@ -79,22 +76,6 @@ def counterfactual(
         store.write_bytes(out / "comparison.csv", comparisons.to_csv(found))
         store.write_json(out / "comparison.json", comparisons.document(found))
     say(comparisons.document(found), json, _shown)
-
-
-def settings_for(
-    dataset: Dataset, checkpoint: Checkpoint, methods: tuple[str, ...], asked: Mapping[str, Any]
-) -> CounterfactualSettings:
-    """Return the settings of a comparison, with stored features where there are some and the encoder that can be had.
-
-    Pages and command line share it, so that equal questions are one job.
-    """
-    removals.training_of(checkpoint)
-    wanted = [removals.method_of(one) for one in methods if not one.startswith(removals.CONTRIBUTOR)]
-    outputs = dict.fromkeys(one.model_output for one in wanted if one.model_output is not None)
-    features = tuple(defaults.feature_settings_for(dataset.digest, checkpoint.digest, output) for output in outputs)
-    encoder: EmbeddingModel = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
-    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
-    return build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
 
 
 def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:
