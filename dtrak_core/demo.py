@@ -1,8 +1,9 @@
 """Build the demo that ships in cache/demo: everything in it, from nothing, by the real stages.
 
 Portraits drawn, a model trained, 64 pictures generated, features for D-TRAK and TRAK with their
-kernels, the features of the 64 targets, and a comparison of removals for the first of them. Compact on purpose (half-precision weights, 8-bit
-features), so that it fits into the repository; a rebuild takes minutes and prints each stage.
+kernels, the features of the 64 targets, and a comparison of removals for the first of them. Compact
+on purpose (half-precision weights, 8-bit features), so that it fits into the repository; a rebuild
+takes three quarters of an hour and prints each stage.
 """
 
 from __future__ import annotations

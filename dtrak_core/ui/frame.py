@@ -21,6 +21,7 @@ from dtrak_core.settings import DIFFUSION_STEPS
 from dtrak_core.ui import panels
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
+COUNTERFACTUAL = "pages/counterfactual.py"
 _IN_FRAME, _SELECTION, _TARGET = "_in_frame", "_selection", "_target"
 
 
@@ -66,6 +67,12 @@ def pages() -> list[st.Page]:
             title="Attribution",
             icon=":material/account_tree:",
             help="Choose a picture and see which training pictures helped or hindered it, method by method.",
+        ),
+        st.Page(
+            COUNTERFACTUAL,
+            title="Counterfactual",
+            icon=":material/compare:",
+            help="Train again without the pictures that a method names, and see how far the same seed's picture moves.",
         ),
     ]
 

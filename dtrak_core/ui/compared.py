@@ -1,0 +1,155 @@
+"""A comparison of removals on the page: boxes over all targets, then each target's pictures side by side."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import streamlit as st
+
+from dtrak_core import comparisons
+from dtrak_core.comparisons import Comparison, Entry
+from dtrak_core.datasets import Dataset
+from dtrak_core.removals import IDENTITY
+from dtrak_core.ui import comparison_charts, gallery, panels
+
+_ROW, _OPEN = "counterfactual-row", "_opened_entry"
+_ORIGINAL = "original"
+
+
+def show(comparison: Comparison, dataset: Dataset) -> None:
+    """Show all of a comparison, finished or under way."""
+    if not comparison.entries:
+        st.info("No training has finished yet. Results appear here one by one.")
+        return
+    if len(comparison.entries) < comparison.expected:
+        st.caption(f"{len(comparison.entries)} of {comparison.expected} pictures so far.")
+    size = _size(comparison)
+    _distances(comparison, size)
+    _rows(comparison, dataset, size)
+    _exports(comparison)
+
+
+def _size(comparison: Comparison) -> int:
+    sizes = sorted(comparison.settings.remove)
+    if len(sizes) == 1:
+        return sizes[0]
+    chosen = st.segmented_control(
+        "Training pictures removed", sizes, default=sizes[-1], key="counterfactual-size", persist_state="session"
+    )
+    return chosen or sizes[-1]
+
+
+def _distances(comparison: Comparison, size: int) -> None:
+    st.subheader("How far the pictures moved")
+    st.caption(
+        "Each point is one target, drawn again with its own seed by a model that was trained without the removed "
+        "pictures. A removal says something where it lies beyond both Random and the noise floor."
+    )
+    left, right = st.columns(2)
+    with left:
+        clicked = st.plotly_chart(
+            comparison_charts.boxes(comparison, size, "l2"), key="boxes-l2", on_select="rerun", selection_mode="points"
+        )
+    with right:
+        st.plotly_chart(comparison_charts.boxes(comparison, size, "cosine"), key="boxes-cosine")
+    points = clicked["selection"]["points"] if clicked else []
+    if points and points[0].get("text") in comparison.originals:
+        st.session_state[_ROW] = points[0]["text"]
+    if len(comparison.settings.remove) > 1:
+        st.plotly_chart(comparison_charts.doses(comparison, "l2"), key="doses")
+    tests = comparisons.statistics(comparison, size)
+    table = []
+    for method, row in comparisons.medians(comparison, size).items():
+        test = tests.get(method)
+        low, high = row["l2_interval"]
+        table.append(
+            {
+                "removed": comparisons.label(method),
+                "pixel l2": f"{row['l2']:.2f}",
+                "95 % interval": f"{low:.2f} to {high:.2f}",
+                "cosine": f"{row['cosine']:.3f}",
+                "loss change": f"{row['loss_change']:+.4f}",
+                "l2 beyond random": f"{test.median_difference:+.2f}" if test else "",
+                "effect": f"{test.effect:+.2f}" if test else "",
+                "Wilcoxon p": f"{test.p_value:.3f}" if test and test.p_value is not None else "",
+                "targets": row["n"],
+            }
+        )
+    with st.expander("Medians in numbers"):
+        st.dataframe(table, hide_index=True)
+        st.caption(
+            "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "
+            "targets. Effect is the rank-biserial correlation against random, -1 to 1; a Wilcoxon test needs six "
+            f"targets. Cosine is of the {comparison.settings.encoder} embeddings."
+        )
+
+
+def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
+    st.subheader("The same seed, other training pictures")
+    listed = list(comparison.originals)
+    if len(listed) > 1:
+        if st.session_state.get(_ROW) not in listed:
+            st.session_state[_ROW] = listed[0]
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.selectbox("Target", listed, key=_ROW, width=200)
+            differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
+        target = st.session_state[_ROW]
+    else:
+        target = listed[0]
+        differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
+    original = comparison.originals[target]
+    own = [e for e in comparisons.of_size(comparison.entries, size) if e.target == target]
+    shown = [gallery.Picture(_ORIGINAL, original, f"Original picture of {target}", ("Original", target))]
+    shown += [_picture(e, original, differing) for e in own if e.method != IDENTITY]
+    clicked = gallery.grid("counterfactual-row-pictures", f"Pictures of {target}", shown, cell=112)
+    check = next((e for e in own if e.method == IDENTITY), None)
+    if check is not None:
+        st.caption(f"Check: nothing removed, same training seed and same seed give distance {check.l2:.3f}.")
+    removable = {_key(e): e for e in own if e.removed}
+    if clicked in removable:
+        st.session_state[_OPEN] = clicked
+    opened = removable.get(st.session_state.get(_OPEN, ""))
+    if opened is None:
+        st.caption("Click a picture to see which training pictures were removed for it.")
+        return
+    st.markdown(f"**{len(opened.removed)} pictures removed: {panels.plain(comparisons.label(opened.method))}**")
+    pictures = [
+        gallery.Picture(str(i), np.asarray(dataset.train.images[i]), f"Training picture {i}", (str(i),))
+        for i in opened.removed
+    ]
+    gallery.grid("counterfactual-removed", "Removed training pictures", pictures, cell=48)
+
+
+def _picture(entry: Entry, original: np.ndarray, differing: bool) -> gallery.Picture:
+    image = entry.image
+    if differing:  # grey is no difference
+        image = ((entry.image.astype(np.int16) - original.astype(np.int16)) // 2 + 128).clip(0, 255).astype(np.uint8)
+    name = comparisons.label(entry.method)
+    return gallery.Picture(
+        _key(entry),
+        image,
+        f"{name}: pixel l2 {entry.l2:.2f}, cosine {entry.cosine:.3f}",
+        (name, f"l2 {entry.l2:.2f}", f"cos {entry.cosine:.3f}"),
+    )
+
+
+def _key(entry: Entry) -> str:
+    return f"{entry.method}/{entry.draw}"
+
+
+def _exports(comparison: Comparison) -> None:
+    name = comparison.name or comparison.key
+    with st.container(horizontal=True):
+        st.download_button("CSV", comparisons.to_csv(comparison), f"{name}.csv", "text/csv", icon=":material/download:")
+        told = json.dumps(comparisons.document(comparison), indent=1).encode()
+        st.download_button("JSON", told, f"{name}.json", "application/json", icon=":material/download:")
+    facts = comparison.facts
+    panels.strip(
+        {
+            "comparison": comparison.key,
+            "checkpoint": comparison.settings.checkpoint,
+            "made": str(facts.get("date", ""))[:10],
+            "encoder": comparison.settings.encoder,
+        }
+    )

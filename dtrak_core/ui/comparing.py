@@ -1,0 +1,146 @@
+"""The form of a new comparison: targets, methods, how many to remove; its cost in trainings before the click."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core import jobs, removals, targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import CounterfactualJob
+from dtrak_core.methods import METHODS
+from dtrak_core.settings import CounterfactualSettings, build
+from dtrak_core.tables import duration
+from dtrak_core.ui import frame, panels
+
+GROUPS = {
+    "none": "The top pictures themselves",
+    "family": "Their whole families",
+    "contributor": "All of their contributors' pictures",
+    "label": "Their whole labels",
+}
+OFFERED = ("d-trak", "trak", "lite0-cosine", "clip-cosine", "raw-pixel-cosine", "gradient-cosine")
+MOST = 16  # targets a comparison: more are for the command line
+
+
+def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Draw the form whose button starts the job."""
+    count = len(dataset.train.rows)
+    drawn = [target.id for target in targets.samples(checkpoint.digest)]
+    if not drawn:
+        panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
+        return
+    asked = st.query_params.get("sample", "")
+    st.multiselect(
+        "Targets",
+        drawn,
+        [asked] if asked in drawn else drawn[:1],
+        key="cf-targets",
+        max_selections=MOST,
+        persist_state="session",
+    )
+    st.multiselect(
+        "Methods",
+        OFFERED,
+        ["d-trak"],
+        format_func=lambda m: METHODS[m].label,
+        key="cf-methods",
+        persist_state="session",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        step = max(1, count // 10)
+        st.multiselect(
+            f"Removed, of {count:,}",
+            sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),
+            [step],
+            format_func=lambda k: f"{k} ({k / count:.0%})",
+            key="cf-remove",
+            persist_state="session",
+            width=320,
+            help="Several numbers give a dose-response curve.",
+        )
+        st.selectbox(
+            "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
+        )
+        st.number_input(
+            "Random draws",
+            1,
+            10,
+            1,
+            key="cf-random",
+            width=130,
+            persist_state="session",
+            help="Random removal of equal size is always compared; more draws make it surer.",
+        )
+        st.number_input(
+            "Noise-floor seeds",
+            1,
+            10,
+            1,
+            key="cf-floor",
+            width=150,
+            persist_state="session",
+            help="The same data trained with other seeds: how far a picture moves by chance.",
+        )
+        st.toggle("Also remove the lowest", key="cf-bottom", persist_state="session")
+    with panels.reported():
+        settings = _settings(dataset, checkpoint)
+        if settings is None:
+            st.caption("Choose at least one target, one method and one number.")
+            return
+        number = removals.count_trainings(settings)
+        st.caption(
+            f"{number} trainings{_cost(dataset, checkpoint, settings, number)}, counted as if none were stored. "
+            "The job goes on when this page is closed."
+        )
+        st.button(
+            "Remove, retrain, compare",
+            icon=":material/play_arrow:",
+            type="primary",
+            on_click=_submit,
+            args=(dataset, checkpoint),
+        )
+
+
+def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
+    """Follow the newest comparison that is under way or ended badly; return its settings."""
+    panels.announce(("counterfactual",), "The comparison is finished.")
+    job = panels.newest("counterfactual", checkpoint.digest)
+    if job is None:
+        return None
+    panels.follow(job.key)
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, CounterfactualJob)
+    return asked.settings
+
+
+def _settings(dataset: Dataset, checkpoint: Checkpoint) -> CounterfactualSettings | None:
+    state = st.session_state
+    if not (state["cf-targets"] and state["cf-methods"] and state["cf-remove"]):
+        return None
+    asked = {
+        "targets": tuple(state["cf-targets"]),
+        "remove": tuple(sorted(state["cf-remove"])),
+        "group": state["cf-group"],
+        "random_draws": state["cf-random"],
+        "floor_seeds": state["cf-floor"],
+        "bottom": state["cf-bottom"],
+    }
+    return removals.settings_for(dataset, checkpoint, tuple(state["cf-methods"]), asked)
+
+
+def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, number: int) -> str:
+    """Return the time of the trainings, from the measured time of the original's."""
+    per_step = checkpoint.seconds_per_picture_step
+    if per_step is None:
+        return ""
+    seconds = per_step * removals.training_of(checkpoint).epochs * len(dataset.train.rows) * number
+    return f", about {duration(seconds)} on the machine that trained '{panels.plain(checkpoint.name)}'"
+
+
+def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    with panels.reported():
+        settings = _settings(dataset, checkpoint)
+        assert settings is not None  # the button is not drawn without
+        job = build(CounterfactualJob, settings=settings)
+        panels.start(job, f"Compare removals for {', '.join(settings.targets)}")

@@ -1,0 +1,60 @@
+"""The Counterfactual page on a small store with a real comparison, without one, and its form."""
+
+from __future__ import annotations
+
+import pytest
+from page_helpers import galleries, opened
+
+from dtrak_core import comparisons, counterfactual, jobs, removals, targets
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.comparisons import Comparison
+from dtrak_core.datasets import Dataset
+from dtrak_core.progress import quiet
+from dtrak_core.ui import comparison_charts
+
+
+@pytest.fixture
+def compared(small: tuple[Dataset, Checkpoint]) -> Comparison:
+    """Compute a real comparison of two targets by pixels."""
+    dataset, checkpoint = small
+    seeds = tuple(target.id for target in targets.samples(checkpoint.digest)[:2])
+    asked = {"targets": seeds, "remove": (3,), "random_draws": 1, "floor_seeds": 1}
+    settings = removals.settings_for(dataset, checkpoint, ("raw-pixel-cosine",), asked)
+    counterfactual.compare(dataset, checkpoint, settings, "pair", quiet)
+    return comparisons.by_name("pair")
+
+
+def test_a_finished_comparison_is_shown_with_its_controls(compared: Comparison) -> None:
+    at = opened("counterfactual")
+    items = galleries(at)["pictures"]["rows"][0]["parts"][0]["items"]
+    titles = [item["lines"][0] for item in items]
+    assert titles == ["Original", "Random", "Noise floor", "Raw pixels, cosine", "Lowest scores"]
+    first = next(
+        e for e in compared.entries if e.method == "random" and e.target == at.session_state["counterfactual-row"]
+    )
+    assert items[1]["lines"][1] == f"l2 {first.l2:.2f}"
+    assert any("give distance 0.000" in caption.value for caption in at.caption)
+
+
+def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("counterfactual")
+    assert any("3 trainings" in caption.value for caption in at.caption)
+
+
+def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("counterfactual")
+    next(b for b in at.button if b.label == "Remove, retrain, compare").click().run()
+    assert not at.exception
+    (job,) = [j for j in jobs.listing() if j.kind == "counterfactual"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, jobs.CounterfactualJob)
+    assert asked.settings.methods == ("d-trak",)
+    assert asked.settings.random_draws == 1
+
+
+def test_boxes_hold_every_point(compared: Comparison) -> None:
+    shown = comparison_charts.boxes(compared, 3, "l2")
+    points = {trace.name: sorted(trace.x) for trace in shown.data}
+    expected = sorted(e.l2 for e in compared.entries if e.method == "random")
+    assert points["Random"] == pytest.approx(expected)
+    assert "Nothing removed" not in points
