@@ -53,6 +53,14 @@ def _distances(comparison: Comparison, size: int) -> None:
         )
     with right:
         st.plotly_chart(comparison_charts.boxes(comparison, size, "cosine"), key="boxes-cosine")
+    left, right = st.columns(2, vertical_alignment="center")
+    with left:
+        st.plotly_chart(comparison_charts.boxes(comparison, size, "loss_change"), key="boxes-loss")
+    with right:
+        st.caption(
+            "Left: how much worse the retrained model denoises the original picture. It is averaged over many noises, "
+            "so chance in the training moves it far less than it moves a drawn picture."
+        )
     points = clicked["selection"]["points"] if clicked else []
     if points and points[0].get("text") in comparison.originals:
         st.session_state[_ROW] = points[0]["text"]
@@ -130,7 +138,7 @@ def _picture(entry: Entry, original: np.ndarray, differing: bool) -> gallery.Pic
         _key(entry),
         image,
         f"{name}: pixel l2 {entry.l2:.2f}, cosine {entry.cosine:.3f}",
-        (name, f"l2 {entry.l2:.2f}", f"cos {entry.cosine:.3f}"),
+        (name, f"l2 {entry.l2:.2f}", f"cos {entry.cosine:.3f}", f"loss {entry.loss_change:+.4f}"),
     )
 
 
