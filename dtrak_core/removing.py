@@ -18,7 +18,7 @@ from dtrak_core.tables import Json, say
 def counterfactual(
     target: tuple[str, ...] = (),
     method: tuple[str, ...] = (),
-    remove: Annotated[str, tyro.conf.arg(metavar="COUNTS")] = "",
+    remove: Annotated[str, tyro.conf.arg(metavar="COUNTS", help_behavior_hint="(default: 20 %)")] = "",
     share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
     contributor: tuple[str, ...] = (),
     group: Literal["none", "family", "contributor", "label"] = "none",
@@ -44,7 +44,7 @@ def counterfactual(
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
         floor_seeds: Other training seeds on the whole set, at least 1.
-        bottom: Also remove the pictures with the lowest scores of the first method.
+        bottom: Leave out the control that removes the lowest scores of the first method.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
         how: Sampler.

@@ -66,7 +66,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             "Random draws",
             1,
             10,
-            1,
+            2,
             key="cf-random",
             width=130,
             persist_state="session",
@@ -82,7 +82,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             persist_state="session",
             help="The same data trained with other seeds: how far a picture moves by chance.",
         )
-        st.toggle("Also remove the lowest", key="cf-bottom", persist_state="session")
+        st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
     with panels.reported():
         settings = _settings(dataset, checkpoint)
         if settings is None:

@@ -38,7 +38,7 @@ def test_a_finished_comparison_is_shown_with_its_controls(compared: Comparison) 
 
 def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoint]) -> None:
     at = opened("counterfactual")
-    assert any("3 trainings" in caption.value for caption in at.caption)
+    assert any("5 trainings" in caption.value for caption in at.caption)
 
 
 def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
@@ -49,7 +49,7 @@ def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
     asked = jobs.job_of(job.key)
     assert isinstance(asked, jobs.CounterfactualJob)
     assert asked.settings.methods == ("d-trak",)
-    assert asked.settings.random_draws == 1
+    assert asked.settings.random_draws == 2
 
 
 def test_boxes_hold_every_point(compared: Comparison) -> None:
