@@ -10,6 +10,7 @@ import pytest
 
 from dtrak_core import (
     checkpoints,
+    comparisons,
     datasets,
     demo,
     feature_store,
@@ -17,6 +18,7 @@ from dtrak_core import (
     kernel,
     models,
     openmoji,
+    removals,
     sampling,
     store,
     targets,
@@ -52,7 +54,16 @@ def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
 def test_it_is_small_whole_and_says_what_made_it() -> None:
     files = [path for path in store.demo_root().rglob("*") if path.is_file()]
     assert 0 < sum(len(zlib.compress(path.read_bytes())) for path in files) < LIMIT
-    for kind in ("datasets", "checkpoints", "samples", "features", "kernels", "target-features"):
+    for kind in (
+        "datasets",
+        "checkpoints",
+        "samples",
+        "features",
+        "kernels",
+        "target-features",
+        "outcomes",
+        "comparisons",
+    ):
         found = store.listing(kind)
         assert found, f"the demo has no {kind}"
         for artifact in found:
@@ -119,3 +130,17 @@ def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkp
     found = kernel.damped_scores(opened, cross, damping)
     assert np.corrcoef(found, exact)[0, 1] > 0.9999
     assert set(np.argsort(-found)[:9]) == set(np.argsort(-exact)[:9])
+
+
+def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    found = comparisons.by_name("demo")
+    assert found.settings.targets == demo.COMPARED
+    plan = removals.plan(dataset, checkpoint, found.settings)
+    assert [(e.target, e.method, e.removed) for e in found.entries] == [(w.target, w.method, w.removed) for w in plan]
+    assert {e.method for e in found.entries} == {"identity", "random", "noise_floor", "d-trak", "trak"}
+    for entry in found.entries:
+        original = targets.resolve(dataset, checkpoint.digest, entry.target).image
+        np.testing.assert_array_equal(found.originals[entry.target], original)
+        distance = np.linalg.norm((entry.image.astype(float) - original) / 127.5)
+        assert entry.l2 == pytest.approx(distance)
+        assert (entry.l2 == 0) == (entry.method == "identity")
