@@ -78,7 +78,11 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
 
 
 def settings_for(
-    dataset: Dataset, checkpoint: Checkpoint, methods: tuple[str, ...], asked: Mapping[str, Any]
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    methods: tuple[str, ...],
+    asked: Mapping[str, Any],
+    encoder: EmbeddingModel | None = None,
 ) -> CounterfactualSettings:
     """Return the settings of a comparison, with stored features where there are some and the encoder that can be had.
 
@@ -88,7 +92,8 @@ def settings_for(
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
     outputs = dict.fromkeys(one.model_output for one in wanted if one.model_output is not None)
     features = tuple(defaults.feature_settings_for(dataset.digest, checkpoint.digest, output) for output in outputs)
-    encoder: EmbeddingModel = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
+    if encoder is None:
+        encoder = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
     return build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
 

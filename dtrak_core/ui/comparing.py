@@ -9,7 +9,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import CounterfactualSettings, build
+from dtrak_core.settings import CounterfactualSettings, EmbeddingModel, build
 from dtrak_core.tables import duration
 from dtrak_core.ui import frame, panels
 
@@ -84,7 +84,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
         st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
     with panels.reported():
-        settings = _settings(dataset, checkpoint)
+        # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
+        settings = _settings(dataset, checkpoint, "efficientnet-lite0")
         if settings is None:
             st.caption("Choose at least one target, one method and one number.")
             return
@@ -114,7 +115,9 @@ def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     return asked.settings
 
 
-def _settings(dataset: Dataset, checkpoint: Checkpoint) -> CounterfactualSettings | None:
+def _settings(
+    dataset: Dataset, checkpoint: Checkpoint, encoder: EmbeddingModel | None = None
+) -> CounterfactualSettings | None:
     state = st.session_state
     if not (state["cf-targets"] and state["cf-methods"] and state["cf-remove"]):
         return None
@@ -126,7 +129,7 @@ def _settings(dataset: Dataset, checkpoint: Checkpoint) -> CounterfactualSetting
         "floor_seeds": state["cf-floor"],
         "bottom": state["cf-bottom"],
     }
-    return removals.settings_for(dataset, checkpoint, tuple(state["cf-methods"]), asked)
+    return removals.settings_for(dataset, checkpoint, tuple(state["cf-methods"]), asked, encoder)
 
 
 def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, number: int) -> str:
