@@ -111,7 +111,7 @@ def test_pictures_are_enlarged_without_smoothing(visit: Callable[..., Any]) -> N
     assert facts[3] > 40
 
 
-@pytest.mark.parametrize("path", ["/", "/generate", "/attribution", "/counterfactual"])
+@pytest.mark.parametrize("path", ["/", "/generate", "/attribution"])
 def test_a_narrow_screen_does_not_scroll_sideways(visit: Callable[..., Any], path: str) -> None:
     page = visit(linked(path), width=390)
     page.locator("button[data-key]").first.wait_for()
