@@ -3,7 +3,7 @@
 Portraits drawn, a model trained, 64 pictures generated, features for D-TRAK and TRAK with their
 kernels, the features of the 64 targets, and a comparison of removals for the first of them. Compact
 on purpose (half-precision weights, 8-bit features), so that it fits into the repository; a rebuild
-takes three quarters of an hour and prints each stage.
+trains nine models and prints each stage.
 """
 
 from __future__ import annotations
