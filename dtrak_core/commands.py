@@ -13,8 +13,7 @@ from pydantic import Field, create_model
 
 from dtrak_core import answers, checkpoints, datasets, jobs, presets, store, subsets, tables, targets
 from dtrak_core.errors import SettingsError
-from dtrak_core.job_kinds import Sampled
-from dtrak_core.settings import FeatureSettings, Settings, TrainSettings, build
+from dtrak_core.settings import FeatureSettings, Sampled, Settings, TrainSettings, build
 from dtrak_core.tables import Json, say
 
 TRAINING = {

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, model_validator
 
 from dtrak_core.settings import (
-    DIFFUSION_STEPS,
     CounterfactualSettings,
     DatasetSettings,
     Digest,
     EmbeddingModel,
     FeatureSettings,
     ModelSettings,
+    Sampled,
     Seed,
     Settings,
     TrainSettings,
@@ -62,14 +62,6 @@ class ProbeJob(Settings):
     model: ModelSettings
     resolution: int = Field(ge=8, le=512)
     batch_size: int = Field(ge=1, le=4096)
-
-
-class Sampled(Settings):
-    """How pictures are generated from seeds: part of each job that needs them."""
-
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
-    eta: float = Field(default=0.0, ge=0, le=1)
 
 
 class SampleJob(Sampled):
@@ -151,7 +143,11 @@ def inputs(job: Job) -> set[str]:
             return {job.dataset, job.checkpoint}
         case CounterfactualJob():
             found = {job.settings.dataset, job.settings.checkpoint, key_of("comparisons", job.settings)}
-            return found | {key_of(k, features) for features in job.settings.features for k in ("features", "kernels")}
+            return found | _feature_keys(job.settings.features)
         case AttributeJob():
             found = {name for features in job.features for name in (features.dataset, features.checkpoint)}
-            return found | {key_of(kind, features) for features in job.features for kind in ("features", "kernels")}
+            return found | _feature_keys(job.features)
+
+
+def _feature_keys(chosen: tuple[FeatureSettings, ...]) -> set[str]:
+    return {key_of(kind, features) for features in chosen for kind in ("features", "kernels")}

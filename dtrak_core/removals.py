@@ -183,13 +183,7 @@ def outcome_of(wanted: Wanted, settings: CounterfactualSettings) -> OutcomeSetti
 
 def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
     """Return the settings of a target's own picture."""
-    return SampleSettings(
-        checkpoint=settings.checkpoint,
-        sampler=settings.sampler,
-        sampling_steps=settings.sampling_steps,
-        eta=settings.eta,
-        seed=int(target.removeprefix("seed:")),
-    )
+    return targets.sample_settings(settings.checkpoint, int(target.removeprefix("seed:")), settings)
 
 
 def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:
@@ -217,8 +211,7 @@ def _order(
     dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, target: str, method: str
 ) -> np.ndarray:
     """Return training indices from the highest score to the lowest, equal scores by index."""
-    how = {"sampler": settings.sampler, "sampling_steps": settings.sampling_steps, "eta": settings.eta}
-    found = targets.resolve(dataset, checkpoint.digest, target, **how)  # type: ignore[arg-type]
+    found = targets.resolve(dataset, checkpoint.digest, target, settings.sampler, settings.sampling_steps, settings.eta)
     result = scores.attribution_scores(method, dataset, checkpoint.digest, found, features_of(settings, method))
     return np.argsort(-result.values, kind="stable")
 

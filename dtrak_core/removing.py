@@ -10,8 +10,7 @@ import tyro
 from dtrak_core import answers, checkpoints, comparisons, datasets, jobs, removals, store, tables
 from dtrak_core.commands import numbers_of
 from dtrak_core.errors import SettingsError
-from dtrak_core.job_kinds import Sampled
-from dtrak_core.settings import build
+from dtrak_core.settings import Sampled, build
 from dtrak_core.tables import Json, say
 
 

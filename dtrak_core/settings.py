@@ -132,13 +132,18 @@ class ImportSettings(Settings):
     dataset: Digest
 
 
-class SampleSettings(Settings):
-    """One generated picture: checkpoint, sampler, seed."""
+class Sampled(Settings):
+    """How pictures are generated from seeds: part of all settings that need them."""
 
-    checkpoint: Digest
     sampler: Literal["ddim", "ddpm"] = "ddim"
     sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
     eta: float = Field(default=0.0, ge=0, le=1)
+
+
+class SampleSettings(Sampled):
+    """One generated picture: checkpoint, sampler, seed."""
+
+    checkpoint: Digest
     seed: Seed = 0
 
 
@@ -205,10 +210,7 @@ class EmbeddingSettings(Settings):
 
 
 class OutcomeSettings(Settings):
-    """What one retrained model makes of one generated target: the picture of the same seed, its distances, its loss.
-
-    `removed` (ascending) and `train_seed` name the retraining; the denoising loss is a mean over uniform timesteps.
-    """
+    """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target."""
 
     sample: SampleSettings
     removed: tuple[int, ...]
@@ -218,7 +220,7 @@ class OutcomeSettings(Settings):
     noise_seed: Seed = 0
 
 
-class CounterfactualSettings(Settings):
+class CounterfactualSettings(Sampled):
     """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
 
     `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` hold one setting for
@@ -236,9 +238,6 @@ class CounterfactualSettings(Settings):
     bottom: bool = True
     encoder: EmbeddingModel = "efficientnet-lite0"
     features: tuple[FeatureSettings, ...] = ()
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
-    eta: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> CounterfactualSettings:

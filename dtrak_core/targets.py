@@ -17,7 +17,7 @@ from dtrak_core import store, thumbnails
 from dtrak_core.datasets import Dataset, Split, image_digest
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.images import open_picture
-from dtrak_core.settings import Digest, SampleSettings, Settings, build, key_of
+from dtrak_core.settings import Digest, Sampled, SampleSettings, Settings, build, key_of
 
 PICTURE = "image.png"
 
@@ -62,6 +62,12 @@ def samples(
     plain = wanted.model_dump(mode="json", exclude={"seed"})
     found = [a for a in store.listing("samples") if plain.items() <= a.settings.items()]
     return [_generated(a) for a in sorted(found, key=lambda a: a.settings["seed"])]
+
+
+def sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:
+    """Return the settings of the picture of a seed, with the sampler that a job's or comparison's settings name."""
+    sampler = {name: getattr(how, name) for name in Sampled.model_fields}
+    return build(SampleSettings, checkpoint=checkpoint, seed=seed, **sampler)
 
 
 def find_sample(settings: SampleSettings) -> Target | None:

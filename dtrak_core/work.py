@@ -33,13 +33,12 @@ from dtrak_core.job_kinds import (
     ImportJob,
     Job,
     ProbeJob,
-    Sampled,
     SampleJob,
     TrainJob,
 )
 from dtrak_core.methods import method_of
 from dtrak_core.progress import Progress
-from dtrak_core.settings import FeatureSettings, SampleSettings, build, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, build, key_of
 from dtrak_core.store import Artifact, find
 
 SAY = 0.1  # seconds between two reports of progress
@@ -85,7 +84,7 @@ def _samples(
     """Generate what is not stored yet, a batch at a time, so that a cancelled job keeps whole batches."""
     from dtrak_core import models, sampling
 
-    wanted = [_sample_settings(checkpoint, seed, how) for seed in dict.fromkeys(seeds)]
+    wanted = [targets.sample_settings(checkpoint, seed, how) for seed in dict.fromkeys(seeds)]
     missing = [settings for settings in wanted if targets.find_sample(settings) is None]
     if missing:
         denoiser = models.load_denoiser(checkpoints.by_digest(checkpoint))
@@ -151,39 +150,23 @@ def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
     from dtrak_core import counterfactual
 
     settings = job.settings
-    how = {"sampler": settings.sampler, "sampling_steps": settings.sampling_steps, "eta": settings.eta}
+    how = settings.model_dump(include=set(Sampled.model_fields))
     ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
     if settings.features:
         _attribution(build(AttributeJob, features=settings.features, targets=settings.targets, **how), progress)
     for model in dict.fromkeys(method.embedding for method in ranked if method.embedding is not None):
         where = {"dataset": settings.dataset, "checkpoint": settings.checkpoint, "targets": settings.targets}
         _embeddings(build(EmbedJob, model=model, **where, **how), progress)
-    _samples(
-        settings.checkpoint,
-        tuple(removals.sample_of(t, settings).seed for t in settings.targets),
-        build(Sampled, **how),
-        16,
-        progress,
-    )
+    seeds = tuple(removals.sample_of(target, settings).seed for target in settings.targets)
+    _samples(settings.checkpoint, seeds, settings, 16, progress)
     dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
     return counterfactual.compare(dataset, checkpoint, settings, job.name, progress)
 
 
 def _generate_missing(job: AttributeJob | EmbedJob, checkpoint: str, progress: Progress) -> None:
     seeds = tuple(int(name.removeprefix("seed:")) for name in job.targets if name.startswith("seed:"))
-    if any(targets.find_sample(_sample_settings(checkpoint, seed, job)) is None for seed in seeds):
+    if any(targets.find_sample(targets.sample_settings(checkpoint, seed, job)) is None for seed in seeds):
         _samples(checkpoint, seeds, job, 16, progress)
-
-
-def _sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:
-    return build(
-        SampleSettings,
-        checkpoint=checkpoint,
-        sampler=how.sampler,
-        sampling_steps=how.sampling_steps,
-        eta=how.eta,
-        seed=seed,
-    )
 
 
 def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:
