@@ -209,7 +209,7 @@ def _compute_missing(
 
 def checkpoint_of(artifact: Artifact) -> dict[str, Any]:
     """Return what is told of a run: its checkpoints' names and digests, cost, where it is."""
-    kept = [c for c in checkpoints.listing() if c.run.key == artifact.key]
+    kept = sorted(checkpoints.of_run(artifact), key=lambda c: c.share != 100)
     facts = artifact.manifest
     told = ("name", "dataset_name", "parameters", "seconds", "final_loss")
     return {name: facts[name] for name in told if name in facts} | {

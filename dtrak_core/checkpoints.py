@@ -35,20 +35,20 @@ class Checkpoint:
 
 def listing(dataset_digest: str | None = None) -> list[Checkpoint]:
     """Return the checkpoints made from a dataset (or from any): whole trainings first, the demo's before all."""
+    runs = [run for run in store.listing("checkpoints") if dataset_digest in (None, run.manifest["dataset"])]
+    return sorted((kept for run in runs for kept in of_run(run)), key=lambda c: c.share != 100)
+
+
+def of_run(run: store.Artifact) -> list[Checkpoint]:
+    """Return what a run kept, the last weights last."""
+    facts = run.manifest
     found = []
-    for run in store.listing("checkpoints"):
-        facts = run.manifest
-        if dataset_digest not in (None, facts["dataset"]):
-            continue
-        for step in facts["steps"]:
-            name = facts["name"] if step["share"] == 100 else f"{facts['name']}@{step['share']}"
-            folder = run.path / step["folder"]
-            found.append(
-                Checkpoint(
-                    name, run, step["step"], step["share"], step["digest"], folder, facts["dataset"], facts["fold"]
-                )
-            )
-    return sorted(found, key=lambda c: c.share != 100)
+    for step in facts["steps"]:
+        name = facts["name"] if step["share"] == 100 else f"{facts['name']}@{step['share']}"
+        folder = run.path / step["folder"]
+        where = (run, step["step"], step["share"], step["digest"], folder)
+        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"]))
+    return found
 
 
 def by_name(name: str, dataset_digest: str | None = None) -> Checkpoint:

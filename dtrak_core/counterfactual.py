@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dtrak_core import (
+    checkpoints,
     comparisons,
     draws,
     embeddings,
@@ -76,7 +77,8 @@ def compare(
             what = f"Training {number} of {len(lacking) - (original in runs)}: {comparisons.label(bars[0].method)}"
             about = what + (f" for {bars[0].target}" if len(bars) == 1 else "")
             part = _part(progress, before, total, about)
-            denoiser = _opened(training.train(dataset, run, "retrained", part, kind="retrained"), checkpoint)
+            retrained = training.train(dataset, run, "retrained", part, kind="retrained")
+            denoiser = models.load_denoiser(checkpoints.of_run(retrained)[-1])
         before += steps[each]
         _outcomes(denoiser, unmoved, bars, settings)
     return _publish(wanted, settings, name, key)
@@ -136,14 +138,6 @@ def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: s
 
 def _stored(wanted: Wanted, settings: CounterfactualSettings) -> bool:
     return store.find("outcomes", key_of("outcomes", removals.outcome_of(wanted, settings))) is not None
-
-
-def _opened(run: Artifact, original: Checkpoint) -> Denoiser:
-    """Load the weights of a retrained run."""
-    (step,) = run.manifest["steps"]
-    folder = run.path / step["folder"]
-    found = Checkpoint("retrained", run, step["step"], 100, step["digest"], folder, original.dataset, original.fold)
-    return models.load_denoiser(found)
 
 
 def _part(progress: Progress, before: int, total: int, about: str) -> Progress:
