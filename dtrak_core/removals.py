@@ -59,12 +59,17 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
         raise SettingsError(f"{max(settings.remove)} of {count} training pictures cannot be removed. Leave at least 1.")
     own: list[Wanted] = []
     for target in settings.targets:
+        orders = {
+            method: _order(dataset, checkpoint, settings, target, method)
+            for method in settings.methods
+            if not method.startswith(CONTRIBUTOR)
+        }
         for size in settings.remove:
             for method in settings.methods:
-                removed = _removed(dataset, checkpoint, settings, target, method, size)
+                removed = _removed(dataset, settings, method, orders.get(method), size)
                 own.append(Wanted(target, method, 0, size, removed, seed))
-            if settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR):
-                lowest = _order(dataset, checkpoint, settings, target, settings.methods[0])[::-1][:size]
+            if _removes_lowest(settings):
+                lowest = orders[settings.methods[0]][::-1][:size]
                 own.append(Wanted(target, BOTTOM, 0, size, _sorted(lowest), seed))
     found = [Wanted(target, IDENTITY, 0, 0, (), seed) for target in settings.targets]
     for draw in range(max(settings.random_draws, settings.floor_seeds)):
@@ -135,12 +140,11 @@ def count_trainings(settings: CounterfactualSettings) -> int:
     """Return how many trainings a comparison costs at most, before any score is known."""
     contributors = sum(method.startswith(CONTRIBUTOR) for method in settings.methods)
     ranked = len(settings.methods) - contributors
-    lowest = settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR)
     # A contributor's pictures are one removal, whatever the target and the size asked for.
-    sizes = (len(settings.remove) * len(settings.targets) if settings.group != "none" else len(settings.remove)) * bool(
-        ranked
-    ) + contributors
-    removals = (ranked + lowest) * len(settings.targets) * len(settings.remove) + contributors
+    sizes = removals = contributors
+    if ranked:
+        sizes += len(settings.remove) * (1 if settings.group == "none" else len(settings.targets))
+        removals += (ranked + _removes_lowest(settings)) * len(settings.targets) * len(settings.remove)
     return settings.floor_seeds + settings.random_draws * sizes + removals
 
 
@@ -192,16 +196,21 @@ def features_of(settings: CounterfactualSettings, method: str) -> FeatureSetting
     return next((one for one in settings.features if one.model_output == wanted), None)
 
 
+def _removes_lowest(settings: CounterfactualSettings) -> bool:
+    """Say whether the lowest scores are removed too: they are the first method's, if it gives scores."""
+    return settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR)
+
+
 def _removed(
-    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, target: str, method: str, size: int
+    dataset: Dataset, settings: CounterfactualSettings, method: str, order: np.ndarray | None, size: int
 ) -> tuple[int, ...]:
-    if method.startswith(CONTRIBUTOR):
+    """Return the removal set of a method from the order it gives, None for a contributor's pictures."""
+    if order is None:
         name = method.removeprefix(CONTRIBUTOR)
         found = [i for i, row in enumerate(dataset.train.rows) if row.get("contributor") == name]
         if not found:
             raise NotFoundError(f"No training picture is by '{name}'. Take a contributor's name as the dataset has it.")
         return tuple(found)
-    order = _order(dataset, checkpoint, settings, target, method)
     if settings.group == "none":
         return _sorted(order[:size])
     return grouped(order, size, dataset.train.rows, settings.group)
