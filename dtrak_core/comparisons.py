@@ -85,8 +85,7 @@ def listing(dataset: str, checkpoint: str) -> list[Comparison]:
     """Return the finished comparisons of a checkpoint (digests of dataset and weights): shipped first, then newest."""
     wanted = {"dataset": dataset, "checkpoint": checkpoint}
     found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items()]
-    found.sort(key=lambda a: a.manifest["date"], reverse=True)
-    return [_open(a) for a in sorted(found, key=lambda a: not a.shipped)]
+    return [_open(a) for a in sorted(found, key=lambda a: (a.shipped, a.manifest["date"]), reverse=True)]
 
 
 def by_name(name: str) -> Comparison:

@@ -71,10 +71,11 @@ def counterfactual(
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found = comparisons.read(settings)
+    document = comparisons.document(found)
     if out is not None:
         store.write_bytes(out / "comparison.csv", comparisons.to_csv(found))
-        store.write_json(out / "comparison.json", comparisons.document(found))
-    say(comparisons.document(found), json, _shown)
+        store.write_json(out / "comparison.json", document)
+    say(document, json, _shown)
 
 
 def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:

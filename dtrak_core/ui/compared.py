@@ -96,15 +96,12 @@ def _distances(comparison: Comparison, size: int) -> None:
 def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     st.subheader("The same seed, other training pictures")
     listed = list(comparison.originals)
-    if len(listed) > 1:
-        if st.session_state.get(_ROW) not in listed:
-            st.session_state[_ROW] = listed[0]
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.selectbox("Target", listed, key=_ROW, width=200)
-            differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
-        target = st.session_state[_ROW]
-    else:
-        target = listed[0]
+    if st.session_state.get(_ROW) not in listed:
+        st.session_state[_ROW] = listed[0]
+    target = st.session_state[_ROW]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(listed) > 1:
+            target = st.selectbox("Target", listed, key=_ROW, width=200)
         differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
     original = comparison.originals[target]
     own = [e for e in comparisons.of_size(comparison.entries, size) if e.target == target]
@@ -149,9 +146,22 @@ def _key(entry: Entry) -> str:
 def _exports(comparison: Comparison) -> None:
     name = comparison.name or comparison.key
     with st.container(horizontal=True):
-        st.download_button("CSV", comparisons.to_csv(comparison), f"{name}.csv", "text/csv", icon=":material/download:")
-        told = json.dumps(comparisons.document(comparison), indent=1).encode()
-        st.download_button("JSON", told, f"{name}.json", "application/json", icon=":material/download:")
+        st.download_button(
+            "CSV",
+            lambda: comparisons.to_csv(comparison),
+            f"{name}.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "JSON",
+            lambda: json.dumps(comparisons.document(comparison), indent=1).encode(),
+            f"{name}.json",
+            "application/json",
+            icon=":material/download:",
+            on_click="ignore",
+        )
     facts = comparison.facts
     panels.strip(
         {

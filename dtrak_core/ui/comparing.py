@@ -91,7 +91,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             return
         number = removals.count_trainings(settings)
         st.caption(
-            f"{number} trainings{_cost(dataset, checkpoint, settings, number)}, counted as if none were stored. "
+            f"{number} trainings{_cost(dataset, checkpoint, number)}, counted as if none were stored. "
             "The job goes on when this page is closed."
         )
         st.button(
@@ -132,7 +132,7 @@ def _settings(
     return removals.settings_for(dataset, checkpoint, tuple(state["cf-methods"]), asked, encoder)
 
 
-def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, number: int) -> str:
+def _cost(dataset: Dataset, checkpoint: Checkpoint, number: int) -> str:
     """Return the time of the trainings, from the measured time of the original's."""
     per_step = checkpoint.seconds_per_picture_step
     if per_step is None:
