@@ -58,8 +58,8 @@ def _distances(comparison: Comparison, size: int) -> None:
         st.plotly_chart(comparison_charts.boxes(comparison, size, "loss_change"), key="boxes-loss")
     with right:
         st.caption(
-            "Left: how much worse the retrained model denoises the original picture. It is averaged over many noises, "
-            "so chance in the training moves it far less than it moves a drawn picture."
+            "The change of the loss: how much worse the retrained model denoises the original picture. It is a mean "
+            "over many noises, so chance in the training moves it far less than it moves a drawn picture."
         )
     points = clicked["selection"]["points"] if clicked else []
     if points and points[0].get("text") in comparison.originals:
