@@ -3,6 +3,8 @@
 Each command asks for the jobs it needs, follows them on stderr, and answers on stdout: a table, or
 JSON with --json. Exit status: 0 answered, 1 refused or failed (the reason stands on stderr), 2 wrong
 usage, 130 when following was stopped with Ctrl-C (the job goes on). No torch is imported here.
+
+--engine ADDRESS, with any command, lets a Dask cluster do the work, as STUDIO_ENGINE does.
 """
 
 from __future__ import annotations
@@ -24,13 +26,6 @@ def demo() -> None:
     build()
 
 
-def worker() -> None:
-    """Run the worker in this terminal; the app starts one by itself when it needs it."""
-    from dtrak_core.worker import main as serve
-
-    sys.exit(serve())
-
-
 def jobs() -> None:
     """List jobs, show, cancel or resume one: jobs list|show|cancel|resume."""
 
@@ -49,7 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "jobs": jobs,
     "cache": cache,
     "demo": demo,
-    "worker": worker,
+    "engine": upkeep.engine_show,
 }
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "dataset": {"list": commands.dataset_list},
@@ -64,9 +59,21 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
 
 
+def _engine_chosen(words: list[str]) -> list[str]:
+    """Take `--engine ADDRESS`, which every command has, out of the words and into STUDIO_ENGINE."""
+    for i, word in enumerate(words):
+        if word == "--engine" and i + 1 < len(words):
+            os.environ["STUDIO_ENGINE"] = words[i + 1]
+            return words[:i] + words[i + 2 :]
+        if word.startswith("--engine="):
+            os.environ["STUDIO_ENGINE"] = word.removeprefix("--engine=")
+            return words[:i] + words[i + 1 :]
+    return words
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
-    words = list(sys.argv[1:] if args is None else args)
+    words = _engine_chosen(list(sys.argv[1:] if args is None else args))
     group = GROUPS.get(words[0], {}) if words else {}
     # `jobs` and `cache` are nothing without their second word; `dataset` alone prepares one.
     nested = bool(group) and (words[0] not in ("dataset",) or words[1:2] == ["list"])

@@ -105,6 +105,12 @@ def label(method: str) -> str:
     return _LABELS.get(method) or METHODS[method].label
 
 
+def about(bars: Sequence[Wanted]) -> str:
+    """Return what a model is trained for, in words: the method of its bars, and the target if it is one."""
+    names = {bar.target for bar in bars}
+    return label(bars[0].method) + (f" for {bars[0].target}" if len(names) == 1 else "")
+
+
 def of_size(entries: Sequence[Entry], size: int) -> list[Entry]:
     """Return the entries to show beside each other for one size: removals of it, and the controls without removal."""
     return [e for e in entries if e.size in (0, size)]

@@ -26,10 +26,12 @@ from dtrak_core import (
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset, image_digest
+from dtrak_core.files import alone
 from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.models import Denoiser
+from dtrak_core.presets import total_steps
 from dtrak_core.progress import Progress
-from dtrak_core.removals import Wanted
+from dtrak_core.removals import Model, Wanted
 from dtrak_core.settings import CounterfactualSettings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, find_sample
@@ -58,30 +60,34 @@ def compare(
     if (finished := store.find("comparisons", key)) is not None:
         return finished
     wanted = removals.plan(dataset, checkpoint, settings)
-    missing = [w for w in wanted if not _stored(w, settings)]
-    lacking = list(dict.fromkeys((w.removed, w.train_seed) for w in missing))
-    original = ((), removals.training_of(checkpoint).train_seed)
+    lacking = removals.lacking(wanted, settings)
     runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
+    unmoved = removals.original(checkpoint)
     steps = {
-        each: 0 if each == original else training.total_steps(run, len(run.indices or dataset.train.rows))
+        each: 0 if each == unmoved else total_steps(run, len(run.indices or dataset.train.rows))
         for each, run in runs.items()
     }
-    total, before, number = sum(steps.values()), 0, 0
-    unmoved = models.load_denoiser(checkpoint)
-    for each, run in runs.items():
-        bars = [w for w in missing if (w.removed, w.train_seed) == each]
-        if each == original:
-            denoiser = unmoved
-        else:
-            number += 1
-            what = f"Training {number} of {len(lacking) - (original in runs)}: {comparisons.label(bars[0].method)}"
-            about = what + (f" for {bars[0].target}" if len(bars) == 1 else "")
-            part = _part(progress, before, total, about)
-            retrained = training.train(dataset, run, "retrained", part, kind="retrained")
-            denoiser = models.load_denoiser(checkpoints.of_run(retrained)[-1])
+    before, trainings = 0, [each for each in runs if each != unmoved]
+    for each, bars in lacking.items():
+        place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
+        about = f"Training{place}: {comparisons.about(bars)}"
+        _model(dataset, checkpoint, settings, each, bars, _part(progress, before, sum(steps.values()), about))
         before += steps[each]
-        _outcomes(denoiser, unmoved, bars, settings)
     return _publish(wanted, settings, name, key)
+
+
+def retrain(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: CounterfactualSettings,
+    removed: tuple[int, ...],
+    train_seed: int,
+    progress: Progress,
+) -> None:
+    """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does."""
+    lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
+    if (bars := lacking.get((removed, train_seed))) is not None:
+        _model(dataset, checkpoint, settings, (removed, train_seed), bars, progress)
 
 
 def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_timesteps: int, noise_seed: int) -> float:
@@ -98,6 +104,26 @@ def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_times
         x_t = abar.sqrt() * denoiser.encode(image[None]) + (1 - abar).sqrt() * noise
         values = model_outputs.loss(denoiser.predict(x_t, when).flatten(1), noise.flatten(1))
     return float(values.double().mean())
+
+
+def _model(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: CounterfactualSettings,
+    which: Model,
+    bars: Sequence[Wanted],
+    progress: Progress,
+) -> None:
+    """Train the model that these bars need, unless it is the original, and store their outcomes."""
+    denoiser = unmoved = models.load_denoiser(checkpoint)
+    if which != removals.original(checkpoint):
+        run = removals.retraining(dataset, checkpoint, *which)
+        # Two comparisons may want the same model at the same time, on different workers.
+        lock = store.root() / "retrained" / f"{key_of('retrained', run)}.lock"
+        with alone(lock, lambda: progress(0, 0, "", "Another job trains this model")):
+            retrained = training.train(dataset, run, "retrained", progress, kind="retrained")
+        denoiser = models.load_denoiser(checkpoints.of_run(retrained)[-1])
+    _outcomes(denoiser, unmoved, bars, settings)
 
 
 def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:
@@ -134,10 +160,6 @@ def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: s
     own = [find_sample(removals.sample_of(target, settings)) for target in settings.targets]
     store.write_array(folder / comparisons.ORIGINALS, np.stack([target.image for target in own if target is not None]))
     return store.publish("comparisons", key, settings, name=name, encoder=settings.encoder)
-
-
-def _stored(wanted: Wanted, settings: CounterfactualSettings) -> bool:
-    return store.find("outcomes", key_of("outcomes", removals.outcome_of(wanted, settings))) is not None
 
 
 def _part(progress: Progress, before: int, total: int, about: str) -> Progress:

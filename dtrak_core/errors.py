@@ -31,5 +31,9 @@ class JobError(StudioError):
     """A job could not be started, followed or finished."""
 
 
+class EngineError(StudioError):
+    """The workers that are to do the work cannot be reached, or cannot do it."""
+
+
 class Cancelled(StudioError):
     """The user asked a running job to stop. What was finished stays."""

@@ -15,13 +15,14 @@ Readers never need more memory than one block.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from dtrak_core.files import write_array
+from dtrak_core.files import crc32, write_array, write_json
 from dtrak_core.store import Artifact
 
 Storage = Literal["float32", "float16", "int8"]
@@ -46,21 +47,58 @@ def dequantise(stored: np.ndarray, scales: np.ndarray | None) -> np.ndarray:
     return rows if scales is None else rows * scales
 
 
+def shard_sizes(count: int) -> list[int]:
+    """Return how many rows each shard of `count` rows holds."""
+    return [min(SHARD, count - start) for start in range(0, count, SHARD)]
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Return the file that holds a shard's rows."""
+    return folder / f"{number:05d}.npy"
+
+
 def write_shard(folder: Path, number: int, rows: np.ndarray, storage: Storage) -> None:
     """Write a shard, whole or not at all: the scales first, so that a shard that is there is complete."""
     stored, scales = quantise(rows, storage)
     if scales is not None:
         write_array(folder / f"{number:05d}.scale.npy", scales)
-    write_array(folder / f"{number:05d}.npy", stored)
+    write_array(shard_path(folder, number), stored)
+
+
+def seal(folder: Path, number: int, seconds: float) -> None:
+    """Write beside a new shard what it took and the checksums of its files, until they go into the manifest."""
+    sums = {path.name: crc32(path) for path in _files(folder, number)}
+    write_json(seal_path(folder, number), {"seconds": round(seconds, 3), "crc32": sums})
+
+
+def seal_path(folder: Path, number: int) -> Path:
+    """Return the file that says that a shard of unfinished work is whole."""
+    return folder / f"{number:05d}.json"
 
 
 def has_shard(folder: Path, number: int, rows: int, width: int, storage: Storage) -> bool:
-    """Say whether a whole shard of this shape lies in a folder of unfinished work."""
+    """Say whether a whole shard of this shape, as it was sealed, lies in a folder of unfinished work."""
     try:
-        found: np.ndarray = np.load(folder / f"{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+        sums = json.loads(seal_path(folder, number).read_bytes())["crc32"]
+        found: np.ndarray = np.load(shard_path(folder, number), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return False
-    return found.shape == (rows, width) and found.dtype == storage
+    same = sums == {path.name: crc32(path) for path in _files(folder, number)}
+    return same and found.shape == (rows, width) and found.dtype == storage
+
+
+def unseal(folder: Path, count: int) -> float:
+    """Take away the seals of `count` shards, which the manifest replaces; return the seconds they took together."""
+    paths = [seal_path(folder, number) for number in range(count)]
+    seconds = sum(float(json.loads(path.read_bytes())["seconds"]) for path in paths)
+    for path in paths:
+        path.unlink()
+    return seconds
+
+
+def _files(folder: Path, number: int) -> list[Path]:
+    both = (shard_path(folder, number), folder / f"{number:05d}.scale.npy")
+    return [path for path in both if path.exists()]
 
 
 def shape(artifact: Artifact) -> tuple[int, int]:

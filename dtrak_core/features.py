@@ -11,7 +11,7 @@ follows from c and the kernel (kernel.py). Batch sizes change no number beyond r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -46,29 +46,48 @@ def compute_features(
     key = key_of("features", settings)
     if (found := store.find("features", key)) is not None:
         return found
-    folder = store.partial("features", key)
-    images, per_picture = dataset.train.images, settings.num_timesteps
+    sizes = feature_store.shard_sizes(len(dataset.train.images))
+    compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
+    seconds = feature_store.unseal(store.partial("features", key), len(sizes))
     projector = projector_of(denoiser, settings)
-    started = time.perf_counter()
-    for number, start in enumerate(range(0, len(images), feature_store.SHARD)):
-        shard = images[start : start + feature_store.SHARD]
-        if feature_store.has_shard(folder, number, len(shard), projector.width, settings.storage):
-            continue
-
-        def told(done: int, start: int = start) -> None:
-            progress((start + done) * per_picture, len(images) * per_picture, "gradients", "")
-
-        ids = [f"train:{start + i}" for i in range(len(shard))]
-        rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch)
-        feature_store.write_shard(folder, number, rows, settings.storage)
     facts = {
-        "rows": len(images),
+        "rows": sum(sizes),
         "width": projector.width,
         "parameters": projector.num_parameters,
-        "gradients": len(images) * per_picture,
-        "seconds": round(time.perf_counter() - started, 2),
+        "gradients": sum(sizes) * settings.num_timesteps,
+        "seconds": round(seconds, 2),
     }
     return store.publish("features", key, settings, **facts)
+
+
+def compute_shards(
+    dataset: Dataset,
+    denoiser: Denoiser,
+    settings: FeatureSettings,
+    numbers: Iterable[int],
+    progress: Progress,
+    batch: int = 0,
+) -> None:
+    """Compute those of these shards of the training features that are not there yet; see `compute_features`."""
+    folder = store.partial("features", key_of("features", settings))
+    images, per_picture = dataset.train.images, settings.num_timesteps
+    projector, chosen = projector_of(denoiser, settings), list(numbers)
+    sizes, before = feature_store.shard_sizes(len(images)), 0
+    total = sum(sizes[number] for number in chosen) * per_picture
+    for number in chosen:
+        start = number * feature_store.SHARD
+        shard = images[start : start + feature_store.SHARD]
+        if not feature_store.has_shard(folder, number, len(shard), projector.width, settings.storage):
+            started = time.perf_counter()
+
+            def told(done: int, before: int = before) -> None:
+                progress((before + done) * per_picture, total, "gradients", "")
+
+            ids = [f"train:{start + i}" for i in range(len(shard))]
+            rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch)
+            feature_store.write_shard(folder, number, rows, settings.storage)
+            feature_store.seal(folder, number, time.perf_counter() - started)
+        before += len(shard)
 
 
 def compute_target_features(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
+import socket
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +47,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def writing(path: Path) -> Iterator[io.BufferedWriter]:
     """Open a temporary file beside `path` that takes its name when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")  # hosts share folders
     try:
         with temporary.open("wb") as file:
             yield file
@@ -54,6 +57,27 @@ def writing(path: Path) -> Iterator[io.BufferedWriter]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file, on all hosts of a folder; `waiting` is called while another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as opened:
+        while True:
+            file = opened.enter_context(path.open("a"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    break  # it is still the file of that name: its last holder has not just taken it away
+            except BlockingIOError:
+                waiting()
+                time.sleep(0.3)
+            file.close()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def crc32(path: Path) -> str:

@@ -1,26 +1,20 @@
-"""Jobs: long work outside the asking process. Submit, follow, cancel, resume; the truth is in files.
+"""Jobs: long work outside the asking process. Submit, follow, cancel, resume.
 
-    cache/jobs/<key>/job.json           what was asked, by whom called what, which attempt    (written by who asks)
-    cache/jobs/<key>/CANCEL.<attempt>   the wish to stop this attempt, not the next           (written by who asks)
-    cache/jobs/<key>/status.json        how far the attempt is, and how it ended              (written by the worker)
-    cache/jobs/<key>/log.txt            what the work printed, and tracebacks
-
-Each file has one writer and is replaced whole, so a reader never sees half of one. A job whose
-newest attempt has no status yet is queued; one that runs without a living worker is interrupted.
-Who does the work is `engine.py`'s business. This module imports no torch.
+What was asked stands in the index (`job_index.py`), how far it is and how it ended in files (`job_files.py`),
+what it made in the store. A job whose newest attempt has no status yet is queued; one that runs without a living
+engine is interrupted until an engine takes it up again. This module imports no torch and no Dask.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import shutil
+import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from dtrak_core import engine, store
+from dtrak_core import engine, job_files, job_index, store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
 from dtrak_core.job_kinds import CounterfactualJob as CounterfactualJob
@@ -81,13 +75,13 @@ def submit(job: Job, label: str) -> tuple[str, bool]:
         The job's key, and whether this call started it (an ended one runs again as its next attempt).
     """
     key = key_of_job(job)
-    with engine.locked():
+    with job_index.transaction() as index:
         now = state(key)
         joined = (now.active and not _stopping(now)) or (now.state == "done" and _kept(now))
         if not joined:
-            _write_job(key, job, label, now.attempt + 1)
-        if not joined or now.active:
-            engine.ensure_worker()
+            _write_job(index, key, job, label, now.attempt + 1)
+    if not joined or now.active:
+        engine.ensure()
     return key, not joined
 
 
@@ -97,12 +91,12 @@ def resume(key: str) -> bool:
     Raises:
         NotFoundError: If no such job is known.
     """
-    with engine.locked():
+    with job_index.transaction() as index:
         now = state(key)
         if now.active and not _stopping(now):
             return False
-        _write_job(key, job_of(key), now.label, now.attempt + 1)
-        engine.ensure_worker()
+        _write_job(index, key, job_of(key), now.label, now.attempt + 1)
+    engine.ensure()
     return True
 
 
@@ -110,59 +104,62 @@ def cancel(key: str) -> bool:
     """Ask a waiting or running job to stop; say whether there was anything to stop. What it finished stays."""
     now = state(key)
     if now.active:
-        cancel_flag(key, now.attempt).touch()
+        place = job_files.folder() / key
+        place.mkdir(exist_ok=True)
+        job_files.cancel_flag(place, now.attempt).touch()
     return now.active
+
+
+def forget(key: str) -> None:
+    """Take an ended job off the list, with its log; what it made stays. A waiting or running one is left alone."""
+    with job_index.transaction() as index:
+        if not state(key).active:
+            job_index.drop(index, key)
+            shutil.rmtree(job_files.folder() / key, ignore_errors=True)
 
 
 def state(key: str) -> JobState:
     """Return what is known of a job; `idle` if it was never asked for."""
-    facts, status = read(key)
-    if facts is None:
+    row = job_index.row(key)
+    if row is None:
         return JobState(key)
-    now = _judge(facts, status, engine.worker_lives())
+    now = _judge(row, engine.lives())
     if now.state != "queued":
         return now
-    return next((other for other in _queue() if other.key == key), now)
+    return next((other for other in _queue(_known()) if other.key == key), now)
 
 
 def listing() -> list[JobState]:
     """Return all jobs: what runs, then the queue in its order, then what ended, the newest first."""
-    alive = engine.worker_lives()
-    known = [_judge(facts, status, alive) for facts, status in _all()]
+    known = _known()
     running = [job for job in known if job.state == "running"]
     ended = [job for job in known if not job.active]
-    return running + _queue() + sorted(ended, key=lambda job: -(job.finished or job.beat or job.submitted or 0.0))
+    return running + _queue(known) + sorted(ended, key=lambda job: -(job.finished or job.beat or job.submitted or 0.0))
 
 
 def job_of(key: str) -> Job:
     """Return the settings of a job, or raise NotFoundError."""
-    facts, _ = read(key)
-    if facts is None:
+    row = job_index.row(key)
+    if row is None:
         raise NotFoundError(f"Job '{key}' is not known. List the jobs with 'python -m dtrak_core jobs list'.")
-    return read_job(facts["job"])
+    return read_job(row.job)
 
 
 def log_tail(key: str, lines: int = 40) -> str:
     """Return the last lines of a job's log, empty if it printed nothing."""
-    try:
-        with (engine.folder() / key / "log.txt").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 400 * lines))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""
+    return job_files.log_tail(job_files.folder() / key, lines)
 
 
 def recover() -> list[str]:
-    """Start a worker if jobs wait for one; return the keys of interrupted jobs, which `resume` continues.
+    """Start an engine if jobs wait for one or were interrupted; return the keys of the interrupted ones.
 
-    To be called when the app starts, and from time to time while a job waits.
+    To be called when the app starts, and from time to time while a job waits. An engine that starts takes up
+    what the last one left, from what was finished.
     """
-    if not engine.folder().is_dir():
-        return []
-    with engine.locked():
-        if _queue():
-            engine.ensure_worker()
-    return [job.key for job in listing() if job.state == "interrupted"]
+    interrupted = [job.key for job in _known() if job.state == "interrupted"]
+    if interrupted or any(job.state == "queued" for job in _known()):
+        engine.ensure()
+    return interrupted
 
 
 def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: float = 0.2) -> JobState:
@@ -172,9 +169,9 @@ def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: f
         now = state(key)
         if now != before and on_change is not None:
             on_change(now)
-        if not now.active:
+        if not now.active and now.state != "interrupted":
             return now
-        if now.state == "queued" and time.monotonic() - looked > 2:
+        if now.state in ("queued", "interrupted") and time.monotonic() - looked > 2:
             recover()
             looked = time.monotonic()
         before = now
@@ -186,48 +183,33 @@ def needed_by(names: set[str]) -> JobState | None:
     return next((job for job in listing() if job.active and inputs(job_of(job.key)) & names), None)
 
 
-def cancel_flag(key: str, attempt: int) -> Path:
-    """Return the file whose existence asks this attempt to stop."""
-    return engine.folder() / key / f"CANCEL.{attempt}"
+def unfinished() -> list[job_index.Row]:
+    """Return the jobs that have not ended, the one asked for first coming first: for the engine."""
+    return [row for row in job_index.rows() if not _ended(row)]
 
 
-def read(key: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return a job's `job.json` and `status.json`, each None if it is not there."""
-    return engine.read_json(engine.folder() / key / "job.json"), engine.read_json(engine.folder() / key / "status.json")
+def _ended(row: job_index.Row) -> bool:
+    status = _status(row)
+    return status is not None and status["state"] in ("done", "failed", "cancelled")
 
 
-def write_status(key: str, values: Mapping[str, Any]) -> None:
-    """Replace a job's status: for the worker alone. Not flushed to disk, since the next one comes within a second."""
-    path = engine.folder() / key / "status.json"
-    temporary = path.with_name(f".status.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, allow_nan=False))
-    temporary.replace(path)
+def _status(row: job_index.Row) -> dict[str, Any] | None:
+    """Return what is written of a job's newest attempt, None if it has not begun."""
+    status = job_files.read_json(job_files.folder() / row.key / job_files.STATUS)
+    return status if status is not None and status["attempt"] == row.attempt else None
 
 
-def next_in_queue() -> str | None:
-    """Return the key of the job that has waited longest."""
-    return next((job.key for job in _queue()), None)
-
-
-def retire() -> bool:
-    """Let an idle worker go, unless a job was submitted in this instant; say whether it may end."""
-    with engine.locked():
-        if _queue():
-            return False
-        (engine.folder() / "worker.json").unlink(missing_ok=True)
-        return True
-
-
-def _judge(facts: Mapping[str, Any], status: Mapping[str, Any] | None, alive: bool) -> JobState:
-    """Tell the state of a job from its two files and whether a worker lives."""
-    key, attempt = facts["key"], facts["attempt"]
-    now = JobState(key, facts["kind"], facts["label"], "queued", attempt=attempt, submitted=facts["submitted"])
-    flagged = cancel_flag(key, attempt).exists()
-    if status is None or status["attempt"] != attempt:
+def _judge(row: job_index.Row, alive: bool) -> JobState:
+    """Tell the state of a job from the index, its files, and whether an engine lives on this host."""
+    status = _status(row)
+    now = JobState(row.key, row.kind, row.label, "queued", attempt=row.attempt, submitted=row.submitted)
+    flagged = job_files.cancel_flag(job_files.folder() / row.key, row.attempt).exists()
+    if status is None:
         return replace(now, state="cancelled", message="Cancelled before it began.") if flagged else now
     told = {name: value for name, value in status.items() if name in JobState.__dataclass_fields__}
     now = replace(now, **told | {"artifacts": tuple((kind, key) for kind, key in status["artifacts"])})
-    lost = not alive or time.time() - status["beat"] > STALE
+    # A cluster goes on without the engine's process here; an engine on this machine does not.
+    lost = not (alive or engine.address()) or time.time() - status["beat"] > STALE
     if now.active and flagged and (lost or now.state == "queued"):
         return replace(now, state="cancelled", message="Cancelled. What was finished is kept.", seconds_left=None)
     if now.state == "running" and lost:
@@ -240,13 +222,16 @@ def _judge(facts: Mapping[str, Any], status: Mapping[str, Any] | None, alive: bo
     return now
 
 
-def _queue() -> list[JobState]:
+def _known() -> list[JobState]:
+    alive = engine.lives()
+    return [_judge(row, alive) for row in job_index.rows()]
+
+
+def _queue(known: Sequence[JobState]) -> list[JobState]:
     """Return the waiting jobs, in order, each with its position and what it waits for."""
-    alive = engine.worker_lives()
-    known = [_judge(facts, status, alive) for facts, status in _all()]
+    idle = "Starting worker." if engine.lives() else "Waiting for a worker."
     running = sum(job.state == "running" for job in known)
     waiting = sorted((job for job in known if job.state == "queued"), key=lambda job: (job.submitted or 0.0, job.key))
-    idle = "Starting worker." if alive else "Waiting for a worker."
     messages = [
         idle if before == 0 else f"Waiting: {before} {'job' if before == 1 else 'jobs'} before it."
         for before in range(running, running + len(waiting))
@@ -254,15 +239,8 @@ def _queue() -> list[JobState]:
     return [replace(job, position=i + 1, message=messages[i]) for i, job in enumerate(waiting)]
 
 
-def _all() -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    for path in engine.folder().glob("*/job.json"):
-        facts, status = read(path.parent.name)
-        if facts is not None:
-            yield facts, status
-
-
 def _stopping(now: JobState) -> bool:
-    return cancel_flag(now.key, now.attempt).exists()
+    return job_files.cancel_flag(job_files.folder() / now.key, now.attempt).exists()
 
 
 def _kept(now: JobState) -> bool:
@@ -270,7 +248,6 @@ def _kept(now: JobState) -> bool:
     return all(store.find(kind, key) is not None for kind, key in now.artifacts)
 
 
-def _write_job(key: str, job: Job, label: str, attempt: int) -> None:
-    facts = {"key": key, "kind": job.kind, "label": label, "attempt": attempt, "submitted": time.time()}
-    store.write_json(engine.folder() / key / "job.json", facts | {"job": job.model_dump(mode="json")})
-    os.utime(engine.folder() / "lock")  # wakes the worker
+def _write_job(index: sqlite3.Connection, key: str, job: Job, label: str, attempt: int) -> None:
+    asked = job_index.Row(key, job.kind, label, job.model_dump(mode="json"), attempt, time.time())
+    job_index.put(index, asked)

@@ -1,4 +1,4 @@
-"""Named settings: the paper's models to the letter, and the laptop's. No torch here.
+"""Named settings, and the steps they mean: the paper's models to the letter, and the laptop's. No torch here.
 
 `demo` is ours: a network that two CPU cores train in minutes (docs in README). `cifar` and
 `celeba` are those of reference.md 2.1: 38,307,203 and 118,795,011 parameters.
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,3 +64,8 @@ def train_settings(preset: str, dataset_digest: str, **changes: Any) -> TrainSet
     chosen = PRESETS[preset]
     values = {**chosen.training, **{name: value for name, value in changes.items() if value is not None}}
     return build(TrainSettings, dataset=dataset_digest, model=chosen.model, **values)
+
+
+def total_steps(settings: TrainSettings, num_examples: int) -> int:
+    """Return the number of optimiser steps: epochs x ceil(examples / batch size)."""
+    return settings.epochs * math.ceil(num_examples / settings.batch_size)

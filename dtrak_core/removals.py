@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from dtrak_core import defaults, embeddings, scores, targets
+from dtrak_core import defaults, embeddings, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
@@ -27,11 +27,13 @@ from dtrak_core.settings import (
     SampleSettings,
     TrainSettings,
     build,
+    key_of,
 )
 from dtrak_core.subsets import complement
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
 CONTRIBUTOR = "contributor:"
+Model: TypeAlias = tuple[tuple[int, ...], int]  # (removed, train_seed): what a trained model is known by
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,26 @@ def grouped(order: np.ndarray, size: int, rows: Sequence[Row], group: str) -> tu
     return _sorted(taken)
 
 
-def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[tuple[tuple[int, ...], int]]:
+def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[Model]:
     """Return the different trainings (removed, train_seed) of a plan; what was trained already is not one."""
-    original = ((), training_of(checkpoint).train_seed)
-    return [each for each in dict.fromkeys((w.removed, w.train_seed) for w in wanted) if each != original]
+    unmoved = original(checkpoint)
+    return [each for each in dict.fromkeys((w.removed, w.train_seed) for w in wanted) if each != unmoved]
+
+
+def original(checkpoint: Checkpoint) -> Model:
+    """Return (removed, train_seed) of the checkpoint itself."""
+    return (), training_of(checkpoint).train_seed
+
+
+def lacking(
+    wanted: Sequence[Wanted], settings: CounterfactualSettings
+) -> dict[tuple[tuple[int, ...], int], list[Wanted]]:
+    """Return the bars whose outcome is not stored, by the model (removed, train_seed) that they need."""
+    found: dict[Model, list[Wanted]] = {}
+    for bar in wanted:
+        if store.find("outcomes", key_of("outcomes", outcome_of(bar, settings))) is None:
+            found.setdefault((bar.removed, bar.train_seed), []).append(bar)
+    return found
 
 
 def count_trainings(settings: CounterfactualSettings) -> int:

@@ -30,6 +30,7 @@ from dtrak_core import store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.models import Denoiser, build_unet, default_scheduler, denoiser_of, save_pipeline
+from dtrak_core.presets import total_steps
 from dtrak_core.progress import Progress
 from dtrak_core.sampling import generate
 from dtrak_core.settings import DIFFUSION_STEPS, ModelSettings, ProbeSettings, TrainSettings, digest_of, key_of
@@ -52,11 +53,6 @@ class _Run:
     step: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-
-
-def total_steps(settings: TrainSettings, num_examples: int) -> int:
-    """Return the number of optimiser steps: epochs x ceil(examples / batch size)."""
-    return settings.epochs * math.ceil(num_examples / settings.batch_size)
 
 
 def train(
@@ -104,7 +100,7 @@ def train(
             run.seconds = time.monotonic() - began
             progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
             if run.step in kept:
-                _keep(run, settings, folder, kept[run.step])
+                _keep(run, settings, folder, kept[run.step], drawn=kind == "checkpoints")
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 _save(run, folder)
                 saved = time.monotonic()
@@ -229,8 +225,8 @@ def _backward(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor) -> float
     return float(loss.detach())
 
 
-def _keep(run: _Run, settings: TrainSettings, folder: Path, share: int) -> None:
-    """Store the weights that are sampled from, and a grid of samples made with them."""
+def _keep(run: _Run, settings: TrainSettings, folder: Path, share: int, drawn: bool) -> None:
+    """Store the weights that are sampled from, and where it is to be drawn a grid of samples made with them."""
     unet = build_unet(settings.model, run.denoiser.shape[1] * settings.model.fold)
     unet.load_state_dict(run.denoiser.unet.state_dict())
     dtype = getattr(torch, settings.weights_dtype)
@@ -239,9 +235,10 @@ def _keep(run: _Run, settings: TrainSettings, folder: Path, share: int) -> None:
             parameter.copy_(averaged.to(dtype))
     place = folder / _folder(run.step)
     digest = save_pipeline(unet, place, dtype)
-    unet.eval()
-    grid = generate(denoiser_of(unet, default_scheduler(), settings.model.fold), GRID_SEEDS, "ddim", 50, 0.0)
-    store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
+    if drawn:
+        unet.eval()
+        grid = generate(denoiser_of(unet, default_scheduler(), settings.model.fold), GRID_SEEDS, "ddim", 50, 0.0)
+        store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
     facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
     store.write_json(place / "step.json", facts)
     _save(run, folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from dtrak_core import answers, housekeeping, jobs, tables
+from dtrak_core import answers, engine, housekeeping, jobs, processes, tables
 from dtrak_core.errors import SettingsError, StoreError
 from dtrak_core.tables import Json, say
 
@@ -60,6 +60,18 @@ def jobs_resume(key: tyro.conf.Positional[str], json: Json = False) -> None:
     jobs.resume(key)
     made = answers.follow(key, jobs.state(key).label)
     say({"key": key, "state": "done", "artifacts": [f"{a.kind}/{a.key}" for a in made]}, json, tables.facts)
+
+
+def engine_show(json: Json = False) -> None:
+    """Say who does the work: this machine, or the workers of STUDIO_ENGINE (--engine) after trying them out."""
+    rows = [{"worker": "this machine", "host": "", "python": "", "version": processes.code_version()}]
+    if engine.address():
+        from dtrak_core import cluster  # which imports Dask
+
+        with cluster.opened(engine.address()) as client:
+            found = cluster.probe(client, engine.address())
+        rows = [{"worker": who, **answer} for who, answer in found.items()]
+    say(rows, json, lambda shown: tables.table(shown, ("worker", "host", "python", "version")))
 
 
 def cache_list(kind: str = "", json: Json = False) -> None:

@@ -1,30 +1,14 @@
-"""What is done for each kind of job, in a process of its own that the worker starts and may kill.
+"""What is done for each kind of job, and for the parts of one; in a process of its own (`serving.py`).
 
 Each function calls the module that knows how, with that module's settings, and returns what it stored.
 Modules with torch are imported when the first job needs them.
-
-    python -m dtrak_core.work <parent>   reads {"key", "attempt"} lines, answers {"state", ...} lines
 """
 
 from __future__ import annotations
 
-import errno
-import faulthandler
-import json
-import os
-import secrets
-import signal
-import socket
-import sys
-import time
-import traceback
-import urllib.error
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
 
-from dtrak_core import checkpoints, datasets, engine, jobs, processes, removals, targets
-from dtrak_core.errors import Cancelled, StudioError
+from dtrak_core import checkpoints, datasets, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
     CounterfactualJob,
@@ -37,12 +21,10 @@ from dtrak_core.job_kinds import (
     TrainJob,
 )
 from dtrak_core.methods import method_of
+from dtrak_core.parts import Part
 from dtrak_core.progress import Progress
-from dtrak_core.settings import FeatureSettings, Sampled, build, key_of
+from dtrak_core.settings import CounterfactualSettings, FeatureSettings, Sampled, build, key_of
 from dtrak_core.store import Artifact, find
-
-SAY = 0.1  # seconds between two reports of progress
-OFFLINE = ("ConnectionError", "ConnectError", "ConnectTimeout", "LocalEntryNotFoundError", "OfflineModeIsEnabled")
 
 
 def run(job: Job, progress: Progress) -> list[Artifact]:
@@ -71,6 +53,23 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             return _embeddings(job, progress)
         case CounterfactualJob():
             return [_counterfactual(job, progress)]
+
+
+def run_part(job: Job, part: Part, progress: Progress) -> None:
+    """Do one part of a job beforehand; what it stores, `run` finds."""
+    from dtrak_core import counterfactual, features, models
+
+    match job:
+        case CounterfactualJob(settings=settings) if part.train_seed >= 0:
+            dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+            counterfactual.retrain(dataset, checkpoint, settings, part.removed, part.train_seed, progress)
+        case AttributeJob() | CounterfactualJob() if part.shard >= 0:
+            chosen = job.features if isinstance(job, AttributeJob) else job.settings.features
+            one = chosen[part.features]
+            denoiser = models.load_denoiser(checkpoints.by_digest(one.checkpoint))
+            features.compute_shards(datasets.by_digest(one.dataset), denoiser, one, [part.shard], progress)
+        case CounterfactualJob(settings=settings):
+            _scored(settings, progress)
 
 
 def _dataset(job: DatasetJob, progress: Progress) -> Artifact:
@@ -149,7 +148,14 @@ def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
     """Compute what the removal sets need, then retrain and compare."""
     from dtrak_core import counterfactual
 
-    settings = job.settings
+    _scored(job.settings, progress)
+    where = job.settings
+    dataset, checkpoint = datasets.by_digest(where.dataset), checkpoints.by_digest(where.checkpoint)
+    return counterfactual.compare(dataset, checkpoint, job.settings, job.name, progress)
+
+
+def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
+    """Compute all that the scores of a comparison need, and its targets' own pictures."""
     how = settings.model_dump(include=set(Sampled.model_fields))
     ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
     if settings.features:
@@ -159,8 +165,6 @@ def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
         _embeddings(build(EmbedJob, model=model, **where, **how), progress)
     seeds = tuple(removals.sample_of(target, settings).seed for target in settings.targets)
     _samples(settings.checkpoint, seeds, settings, 16, progress)
-    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
-    return counterfactual.compare(dataset, checkpoint, settings, job.name, progress)
 
 
 def _generate_missing(job: AttributeJob | EmbedJob, checkpoint: str, progress: Progress) -> None:
@@ -184,94 +188,3 @@ def _part(progress: Progress, before: int, weight: int, total: int, stage: str) 
         progress(before + (weight * done // out_of if out_of else 0), total, "gradients", text)
 
     return say
-
-
-def sentence(error: BaseException) -> str:
-    """Say what went wrong in words for the user; print the traceback to the log where words do not suffice."""
-    if isinstance(error, StudioError):
-        return str(error)
-    number = secrets.token_hex(3)
-    print(f"Error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-    names = {type(e).__name__ for e in chain}
-    if any(isinstance(e, (socket.gaierror, ConnectionError, urllib.error.URLError)) for e in chain) or names & set(
-        OFFLINE
-    ):
-        return (
-            f"The network was needed and could not be reached. Connect and resume the job (error {number} in its log)."
-        )
-    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
-        return "The disk is full. Delete what you do not need ('python -m dtrak_core cache list'), then resume the job."
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
-        return f"Memory did not suffice. Use fewer pictures at once or a smaller model (error {number} in the log)."
-    return f"Something failed that was not foreseen: {type(error).__name__} (error {number} in the job's log)."
-
-
-def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) -> None:
-    """Do the jobs that are ordered, one a line, until there are no more orders."""
-    for line in orders:
-        order = json.loads(line)
-        key, flag = order["key"], jobs.cancel_flag(order["key"], order["attempt"])
-        log = os.open(engine.folder() / key / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        print(f"--- attempt {order['attempt']}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
-        try:
-            job = jobs.job_of(key)
-            if not isinstance(job, DatasetJob):
-                _import_torch()
-            progress = _reporter(say, flag, parent)
-            progress(0, 0, "", "")
-            made = run(job, progress)
-            artifacts = [[artifact.kind, artifact.key] for artifact in made]
-            say({"state": "done", "message": "", "artifacts": artifacts})
-        except Cancelled:
-            say({"state": "cancelled", "message": "Cancelled. What was finished is kept."})
-        except Exception as error:
-            say({"state": "failed", "message": sentence(error)})
-
-
-def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) -> Progress:
-    """Return the progress function of a job: it reports, looks at the wish to cancel, and at its parent."""
-    last = (0.0, "")
-
-    def progress(done: int, total: int, unit: str, message: str) -> None:
-        nonlocal last
-        processes.leave_if_orphaned(parent)
-        if flag.exists():
-            say({"state": "stopping", "message": "Stopping."})
-            raise Cancelled("Cancelled. What was finished is kept.")
-        now = time.monotonic()
-        if now - last[0] >= SAY or unit != last[1] or done == total:
-            say({"state": "running", "done": done, "total": total, "unit": unit, "message": message})
-            last = (now, unit)
-
-    return progress
-
-
-def _import_torch() -> None:
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or max(1, processes.cores())))
-
-
-def main(parent: int) -> None:
-    """Serve the worker whose process id is given."""
-    processes.die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    faulthandler.enable()
-
-    def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer, allow_nan=False) + "\n")
-        answers.flush()
-
-    serve(sys.stdin, say, parent)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -10,7 +10,7 @@ import pytest
 import small_store
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import engine, jobs, store
+from dtrak_core import engine, job_files, store
 
 APP = str(store.PROJECT / "app.py")
 
@@ -34,7 +34,9 @@ def galleries(at: AppTest) -> dict[str, dict[str, Any]]:
 
 def running(monkeypatch: pytest.MonkeyPatch, key: str, **status: Any) -> None:
     """Pretend that a living worker has said this of a job."""
-    monkeypatch.setattr(engine, "worker_lives", lambda: True)
+    monkeypatch.setattr(engine, "lives", lambda: True)
     told = {"attempt": 1, "state": "running", "done": 0, "total": 0, "unit": "", "message": "", "artifacts": []}
     told |= {"seconds_left": None, "started": time.time(), "beat": time.time()} | status
-    jobs.write_status(key, told)
+    place = job_files.folder() / key
+    place.mkdir(parents=True, exist_ok=True)
+    job_files.write_json(place / job_files.STATUS, told)

@@ -17,7 +17,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import checkpoints, cli, datasets, defaults, engine, jobs, processes, scores, store, tables, targets
+from dtrak_core import (
+    checkpoints,
+    cli,
+    datasets,
+    defaults,
+    engine,
+    job_files,
+    jobs,
+    processes,
+    scores,
+    store,
+    tables,
+    targets,
+)
 from dtrak_core.commands import indices_of, numbers_of
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import FeatureSettings, key_of
@@ -29,7 +42,7 @@ QUICK = ["--timesteps", "2", "--proj-dim", "64", "--sampling-steps", "4"]
 def home(cache: Path) -> Iterator[Path]:
     """Give an empty cache; afterwards take it away, upon which its worker must end."""
     yield cache
-    facts = engine.read_json(engine.folder() / "worker.json")
+    facts = job_files.read_json(job_files.folder() / "engine.json")
     shutil.rmtree(cache, ignore_errors=True)
     begin = time.monotonic()
     while facts is not None and processes.living(facts["pid"], facts["born"]):
@@ -247,7 +260,7 @@ def test_nothing_that_a_job_needs_is_deleted(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = answer(capsys, "dataset", "--name", "mine", "--source", str(pictures), "--resolution", "16")
-    monkeypatch.setattr(engine, "ensure_worker", lambda: None)
+    monkeypatch.setattr(engine, "ensure", lambda: None)
     (home / "jobs" / "END").touch()  # so that no worker takes the job meanwhile
     settings = FeatureSettings(dataset=made["digest"], checkpoint="b" * 16)
     key, _ = jobs.submit(jobs.AttributeJob(features=(settings,)), "Attribute")

@@ -73,12 +73,39 @@ def test_a_few_large_columns_do_not_drown_the_others() -> None:
     assert error.max() < 0.03  # 1 in each entry with a scale by row alone
 
 
-def test_a_shard_counts_only_when_whole(tmp_path: Path) -> None:
-    rows = np.ones((4, 6), dtype=np.float32)
+def test_a_shard_counts_only_when_whole_and_sealed(tmp_path: Path) -> None:
+    rows = np.arange(24, dtype=np.float32).reshape(4, 6)
     assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
     feature_store.write_shard(tmp_path, 0, rows, "int8")
+    assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8"), "killed before it was sealed"
+    feature_store.seal(tmp_path, 0, 1.5)
     assert feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
     assert not feature_store.has_shard(tmp_path, 0, 5, 6, "int8")
     assert not feature_store.has_shard(tmp_path, 0, 4, 6, "float16")
-    (tmp_path / "00000.npy").write_bytes((tmp_path / "00000.npy").read_bytes()[:90])
+
+
+@pytest.mark.parametrize("name", ["00000.npy", "00000.scale.npy"])
+@pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
+def test_a_harmed_shard_does_not_count(tmp_path: Path, name: str, harm: str) -> None:
+    feature_store.write_shard(tmp_path, 0, np.arange(24, dtype=np.float32).reshape(4, 6), "int8")
+    feature_store.seal(tmp_path, 0, 1.5)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[-3] ^= 4
+    if harm == "gone":
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(data if harm == "flipped" else data[:90])
     assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
+
+
+def test_seals_give_way_with_the_seconds_of_all_shards(tmp_path: Path) -> None:
+    for number, seconds in enumerate((1.5, 2.25)):
+        feature_store.write_shard(tmp_path, number, np.ones((4, 6), dtype=np.float32), "float16")
+        feature_store.seal(tmp_path, number, seconds)
+    assert feature_store.unseal(tmp_path, 2) == 3.75
+    assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (128, [128]), (300, [128, 128, 44])])
+def test_shards_cover_all_rows(count: int, sizes: list[int]) -> None:
+    assert feature_store.shard_sizes(count) == sizes

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import engine, job_kinds, jobs, processes, store
+from dtrak_core import dispatcher, engine, job_files, job_index, job_kinds, jobs, processes, store
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.settings import DatasetSettings, FeatureSettings, ModelSettings, TrainSettings, build, key_of
 
@@ -41,9 +42,9 @@ def started(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def start() -> None:
         calls.append(1)
-        engine.write_worker(os.getpid(), processes.code_version())
+        engine.write_down(os.getpid(), engine.version())
 
-    monkeypatch.setattr(engine, "start_worker", start)
+    monkeypatch.setattr(engine, "start", start)
     return calls
 
 
@@ -59,7 +60,9 @@ def say(key: str, state: str, **values: Any) -> None:
     """Write a status as the worker does."""
     status = {"attempt": 1, "state": state, "done": 2, "total": 8, "unit": "pictures", "message": "", "artifacts": []}
     now = {"seconds_left": None, "started": time.time(), "beat": time.time()}
-    jobs.write_status(key, status | now | values)
+    place = job_files.folder() / key
+    place.mkdir(parents=True, exist_ok=True)
+    job_files.write_json(place / job_files.STATUS, status | now | values)
 
 
 def published() -> tuple[str, str]:
@@ -124,7 +127,7 @@ def test_equal_work_is_joined_and_other_work_queues(started: list[int]) -> None:
     say(key, "running")
     assert (jobs.state(second).position, jobs.state(second).message) == (1, "Waiting: 1 job before it.")
     assert [job.key for job in jobs.listing()] == [key, second]
-    assert jobs.next_in_queue() == second
+    assert [row.key for row in jobs.unfinished()] == [key, second]
 
 
 def test_many_ask_at_once_and_one_starts_it(started: list[int]) -> None:
@@ -139,7 +142,6 @@ def test_cancelled_in_the_queue_then_asked_for_again(started: list[int]) -> None
     key, _ = jobs.submit(DATASET, "Prepare")
     assert jobs.cancel(key)
     assert jobs.state(key).state == "cancelled"
-    assert jobs.next_in_queue() is None
     assert not jobs.cancel(key)
     assert jobs.submit(DATASET, "Prepare") == (key, True)
     assert (jobs.state(key).state, jobs.state(key).attempt) == ("queued", 2)
@@ -178,7 +180,7 @@ def test_ended_work_runs_again_when_asked(started: list[int], state: str) -> Non
 
 def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: subprocess.Popen[bytes]) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
-    engine.write_worker(sleeper.pid, processes.code_version())
+    engine.write_down(sleeper.pid, processes.code_version())
     say(key, "running", seconds_left=9.0)
     assert jobs.state(key).state == "running"
     sleeper.kill()  # a zombie from here on, since nobody has collected it
@@ -187,9 +189,8 @@ def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: 
     assert (now.state, now.done, now.seconds_left) == ("interrupted", 2, None)
     assert "resume" in now.message
     assert jobs.recover() == [key]
-    assert started == [1], "an interrupted job alone starts no worker"
-    assert jobs.resume(key)
-    assert started == [1, 1]
+    assert started == [1, 1], "the next engine takes it up"
+    assert [row.attempt for row in jobs.unfinished()] == [1]
 
 
 def test_process_of_the_same_id_is_not_the_worker(started: list[int], sleeper: subprocess.Popen[bytes]) -> None:
@@ -209,7 +210,7 @@ def test_silent_worker_counts_as_lost(started: list[int]) -> None:
 
 def test_recover_starts_a_worker_for_those_who_wait(started: list[int]) -> None:
     jobs.submit(DATASET, "Prepare")
-    (engine.folder() / "worker.json").unlink()
+    (job_files.folder() / "engine.json").unlink()
     assert jobs.listing()[0].message == "Waiting for a worker."
     assert jobs.recover() == []
     assert started == [1, 1]
@@ -217,19 +218,82 @@ def test_recover_starts_a_worker_for_those_who_wait(started: list[int]) -> None:
 
 def test_worker_of_other_code_is_asked_to_end(started: list[int]) -> None:
     jobs.submit(DATASET, "Prepare")
-    assert not (engine.folder() / "END").exists()
-    engine.write_worker(os.getpid(), "0.0.1-0")
+    assert not (job_files.folder() / "END").exists()
+    engine.write_down(os.getpid(), "0.0.1-0")
     jobs.submit(OTHER, "Another")
-    assert (engine.folder() / "END").exists()
+    assert (job_files.folder() / "END").exists()
     assert started == [1]
 
 
-def test_idle_worker_may_end_only_without_a_queue(started: list[int]) -> None:
+def test_idle_engine_may_end_only_without_a_queue(started: list[int]) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
-    assert not jobs.retire()
-    jobs.cancel(key)
-    assert jobs.retire()
-    assert not engine.worker_lives()
+    assert not dispatcher.retired()
+    assert dispatcher.write_end(key, 1, {"state": "failed", "message": "No worker."})
+    assert (jobs.state(key).state, jobs.state(key).message) == ("failed", "No worker.")
+    assert dispatcher.write_end(key, 1, {"state": "cancelled", "message": ""}), "its end stands"
+    assert jobs.state(key).state == "failed"
+    assert dispatcher.retired()
+    assert not engine.lives()
+
+
+def test_cluster_that_refuses_fails_all_that_wait(started: list[int]) -> None:
+    keys = [jobs.submit(job, "Prepare")[0] for job in (DATASET, OTHER)]
+    say(keys[0], "running")
+    dispatcher.refuse("Worker 3 lacks the package.")
+    found = [jobs.state(key) for key in keys]
+    assert [(now.state, now.message) for now in found] == [("failed", "Worker 3 lacks the package.")] * 2
+    assert [now.done for now in found] == [2, 0]
+
+
+def test_jobs_of_a_cluster_go_on_without_a_process_here(started: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "running")
+    (job_files.folder() / "engine.json").unlink()
+    assert jobs.state(key).state == "interrupted"
+    monkeypatch.setenv("STUDIO_ENGINE", "tcp://10.0.0.5:8786")
+    assert jobs.state(key).state == "running"
+    say(key, "running", beat=time.time() - jobs.STALE - 1)
+    assert jobs.state(key).state == "interrupted"
+
+
+def test_forgotten_job_leaves_no_trace_but_what_it_made(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    jobs.forget(key)
+    assert jobs.state(key).state == "queued", "what waits is not forgotten"
+    artifact = published()
+    say(key, "done", artifacts=[list(artifact)])
+    jobs.forget(key)
+    assert jobs.state(key) == jobs.JobState(key)
+    assert not (job_files.folder() / key).exists()
+    assert store.find(*artifact) is not None
+
+
+def test_broken_index_is_put_aside(started: list[int]) -> None:
+    jobs.submit(DATASET, "Prepare")
+    path = job_files.folder() / "index.db"
+    for end in ("-wal", "-shm"):
+        path.with_name(f"index.db{end}").unlink(missing_ok=True)
+    path.write_bytes(b"not a database" * 100)
+    assert jobs.listing() == []
+    key, fresh = jobs.submit(DATASET, "Prepare")
+    assert fresh
+    assert jobs.state(key).state == "queued"
+    assert path.with_name("index.db.damaged").exists()
+
+
+def test_interrupted_transaction_keeps_nothing(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    row = job_index.row(key)
+    assert row is not None
+
+    def interrupted() -> None:
+        with job_index.transaction() as index:
+            job_index.put(index, replace(row, attempt=7))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert jobs.state(key).attempt == 1
 
 
 def test_time_left_runs_down_between_two_beats(started: list[int]) -> None:
@@ -254,7 +318,8 @@ def test_wait_returns_how_it_ended(started: list[int]) -> None:
 
 def test_log_tail_gives_the_last_lines(started: list[int]) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
-    (engine.folder() / key / "log.txt").write_text("".join(f"line {i}\n" for i in range(5000)))
+    (job_files.folder() / key).mkdir()
+    (job_files.folder() / key / "log.txt").write_text("".join(f"line {i}\n" for i in range(5000)))
     assert jobs.log_tail(key, 2) == "line 4998\nline 4999"
 
 
@@ -271,6 +336,6 @@ def test_inputs_of_live_jobs_are_needed(started: list[int]) -> None:
 
 
 def test_asking_for_jobs_imports_no_torch(cache: Path) -> None:
-    code = "import sys, dtrak_core.jobs, dtrak_core.worker; print('torch' in sys.modules)"
+    code = "import sys, dtrak_core.jobs; print([m for m in ('torch', 'distributed') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    assert found.stdout.strip() == "[]"

@@ -33,9 +33,10 @@ LAYERS = [
     ["removals"],
     ["comparisons"],
     ["job_kinds", "counterfactual"],
-    ["engine", "jobs"],
+    ["job_files", "engine", "job_index", "jobs", "parts"],
     ["work", "demo"],
-    ["worker", "answers", "tables", "housekeeping", "commands", "removing", "upkeep", "cli"],
+    ["serving", "children", "tasks", "cluster"],
+    ["dispatcher", "answers", "tables", "housekeeping", "commands", "removing", "upkeep", "cli"],
     ["__main__"],
 ]
 LIGHT = ["results", "jobs", "datasets", "checkpoints", "targets", "scores", "presets", "cli"]

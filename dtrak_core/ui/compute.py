@@ -76,7 +76,7 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     label, count = panels.plain(METHODS[method].label), len(question.dataset.train.rows)
     kinds = {kind for kind, _, _ in parts}
     seconds, disk = cost(question, parts)
-    if seconds is not None and not engine.worker_lives():
+    if seconds is not None and not engine.lives():
         seconds += WORKER_SECONDS
     time = "time not known yet" if seconds is None else f"about {duration(seconds)}"
     amount = f"{time}, {size(disk)} on disk"

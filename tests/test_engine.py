@@ -1,37 +1,37 @@
-"""The worker with real processes: work, cancel, kill, resume. The slow work is a folder of large pictures."""
+"""The engine on this machine, with real processes: work, cancel, kill, take up again. The work is large pictures."""
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from engine_helpers import (
+    LARGE,
+    begun,
+    child,
+    dataset_job,
+    emptied,
+    engine_process,
+    kill,
+    large_folder,
+    until,
+    worker,
+)
 
-from dtrak_core import datasets, engine, jobs, processes, store, work
+from dtrak_core import engine, job_files, jobs, processes, serving, store
 from dtrak_core.errors import DataError
-from dtrak_core.settings import DatasetKind
-from dtrak_core.worker import SILENT, WINDOW, Pace
-
-LARGE = 200  # pictures of a folder that takes several seconds to read
+from dtrak_core.progress import SILENT, WINDOW, Pace
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of many large pictures."""
-    folder = tmp_path_factory.mktemp("large")
-    pixels = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "000.png", compress_level=1)
-    for i in range(1, LARGE):
-        (folder / f"{i:03d}.png").hardlink_to(folder / "000.png")
-    return folder
+    return large_folder(tmp_path_factory.mktemp("large"))
 
 
 @pytest.fixture
@@ -45,44 +45,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home(cache: Path) -> Iterator[Path]:
-    """Give an empty cache; afterwards take it away, upon which its worker must end."""
-    yield cache
-    found = worker()
-    shutil.rmtree(cache, ignore_errors=True)
-    if found is not None:
-        until(lambda: not processes.living(*found), 10)
-
-
-def dataset_job(source: Path, name: str) -> jobs.DatasetJob:
-    kind: DatasetKind = "npz" if source.suffix == ".npz" else "folder"
-    settings = datasets.source_settings(kind, source, name, 16)
-    return jobs.DatasetJob(dataset=settings, source=str(source))
-
-
-def worker() -> tuple[int, str] | None:
-    facts = engine.read_json(engine.folder() / "worker.json")
-    return None if facts is None else (facts["pid"], facts["born"])
-
-
-def child() -> int:
-    """Return the process that does the work, under its living worker."""
-    found = worker()
-    assert found is not None
-    return int(Path(f"/proc/{found[0]}/task/{found[0]}/children").read_text().split()[0])
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> float:
-    """Wait for a condition; return how long it took, or fail."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, f"still not so after {seconds} s: {jobs.listing()}"
-        time.sleep(0.02)
-    return time.monotonic() - begin
-
-
-def begun(key: str) -> bool:
-    now = jobs.state(key)
-    return now.state == "running" and now.done > 0
+    yield from emptied(cache)
 
 
 def test_does_the_job_and_ends_when_idle(home: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +53,7 @@ def test_does_the_job_and_ends_when_idle(home: Path, small: Path, monkeypatch: p
     job = dataset_job(small, "small")
     key, fresh = jobs.submit(job, "Prepare 'small'")
     assert fresh
-    found = worker()
+    found = engine_process()
     assert found is not None
     assert os.getsid(found[0]) == found[0], "a session of its own"
     seen: list[jobs.JobState] = []
@@ -102,7 +65,7 @@ def test_does_the_job_and_ends_when_idle(home: Path, small: Path, monkeypatch: p
     assert len(images) == store.get(kind, artifact).manifest["counts"]["train"]
     assert jobs.submit(job, "Prepare 'small'") == (key, False)
     until(lambda: not processes.living(*found))
-    assert not engine.worker_lives()
+    assert not engine.lives()
     store.delete(kind, artifact)
     assert jobs.submit(job, "Prepare 'small'") == (key, True)
     assert jobs.wait(key).state == "done"
@@ -114,6 +77,7 @@ def test_cancel_stops_within_two_seconds_and_the_queue_goes_on(home: Path, large
     second, _ = jobs.submit(dataset_job(small, "small"), "Prepare 'small'")
     until(lambda: begun(key))
     assert jobs.state(second).position == 1
+    assert "1 job before it" in jobs.state(second).message
     before = child()
     assert jobs.cancel(key)
     assert until(lambda: jobs.state(key).state == "cancelled", 4) < 2
@@ -129,34 +93,50 @@ def test_work_that_does_not_listen_is_killed(home: Path, large: Path, small: Pat
     before = child()
     os.kill(before, signal.SIGSTOP)
     jobs.cancel(key)
-    assert 4 < until(lambda: jobs.state(key).state == "cancelled", 9) < 8
+    assert until(lambda: jobs.state(key).state == "cancelled", 9) < 2
     assert jobs.wait(second).state == "done"
     assert child() != before
 
 
-def test_killed_work_is_interrupted_and_resumes(home: Path, large: Path) -> None:
-    job = dataset_job(large, "large")
-    key, _ = jobs.submit(job, "Prepare 'large'")
+def test_killed_work_begins_again_by_itself(home: Path, large: Path) -> None:
+    key, _ = jobs.submit(dataset_job(large, "large"), "Prepare 'large'")
     until(lambda: begun(key))
-    os.kill(child(), signal.SIGKILL)
+    kill(child())
+    until(lambda: "SIGKILL" in jobs.state(key).message)
     now = jobs.wait(key)
-    assert now.state == "interrupted"
+    assert (now.state, now.attempt, now.done) == ("done", 1, LARGE)
+
+
+def test_work_that_always_dies_fails_after_four_tries(home: Path, large: Path) -> None:
+    key, _ = jobs.submit(dataset_job(large, "large"), "Prepare 'large'")
+    for _ in range(4):
+        before = child()
+        kill(before)
+        until(lambda before=before: not processes.birth(before))
+    now = jobs.wait(key)
+    assert now.state == "failed"
+    assert "begun 4 times" in now.message
     assert "SIGKILL" in now.message
+    assert store.listing("datasets") == []
     assert jobs.resume(key)
+    assert jobs.wait(key).state == "done"
+
+
+def test_killed_engine_takes_all_with_it_and_the_next_takes_up(home: Path, large: Path) -> None:
+    key, _ = jobs.submit(dataset_job(large, "large"), "Prepare 'large'")
     until(lambda: begun(key))
-    found, hand = worker(), child()
+    found, hands = engine_process(), (worker(), child())
+    born = [processes.birth(pid) for pid in hands]
     assert found is not None
-    born = processes.birth(hand)
-    os.kill(found[0], signal.SIGKILL)
-    until(lambda: not processes.living(hand, born), 3)  # the worker takes its child with it
-    assert jobs.wait(key).state == "interrupted"
+    kill(found[0])
+    until(lambda: not any(map(processes.living, hands, born)), 5)
+    assert jobs.state(key).state == "interrupted"
     assert jobs.recover() == [key]
-    assert jobs.submit(job, "Prepare 'large'") == (key, True)
     now = jobs.wait(key)
-    assert (now.state, now.attempt, now.done) == ("done", 3, LARGE)
+    assert (now.state, now.attempt, now.done) == ("done", 1, LARGE)
 
 
-def test_failure_is_a_sentence(home: Path, small: Path, tmp_path: Path) -> None:
+def test_failure_is_a_sentence(home: Path, small: Path) -> None:
     job = dataset_job(small, "small")
     small.unlink()
     key, _ = jobs.submit(job, "Prepare 'small'")
@@ -166,19 +146,19 @@ def test_failure_is_a_sentence(home: Path, small: Path, tmp_path: Path) -> None:
     assert store.listing("datasets") == []
 
 
-def test_worker_of_other_code_makes_way(home: Path, large: Path, small: Path) -> None:
+def test_engine_of_other_code_makes_way(home: Path, large: Path, small: Path) -> None:
     first, _ = jobs.submit(dataset_job(large, "large"), "Prepare 'large'")
     until(lambda: begun(first))
-    found = worker()
+    found = engine_process()
     assert found is not None
-    path = engine.folder() / "worker.json"
-    store.write_json(path, (engine.read_json(path) or {}) | {"version": "0.0.0-0"})
+    path = job_files.folder() / "engine.json"
+    store.write_json(path, (job_files.read_json(path) or {}) | {"version": "0.0.0-0"})
     second, fresh = jobs.submit(dataset_job(small, "small"), "Prepare 'small'")
     assert fresh
     assert jobs.state(first).state == "running", "its job is not taken from it"
     jobs.cancel(first)
     assert jobs.wait(second).state == "done"
-    assert worker() not in (None, found)
+    assert engine_process() not in (None, found)
     assert not processes.living(*found)
 
 
@@ -187,7 +167,7 @@ def test_errors_not_foreseen_have_a_number(capsys: pytest.CaptureFixture[str]) -
         try:
             raise error from cause
         except Exception as raised:
-            return work.sentence(raised)
+            return serving.sentence(raised)
 
     assert caught(DataError("Picture 'x.png' is broken.")) == "Picture 'x.png' is broken."
     assert capsys.readouterr().err == ""
@@ -195,7 +175,7 @@ def test_errors_not_foreseen_have_a_number(capsys: pytest.CaptureFixture[str]) -
     number = told.partition("(error ")[2][:6]
     assert "KeyError" in told
     assert f"Error {number}:" in (log := capsys.readouterr().err)
-    assert "test_worker.py" in log
+    assert "test_engine.py" in log
     assert "network" in caught(RuntimeError("cannot fetch"), socket.gaierror(-2, "Name or service not known"))
     assert "disk is full" in caught(OSError(errno.ENOSPC, "No space left on device"))
     assert "Memory" in caught(MemoryError())

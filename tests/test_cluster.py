@@ -1,0 +1,169 @@
+"""The engine on a cluster: a scheduler and workers started by hand on loopback, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_helpers import emptied, until
+
+from dtrak_core import (
+    checkpoints,
+    cli,
+    cluster,
+    comparisons,
+    datasets,
+    engine,
+    job_files,
+    jobs,
+    processes,
+    store,
+    training,
+    work,
+)
+from dtrak_core.errors import EngineError
+from dtrak_core.progress import quiet
+from dtrak_core.settings import CounterfactualSettings, FeatureSettings, ModelSettings, TrainSettings, build
+
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def home(cache: Path) -> Iterator[Path]:
+    yield from emptied(cache)
+
+
+@pytest.fixture
+def start(cache: Path, tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts a scheduler with workers, and returns its address."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin(workers: int, **env: str) -> str:
+        file = tmp_path / f"scheduler-{len(running)}.json"
+        shared = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
+        all_env = {**os.environ, "PYTHONPATH": str(store.PROJECT), **env}
+        first = [sys.executable, "-m", "distributed.cli.dask_scheduler", *shared, "--port", "0", "--no-dashboard"]
+        running.append(subprocess.Popen(first, env=all_env, cwd=tmp_path, stderr=subprocess.DEVNULL))
+        until(lambda: file.exists())
+        own = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--local-directory", str(tmp_path)]
+        for _ in range(workers):
+            each = [sys.executable, "-m", "distributed.cli.dask_worker", *shared, *own]
+            running.append(subprocess.Popen(each, env=all_env, cwd=tmp_path, stderr=subprocess.DEVNULL))
+        found = job_files.read_json(file)
+        assert found is not None
+        address = str(found["address"])
+        until(lambda: workers == 0 or _workers(address) == workers)
+        return address
+
+    yield begin
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(20)
+
+
+def _workers(address: str) -> int:
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:
+        return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+@pytest.fixture
+def job(home: Path, tiny: ModelSettings, tmp_path: Path) -> jobs.CounterfactualJob:
+    """A comparison of 4 trainings over features of 2 shards, of which nothing is computed yet."""
+    images = np.random.default_rng(5).integers(0, 256, (160, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x_train=images, y_train=np.arange(160) % 2, x_test=images[:4], y_test=[0, 1, 0, 1])
+    settings = datasets.source_settings("npz", tmp_path / "noise.npz", "noise", 16)
+    dataset = datasets.load(datasets.prepare(settings, tmp_path / "noise.npz"))
+    run = TrainSettings(dataset=dataset.digest, model=tiny, epochs=1, batch_size=32)
+    training.train(dataset, run, "small", quiet)
+    where = {"dataset": dataset.digest, "checkpoint": checkpoints.by_name("small", dataset.digest).digest}
+    features = FeatureSettings(**where, num_timesteps=2, proj_dim=64)
+    asked = {"targets": ("seed:3",), "methods": ("d-trak",), "remove": (40,), "random_draws": 1, "sampling_steps": 4}
+    chosen = build(CounterfactualSettings, **where, features=(features,), encoder="efficientnet-lite0", **asked)
+    return jobs.CounterfactualJob(settings=chosen, name="split")
+
+
+def test_trainings_are_split_over_two_workers_with_the_numbers_of_one(
+    home: Path, job: jobs.CounterfactualJob, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(home, tmp_path / "alone")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two workers on two cores
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(tmp_path / "alone"))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        work.run(job, quiet)
+        torch.set_num_threads(threads)
+        alone = comparisons.read(job.settings)
+    monkeypatch.setenv("STUDIO_ENGINE", start(2))
+    key, _ = jobs.submit(job, "Compare")
+    messages: list[str] = []
+    now = jobs.wait(key, lambda state: messages.append(state.message))
+    assert (now.state, now.message) == ("done", "")
+    split = comparisons.read(job.settings)
+    assert len(alone.entries) == len(split.entries) == 5
+    for one, other in zip(alone.entries, split.entries, strict=True):
+        assert (one.method, one.removed, one.l2, one.cosine) == (other.method, other.removed, other.l2, other.cosine)
+        np.testing.assert_array_equal(one.image, other.image)
+    lines = [line for line in jobs.log_tail(key, 400).splitlines() if "--- attempt" in line]
+    assert sum("Training: " in line for line in lines) == 4
+    assert sum("Training features" in line for line in lines) == 2
+    for what in ("Training: ", "Training features"):
+        assert len({line.partition("process ")[2].split()[0] for line in lines if what in line}) == 2, lines
+    assert any("2 at once" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("workers", "env", "said"),
+    [
+        (0, {}, "has no workers"),
+        (1, {"PYTHONPATH": ""}, "cannot import dtrak_core"),
+    ],
+)
+def test_a_cluster_that_cannot_do_the_work_is_refused(
+    home: Path, start: Start, workers: int, env: dict[str, str], said: str
+) -> None:
+    address = start(workers, **env)
+    with pytest.raises(EngineError, match=said), cluster.opened(address):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": "0.0.1-00000000"}, "has version 0.0.1-00000000"),
+        ({"token": ""}, "does not see the cache folder"),
+        ({"python": "2.7.18"}, "runs Python 2.7.18"),
+    ],
+)
+def test_what_a_worker_answers_must_agree(
+    home: Path, start: Start, change: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = start(1)
+    with cluster.opened(address) as client:
+        (answer,) = cluster.probe(client, address).values()
+        assert answer["version"] == processes.code_version()
+        monkeypatch.setattr(client, "run", lambda *_: {"tcp://w:1": answer | change})
+        with pytest.raises(EngineError, match=said) as caught:
+            cluster.probe(client, address)
+        assert "shared folder (README" in str(caught.value)
+
+
+def test_an_address_without_a_scheduler_fails_the_job_with_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "ANSWER", 1.0)
+    monkeypatch.delenv("STUDIO_ENGINE", raising=False)
+    assert cli.main(["engine", "--engine", "tcp://127.0.0.1:9"]) == 1
+    assert "No Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
+    assert engine.address() == "tcp://127.0.0.1:9"
+    monkeypatch.delenv("STUDIO_ENGINE")
