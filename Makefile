@@ -5,13 +5,16 @@ PIP_FLAGS ?=
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: app test lint demo bench clean
+.PHONY: app test faults lint demo bench clean
 
 app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: .venv/test.stamp lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
+
+faults: .venv/test.stamp
+	STUDIO_FAULTS=docs/reliability.md $(BIN)/python -m pytest -m faults
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

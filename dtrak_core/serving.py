@@ -52,7 +52,7 @@ def sentence(error: BaseException) -> str:
         return (
             f"The network was needed and could not be reached. Connect and resume the job (error {number} in its log)."
         )
-    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
+    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for e in chain):
         return "The disk is full. Delete what you do not need ('python -m dtrak_core cache list'), then resume the job."
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return f"Memory did not suffice. Use fewer pictures at once or a smaller model (error {number} in the log)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -19,6 +20,13 @@ from dtrak_core import store
 
 def serve(cache: Path, demo: Path) -> Iterator[str]:
     """Run the app on a free port; yield its address."""
+    with serving(cache, demo) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def serving(cache: Path, demo: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run the app on a free port; yield its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -29,7 +37,7 @@ def serve(cache: Path, demo: Path) -> Iterator[str]:
     )
     try:
         _wait(f"http://127.0.0.1:{port}/_stcore/health", process)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import fault_table
 import numpy as np
 import pytest
+from fault_helpers import home, undisturbed, watch  # noqa: F401 - fixtures of the tests that harm jobs
 
 from dtrak_core import datasets
 from dtrak_core.datasets import Dataset
@@ -14,6 +16,16 @@ from dtrak_core.settings import ModelSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub
 os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of faults where tests of them ran, and write it where STUDIO_FAULTS names a document."""
+    if fault_table.ROWS:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(fault_table.table())
+        if path := os.environ.get("STUDIO_FAULTS"):
+            fault_table.write(Path(path))
+
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
