@@ -9,6 +9,7 @@ from dtrak_core.ui import frame, panels
 frame.configure()
 page = st.navigation(frame.pages())
 with panels.reported():
+    panels.taken_up()
     if frame.sidebar():
         with frame.inside():
             page.run()

@@ -31,7 +31,7 @@ def jobs() -> None:
 
 
 def cache() -> None:
-    """List, delete or verify what is stored: cache list|delete|verify."""
+    """List, delete, limit or verify what is stored: cache list|delete|limit|verify."""
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -54,7 +54,12 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "cancel": upkeep.jobs_cancel,
         "resume": upkeep.jobs_resume,
     },
-    "cache": {"list": upkeep.cache_list, "delete": upkeep.cache_delete, "verify": upkeep.cache_verify},
+    "cache": {
+        "list": upkeep.cache_list,
+        "delete": upkeep.cache_delete,
+        "limit": upkeep.cache_limit,
+        "verify": upkeep.cache_verify,
+    },
 }
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from distributed import Client, Future, fire_and_forget
 
-from dtrak_core import cluster, engine, job_files, job_index, jobs, store, tasks
+from dtrak_core import cluster, engine, eviction, job_files, job_index, jobs, store, tasks
 from dtrak_core.children import default_threads
 from dtrak_core.errors import EngineError
 
@@ -48,6 +48,9 @@ class Dispatcher:
             now, changed = time.monotonic(), (job_files.folder() / "lock").stat().st_mtime_ns
             ending = (job_files.folder() / "END").exists()
             ended = self.collect()
+            if ended:
+                with contextlib.suppress(OSError):  # another process deletes at the same time
+                    eviction.evict()
             if ending and not self.given:
                 return self.hand_over()
             if not ending and (ended or changed != woken or now - looked > REREAD):

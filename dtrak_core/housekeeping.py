@@ -1,50 +1,99 @@
-"""The cache as a whole: what is there and how large, deleting it safely, checking it."""
+"""The cache as a whole: what is there, how large, how old and what made it; deleting it safely, checking it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dtrak_core import jobs, store
 from dtrak_core.errors import NotFoundError, StoreError
+from dtrak_core.jobs import JobState
 from dtrak_core.settings import FORMATS
+from dtrak_core.store import Artifact
+
+# Kinds of which a job reads many small ones, which its own settings do not name: all of its dataset or checkpoint.
+READ_BY_THE_MANY = ("samples", "embeddings", "target-features", "uploads", "retrained", "outcomes")
+ABOUT = {
+    "datasets": "training and held-out pictures",
+    "checkpoints": "trained models",
+    "probes": "measured speeds of training",
+    "samples": "generated pictures",
+    "features": "gradient features of training sets",
+    "kernels": "what scores need beside features",
+    "target-features": "features of pictures that were explained",
+    "embeddings": "pictures as other networks see them",
+    "uploads": "pictures that you brought",
+    "retrained": "models trained without some pictures",
+    "outcomes": "pictures that retrained models drew",
+    "comparisons": "finished comparisons of removals",
+}
+Live = Sequence[tuple[JobState, set[str]]]
 
 
 def stored(kind: str = "") -> list[dict[str, Any]]:
-    """Return what the cache holds, one row an artifact: kind, key, name, bytes, date, whether it ships."""
-    return [
-        {
-            "kind": a.kind,
-            "key": a.key,
-            "name": str(a.manifest.get("name", "")),
-            "bytes": a.manifest["bytes"],
-            "date": a.manifest["date"],
-            "shipped": a.shipped,
-        }
-        for each in ([_kind(kind)] if kind else FORMATS)
-        for a in store.listing(each)
-    ]
+    """Return what the cache holds, one row an artifact.
+
+    Returns:
+        Rows of kind, key, name, bytes, date (made), used (timestamp of the last reading), origin (what made it,
+        in words), shipped; unfinished work has the name `unfinished` and no date.
+    """
+    rows = []
+    for each in [_kind(kind)] if kind else FORMATS:
+        rows += [_row(artifact) for artifact in store.listing(each)]
+        rows += [_unfinished(each, folder) for folder in sorted((store.root() / each).glob("*.partial"))]
+    return rows
 
 
-def deleted(kind: str, key: str) -> int:
-    """Delete one artifact, or all of a kind where the key is empty; return the bytes freed.
+def kinds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row a kind that is there: kind, about, entries, bytes, used (the last reading of any)."""
+    found = []
+    for kind in FORMATS:
+        own = [row for row in rows if row["kind"] == kind]
+        if own:
+            total, used = sum(row["bytes"] for row in own), max(row["used"] for row in own)
+            found.append({"kind": kind, "about": ABOUT[kind], "entries": len(own), "bytes": total, "used": used})
+    return found
+
+
+def deleted(kind: str, keys: Sequence[str] = ()) -> int:
+    """Delete artifacts of a kind with their unfinished work, or all of it without keys; return the bytes freed.
+
+    What ships with the project stays where all are deleted.
 
     Raises:
         NotFoundError: If there is no such artifact.
-        StoreError: If it ships with the project, or a waiting or running job needs it.
+        StoreError: If one ships with the project, or a waiting, running or interrupted job needs it; then nothing
+            is deleted.
     """
-    doomed = [a for a in store.listing(_kind(kind)) if key in ("", a.key)]
-    if key and not doomed:
-        raise NotFoundError(
-            f"Nothing is stored as {kind}/{key}. List the cache with 'python -m dtrak_core cache list'."
-        )
-    if key and doomed[0].shipped:
-        raise StoreError(f"{kind}/{key} ships with the project and is not deleted.")
-    for artifact in doomed:
-        names = {artifact.key, str(artifact.manifest.get("digest", ""))} - {""}
+    rows = {row["key"]: row for row in stored(_kind(kind))}
+    for key in keys:
+        if key not in rows:
+            raise NotFoundError(
+                f"Nothing is stored as {kind}/{key}. List the cache with 'python -m dtrak_core cache list'."
+            )
+        if rows[key]["shipped"]:
+            raise StoreError(f"{kind}/{key} ships with the project and is not deleted.")
+    doomed, live = [key for key, row in rows.items() if key in keys or not (keys or row["shipped"])], jobs.live()
+    for key in doomed:
+        if (job := needed_by(kind, key, live)) is not None:
+            raise StoreError(f"{kind}/{key} is needed by the job '{job.label}' ({job.key}). Cancel it first.")
+    return sum(store.delete(kind, key) for key in doomed)
+
+
+def needed_by(kind: str, key: str, live: Live) -> JobState | None:
+    """Return one of these jobs (`jobs.live`) that needs an artifact, or may come to need it, None if none does."""
+    names = {key}
+    artifact = store.find(kind, key)
+    if artifact is not None:
+        names |= {str(artifact.manifest.get("digest", ""))} - {""}
         names |= {step["digest"] for step in artifact.manifest.get("steps", [])}
-        if (job := jobs.needed_by(names)) is not None:
-            raise StoreError(f"{kind}/{artifact.key} is needed by the job '{job.label}' ({job.key}). Cancel it first.")
-    return sum(store.delete(kind, artifact.key) for artifact in doomed if not artifact.shipped)
+        if kind in READ_BY_THE_MANY:
+            names |= set(re.findall(r"\b[0-9a-f]{16}\b", str(artifact.settings)))
+    elif kind in READ_BY_THE_MANY:  # unfinished work, of which nothing is written down yet
+        return next((job for job, _ in live), None)
+    return next((job for job, reads in live if reads & names), None)
 
 
 def verified(kind: str = "") -> list[dict[str, str]]:
@@ -57,6 +106,51 @@ def verified(kind: str = "") -> list[dict[str, str]]:
             except StoreError as error:
                 damaged.append({"kind": artifact.kind, "key": artifact.key, "error": str(error)})
     return damaged
+
+
+def _row(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "kind": artifact.kind,
+        "key": artifact.key,
+        "name": str(artifact.manifest.get("name", "")),
+        "bytes": artifact.manifest["bytes"],
+        "date": artifact.manifest["date"],
+        "used": artifact.used,
+        "origin": origin(artifact.kind, artifact.settings),
+        "shipped": artifact.shipped,
+    }
+
+
+def _unfinished(kind: str, folder: Path) -> dict[str, Any]:
+    size, used = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()), folder.stat().st_mtime
+    facts = {"kind": kind, "key": folder.name.removesuffix(".partial"), "name": "unfinished", "bytes": size}
+    return facts | {"date": "", "used": used, "origin": "work that goes on or was stopped", "shipped": False}
+
+
+def origin(kind: str, settings: Mapping[str, Any]) -> str:
+    """Return in words what made an artifact, from its settings."""
+    match kind:
+        case "datasets":
+            return f"{settings['kind']}, {settings['resolution']} px"
+        case "checkpoints" | "retrained" if "epochs" in settings:
+            chosen = settings["indices"]
+            count = f"{len(chosen):,} pictures, " if chosen is not None else ""
+            return f"training: {count}{settings['epochs']} epochs, seed {settings['train_seed']}"
+        case "checkpoints":
+            return f"imported from {settings['source']}"
+        case "samples":
+            return f"seed {settings['seed']}, {settings['sampler'].upper()} {settings['sampling_steps']}"
+        case "features" | "kernels":
+            return f"{settings['model_output']}, {settings['num_timesteps']} timesteps, k = {settings['proj_dim']:,}"
+        case "target-features":
+            return f"{settings['target']}: {origin('features', settings['features'])}"
+        case "embeddings":
+            return str(settings["model"])
+        case "outcomes":
+            return f"seed {settings['sample']['seed']}, {len(settings['removed'])} removed"
+        case "comparisons":
+            return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
+    return ""
 
 
 def _kind(kind: str) -> str:

@@ -178,9 +178,10 @@ def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: f
         time.sleep(every)
 
 
-def needed_by(names: set[str]) -> JobState | None:
-    """Return a waiting or running job that reads one of these keys or digests, if there is one."""
-    return next((job for job in listing() if job.active and inputs(job_of(job.key)) & names), None)
+def live() -> list[tuple[JobState, set[str]]]:
+    """Return the jobs that wait, run or were interrupted, each with the digests and keys of what it reads."""
+    going = [job for job in listing() if job.active or job.state == "interrupted"]
+    return [(job, inputs(job_of(job.key))) for job in going]
 
 
 def unfinished() -> list[job_index.Row]:
@@ -213,7 +214,7 @@ def _judge(row: job_index.Row, alive: bool) -> JobState:
     if now.active and flagged and (lost or now.state == "queued"):
         return replace(now, state="cancelled", message="Cancelled. What was finished is kept.", seconds_left=None)
     if now.state == "running" and lost:
-        message = "The worker ended while this ran. What was finished is kept: resume goes on from there."
+        message = "The worker ended while this ran. What was finished is kept; the next one goes on from there."
         return replace(now, state="interrupted", message=message, seconds_left=None)
     if now.state == "running" and flagged:
         return replace(now, message="Stopping.", seconds_left=None)

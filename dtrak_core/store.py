@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -52,6 +53,7 @@ __all__ = [
 ]
 PROJECT = Path(__file__).resolve().parent.parent
 MANIFEST = "manifest.json"
+USE_EVERY = 3600.0  # seconds between two notes that an artifact was read
 CHECK_AT_ONCE = 64 * 2**20  # bytes up to which a file's checksum is checked when it is first opened
 
 
@@ -114,7 +116,18 @@ class Artifact:
             raise self._damaged(f"{name} has {size:,} bytes, its manifest says {facts['bytes']:,}")
         if size <= CHECK_AT_ONCE and _checksum(path, size, changed) != facts["crc32"]:
             raise self._damaged(f"{name} does not have the checksum of its manifest")
+        self._note_use()
         return path
+
+    @property
+    def used(self) -> float:
+        """Return when it was last read, to the hour, as a timestamp; the folder's own time keeps it."""
+        return self.path.stat().st_mtime
+
+    def _note_use(self) -> None:
+        with contextlib.suppress(OSError):  # not ours to write, or deleted in this instant
+            if not self.shipped and time.time() - self.used > USE_EVERY:
+                os.utime(self.path)
 
     def verify(self) -> None:
         """Check every file completely, whatever its size; raise StoreError at the first that differs."""
@@ -257,10 +270,8 @@ def versions() -> dict[str, str]:
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        return None  # a manifest is written whole, so this is not one of ours
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # a manifest is written whole, so one that is no JSON is not ours
     return manifest
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from dtrak_core import answers, engine, housekeeping, jobs, processes, tables
+from dtrak_core import answers, engine, eviction, housekeeping, jobs, processes, tables
 from dtrak_core.errors import SettingsError, StoreError
 from dtrak_core.tables import Json, say
 
@@ -83,7 +83,7 @@ def cache_list(kind: str = "", json: Json = False) -> None:
 
     def shown(rows: list[dict[str, Any]]) -> str:
         sized = [row | {"size": tables.size(row["bytes"])} for row in rows]
-        listed = tables.table(sized, ("kind", "key", "name", "size", "date", "shipped"))
+        listed = tables.table(sized, ("kind", "key", "name", "size", "date", "shipped", "origin"))
         return f"{listed}\n{tables.size(sum(row['bytes'] for row in rows))} in {len(rows)} artifacts".lstrip()
 
     say(housekeeping.stored(kind), json, shown)
@@ -101,7 +101,32 @@ def cache_delete(kind: tyro.conf.Positional[str], key: str = "", yes: bool = Fal
         print(f"Delete {f'{kind}/{key}' if key else f'all {kind}'}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise SettingsError("Nothing was deleted. Answer y, or give --yes.")
-    say({"bytes_freed": housekeeping.deleted(kind, key)}, json, lambda v: f"{tables.size(v['bytes_freed'])} freed")
+    say(
+        {"bytes_freed": housekeeping.deleted(kind, (key,) if key else ())},
+        json,
+        lambda v: f"{tables.size(v['bytes_freed'])} freed",
+    )
+
+
+def cache_limit(amount: tyro.conf.Positional[str] = "", json: Json = False) -> None:
+    """Show or set the cache's limit; what was not read for longest and can be computed again is deleted beyond it.
+
+    Args:
+        amount: Like 20GB, or `none` (default: only show it).
+    """
+    if amount:
+        eviction.set_limit(eviction.bytes_of(amount))
+    gone = eviction.evict() if amount else []
+    used = sum(row["bytes"] for row in housekeeping.stored() if not row["shipped"])
+    answer = {"limit": eviction.limit(), "bytes": used, "evicted": gone}
+
+    def shown(values: dict[str, Any]) -> str:
+        most = "no limit" if values["limit"] is None else f"limit {tables.size(values['limit'])}"
+        rows = [row | {"size": tables.size(row["bytes"])} for row in values["evicted"]]
+        listed = tables.table(rows, ("kind", "key", "size", "origin"))
+        return f"{tables.size(values['bytes'])} used, {most}\n{listed}".rstrip()
+
+    say(answer, json, shown)
 
 
 def cache_verify(kind: str = "", json: Json = False) -> None:

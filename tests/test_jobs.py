@@ -187,7 +187,7 @@ def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: 
     time.sleep(0.1)
     now = jobs.state(key)
     assert (now.state, now.done, now.seconds_left) == ("interrupted", 2, None)
-    assert "resume" in now.message
+    assert "goes on from there" in now.message
     assert jobs.recover() == [key]
     assert started == [1, 1], "the next engine takes it up"
     assert [row.attempt for row in jobs.unfinished()] == [1]
@@ -323,16 +323,14 @@ def test_log_tail_gives_the_last_lines(started: list[int]) -> None:
     assert jobs.log_tail(key, 2) == "line 4998\nline 4999"
 
 
-def test_inputs_of_live_jobs_are_needed(started: list[int]) -> None:
+def test_live_jobs_tell_what_they_read(started: list[int]) -> None:
     features = FeatureSettings(dataset=A, checkpoint=B)
     key, _ = jobs.submit(jobs.AttributeJob(features=(features,)), "Attribute")
-    for name in (A, B, key_of("features", features), key_of("kernels", features)):
-        found = jobs.needed_by({name})
-        assert found is not None
-        assert found.key == key
-    assert jobs.needed_by({"c" * 16}) is None
+    ((now, reads),) = jobs.live()
+    assert now.key == key
+    assert reads == {A, B, key_of("features", features), key_of("kernels", features)}
     jobs.cancel(key)
-    assert jobs.needed_by({A}) is None
+    assert jobs.live() == []
 
 
 def test_asking_for_jobs_imports_no_torch(cache: Path) -> None:

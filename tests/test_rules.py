@@ -36,7 +36,7 @@ LAYERS = [
     ["job_files", "engine", "job_index", "jobs", "parts"],
     ["work", "demo"],
     ["serving", "children", "tasks", "cluster"],
-    ["dispatcher", "answers", "tables", "housekeeping", "commands", "removing", "upkeep", "cli"],
+    ["dispatcher", "answers", "tables", "housekeeping", "eviction", "commands", "removing", "upkeep", "cli"],
     ["__main__"],
 ]
 LIGHT = ["results", "jobs", "datasets", "checkpoints", "targets", "scores", "presets", "cli"]

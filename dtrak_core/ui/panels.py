@@ -52,6 +52,12 @@ def start(job: Job, label: str) -> None:
         _keys(_DISMISSED).discard(key)
 
 
+@st.cache_resource(max_entries=1, ttl=60, show_spinner=False)
+def taken_up() -> None:
+    """Let what was left by a crash or a restart go on, once a minute at most: no engine starts where nothing waits."""
+    jobs.recover()
+
+
 def announce(kinds: Sequence[str], done: str) -> None:
     """Say once that a job of these kinds, watched in this session, has finished."""
     for key in list(_keys(_WATCHED)):
@@ -72,7 +78,8 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
         The state at the time of drawing.
     """
     state = jobs.state(key)
-    if state.active:
+    going = state.active or state.state == "interrupted"  # which an engine takes up by itself
+    if going:
         _keys(_WATCHED).add(key)
 
     def panel() -> None:
@@ -81,12 +88,12 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
             progress(now)
             if beside is not None:
                 beside()
-            if now.state == "queued" and time.time() - (now.submitted or 0) > 3:
+            if now.state in ("queued", "interrupted") and time.time() - (now.submitted or 0) > 3:
                 jobs.recover()
-            if state.active and not now.active:
+            if going and not now.active and now.state != "interrupted":
                 st.rerun()
 
-    st.fragment(run_every=_POLL if state.active else None)(panel)()
+    st.fragment(run_every=_POLL if going else None)(panel)()
     return state
 
 

@@ -6,7 +6,7 @@ import pytest
 from page_helpers import galleries, opened, running
 from small_store import MODEL
 
-from dtrak_core import jobs, presets, store
+from dtrak_core import job_files, jobs, presets, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import ProbeJob, SampleJob, TrainJob
@@ -38,7 +38,7 @@ def test_the_form_starts_a_job_and_shows_its_steps(small: Small, monkeypatch: py
     assert at.get("progress")[0].proto.value == 32
     assert "64 of 200 sampling steps" in at.get("progress")[0].proto.text
     press(at, "Cancel")
-    assert jobs.cancel_flag(job.key, 1).exists()
+    assert job_files.cancel_flag(job_files.folder() / job.key, 1).exists()
 
 
 def test_another_sampler_has_no_pictures_yet(small: Small) -> None:

@@ -1,0 +1,17 @@
+"""What runs, waits and has ended, and what the cache holds."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.ui import cache_list, frame, job_list, panels
+
+frame.require()
+st.title("Jobs")
+going, cache = st.tabs(["Jobs", "Cache"], key="list", bind="query-params", on_change="rerun")
+if going.open:
+    with going:
+        job_list.panel()
+if cache.open:
+    with cache, panels.reported():
+        cache_list.panel()

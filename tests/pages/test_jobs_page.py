@@ -1,0 +1,108 @@
+"""Jobs: every state with what can be done about it; the cache, its limit, and one question before deleting."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from page_helpers import opened, running
+from streamlit.testing.v1 import AppTest
+
+from dtrak_core import eviction, job_files, jobs, store
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import ProbeJob, SampleJob
+from dtrak_core.settings import ModelSettings
+
+Small = tuple[Dataset, Checkpoint]
+
+
+def texts(at: AppTest) -> str:
+    return "\n".join(e.value for e in [*at.markdown, *at.caption, *at.subheader, *at.warning, *at.error, *at.success])
+
+
+def ask(checkpoint: str, seed: int, label: str) -> str:
+    return jobs.submit(SampleJob(checkpoint=checkpoint, seeds=(seed,)), label)[0]
+
+
+def test_empty_list_says_what_to_do(small: Small) -> None:
+    at = opened("jobs")
+    assert "Nothing has been asked for yet." in texts(at)
+    assert "No engine runs. It starts with the next job, on this machine." in texts(at)
+
+
+def test_each_state_with_what_can_be_done(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [ask(small[1].digest, seed, f"Draw {seed}") for seed in range(5)]
+    running(monkeypatch, keys[0], done=20, total=50, unit="sampling steps", message="Picture 1 of 1", seconds_left=7.0)
+    running(monkeypatch, keys[3], state="failed", message="Memory did not suffice.", finished=time.time())
+    running(monkeypatch, keys[4], state="done", done=50, total=50, unit="sampling steps", finished=time.time())
+    (job_files.folder() / keys[3] / "log.txt").write_text("Traceback of the failure\n")
+    at = opened("jobs")
+    said = texts(at)
+    assert "Running · 1" in said
+    assert "Waiting · 2" in said
+    assert "Ended · 2" in said
+    assert "number 2 in the queue" in said
+    assert "Memory did not suffice" in said
+    assert "20 of 50 sampling steps · about " in at.get("progress")[0].proto.text
+    at.toggle(key=f"log-{keys[3]}").set_value(True).run()
+    assert at.code[0].value == "Traceback of the failure"
+    at.button(key=f"cancel-{keys[1]}").click().run()
+    assert jobs.state(keys[1]).state == "cancelled"
+    at.button(key=f"again-{keys[3]}").click().run()
+    assert (jobs.state(keys[3]).state, jobs.state(keys[3]).attempt) == ("queued", 2)
+    at.button(key=f"remove-{keys[4]}").click().run()
+    assert jobs.state(keys[4]).state == "idle"
+    assert not at.exception
+
+
+def test_many_ended_jobs_are_shown_on_demand(small: Small) -> None:
+    for size in range(8, 30):
+        key, _ = jobs.submit(ProbeJob(model=ModelSettings(), resolution=16, batch_size=size), f"Probe {size}")
+        jobs.cancel(key)
+    at = opened("jobs")
+    assert len([b for b in at.button if b.label == "Remove"]) == 12
+    at.toggle(key="jobs-all").set_value(True).run()
+    assert len([b for b in at.button if b.label == "Remove"]) == 22
+
+
+def test_cache_by_kind_and_entry(small: Small) -> None:
+    at = opened("jobs", list="Cache")
+    kinds, entries = at.dataframe[0].value, at.dataframe[1].value
+    assert list(kinds["Kind"])[:2] == ["datasets", "checkpoints"]
+    assert (kinds["Entries"] > 0).all()
+    assert list(entries["Name"]) == ["discs"]
+    at.selectbox(key="kind").set_value("features").run()
+    assert all("timesteps" in made for made in at.dataframe[1].value["Made by"])
+
+
+def test_deletes_after_one_question(small: Small) -> None:
+    store.write_bytes(store.partial("probes", "f" * 16) / "data.bin", bytes(1500))
+    at = opened("jobs", list="Cache", kind="probes")
+    at.multiselect(key="doomed-probes").set_value(["f" * 16]).run()
+    assert "Delete 1 entry of probes, 1.5 kB? It cannot be brought back" in texts(at)
+    at.button(key="delete-chosen").click().run()
+    assert "Deleted 1 of probes: 1.5 kB freed." in texts(at)
+    assert not (store.root() / "probes" / f"{'f' * 16}.partial").exists()
+
+
+def test_never_deletes_what_a_live_job_needs(small: Small) -> None:
+    ask(small[1].digest, 77, "Draw one more")
+    at = opened("jobs", list="Cache", kind="checkpoints")
+    at.button(key="delete-all").click().run()
+    assert "needed by the job 'Draw one more'" in at.error[0].value.replace("\\", "")
+    assert store.listing("checkpoints")
+
+
+def test_limit_says_what_it_did(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eviction, "evict", lambda: [])
+    at = opened("jobs", list="Cache")
+    at.number_input(key="cache-limit").set_value(20.0).run()
+    assert "The limit is 20.0 GB. Nothing had to be deleted." in at.info[0].value
+    assert eviction.limit() == 20_000_000_000
+    monkeypatch.setattr(eviction, "evict", lambda: [{"bytes": 2_000_000, "kind": "features", "key": "f" * 16}])
+    at.number_input(key="cache-limit").set_value(0.001).run()
+    assert "Deleted 1 of the least recently read entries, 2.0 MB." in at.info[0].value
+    at.number_input(key="cache-limit").set_value(0.0).run()
+    assert eviction.limit() is None
