@@ -54,23 +54,23 @@ def draw(
     start = PAD + LEFT + PAD
     rule = start + first * (CELL + GAP) + PAD // 2
     _arrow(pen, start, rule - GAP - PAD // 2, PAD + 34, to_left=True)
-    pen.text((start, PAD), "Proponents: helped most", INK, _font(20))
+    pen.text((start, PAD), "Proponents: helped most", INK, font(20))
     if last:
         _arrow(pen, rule + PAD // 2, rule + PAD // 2 + last * (CELL + GAP) - GAP, PAD + 34, to_left=False)
-        pen.text((rule + PAD // 2, PAD), "Opponents: hindered most", INK, _font(20))
+        pen.text((rule + PAD // 2, PAD), "Opponents: hindered most", INK, font(20))
         pen.line((rule, PAD + head, rule, height - PAD), RULE, 2)
     middle = PAD + head + (height - 2 * PAD - head) // 2
-    _picture(sheet, target, (PAD, middle - LEFT // 2 - 20), LEFT)
-    pen.text((PAD + LEFT // 2, middle + LEFT // 2 - 10), title, INK, _font(18), anchor="ma")
+    paste(sheet, target, (PAD, middle - LEFT // 2 - 20), LEFT)
+    pen.text((PAD + LEFT // 2, middle + LEFT // 2 - 10), title, INK, font(18), anchor="ma")
     for place, one in enumerate(found):
         top = PAD + head + place * line
-        pen.text((start, top + 6), one.label, INK, _font(20))
+        pen.text((start, top + 6), one.label, INK, font(20))
         lists = ((proponents(one, first, families), start), (opponents(one, last, families), rule + PAD // 2))
         for entries, left in lists:
             for column, entry in enumerate(entries):
                 _cell(sheet, pen, images, entry, left + column * (CELL + GAP), top + 36)
         if last and not lists[1][0]:
-            pen.text((rule + PAD // 2, top + 36), "no negative score", GREY, _font(16))
+            pen.text((rule + PAD // 2, top + 36), "no negative score", GREY, font(16))
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt("provenance", json.dumps(facts, sort_keys=True, default=str))
     data = io.BytesIO()
@@ -79,12 +79,12 @@ def draw(
 
 
 def _cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, images: np.ndarray, entry: Entry, left: int, top: int) -> None:
-    _picture(sheet, images[entry.index], (left, top), CELL)
+    paste(sheet, images[entry.index], (left, top), CELL)
     text = f"#{entry.index}   {entry.share:.1%}"
-    pen.text((left + CELL // 2, top + CELL + 8), text, INK, _font(16), anchor="ma")
+    pen.text((left + CELL // 2, top + CELL + 8), text, INK, font(16), anchor="ma")
 
 
-def _picture(sheet: Image.Image, image: np.ndarray, place: tuple[int, int], side: int) -> None:
+def paste(sheet: Image.Image, image: np.ndarray, place: tuple[int, int], side: int) -> None:
     """Paste a picture into a square, enlarged by whole pixels, or reduced where it is too large."""
     picture = Image.fromarray(np.ascontiguousarray(image))
     times = side // max(picture.size)
@@ -105,5 +105,6 @@ def _arrow(pen: ImageDraw.ImageDraw, left: int, right: int, y: int, *, to_left: 
     pen.polygon([(tip, y), (back, y - 5), (back, y + 5)], GREY)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of figures, which comes with Pillow."""
     return ImageFont.load_default(size)

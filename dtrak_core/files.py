@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -29,7 +30,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
             f"{path.name} would hold values that are not finite; nothing was written. Check the checkpoint."
         )
     with writing(path) as file:
-        np.save(file, array, allow_pickle=False)
+        try:
+            np.save(file, array, allow_pickle=False)
+        except OSError as error:
+            if error.errno is None:  # numpy only says how much of how much it wrote: the disk took no more
+                raise OSError(errno.ENOSPC, f"{path.name} could not be written whole ({error})") from error
+            raise
 
 
 def write_json(path: Path, value: object) -> None:

@@ -161,7 +161,9 @@ def count_trainings(settings: CounterfactualSettings) -> int:
     # A contributor's pictures are one removal, whatever the target and the size asked for.
     sizes = removals = contributors
     if ranked:
-        sizes += len(settings.remove) * (1 if settings.group == "none" else len(settings.targets))
+        # Whole groups differ in size by target and method, and each size has random draws of its own.
+        by_group = len(settings.targets) * ranked + _removes_lowest(settings)
+        sizes += len(settings.remove) * (1 if settings.group == "none" else by_group)
         removals += (ranked + _removes_lowest(settings)) * len(settings.targets) * len(settings.remove)
     return settings.floor_seeds + settings.random_draws * sizes + removals
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from dtrak_core import answers, checkpoints, comparisons, datasets, jobs, removals, store, tables
+from dtrak_core import answers, checkpoints, comparison_figure, comparisons, datasets, jobs, removals, store, tables
 from dtrak_core.commands import numbers_of
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import Sampled, build
@@ -49,7 +49,7 @@ def counterfactual(
         how: Sampler.
         name: What to call the comparison.
         show: Show a finished comparison of this name instead of computing one.
-        out: Folder for comparison.csv and comparison.json.
+        out: Folder for comparison.csv, comparison.json and comparison.png.
     """
     if show:
         found = comparisons.by_name(show)
@@ -75,6 +75,7 @@ def counterfactual(
     if out is not None:
         store.write_bytes(out / "comparison.csv", comparisons.to_csv(found))
         store.write_json(out / "comparison.json", document)
+        store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove)))
     say(document, json, _shown)
 
 

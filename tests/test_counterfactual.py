@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +189,25 @@ def test_groups_are_removed_whole() -> None:
     assert removals.grouped(order, 1, rows, "family") == (5,)
     assert removals.grouped(order, 2, rows, "family") == (1, 4, 5)
     assert removals.grouped(order, 4, rows, "family") == (0, 1, 2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ({}, 1 + 2 + 2 + 2),  # noise floor, random draws, one removal a target and its lowest
+        ({"bottom": False, "random_draws": 1, "remove": (2, 6)}, 1 + 2 + 4),
+        ({"group": "label"}, 1 + 2 * 3 + 4),  # each target's groups may have a size of their own
+        ({"methods": ("contributor:a", "contributor:b")}, 1 + 2 * 2 + 2),
+    ],
+)
+def test_trainings_are_counted_before_scores_are_known(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, change: dict[str, Any], number: int
+) -> None:
+    asked = settings.model_copy(update=change)
+    assert removals.count_trainings(asked) == number
+    if not any(method.startswith("contributor") for method in asked.methods):
+        planned = removals.trainings(removals.plan(pictures, checkpoint, asked), checkpoint)
+        assert len(planned) <= number
 
 
 def test_a_contributor_is_removed_whole_and_an_unknown_one_is_refused(

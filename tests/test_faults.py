@@ -200,7 +200,7 @@ def test_disk_full_while_a_shard_is_written(
 ) -> None:
     place = tmp_path / "small-disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small file system to fill needs the right to mount one")
     monkeypatch.setenv("STUDIO_CACHE", str(place / "cache"))

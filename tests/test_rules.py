@@ -32,6 +32,7 @@ LAYERS = [
     ["figure", "results", "metrics"],
     ["removals"],
     ["comparisons"],
+    ["comparison_figure"],
     ["job_kinds", "counterfactual"],
     ["job_files", "engine", "job_index", "jobs", "parts"],
     ["work", "demo"],

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from dtrak_core import comparisons
+from dtrak_core import comparison_figure, comparisons
 from dtrak_core.comparisons import Comparison, Entry
 from dtrak_core.datasets import Dataset
+from dtrak_core.metrics import Paired
 from dtrak_core.removals import IDENTITY
 from dtrak_core.ui import comparison_charts, gallery, panels
 
-_ROW, _OPEN = "counterfactual-row", "_opened_entry"
+_ROW, _OPEN, _CLICKED = "counterfactual-row", "_opened_entry", "_clicked_points"
 _ORIGINAL = "original"
 
 
@@ -27,7 +29,7 @@ def show(comparison: Comparison, dataset: Dataset) -> None:
     size = _size(comparison)
     _distances(comparison, size)
     _rows(comparison, dataset, size)
-    _exports(comparison)
+    _exports(comparison, size)
 
 
 def _size(comparison: Comparison) -> int:
@@ -62,13 +64,17 @@ def _distances(comparison: Comparison, size: int) -> None:
             "over many noises, so chance in the training moves it far less than it moves a drawn picture."
         )
     points = clicked["selection"]["points"] if clicked else []
-    if points and points[0].get("text") in comparison.originals:
-        st.session_state[_ROW] = points[0]["text"]
+    # A point stays selected: only when it is newly so does it choose the target, which the list may change again.
+    if points != st.session_state.get(_CLICKED, []):
+        st.session_state[_CLICKED] = points
+        named = str(np.ravel(points[0].get("customdata", ""))[0]) if points else ""
+        if named in comparison.originals:
+            st.session_state[_ROW] = named
     if len(comparison.settings.remove) > 1:
         st.plotly_chart(comparison_charts.doses(comparison, "l2"), key="doses")
-    tests = comparisons.statistics(comparison, size)
+    tests, medians = _numbers(comparison.key, len(comparison.entries), size, comparison)
     table = []
-    for method, row in comparisons.medians(comparison, size).items():
+    for method, row in medians.items():
         test = tests.get(method)
         low, high = row["l2_interval"]
         table.append(
@@ -91,6 +97,14 @@ def _distances(comparison: Comparison, size: int) -> None:
             "targets. Effect is the rank-biserial correlation against random, -1 to 1; a Wilcoxon test needs six "
             f"targets. Cosine is of the {comparison.settings.encoder} embeddings."
         )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _numbers(
+    key: str, count: int, size: int, _comparison: Comparison
+) -> tuple[dict[str, Paired], dict[str, dict[str, Any]]]:
+    """Return tests against random and medians, bootstrapped once for each number of finished pictures."""
+    return comparisons.statistics(_comparison, size), comparisons.medians(_comparison, size)
 
 
 def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
@@ -143,7 +157,7 @@ def _key(entry: Entry) -> str:
     return f"{entry.method}/{entry.draw}"
 
 
-def _exports(comparison: Comparison) -> None:
+def _exports(comparison: Comparison, size: int) -> None:
     name = comparison.name or comparison.key
     with st.container(horizontal=True):
         st.download_button(
@@ -160,6 +174,14 @@ def _exports(comparison: Comparison) -> None:
             f"{name}.json",
             "application/json",
             icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "PNG",
+            lambda: comparison_figure.draw(comparison, size),
+            f"{name}.png",
+            "image/png",
+            icon=":material/image:",
             on_click="ignore",
         )
     facts = comparison.facts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import streamlit as st
 
-from dtrak_core import jobs, removals, targets
+from dtrak_core import jobs, removals, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
@@ -47,6 +49,17 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         key="cf-methods",
         persist_state="session",
     )
+    makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
+    if makers:
+        st.multiselect(
+            "And all pictures of",
+            [name for name, _ in makers.most_common()],
+            format_func=lambda name: f"{name} ({makers[name]} of {count})",
+            key="cf-makers",
+            placeholder="Nobody in particular",
+            persist_state="session",
+            help="What if this contributor had not given hers? All of a contributor's pictures are one removal.",
+        )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         step = max(1, count // 10)
         st.multiselect(
@@ -109,17 +122,26 @@ def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     job = panels.newest("counterfactual", checkpoint.digest)
     if job is None:
         return None
-    panels.follow(job.key)
+    before = _stored()
+    panels.follow(job.key, lambda: st.rerun() if _stored() != before else None)
     asked = jobs.job_of(job.key)
     assert isinstance(asked, CounterfactualJob)
     return asked.settings
+
+
+def _stored() -> int:
+    """Return how many pictures of retrained models there are: when it changes, there is something new to show."""
+    folder = store.root() / "outcomes"
+    return sum(each.suffix == "" for each in folder.iterdir()) if folder.is_dir() else 0
 
 
 def _settings(
     dataset: Dataset, checkpoint: Checkpoint, encoder: EmbeddingModel | None = None
 ) -> CounterfactualSettings | None:
     state = st.session_state
-    if not (state["cf-targets"] and state["cf-methods"] and state["cf-remove"]):
+    makers = tuple(f"{removals.CONTRIBUTOR}{name}" for name in state.get("cf-makers", ()))
+    methods = (*state["cf-methods"], *makers)
+    if not (state["cf-targets"] and methods and state["cf-remove"]):
         return None
     asked = {
         "targets": tuple(state["cf-targets"]),
@@ -129,7 +151,7 @@ def _settings(
         "floor_seeds": state["cf-floor"],
         "bottom": state["cf-bottom"],
     }
-    return removals.settings_for(dataset, checkpoint, tuple(state["cf-methods"]), asked, encoder)
+    return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
 
 
 def _cost(dataset: Dataset, checkpoint: Checkpoint, number: int) -> str:

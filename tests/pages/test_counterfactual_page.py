@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-from page_helpers import galleries, opened
+import io
+import json
 
-from dtrak_core import comparisons, counterfactual, jobs, removals, targets
+import numpy as np
+import pytest
+from page_helpers import galleries, opened, running
+from PIL import Image
+
+from dtrak_core import comparison_figure, comparisons, counterfactual, jobs, removals, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
 from dtrak_core.progress import quiet
-from dtrak_core.ui import comparison_charts
+from dtrak_core.ui import comparing, comparison_charts
 
 
 @pytest.fixture
@@ -58,3 +63,46 @@ def test_boxes_hold_every_point(compared: Comparison) -> None:
     expected = sorted(e.l2 for e in compared.entries if e.method == "random")
     assert points["Random"] == pytest.approx(expected)
     assert "Nothing removed" not in points
+
+
+def test_all_pictures_of_a_contributor_are_one_removal(small: tuple[Dataset, Checkpoint]) -> None:
+    dataset, _ = small
+    makers = {row["contributor"] for row in dataset.train.rows if row.get("contributor")}
+    at = opened("counterfactual")
+    if not makers:
+        assert not [m for m in at.multiselect if m.key == "cf-makers"]
+        return
+    name = sorted(makers)[0]
+    at.multiselect(key="cf-makers").set_value([name]).run()
+    assert any("8 trainings" in caption.value for caption in at.caption)
+    next(b for b in at.button if b.label == "Remove, retrain, compare").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "counterfactual"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, jobs.CounterfactualJob)
+    assert asked.settings.methods == ("d-trak", f"contributor:{name}")
+
+
+def test_a_new_picture_is_shown_while_the_job_runs(compared: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    wider = compared.settings.model_copy(update={"random_draws": 2})
+    key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")
+    running(monkeypatch, key, done=3, total=9, unit="training steps")
+    at = opened("counterfactual")
+    assert any("8 of 10 pictures so far" in caption.value for caption in at.caption)
+    drawn = iter([8, 9, 9, 9, 9])
+    monkeypatch.setattr(comparing, "_stored", lambda: next(drawn))
+    at.run()
+    assert next(drawn) == 9, "the page was drawn again when the ninth picture came"
+
+
+def test_the_figure_holds_every_target_and_its_settings(compared: Comparison) -> None:
+    picture = Image.open(io.BytesIO(comparison_figure.draw(compared, 3)))
+    made = json.loads(picture.info["provenance"])
+    assert made["settings"]["targets"] == list(compared.originals)
+    assert made["medians"]["random"]["l2"] == comparisons.medians(compared, 3)["random"]["l2"]
+    pixels = np.asarray(picture.convert("RGB"))
+    first = next(iter(compared.originals.values()))
+    times = 128 // len(first)
+    begin = 32 + 52 + (128 - times * len(first)) // 2
+    left = 32 + (128 - times * len(first)) // 2
+    shown = pixels[begin : begin + times * len(first) : times, left : left + times * len(first) : times]
+    np.testing.assert_array_equal(shown[1:-1, 1:-1], first[1:-1, 1:-1])
