@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,17 @@ from typing import Any
 import pytest
 
 from dtrak_core import store
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def found_chromium() -> str | None:
+    """Return this machine's Chromium, None if there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def serve(cache: Path, demo: Path) -> Iterator[str]:

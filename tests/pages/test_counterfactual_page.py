@@ -87,7 +87,7 @@ def test_a_new_picture_is_shown_while_the_job_runs(compared: Comparison, monkeyp
     key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")
     running(monkeypatch, key, done=3, total=9, unit="training steps")
     at = opened("counterfactual")
-    assert any("8 of 10 pictures so far" in caption.value for caption in at.caption)
+    assert any("10 of 12 pictures so far" in caption.value for caption in at.caption)
     drawn = iter([8, 9, 9, 9, 9])
     monkeypatch.setattr(comparing, "_stored", lambda: next(drawn))
     at.run()
