@@ -71,15 +71,17 @@ def _entries(kind: str, rows: list[dict[str, Any]]) -> None:
         st.caption("All of these ship with the app and stay.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.multiselect(
-            "Delete",
+        chosen = st.selectbox(
+            "Delete one",
             list(mine),
+            index=None,
             format_func=lambda key: " · ".join(filter(None, (mine[key]["name"], mine[key]["origin"], key))),
-            placeholder="Choose entries",
+            placeholder="Choose an entry",
             key=f"doomed-{kind}",
         )
-        with st.popover("Delete chosen", icon=":material/delete:", disabled=not chosen):
-            _question(kind, chosen, sum(mine[key]["bytes"] for key in chosen), "chosen")
+        with st.popover("Delete it", icon=":material/delete:", disabled=chosen is None):
+            if chosen is not None:
+                _question(kind, [chosen], mine[chosen]["bytes"], "chosen")
         with st.popover(f"Delete all {len(mine)}", icon=":material/delete_sweep:"):
             _question(kind, list(mine), sum(row["bytes"] for row in mine.values()), "all")
 
@@ -88,7 +90,7 @@ def _question(kind: str, keys: list[str], amount: int, which: str) -> None:
     """Ask once; the button deletes."""
     what = f"Delete {len(keys)} {'entry' if len(keys) == 1 else 'entries'} of {kind}, {size(amount)}?"
     st.write(f"{what} {'It' if len(keys) == 1 else 'They'} cannot be brought back, only computed again.")
-    st.button("Delete", type="primary", key=f"delete-{which}", on_click=_delete, args=(kind, keys))
+    st.button("Delete", key=f"delete-{which}", on_click=_delete, args=(kind, keys))
 
 
 def _delete(kind: str, keys: list[str]) -> None:

@@ -22,6 +22,7 @@ GROUPS = {
     "label": "Their whole labels",
 }
 OFFERED = ("d-trak", "trak", "lite0-cosine", "clip-cosine", "raw-pixel-cosine", "gradient-cosine")
+OFFERED_TARGETS = 64
 MOST = 16  # targets a comparison: more are for the command line
 
 
@@ -33,45 +34,48 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
     asked = st.query_params.get("sample", "")
-    st.multiselect(
-        "Targets",
-        drawn,
-        [asked] if asked in drawn else drawn[:1],
+    st.pills(
+        f"Targets, at most {MOST}",
+        drawn[:OFFERED_TARGETS],
+        default=[asked] if asked in drawn[:OFFERED_TARGETS] else drawn[:1],
+        format_func=lambda name: name.removeprefix("seed:"),
+        selection_mode="multi",
         key="cf-targets",
-        max_selections=MOST,
         persist_state="session",
+        help="Seeds of generated pictures. Several targets make the medians surer; six are needed for a test.",
     )
-    st.multiselect(
+    st.pills(
         "Methods",
         OFFERED,
-        ["d-trak"],
+        default=["d-trak"],
         format_func=lambda m: METHODS[m].label,
+        selection_mode="multi",
         key="cf-methods",
         persist_state="session",
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
-    if makers:
-        st.multiselect(
-            "And all pictures of",
-            [name for name, _ in makers.most_common()],
-            format_func=lambda name: f"{name} ({makers[name]} of {count})",
-            key="cf-makers",
-            placeholder="Nobody in particular",
-            persist_state="session",
-            help="What if this contributor had not given hers? All of a contributor's pictures are one removal.",
-        )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         step = max(1, count // 10)
-        st.multiselect(
+        st.pills(
             f"Removed, of {count:,}",
             sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),
-            [step],
+            default=[step],
             format_func=lambda k: f"{k} ({k / count:.0%})",
+            selection_mode="multi",
             key="cf-remove",
             persist_state="session",
-            width=320,
             help="Several numbers give a dose-response curve.",
         )
+        if makers:
+            st.selectbox(
+                "And all pictures of",
+                ["", *(name for name, _ in makers.most_common())],
+                format_func=lambda name: f"{name} ({makers[name]} of {count})" if name else "Nobody in particular",
+                key="cf-maker",
+                persist_state="session",
+                width=320,
+                help="What if this contributor had not given hers? All of a contributor's pictures are one removal.",
+            )
         st.selectbox(
             "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
         )
@@ -100,7 +104,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
         settings = _settings(dataset, checkpoint, "efficientnet-lite0")
         if settings is None:
-            st.caption("Choose at least one target, one method and one number.")
+            st.caption(f"Choose one to {MOST} targets, at least one method or contributor, and at least one number.")
             return
         number = removals.count_trainings(settings)
         st.caption(
@@ -110,7 +114,6 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         st.button(
             "Remove, retrain, compare",
             icon=":material/play_arrow:",
-            type="primary",
             on_click=_submit,
             args=(dataset, checkpoint),
         )
@@ -139,9 +142,9 @@ def _settings(
     dataset: Dataset, checkpoint: Checkpoint, encoder: EmbeddingModel | None = None
 ) -> CounterfactualSettings | None:
     state = st.session_state
-    makers = tuple(f"{removals.CONTRIBUTOR}{name}" for name in state.get("cf-makers", ()))
+    makers = (f"{removals.CONTRIBUTOR}{state['cf-maker']}",) if state.get("cf-maker") else ()
     methods = (*state["cf-methods"], *makers)
-    if not (state["cf-targets"] and methods and state["cf-remove"]):
+    if not (1 <= len(state["cf-targets"]) <= MOST and methods and state["cf-remove"]):
         return None
     asked = {
         "targets": tuple(state["cf-targets"]),

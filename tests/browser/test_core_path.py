@@ -14,7 +14,16 @@ from browser_helpers import serve
 from dtrak_core import store
 
 LINK = "?dataset=discs"
-PAGES = ["/", "/generate", "/generate?tab=Train+a+model", "/attribution", "/attribution?details=Keep+and+share"]
+PAGES = [
+    "/",
+    "/generate",
+    "/generate?tab=Train+a+model",
+    "/attribution",
+    "/attribution?details=Keep+and+share",
+    "/counterfactual",
+    "/jobs",
+    "/jobs?list=Cache",
+]
 
 
 def keys(page: Any) -> list[str]:

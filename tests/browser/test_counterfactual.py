@@ -1,0 +1,55 @@
+"""The shipped comparison in a real browser: a point opens its target, and nothing keeps anyone out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser_helpers import serve
+
+from dtrak_core import store
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    """Serve the shipped demo, as a fresh clone does."""
+    yield from serve(tmp_path_factory.mktemp("fresh") / "cache", store.PROJECT / "cache" / "demo")
+
+
+def chosen(page: Any) -> str:
+    return str(page.get_by_test_id("stSelectbox").filter(has_text="Target").locator("input").input_value())
+
+
+def test_a_point_opens_its_target_and_the_list_still_chooses(
+    visit: Callable[..., Any], settle: Callable[[Any], None], shipped: str
+) -> None:
+    page = visit("/counterfactual", base=shipped)
+    chart = page.locator(".st-key-boxes-l2")
+    chart.locator(".point").first.wait_for()
+    before = chosen(page)
+    points = chart.locator(".point")
+    for i in range(points.count()):
+        points.nth(i).click(force=True)
+        settle(page)
+        if chosen(page) != before:
+            break
+    clicked = chosen(page)
+    assert clicked != before
+    page.get_by_test_id("stSelectbox").filter(has_text="Target").locator("input").click()
+    page.get_by_role("option", name=before, exact=True).click()
+    settle(page)
+    assert chosen(page) == before, "the point that is still selected does not choose again"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_axe_finds_nothing_serious(visit: Callable[..., Any], shipped: str, scheme: str, width: int) -> None:
+    page = visit("/counterfactual", scheme, width, shipped)
+    page.locator(".st-key-boxes-l2 .point").first.wait_for()
+    found = Axe().run(page).response["violations"]
+    assert [
+        (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
+    ] == []
+    wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1]
