@@ -111,11 +111,13 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     st.subheader("The same seed, other training pictures")
     listed = list(comparison.originals)
     if st.session_state.get(_ROW) not in listed:
-        st.session_state[_ROW] = listed[0]
+        linked = st.query_params.get("row", "")
+        st.session_state[_ROW] = linked if linked in listed else listed[0]
     target = st.session_state[_ROW]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if len(listed) > 1:
             target = st.selectbox("Target", listed, key=_ROW, width=200)
+            st.query_params["row"] = target
         differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
     original = comparison.originals[target]
     own = [e for e in comparisons.of_size(comparison.entries, size) if e.target == target]

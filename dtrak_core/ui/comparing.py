@@ -54,18 +54,18 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         persist_state="session",
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
+    step = max(1, count // 10)
+    st.pills(
+        f"Removed, of {count:,}",
+        sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),
+        default=[step],
+        format_func=lambda k: f"{k} ({k / count:.0%})",
+        selection_mode="multi",
+        key="cf-remove",
+        persist_state="session",
+        help="Several numbers give a dose-response curve.",
+    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        step = max(1, count // 10)
-        st.pills(
-            f"Removed, of {count:,}",
-            sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),
-            default=[step],
-            format_func=lambda k: f"{k} ({k / count:.0%})",
-            selection_mode="multi",
-            key="cf-remove",
-            persist_state="session",
-            help="Several numbers give a dose-response curve.",
-        )
         if makers:
             st.selectbox(
                 "And all pictures of",

@@ -106,3 +106,11 @@ def test_the_figure_holds_every_target_and_its_settings(compared: Comparison) ->
     left = 32 + (128 - times * len(first)) // 2
     shown = pixels[begin : begin + times * len(first) : times, left : left + times * len(first) : times]
     np.testing.assert_array_equal(shown[1:-1, 1:-1], first[1:-1, 1:-1])
+
+
+def test_a_link_opens_the_row_of_its_target(compared: Comparison) -> None:
+    second = list(compared.originals)[1]
+    at = opened("counterfactual", row=second)
+    assert at.session_state["counterfactual-row"] == second
+    at = opened("counterfactual", row="seed:999")
+    assert at.session_state["counterfactual-row"] == next(iter(compared.originals))
