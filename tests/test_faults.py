@@ -39,6 +39,7 @@ from dtrak_core.settings import key_of
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.long  # test_engine.py kills a child too
 def test_child_killed(home: Path, undisturbed: Undisturbed, watch: Watch) -> None:
     key, _ = jobs.submit(undisturbed.attribute, "Harmed")
     finished = after_first_shard(undisturbed.attribute)
@@ -62,6 +63,7 @@ def test_worker_killed(home: Path, undisturbed: Undisturbed, watch: Watch) -> No
     told("kill -9 of the Dask worker", f"its child ended after {gone:.1f} s; another worker took the job up", watch)
 
 
+@pytest.mark.long  # test_engine.py kills an engine too
 def test_scheduler_killed(home: Path, undisturbed: Undisturbed, watch: Watch) -> None:
     key, _ = jobs.submit(undisturbed.attribute, "Harmed")
     finished = after_first_shard(undisturbed.attribute)
@@ -164,7 +166,15 @@ def test_shard_harmed_before_it_is_published(home: Path, undisturbed: Undisturbe
     )
 
 
-@pytest.mark.parametrize("harm", ["truncated", "flipped bit", "manifest: other shape", "manifest: other checksum"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "truncated",
+        pytest.param("flipped bit", marks=pytest.mark.long),
+        "manifest: other shape",
+        pytest.param("manifest: other checksum", marks=pytest.mark.long),
+    ],
+)
 def test_finished_features_harmed(home: Path, undisturbed: Undisturbed, harm: str) -> None:
     for kind in ("features", "kernels", "target-features"):
         for name in undisturbed.sums:
