@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from dtrak_core import commands, removing, upkeep
+from dtrak_core import commands, measuring, removing, upkeep
 from dtrak_core.errors import StudioError
 
 
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": commands.sample,
     "attribute": commands.attribute,
     "counterfactual": removing.counterfactual,
+    "lds": measuring.lds,
     "jobs": jobs,
     "cache": cache,
     "demo": demo,

@@ -14,7 +14,7 @@ from dtrak_core.settings import FORMATS
 from dtrak_core.store import Artifact
 
 # Kinds of which a job reads many small ones, which its own settings do not name: all of its dataset or checkpoint.
-READ_BY_THE_MANY = ("samples", "embeddings", "target-features", "uploads", "retrained", "outcomes")
+READ_BY_THE_MANY = ("samples", "embeddings", "target-features", "uploads", "retrained", "outcomes", "subset-losses")
 ABOUT = {
     "datasets": "training and held-out pictures",
     "checkpoints": "trained models",
@@ -28,6 +28,7 @@ ABOUT = {
     "retrained": "models trained without some pictures",
     "outcomes": "pictures that retrained models drew",
     "comparisons": "finished comparisons of removals",
+    "subset-losses": "losses under models trained on subsets",
 }
 Live = Sequence[tuple[JobState, set[str]]]
 
@@ -148,6 +149,8 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             return str(settings["model"])
         case "outcomes":
             return f"seed {settings['sample']['seed']}, {len(settings['removed'])} removed"
+        case "subset-losses":
+            return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
         case "comparisons":
             return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
     return ""

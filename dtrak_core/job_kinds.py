@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.settings import (
     CounterfactualSettings,
     DatasetSettings,
@@ -25,8 +26,8 @@ from dtrak_core.settings import (
     digest_of,
     key_of,
 )
+from dtrak_core.targets import TargetId
 
-TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
 EXECUTION = {"pictures_per_batch"}  # fields that say how, not what
 
 
@@ -111,7 +112,16 @@ class CounterfactualJob(Settings):
     name: str = Field(default="comparison", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
 
 
-Job: TypeAlias = DatasetJob | TrainJob | ImportJob | ProbeJob | SampleJob | AttributeJob | EmbedJob | CounterfactualJob
+class LdsJob(Settings):
+    """Train the models of an LDS and measure the targets' losses under each."""
+
+    kind: Literal["lds"] = "lds"
+    settings: LdsSettings
+
+
+Job: TypeAlias = (
+    DatasetJob | TrainJob | ImportJob | ProbeJob | SampleJob | AttributeJob | EmbedJob | CounterfactualJob | LdsJob
+)
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
 
@@ -144,6 +154,8 @@ def inputs(job: Job) -> set[str]:
         case CounterfactualJob():
             found = {job.settings.dataset, job.settings.checkpoint, key_of("comparisons", job.settings)}
             return found | _feature_keys(job.settings.features)
+        case LdsJob():
+            return {job.settings.dataset, job.settings.checkpoint}
         case AttributeJob():
             found = {name for features in job.features for name in (features.dataset, features.checkpoint)}
             return found | _feature_keys(job.features)

@@ -22,6 +22,7 @@ from dtrak_core.job_kinds import DatasetJob as DatasetJob
 from dtrak_core.job_kinds import EmbedJob as EmbedJob
 from dtrak_core.job_kinds import ImportJob as ImportJob
 from dtrak_core.job_kinds import Job as Job
+from dtrak_core.job_kinds import LdsJob as LdsJob
 from dtrak_core.job_kinds import ProbeJob as ProbeJob
 from dtrak_core.job_kinds import SampleJob as SampleJob
 from dtrak_core.job_kinds import TrainJob as TrainJob

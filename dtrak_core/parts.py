@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dtrak_core import checkpoints, comparisons, datasets, feature_store, presets, removals, store
-from dtrak_core.job_kinds import AttributeJob, CounterfactualJob, Job
+from dtrak_core import checkpoints, comparisons, datasets, feature_store, lds_runs, presets, removals, store
+from dtrak_core.job_kinds import AttributeJob, CounterfactualJob, Job, LdsJob
+from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.settings import CounterfactualSettings, FeatureSettings, key_of
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `features` and `shard`, or `removed` and `train_seed`, or neither for all that scores need.
+    """One part: `features` and `shard`, or `removed` and `train_seed`, or `model`; or none: all that scores need.
 
     `weight` is what it costs, counted in `unit`; `about` says in words what it is.
     """
@@ -29,6 +30,7 @@ class Part:
     shard: int = -1
     removed: tuple[int, ...] = ()
     train_seed: int = -1
+    model: int = -1
 
 
 def stage(job: Job, number: int) -> list[Part] | None:
@@ -45,6 +47,10 @@ def stage(job: Job, number: int) -> list[Part] | None:
             return [Part(1, "steps", "Scores")]
         case CounterfactualJob(), 2:
             return _trainings(job.settings)
+        case LdsJob(), 0:
+            return [Part(1, "steps", "Pictures")]
+        case LdsJob(), 1:
+            return _models(job.settings)
     return None
 
 
@@ -72,4 +78,15 @@ def _trainings(settings: CounterfactualSettings) -> list[Part]:
             steps = presets.total_steps(run, len(run.indices or dataset.train.rows))
             about = f"Training: {comparisons.about(bars)}"
             found.append(Part(steps, "training steps", about, removed=removed, train_seed=seed))
+    return found
+
+
+def _models(settings: LdsSettings) -> list[Part]:
+    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+    lacking, found = lds_runs.lacking(settings), []
+    for number, one in enumerate(lds_runs.models(settings)):
+        if one in lacking:
+            run = lds_runs.training(dataset, checkpoint, one)
+            steps = presets.total_steps(run, len(run.indices or ()))
+            found.append(Part(steps, "training steps", f"Subset {one.subset}, seed {one.train_seed}", model=number))
     return found

@@ -33,6 +33,7 @@ FORMATS: Mapping[str, int] = {
     "retrained": 1,
     "outcomes": 1,
     "comparisons": 1,
+    "subset-losses": 1,
 }
 
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper

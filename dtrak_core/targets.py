@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from dtrak_core import store, thumbnails
 from dtrak_core.datasets import Dataset, Split, image_digest
@@ -20,6 +21,7 @@ from dtrak_core.images import open_picture
 from dtrak_core.settings import Digest, Sampled, SampleSettings, Settings, build, key_of
 
 PICTURE = "image.png"
+TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
 
 
 class UploadSettings(Settings):

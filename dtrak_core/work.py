@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dtrak_core import checkpoints, datasets, removals, targets
+from dtrak_core import checkpoints, datasets, lds_runs, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
     CounterfactualJob,
@@ -16,10 +16,12 @@ from dtrak_core.job_kinds import (
     EmbedJob,
     ImportJob,
     Job,
+    LdsJob,
     ProbeJob,
     SampleJob,
     TrainJob,
 )
+from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import method_of
 from dtrak_core.parts import Part
 from dtrak_core.progress import Progress
@@ -53,11 +55,13 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             return _embeddings(job, progress)
         case CounterfactualJob():
             return [_counterfactual(job, progress)]
+        case LdsJob():
+            return _lds(job.settings, progress)
 
 
 def run_part(job: Job, part: Part, progress: Progress) -> None:
     """Do one part of a job beforehand; what it stores, `run` finds."""
-    from dtrak_core import counterfactual, features, models
+    from dtrak_core import counterfactual, features, lds_losses, models
 
     match job:
         case CounterfactualJob(settings=settings) if part.train_seed >= 0:
@@ -70,6 +74,11 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
             features.compute_shards(datasets.by_digest(one.dataset), denoiser, one, [part.shard], progress)
         case CounterfactualJob(settings=settings):
             _scored(settings, progress)
+        case LdsJob(settings=wanted) if part.model >= 0:
+            dataset, checkpoint = datasets.by_digest(wanted.dataset), checkpoints.by_digest(wanted.checkpoint)
+            lds_losses.losses_of(dataset, checkpoint, lds_runs.models(wanted)[part.model], progress)
+        case LdsJob(settings=wanted):
+            _drawn(wanted, progress)
 
 
 def _dataset(job: DatasetJob, progress: Progress) -> Artifact:
@@ -152,6 +161,21 @@ def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
     where = job.settings
     dataset, checkpoint = datasets.by_digest(where.dataset), checkpoints.by_digest(where.checkpoint)
     return counterfactual.compare(dataset, checkpoint, job.settings, job.name, progress)
+
+
+def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
+    """Generate the targets, then train the models and measure the losses."""
+    from dtrak_core import lds_losses
+
+    _drawn(settings, progress)
+    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+    return lds_losses.compute(dataset, checkpoint, settings, progress)
+
+
+def _drawn(settings: LdsSettings, progress: Progress) -> None:
+    seeds = tuple(int(name.removeprefix("seed:")) for name in settings.targets if name.startswith("seed:"))
+    if seeds:
+        _samples(settings.checkpoint, seeds, settings, 16, progress)
 
 
 def _scored(settings: CounterfactualSettings, progress: Progress) -> None:

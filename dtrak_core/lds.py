@@ -1,0 +1,140 @@
+"""LDS, the linear datamodeling score: do summed scores predict what training on a subset does? No torch here.
+
+For subset S and target z (Park et al. 2023; paper, section 3; reference.md, section 5)
+
+    predicted loss   g(z, S) = - sum over i in S of score(z, i)
+    LDS(z)           = Spearman correlation over subsets of g(z, S_m) with the loss of z under models trained on S_m
+    LDS              = mean over targets
+
+A positive score says that the example lowers the loss, hence the minus. Losses are means over timesteps, noise and
+training seeds; the noise is the same for every model, so that it does not blur their differences.
+
+Two numbers say what an LDS can be: `ceiling`, the LDS of a perfect attribution given the noise of retraining, and
+`by_chance`, that of random scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dtrak_core.errors import SettingsError
+
+RESAMPLES = 1000
+RANDOM_SCORES = 32  # draws of random scores
+
+
+@dataclass(frozen=True)
+class Lds:
+    """LDS of one method: `per_target` (M,), their mean, and its interval over subsets; None where there are too few."""
+
+    per_target: np.ndarray
+    mean: float
+    low: float | None
+    high: float | None
+    subsets: int
+
+
+def predicted(scores: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return the predicted losses up to a constant, shape (S, M).
+
+    Args:
+        scores: Scores of M targets for N training examples, shape (M, N); positive: helps.
+        masks: Which examples each of S subsets holds, bool, shape (S, N).
+    """
+    if scores.shape[1] != masks.shape[1]:
+        raise SettingsError(
+            f"Scores are of {scores.shape[1]:,} training examples, the subsets of {masks.shape[1]:,}. "
+            "Take both from one dataset."
+        )
+    return -(masks.astype(np.float64) @ scores.T.astype(np.float64))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the Spearman correlation over the first axis of two arrays (S, M), shape (M,); ties share their rank.
+
+    It is 0 where one of them is constant: what does not vary predicts nothing.
+    """
+    x, y = (stats.rankdata(each, axis=0) for each in (a, b))
+    x, y = x - x.mean(0), y - y.mean(0)
+    norm = np.sqrt((x**2).sum(0) * (y**2).sum(0))
+    found: np.ndarray = np.divide((x * y).sum(0), norm, out=np.zeros_like(norm), where=norm > 0)
+    return found
+
+
+def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
+    """Return the LDS of scores.
+
+    Args:
+        scores: Shape (M, N); positive: helps.
+        masks: Shape (S, N), bool.
+        losses: Loss of each target under the models of each subset, mean over training seeds, shape (S, M).
+        level: Level of the BCa interval of the mean, by bootstrap over subsets. Targets are not resampled, as in the
+            paper. Fewer than 8 subsets have none.
+
+    Raises:
+        SettingsError: If there are fewer than 3 subsets, or shapes do not agree.
+    """
+    guess = predicted(scores, masks)
+    if guess.shape != losses.shape:
+        raise SettingsError(
+            f"Predictions have shape {guess.shape}, losses {losses.shape}. Give both for equal targets."
+        )
+    count = len(losses)
+    if count < 3:
+        raise SettingsError(f"{count} subsets are too few for a rank correlation. Train on at least 3.")
+    each = spearman(guess, losses)
+    low = high = None
+    if count >= 8:
+        found = stats.bootstrap(
+            (np.arange(count),),
+            lambda drawn: float(spearman(guess[drawn], losses[drawn]).mean()),
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            confidence_level=level,
+            random_state=np.random.default_rng(0),
+        ).confidence_interval
+        low, high = float(found.low), float(found.high)
+    return Lds(each, float(each.mean()), low, high, count)
+
+
+def ceiling(losses: np.ndarray) -> float | None:
+    """Return the LDS that a perfect attribution could reach, given how much losses differ between training seeds.
+
+    The mean Spearman correlation r of the losses of two single seeds tells how much of one seed's ranking repeats;
+    by Spearman and Brown, the mean of R seeds has reliability R r / (1 + (R - 1) r), and the truth correlates with
+    it by the square root of that.
+
+    Args:
+        losses: Shape (S, R, M): subsets, training seeds, targets.
+
+    Returns:
+        Mean over targets, None with a single seed, from which nothing can be told.
+    """
+    seeds = losses.shape[1]
+    if seeds < 2 or len(losses) < 3:
+        return None
+    pairs = [(i, j) for i in range(seeds) for j in range(i)]
+    r = np.mean([spearman(losses[:, i], losses[:, j]) for i, j in pairs], axis=0).clip(0, 1)
+    return float(np.sqrt(seeds * r / (1 + (seeds - 1) * r)).mean())
+
+
+def by_chance(masks: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
+    """Return mean and standard deviation of the LDS of random scores: what differs from 0 by less says nothing."""
+    random = np.random.default_rng(0)
+    drawn = [
+        spearman(predicted(random.standard_normal((losses.shape[1], masks.shape[1])), masks), losses).mean()
+        for _ in range(RANDOM_SCORES)
+    ]
+    return float(np.mean(drawn)), float(np.std(drawn))
+
+
+def masks_of(subsets: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Return which of `count` training examples each subset holds, bool, shape (S, N)."""
+    masks = np.zeros((len(subsets), count), bool)
+    for mask, chosen in zip(masks, subsets, strict=True):
+        mask[chosen] = True
+    return masks

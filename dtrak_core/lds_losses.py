@@ -1,0 +1,63 @@
+"""Train the models of an LDS and measure the targets' losses under each (reference.md, section 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtrak_core import checkpoints, counterfactual, lds_runs, models, presets, store, training
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.files import alone
+from dtrak_core.lds_runs import LdsSettings, LossSettings
+from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
+from dtrak_core.store import Artifact
+
+
+def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, progress: Progress) -> list[Artifact]:
+    """Train every model that is lacking and store its losses; return those of all models.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The original model, whose settings train all of them.
+        settings: Subsets, seeds, targets; generated targets must be stored.
+        progress: Called once a training step with unit "training steps", over all trainings together.
+    """
+    missing = lds_runs.lacking(settings)
+    runs = [lds_runs.training(dataset, checkpoint, one) for one in missing]
+    steps = [presets.total_steps(run, len(run.indices or ())) for run in runs]
+    for number, one in enumerate(missing):
+        before, about = sum(steps[:number]), f"Model {number + 1} of {len(missing)}"
+
+        def part(done: int, _total: int, unit: str, message: str, before: int = before, about: str = about) -> None:
+            progress(before + done, sum(steps), unit, f"{about}. {message}")
+
+        losses_of(dataset, checkpoint, one, part)
+    return [store.get("subset-losses", key_of("subset-losses", one)) for one in lds_runs.models(settings)]
+
+
+def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progress: Progress) -> Artifact:
+    """Train one model and store the loss of every target under it.
+
+    Returns:
+        Artifact of kind `subset-losses`: losses.npy, float64, shape (M,): mean over timesteps and noise seeds. The
+        noise is a function of seed, target and timestep alone, so it is the same for every model.
+    """
+    key = key_of("subset-losses", one)
+    if (found := store.find("subset-losses", key)) is not None:
+        return found
+    run = lds_runs.training(dataset, checkpoint, one)
+    with alone(store.root() / "retrained" / f"{key_of('retrained', run)}.lock", lambda: progress(0, 0, "", "Waits")):
+        trained = training.train(dataset, run, "subset", progress, kind="retrained")
+    denoiser = models.load_denoiser(checkpoints.of_run(trained)[-1])
+    total = presets.total_steps(run, len(run.indices or ()))
+    losses = np.empty(len(one.targets))
+    for i, target in enumerate(lds_runs.pictures(dataset, one)):
+        progress(total, total, "training steps", f"Losses: {i} of {len(losses)} targets")
+        each = [
+            counterfactual.denoising_loss(denoiser, target.image, target.id, one.num_timesteps, seed)
+            for seed in range(one.noise_seeds)
+        ]
+        losses[i] = np.mean(each)
+    store.write_array(store.partial("subset-losses", key) / lds_runs.LOSSES, losses)
+    return store.publish("subset-losses", key, one, name=f"subset {one.subset}, seed {one.train_seed}")

@@ -1,0 +1,118 @@
+"""LDS against what it must be: 1 for true additive effects, 0 by chance, scipy's correlations, a known ceiling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from dtrak_core import lds
+from dtrak_core.errors import SettingsError
+
+SUBSETS, EXAMPLES, TARGETS = 40, 60, 5
+
+
+@pytest.fixture
+def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return true effects (M, N), masks (S, N) and the losses that follow from them."""
+    random = np.random.default_rng(3)
+    effects = random.standard_normal((TARGETS, EXAMPLES))
+    masks = random.random((SUBSETS, EXAMPLES)) < 0.5
+    return effects, masks, 7.0 - masks @ effects.T
+
+
+def test_true_additive_effects_score_one_and_their_negation_minus_one(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    effects, masks, losses = world
+    found = lds.evaluate(effects, masks, losses)
+    np.testing.assert_allclose(found.per_target, 1.0)
+    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0) or found.low is None or np.isnan(found.low)
+    assert lds.evaluate(-effects, masks, losses).mean == pytest.approx(-1.0)
+    assert lds.evaluate(effects * 3 + 5 * 0, masks, losses).mean == pytest.approx(1.0), "scale does not matter"
+
+
+def test_shuffled_effects_score_about_nothing(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    effects, masks, losses = world
+    mean, spread = lds.by_chance(masks, losses)
+    assert abs(mean) < 3 * spread / np.sqrt(lds.RANDOM_SCORES) + 0.02
+    assert 0.02 < spread < 0.2
+    shuffled = np.random.default_rng(1).permuted(effects, axis=1)
+    assert abs(lds.evaluate(shuffled, masks, losses).mean) < 4 * spread
+
+
+def test_is_scipys_correlation_with_an_interval_around_the_mean(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    effects, masks, losses = world
+    random = np.random.default_rng(5)
+    noisy = losses + 4 * random.standard_normal(losses.shape)
+    found = lds.evaluate(effects, masks, noisy)
+    guess = -(masks @ effects.T)
+    expected = [stats.spearmanr(guess[:, m], noisy[:, m]).statistic for m in range(TARGETS)]
+    np.testing.assert_allclose(found.per_target, expected)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.mean < found.high
+    assert 0.02 < found.high - found.low < 0.4
+
+
+@given(hnp.arrays(np.int8, (12, 3), elements=st.integers(0, 4)), hnp.arrays(np.int8, (12, 3)))
+def test_ties_share_ranks_as_in_scipy(a: np.ndarray, b: np.ndarray) -> None:
+    found = lds.spearman(a, b)
+    for m in range(3):
+        constant = len(set(a[:, m])) == 1 or len(set(b[:, m])) == 1
+        expected = 0.0 if constant else stats.spearmanr(a[:, m], b[:, m]).statistic
+        assert found[m] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
+def test_ceiling_is_what_the_truth_reaches(seeds: int, noise: float) -> None:
+    random = np.random.default_rng(11)
+    truth = random.standard_normal((400, 1, 30))
+    losses = truth + noise * random.standard_normal((400, seeds, 30))
+    reached = lds.spearman(truth[:, 0], losses.mean(1)).mean()
+    found = lds.ceiling(losses)
+    assert found is not None
+    assert found == pytest.approx(reached, abs=0.03)
+
+
+def test_one_seed_has_no_ceiling() -> None:
+    assert lds.ceiling(np.random.default_rng(0).standard_normal((10, 1, 4))) is None
+    assert lds.ceiling(np.ones((10, 2, 4))) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        (((5, 60), (40, 61), (40, 5)), "Take both from one dataset"),
+        (((5, 60), (40, 60), (40, 6)), "equal targets"),
+        (((5, 60), (2, 60), (2, 5)), "at least 3"),
+    ],
+)
+def test_refuses_what_does_not_fit(shapes: tuple[tuple[int, int], ...], said: str) -> None:
+    scores, masks, losses = (np.zeros(shape) for shape in shapes)
+    with pytest.raises(SettingsError, match=said):
+        lds.evaluate(scores, masks.astype(bool), losses)
+
+
+def test_masks_hold_their_subsets() -> None:
+    masks = lds.masks_of([np.array([2, 0]), np.array([1])], 4)
+    assert masks.tolist() == [[True, False, True, False], [False, True, False, False]]
+
+
+def test_agrees_with_dattri(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    metric = pytest.importorskip("dattri.metric", reason="dattri is not installed: pip install dattri")
+    torch = pytest.importorskip("torch")
+    effects, _, losses = world
+    noisy = losses + 4 * np.random.default_rng(5).standard_normal(losses.shape)
+    random = np.random.default_rng(2)
+    chosen = np.stack([random.permutation(EXAMPLES)[: EXAMPLES // 2] for _ in range(SUBSETS)])
+    own = lds.evaluate(effects, lds.masks_of(list(chosen), EXAMPLES), noisy).per_target
+    # Its scores are (train, test) and add up to the loss itself, so the sign is turned.
+    theirs = metric.lds(torch.from_numpy(-effects.T), (torch.from_numpy(noisy), torch.from_numpy(chosen)))[0]
+    np.testing.assert_allclose(own, theirs.numpy(), atol=1e-6)

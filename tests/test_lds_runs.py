@@ -1,0 +1,144 @@
+"""The models of an LDS: their subsets, what is read while they are trained, the whole by the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dtrak_core import (
+    answers,
+    checkpoints,
+    cli,
+    counterfactual,
+    jobs,
+    lds,
+    lds_losses,
+    lds_runs,
+    models,
+    parts,
+    store,
+    subsets,
+    training,
+    work,
+)
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import Cancelled, SettingsError
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.progress import quiet
+from dtrak_core.settings import ModelSettings, TrainSettings, build, key_of
+
+
+@pytest.fixture
+def checkpoint(pictures: Dataset, tiny: ModelSettings) -> Checkpoint:
+    run = TrainSettings(dataset=pictures.digest, model=tiny, epochs=1, batch_size=8)
+    training.train(pictures, run, "small", quiet)
+    return checkpoints.by_name("small", pictures.digest)
+
+
+@pytest.fixture
+def settings(pictures: Dataset, checkpoint: Checkpoint) -> LdsSettings:
+    asked = {"targets": ("held-out:0", "held-out:5", "seed:2"), "num_timesteps": 4, "sampling_steps": 3}
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest}
+    return build(LdsSettings, **where, **asked, num_subsets=3, train_seeds=2)
+
+
+def test_models_go_seed_by_seed_on_the_papers_subsets(
+    pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings
+) -> None:
+    every = lds_runs.models(settings)
+    assert [(one.subset, one.train_seed) for one in every] == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
+    run = lds_runs.training(pictures, checkpoint, every[4])
+    drawn = subsets.subset("lds-val", 1, 24, pictures.train.labels, 0.5)
+    assert run.indices == tuple(sorted(drawn.tolist()))
+    assert (len(drawn), run.train_seed, run.epochs) == (12, 1, 1)
+    counts = [pictures.train.labels[i] for i in drawn]
+    assert {counts.count(label) for label in set(counts)} == {4}, "stratified by label"
+
+
+def test_losses_are_those_of_the_trained_model_and_of_equal_noise(
+    pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings
+) -> None:
+    (one, *_) = lds_runs.models(settings.model_copy(update={"targets": ("held-out:0", "held-out:5")}))
+    one = one.model_copy(update={"noise_seeds": 2})
+    stored = np.asarray(lds_losses.losses_of(pictures, checkpoint, one, quiet).array(lds_runs.LOSSES))
+    run = lds_runs.training(pictures, checkpoint, one)
+    trained = store.get("retrained", key_of("retrained", run))
+    denoiser = models.load_denoiser(checkpoints.of_run(trained)[-1])
+    for value, number in zip(stored, (0, 5), strict=True):
+        image = np.asarray(pictures.held_out.images[number])
+        each = [counterfactual.denoising_loss(denoiser, image, f"held-out:{number}", 4, seed) for seed in (0, 1)]
+        assert value == pytest.approx(np.mean(each), rel=1e-9)
+        assert each[0] != each[1]
+
+
+def test_a_stopped_run_tells_what_it_has_and_goes_on(
+    pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings
+) -> None:
+    job = jobs.LdsJob(settings=settings)
+
+    def stop(done: int, _total: int, _unit: str, message: str) -> None:
+        if message.startswith("Model 5"):
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        work.run(job, stop)
+    known = lds_runs.read(pictures, settings)
+    assert (known.done, known.expected, known.losses.shape) == (4, 6, (3, 1, 3)), "the first seed is whole"
+    planned = parts.stage(job, 1)
+    assert planned is not None
+    assert [part.model for part in planned] == [4, 5]
+    for part in planned:  # as two workers would
+        work.run_part(job, part, quiet)
+    assert parts.stage(job, 1) == []
+    assert len(work.run(job, quiet)) == 6
+    whole = lds_runs.read(pictures, settings)
+    assert whole.losses.shape == (3, 2, 3)
+    np.testing.assert_array_equal(whole.losses[:, :1], known.losses)
+    assert whole.masks.sum(1).tolist() == [12, 12, 12]
+    wider = lds_runs.read(pictures, settings.model_copy(update={"num_subsets": 5}))
+    assert (wider.done, wider.expected, wider.losses.shape) == (6, 10, (3, 1, 3)), "a wider run goes on from it"
+
+
+def test_the_command_answers_for_each_kind_of_target(
+    pictures: Dataset,
+    checkpoint: Checkpoint,
+    settings: LdsSettings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answers, "completed", lambda job, _: work.run(job, quiet))
+    words = ["lds", "--dataset", "discs", "--checkpoint", "small", "--generated", "2", "--held-out", "3"]
+    words += ["--subsets", "3", "--seeds", "2", "--timesteps", "4", "--sampling-steps", "3"]
+    words += ["--method", "raw-pixel-cosine", "--method", "lite0-cosine"]
+    assert cli.main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["models"] == {"finished": 6, "expected": 6}
+    assert {kind: part["count"] for kind, part in document["targets"].items()} == {"generated": 1, "held_out": 3}
+    asked = LdsSettings(**document["settings"])
+    known = lds_runs.read(pictures, asked)
+    found = lds_runs.pictures(pictures, lds_runs.models(asked)[0])
+    pixels = np.asarray(pictures.train.images, np.float64).reshape(24, -1) / 127.5 - 1
+    own = np.stack([t.image for t in found[1:]]).astype(np.float64).reshape(3, -1) / 127.5 - 1
+    cosine = (own @ pixels.T) / np.linalg.norm(own, axis=1)[:, None] / np.linalg.norm(pixels, axis=1)
+    expected = lds.evaluate(cosine, known.masks, known.losses[:, :, 1:].mean(1)).mean
+    assert document["targets"]["held_out"]["methods"]["raw-pixel-cosine"]["lds"] == pytest.approx(expected)
+    assert 0 <= document["targets"]["held_out"]["ceiling"] <= 1
+    assert cli.main([*words, "--so-far"]) == 0
+    assert "3 held-out targets. Ceiling 0." in capsys.readouterr().out
+
+
+def test_too_little_is_said(pictures: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["lds", "--dataset", "discs", "--checkpoint", "small", "--generated", "", "--so-far"]
+    assert cli.main([*words, "--held-out", "2"]) == 1
+    assert "0 of 32 models are finished" in capsys.readouterr().err
+    assert cli.main([*words, "--held-out", "0"]) == 1
+    assert "No target was given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"num_subsets": 2}, {"num_subsets": 257}, {"share": 1.0}, {"targets": ()}])
+def test_settings_refuse_what_has_no_meaning(settings: LdsSettings, change: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        build(LdsSettings, **(settings.model_dump() | change))
