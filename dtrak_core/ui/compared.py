@@ -27,9 +27,12 @@ def show(comparison: Comparison, dataset: Dataset) -> None:
     if len(comparison.entries) < comparison.expected:
         st.caption(f"{len(comparison.entries)} of {comparison.expected} pictures so far.")
     size = _size(comparison)
-    _distances(comparison, size)
+    moved = any(entry.method != IDENTITY for entry in comparison.entries)
+    if moved:
+        _distances(comparison, size)
     _rows(comparison, dataset, size)
-    _exports(comparison, size)
+    if moved:
+        _exports(comparison, size)
 
 
 def _size(comparison: Comparison) -> int:

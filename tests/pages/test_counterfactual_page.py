@@ -114,3 +114,26 @@ def test_a_link_opens_the_row_of_its_target(compared: Comparison) -> None:
     assert at.session_state["counterfactual-row"] == second
     at = opened("counterfactual", row="seed:999")
     assert at.session_state["counterfactual-row"] == next(iter(compared.originals))
+
+
+def test_no_empty_chart_stands_before_the_first_training(
+    small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, checkpoint = small
+    asked = {"targets": ("seed:3",), "remove": (4,), "random_draws": 1, "floor_seeds": 1}
+    settings = removals.settings_for(dataset, checkpoint, ("raw-pixel-cosine",), asked)
+    key, _ = jobs.submit(jobs.CounterfactualJob(settings=settings), "Compare")
+    running(monkeypatch, key, done=3, total=9, unit="training steps")
+
+    def only_identity(*_: object) -> dict[removals.Model, list[removals.Wanted]]:
+        plan = removals.plan(dataset, checkpoint, settings)
+        return {removals.original(checkpoint): [w for w in plan if w.method == "identity"]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(removals, "lacking", only_identity)
+        patch.setattr(counterfactual, "_publish", lambda *_: None)
+        counterfactual.compare(dataset, checkpoint, settings, "one", quiet)
+    at = opened("counterfactual")
+    assert any("1 of 5 pictures so far" in caption.value for caption in at.caption)
+    assert not at.get("plotly_chart")
+    assert any("give distance 0.000" in caption.value for caption in at.caption)
