@@ -163,7 +163,10 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "loss_change": "change of the target's denoising loss; larger = the model knows the target less",
         },
         "medians": medians(comparison),
-        "against_random": {name: dataclasses.asdict(found) for name, found in statistics(comparison).items()},
+        "against_random": {
+            measure: {name: dataclasses.asdict(test) for name, test in statistics(comparison, measure=measure).items()}
+            for measure in MEASURES
+        },
         "settings": comparison.settings.model_dump(mode="json"),
         "entries": [facts(entry) for entry in comparison.entries],
         "made": dict(comparison.facts),

@@ -75,10 +75,10 @@ def _distances(comparison: Comparison, size: int) -> None:
             st.session_state[_ROW] = named
     if len(comparison.settings.remove) > 1:
         st.plotly_chart(comparison_charts.doses(comparison, "l2"), key="doses")
-    tests, medians = _numbers(comparison.key, len(comparison.entries), size, comparison)
+    tests, losses, medians = _numbers(comparison.key, len(comparison.entries), size, comparison)
     table = []
     for method, row in medians.items():
-        test = tests.get(method)
+        test, loss = tests.get(method), losses.get(method)
         low, high = row["l2_interval"]
         table.append(
             {
@@ -88,8 +88,11 @@ def _distances(comparison: Comparison, size: int) -> None:
                 "cosine": f"{row['cosine']:.3f}",
                 "loss change": f"{row['loss_change']:+.4f}",
                 "l2 beyond random": f"{test.median_difference:+.2f}" if test else "",
-                "effect": f"{test.effect:+.2f}" if test else "",
-                "Wilcoxon p": f"{test.p_value:.3f}" if test and test.p_value is not None else "",
+                "effect on l2": f"{test.effect:+.2f}" if test else "",
+                "p of l2": _p(test),
+                "loss beyond random": f"{loss.median_difference:+.4f}" if loss else "",
+                "effect on loss": f"{loss.effect:+.2f}" if loss else "",
+                "p of loss": _p(loss),
                 "targets": row["n"],
             }
         )
@@ -97,17 +100,22 @@ def _distances(comparison: Comparison, size: int) -> None:
         st.dataframe(table, hide_index=True)
         st.caption(
             "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "
-            "targets. Effect is the rank-biserial correlation against random, -1 to 1; a Wilcoxon test needs six "
-            f"targets. Cosine is of the {comparison.settings.encoder} embeddings."
+            "targets. Effect is the rank-biserial correlation against random, -1 to 1; p is of a paired Wilcoxon test, "
+            f"which needs six targets. Cosine is of the {comparison.settings.encoder} embeddings."
         )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _numbers(
     key: str, count: int, size: int, _comparison: Comparison
-) -> tuple[dict[str, Paired], dict[str, dict[str, Any]]]:
-    """Return tests against random and medians, bootstrapped once for each number of finished pictures."""
-    return comparisons.statistics(_comparison, size), comparisons.medians(_comparison, size)
+) -> tuple[dict[str, Paired], dict[str, Paired], dict[str, dict[str, Any]]]:
+    """Return tests against random by l2 and by loss, and medians: once for each number of finished pictures."""
+    by_loss = comparisons.statistics(_comparison, size, "loss_change")
+    return comparisons.statistics(_comparison, size), by_loss, comparisons.medians(_comparison, size)
+
+
+def _p(test: Paired | None) -> str:
+    return f"{test.p_value:.3f}" if test is not None and test.p_value is not None else ""
 
 
 def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
