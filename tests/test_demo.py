@@ -145,4 +145,5 @@ def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoin
         np.testing.assert_array_equal(found.originals[entry.target], original)
         distance = np.linalg.norm((entry.image.astype(float) - original) / 127.5)
         assert entry.l2 == pytest.approx(distance)
-        assert (entry.l2 == 0) == (entry.method == "identity")
+        # The pictures were drawn on one machine and compared on another, whose rounding is a colour step at most.
+        assert (entry.l2 < 2 / 127.5) == (entry.method == "identity")
