@@ -11,7 +11,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import CounterfactualSettings, EmbeddingModel, build
+from dtrak_core.settings import CounterfactualSettings, EmbeddingModel, build, key_of
 from dtrak_core.tables import duration
 from dtrak_core.ui import frame, panels
 
@@ -121,7 +121,10 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
 
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     """Follow the newest comparison that is under way or ended badly; return its settings."""
-    panels.announce(("counterfactual",), "The comparison is finished.")
+    for key in panels.announce(("counterfactual",), "The comparison is finished."):
+        ended = jobs.job_of(key)
+        assert isinstance(ended, CounterfactualJob)
+        st.query_params["comparison"] = key_of("comparisons", ended.settings)  # the one that was waited for is shown
     job = panels.newest("counterfactual", checkpoint.digest)
     if job is None:
         return None
@@ -171,4 +174,5 @@ def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:
         settings = _settings(dataset, checkpoint)
         assert settings is not None  # the button is not drawn without
         job = build(CounterfactualJob, settings=settings)
+        st.query_params.pop("comparison", None)  # the new one is shown from here on
         panels.start(job, f"Compare removals for {', '.join(settings.targets)}")

@@ -58,13 +58,16 @@ def taken_up() -> None:
     jobs.recover()
 
 
-def announce(kinds: Sequence[str], done: str) -> None:
-    """Say once that a job of these kinds, watched in this session, has finished."""
+def announce(kinds: Sequence[str], done: str) -> list[str]:
+    """Say once that a job of these kinds, watched in this session, has finished; return the keys of those jobs."""
+    finished = []
     for key in list(_keys(_WATCHED)):
         state = jobs.state(key)
         if state.state == "done" and state.kind in kinds:
             _keys(_WATCHED).discard(key)
             st.success(done, icon=":material/check:")
+            finished.append(key)
+    return finished
 
 
 def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:

@@ -15,6 +15,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
 from dtrak_core.progress import quiet
+from dtrak_core.settings import key_of
 from dtrak_core.ui import comparing, comparison_charts
 
 
@@ -137,3 +138,21 @@ def test_no_empty_chart_stands_before_the_first_training(
     assert any("1 of 5 pictures so far" in caption.value for caption in at.caption)
     assert not at.get("plotly_chart")
     assert any("give distance 0.000" in caption.value for caption in at.caption)
+
+
+def test_the_comparison_that_was_waited_for_is_shown_when_it_ends(
+    compared: Comparison, small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, checkpoint = small
+    wider = compared.settings.model_copy(update={"remove": (5,)})
+    key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")
+    running(monkeypatch, key, done=3, total=9, unit="training steps")
+    at = opened("counterfactual")
+    assert key_of("comparisons", wider) not in at.query_params.get("comparison", "")
+    counterfactual.compare(dataset, checkpoint, wider, "wider", quiet)
+    running(monkeypatch, key, state="done", done=9, total=9, unit="training steps", finished=1.0)
+    at.run()
+    assert at.success[0].value == "The comparison is finished."
+    assert key_of("comparisons", wider) in at.query_params["comparison"]
+    shown = next(box for box in at.selectbox if box.label == "Comparison")
+    assert shown.value == key_of("comparisons", wider)
