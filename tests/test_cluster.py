@@ -162,8 +162,7 @@ def test_an_address_without_a_scheduler_fails_the_job_with_a_sentence(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cluster, "ANSWER", 1.0)
-    monkeypatch.delenv("STUDIO_ENGINE", raising=False)
+    monkeypatch.setenv("STUDIO_ENGINE", "")  # so that it is taken back, which the command line does not
     assert cli.main(["engine", "--engine", "tcp://127.0.0.1:9"]) == 1
     assert "No Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
     assert engine.address() == "tcp://127.0.0.1:9"
-    monkeypatch.delenv("STUDIO_ENGINE")
