@@ -138,7 +138,7 @@ def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoin
     demo.embed(dataset, checkpoint)  # which is not shipped
     plan = removals.plan(dataset, checkpoint, found.settings)
     assert [(e.target, e.method, e.removed) for e in found.entries] == [(w.target, w.method, w.removed) for w in plan]
-    controls = {"identity", "random", "noise_floor"}
+    controls = {"identity", "random", "noise_floor", "bottom"}
     assert {e.method for e in found.entries} == controls | set(demo.COMPARED_BY)
     for entry in found.entries:
         original = targets.resolve(dataset, checkpoint.digest, entry.target).image
