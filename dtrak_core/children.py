@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import processes, store
+from dtrak_core import job_files, processes, store
 
 LOOK = 0.2  # seconds between two looks at the child and the wish to cancel
 GRACE = 1.2  # seconds from the wish to cancel to the kill, for work that does not listen
@@ -115,7 +115,7 @@ def attend(
                 kill_at = kill_at or time.monotonic() + GRACE
                 if time.monotonic() > kill_at:
                     child.kill()
-                    return {"state": "cancelled", "message": "Cancelled. What was finished is kept."}
+                    return {"state": "cancelled", "message": job_files.CANCELLED}
             beat()
     except BaseException:
         child.kill()

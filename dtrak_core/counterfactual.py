@@ -29,10 +29,10 @@ from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.files import alone
 from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.models import Denoiser
-from dtrak_core.presets import total_steps
+from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
-from dtrak_core.removals import Model, Wanted
-from dtrak_core.settings import CounterfactualSettings, key_of
+from dtrak_core.removals import Wanted
+from dtrak_core.settings import CounterfactualSettings, TrainSettings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, find_sample
 
@@ -62,16 +62,15 @@ def compare(
     wanted = removals.plan(dataset, checkpoint, settings)
     lacking = removals.lacking(wanted, settings)
     runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
-    unmoved = removals.original(checkpoint)
-    steps = {
-        each: 0 if each == unmoved else total_steps(run, len(run.indices or dataset.train.rows))
-        for each, run in runs.items()
-    }
-    before, trainings = 0, [each for each in runs if each != unmoved]
+    original, unmoved = removals.original(checkpoint), models.load_denoiser(checkpoint)
+    steps = {each: 0 if each == original else steps_on(run, len(dataset.train.rows)) for each, run in runs.items()}
+    before, trainings = 0, [each for each in runs if each != original]
     for each, bars in lacking.items():
         place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
         about = f"Training{place}: {comparisons.about(bars)}"
-        _model(dataset, checkpoint, settings, each, bars, _part(progress, before, sum(steps.values()), about))
+        part = _part(progress, before, sum(steps.values()), about)
+        denoiser = unmoved if each == original else retrained(dataset, runs[each], part)
+        _outcomes(denoiser, unmoved, bars, settings)
         before += steps[each]
     return _publish(wanted, settings, name, key)
 
@@ -87,7 +86,17 @@ def retrain(
     """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does."""
     lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
     if (bars := lacking.get((removed, train_seed))) is not None:
-        _model(dataset, checkpoint, settings, (removed, train_seed), bars, progress)
+        run = removals.retraining(dataset, checkpoint, removed, train_seed)
+        _outcomes(retrained(dataset, run, progress), models.load_denoiser(checkpoint), bars, settings)
+
+
+def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
+    """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
+    # Two jobs may want the same model at the same time, on different workers.
+    lock = store.root() / "retrained" / f"{key_of('retrained', run)}.lock"
+    with alone(lock, lambda: progress(0, 0, "", "Another job trains this model")):
+        trained = training.train(dataset, run, "retrained", progress, kind="retrained")
+    return models.load_denoiser(checkpoints.of_run(trained)[-1])
 
 
 def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_timesteps: int, noise_seed: int) -> float:
@@ -104,26 +113,6 @@ def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_times
         x_t = abar.sqrt() * denoiser.encode(image[None]) + (1 - abar).sqrt() * noise
         values = model_outputs.loss(denoiser.predict(x_t, when).flatten(1), noise.flatten(1))
     return float(values.double().mean())
-
-
-def _model(
-    dataset: Dataset,
-    checkpoint: Checkpoint,
-    settings: CounterfactualSettings,
-    which: Model,
-    bars: Sequence[Wanted],
-    progress: Progress,
-) -> None:
-    """Train the model that these bars need, unless it is the original, and store their outcomes."""
-    denoiser = unmoved = models.load_denoiser(checkpoint)
-    if which != removals.original(checkpoint):
-        run = removals.retraining(dataset, checkpoint, *which)
-        # Two comparisons may want the same model at the same time, on different workers.
-        lock = store.root() / "retrained" / f"{key_of('retrained', run)}.lock"
-        with alone(lock, lambda: progress(0, 0, "", "Another job trains this model")):
-            retrained = training.train(dataset, run, "retrained", progress, kind="retrained")
-        denoiser = models.load_denoiser(checkpoints.of_run(retrained)[-1])
-    _outcomes(denoiser, unmoved, bars, settings)
 
 
 def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:

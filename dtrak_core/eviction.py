@@ -57,12 +57,12 @@ def evict() -> list[dict[str, Any]]:
     most = limit()
     if most is None:
         return []
-    rows = [row for row in housekeeping.stored() if not row["shipped"]]
-    total, live, gone = sum(row["bytes"] for row in rows), jobs.live(), []
+    rows = housekeeping.stored()
+    total, live, gone = housekeeping.own_bytes(rows), jobs.live(), []
     for row in sorted(rows, key=lambda row: (row["used"], row["key"])):
         if total <= most:
             break
-        if row["kind"] not in AGAIN or not row["date"]:
+        if row["shipped"] or row["kind"] not in AGAIN or not row["date"]:
             continue
         if housekeeping.needed_by(row["kind"], row["key"], live) is not None:
             continue

@@ -47,6 +47,11 @@ def stored(kind: str = "") -> list[dict[str, Any]]:
     return rows
 
 
+def own_bytes(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return how much of `stored` is the user's: what ships with the project does not count."""
+    return sum(row["bytes"] for row in rows if not row["shipped"])
+
+
 def kinds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row a kind that is there: kind, about, entries, bytes, used (the last reading of any)."""
     found = []

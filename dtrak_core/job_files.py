@@ -21,6 +21,7 @@ from typing import Any
 from dtrak_core import store
 
 STATUS = "status.json"
+CANCELLED = "Cancelled. What was finished is kept."
 
 
 def folder() -> Path:

@@ -64,6 +64,11 @@ class JobState:
         """Say whether it waits or runs."""
         return self.state in ("queued", "running")
 
+    @property
+    def going(self) -> bool:
+        """Say whether it waits, runs, or was interrupted, so that an engine takes it up again by itself."""
+        return self.active or self.state == "interrupted"
+
 
 def submit(job: Job, label: str) -> tuple[str, bool]:
     """Ask for a job, or join it if equal work waits, runs or is done with its artifacts in the store.
@@ -157,10 +162,10 @@ def recover() -> list[str]:
     To be called when the app starts, and from time to time while a job waits. An engine that starts takes up
     what the last one left, from what was finished.
     """
-    interrupted = [job.key for job in _known() if job.state == "interrupted"]
-    if interrupted or any(job.state == "queued" for job in _known()):
+    known = _known()
+    if any(job.state in ("queued", "interrupted") for job in known):
         engine.ensure()
-    return interrupted
+    return [job.key for job in known if job.state == "interrupted"]
 
 
 def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: float = 0.2) -> JobState:
@@ -170,7 +175,7 @@ def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: f
         now = state(key)
         if now != before and on_change is not None:
             on_change(now)
-        if not now.active and now.state != "interrupted":
+        if not now.going:
             return now
         if now.state in ("queued", "interrupted") and time.monotonic() - looked > 2:
             recover()
@@ -181,8 +186,7 @@ def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: f
 
 def live() -> list[tuple[JobState, set[str]]]:
     """Return the jobs that wait, run or were interrupted, each with the digests and keys of what it reads."""
-    going = [job for job in listing() if job.active or job.state == "interrupted"]
-    return [(job, inputs(job_of(job.key))) for job in going]
+    return [(job, inputs(job_of(job.key))) for job in listing() if job.going]
 
 
 def unfinished() -> list[job_index.Row]:
@@ -213,7 +217,7 @@ def _judge(row: job_index.Row, alive: bool) -> JobState:
     # A cluster goes on without the engine's process here; an engine on this machine does not.
     lost = not (alive or engine.address()) or time.time() - status["beat"] > STALE
     if now.active and flagged and (lost or now.state == "queued"):
-        return replace(now, state="cancelled", message="Cancelled. What was finished is kept.", seconds_left=None)
+        return replace(now, state="cancelled", message=job_files.CANCELLED, seconds_left=None)
     if now.state == "running" and lost:
         message = "The worker ended while this ran. What was finished is kept; the next one goes on from there."
         return replace(now, state="interrupted", message=message, seconds_left=None)

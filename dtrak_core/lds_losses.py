@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtrak_core import checkpoints, counterfactual, lds_runs, models, presets, store, training
+from dtrak_core import counterfactual, lds_runs, presets, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.files import alone
 from dtrak_core.lds_runs import LdsSettings, LossSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
@@ -25,7 +24,7 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, pro
     """
     missing = lds_runs.lacking(settings)
     runs = [lds_runs.training(dataset, checkpoint, one) for one in missing]
-    steps = [presets.total_steps(run, len(run.indices or ())) for run in runs]
+    steps = [presets.steps_on(run, len(dataset.train.rows)) for run in runs]
     for number, one in enumerate(missing):
         before, about = sum(steps[:number]), f"Model {number + 1} of {len(missing)}"
 
@@ -47,10 +46,8 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progr
     if (found := store.find("subset-losses", key)) is not None:
         return found
     run = lds_runs.training(dataset, checkpoint, one)
-    with alone(store.root() / "retrained" / f"{key_of('retrained', run)}.lock", lambda: progress(0, 0, "", "Waits")):
-        trained = training.train(dataset, run, "subset", progress, kind="retrained")
-    denoiser = models.load_denoiser(checkpoints.of_run(trained)[-1])
-    total = presets.total_steps(run, len(run.indices or ()))
+    denoiser = counterfactual.retrained(dataset, run, progress)
+    total = presets.steps_on(run, len(dataset.train.rows))
     losses = np.empty(len(one.targets))
     for i, target in enumerate(lds_runs.pictures(dataset, one)):
         progress(total, total, "training steps", f"Losses: {i} of {len(losses)} targets")

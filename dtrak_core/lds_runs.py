@@ -21,8 +21,8 @@ from dtrak_core.targets import TargetId
 LOSSES = "losses.npy"
 
 
-class LossSettings(Sampled):
-    """The losses of all targets under one model: trained on one subset, with one seed.
+class Measured(Sampled):
+    """Which losses are measured, of whatever model.
 
     `num_timesteps` are spread over all noise levels; the paper takes all 1,000, `noise_seeds` 3 and `share` 0.5.
     """
@@ -30,24 +30,23 @@ class LossSettings(Sampled):
     dataset: Digest
     checkpoint: Digest
     targets: tuple[TargetId, ...] = Field(min_length=1)
+    share: float = Field(default=0.5, gt=0, lt=1)
+    num_timesteps: int = Field(default=50, ge=1, le=1000)
+    noise_seeds: int = Field(default=1, ge=1, le=100)
+
+
+class LossSettings(Measured):
+    """The losses of all targets under one model: trained on one subset, with one seed."""
+
     subset: int = Field(ge=0, lt=subsets.DRAWN["lds-val"])
     train_seed: Seed
-    share: float = Field(default=0.5, gt=0, lt=1)
-    num_timesteps: int = Field(default=50, ge=1, le=1000)
-    noise_seeds: int = Field(default=1, ge=1, le=100)
 
 
-class LdsSettings(Sampled):
+class LdsSettings(Measured):
     """All models of an LDS: `num_subsets` x `train_seeds`; the paper trains 64 x 3."""
 
-    dataset: Digest
-    checkpoint: Digest
-    targets: tuple[TargetId, ...] = Field(min_length=1)
     num_subsets: int = Field(default=32, ge=3, le=subsets.DRAWN["lds-val"])
     train_seeds: int = Field(default=1, ge=1, le=10)
-    share: float = Field(default=0.5, gt=0, lt=1)
-    num_timesteps: int = Field(default=50, ge=1, le=1000)
-    noise_seeds: int = Field(default=1, ge=1, le=100)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Losses:
 
 def models(settings: LdsSettings) -> list[LossSettings]:
     """Return every model of an LDS, seed by seed."""
-    shared = settings.model_dump(exclude={"num_subsets", "train_seeds"})
+    shared = settings.model_dump(include=set(Measured.model_fields))
     return [
         LossSettings(**shared, subset=subset, train_seed=seed)
         for seed in range(settings.train_seeds)
@@ -111,11 +110,11 @@ def read(dataset: Dataset, settings: LdsSettings) -> Losses:
     return Losses(masks, np.array(values).reshape(shape), len(found), len(every))
 
 
-def pictures(dataset: Dataset, one: LossSettings) -> list[targets.Target]:
+def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:
     """Return the targets, in order.
 
     Raises:
         NotFoundError: If one was never generated or does not exist.
     """
-    how = (one.sampler, one.sampling_steps, one.eta)
-    return [targets.resolve(dataset, one.checkpoint, name, *how) for name in one.targets]
+    how = (settings.sampler, settings.sampling_steps, settings.eta)
+    return [targets.resolve(dataset, settings.checkpoint, name, *how) for name in settings.targets]

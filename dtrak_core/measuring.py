@@ -86,7 +86,7 @@ def _document(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, n
         raise SettingsError(
             f"{known.done} of {known.expected} models are finished: too few to tell. Let the job go on."
         )
-    found = lds_runs.pictures(dataset, lds_runs.models(settings)[0])
+    found = lds_runs.pictures(dataset, settings)
     values = {name: _scores(name, dataset, checkpoint, settings, found) for name in names}
     document: dict[str, Any] = {
         "models": {"finished": known.done, "expected": known.expected},

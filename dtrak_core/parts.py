@@ -75,7 +75,7 @@ def _trainings(settings: CounterfactualSettings) -> list[Part]:
     for (removed, seed), bars in removals.lacking(wanted, settings).items():
         if (removed, seed) != removals.original(checkpoint):
             run = removals.retraining(dataset, checkpoint, removed, seed)
-            steps = presets.total_steps(run, len(run.indices or dataset.train.rows))
+            steps = presets.steps_on(run, len(dataset.train.rows))
             about = f"Training: {comparisons.about(bars)}"
             found.append(Part(steps, "training steps", about, removed=removed, train_seed=seed))
     return found
@@ -87,6 +87,6 @@ def _models(settings: LdsSettings) -> list[Part]:
     for number, one in enumerate(lds_runs.models(settings)):
         if one in lacking:
             run = lds_runs.training(dataset, checkpoint, one)
-            steps = presets.total_steps(run, len(run.indices or ()))
+            steps = presets.steps_on(run, len(dataset.train.rows))
             found.append(Part(steps, "training steps", f"Subset {one.subset}, seed {one.train_seed}", model=number))
     return found

@@ -69,3 +69,8 @@ def train_settings(preset: str, dataset_digest: str, **changes: Any) -> TrainSet
 def total_steps(settings: TrainSettings, num_examples: int) -> int:
     """Return the number of optimiser steps: epochs x ceil(examples / batch size)."""
     return settings.epochs * math.ceil(num_examples / settings.batch_size)
+
+
+def steps_on(settings: TrainSettings, num_pictures: int) -> int:
+    """Return the steps of a training on a set of `num_pictures`, of which it takes those that it names, or all."""
+    return total_steps(settings, num_pictures if settings.indices is None else len(settings.indices))

@@ -83,7 +83,7 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
             progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent)
             say({"state": "done", "message": ""} | _carry_out(order, progress))
         except Cancelled:
-            say({"state": "cancelled", "message": "Cancelled. What was finished is kept."})
+            say({"state": "cancelled", "message": job_files.CANCELLED})
         except Exception as error:
             say({"state": "failed", "message": sentence(error)})
 
@@ -112,7 +112,7 @@ def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) ->
         processes.leave_if_orphaned(parent)
         if flag.exists():
             say({"state": "stopping", "message": "Stopping."})
-            raise Cancelled("Cancelled. What was finished is kept.")
+            raise Cancelled(job_files.CANCELLED)
         now = time.monotonic()
         if now - last[0] >= SAY or unit != last[1] or done == total:
             say({"state": "running", "done": done, "total": total, "unit": unit, "message": message})

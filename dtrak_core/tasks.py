@@ -23,7 +23,7 @@ from dtrak_core.progress import Pace
 BEAT = 1.0  # seconds between two writes of an unchanged status
 LOOK = 0.2  # seconds between two looks at the parts
 RETRIES = 3  # times that killed work begins again by itself
-STOPPED = {"state": "cancelled", "message": "Cancelled. What was finished is kept."}
+STOPPED = {"state": "cancelled", "message": job_files.CANCELLED}
 
 
 @dataclass

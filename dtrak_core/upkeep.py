@@ -117,7 +117,7 @@ def cache_limit(amount: tyro.conf.Positional[str] = "", json: Json = False) -> N
     if amount:
         eviction.set_limit(eviction.bytes_of(amount))
     gone = eviction.evict() if amount else []
-    used = sum(row["bytes"] for row in housekeeping.stored() if not row["shipped"])
+    used = housekeeping.own_bytes(housekeeping.stored())
     answer = {"limit": eviction.limit(), "bytes": used, "evicted": gone}
 
     def shown(values: dict[str, Any]) -> str:

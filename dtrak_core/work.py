@@ -6,6 +6,7 @@ Modules with torch are imported when the first job needs them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dtrak_core import checkpoints, datasets, lds_runs, removals, targets
@@ -78,7 +79,7 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
             dataset, checkpoint = datasets.by_digest(wanted.dataset), checkpoints.by_digest(wanted.checkpoint)
             lds_losses.losses_of(dataset, checkpoint, lds_runs.models(wanted)[part.model], progress)
         case LdsJob(settings=wanted):
-            _drawn(wanted, progress)
+            _generate_missing(wanted.targets, wanted.checkpoint, wanted, progress)
 
 
 def _dataset(job: DatasetJob, progress: Progress) -> Artifact:
@@ -122,7 +123,7 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
     for number, settings in enumerate(job.features):
         dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
         about = f"{settings.model_output}, {number + 1} of {len(job.features)}" if len(job.features) > 1 else ""
-        _generate_missing(job, settings.checkpoint, progress)
+        _generate_missing(job.targets, settings.checkpoint, job, progress)
         chosen = [
             targets.resolve(dataset, settings.checkpoint, name, job.sampler, job.sampling_steps, job.eta)
             for name in job.targets
@@ -144,7 +145,7 @@ def _embeddings(job: EmbedJob, progress: Progress) -> list[Artifact]:
 
     dataset = datasets.by_digest(job.dataset)
     if job.checkpoint:
-        _generate_missing(job, job.checkpoint, progress)
+        _generate_missing(job.targets, job.checkpoint, job, progress)
     made = [embeddings.embed_dataset(dataset, job.model, lambda d, t: progress(d, t, "pictures", "Training set"))]
     for name in job.targets:
         progress(0, len(job.targets), "targets", name)
@@ -167,15 +168,9 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
     """Generate the targets, then train the models and measure the losses."""
     from dtrak_core import lds_losses
 
-    _drawn(settings, progress)
+    _generate_missing(settings.targets, settings.checkpoint, settings, progress)
     dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
     return lds_losses.compute(dataset, checkpoint, settings, progress)
-
-
-def _drawn(settings: LdsSettings, progress: Progress) -> None:
-    seeds = tuple(int(name.removeprefix("seed:")) for name in settings.targets if name.startswith("seed:"))
-    if seeds:
-        _samples(settings.checkpoint, seeds, settings, 16, progress)
 
 
 def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
@@ -187,14 +182,13 @@ def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
     for model in dict.fromkeys(method.embedding for method in ranked if method.embedding is not None):
         where = {"dataset": settings.dataset, "checkpoint": settings.checkpoint, "targets": settings.targets}
         _embeddings(build(EmbedJob, model=model, **where, **how), progress)
-    seeds = tuple(removals.sample_of(target, settings).seed for target in settings.targets)
-    _samples(settings.checkpoint, seeds, settings, 16, progress)
+    _generate_missing(settings.targets, settings.checkpoint, settings, progress)
 
 
-def _generate_missing(job: AttributeJob | EmbedJob, checkpoint: str, progress: Progress) -> None:
-    seeds = tuple(int(name.removeprefix("seed:")) for name in job.targets if name.startswith("seed:"))
-    if any(targets.find_sample(targets.sample_settings(checkpoint, seed, job)) is None for seed in seeds):
-        _samples(checkpoint, seeds, job, 16, progress)
+def _generate_missing(names: Sequence[str], checkpoint: str, how: Sampled, progress: Progress) -> None:
+    """Generate those of these targets that are generated ones and not stored yet."""
+    seeds = tuple(int(name.removeprefix("seed:")) for name in names if name.startswith("seed:"))
+    _samples(checkpoint, seeds, how, 16, progress)
 
 
 def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:

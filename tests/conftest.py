@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from fault_helpers import home, undisturbed, watch  # noqa: F401 - fixtures of the tests that harm jobs
 
-from dtrak_core import datasets
+from dtrak_core import checkpoints, datasets
+from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.settings import ModelSettings
+from dtrak_core.progress import quiet
+from dtrak_core.settings import ModelSettings, TrainSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub
 os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon
@@ -76,3 +78,13 @@ def pictures(cache: Path, tmp_path: Path) -> Dataset:
     )
     settings = datasets.source_settings("npz", file, "discs", 16)
     return datasets.load(datasets.prepare(settings, file))
+
+
+@pytest.fixture
+def checkpoint(pictures: Dataset, tiny: ModelSettings) -> Checkpoint:
+    """Train a checkpoint of the pictures, called `small`."""
+    from dtrak_core import training  # which brings torch
+
+    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=2, batch_size=8)
+    training.train(pictures, settings, "small", quiet)
+    return checkpoints.by_name("small", pictures.digest)

@@ -26,14 +26,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.progress import quiet
-from dtrak_core.settings import CounterfactualSettings, ModelSettings, SampleSettings, TrainSettings, build, key_of
-
-
-@pytest.fixture
-def checkpoint(pictures: Dataset, tiny: ModelSettings) -> Checkpoint:
-    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=2, batch_size=8)
-    training.train(pictures, settings, "small", quiet)
-    return checkpoints.by_name("small", pictures.digest)
+from dtrak_core.settings import CounterfactualSettings, SampleSettings, build, key_of
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.settings import TargetFeatureSettings, key_of
 
-LIMIT = 22e6  # bytes that the demo may take in git, which compresses each file
+LIMIT = 20e6  # bytes that the demo may take in git, which compresses each file
 
 
 @pytest.fixture(scope="module")
@@ -145,5 +145,6 @@ def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoin
         np.testing.assert_array_equal(found.originals[entry.target], original)
         distance = np.linalg.norm((entry.image.astype(float) - original) / 127.5)
         assert entry.l2 == pytest.approx(distance)
-        # The pictures were drawn on one machine and compared on another, whose rounding is a colour step at most.
-        assert (entry.l2 < 2 / 127.5) == (entry.method == "identity")
+        # The original of seed 4 was drawn on another processor, which rounded one channel of one pixel otherwise.
+        step = 1 / 127.5 if entry.target == "seed:4" else 0
+        assert (entry.l2 == pytest.approx(step, abs=1e-12)) == (entry.method == "identity")

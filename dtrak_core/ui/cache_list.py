@@ -18,8 +18,8 @@ _FREED, _REFUSED, _SAID = "_freed", "_refused", "_limit_said"
 def panel() -> None:
     """Draw the cache's size and limit, its kinds, and the entries of one kind."""
     rows = housekeeping.stored()
-    own = sum(row["bytes"] for row in rows if not row["shipped"])
-    shipped = sum(row["bytes"] for row in rows if row["shipped"])
+    own = housekeeping.own_bytes(rows)
+    shipped = sum(row["bytes"] for row in rows) - own
     _limit(own, shipped)
     if freed := st.session_state.pop(_FREED, None):
         st.success(freed, icon=":material/check:")
@@ -140,7 +140,7 @@ def _limit(own: int, shipped: int) -> None:
 def _set_limit() -> None:
     number = float(st.session_state["cache-limit"])
     eviction.set_limit(int(number * 1e9) or None)
-    gone, own = eviction.evict(), sum(row["bytes"] for row in housekeeping.stored() if not row["shipped"])
+    gone, own = eviction.evict(), housekeeping.own_bytes(housekeeping.stored())
     if gone:
         said = f"Deleted {len(gone)} of the least recently read entries, {size(sum(r['bytes'] for r in gone))}."
     elif number and own > number * 1e9:

@@ -81,8 +81,7 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
         The state at the time of drawing.
     """
     state = jobs.state(key)
-    going = state.active or state.state == "interrupted"  # which an engine takes up by itself
-    if going:
+    if state.going:
         _keys(_WATCHED).add(key)
 
     def panel() -> None:
@@ -93,10 +92,10 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
                 beside()
             if now.state in ("queued", "interrupted") and time.time() - (now.submitted or 0) > 3:
                 jobs.recover()
-            if going and not now.active and now.state != "interrupted":
+            if state.going and not now.going:
                 st.rerun()
 
-    st.fragment(run_every=_POLL if going else None)(panel)()
+    st.fragment(run_every=_POLL if state.going else None)(panel)()
     return state
 
 
