@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_helpers import emptied, large_folder
 from PIL import Image
 
 from dtrak_core import (
@@ -23,9 +23,7 @@ from dtrak_core import (
     datasets,
     defaults,
     engine,
-    job_files,
     jobs,
-    processes,
     scores,
     store,
     tables,
@@ -40,14 +38,7 @@ QUICK = ["--timesteps", "2", "--proj-dim", "64", "--sampling-steps", "4"]
 
 @pytest.fixture
 def home(cache: Path) -> Iterator[Path]:
-    """Give an empty cache; afterwards take it away, upon which its worker must end."""
-    yield cache
-    facts = job_files.read_json(job_files.folder() / "engine.json")
-    shutil.rmtree(cache, ignore_errors=True)
-    begin = time.monotonic()
-    while facts is not None and processes.living(facts["pid"], facts["born"]):
-        assert time.monotonic() - begin < 10
-        time.sleep(0.05)
+    yield from emptied(cache)
 
 
 @pytest.fixture
@@ -273,10 +264,7 @@ def test_nothing_that_a_job_needs_is_deleted(
 def test_ctrl_c_leaves_the_job_going(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "large"
     folder.mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "000.png", compress_level=1)
-    for i in range(1, 150):
-        (folder / f"{i:03d}.png").hardlink_to(folder / "000.png")
+    large_folder(folder, 500)  # so that the job cannot end before the signal arrives
     command = [sys.executable, "-m", "dtrak_core", "dataset", "--name", "large", "--source", str(folder)]
     asking = subprocess.Popen(command, cwd=store.PROJECT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     begin = time.monotonic()
