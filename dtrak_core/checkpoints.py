@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtrak_core import store
-from dtrak_core.errors import NotFoundError
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,30 @@ def by_name(name: str, dataset_digest: str | None = None) -> Checkpoint:
 
 
 def by_digest(digest: str) -> Checkpoint:
-    """Return the checkpoint whose weights have this digest, or raise NotFoundError."""
+    """Return the checkpoint whose weights have this digest, a retrained model too, or raise NotFoundError."""
     for checkpoint in listing():
         if checkpoint.digest == digest:
             return checkpoint
+    for run in store.listing("retrained"):
+        for checkpoint in of_run(run):
+            if checkpoint.digest == digest:
+                return checkpoint
     raise NotFoundError(f"No stored checkpoint has the digest {digest}. It may have been deleted; train it again.")
+
+
+def training_of(checkpoint: Checkpoint) -> TrainSettings:
+    """Return the settings that trained a checkpoint.
+
+    Raises:
+        SettingsError: If it was imported or is not the end of its training, so that it cannot be trained again.
+    """
+    if "epochs" not in checkpoint.run.settings:
+        raise SettingsError(
+            f"Checkpoint '{checkpoint.name}' was imported, and its training settings are not known. "
+            "Choose a checkpoint that was trained here."
+        )
+    if checkpoint.share != 100:
+        raise SettingsError(
+            f"Checkpoint '{checkpoint.name}' is an earlier state of its training. Choose the finished one."
+        )
+    return TrainSettings(**checkpoint.run.settings)

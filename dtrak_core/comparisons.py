@@ -19,8 +19,9 @@ from dtrak_core import checkpoints, datasets, removals, store, thumbnails
 from dtrak_core.errors import NotFoundError
 from dtrak_core.methods import METHODS
 from dtrak_core.metrics import Paired, interval, paired
+from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.removals import BOTTOM, CONTRIBUTOR, FLOOR, IDENTITY, RANDOM, Wanted
-from dtrak_core.settings import CounterfactualSettings, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, find_sample
 

@@ -31,8 +31,9 @@ from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.models import Denoiser
 from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
+from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.removals import Wanted
-from dtrak_core.settings import CounterfactualSettings, TrainSettings, key_of
+from dtrak_core.settings import TrainSettings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, find_sample
 

@@ -14,7 +14,7 @@ from dtrak_core.settings import FeatureSettings, ModelOutput, build
 
 
 def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutput) -> FeatureSettings:
-    """Return the settings of the stored features of a checkpoint: the shipped ones, else the newest.
+    """Return the settings of the stored features of a checkpoint: the shipped ones, else those of most timesteps.
 
     Args:
         dataset: Digest of the dataset.
@@ -22,13 +22,18 @@ def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutpu
         model_output: The function whose gradient is taken.
 
     Returns:
-        Stored settings, or the defaults where no such features are stored.
+        Stored settings; where none are of this function, those of another, so that methods can be compared; else the
+        defaults.
     """
-    wanted = {"dataset": dataset, "checkpoint": checkpoint, "model_output": model_output}
-    found = [artifact for artifact in store.listing("features") if wanted.items() <= artifact.settings.items()]
-    if not found:
-        return build(FeatureSettings, **wanted)
-    return build(FeatureSettings, **max(found, key=lambda a: (a.shipped, a.manifest["date"])).settings)
+    wanted = {"dataset": dataset, "checkpoint": checkpoint}
+    stored = [artifact for artifact in store.listing("features") if wanted.items() <= artifact.settings.items()]
+    plain = [a for a in stored if not {"normalise", "parts"} & a.settings.keys()]
+    own = [a for a in plain if a.settings["model_output"] == model_output]
+    own = own or [a for a in plain if a.settings["model_output"] in ("squared-output", "loss")]
+    if not own:
+        return build(FeatureSettings, **wanted, model_output=model_output)
+    best = max(own, key=lambda a: (a.shipped, a.settings["num_timesteps"], a.settings["proj_dim"], a.manifest["date"]))
+    return build(FeatureSettings, **{**best.settings, "model_output": model_output, "eta": 0.0})
 
 
 def base_for(dataset: str, checkpoint: str, method: Method, changes: Mapping[str, Any]) -> FeatureSettings:

@@ -114,6 +114,16 @@ def blocks(artifact: Artifact, rows: int = 1024) -> Iterator[tuple[int, np.ndarr
             yield start + begin, dequantise(stored[piece], _part(scales, piece, 0))
 
 
+def rows(artifact: Artifact, wanted: slice) -> np.ndarray:
+    """Return a range of rows (n, K), float32."""
+    start, stop, _ = wanted.indices(shape(artifact)[0])
+    found = []
+    for first, stored, scales in _shards(artifact):
+        piece = slice(max(0, start - first), max(0, stop - first))
+        found.append(dequantise(stored[piece], _part(scales, piece, 0)))
+    return np.concatenate(found)
+
+
 def columns(artifact: Artifact, width: int = 1024) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first column, features (N, w) float32) in order, w at most `width`."""
     shards = list(_shards(artifact))

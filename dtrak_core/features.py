@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from dtrak_core import feature_store, store
+from dtrak_core import draws, faders, feature_store, model_outputs, sampling, store
 from dtrak_core.datasets import Dataset
+from dtrak_core.errors import SettingsError
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
-from dtrak_core.models import Denoiser, tracked_parameters
+from dtrak_core.models import Denoiser, add_noise, tracked_parameters
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, TargetFeatureSettings, key_of
+from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target
+from dtrak_core.targets import Target, feature_target
 
 
 def compute_features(
@@ -49,14 +50,15 @@ def compute_features(
     sizes = feature_store.shard_sizes(len(dataset.train.images))
     compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
     seconds = feature_store.unseal(store.partial("features", key), len(sizes))
-    projector = projector_of(denoiser, settings)
-    facts = {
+    facts: dict[str, object] = {
         "rows": sum(sizes),
-        "width": projector.width,
-        "parameters": projector.num_parameters,
+        "width": width_of(denoiser, settings),
+        "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.unet)),
         "gradients": sum(sizes) * settings.num_timesteps,
         "seconds": round(seconds, 2),
     }
+    if settings.parts == "faders":
+        facts |= {"groups": list(faders.groups(denoiser)), "group_widths": faders.widths(denoiser, settings)}
     return store.publish("features", key, settings, **facts)
 
 
@@ -71,20 +73,22 @@ def compute_shards(
     """Compute those of these shards of the training features that are not there yet; see `compute_features`."""
     folder = store.partial("features", key_of("features", settings))
     images, per_picture = dataset.train.images, settings.num_timesteps
-    projector, chosen = projector_of(denoiser, settings), list(numbers)
+    width, chosen = width_of(denoiser, settings), list(numbers)
     sizes, before = feature_store.shard_sizes(len(images)), 0
     total = sum(sizes[number] for number in chosen) * per_picture
     for number in chosen:
         start = number * feature_store.SHARD
         shard = images[start : start + feature_store.SHARD]
-        if not feature_store.has_shard(folder, number, len(shard), projector.width, settings.storage):
+        if not feature_store.has_shard(folder, number, len(shard), width, settings.storage):
             started = time.perf_counter()
 
             def told(done: int, before: int = before) -> None:
                 progress((before + done) * per_picture, total, "gradients", "")
 
             ids = [f"train:{start + i}" for i in range(len(shard))]
-            rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch)
+            rows = _mixed(settings, slice(start, start + len(shard)))
+            if rows is None:
+                rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch)
             feature_store.write_shard(folder, number, rows, settings.storage)
             feature_store.seal(folder, number, time.perf_counter() - started)
         before += len(shard)
@@ -97,8 +101,11 @@ def compute_target_features(
     targets: Sequence[Target],
     progress: Progress,
     batch: int = 0,
+    side: TargetSide = TargetSide(),  # noqa: B008 - frozen
 ) -> list[Artifact]:
     """Return the features of targets, and their products with the stored training features.
+
+    `side` says what differs from the training side.
 
     Returns:
         One artifact of kind `target-features` a target, in order: φ(z) as a shard of one row
@@ -109,7 +116,7 @@ def compute_target_features(
         NotFoundError: If the training features are not stored.
     """
     trained = store.get("features", key_of("features", settings))
-    wanted = [TargetFeatureSettings(features=settings, target=t.id, pixels=t.pixels) for t in targets]
+    wanted = [feature_target(settings, t, side) for t in targets]
     keys = [key_of("target-features", s) for s in wanted]
     missing = {k: (s, t) for k, s, t in zip(keys, wanted, targets, strict=True) if _find(k) is None}
     if missing:
@@ -118,10 +125,16 @@ def compute_target_features(
         def told(done: int) -> None:
             progress(done * per_picture, len(missing) * per_picture, "gradients", "")
 
-        images = np.stack([target.image for _, target in missing.values()])
-        ids = [target.id for _, target in missing.values()]
-        features = featurise(denoiser, images, ids, settings, told, batch)
-        cross = cross_products(trained, features)
+        chosen, own = [target for _, target in missing.values()], own_side(settings, side)
+        if side.trajectory:
+            features = np.stack([_along_trajectory(denoiser, target, own) for target in chosen])
+        else:
+            images = np.stack([target.image for target in chosen])
+            features = featurise(denoiser, images, [target.id for target in chosen], own, told, batch)
+        if settings.parts == "faders":
+            cross = np.zeros((len(features), 0))  # follows from the faders
+        else:
+            cross = cross_products(trained, features)
         # One row gains nothing from 8 bits with a scale a column, so compact targets take 16.
         storage: feature_store.Storage = "float32" if settings.storage == "float32" else "float16"
         exact = np.float64 if storage == "float32" else np.float32
@@ -143,20 +156,91 @@ def featurise(
     batch: int = 0,
 ) -> np.ndarray:
     """Return the features of pictures (n, H, W, 3) uint8, shape (n, K), float32; `told` counts pictures done."""
-    projector = projector_of(denoiser, settings)
     size = batch or pictures_per_batch(denoiser, settings.num_timesteps)
     weight = next(denoiser.unet.parameters())
-    rows = np.empty((len(images), projector.width), dtype=np.float32)
-    memory = weight.new_empty(min(size, len(images)), projector.num_parameters)
+    rows = np.empty((len(images), width_of(denoiser, settings)), dtype=np.float32)
+    memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
     told(0)
     for start in range(0, len(images), size):
         part = slice(start, start + size)
         x0 = denoiser.encode(images[part]).to(weight)
-        gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings, out=memory[: len(x0)])
-        with torch.no_grad():
-            rows[part] = project(projector, gradients).cpu().numpy()
+        made = memory[: len(x0)]
+        if settings.parts == "faders":
+            rows[part] = faders.by_parts(denoiser, x0, sample_ids[part], settings, made)
+        else:
+            gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings, out=made)
+            with torch.no_grad():
+                rows[part] = project(projector_of(denoiser, settings), gradients).cpu().numpy()
         told(min(start + size, len(images)))
     return rows
+
+
+def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
+    """Return how far the model is from each training picture's noise, on the draws of its feature, for DAS.
+
+    Returns:
+        Artifact of kind `residuals`: residuals.npy r (N,), r_i the mean over draws of √((1/d) |e - ε|²), float32.
+    """
+    key = key_of("residuals", settings)
+    if (found := store.find("residuals", key)) is not None:
+        return found
+    images = dataset.train.images
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    weight = next(denoiser.unet.parameters())
+    t = torch.from_numpy(grid).to(weight.device)
+    values = np.empty(len(images), np.float32)
+    for i, image in enumerate(images):
+        progress(i, len(images), "pictures", "Residuals")
+        noise = torch.from_numpy(draws.noise(settings.noise_seed, f"train:{i}", grid, denoiser.shape)).to(weight)
+        with torch.no_grad():
+            x_t = add_noise(denoiser, denoiser.encode(np.asarray(image)[None]).to(weight), noise, t)
+            losses = model_outputs.loss(denoiser.predict(x_t, t).flatten(1), noise.flatten(1))
+        values[i] = float(losses.double().sqrt().mean())
+    store.write_array(store.partial("residuals", key) / "residuals.npy", values)
+    return store.publish("residuals", key, settings)
+
+
+def _along_trajectory(denoiser: Denoiser, target: Target, settings: FeatureSettings) -> np.ndarray:
+    """Return the feature (K,) of a generated target, its draws taken along its sampling (Journey TRAK).
+
+    At every sampling step the clean picture that the model then expects, noised afresh at that step's timestep
+    (reference.md, section 4); the mean over the steps.
+    """
+    if not target.id.startswith("seed:") or target.row["settings"]["sampler"] != "ddim":
+        raise SettingsError(f"'{target.id}' has no DDIM trajectory. Choose a picture that the model generated by DDIM.")
+    how = SampleSettings(**target.row["settings"])
+    points = sampling.expected(denoiser, how.seed, how.sampling_steps, how.eta)
+    grid = np.array(sampling.sampling_timesteps(how.sampling_steps))
+    gradients = per_example_gradients(denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid)
+    with torch.no_grad():
+        feature: np.ndarray = project(projector_of(denoiser, settings), gradients)[0].cpu().numpy()
+    return feature
+
+
+def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:
+    """Return the settings that the target's own feature is made with."""
+    if side.target_output is None:
+        return features
+    changed = {"model_output": side.target_output, "eta": side.target_eta}
+    return FeatureSettings(**features.model_dump() | changed)
+
+
+def _mixed(settings: FeatureSettings, rows: slice) -> np.ndarray | None:
+    """Return rows of interpolated features from stored ones of both ends, or None where these are not stored.
+
+    ∇ mean((e - η ε)²) = (1 - η) ∇ mean(e²) + η ∇ mean((e - ε)²), and projecting is linear.
+    """
+    if settings.model_output != "interpolated" or settings.normalise != "none":
+        return None
+    ends = []
+    for name, share in (("squared-output", 1 - settings.eta), ("loss", settings.eta)):
+        changed = FeatureSettings(**settings.model_dump() | {"model_output": name, "eta": 0.0})
+        found = store.find("features", key_of("features", changed))
+        if found is None:
+            return None
+        ends.append(share * feature_store.rows(found, rows))
+    mixed: np.ndarray = ends[0] + ends[1]
+    return mixed
 
 
 def cross_products(trained: Artifact, features: np.ndarray) -> np.ndarray:
@@ -166,6 +250,13 @@ def cross_products(trained: Artifact, features: np.ndarray) -> np.ndarray:
     for start, rows in feature_store.blocks(trained):
         cross[:, start : start + len(rows)] = exact @ rows.astype(np.float64).T
     return cross
+
+
+def width_of(denoiser: Denoiser, settings: FeatureSettings) -> int:
+    """Return the length of a feature."""
+    if settings.parts == "faders":
+        return faders.width(denoiser, settings)
+    return projector_of(denoiser, settings).width
 
 
 def projector_of(denoiser: Denoiser, settings: FeatureSettings) -> Projector:

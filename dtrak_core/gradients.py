@@ -1,6 +1,9 @@
 """Per-example gradients: the raw feature of a picture, before projection.
 
-    g(x) = (1/T) Σ_t ∇_θ f(x, t, ε_t)          shape (P,), θ in `tracked_parameters` order
+    g(x) = (1/T) Σ_t ∇_θ f(x, t, ε_t) / n_t    shape (P,), θ in `tracked_parameters` order
+
+with n_t = 1, or the length of the draw's own gradient where settings normalise by timestep (large noise levels have
+gradients of quite another size; peers.md, 2.1). It holds
 
 with f a model output function and one noise ε_t a timestep (paper, section 3; reference.md,
 section 3). All T draws of several pictures go through the network as one batch. One
@@ -23,6 +26,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,6 +48,7 @@ def per_example_gradients(
     settings: FeatureSettings,
     draws_at_once: int | None = None,
     out: Tensor | None = None,
+    grid: np.ndarray | None = None,
 ) -> Tensor:
     """Return the gradient of each picture's mean model output over its draws.
 
@@ -51,29 +56,35 @@ def per_example_gradients(
 
     Args:
         denoiser: Network in eval mode.
-        x0: Pictures in model space, shape (B, C, H, W).
+        x0: Pictures in model space, shape (B, C, H, W); or one for each draw, shape (B, T, C, H, W).
         sample_ids: One id a picture: `train:17`, or a target's id.
         settings: Model output, timesteps and noise seed.
         draws_at_once: Draws in one pass, at least one a picture; default from `draws_for`.
         out: Memory of shape (B, P) to overwrite; taking it again and again saves a tenth of the time.
+        grid: Timesteps of the draws; None takes those of the settings.
 
     Returns:
         Gradients, shape (B, P), in the dtype of the weights.
     """
     parameters = tracked_parameters(denoiser.unet)
     collect = _collect_by_hooks if has_known_layers(denoiser.unet) else _collect_by_picture
-    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    width = max(1, (draws_at_once or draws_for(denoiser)) // len(x0))
+    if grid is None:
+        grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    at_once = draws_at_once or draws_for(denoiser)
+    if settings.normalise == "timestep":  # every draw's gradient is held
+        at_once = min(at_once, max(1, GRADIENT_BYTES // (4 * sum(p.numel() for _, p in parameters))))
+    width = max(1, at_once // len(x0))
     total = x0.new_empty(len(x0), sum(p.numel() for _, p in parameters)) if out is None else out
     total.zero_()
     for start in range(0, len(grid), width):
         part = grid[start : start + width]
         noise = torch.stack(
-            [torch.from_numpy(draws.noise(settings.noise_seed, i, part, x0.shape[1:])) for i in sample_ids]
+            [torch.from_numpy(draws.noise(settings.noise_seed, i, part, x0.shape[-3:])) for i in sample_ids]
         )
         eps = noise.to(x0).flatten(0, 1)
         t = torch.from_numpy(part).to(x0.device).repeat(len(x0))
-        x_t = add_noise(denoiser, x0.repeat_interleave(len(part), 0), eps, t)
+        clean = x0[:, start : start + width].flatten(0, 1) if x0.dim() == 5 else x0.repeat_interleave(len(part), 0)
+        x_t = add_noise(denoiser, clean, eps, t)
 
         def summed(rows: slice, x_t: Tensor = x_t, eps: Tensor = eps, t: Tensor = t) -> Tensor:
             prediction = denoiser.predict(x_t[rows], t[rows])
@@ -88,7 +99,14 @@ def per_example_gradients(
             )
             return values.sum() / len(grid)
 
-        collect(denoiser.unet, parameters, summed, len(part), total)
+        if settings.normalise == "none":
+            collect(denoiser.unet, parameters, summed, len(part), total)
+            continue
+        each = x0.new_zeros(len(x0) * len(part), total.shape[1])
+        collect(denoiser.unet, parameters, summed, 1, each)
+        # A draw whose gradient is zero has no direction to add.
+        each /= (len(grid) * torch.linalg.vector_norm(each, dim=1, keepdim=True)).clamp_min(1e-30)
+        total += each.view(len(x0), len(part), -1).sum(1)
     return total
 
 

@@ -14,7 +14,21 @@ from dtrak_core.settings import FORMATS
 from dtrak_core.store import Artifact
 
 # Kinds of which a job reads many small ones, which its own settings do not name: all of its dataset or checkpoint.
-READ_BY_THE_MANY = ("samples", "embeddings", "target-features", "uploads", "retrained", "outcomes", "subset-losses")
+READ_BY_THE_MANY = (
+    "samples",
+    "embeddings",
+    "target-features",
+    "uploads",
+    "retrained",
+    "outcomes",
+    "subset-losses",
+    "residuals",
+    "patches",
+    "ekfac",
+    "predictions",
+    "scores",
+    "repeats",
+)
 ABOUT = {
     "datasets": "training and held-out pictures",
     "checkpoints": "trained models",
@@ -29,6 +43,12 @@ ABOUT = {
     "outcomes": "pictures that retrained models drew",
     "comparisons": "finished comparisons of removals",
     "subset-losses": "losses under models trained on subsets",
+    "residuals": "how well a model knows each training picture",
+    "patches": "scores by comparing patches",
+    "ekfac": "scores by EK-FAC influence",
+    "predictions": "what scores predict for subsets",
+    "scores": "scores of many targets together",
+    "repeats": "scores from either half of the draws",
 }
 Live = Sequence[tuple[JobState, set[str]]]
 
@@ -146,7 +166,7 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             return f"imported from {settings['source']}"
         case "samples":
             return f"seed {settings['seed']}, {settings['sampler'].upper()} {settings['sampling_steps']}"
-        case "features" | "kernels":
+        case "features" | "kernels" | "residuals":
             return f"{settings['model_output']}, {settings['num_timesteps']} timesteps, k = {settings['proj_dim']:,}"
         case "target-features":
             return f"{settings['target']}: {origin('features', settings['features'])}"
@@ -156,6 +176,10 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             return f"seed {settings['sample']['seed']}, {len(settings['removed'])} removed"
         case "subset-losses":
             return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
+        case "patches" | "ekfac":
+            return str(settings["target"])
+        case "predictions" | "scores":
+            return f"{settings['recipe']['method']} for {len(settings['targets'])} targets"
         case "comparisons":
             return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
     return ""

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, model_validator
 
 from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.recipes import Recipe
+from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import (
-    CounterfactualSettings,
     DatasetSettings,
     Digest,
     EmbeddingModel,
@@ -21,6 +22,7 @@ from dtrak_core.settings import (
     Sampled,
     Seed,
     Settings,
+    TargetSide,
     TrainSettings,
     canonical_json,
     digest_of,
@@ -74,18 +76,39 @@ class SampleJob(Sampled):
     pictures_per_batch: int = Field(default=16, ge=1, le=4096)
 
 
-class AttributeJob(Sampled):
+class AttributeJob(Sampled, TargetSide):
     """Compute all that scores of these targets need: training features, kernel, target features.
 
     Target samples that were never generated are generated first. Several feature settings
     (of several model output functions or checkpoints) are worked through one after the other.
-    `pictures_per_batch` 0 lets the machine choose.
+    `pictures_per_batch` 0 lets the machine choose. `pictures_of` names the checkpoint that generates the targets where
+    features are of other checkpoints too.
     """
 
     kind: Literal["attribute"] = "attribute"
+    pictures_of: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     features: tuple[FeatureSettings, ...] = Field(min_length=1)
     targets: tuple[TargetId, ...] = ()
     pictures_per_batch: int = Field(default=0, ge=0, le=65_536)
+
+
+class BenchmarkJob(Settings):
+    """Compute what these recipes predict for the models of an LDS, with the features and models that they need."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    settings: LdsSettings
+    recipes: tuple[Recipe, ...] = Field(min_length=1)
+    keep_scores: bool = False
+
+
+class ScoreJob(Sampled):
+    """Compute the scores of targets by methods that keep no features: patches, EK-FAC."""
+
+    kind: Literal["score"] = "score"
+    methods: tuple[Literal["nda", "ek-fac"], ...] = Field(min_length=1)
+    dataset: Digest
+    checkpoint: Digest
+    targets: tuple[TargetId, ...] = Field(min_length=1)
 
 
 class EmbedJob(Sampled):
@@ -120,7 +143,17 @@ class LdsJob(Settings):
 
 
 Job: TypeAlias = (
-    DatasetJob | TrainJob | ImportJob | ProbeJob | SampleJob | AttributeJob | EmbedJob | CounterfactualJob | LdsJob
+    DatasetJob
+    | TrainJob
+    | ImportJob
+    | ProbeJob
+    | SampleJob
+    | AttributeJob
+    | ScoreJob
+    | BenchmarkJob
+    | EmbedJob
+    | CounterfactualJob
+    | LdsJob
 )
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
@@ -154,6 +187,11 @@ def inputs(job: Job) -> set[str]:
         case CounterfactualJob():
             found = {job.settings.dataset, job.settings.checkpoint, key_of("comparisons", job.settings)}
             return found | _feature_keys(job.settings.features)
+        case ScoreJob():
+            return {job.dataset, job.checkpoint}
+        case BenchmarkJob():
+            features = tuple(one.features for one in job.recipes if one.features is not None)
+            return {job.settings.dataset, job.settings.checkpoint} | _feature_keys(features)
         case LdsJob():
             return {job.settings.dataset, job.settings.checkpoint}
         case AttributeJob():

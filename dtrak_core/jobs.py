@@ -17,6 +17,7 @@ from typing import Any, Literal
 from dtrak_core import engine, job_files, job_index, store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
+from dtrak_core.job_kinds import BenchmarkJob as BenchmarkJob
 from dtrak_core.job_kinds import CounterfactualJob as CounterfactualJob
 from dtrak_core.job_kinds import DatasetJob as DatasetJob
 from dtrak_core.job_kinds import EmbedJob as EmbedJob
@@ -25,6 +26,7 @@ from dtrak_core.job_kinds import Job as Job
 from dtrak_core.job_kinds import LdsJob as LdsJob
 from dtrak_core.job_kinds import ProbeJob as ProbeJob
 from dtrak_core.job_kinds import SampleJob as SampleJob
+from dtrak_core.job_kinds import ScoreJob as ScoreJob
 from dtrak_core.job_kinds import TrainJob as TrainJob
 from dtrak_core.job_kinds import inputs as inputs
 from dtrak_core.job_kinds import key_of_job as key_of_job

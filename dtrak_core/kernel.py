@@ -101,6 +101,15 @@ def damped_scores(kernel: Kernel, cross: np.ndarray, damping: float) -> np.ndarr
     return together
 
 
+def squared_sums(kernel: Kernel, weights: np.ndarray) -> np.ndarray:
+    """Return Σ_j U_ij² w_j for every example, shape (N,): with w = s / (s + λ) the leverage h_i."""
+    count = kernel.leading.shape[1]
+    found: np.ndarray = kernel.leading**2 @ weights[:count]
+    if kernel.rest.shape[1]:
+        found = found + np.square(kernel.rest, dtype=np.float64) @ weights[count:]
+    return found
+
+
 def effective_rank(eigenvalues: np.ndarray, damping: float) -> float:
     """Return d(λ) = Σ s / (s + λ): about how many directions the damped kernel uses."""
     return float((eigenvalues / (eigenvalues + damping)).sum())

@@ -24,6 +24,7 @@ from scipy import stats
 from dtrak_core.errors import SettingsError
 
 RESAMPLES = 1000
+LEAST_PAIRS = 8  # subsets with two seeds, for a ceiling
 RANDOM_SCORES = 32  # draws of random scores
 
 
@@ -78,7 +79,11 @@ def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: f
     Raises:
         SettingsError: If there are fewer than 3 subsets, or shapes do not agree.
     """
-    guess = predicted(scores, masks)
+    return judge(predicted(scores, masks), losses, level)
+
+
+def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
+    """Return the LDS of predictions or their ranks, shape (S, M); see `evaluate`."""
     if guess.shape != losses.shape:
         raise SettingsError(
             f"Predictions have shape {guess.shape}, losses {losses.shape}. Give both for equal targets."
@@ -89,16 +94,49 @@ def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: f
     each = spearman(guess, losses)
     low = high = None
     if count >= 8:
+        below = [_below(x) for x in (guess, losses)]
         found = stats.bootstrap(
             (np.arange(count),),
-            lambda drawn: float(spearman(guess[drawn], losses[drawn]).mean()),
-            vectorized=False,
+            lambda drawn, axis: _of_drawn(below[0], below[1], drawn),
+            vectorized=True,
+            batch=50,
             n_resamples=RESAMPLES,
             confidence_level=level,
-            random_state=np.random.default_rng(0),
+            rng=np.random.default_rng(0),
         ).confidence_interval
-        low, high = float(found.low), float(found.high)
+        # Where every resample gives one value, there is no interval around it.
+        low, high = (float(end) if np.isfinite(end) else float(each.mean()) for end in (found.low, found.high))
     return Lds(each, float(each.mean()), low, high, count)
+
+
+def _below(values: np.ndarray) -> np.ndarray:
+    """Return for each target which subsets lie below which, equal ones half, shape (M, S, S) float32: [m, j, i]."""
+    x = values.T[:, :, None]
+    y = values.T[:, None, :]
+    found: np.ndarray = (x < y).astype(np.float32) + np.float32(0.5) * (x == y)
+    return found
+
+
+def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Return the mean Spearman correlation over targets for resampled subsets, shape (B,), or one number.
+
+    The rank of subset i in a sample is the number of drawn ones below it, so all samples' ranks are one matrix product.
+
+    Args:
+        guess: `_below` of the predictions, shape (M, S, S).
+        losses: `_below` of the losses.
+        drawn: Numbers of the subsets drawn, shape (B, S) or (S,).
+    """
+    samples = np.atleast_2d(drawn)
+    count = guess.shape[1]
+    weights = np.stack([np.bincount(row, minlength=count) for row in samples]).astype(np.float32)  # (B, S)
+    mean = np.float32(samples.shape[1] / 2)
+    x, y = (weights @ below - mean for below in (guess, losses))  # (M, B, S), centred: ranks have one mean
+    products, first, second = ((weights * part).sum(2, dtype=np.float64) for part in (x * y, x * x, y * y))
+    norm = np.sqrt(first * second)
+    correlations = np.divide(products, norm, out=np.zeros_like(norm), where=norm > 0).mean(0)
+    found: np.ndarray = correlations if drawn.ndim == 2 else correlations[0]
+    return found
 
 
 def ceiling(losses: np.ndarray) -> float | None:
@@ -109,16 +147,21 @@ def ceiling(losses: np.ndarray) -> float | None:
     it by the square root of that.
 
     Args:
-        losses: Shape (S, R, M): subsets, training seeds, targets.
+        losses: Shape (S, R, M): subsets, training seeds, targets; NaN where a seed is not trained.
 
     Returns:
-        Mean over targets, None with a single seed, from which nothing can be told.
+        Mean over targets; None where fewer than 8 subsets have two seeds, from which nothing can be told.
     """
-    seeds = losses.shape[1]
-    if seeds < 2 or len(losses) < 3:
+    there = ~np.isnan(losses[:, :, 0])
+    found = []
+    for i in range(losses.shape[1]):
+        for j in range(i):
+            both = there[:, i] & there[:, j]
+            if both.sum() >= LEAST_PAIRS:
+                found.append(spearman(losses[both, i], losses[both, j]))
+    if not found:
         return None
-    pairs = [(i, j) for i in range(seeds) for j in range(i)]
-    r = np.mean([spearman(losses[:, i], losses[:, j]) for i, j in pairs], axis=0).clip(0, 1)
+    r, seeds = np.mean(found, axis=0).clip(0, 1), there.sum(1).mean()
     return float(np.sqrt(seeds * r / (1 + (seeds - 1) * r)).mean())
 
 

@@ -6,16 +6,16 @@ not finished tells something about as many subsets as possible.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
 
-from dtrak_core import lds, store, subsets, targets
+from dtrak_core import checkpoints, lds, store, subsets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.removals import training_of
-from dtrak_core.settings import Digest, Sampled, Seed, TrainSettings, key_of
+from dtrak_core.settings import Digest, Sampled, Seed, TrainSettings, canonical_json, key_of
 from dtrak_core.targets import TargetId
 
 LOSSES = "losses.npy"
@@ -51,12 +51,22 @@ class LdsSettings(Measured):
 
 @dataclass(frozen=True)
 class Losses:
-    """What is known so far: masks (S, N), losses (S, R, M); `expected` models, of which `done` are finished."""
+    """What is known so far: numbers of S subsets, masks (S, N), losses (S, R, M), NaN where a seed is not trained.
 
+    Of `expected` models `done` are finished.
+    """
+
+    subsets: list[int]
     masks: np.ndarray
     losses: np.ndarray
     done: int
     expected: int
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Return each subset's loss, the mean over the seeds that are there, shape (S, M)."""
+        found: np.ndarray = np.nanmean(self.losses, axis=1)
+        return found
 
 
 def models(settings: LdsSettings) -> list[LossSettings]:
@@ -69,23 +79,22 @@ def models(settings: LdsSettings) -> list[LossSettings]:
     ]
 
 
-def subset_of(dataset: Dataset, number: int, share: float) -> np.ndarray:
-    """Return a subset's training indices in order: the paper's draw, stratified where each label is on two pictures."""
-    labels = dataset.train.labels
-    _, counts = np.unique(labels, return_counts=True)
-    stratified = len(counts) > 1 and counts.min() >= 2
-    drawn = subsets.subset("lds-val", number, len(labels), list(labels) if stratified else None, share)
-    return np.sort(drawn)
-
-
 def training(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings) -> TrainSettings:
     """Return the settings that train one model: the original's, on the subset and with the seed.
 
     Raises:
         SettingsError: If the checkpoint cannot be trained again.
     """
-    indices = tuple(subset_of(dataset, one.subset, one.share).tolist())
-    return TrainSettings(**training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": one.train_seed})
+    indices = tuple(subsets.random_part("lds-val", one.subset, dataset.train.labels, one.share).tolist())
+    return TrainSettings(
+        **checkpoints.training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": one.train_seed}
+    )
+
+
+def masks_of(labels: Sequence[str], num_subsets: int, share: float) -> np.ndarray:
+    """Return which training examples each subset holds, bool, shape (S, N): known before anything is trained."""
+    drawn = [subsets.random_part("lds-val", number, labels, share) for number in range(num_subsets)]
+    return lds.masks_of(drawn, len(labels))
 
 
 def lacking(settings: LdsSettings) -> list[LossSettings]:
@@ -94,20 +103,21 @@ def lacking(settings: LdsSettings) -> list[LossSettings]:
 
 
 def read(dataset: Dataset, settings: LdsSettings) -> Losses:
-    """Return the losses that are stored: of all seeds that every subset has, or else of the first seed alone."""
+    """Return the losses that are stored, of every subset that has a model of any seed."""
     found: dict[tuple[int, int], np.ndarray] = {}
     every = models(settings)
     for one in every:
         artifact = store.find("subset-losses", key_of("subset-losses", one))
         if artifact is not None:
             found[one.subset, one.train_seed] = np.asarray(artifact.array(LOSSES), np.float64)
-    all_of = range(settings.num_subsets)
-    whole = [seed for seed in range(settings.train_seeds) if all((subset, seed) in found for subset in all_of)] or [0]
-    there = [subset for subset in all_of if all((subset, seed) in found for seed in whole)]
-    values = [[found[subset, seed] for seed in whole] for subset in there]
-    shape = (len(there), len(whole), len(settings.targets))
-    masks = lds.masks_of([subset_of(dataset, subset, settings.share) for subset in there], len(dataset.train.labels))
-    return Losses(masks, np.array(values).reshape(shape), len(found), len(every))
+    there = sorted({subset for subset, _ in found})
+    masks = masks_of(dataset.train.labels, settings.num_subsets, settings.share)
+    losses = np.full((len(there), settings.train_seeds, len(settings.targets)), np.nan)
+    for place, subset in enumerate(there):
+        for seed in range(settings.train_seeds):
+            if (subset, seed) in found:
+                losses[place, seed] = found[subset, seed]
+    return Losses(there, masks[there], losses, len(found), len(every))
 
 
 def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:
@@ -118,3 +128,19 @@ def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:
     """
     how = (settings.sampler, settings.sampling_steps, settings.eta)
     return [targets.resolve(dataset, settings.checkpoint, name, *how) for name in settings.targets]
+
+
+def of_checkpoint(dataset: str, checkpoint: str) -> list[LdsSettings]:
+    """Return the questions about a checkpoint of which models are stored, with as many as there are: most first."""
+    grouped: dict[str, list[store.Artifact]] = {}
+    for artifact in store.listing("subset-losses"):
+        if (artifact.settings["dataset"], artifact.settings["checkpoint"]) == (dataset, checkpoint):
+            shared = {name: artifact.settings[name] for name in Measured.model_fields}
+            grouped.setdefault(canonical_json(shared), []).append(artifact)
+    found = []
+    for same in sorted(grouped.values(), key=len, reverse=True):
+        shared = {name: same[0].settings[name] for name in Measured.model_fields}
+        seeds = 1 + max(one.settings["train_seed"] for one in same)
+        count = 1 + max(one.settings["subset"] for one in same)
+        found.append(LdsSettings(**shared, num_subsets=max(3, count), train_seeds=seeds))
+    return found

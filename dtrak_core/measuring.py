@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
-from dtrak_core import answers, checkpoints, datasets, defaults, jobs, lds_runs, scores, tables, targets
-from dtrak_core import lds as measure
+from dtrak_core import (
+    answers,
+    checkpoints,
+    datasets,
+    embeddings,
+    jobs,
+    lds_runs,
+    predictions,
+    scores,
+    standings,
+    tables,
+)
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.commands import numbers_of
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS, method_of
+from dtrak_core.recipes import Recipe
+from dtrak_core.recipes import usual as recipe_usual
 from dtrak_core.settings import Sampled, build
 from dtrak_core.tables import Json, say
 
-KINDS = {"seed": "generated", "held-out": "held_out"}
+FIRST = ("d-trak", "trak", "raw-pixel-cosine")
 MOST = 100_000
 
 
@@ -32,6 +43,7 @@ def lds(
     share: float = 0.5,
     num_timesteps: Annotated[int, tyro.conf.arg(name="timesteps")] = 50,
     noise_seeds: int = 1,
+    squared: bool = False,
     so_far: bool = False,
     dataset: str = datasets.DEFAULT,
     checkpoint: str = "demo",
@@ -43,12 +55,14 @@ def lds(
     Args:
         generated: Seeds of generated targets, like 0-63; empty for none.
         held_out: Number of held-out targets, from the first; 0 for none.
-        method: d-trak, trak, lite0-cosine, ...; may be given several times (default: d-trak, trak, raw-pixel-cosine).
+        method: d-trak, trak, lite0-cosine, ..., or all; may be given several times (default: d-trak, trak,
+            raw-pixel-cosine).
         num_subsets: Random subsets of the training set.
         train_seeds: Models a subset, each with its own training seed; from two on the ceiling is known.
         share: Part of the training set that a subset holds.
         num_timesteps: Timesteps over which a loss is averaged; the paper takes 1000.
         noise_seeds: Noises a timestep.
+        squared: Square scores before they are summed over a subset.
         so_far: Train nothing; answer from the models that are there.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint whose settings train the models.
@@ -72,87 +86,80 @@ def lds(
         noise_seeds=noise_seeds,
         **how.model_dump(),
     )
+    names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
+    usable = [name for name in names if not _cannot(name, weights)]
+    if not usable:
+        raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {_cannot(names[0], weights)}")
     if not so_far:
         models = num_subsets * train_seeds
-        answers.completed(jobs.LdsJob(settings=settings), f"LDS of {weights.name}: {models} models")
-    names = [method_of(one).id for one in dict.fromkeys(method or ("d-trak", "trak", "raw-pixel-cosine"))]
-    say(_document(chosen, weights, settings, names), json, _shown)
+        if lds_runs.lacking(settings):
+            answers.completed(jobs.LdsJob(settings=settings), f"LDS of {weights.name}: {models} models")
+    recipes = [recipe_usual(chosen, weights, name, squared) for name in usable]
+    if any(predictions.find(recipe, settings) is None for recipe in recipes):
+        job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes))
+        answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
+    left_out = {name: _cannot(name, weights) for name in names if name not in usable}
+    say(_document(chosen, settings, recipes, left_out), json, _shown)
 
 
-def _document(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, names: Sequence[str]) -> dict[str, Any]:
-    """Return LDS of all methods by kind of target, with ceiling and chance, as JSON values."""
+def _cannot(name: str, checkpoint: Checkpoint) -> str:
+    """Return why a method cannot be used here, or nothing."""
+    method = METHODS[name]
+    if method.embedding is not None:
+        return embeddings.available(method.embedding)
+    return "" if method.models else scores.refusal(method, checkpoint.digest)  # an ensemble's models are trained then
+
+
+def _document(
+    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return LDS of all recipes by kind of target, with ceiling and chance, as JSON values."""
     known = lds_runs.read(dataset, settings)
     if len(known.losses) < 3:
         raise SettingsError(
             f"{known.done} of {known.expected} models are finished: too few to tell. Let the job go on."
         )
-    found = lds_runs.pictures(dataset, settings)
-    values = {name: _scores(name, dataset, checkpoint, settings, found) for name in names}
+    found = [one for recipe in recipes if (one := predictions.find(recipe, settings)) is not None]
+    rows, kinds = standings.rows(found, known, settings), standings.kinds(known, settings)
     document: dict[str, Any] = {
         "models": {"finished": known.done, "expected": known.expected},
-        "subsets": len(known.losses),
-        "train_seeds": known.losses.shape[1],
+        "protocol": standings.protocol(known, settings),
+        "targets": kinds,
+        "rows": rows,
+        "left_out": dict(left_out),
         "settings": settings.model_dump(mode="json"),
-        "targets": {},
     }
-    for kind, words in KINDS.items():
-        own = [i for i, target in enumerate(found) if target.id.startswith(f"{kind}:")]
-        if not own:
-            continue
-        losses = known.losses[:, :, own]
-        chance, spread = measure.by_chance(known.masks, losses.mean(1))
-        document["targets"][words] = {
-            "count": len(own),
-            "ceiling": measure.ceiling(losses),
-            "by_chance": {"mean": chance, "std": spread},
-            "methods": {
-                name: _told(measure.evaluate(scored[own], known.masks, losses.mean(1)))
-                for name, scored in values.items()
-            },
-        }
+    if len(recipes) == 1:
+        own = next((row for row in rows if row["targets"] == "generated"), rows[0])
+        document |= {"lds": own["lds"], "interval": own["interval"]}
+        document["noise_floor"] = kinds[own["targets"]]["noise_floor"]
     return document
 
 
-def _told(found: measure.Lds) -> dict[str, Any]:
-    return {"lds": found.mean, "low": found.low, "high": found.high}
-
-
-def _scores(
-    name: str, dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, found: Sequence[targets.Target]
-) -> np.ndarray:
-    """Return a method's scores of all targets (M, N), having computed what they need."""
-    base = defaults.base_for(dataset.digest, checkpoint.digest, METHODS[name], {})
-    lacking = [t.id for t in found if scores.needed(name, dataset, checkpoint.digest, t, base)]
-    if lacking:
-        how = settings.model_dump(include=set(Sampled.model_fields))
-        if METHODS[name].family == "gradient":
-            features = scores.feature_settings(METHODS[name], dataset, checkpoint.digest, base)
-            job: jobs.Job = build(jobs.AttributeJob, features=(features,), targets=tuple(lacking), **how)
-        else:
-            where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": tuple(lacking)}
-            job = build(jobs.EmbedJob, model=METHODS[name].embedding, **where, **how)
-        answers.completed(job, f"{METHODS[name].label} for {len(lacking)} targets")
-    each = [scores.attribution_scores(name, dataset, checkpoint.digest, t, base).values for t in found]
-    return np.stack(each)
-
-
 def _shown(document: dict[str, Any]) -> str:
-    """Return one table: a row a method, LDS with its interval by kind of target."""
-    models = document["models"]
-    lines = [f"{document['subsets']} subsets, {models['finished']} of {models['expected']} models"]
-    for words, part in document["targets"].items():
+    """Return one table a kind of target: a row a method, LDS with its interval."""
+    protocol, models = document["protocol"], document["models"]
+    lines = [f"{protocol['subsets']} subsets, {models['finished']} of {models['expected']} models"]
+    for kind, facts in document["targets"].items():
         rows = [
             {
-                "method": METHODS[name].label,
+                "method": row["label"],
+                "timesteps": "" if row["timesteps"] is None else str(row["timesteps"]),
                 "LDS": f"{row['lds']:+.3f}",
-                "95 % interval": "" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}",
+                "95 % interval": "" if row["interval"] is None else "{:+.3f} to {:+.3f}".format(*row["interval"]),
             }
-            for name, row in part["methods"].items()
+            for row in document["rows"]
+            if row["targets"] == kind
         ]
-        ceiling = "not known with one seed" if part["ceiling"] is None else f"{part['ceiling']:.3f}"
-        chance = part["by_chance"]
-        lines.append(
-            f"\n{part['count']} {words.replace('_', '-')} targets. Ceiling {ceiling}; by chance "
-            f"{chance['mean']:+.3f} ± {chance['std']:.3f}\n{tables.table(rows, ('method', 'LDS', '95 % interval'))}"
+        floor = (
+            "not known, too few subsets have two seeds"
+            if facts["noise_floor"] is None
+            else f"{facts['noise_floor']:.3f}"
         )
+        lines.append(
+            f"\n{facts['count']} {kind} targets. A perfect attribution could reach: {floor}; by chance "
+            f"{facts['by_chance']['mean']:+.3f} ± {facts['by_chance']['std']:.3f}\n"
+            f"{tables.table(rows, ('method', 'timesteps', 'LDS', '95 % interval'))}"
+        )
+    lines += [f"{METHODS[name].label} is left out. {why}" for name, why in document["left_out"].items()]
     return "\n".join(lines)

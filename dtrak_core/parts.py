@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from dtrak_core import checkpoints, comparisons, datasets, feature_store, lds_runs, presets, removals, store
 from dtrak_core.job_kinds import AttributeJob, CounterfactualJob, Job, LdsJob
 from dtrak_core.lds_runs import LdsSettings
-from dtrak_core.settings import CounterfactualSettings, FeatureSettings, key_of
+from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.settings import FeatureSettings, key_of
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dtrak_core import defaults, embeddings, scores, store, targets
+from dtrak_core import checkpoints, defaults, embeddings, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import method_of
+from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.results import Row
-from dtrak_core.settings import (
-    CounterfactualSettings,
-    EmbeddingModel,
-    FeatureSettings,
-    OutcomeSettings,
-    SampleSettings,
-    TrainSettings,
-    build,
-    key_of,
-)
+from dtrak_core.settings import EmbeddingModel, FeatureSettings, SampleSettings, TrainSettings, build, key_of
 from dtrak_core.subsets import complement
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
@@ -55,7 +47,7 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
         NotFoundError: If scores are not stored yet, or a contributor is unknown.
         SettingsError: If the checkpoint cannot be trained again, or a size leaves nothing to train on.
     """
-    seed = training_of(checkpoint).train_seed
+    seed = checkpoints.training_of(checkpoint).train_seed
     count = len(dataset.train.rows)
     if max(settings.remove) >= count:
         raise SettingsError(f"{max(settings.remove)} of {count} training pictures cannot be removed. Leave at least 1.")
@@ -95,7 +87,7 @@ def settings_for(
 
     Pages and command line share it, so that equal questions are one job.
     """
-    training_of(checkpoint)
+    checkpoints.training_of(checkpoint)
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
     outputs = dict.fromkeys(one.model_output for one in wanted if one.model_output is not None)
     features = tuple(defaults.feature_settings_for(dataset.digest, checkpoint.digest, output) for output in outputs)
@@ -140,7 +132,7 @@ def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[Model]:
 
 def original(checkpoint: Checkpoint) -> Model:
     """Return (removed, train_seed) of the checkpoint itself."""
-    return (), training_of(checkpoint).train_seed
+    return (), checkpoints.training_of(checkpoint).train_seed
 
 
 def lacking(
@@ -168,27 +160,9 @@ def count_trainings(settings: CounterfactualSettings) -> int:
     return settings.floor_seeds + settings.random_draws * sizes + removals
 
 
-def training_of(checkpoint: Checkpoint) -> TrainSettings:
-    """Return the settings that trained a checkpoint.
-
-    Raises:
-        SettingsError: If it was imported or is not the end of its training, so that it cannot be trained again.
-    """
-    if "epochs" not in checkpoint.run.settings:
-        raise SettingsError(
-            f"Checkpoint '{checkpoint.name}' was imported, and its training settings are not known. "
-            "Choose a checkpoint that was trained here."
-        )
-    if checkpoint.share != 100:
-        raise SettingsError(
-            f"Checkpoint '{checkpoint.name}' is an earlier state of its training. Choose the finished one."
-        )
-    return TrainSettings(**checkpoint.run.settings)
-
-
 def retraining(dataset: Dataset, checkpoint: Checkpoint, removed: tuple[int, ...], train_seed: int) -> TrainSettings:
     """Return the original training settings without the removed pictures, with this training seed."""
-    original = training_of(checkpoint)
+    original = checkpoints.training_of(checkpoint)
     kept = np.arange(len(dataset.train.rows)) if original.indices is None else np.array(original.indices)
     left = np.intersect1d(kept, complement(len(dataset.train.rows), removed))
     indices = original.indices if not removed else tuple(left.tolist())

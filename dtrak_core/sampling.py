@@ -7,7 +7,7 @@ in the network (which may change an 8-bit pixel by 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -60,37 +60,55 @@ def generate(
     made = []
     for begin in range(0, len(seeds), batch):
         part = seeds[begin : begin + batch]
-        generators = [torch.Generator().manual_seed(seed) for seed in part]
-        x = _normal(generators, denoiser.shape)
-        steps = sampling_timesteps(sampling_steps)
-        for i, t in enumerate(steps):
-            s = t - DIFFUSION_STEPS // sampling_steps
-            noise = denoiser.predict(x, torch.full((len(part),), t))
-            x = (
-                _ddim(denoiser, x, noise, t, s, eta, generators)
-                if sampler == "ddim"
-                else _ddpm(denoiser, x, noise, t, s, generators)
-            )
+        done, total = begin * sampling_steps, len(seeds) * sampling_steps
+        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta):
+            last, done = x, done + len(part)
             if on_step is not None:
-                on_step(begin * len(steps) + (i + 1) * len(part), len(seeds) * len(steps))
-        made.append(denoiser.decode(x))
+                on_step(done, total)
+        made.append(denoiser.decode(last))
     return np.concatenate(made)
 
 
+@torch.no_grad()
+def expected(denoiser: Denoiser, seed: int, sampling_steps: int, eta: float) -> Tensor:
+    """Return the clean picture that the model expects at each step of a DDIM sampling, from noisy to clean.
+
+    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `sampling_timesteps`.
+    """
+    return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta)])
+
+
+def _visited(
+    denoiser: Denoiser, seeds: Sequence[int], sampler: Literal["ddim", "ddpm"], sampling_steps: int, eta: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield x0 and x_s of each sampling step, for pictures sampled together."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    x = _normal(generators, denoiser.shape)
+    for t in sampling_timesteps(sampling_steps):
+        s = t - DIFFUSION_STEPS // sampling_steps
+        noise = denoiser.predict(x, torch.full((len(seeds),), t))
+        abar_t = _abar(denoiser, t)
+        x0 = ((x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt()).clamp(-1, 1)
+        x = (
+            _ddim(denoiser, x0, noise, t, s, eta, generators)
+            if sampler == "ddim"
+            else _ddpm(denoiser, x, x0, t, s, generators)
+        )
+        yield x0, x
+
+
 def _ddim(
-    denoiser: Denoiser, x: Tensor, noise: Tensor, t: int, s: int, eta: float, generators: list[torch.Generator]
+    denoiser: Denoiser, x0: Tensor, noise: Tensor, t: int, s: int, eta: float, generators: list[torch.Generator]
 ) -> Tensor:
     abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
-    x0 = ((x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt()).clamp(-1, 1)
     sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
     x = abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * noise
     return x + sigma * _normal(generators, denoiser.shape) if eta > 0 and s >= 0 else x
 
 
-def _ddpm(denoiser: Denoiser, x: Tensor, noise: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
+def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
     abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
     alpha = abar_t / abar_s
-    x0 = ((x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt()).clamp(-1, 1)
     x = abar_s.sqrt() * (1 - alpha) / (1 - abar_t) * x0 + alpha.sqrt() * (1 - abar_s) / (1 - abar_t) * x
     if t == 0:
         return x

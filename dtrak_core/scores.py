@@ -1,4 +1,4 @@
-"""Attribution scores of one target, from what is stored. No torch, no new pass over the data.
+"""Attribution scores, from what is stored. No torch, no new pass over the data.
 
 Gradient methods multiply the stored products c = Φ φ(z) by the stored eigendecomposition
 (kernel.py), so another damping costs two matrix-vector products. Positive scores are
@@ -8,19 +8,24 @@ Sizes are comparable within one method and damping only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dtrak_core import store
+from dtrak_core import checkpoints, ensembles, gradient_scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.feature_store import target_feature
-from dtrak_core.kernel import Kernel, damped_scores, damping_for_rank, effective_rank, open_kernel
+from dtrak_core.gradient_scores import divided
 from dtrak_core.methods import Method, method_of
-from dtrak_core.settings import EmbeddingSettings, FeatureSettings, Settings, TargetFeatureSettings, key_of
+from dtrak_core.score_settings import InfluenceSettings, PatchSettings
+from dtrak_core.settings import (
+    EmbeddingSettings,
+    FeatureSettings,
+    Settings,
+    key_of,
+)
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target
 
@@ -29,9 +34,9 @@ Needed = tuple[str, str, Settings]  # kind, key and settings of an artifact
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of all training examples for one target.
+    """Scores of all training examples for one target (N,), or for several (M, N).
 
-    `values` has shape (N,), float64, by training index. `damping` λ and `effective_rank`
+    `values` is float64, by training index. `damping` λ and `effective_rank`
     d(λ) are None where the method has none. `provenance` is plain JSON values.
     """
 
@@ -43,7 +48,7 @@ class Scores:
 
 
 def attribution_scores(
-    method: str,
+    method: str | Method,
     dataset: Dataset,
     checkpoint: str,
     target: Target,
@@ -51,133 +56,175 @@ def attribution_scores(
     damping: float | None = None,
     rank_share: float | None = None,
 ) -> Scores:
-    """Score every training example for one target.
+    """Score every training example for one target; see `score_matrix`, of which this is one row."""
+    found = score_matrix(method, dataset, checkpoint, [target], base, damping, rank_share)
+    own = {"target": target.id, "pixels": target.pixels}
+    return replace(found, values=found.values[0], provenance={**found.provenance, **own})
+
+
+def score_matrix(
+    method: str | Method,
+    dataset: Dataset,
+    checkpoint: str,
+    targets: Sequence[Target],
+    base: FeatureSettings | None = None,
+    damping: float | None = None,
+    rank_share: float | None = None,
+) -> Scores:
+    """Score every training example for every target.
 
     Args:
-        method: Id of a method, see `methods.METHODS`.
+        method: A method or its id, see `methods.METHODS`.
         dataset: The training pictures.
         checkpoint: Digest of the model's weights; similarities ignore it.
-        target: The picture to explain.
+        targets: The pictures to explain.
         base: Timesteps, projection and the rest of the features; the method sets the model output.
             None takes the defaults.
         damping: λ, greater than 0. At most one of this and `rank_share` is given.
         rank_share: Effective rank over N, between 0 and 1. Neither: the method's default.
 
+    Returns:
+        Scores with values (M, N).
+
     Raises:
         NotFoundError: If something needed is not stored yet; the message names it.
         SettingsError: If a damping is given to a method that has none, or both are given.
     """
-    chosen = method_of(method)
-    if damping is not None and rank_share is not None:
-        raise SettingsError(
-            f"Damping {damping:g} and effective rank {rank_share:g} of N were both given. Give one of them."
-        )
+    chosen = method if isinstance(method, Method) else method_of(method)
     if not chosen.damped and damping is not None:
         raise SettingsError(f"{chosen.label} has no damping, but {damping:g} was given. Leave it out.")
+    facts: dict[str, Any] = {"method": chosen.id, "dataset": dataset.name, "dataset_digest": dataset.digest}
     if chosen.family == "gradient":
-        return _gradient_scores(chosen, dataset, checkpoint, target, base, damping, rank_share)
-    if chosen.family == "pixels":
-        if target.image.shape != dataset.train.images.shape[1:]:
-            raise SettingsError(
-                f"The target has shape {target.image.shape}, the training pictures {dataset.train.images.shape[1:]}. "
-                "Use a target of the dataset's size."
+        models = models_of(chosen, dataset, checkpoint, base)
+        found = gradient_scores.score(chosen, models, targets, damping, rank_share)
+        if found.values.shape[1] != len(dataset.train.images):
+            raise NotFoundError(
+                f"The stored features are of {found.values.shape[1]:,} pictures, the dataset has "
+                f"{len(dataset.train.images):,}. Compute them again."
             )
-        train, one = _unit_range(dataset.train.images), _unit_range(target.image[None])[0]
-        facts: dict[str, Any] = {"pixels": "[-1, 1]"}
+        facts |= {
+            "checkpoint": checkpoint,
+            "features": key_of("features", models[-1]),
+            "kernel": key_of("kernels", models[-1]) if chosen.damped or chosen.cosine else None,
+            "feature_settings": models[-1].model_dump(mode="json"),
+        }
+        return Scores(chosen.id, found.values, found.damping, found.effective_rank, facts)
+    if chosen.family in ("patches", "influence"):
+        rows = [_own_artifact(chosen, dataset, checkpoint, target) for target in targets]
+        if None in rows:
+            missing = targets[rows.index(None)].id
+            raise NotFoundError(f"{chosen.label}: {missing} has no stored scores. Compute the attribution first.")
+        values = np.stack([np.asarray(one.array("scores.npy"), np.float64) for one in rows if one is not None])
+    elif chosen.family == "pixels":
+        train = _unit_range(dataset.train.images)
+        for target in targets:
+            if target.image.shape != dataset.train.images.shape[1:]:
+                raise SettingsError(
+                    f"The target has shape {target.image.shape}, the training pictures "
+                    f"{dataset.train.images.shape[1:]}. Use a target of the dataset's size."
+                )
+        own = np.stack([_unit_range(target.image) for target in targets])
+        values = _similarity(train, own, chosen.cosine)
+        facts["pixels_in"] = "[-1, 1]"
     else:
-        stored, own = _embeddings(chosen, dataset, target)
-        train, one = np.asarray(stored.array("embeddings.npy")), np.asarray(own.array("embeddings.npy"))
-        facts = {"encoder": chosen.embedding, "embeddings": [stored.key, own.key]}
-    values = _similarity(train, one, chosen.cosine)
-    return Scores(chosen.id, values, None, None, _provenance(chosen, dataset, target) | facts)
+        pairs = [_embeddings(chosen, dataset, target) for target in targets]
+        train = np.asarray(pairs[-1][0].array("embeddings.npy"))
+        own = np.concatenate([np.asarray(one.array("embeddings.npy")) for _, one in pairs])
+        values = _similarity(train, own, chosen.cosine)
+        facts |= {"encoder": chosen.embedding, "embeddings": pairs[-1][0].key}
+    return Scores(chosen.id, values, None, None, facts)
 
 
 def needed(
-    method: str, dataset: Dataset, checkpoint: str, target: Target, base: FeatureSettings | None = None
+    method: str | Method, dataset: Dataset, checkpoint: str, target: Target, base: FeatureSettings | None = None
 ) -> list[Needed]:
     """Return what has to be computed before this method can score this target: (kind, key, settings)."""
-    chosen = method_of(method)
-    if chosen.family == "pixels":
-        return []
-    if chosen.family == "embedding":
-        if _embedding_pairs(chosen, dataset, target):
-            return []
-        parts: list[tuple[str, Settings]] = [
-            ("embeddings", settings) for settings in _default_embeddings(chosen, dataset, target)
-        ]
-    else:
-        features = feature_settings(chosen, dataset, checkpoint, base)
-        parts = [("features", features)]
-        if chosen.damped or chosen.cosine:
-            parts.append(("kernels", features))
-        parts.append(("target-features", _target_settings(features, target)))
+    chosen = method if isinstance(method, Method) else method_of(method)
+    parts: list[tuple[str, Settings]] = []
+    if chosen.family == "gradient":
+        for features in models_of(chosen, dataset, checkpoint, base):
+            parts += gradient_scores.parts(chosen, features, target)
+    elif chosen.family in ("patches", "influence"):
+        parts = [own_settings(chosen, dataset, checkpoint, target)]
+    elif chosen.family == "embedding" and not _embedding_pairs(chosen, dataset, target):
+        parts = [("embeddings", settings) for settings in _default_embeddings(chosen, dataset, target)]
     keyed = [(kind, key_of(kind, settings), settings) for kind, settings in parts]
     return [one for one in keyed if store.find(one[0], one[1]) is None]
+
+
+def refusal(method: Method, checkpoint: str, target: Target | None = None) -> str:
+    """Return in a sentence why a method cannot be used for a checkpoint's pictures, or for this one; else nothing."""
+    if method.generated_only and target is not None and not target.id.startswith("seed:"):
+        return f"{method.label} follows how a picture was generated, and {target.id} was not. Choose a generated one."
+    if method.family != "gradient":
+        return ""
+    try:
+        if method.models:
+            ensembles.members(checkpoint, method.models)
+        elif method.shares != (100,):
+            _kept(method, checkpoint)
+    except (NotFoundError, SettingsError) as error:
+        return str(error)
+    return ""
+
+
+def models_of(
+    method: Method, dataset: Dataset, checkpoint: str, base: FeatureSettings | None = None
+) -> list[FeatureSettings]:
+    """Return the feature settings of each model that a gradient method looks at, in the order of training.
+
+    Raises:
+        NotFoundError: If the run has not kept the checkpoints that the method compares, or a member of an ensemble
+            is not trained yet.
+    """
+    wanted = feature_settings(method, dataset, checkpoint, base)
+    if method.models:
+        members = ensembles.members(checkpoint, method.models)
+        return [FeatureSettings(**wanted.model_dump() | {"checkpoint": digest}) for digest in members]
+    if method.shares == (100,):
+        return [wanted]
+    kept = _kept(method, checkpoint)
+    return [FeatureSettings(**wanted.model_dump() | {"checkpoint": kept[share]}) for share in method.shares]
+
+
+def _kept(method: Method, checkpoint: str) -> dict[int, str]:
+    """Return the digests of a run's checkpoints by share, or raise NotFoundError where one that is compared lacks."""
+    kept = {one.share: one.digest for one in checkpoints.of_run(checkpoints.by_digest(checkpoint).run)}
+    lacking = [share for share in method.shares if share not in kept]
+    if lacking:
+        raise NotFoundError(
+            f"{method.label} compares checkpoints at {', '.join(f'{s} %' for s in method.shares)} of the training; "
+            f"this run has none at {', '.join(f'{s} %' for s in lacking)}. Choose a model that was trained here."
+        )
+    return kept
 
 
 def feature_settings(
     method: Method, dataset: Dataset, checkpoint: str, base: FeatureSettings | None = None
 ) -> FeatureSettings:
-    """Return the feature settings of a gradient method: the base's, with the method's model output."""
+    """Return the feature settings of a gradient method: the base's, with the method's function and normalisation."""
     start = base or FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint)
-    own = {"dataset": dataset.digest, "checkpoint": checkpoint, "model_output": method.model_output, "eta": 0.0}
+    own = {
+        "dataset": dataset.digest,
+        "checkpoint": checkpoint,
+        "model_output": method.model_output,
+        "eta": method.eta,
+        "normalise": method.normalise,
+    }
     return FeatureSettings(**(start.model_dump() | own))
 
 
-def _gradient_scores(
-    method: Method,
-    dataset: Dataset,
-    checkpoint: str,
-    target: Target,
-    base: FeatureSettings | None,
-    damping: float | None,
-    rank_share: float | None,
-) -> Scores:
-    features = feature_settings(method, dataset, checkpoint, base)
-    own = _stored("target-features", _target_settings(features, target), f"features of {target.id}")
-    cross = np.asarray(own.array("cross.npy"), dtype=np.float64)
-    if len(cross) != len(dataset.train.images):
-        raise NotFoundError(
-            f"The stored features are of {len(cross):,} pictures, the dataset has {len(dataset.train.images):,}. "
-            "Compute them again."
-        )
-    facts = _provenance(method, dataset, target) | {
-        "checkpoint": checkpoint,
-        "features": key_of("features", features),
-        "target_features": own.key,
-        "feature_settings": features.model_dump(mode="json"),
-    }
-    if not method.damped and not method.cosine:
-        return Scores(method.id, cross, None, None, facts)
-    kernel = open_kernel(_stored("kernels", features, f"the kernel for {method.label}"))
-    if method.cosine:
-        length = float(np.linalg.norm(target_feature(own)))
-        return Scores(method.id, _divided(cross, kernel.norms.astype(np.float64) * length), None, None, facts)
-    used = _damping(method, kernel, len(cross), damping, rank_share)
-    rank = effective_rank(kernel.eigenvalues, used)
-    return Scores(
-        method.id, damped_scores(kernel, cross, used), used, rank, facts | {"kernel": key_of("kernels", features)}
-    )
+def own_settings(method: Method, dataset: Dataset, checkpoint: str, target: Target) -> tuple[str, Settings]:
+    """Return kind and settings of the artifact that holds a target's scores by a method without features."""
+    if method.family == "patches":
+        return "patches", PatchSettings(dataset=dataset.digest, target=target.id, pixels=target.pixels)
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint}
+    return "ekfac", InfluenceSettings(**where, target=target.id, pixels=target.pixels)
 
 
-def _damping(method: Method, kernel: Kernel, rows: int, damping: float | None, rank_share: float | None) -> float:
-    if damping is not None:
-        return damping
-    share = method.rank_share if rank_share is None else rank_share
-    assert share is not None  # every damped method has a default
-    # A kernel of fewer directions than asked for gives as many as it has.
-    return damping_for_rank(kernel.eigenvalues, min(share * rows, 0.999 * len(kernel.eigenvalues)))
-
-
-def _target_settings(features: FeatureSettings, target: Target) -> TargetFeatureSettings:
-    return TargetFeatureSettings(features=features, target=target.id, pixels=target.pixels)
-
-
-def _stored(kind: str, settings: Settings, what: str) -> Artifact:
-    found = store.find(kind, key_of(kind, settings))
-    if found is None:
-        raise NotFoundError(f"There is no stored {kind} artifact for {what}. Compute the attribution first.")
-    return found
+def _own_artifact(method: Method, dataset: Dataset, checkpoint: str, target: Target) -> Artifact | None:
+    kind, settings = own_settings(method, dataset, checkpoint, target)
+    return store.find(kind, key_of(kind, settings))
 
 
 def _default_embeddings(method: Method, dataset: Dataset, target: Target) -> list[EmbeddingSettings]:
@@ -202,31 +249,15 @@ def _embeddings(method: Method, dataset: Dataset, target: Target) -> tuple[Artif
     return pairs[-1]
 
 
-def _similarity(train: np.ndarray, one: np.ndarray, cosine: bool) -> np.ndarray:
-    """Return inner products of rows (N, ...) with one vector, or their cosines, shape (N,), float64."""
-    rows, single = train.reshape(len(train), -1).astype(np.float64), one.reshape(-1).astype(np.float64)
-    products: np.ndarray = rows @ single
+def _similarity(train: np.ndarray, own: np.ndarray, cosine: bool) -> np.ndarray:
+    """Return inner products of targets (M, ...) with rows (N, ...), or their cosines, shape (M, N), float64."""
+    rows, ones = (x.reshape(len(x), -1).astype(np.float64) for x in (train, own))
+    products: np.ndarray = ones @ rows.T
     if not cosine:
         return products
-    return _divided(products, np.linalg.norm(rows, axis=1) * np.linalg.norm(single))
-
-
-def _divided(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return products / lengths, and 0 where a length is 0."""
-    quotients: np.ndarray = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-    return quotients
+    return divided(products, np.outer(np.linalg.norm(ones, axis=1), np.linalg.norm(rows, axis=1)))
 
 
 def _unit_range(images: np.ndarray) -> np.ndarray:
     """Return uint8 pictures in [-1, 1], float64."""
     return np.asarray(images, dtype=np.float64) / 127.5 - 1
-
-
-def _provenance(method: Method, dataset: Dataset, target: Target) -> dict[str, Any]:
-    return {
-        "method": method.id,
-        "dataset": dataset.name,
-        "dataset_digest": dataset.digest,
-        "target": target.id,
-        "pixels": target.pixels,
-    }

@@ -34,6 +34,12 @@ FORMATS: Mapping[str, int] = {
     "outcomes": 1,
     "comparisons": 1,
     "subset-losses": 1,
+    "residuals": 1,
+    "patches": 1,
+    "predictions": 1,
+    "scores": 1,
+    "repeats": 1,
+    "ekfac": 1,
 }
 
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
@@ -161,7 +167,10 @@ class FeatureSettings(Settings):
 
     `num_timesteps` K draws a picture: uniform takes 0, 1000/K, ...; cumulative 0..K-1.
     `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
-    `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row.
+    `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row. `normalise` timestep divides each
+    draw's gradient by its length before the mean. `parts` faders keeps layers and noise levels apart (faders.py).
+
+    Fields that came later are left out of the JSON at their default, so that what was stored before keeps its key.
     """
 
     dataset: Digest
@@ -175,6 +184,8 @@ class FeatureSettings(Settings):
     proj_dim: int = Field(default=4096, ge=1, le=2**20)
     proj_seed: Seed = 42
     storage: Literal["float32", "float16", "int8"] = "float32"
+    normalise: Literal["none", "timestep"] = Field(default="none", exclude_if=lambda value: value == "none")
+    parts: Literal["whole", "faders"] = Field(default="whole", exclude_if=lambda value: value == "whole")
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSettings:
@@ -190,8 +201,20 @@ class FeatureSettings(Settings):
         return self
 
 
-class TargetFeatureSettings(Settings):
-    """Feature of one target sample under the same settings as the training features.
+class TargetSide(Settings):
+    """What may differ on the target's side: the model output function, and where its draws are taken.
+
+    `target_output` None takes the training side's function. `trajectory` takes them along the sampling of a
+    generated target (Journey TRAK) instead of around its picture.
+    """
+
+    target_output: ModelOutput | None = Field(default=None, exclude_if=lambda value: value is None)
+    target_eta: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda value: value == 0)
+    trajectory: bool = Field(default=False, exclude_if=lambda value: not value)
+
+
+class TargetFeatureSettings(TargetSide):
+    """Feature of one target sample under the same settings as the training features, but for `TargetSide`.
 
     `target` is the sample id (`seed:3`, `held-out:7`, `train:12`, `upload:<digest>`) and
     `pixels` the digest of its picture, so that a seed under another sampler is another target.
@@ -208,44 +231,6 @@ class EmbeddingSettings(Settings):
     model: EmbeddingModel
     weights: str = ""
     pixels: Digest
-
-
-class OutcomeSettings(Settings):
-    """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target."""
-
-    sample: SampleSettings
-    removed: tuple[int, ...]
-    train_seed: Seed
-    encoder: EmbeddingModel
-    num_timesteps: int = 50
-    noise_seed: Seed = 0
-
-
-class CounterfactualSettings(Sampled):
-    """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
-
-    `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` hold one setting for
-    each model output function that the methods need.
-    """
-
-    dataset: Digest
-    checkpoint: Digest
-    targets: tuple[Annotated[str, Field(pattern=r"^seed:[0-9]{1,10}$")], ...] = Field(min_length=1)
-    methods: tuple[str, ...] = Field(min_length=1)
-    remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    group: Literal["none", "family", "contributor", "label"] = "none"
-    random_draws: int = Field(default=2, ge=1, le=100)
-    floor_seeds: int = Field(default=1, ge=1, le=100)
-    bottom: bool = True
-    encoder: EmbeddingModel = "efficientnet-lite0"
-    features: tuple[FeatureSettings, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> CounterfactualSettings:
-        for name in ("targets", "methods", "remove"):
-            if len(set(values := getattr(self, name))) != len(values):
-                raise ValueError(f"{name} {list(values)} names something twice; name each once")
-        return self
 
 
 def canonical_json(value: object) -> str:

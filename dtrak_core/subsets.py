@@ -100,6 +100,13 @@ def subset(
     return draw(count, int(share * count), seed_of(purpose, number), labels)
 
 
+def random_part(purpose: Purpose, number: int, labels: Sequence[str] | Sequence[int], share: float) -> np.ndarray:
+    """Return a subset's training indices in order: the paper's draw, stratified where each label is on two pictures."""
+    _, counts = np.unique(labels, return_counts=True)
+    stratified = len(counts) > 1 and counts.min() >= 2
+    return np.sort(subset(purpose, number, len(labels), labels if stratified else None, share))
+
+
 def complement(count: int, removed: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return the training indices that stay when some are removed, in order, int64.
 

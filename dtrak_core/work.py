@@ -12,6 +12,7 @@ from pathlib import Path
 from dtrak_core import checkpoints, datasets, lds_runs, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
+    BenchmarkJob,
     CounterfactualJob,
     DatasetJob,
     EmbedJob,
@@ -20,13 +21,15 @@ from dtrak_core.job_kinds import (
     LdsJob,
     ProbeJob,
     SampleJob,
+    ScoreJob,
     TrainJob,
 )
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import method_of
 from dtrak_core.parts import Part
 from dtrak_core.progress import Progress
-from dtrak_core.settings import CounterfactualSettings, FeatureSettings, Sampled, build, key_of
+from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, build, key_of
 from dtrak_core.store import Artifact, find
 
 
@@ -52,6 +55,10 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             return _samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, progress)
         case AttributeJob():
             return _attribution(job, progress)
+        case BenchmarkJob():
+            return _benchmark(job, progress)
+        case ScoreJob():
+            return _own_scores(job, progress)
         case EmbedJob():
             return _embeddings(job, progress)
         case CounterfactualJob():
@@ -123,19 +130,25 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
     for number, settings in enumerate(job.features):
         dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
         about = f"{settings.model_output}, {number + 1} of {len(job.features)}" if len(job.features) > 1 else ""
-        _generate_missing(job.targets, settings.checkpoint, job, progress)
+        drawn_by = job.pictures_of or settings.checkpoint
+        _generate_missing(job.targets, drawn_by, job, progress)
         chosen = [
-            targets.resolve(dataset, settings.checkpoint, name, job.sampler, job.sampling_steps, job.eta)
-            for name in job.targets
+            targets.resolve(dataset, drawn_by, name, job.sampler, job.sampling_steps, job.eta) for name in job.targets
         ]
         denoiser = models.load_denoiser(checkpoint)
         per_training, per_targets = _gradients(settings, job)
         part = _part(progress, before, per_training, total, f"Training features {about}".strip())
         trained = features.compute_features(dataset, denoiser, settings, part, job.pictures_per_batch)
         part = _part(progress, before + per_training, 0, total, f"Kernel {about}".strip())
-        made += [trained, kernel.compute_kernel(trained, part)]
+        made.append(trained)
+        if settings.parts == "whole":  # parts have a kernel for every position of the faders
+            made.append(kernel.compute_kernel(trained, part))
+        if settings.normalise == "timestep":
+            made.append(features.compute_residuals(dataset, denoiser, settings, part))
         part = _part(progress, before + per_training, per_targets, total, f"Target features {about}".strip())
-        made += features.compute_target_features(dataset, denoiser, settings, chosen, part, job.pictures_per_batch)
+        side = TargetSide(**job.model_dump(include=set(TargetSide.model_fields)))
+        batch = job.pictures_per_batch
+        made += features.compute_target_features(dataset, denoiser, settings, chosen, part, batch, side)
         before += per_training + per_targets
     return made
 
@@ -152,6 +165,33 @@ def _embeddings(job: EmbedJob, progress: Progress) -> list[Artifact]:
         target = targets.resolve(dataset, job.checkpoint, name, job.sampler, job.sampling_steps, job.eta)
         made.append(embeddings.embed_target(job.model, target.image))
     return made
+
+
+def _own_scores(job: ScoreJob, progress: Progress) -> list[Artifact]:
+    """Compute the scores of methods that keep no features."""
+    from dtrak_core import ekfac, models, patches
+
+    dataset = datasets.by_digest(job.dataset)
+    _generate_missing(job.targets, job.checkpoint, job, progress)
+    how = (job.sampler, job.sampling_steps, job.eta)
+    chosen = [targets.resolve(dataset, job.checkpoint, name, *how) for name in job.targets]
+    made: list[Artifact] = []
+    if "nda" in job.methods:
+        made += patches.compute(dataset, chosen, progress)
+    if "ek-fac" in job.methods:
+        denoiser = models.load_denoiser(checkpoints.by_digest(job.checkpoint))
+        made += ekfac.compute(dataset, job.checkpoint, denoiser, chosen, progress)
+    return made
+
+
+def _benchmark(job: BenchmarkJob, progress: Progress) -> list[Artifact]:
+    """Generate the targets, then work through the recipes."""
+    from dtrak_core import benchmarking
+
+    where = job.settings
+    _generate_missing(where.targets, where.checkpoint, where, progress)
+    dataset = datasets.by_digest(where.dataset)
+    return benchmarking.compute(dataset, where, job.recipes, job.keep_scores, progress)
 
 
 def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:

@@ -26,7 +26,8 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.progress import quiet
-from dtrak_core.settings import CounterfactualSettings, SampleSettings, build, key_of
+from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.settings import SampleSettings, build, key_of
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_plan_holds_every_control(
 
 
 def test_a_retraining_keeps_everything_but_the_removed(pictures: Dataset, checkpoint: Checkpoint) -> None:
-    original = removals.training_of(checkpoint)
+    original = checkpoints.training_of(checkpoint)
     changed = removals.retraining(pictures, checkpoint, (0, 5), 42)
     assert changed.indices == tuple(i for i in range(24) if i not in (0, 5))
     assert changed.model_dump(exclude={"indices"}) == original.model_dump(exclude={"indices"})
@@ -236,7 +237,7 @@ def test_what_cannot_be_removed_is_refused(
 
 def test_an_earlier_state_cannot_be_retrained(pictures: Dataset, checkpoint: Checkpoint) -> None:
     with pytest.raises(SettingsError, match="finished one"):
-        removals.training_of(checkpoints.by_name("small@50", pictures.digest))
+        checkpoints.training_of(checkpoints.by_name("small@50", pictures.digest))
 
 
 @pytest.mark.parametrize("change", [{"random_draws": 0}, {"targets": ("seed:1", "seed:1")}, {"targets": ("train:1",)}])

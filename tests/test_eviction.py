@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dtrak_core import engine, eviction, housekeeping, jobs, store
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
+from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import (
-    CounterfactualSettings,
     DatasetSettings,
     EmbeddingSettings,
     FeatureSettings,

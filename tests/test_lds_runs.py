@@ -78,7 +78,9 @@ def test_a_stopped_run_tells_what_it_has_and_goes_on(
     with pytest.raises(Cancelled):
         work.run(job, stop)
     known = lds_runs.read(pictures, settings)
-    assert (known.done, known.expected, known.losses.shape) == (4, 6, (3, 1, 3)), "the first seed is whole"
+    assert (known.done, known.expected, known.losses.shape) == (4, 6, (3, 2, 3))
+    assert np.isnan(known.losses).all(2).tolist() == [[False, False], [False, True], [False, True]]
+    np.testing.assert_allclose(known.mean[1], known.losses[1, 0])
     planned = parts.stage(job, 1)
     assert planned is not None
     assert [part.model for part in planned] == [4, 5]
@@ -88,10 +90,13 @@ def test_a_stopped_run_tells_what_it_has_and_goes_on(
     assert len(work.run(job, quiet)) == 6
     whole = lds_runs.read(pictures, settings)
     assert whole.losses.shape == (3, 2, 3)
-    np.testing.assert_array_equal(whole.losses[:, :1], known.losses)
+    np.testing.assert_array_equal(whole.losses[:, 0], known.losses[:, 0])
     assert whole.masks.sum(1).tolist() == [12, 12, 12]
     wider = lds_runs.read(pictures, settings.model_copy(update={"num_subsets": 5}))
-    assert (wider.done, wider.expected, wider.losses.shape) == (6, 10, (3, 1, 3)), "a wider run goes on from it"
+    assert (wider.done, wider.expected, wider.losses.shape) == (6, 10, (3, 2, 3)), "a wider run goes on from it"
+    assert wider.subsets == [0, 1, 2]
+    (same,) = lds_runs.of_checkpoint(pictures.digest, checkpoint.digest)
+    assert same == settings
 
 
 def test_the_command_answers_for_each_kind_of_target(
@@ -108,7 +113,7 @@ def test_the_command_answers_for_each_kind_of_target(
     assert cli.main([*words, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["models"] == {"finished": 6, "expected": 6}
-    assert {kind: part["count"] for kind, part in document["targets"].items()} == {"generated": 1, "held_out": 3}
+    assert {kind: part["count"] for kind, part in document["targets"].items()} == {"generated": 1, "held-out": 3}
     asked = LdsSettings(**document["settings"])
     known = lds_runs.read(pictures, asked)
     found = lds_runs.pictures(pictures, asked)
@@ -116,10 +121,12 @@ def test_the_command_answers_for_each_kind_of_target(
     own = np.stack([t.image for t in found[1:]]).astype(np.float64).reshape(3, -1) / 127.5 - 1
     cosine = (own @ pixels.T) / np.linalg.norm(own, axis=1)[:, None] / np.linalg.norm(pixels, axis=1)
     expected = lds.evaluate(cosine, known.masks, known.losses[:, :, 1:].mean(1)).mean
-    assert document["targets"]["held_out"]["methods"]["raw-pixel-cosine"]["lds"] == pytest.approx(expected)
-    assert 0 <= document["targets"]["held_out"]["ceiling"] <= 1
+    table = {(row["method"], row["targets"]): row for row in document["rows"]}
+    assert table["raw-pixel-cosine", "held-out"]["lds"] == pytest.approx(expected)
+    assert table["raw-pixel-cosine", "held-out"]["interval"] is None, "3 subsets are too few"
+    assert document["targets"]["held-out"]["noise_floor"] is None, "3 pairs of seeds are too few"
     assert cli.main([*words, "--so-far"]) == 0
-    assert "3 held-out targets. Ceiling 0." in capsys.readouterr().out
+    assert "3 held-out targets. A perfect attribution could reach: not known" in capsys.readouterr().out
 
 
 def test_too_little_is_said(pictures: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:

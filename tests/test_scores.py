@@ -13,11 +13,12 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import EmbeddingSettings, FeatureSettings, ModelSettings, key_of
-from dtrak_core.targets import Target, of_split
+from dtrak_core.settings import EmbeddingSettings, FeatureSettings, ModelSettings, TargetSide, key_of
+from dtrak_core.targets import Target, feature_target, of_split
 
 torch.set_num_threads(1)
 CHECKPOINT = "1" * 16
+ONE_MODEL = [m.id for m in METHODS.values() if m.shares == (100,) and not m.models]
 GRADIENT = [m for m in METHODS.values() if m.family == "gradient"]
 
 
@@ -48,7 +49,7 @@ def stored_rows(dataset: Dataset, method: str, base: FeatureSettings, target: Ta
     settings = scores.feature_settings(METHODS[method], dataset, CHECKPOINT, base)
     artifact = store.get("features", key_of("features", settings))
     rows = np.concatenate([rows for _, rows in feature_store.blocks(artifact)]).astype(np.float64)
-    own = store.get("target-features", key_of("target-features", scores._target_settings(settings, target)))
+    own = store.get("target-features", key_of("target-features", feature_target(settings, target, TargetSide())))
     return rows, feature_store.target_feature(own)
 
 
@@ -137,7 +138,10 @@ def test_embeddings_are_compared_only_within_the_same_weights(pictures: Dataset,
 def test_what_is_needed_is_named_with_the_key_under_which_it_will_lie(
     pictures: Dataset, base: FeatureSettings, target: Target, tiny: ModelSettings
 ) -> None:
-    kinds = {m: [n[0] for n in scores.needed(m, pictures, CHECKPOINT, target, base)] for m in METHODS}
+    kinds = {m: [n[0] for n in scores.needed(m, pictures, CHECKPOINT, target, base)] for m in ONE_MODEL}
+    assert kinds["nda"] == ["patches"]
+    assert kinds["ek-fac"] == ["ekfac"]
+    assert kinds["das"] == ["features", "kernels", "residuals", "target-features"]
     assert kinds["d-trak"] == kinds["gradient-cosine"] == ["features", "kernels", "target-features"]
     assert kinds["gradient-dot"] == ["features", "target-features"]
     with pytest.raises(NotFoundError, match="held-out:3"):

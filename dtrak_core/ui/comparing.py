@@ -6,12 +6,13 @@ from collections import Counter
 
 import streamlit as st
 
-from dtrak_core import jobs, removals, store, targets
+from dtrak_core import checkpoints, jobs, removals, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import CounterfactualSettings, EmbeddingModel, build, key_of
+from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.settings import EmbeddingModel, build, key_of
 from dtrak_core.tables import duration
 from dtrak_core.ui import frame, panels
 
@@ -165,7 +166,7 @@ def _cost(dataset: Dataset, checkpoint: Checkpoint, number: int) -> str:
     per_step = checkpoint.seconds_per_picture_step
     if per_step is None:
         return ""
-    seconds = per_step * removals.training_of(checkpoint).epochs * len(dataset.train.rows) * number
+    seconds = per_step * checkpoints.training_of(checkpoint).epochs * len(dataset.train.rows) * number
     return f", about {duration(seconds)} on the machine that trained '{panels.plain(checkpoint.name)}'"
 
 

@@ -1,0 +1,106 @@
+"""Compute what recipes need, and what they predict for the models of an LDS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtrak_core import (
+    checkpoints,
+    counterfactual,
+    ekfac,
+    embeddings,
+    ensembles,
+    features,
+    kernel,
+    lds_runs,
+    models,
+    patches,
+    predictions,
+    scores,
+    store,
+    targets,
+)
+from dtrak_core.datasets import Dataset
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.methods import Method
+from dtrak_core.progress import Progress
+from dtrak_core.recipes import Recipe, label, method_for
+from dtrak_core.settings import key_of
+from dtrak_core.store import Artifact
+
+
+def compute(
+    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], keep_scores: bool, progress: Progress
+) -> list[Artifact]:
+    """Return the predictions of recipes, computing features, members of ensembles and scores that are not stored.
+
+    Args:
+        dataset: The training set.
+        settings: Targets, which are stored, and subsets.
+        recipes: One after the other; what one has computed the next ones find.
+        keep_scores: Also store the scores themselves.
+        progress: Called with unit "gradients" or what else is counted, message naming the recipe.
+    """
+    made = []
+    for number, recipe in enumerate(recipes):
+        about = f"{label(recipe)}, {number + 1} of {len(recipes)}"
+        wanted = predictions.settings_for(recipe, settings)
+        found = store.find("predictions", key_of("predictions", wanted))
+        if found is None or keep_scores:
+            own = lds_runs.pictures(dataset, settings.model_copy(update={"targets": wanted.targets}))
+            _prepare(dataset, settings.checkpoint, recipe, own, _part(progress, about))
+            found = predictions.compute(dataset, wanted, own)
+            if keep_scores:
+                predictions.compute_scores(dataset, predictions.scored_settings(recipe, settings), own)
+        made.append(found)
+    return made
+
+
+def _prepare(
+    dataset: Dataset, checkpoint: str, recipe: Recipe, own: Sequence[targets.Target], progress: Progress
+) -> None:
+    """Compute what the scores of these targets need."""
+    method = method_for(recipe)
+    if method.family == "patches":
+        patches.compute(dataset, own, progress)
+    elif method.family == "influence":
+        ekfac.compute(dataset, checkpoint, models.load_denoiser(checkpoints.by_digest(checkpoint)), own, progress)
+    elif method.family == "embedding":
+        assert method.embedding is not None
+        embeddings.embed_dataset(dataset, method.embedding, lambda d, t: progress(d, t, "pictures", ""))
+        for target in own:
+            embeddings.embed_target(method.embedding, target.image)
+    elif method.family == "gradient":
+        _features(dataset, checkpoint, method, recipe, own, progress)
+
+
+def _features(
+    dataset: Dataset, checkpoint: str, method: Method, recipe: Recipe, own: Sequence[targets.Target], progress: Progress
+) -> None:
+    if method.models:
+        for training in ensembles.member_trainings(checkpoint, method.models):
+            counterfactual.retrained(dataset, training, progress)
+    assert recipe.features is not None  # recipes of gradient methods name them
+    if method.model_output == "interpolated":
+        _ends(dataset, recipe, progress)
+    for wanted in scores.models_of(method, dataset, recipe.features.checkpoint, recipe.features):
+        denoiser = models.load_denoiser(checkpoints.by_digest(wanted.checkpoint))
+        trained = features.compute_features(dataset, denoiser, wanted, progress)
+        if method.damped or method.cosine:
+            kernel.compute_kernel(trained, progress)
+        if method.residual:
+            features.compute_residuals(dataset, denoiser, wanted, progress)
+        features.compute_target_features(dataset, denoiser, wanted, own, progress, side=method.side)
+
+
+def _ends(dataset: Dataset, recipe: Recipe, progress: Progress) -> None:
+    """Compute both ends of an interpolation, of which every mixture is then a sum."""
+    assert recipe.features is not None
+    denoiser = models.load_denoiser(checkpoints.by_digest(recipe.features.checkpoint))
+    for end in ("squared-output", "loss"):
+        one = recipe.features.model_copy(update={"model_output": end, "eta": 0.0})
+        features.compute_features(dataset, denoiser, one, progress)
+
+
+def _part(progress: Progress, about: str) -> Progress:
+    return lambda done, total, unit, message: progress(done, total, unit, f"{about}. {message}".rstrip(". "))

@@ -1,0 +1,206 @@
+"""What a recipe's scores predict for the subsets of an LDS, before anything is trained on them. No torch here.
+
+Predicted losses are sums of scores, and LDS looks at their ranks alone. So what is stored is the ranks, for every
+damping of a grid of effective ranks: LDS follows from them within milliseconds, for as many models as are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+from scipy import stats
+
+from dtrak_core import lds, lds_runs, scores, store
+from dtrak_core.datasets import Dataset
+from dtrak_core.lds import Lds
+from dtrak_core.lds_runs import LdsSettings, Losses
+from dtrak_core.recipes import Recipe, method_for
+from dtrak_core.settings import Digest, Sampled, key_of
+from dtrak_core.store import Artifact
+from dtrak_core.targets import Target, TargetId
+
+GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N
+LEAST_SUBSETS = 32  # predicted at least, so that a run that grows needs no new predictions
+
+
+class ScoredSettings(Sampled):
+    """Which recipe scores which targets; `checkpoint` is the one whose retraining is predicted."""
+
+    dataset: Digest
+    checkpoint: Digest
+    recipe: Recipe
+    targets: tuple[TargetId, ...] = Field(min_length=1)
+
+
+class PredictionSettings(ScoredSettings):
+    """Which recipe predicts which targets' losses on which subsets."""
+
+    num_subsets: int = Field(ge=3)
+    share: float = Field(gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """An opened artifact: ranks (D, S, M) over effective-rank shares (D,), D = 1 and no share where undamped.
+
+    `place` is the method's own share among them, `values` (S, M) are the predicted losses there. `targets` are M ids.
+    """
+
+    recipe: Recipe
+    targets: tuple[str, ...]
+    shares: tuple[float, ...]
+    place: int
+    ranks: np.ndarray
+    values: np.ndarray
+    gradients: int
+    seconds: float
+
+
+def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
+    """Return the settings of a recipe's predictions for an LDS; Journey TRAK predicts the generated targets alone."""
+    names, subsets = measured.targets, LEAST_SUBSETS
+    while subsets < measured.num_subsets:
+        subsets *= 2
+    if method_for(recipe).generated_only:
+        names = tuple(name for name in names if name.startswith("seed:"))
+    shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
+    return PredictionSettings(**shared, recipe=recipe, targets=names, num_subsets=subsets)
+
+
+def find(recipe: Recipe, measured: LdsSettings) -> Predictions | None:
+    """Return a recipe's predictions for an LDS, or None where they are not stored."""
+    artifact = store.find("predictions", key_of("predictions", settings_for(recipe, measured)))
+    return None if artifact is None else read(artifact)
+
+
+def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target]) -> Artifact:
+    """Return the stored predictions, computing them from stored scores where they are not there.
+
+    Returns:
+        Artifact of kind `predictions`: ranks.npy (D, S, M), twice the rank, so that shared ranks are whole, uint8 or
+        uint16; values.npy (S, M) float32 at the method's own damping; facts shares, place, gradients, seconds.
+    """
+    key = key_of("predictions", settings)
+    if (found := store.find("predictions", key)) is not None:
+        return found
+    method, recipe = method_for(settings.recipe), settings.recipe
+    labels = dataset.train.labels
+    masks = lds_runs.masks_of(labels, settings.num_subsets, settings.share)
+    shares: list[float | None] = [*GRID] if method.damped else [None]
+    place = 0
+    if method.rank_share is not None:
+        damped = sorted({*GRID, method.rank_share})
+        shares, place = [*damped], damped.index(method.rank_share)
+    # A recipe's checkpoint may be an earlier one than that whose retraining is predicted.
+    weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
+    ranks, values = [], None
+    small = np.uint8 if 2 * settings.num_subsets < 256 else np.uint16
+    for number, share in enumerate(shares):
+        found_scores = scores.score_matrix(method, dataset, weights, targets, recipe.features, rank_share=share).values
+        used = np.square(found_scores) if recipe.squared else found_scores
+        guess = lds.predicted(used, masks)
+        ranks.append(np.rint(2 * stats.rankdata(guess, axis=0)).astype(small))
+        if number == place:
+            values = guess
+    assert values is not None
+    folder = store.partial("predictions", key)
+    store.write_array(folder / "ranks.npy", np.stack(ranks))
+    store.write_array(folder / "values.npy", values.astype(np.float32))
+    gradients, seconds = _cost(dataset, settings)
+    facts = {"shares": [] if shares == [None] else shares, "place": place}
+    return store.publish("predictions", key, settings, **facts, gradients=gradients, seconds=round(seconds, 1))
+
+
+def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target]) -> Artifact:
+    """Return a recipe's scores of all targets at its own damping, for comparing methods with each other.
+
+    Returns:
+        Artifact of kind `scores`: scores.npy (M, N) float16, each target's divided by its largest.
+    """
+    key = key_of("scores", settings)
+    if (found := store.find("scores", key)) is not None:
+        return found
+    recipe = settings.recipe
+    weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
+    values = scores.score_matrix(method_for(recipe), dataset, weights, targets, recipe.features).values
+    largest = np.abs(values).max(1, keepdims=True)
+    scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0).astype(np.float16)
+    store.write_array(store.partial("scores", key) / "scores.npy", scaled)
+    return store.publish("scores", key, settings)
+
+
+def stored_scores(recipe: Recipe, measured: LdsSettings) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Return the targets' ids and the scores (M, N) of a recipe, or None where they are not stored."""
+    wanted = scored_settings(recipe, measured)
+    artifact = store.find("scores", key_of("scores", wanted))
+    return None if artifact is None else (wanted.targets, np.asarray(artifact.array("scores.npy"), np.float32))
+
+
+def scored_settings(recipe: Recipe, measured: LdsSettings) -> ScoredSettings:
+    """Return the settings of a recipe's scores for the targets of an LDS."""
+    predicted = settings_for(recipe, measured)
+    return ScoredSettings(**predicted.model_dump(include=set(ScoredSettings.model_fields)))
+
+
+def read(artifact: Artifact) -> Predictions:
+    """Open stored predictions."""
+    settings = PredictionSettings(**artifact.settings)
+    facts = artifact.manifest
+    return Predictions(
+        settings.recipe,
+        settings.targets,
+        tuple(facts["shares"]),
+        facts["place"],
+        np.asarray(artifact.array("ranks.npy"), np.float64) / 2,
+        np.asarray(artifact.array("values.npy")),
+        facts["gradients"],
+        facts["seconds"],
+    )
+
+
+def listing(measured: LdsSettings) -> list[Predictions]:
+    """Return all stored predictions for an LDS."""
+    same = measured.model_dump(mode="json", include={"dataset", "checkpoint", "share"})
+    found = [a for a in store.listing("predictions") if same.items() <= a.settings.items()]
+    enough = [a for a in found if a.settings["num_subsets"] >= measured.num_subsets]
+    return [read(a) for a in enough if set(a.settings["targets"]) <= set(measured.targets)]
+
+
+def evaluated(found: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:
+    """Return the LDS of predictions on targets of one kind (`seed` or `held-out`), with its interval.
+
+    `place` chooses the damping among `found.shares`; None takes the method's own.
+    """
+    mine, theirs = _of_kind(found, measured, kind)
+    at = found.place if place is None else place
+    return lds.judge(found.ranks[at][known.subsets][:, mine], known.mean[:, theirs])
+
+
+def curve(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> np.ndarray:
+    """Return the LDS at each share of effective rank, shape (D,), without intervals."""
+    mine, theirs = _of_kind(found, measured, kind)
+    losses = known.mean[:, theirs]
+    return np.array([lds.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in found.ranks])
+
+
+def _of_kind(found: Predictions, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:
+    """Return places of a kind's targets among the predictions' targets and among the losses'."""
+    place = {name: number for number, name in enumerate(measured.targets)}
+    mine = [number for number, name in enumerate(found.targets) if name.startswith(f"{kind}:")]
+    return mine, [place[found.targets[number]] for number in mine]
+
+
+def _cost(dataset: Dataset, settings: ScoredSettings) -> tuple[int, float]:
+    """Return gradients and seconds that a recipe's features took: of the training set and of these targets."""
+    recipe, gradients, seconds = settings.recipe, 0, 0.0
+    if recipe.features is None:
+        return 0, 0.0
+    for features in scores.models_of(method_for(recipe), dataset, recipe.features.checkpoint, recipe.features):
+        facts = store.get("features", key_of("features", features)).manifest
+        targets = len(settings.targets) * features.num_timesteps
+        gradients += facts["gradients"] + targets
+        seconds += facts["seconds"] * (1 + targets / max(1, facts["gradients"]))
+    return gradients, seconds

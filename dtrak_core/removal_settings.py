@@ -1,0 +1,47 @@
+"""Settings of removals: of one outcome, and of a whole comparison."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dtrak_core.settings import Digest, EmbeddingModel, FeatureSettings, Sampled, SampleSettings, Seed, Settings
+
+
+class OutcomeSettings(Settings):
+    """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target."""
+
+    sample: SampleSettings
+    removed: tuple[int, ...]
+    train_seed: Seed
+    encoder: EmbeddingModel
+    num_timesteps: int = 50
+    noise_seed: Seed = 0
+
+
+class CounterfactualSettings(Sampled):
+    """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
+
+    `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` hold one setting for
+    each model output function that the methods need.
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    targets: tuple[Annotated[str, Field(pattern=r"^seed:[0-9]{1,10}$")], ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
+    remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    group: Literal["none", "family", "contributor", "label"] = "none"
+    random_draws: int = Field(default=2, ge=1, le=100)
+    floor_seeds: int = Field(default=1, ge=1, le=100)
+    bottom: bool = True
+    encoder: EmbeddingModel = "efficientnet-lite0"
+    features: tuple[FeatureSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> CounterfactualSettings:
+        for name in ("targets", "methods", "remove"):
+            if len(set(values := getattr(self, name))) != len(values):
+                raise ValueError(f"{name} {list(values)} names something twice; name each once")
+        return self

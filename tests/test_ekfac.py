@@ -1,0 +1,111 @@
+"""EK-FAC influence against explicit matrices in float64, built draw by draw from plain gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dtrak_core import checkpoints, draws, ekfac, models, store
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.models import Denoiser, tracked_parameters
+from dtrak_core.progress import quiet
+from dtrak_core.targets import resolve
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def denoiser(checkpoint: Checkpoint) -> Denoiser:
+    return models.load_denoiser(checkpoints.by_digest(checkpoint.digest))
+
+
+def plain_draws(denoiser: Denoiser, images: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return x_t, t and what is sent back of each draw, one at a time."""
+    found = []
+    for i, image in enumerate(images):
+        for j in range(ekfac.DRAWS_A_PICTURE):
+            t = j * 250 + (i * 37) % 250
+            eps = torch.from_numpy(draws.noise(0, f"curvature/{i}", [t], denoiser.shape))
+            abar = denoiser.alphas_cumprod[t]
+            x_t = abar.sqrt() * denoiser.encode(np.asarray(image)[None]) + (1 - abar).sqrt() * eps
+            back = torch.from_numpy(draws.noise(0, f"back/{i}", [j], denoiser.shape))
+            found.append((x_t, torch.tensor([t]), back * (2 / back.numel()) ** 0.5))
+    return found
+
+
+@pytest.mark.parametrize("name", ["conv_in", "time_embedding.linear_1"])
+def test_a_layers_curvature_and_what_it_does_to_a_gradient(
+    pictures: Dataset, denoiser: Denoiser, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures.train.images[:5]
+    monkeypatch.setattr(ekfac, "AT_ONCE", 3)
+    layers = ekfac.curvature(denoiser, images, 0, quiet)
+    layer = denoiser.unet.get_submodule(name)
+    names = [n for n, _ in tracked_parameters(denoiser.unet)]
+    order = np.cumsum([0] + [p.numel() for _, p in tracked_parameters(denoiser.unet)])
+    begin = order[names.index(f"{name}.weight")]
+    mine = next(one for one in layers if one.weight.start == begin)
+
+    inputs, gradients, outers = [], [], []
+    for x_t, t, back in plain_draws(denoiser, images):
+        seen: list[torch.Tensor] = []
+        handle = layer.register_forward_hook(lambda _m, i, o, seen=seen: seen.extend([i[0], o]))
+        prediction = denoiser.predict(x_t, t)
+        handle.remove()
+        weights = torch.autograd.grad((prediction * back).sum(), [layer.weight, layer.bias, seen[1]])
+        if isinstance(layer, nn.Conv2d):
+            a = functional.unfold(seen[0], layer.kernel_size, padding=layer.padding)[0].T
+            b = weights[2][0].flatten(1).T
+        else:
+            a, b = seen[0].reshape(-1, seen[0].shape[-1]), weights[2].reshape(-1, weights[2].shape[-1])
+        inputs.append(functional.pad(a, (0, 1), value=1.0).detach().double().numpy())
+        outers.append(b.double().numpy())
+        matrix = torch.cat([weights[0].flatten(1), weights[1][:, None]], 1).double().numpy()
+        np.testing.assert_allclose(outers[-1].T @ inputs[-1], matrix, atol=1e-5)
+        gradients.append(matrix)
+    q_a, q_b = mine.inputs.double().numpy(), mine.outputs.double().numpy()
+    first, second = sum(a.T @ a for a in inputs), sum(b.T @ b for b in outers)
+    for basis, factor in ((q_a, first), (q_b, second)):
+        np.testing.assert_allclose(basis.T @ basis, np.eye(len(basis)), atol=1e-5)
+        turned = basis.T @ factor @ basis
+        assert np.abs(turned - np.diag(np.diag(turned))).max() < 1e-4 * np.abs(turned).max()
+    values = np.mean([(q_b.T @ g @ q_a) ** 2 for g in gradients], axis=0)
+    np.testing.assert_allclose(mine.values.numpy(), values, atol=1e-4 * values.max())
+
+    # The whole matrix of the layer, written out as a Kronecker product and solved.
+    both = np.kron(q_b, q_a)
+    dense = both @ np.diag(values.ravel()) @ both.T + 0.1 * values.mean() * np.eye(values.size)
+    gradient = torch.zeros(1, order[-1])
+    gradient[0, mine.weight] = torch.from_numpy(gradients[0][:, :-1].ravel()).float()
+    assert mine.bias is not None
+    gradient[0, mine.bias] = torch.from_numpy(gradients[0][:, -1]).float()
+    solved = np.linalg.solve(dense, gradients[0].ravel()).reshape(gradients[0].shape)
+    found = ekfac.preconditioned(gradient, [mine], 0.1)[0].numpy()
+    np.testing.assert_allclose(found[mine.weight], solved[:, :-1].ravel(), atol=2e-3 * np.abs(solved).max())
+    np.testing.assert_allclose(found[mine.bias], solved[:, -1], atol=2e-3 * np.abs(solved).max())
+    outside = np.delete(found, np.r_[mine.weight, mine.bias])
+    assert not outside.any()
+
+
+def test_scores_are_products_with_the_training_gradients(
+    pictures: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [resolve(pictures, checkpoint.digest, name) for name in ("held-out:1", "train:6", "held-out:2")]
+    made = ekfac.compute(pictures, checkpoint.digest, denoiser, chosen, quiet)
+    scores = np.stack([np.asarray(one.array("scores.npy")) for one in made])
+    assert scores.shape == (3, 24)
+    assert scores[1].argmax() == 6, "a training picture helps itself most"
+    for one in made:  # computed again in groups of one target
+        for file in one.path.iterdir():
+            file.unlink()
+        one.path.rmdir()
+    monkeypatch.setattr(ekfac, "TARGET_BYTES", 1)
+    store.listing("ekfac")
+    again = ekfac.compute(pictures, checkpoint.digest, denoiser, chosen, quiet)
+    np.testing.assert_allclose(
+        np.stack([np.asarray(o.array("scores.npy")) for o in again]), scores, rtol=1e-3, atol=1e-6
+    )
