@@ -178,6 +178,8 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
         case "patches" | "ekfac":
             return str(settings["target"])
+        case "repeats":
+            return f"{settings['method']}, {settings['target']['target']}"
         case "predictions" | "scores":
             return f"{settings['recipe']['method']} for {len(settings['targets'])} targets"
         case "comparisons":

@@ -149,11 +149,6 @@ def _end(found: Ranking, side: np.ndarray, top: int, families: Sequence[str] | N
     return [Entry(rank, i, float(found.values[i]), share(found, i), alike) for rank, i, alike in listed]
 
 
-def agreement(first: Ranking, second: Ranking, top: int) -> int:
-    """Count the examples that both methods have among their first `top` proponents."""
-    return len({e.index for e in proponents(first, top)} & {e.index for e in proponents(second, top)})
-
-
 def credit(found: Ranking, contributors: Sequence[str]) -> list[Credit]:
     """Add up the positive scores of each contributor, largest share first.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core import checkpoints, datasets, lds_runs, removals, targets
+from dtrak_core import checkpoints, datasets, fader_scores, lds_runs, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
     BenchmarkJob,
@@ -149,6 +149,8 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
         side = TargetSide(**job.model_dump(include=set(TargetSide.model_fields)))
         batch = job.pictures_per_batch
         made += features.compute_target_features(dataset, denoiser, settings, chosen, part, batch, side)
+        if settings.parts == "faders":
+            made += fader_scores.compute_repeats(settings, chosen)
         before += per_training + per_targets
     return made
 

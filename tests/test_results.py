@@ -90,12 +90,6 @@ def test_family_leaves_out_itself_and_the_unknown() -> None:
     assert results.family(ROWS, 1) == []
 
 
-def test_agreement_counts_shared_proponents(found: results.Ranking) -> None:
-    other = results.ranking("trak", "TRAK", np.array([0.0, 9.0, 0.0, 1.0, 8.0, 0.0]))
-    assert results.agreement(found, other, 2) == 1
-    assert results.agreement(found, other, 3) == 2
-
-
 def test_json_holds_both_ends_and_provenance(found: results.Ranking) -> None:
     held = json.loads(results.to_json({"id": "seed:3"}, [found], ROWS))
     assert held["target"] == {"id": "seed:3"}

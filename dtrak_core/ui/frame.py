@@ -21,7 +21,7 @@ from dtrak_core.settings import DIFFUSION_STEPS
 from dtrak_core.ui import panels
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
-COUNTERFACTUAL, JOBS = "pages/counterfactual.py", "pages/jobs.py"
+COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
 _IN_FRAME, _SELECTION, _TARGET = "_in_frame", "_selection", "_target"
 
 
@@ -73,6 +73,12 @@ def pages() -> list[st.Page]:
             title="Counterfactual",
             icon=":material/compare:",
             help="Train again without the pictures that a method names, and see how far the same seed's picture moves.",
+        ),
+        st.Page(
+            BENCHMARK,
+            title="Benchmark",
+            icon=":material/leaderboard:",
+            help="How well each method predicts what training on other pictures does: the paper's tables and curves.",
         ),
         st.Page(
             JOBS,

@@ -1,0 +1,218 @@
+"""Scores from features in parts, for any position of the faders, and how far they repeat. No torch here.
+
+    score(z, ·) = Φ_w (Φ_wᵀ Φ_w + λ I)⁻¹ φ_w(z)
+
+with the weights w of layers and noise levels (fader_layout.py). From either half of the draws a ranking of its own
+follows; how well the two agree says what chance in the draws leaves standing, without any training (peers.md, 3.4):
+
+    agreement(λ) = Spearman correlation over training pictures of the two halves' scores
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import linalg, optimize
+
+from dtrak_core import feature_store, lds, store
+from dtrak_core.fader_layout import BANDS, Faders, together, training_rows
+from dtrak_core.gradient_scores import damping_of
+from dtrak_core.kernel import NOISE, effective_rank
+from dtrak_core.methods import METHODS, Method
+from dtrak_core.settings import FeatureSettings, Settings, TargetFeatureSettings, TargetSide, key_of
+from dtrak_core.store import Artifact
+from dtrak_core.targets import Target, feature_target
+
+SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N, for agreement
+
+
+class RepeatSettings(Settings):
+    """Whose scores by which method are compared between the halves of their draws."""
+
+    method: str
+    target: TargetFeatureSettings
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Both halves' scores (2, N) of a target at the method's own damping, and their agreement at each of `SHARES`."""
+
+    halves: np.ndarray
+    agreement: np.ndarray
+    own_agreement: float
+
+
+def neutral(groups: int) -> Faders:
+    """Return faders that change nothing."""
+    return Faders((1.0,) * groups, (1.0,) * len(BANDS))
+
+
+def score(
+    method: Method, trained: Artifact, own: np.ndarray, faders: Faders, rank_share: float | None = None
+) -> tuple[np.ndarray, float, float]:
+    """Score every training example for targets with weights on layers and noise levels.
+
+    Args:
+        method: A damped method; its model output function is that of the features.
+        trained: Features in parts.
+        own: The targets' features in parts, shape (M, width).
+        faders: The weights.
+        rank_share: Effective rank over N; None takes the method's own.
+
+    Returns:
+        Scores (M, N), λ and the effective rank.
+    """
+    rows, values, vectors = _decomposed(trained.path, trained.key, faders)
+    cross = together(own, trained.manifest["group_widths"], faders).astype(np.float64) @ rows.T.astype(np.float64)
+    damping = damping_of(method, values, len(rows), None, rank_share)
+    scores: np.ndarray = ((cross @ vectors) / (values + damping)) @ vectors.T
+    return scores, damping, effective_rank(values, damping)
+
+
+@functools.lru_cache(maxsize=3)
+def _decomposed(path: Path, key: str, faders: Faders) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Φ_w (N, K), and S (R,) and U (N, R) of Φ_w Φ_wᵀ = U S Uᵀ, from the smaller side."""
+    rows = training_rows(store.get("features", key), faders)
+    exact = rows.astype(np.float64)
+    wide = exact.shape[1] >= exact.shape[0]
+    values, vectors = linalg.eigh(exact @ exact.T if wide else exact.T @ exact, overwrite_a=True, check_finite=False)
+    kept = values > NOISE * max(values[-1], 0)
+    values, vectors = values[kept], vectors[:, kept]
+    return rows, values, vectors if wide else exact @ (vectors / np.sqrt(values))
+
+
+def target_rows(settings: FeatureSettings, targets: Sequence[Target]) -> np.ndarray | None:
+    """Return the targets' stored features in parts (M, width), or None where one is not stored."""
+    found = []
+    for target in targets:
+        artifact = store.find("target-features", key_of("target-features", feature_target(settings, target, SIDE)))
+        if artifact is None:
+            return None
+        found.append(feature_store.target_feature(artifact))
+    return np.stack(found)
+
+
+SIDE = TargetSide()
+
+
+def method_of_features(settings: FeatureSettings) -> Method | None:
+    """Return the method whose features these are, D-TRAK or TRAK, or None."""
+    known = {METHODS[name].model_output: METHODS[name] for name in ("d-trak", "trak")}
+    return known.get(settings.model_output)
+
+
+def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> list[Artifact]:
+    """Return how far the targets' scores repeat, from stored features in parts.
+
+    Returns:
+        Artifacts of kind `repeats`: halves.npy (2, N) float16, each divided by its largest; agreement.npy (D,) float32
+        over `SHARES`; fact own_agreement, at the method's own damping. None for other functions than D-TRAK's and
+        TRAK's.
+    """
+    method = method_of_features(settings)
+    if method is None:
+        return []
+    wanted = [RepeatSettings(method=method.id, target=feature_target(settings, t, SIDE)) for t in targets]
+    lacking = [
+        (w, t) for w, t in zip(wanted, targets, strict=True) if store.find("repeats", key_of("repeats", w)) is None
+    ]
+    if lacking:
+        trained = store.get("features", key_of("features", settings))
+        own = target_rows(settings, [t for _, t in lacking])
+        assert own is not None  # computed just before
+        groups = len(trained.manifest["groups"])
+        sides = [Faders((1.0,) * groups, (1.0,) * len(BANDS), (half,)) for half in (0, 1)]
+        agreements = np.stack(
+            [_agreement(*(score(method, trained, own, side, share)[0] for side in sides)) for share in SHARES]
+        )
+        first, second = (score(method, trained, own, side)[0] for side in sides)
+        at_own = _agreement(first, second)
+        for number, (one, _) in enumerate(lacking):
+            key = key_of("repeats", one)
+            both = np.stack([first[number], second[number]])
+            largest = np.abs(both).max(1, keepdims=True)
+            folder = store.partial("repeats", key)
+            store.write_array(folder / "halves.npy", (both / np.where(largest > 0, largest, 1)).astype(np.float16))
+            store.write_array(folder / "agreement.npy", agreements[:, number].astype(np.float32))
+            store.publish("repeats", key, one, own_agreement=round(float(at_own[number]), 4))
+    return [store.get("repeats", key_of("repeats", one)) for one in wanted]
+
+
+def _agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return lds.spearman(first.T, second.T)
+
+
+def find_repeat(method: str, pixels: str, checkpoint: str) -> Repeat | None:
+    """Return how far a picture's scores by a method repeat, where that is stored for this checkpoint."""
+    for artifact in store.listing("repeats"):
+        facts = artifact.settings
+        target = facts["target"]
+        if (facts["method"], target["pixels"], target["features"]["checkpoint"]) == (method, pixels, checkpoint):
+            return _read(artifact)
+    return None
+
+
+def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
+    """Return the agreement at each of `SHARES`, mean over all targets of a checkpoint that are stored, or None."""
+    found = [
+        np.asarray(a.array("agreement.npy"))
+        for a in store.listing("repeats")
+        if a.settings["method"] == method and a.settings["target"]["features"]["checkpoint"] == checkpoint
+    ]
+    return np.mean(found, axis=0) if found else None
+
+
+def _read(artifact: Artifact) -> Repeat:
+    halves = np.asarray(artifact.array("halves.npy"), np.float32)
+    return Repeat(halves, np.asarray(artifact.array("agreement.npy")), artifact.manifest["own_agreement"])
+
+
+def steady(repeat: Repeat, share: float = 0.05) -> np.ndarray:
+    """Return which training pictures stand at the same end of both halves' rankings, bool, shape (N,).
+
+    The same end means: among the first `share` of both, or among the last of both.
+    """
+    count = repeat.halves.shape[1]
+    top = max(1, round(share * count))
+    found = np.zeros(count, bool)
+    for sign in (-1, 1):
+        ends = [np.argsort(sign * half, kind="stable")[:top] for half in repeat.halves]
+        found[np.intersect1d(ends[0], ends[1])] = True
+    return found
+
+
+def learned_layers(
+    trained: Artifact, own: np.ndarray, method: Method, top: int = 50, penalty: float = 0.1
+) -> np.ndarray:
+    """Return weights of the layer groups that make scores stand out, shape (G,), summing to G (PW; peers.md, 2.4).
+
+    With each group's own scores τ_g(z, ·), weights w = softmax(v) are chosen without any label to minimise
+
+        - mean over targets of ( mean of the `top` highest of Σ_g w_g τ_g ) / |Σ_g w_g τ_g|  +  penalty |w|²
+
+    Each group's scores are divided by their spread first, so that weights compare groups and not scales.
+    """
+    groups = len(trained.manifest["groups"])
+    each = []
+    for number in range(groups):
+        layers = tuple(1.0 if other == number else 0.0 for other in range(groups))
+        alone = score(method, trained, own, Faders(layers, (1.0,) * len(BANDS)))[0]
+        spread = alone.std()
+        each.append(alone / spread if spread > 0 else alone)
+    stack = np.stack(each)
+
+    def cost(v: np.ndarray) -> float:
+        weights = np.exp(v - v.max())
+        weights /= weights.sum()
+        mixed = np.tensordot(weights, stack, 1)
+        highest = np.sort(mixed, axis=1)[:, -top:].mean(1)
+        return float(-(highest / np.linalg.norm(mixed, axis=1).clip(1e-30)).mean() + penalty * (weights**2).sum())
+
+    found = optimize.minimize(cost, np.zeros(groups), method="L-BFGS-B").x
+    weights = np.exp(found - found.max())
+    shared: np.ndarray = groups * weights / weights.sum()
+    return shared

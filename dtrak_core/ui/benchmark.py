@@ -1,0 +1,117 @@
+"""What the Benchmark page asks: an LDS, its losses so far, and predictions, kept while nothing new is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import jobs, lds_runs, predictions, scores, standings, store
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.lds import Lds
+from dtrak_core.lds_runs import LdsSettings, Losses
+from dtrak_core.methods import METHODS
+from dtrak_core.predictions import Predictions
+from dtrak_core.recipes import Recipe
+from dtrak_core.settings import build, canonical_json, key_of
+from dtrak_core.ui import panels
+
+LEAST = 3  # subsets below which nothing is said
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model's LDS: what was asked, and the losses that are known."""
+
+    dataset: Dataset
+    checkpoint: Checkpoint
+    measured: LdsSettings
+    known: Losses
+
+    @property
+    def key(self) -> str:
+        """Return what changes with every new loss."""
+        return f"{canonical_json(self.measured)} {self.known.done}"
+
+
+def ask(dataset: Dataset, checkpoint: Checkpoint) -> Question | None:
+    """Return the LDS of which most models are finished, None where there are too few."""
+    found = lds_runs.of_checkpoint(dataset.digest, checkpoint.digest)
+    if not found:
+        return None
+    stored = len(store.listing("subset-losses"))
+    known = _losses(dataset.key, canonical_json(found[0]), stored, dataset)
+    return Question(dataset, checkpoint, found[0], known) if len(known.subsets) >= LEAST else None
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _losses(dataset: str, measured: str, stored: int, _dataset: Dataset) -> Losses:
+    return lds_runs.read(_dataset, LdsSettings.model_validate_json(measured))
+
+
+def find(recipe: Recipe, question: Question) -> Predictions | None:
+    """Return a recipe's predictions, from memory where they were opened before."""
+    settings = predictions.settings_for(recipe, question.measured)
+    artifact = store.find("predictions", key_of("predictions", settings))
+    return None if artifact is None else _opened(artifact.key, str(artifact.path))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _opened(key: str, path: str) -> Predictions:
+    return predictions.read(store.get("predictions", key))
+
+
+def evaluated(found: Predictions, question: Question, words: str, place: int | None = None) -> Lds:
+    """Return the LDS of a recipe on targets of a kind, with its interval."""
+    return _evaluated(canonical_json(found.recipe), question.key, words, place, found, question)
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _evaluated(recipe: str, key: str, words: str, place: int | None, _found: Predictions, _question: Question) -> Lds:
+    return predictions.evaluated(_found, _question.known, _question.measured, standings.KINDS[words], place)
+
+
+def kinds(question: Question) -> dict[str, dict[str, Any]]:
+    """Return count, noise floor and chance by kind of target."""
+    return _kinds(question.key, question)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _kinds(key: str, _question: Question) -> dict[str, dict[str, Any]]:
+    return standings.kinds(_question.known, _question.measured)
+
+
+def kind(question: Question, key: str) -> str:
+    """Draw the choice between generated and held-out targets; return the one chosen."""
+    options = list(kinds(question))
+    chosen = st.segmented_control("Targets", options, default=options[0], key=key, required=True)
+    return str(chosen or options[0])
+
+
+def usable(method: str, checkpoint: Checkpoint) -> bool:
+    """Say whether a method's predictions can be computed here; an ensemble's models are trained for it."""
+    one = METHODS[method]
+    return one.models > 0 or not scores.refusal(one, checkpoint.digest)
+
+
+def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
+    """Offer to compute what is missing, or show how far that is."""
+    able = tuple(one for one in lacking if usable(one.method, question.checkpoint))
+    if not able:
+        return
+    job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, keep_scores=keep_scores)
+    key = jobs.key_of_job(job)
+    state = jobs.state(key)
+    if state.state in ("idle", "done") or panels.dismissed(key):
+        st.button(
+            f"Compute {what}",
+            key=f"offer-{key}",
+            icon=":material/play_arrow:",
+            on_click=panels.start,
+            args=(job, f"Benchmark of {question.checkpoint.name}: {what}"),
+        )
+    else:
+        panels.follow(key)

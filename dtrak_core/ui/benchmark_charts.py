@@ -1,0 +1,112 @@
+"""Pure functions from the numbers of an LDS to Plotly figures. The theme gives colours; symbols tell apart as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
+Line = tuple[list[Any], list[float]]
+
+
+def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | None], spread: float) -> go.Figure:
+    """Draw the LDS of each method with its interval, by kind of target, beside the noise floor and chance.
+
+    Args:
+        rows: Rows of `standings.rows`, best first.
+        floors: By kind of target, the LDS of a perfect attribution, None where it is not known.
+        spread: Two standard deviations of a random attribution's LDS.
+    """
+    shown = go.Figure()
+    names = list(dict.fromkeys(row["label"] for row in rows))[::-1]
+    for number, kind in enumerate(dict.fromkeys(row["targets"] for row in rows)):
+        own = [row for row in rows if row["targets"] == kind]
+        values = [row["lds"] for row in own]
+        ends = [row["interval"] or (row["lds"], row["lds"]) for row in own]
+        shown.add_scatter(
+            x=values,
+            y=[names.index(row["label"]) + (0.16 if number == 0 else -0.16) for row in own],
+            mode="markers",
+            name=f"{kind} targets",
+            marker={"size": 9, "symbol": SYMBOLS[number]},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [end[1] - value for end, value in zip(ends, values, strict=True)],
+                "arrayminus": [value - end[0] for end, value in zip(ends, values, strict=True)],
+                "width": 0,
+            },
+            text=[row["label"] for row in own],
+            hovertemplate="%{text}: %{x:.3f}<extra>%{fullData.name}</extra>",
+        )
+    shown.add_vrect(x0=-spread, x1=spread, line_width=0, fillcolor="gray", opacity=0.2)
+    for number, (kind, floor) in enumerate(floors.items()):
+        if floor is not None:
+            shown.add_vline(x=floor, line_dash="dot" if number else "dash", line_width=1, opacity=0.6)
+            shown.add_annotation(
+                x=floor, y=1 if number == 0 else 0, yref="paper", text=f"reachable, {kind}", showarrow=False,
+                xanchor="right", yanchor="top" if number == 0 else "bottom", font={"size": 11},
+            )  # fmt: skip
+    shown.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
+    shown = _frame(shown, "LDS", "")
+    return shown.update_layout(height=100 + 30 * len(names))
+
+
+def lines(found: Mapping[str, Line], x: str, chosen: Any = None, paper: Mapping[str, Line] | None = None) -> go.Figure:
+    """Draw LDS over what was turned, a line for each name; the paper's own lines dashed, the chosen point marked."""
+    shown = go.Figure()
+    for number, (name, (places, values)) in enumerate(found.items()):
+        marker = {"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]}
+        shown.add_scatter(x=places, y=values, mode="lines+markers", name=name, marker=marker)
+    for name, (places, values) in (paper or {}).items():
+        shown.add_scatter(
+            x=places, y=values, mode="lines+markers", name=name, line={"dash": "dot"}, marker={"symbol": "circle-open"}
+        )
+    if chosen is not None:
+        shown.add_vline(x=chosen, line_width=1, opacity=0.5)
+    return _frame(shown, x, "LDS")
+
+
+def columns(names: Sequence[str], values: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Draw bars of LDS, a group for each name and a colour for each kind of target."""
+    shown = go.Figure()
+    for kind, heights in values.items():
+        shown.add_bar(x=list(names), y=list(heights), name=kind)
+    return _frame(shown, "", "LDS").update_layout(barmode="group")
+
+
+def scatter(guess: np.ndarray, losses: np.ndarray, subsets: Sequence[int]) -> go.Figure:
+    """Draw what was predicted for each subset against what was measured."""
+    shown = go.Figure()
+    shown.add_scatter(
+        x=guess,
+        y=losses,
+        mode="markers",
+        marker={"size": 9},
+        text=[f"subset {number}" for number in subsets],
+        hovertemplate="%{text}: predicted %{x:.3g}, measured %{y:.5f}<extra></extra>",
+        showlegend=False,
+    )
+    return _frame(shown, "predicted: minus the sum of scores (its own scale)", "measured loss")
+
+
+def matrix(names: Sequence[str], values: np.ndarray, text: str) -> go.Figure:
+    """Draw how methods agree, two by two."""
+    shown = go.Figure()
+    shown.add_heatmap(
+        z=values, x=list(names), y=list(names), zmin=0 if text == "share" else -1, zmax=1,
+        texttemplate="%{z:.2f}", hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>", showscale=False,
+        colorscale="Blues" if text == "share" else "RdBu",
+    )  # fmt: skip
+    shown.update_yaxes(autorange="reversed")
+    return shown.update_layout(height=140 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
+
+
+def _frame(shown: go.Figure, x: str, y: str) -> go.Figure:
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0}
+    return shown.update_layout(
+        xaxis_title=x, yaxis_title=y, legend=legend, height=340, margin={"l": 10, "r": 10, "t": 30, "b": 10}
+    )

@@ -1,0 +1,115 @@
+"""The table of the Benchmark page: every method's LDS with its interval, cost, the noise floor, and files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import paper, recipes, standings
+from dtrak_core.methods import METHODS
+from dtrak_core.recipes import Recipe
+from dtrak_core.tables import duration
+from dtrak_core.ui import benchmark, benchmark_charts, panels
+from dtrak_core.ui.benchmark import Question
+
+
+def show(question: Question) -> None:
+    """Draw chart, table and downloads."""
+    usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
+    assert usual.features is not None  # D-TRAK is a gradient method
+    most = usual.features.num_timesteps
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        options = [str(count) for count in dict.fromkeys((recipes.FEW, most))]
+        count = st.segmented_control(
+            "Timesteps", options, default=str(most), key="table-timesteps", bind="query-params", required=True,
+            help="Noise levels at which each gradient is taken. Methods without gradients have none.",
+        )  # fmt: skip
+        squared = st.toggle(
+            "Square scores first", key="table-squared", bind="query-params",
+            help="Some authors square each score before adding them up over a subset. For a fair comparison, all are.",
+        )  # fmt: skip
+    wanted = [
+        recipes.with_timesteps(
+            recipes.usual(question.dataset, question.checkpoint, method, squared), int(count or most)
+        )
+        for method in METHODS
+    ]
+    there = {recipe.method: benchmark.find(recipe, question) for recipe in wanted}
+    rows = _rows(question, [recipe for recipe in wanted if there[recipe.method] is not None])
+    lacking = [recipe for recipe in wanted if there[recipe.method] is None]
+    kinds = benchmark.kinds(question)
+    if rows:
+        rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
+        floors = {kind: facts["noise_floor"] for kind, facts in kinds.items()}
+        spread = 2 * max(facts["by_chance"]["std"] for facts in kinds.values())
+        alt = "LDS by method: " + ", ".join(f"{r['label']} {r['targets']} {r['lds']:.3f}" for r in rows)
+        st.plotly_chart(benchmark_charts.standings(rows, floors, spread), key="standings", alt=alt)
+        st.caption(
+            "Lines are 95 % intervals over subsets (BCa). The grey band is where scores drawn at random would lie. "
+            + _floors(floors)
+        )
+        st.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
+        with st.container(horizontal=True):
+            for label, data, name, kind in (
+                ("CSV", standings.to_csv(rows), "lds.csv", "text/csv"),
+                ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
+            ):
+                st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
+    left_out = [METHODS[r.method].label for r in lacking if not benchmark.usable(r.method, question.checkpoint)]
+    if left_out:
+        st.caption(f"Left out here: {panels.plain(', '.join(left_out))}. The command `lds --method all` says why.")
+    benchmark.offer(question, lacking, "the missing methods", keep_scores=not squared)
+
+
+def _rows(question: Question, wanted: list[Recipe]) -> list[dict[str, Any]]:
+    found = [one for recipe in wanted if (one := benchmark.find(recipe, question)) is not None]
+    names = " ".join(recipe.model_dump_json() for recipe in wanted)
+    return _table(names, question.key, found, question)
+
+
+@st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")
+def _table(names: str, key: str, _found: list[Any], _question: Question) -> list[dict[str, Any]]:
+    return standings.rows(_found, _question.known, _question.measured)
+
+
+def _first(rows: list[dict[str, Any]], label: str) -> float:
+    """Return a method's LDS that rows are ordered by: that of generated targets where it has one."""
+    return max((row["targets"] == "generated", row["lds"]) for row in rows if row["label"] == label)[1]
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    interval = row["interval"]
+    theirs = paper.LDS.get(row["method"], {}).get(row["targets"], {})
+    near = {0: theirs.get(0), 10: theirs.get(10)}.get(row["timesteps"] or 0, theirs.get(100))
+    return {
+        "Method": row["label"],
+        "Targets": row["targets"],
+        "LDS": row["lds"],
+        "95 % interval": "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}".replace("-", "−"),
+        "Gradients": row["gradients"] or None,
+        "Time": duration(row["seconds"]) if row["seconds"] else "",
+        "Paper": None if near is None or row["squared"] else near / 100,
+    }
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "LDS": number(format="%.3f", help="Mean Spearman correlation of predicted and measured losses over subsets."),
+        "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
+        "Time": st.column_config.TextColumn(help="What the features took where they were computed."),
+        "Paper": number(
+            format="%.3f",
+            help=f"The paper's value: {paper.SETTING}, at 10 timesteps, or at 100 beside more than 10. "
+            "Another dataset and a larger model: for the order, not the size.",
+        ),
+    }
+
+
+def _floors(floors: dict[str, float | None]) -> str:
+    known = {kind: floor for kind, floor in floors.items() if floor is not None}
+    if not known:
+        return "How high an LDS can be here is not known yet: that takes two training seeds for at least 8 subsets."
+    told = ", ".join(f"{floor:.2f} for {kind} targets" for kind, floor in known.items())
+    return f"A perfect attribution could reach about {told}: losses differ between training seeds too."

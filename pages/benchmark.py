@@ -1,0 +1,39 @@
+"""How well methods predict what training on other pictures does: the paper's tables and curves for this model."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.ui import benchmark, benchmark_detail, benchmark_table, findings, frame, measuring, panels
+
+METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"
+
+selection = frame.require()
+st.title("Benchmark")
+dataset, checkpoint = selection.dataset, selection.checkpoint
+if checkpoint is None:
+    panels.nothing("There is no model yet whose attributions could be measured.", frame.GENERATE, "Train one")
+    st.stop()
+st.write("Which method knows best what the model would lose if it had learned from other pictures?")
+panels.announce(("lds", "benchmark"), "Computed.")
+question = benchmark.ask(dataset, checkpoint)
+state = measuring.under_way(checkpoint)
+if question is not None:
+    known, measured = question.known, question.measured
+    st.caption(
+        f"Linear datamodeling score (LDS): the model was trained again on {len(known.subsets)} random parts of the "
+        f"training set, {measured.share:.0%} of it each, {known.done} trainings in all. A method's scores, added up "
+        "over a part, predict each target's loss; the LDS is the rank correlation with the measured loss, 1 at best."
+    )
+if state is not None:
+    measuring.follow(state)
+with st.expander("Train more models", expanded=question is None and state is None, icon=":material/add:"):
+    measuring.form(dataset, checkpoint, question.measured if question else None)
+if question is not None:
+    tabs = st.tabs([METHODS, FINDINGS, TARGET, AGREEMENT], key="part", bind="query-params", on_change="rerun")
+    for tab, draw in zip(
+        tabs, (benchmark_table.show, findings.show, benchmark_detail.one_target, benchmark_detail.agreeing), strict=True
+    ):
+        if tab.open:
+            with tab:
+                draw(question)

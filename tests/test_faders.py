@@ -1,0 +1,156 @@
+"""Features in parts: their sums are plain gradients, their scores the dense formula, their halves two rankings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dtrak_core import checkpoints, draws, fader_scores, faders, feature_store, models, store, work
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.fader_layout import BANDS, Faders, part_of, together
+from dtrak_core.fader_scores import RepeatSettings, score, steady, target_rows
+from dtrak_core.gradients import per_example_gradients
+from dtrak_core.jobs import AttributeJob
+from dtrak_core.methods import METHODS
+from dtrak_core.models import Denoiser
+from dtrak_core.progress import quiet
+from dtrak_core.projection import Projector, project
+from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.store import Artifact
+from dtrak_core.targets import Target, resolve
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def settings(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
+    return FeatureSettings(
+        dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=10, proj_dim=320, parts="faders"
+    )
+
+
+@pytest.fixture
+def denoiser(checkpoint: Checkpoint) -> Denoiser:
+    return models.load_denoiser(checkpoints.by_digest(checkpoint.digest))
+
+
+@pytest.fixture
+def computed(pictures: Dataset, settings: FeatureSettings) -> tuple[Artifact, list[Target]]:
+    names = ("held-out:3", "held-out:4", "train:6")
+    work.run(build(AttributeJob, features=(settings,), targets=names), quiet)
+    own = [resolve(pictures, settings.checkpoint, name) for name in names]
+    return store.get("features", key_of("features", settings)), own
+
+
+def test_groups_are_the_parts_of_the_network_in_order(denoiser: Denoiser) -> None:
+    found = faders.groups(denoiser)
+    assert list(found) == [
+        "conv_in", "time_embedding", "down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1", "mid_block",
+        "conv_norm_out", "conv_out",
+    ]  # fmt: skip
+    ends = [where.stop for where in found.values()]
+    assert [where.start for where in found.values()] == [0, *ends[:-1]]
+    assert ends[-1] == sum(p.numel() for p in denoiser.unet.parameters())
+
+
+@pytest.mark.parametrize("count", [1, 4, 10, 50])
+def test_every_draw_is_in_one_part(count: int) -> None:
+    grid = draws.timesteps("uniform", count)
+    parts = np.stack([part_of(grid, band, half) for band in range(len(BANDS)) for half in (0, 1)])
+    assert (parts.sum(0) == 1).all()
+
+
+def test_parts_add_up_to_the_plain_gradient(
+    pictures: Dataset, denoiser: Denoiser, settings: FeatureSettings, computed: tuple[Artifact, list[Target]]
+) -> None:
+    trained, _ = computed
+    widths = trained.manifest["group_widths"]
+    assert len(widths) == len(trained.manifest["groups"]) == 9
+    rows = np.concatenate([rows for _, rows in feature_store.blocks(trained)])
+    whole = together(rows, widths, Faders((1.0,) * 9, (1.0,) * 3))
+    plain = settings.model_copy(update={"parts": "whole"})
+    gradients = per_example_gradients(
+        denoiser, denoiser.encode(np.asarray(pictures.train.images)), [f"train:{i}" for i in range(24)], plain
+    )
+    expected = np.concatenate(
+        [
+            project(
+                Projector("sparse", width, 42 + number, where.stop - where.start), gradients[:, where].contiguous()
+            ).numpy()
+            for number, (where, width) in enumerate(zip(faders.groups(denoiser).values(), widths, strict=True))
+        ],
+        axis=1,
+    )
+    np.testing.assert_allclose(whole, expected, atol=1e-5 * np.abs(expected).max())
+    halves = [together(rows, widths, Faders((1.0,) * 9, (1.0,) * 3, (half,))) for half in (0, 1)]
+    np.testing.assert_allclose((halves[0] + halves[1]) / 2, whole, atol=1e-5 * np.abs(whole).max())
+    start = sum(widths[:2])
+    silent = together(rows, widths, Faders((1.0, 1.0, 0.0, *(1.0,) * 6), (1.0, 0.0, 1.0)))
+    assert not silent[:, start : start + widths[2]].any()
+    assert silent[:, :start].any()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_scores_are_the_dense_formula(
+    computed: tuple[Artifact, list[Target]], settings: FeatureSettings, turned: bool
+) -> None:
+    trained, own = computed
+    chosen = (
+        Faders((2.0, 1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 1.0, 3.0), (1.0, 0.0, 2.0)) if turned else fader_scores.neutral(9)
+    )
+    values, damping, rank = score(METHODS["d-trak"], trained, target_rows(settings, own), chosen)
+    widths = trained.manifest["group_widths"]
+    rows = np.concatenate([rows for _, rows in feature_store.blocks(trained)]).astype(np.float64)
+    phi, z = (together(x, widths, chosen).astype(np.float64) for x in (rows, target_rows(settings, own)))
+    expected = phi @ np.linalg.solve(phi.T @ phi + damping * np.eye(phi.shape[1]), z.T)
+    np.testing.assert_allclose(values, expected.T, atol=1e-5 * np.abs(expected).max())
+    assert rank == pytest.approx(0.15 * 24, rel=1e-3)
+    assert values[2].argmax() == 6
+
+
+def test_halves_say_how_far_a_ranking_repeats(
+    computed: tuple[Artifact, list[Target]], settings: FeatureSettings, checkpoint: Checkpoint
+) -> None:
+    _, own = computed
+    found = fader_scores.find_repeat("d-trak", own[0].pixels, checkpoint.digest)
+    assert found is not None
+    assert found.halves.shape == (2, 24)
+    assert -1 <= found.own_agreement <= 1
+    first, second = (np.argsort(np.argsort(half)) for half in found.halves)
+    assert found.own_agreement == pytest.approx(np.corrcoef(first, second)[0, 1], abs=0.02)
+    mean = fader_scores.mean_agreement("d-trak", checkpoint.digest)
+    assert mean is not None
+    assert mean.shape == (len(fader_scores.SHARES),)
+    marks = steady(found, 0.25)
+    first, second = found.halves
+    tops = set(np.argsort(-first)[:6]) & set(np.argsort(-second)[:6])
+    assert tops <= set(np.flatnonzero(marks))
+    assert fader_scores.find_repeat("trak", own[0].pixels, checkpoint.digest) is None
+    wanted = RepeatSettings(method="d-trak", target=fader_scores.feature_target(settings, own[1], fader_scores.SIDE))
+    assert store.find("repeats", key_of("repeats", wanted)) is not None
+
+
+def test_learned_weights_favour_the_group_that_speaks(
+    computed: tuple[Artifact, list[Target]], settings: FeatureSettings
+) -> None:
+    trained, own = computed
+    rows = target_rows(settings, own)
+    assert rows is not None
+    weights = fader_scores.learned_layers(trained, rows, METHODS["d-trak"], top=3)
+    assert weights.sum() == pytest.approx(9)
+    assert (weights > 0).all()
+
+    def stands_out(layers: np.ndarray) -> float:
+        values = score(METHODS["d-trak"], trained, rows, Faders(tuple(layers), (1.0,) * 3))[0]
+        return float((np.sort(values, axis=1)[:, -3:].mean(1) / np.linalg.norm(values, axis=1)).mean())
+
+    assert weights.max() > 1.05
+    assert np.isfinite(stands_out(weights))
+
+
+def test_parts_need_a_projection(pictures: Dataset, denoiser: Denoiser, settings: FeatureSettings) -> None:
+    with pytest.raises(SettingsError, match="group by group"):
+        faders.width(denoiser, settings.model_copy(update={"projection": "none"}))
