@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import checkpoints, datasets, defaults, figure, jobs, results, scores, store, targets
+from dtrak_core import asking, checkpoints, datasets, defaults, figure, jobs, results, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
+from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import Method, method_of
 from dtrak_core.results import Ranking
 from dtrak_core.settings import DatasetKind, DatasetSettings, FeatureSettings, build
@@ -184,27 +185,13 @@ def _compute_missing(
     feature_batch: int,
 ) -> None:
     """Have computed what the scores need: one job for all gradient features, one for each kind of embedding."""
+    for one in wanted:
+        if reason := scores.refusal(one, checkpoint.digest, target):
+            raise SettingsError(reason)
     lacking = [m for m in wanted if scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id])]
-    features = tuple(dict.fromkeys(bases[m.id] for m in lacking if m.family == "gradient"))
-    if features:
-        job = build(
-            jobs.AttributeJob,
-            features=features,
-            targets=(target.id,),
-            pictures_per_batch=feature_batch,
-            **how,
-        )
-        completed(job, f"Features for {target.id}")
-    for model in dict.fromkeys(m.embedding for m in lacking if m.embedding is not None):
-        embed = build(
-            jobs.EmbedJob,
-            model=model,
-            dataset=dataset.digest,
-            checkpoint=checkpoint.digest,
-            targets=(target.id,),
-            **how,
-        )
-        completed(embed, f"Embeddings by {model}")
+    for job in asking.jobs_for(dataset, checkpoint.digest, target.id, lacking, bases, how):
+        own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
+        completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
 
 
 def checkpoint_of(artifact: Artifact) -> dict[str, Any]:

@@ -20,7 +20,15 @@ from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import method_of
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.results import Row
-from dtrak_core.settings import EmbeddingModel, FeatureSettings, SampleSettings, TrainSettings, build, key_of
+from dtrak_core.settings import (
+    EmbeddingModel,
+    FeatureSettings,
+    SampleSettings,
+    TargetSide,
+    TrainSettings,
+    build,
+    key_of,
+)
 from dtrak_core.subsets import complement
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
@@ -89,8 +97,16 @@ def settings_for(
     """
     checkpoints.training_of(checkpoint)
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
-    outputs = dict.fromkeys(one.model_output for one in wanted if one.model_output is not None)
-    features = tuple(defaults.feature_settings_for(dataset.digest, checkpoint.digest, output) for output in outputs)
+    for one in wanted:
+        if one.family in ("patches", "influence") or one.models or one.shares != (100,) or one.side != TargetSide():
+            raise SettingsError(
+                f"Removals are not ranked by {one.label} yet: it needs more than one model's features. Choose D-TRAK, "
+                "TRAK, DAS, an influence, a gradient or a similarity."
+            )
+    bases = {one: defaults.base_for(dataset.digest, checkpoint.digest, one, {}) for one in wanted}
+    of_gradients = [one for one in wanted if one.family == "gradient"]
+    each = [scores.feature_settings(one, dataset, checkpoint.digest, bases[one]) for one in of_gradients]
+    features = tuple(dict.fromkeys(each))
     if encoder is None:
         encoder = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
@@ -185,9 +201,13 @@ def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
 
 
 def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:
-    """Return the feature settings that a method is to use, None where it needs none."""
-    wanted = method_of(method).model_output
-    return next((one for one in settings.features if one.model_output == wanted), None)
+    """Return the feature settings of a comparison that a method uses, None for one without gradients."""
+    wanted = method_of(method)
+    if wanted.family != "gradient":
+        return None
+    return next(
+        f for f in settings.features if (f.model_output, f.normalise) == (wanted.model_output, wanted.normalise)
+    )
 
 
 def _removes_lowest(settings: CounterfactualSettings) -> bool:

@@ -39,6 +39,7 @@ LAYERS = [
     ["comparisons"],
     ["comparison_figure"],
     ["job_kinds", "counterfactual"],
+    ["asking"],
     ["lds_losses", "benchmarking"],
     ["job_files", "engine", "job_index", "jobs", "parts"],
     ["work", "demo"],

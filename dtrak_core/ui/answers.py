@@ -12,9 +12,10 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import datasets, defaults, results, scores, store
+from dtrak_core import datasets, defaults, fader_scores, results, scores, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.fader_scores import Repeat
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Ranking
 from dtrak_core.scores import Needed
@@ -38,10 +39,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Answers:
-    """Rankings that are there, in the order asked for, and the missing artifacts of the other methods."""
+    """Rankings that are there, in the order asked for; the missing artifacts of other methods; why some cannot be."""
 
     found: tuple[Ranking, ...] = ()
     missing: Mapping[str, Sequence[Needed]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] | None = None) -> Answers:
@@ -54,7 +56,11 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
     """
     found: list[Ranking] = []
     missing: dict[str, Sequence[Needed]] = {}
+    refused: dict[str, str] = {}
     for method in methods:
+        if reason := scores.refusal(METHODS[method], question.checkpoint.digest, question.target):
+            refused[method] = reason
+            continue
         base = question.base(method)
         needed = scores.needed(method, question.dataset, question.checkpoint.digest, question.target, base)
         if needed:
@@ -65,7 +71,20 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
         model, target = question.checkpoint, question.target
         key = (target.id, target.pixels, model.digest, model.name, base.model_dump_json())
         found.append(_ranking(method, question.dataset.key, share, key, question))
-    return Answers(tuple(found), missing)
+    return Answers(tuple(found), missing, refused)
+
+
+def repeat(question: Question, method: str) -> Repeat | None:
+    """Return how far a method's ranking of the target repeats, where that is stored and is of these features."""
+    if question.changes:
+        return None
+    stored = len(store.listing("repeats"))
+    return _repeat(method, question.target.pixels, question.checkpoint.digest, stored)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _repeat(method: str, pixels: str, checkpoint: str, stored: int) -> Repeat | None:
+    return fader_scores.find_repeat(method, pixels, checkpoint)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

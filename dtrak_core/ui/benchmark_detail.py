@@ -24,7 +24,7 @@ def one_target(question: Question) -> None:
     chosen = st.session_state.get("benchmark-target", names[0])
     chosen = chosen if chosen in names else names[0]
     clicked = gallery.grid(
-        "benchmark-targets",
+        "benchmark_targets",
         "Targets",
         [Picture(name, found[name], f"Target {name}", ()) for name in names[:SHOWN]],
         chosen=chosen,
@@ -48,7 +48,7 @@ def one_target(question: Question) -> None:
     correlation = float(lds.spearman(guess[:, None], losses[:, None])[0])
     picture, chart = st.columns([1, 3])
     with picture:
-        gallery.grid("benchmark-target-large", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
+        gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
         st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"))
     with chart:
         alt = f"Predicted and measured loss of {chosen} by {METHODS[method].label}, correlation {correlation:.3f}"
@@ -96,8 +96,8 @@ def agreeing(question: Question) -> None:
         other = _method("Another", [m for m in values if m != one], "agree-second")
     above, below = agreement.disagreement(values[one], values[other], LISTED)
     st.write("They differ most on these training pictures, over all targets.")
-    clicked = _row("differ-above", f"Ranked higher by {METHODS[one].label}", above, question)
-    clicked = _row("differ-below", f"Ranked higher by {METHODS[other].label}", below, question) or clicked
+    clicked = _row("differ_above", f"Ranked higher by {METHODS[one].label}", above, question)
+    clicked = _row("differ_below", f"Ranked higher by {METHODS[other].label}", below, question) or clicked
     counts = agreement.hubs(values[one], TOP)
     order = np.argsort(-counts, kind="stable")[:LISTED]
     total = len(values[one])

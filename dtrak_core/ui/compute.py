@@ -7,34 +7,39 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import embeddings, engine, jobs, scores, store
-from dtrak_core.jobs import AttributeJob, EmbedJob, Job
+from dtrak_core import asking, embeddings, engine, jobs, scores, store
+from dtrak_core.jobs import Job
 from dtrak_core.methods import METHODS
 from dtrak_core.scores import Needed
-from dtrak_core.settings import EmbeddingModel, FeatureSettings, build
+from dtrak_core.settings import EmbeddingModel, FeatureSettings
 from dtrak_core.tables import duration, size
 from dtrak_core.ui import panels
-from dtrak_core.ui.answers import Question
+from dtrak_core.ui.answers import Answers, Question
 from dtrak_core.ui.frame import How
 
 FEATURE_OVER_TRAINING = 1.15  # cost of a feature per (picture, timestep) over a training step per picture
+PATCH_SECONDS = 2e-4  # a training picture against one target, at 16 px
+CURVATURE = 1.2  # EK-FAC: its two passes over the training set beside the gradients
 EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known
 WORKER_SECONDS = 8.0  # until a worker that has to be started has imported torch
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
-def panel(question: Question, methods: Sequence[str], missing: Mapping[str, Sequence[Needed]], how: How) -> None:
+def panel(question: Question, methods: Sequence[str], answer: Answers, how: How) -> None:
     """Say what the methods still need and offer to compute it, or show how far that is.
 
     A job is of all chosen methods of its kind, those included that can answer already: so its
     key stays the same while one method after the other becomes ready.
     """
-    panels.announce(("attribute", "embed"), "Computed.")
+    missing, refused = answer.missing, answer.refused
+    panels.announce(("attribute", "embed", "score"), "Computed.")
+    for reason in dict.fromkeys(refused.values()):
+        st.info(panels.plain(reason), icon=":material/block:")
     able = {m: parts for m, parts in missing.items() if _able(m)}
     if not able:
         return
-    families = {METHODS[m].embedding for m in able}
-    wanted = jobs_for(question, [m for m in methods if METHODS[m].embedding in families], how)
+    kinds = {_kind(m) for m in able}
+    wanted = jobs_for(question, [m for m in methods if _kind(m) in kinds and m not in refused], how)
     states = [jobs.state(jobs.key_of_job(job)) for job in wanted]
     shown = [s for s in states if s.state not in ("idle", "done") and not panels.dismissed(s.key)]
     if not shown:
@@ -54,21 +59,11 @@ def _redraw_when_ready(question: Question, missing: Mapping[str, Sequence[Needed
 
 
 def jobs_for(question: Question, methods: Sequence[str], how: How) -> list[Job]:
-    """Return the jobs that make these methods answer: one for all gradients, one for each encoder."""
+    """Return the jobs that make these methods answer."""
     chosen = [METHODS[method] for method in methods]
-    drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps, "targets": (question.target.id,)}
-    wanted: list[Job] = []
-    features = [
-        scores.feature_settings(m, question.dataset, question.checkpoint.digest, question.base(m.id))
-        for m in chosen
-        if m.family == "gradient"
-    ]
-    if features:
-        wanted.append(build(AttributeJob, features=tuple(dict.fromkeys(features)), **drawn))
-    for model in dict.fromkeys(m.embedding for m in chosen if m.embedding):
-        ids = {"dataset": question.dataset.digest, "checkpoint": question.checkpoint.digest}
-        wanted.append(build(EmbedJob, model=model, **ids, **drawn))
-    return wanted
+    bases = {method: question.base(method) for method in methods}
+    drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps}
+    return asking.jobs_for(question.dataset, question.checkpoint.digest, question.target.id, chosen, bases, drawn)
 
 
 def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
@@ -80,7 +75,7 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
         seconds += WORKER_SECONDS
     time = "time not known yet" if seconds is None else f"about {duration(seconds)}"
     amount = f"{time}, {size(disk)} on disk"
-    if "features" in kinds:
+    if kinds & {"features", "ekfac"}:
         return f"**{label}** looks at all {count:,} training pictures, once for this model: {amount}."
     if "embeddings" in kinds and len(parts) > 1:
         return f"**{label}** looks at all {count:,} training pictures, once for this dataset: {amount}."
@@ -100,6 +95,16 @@ def cost(question: Question, parts: Sequence[Needed]) -> tuple[float | None, int
             pictures = count if settings.pixels == question.dataset.digest else 1
             seconds += pictures * EMBEDDING_SECONDS
             disk += pictures * 1280 * 4
+            continue
+        if kind in ("patches", "ekfac"):
+            known &= kind == "patches" or each is not None
+            pictures = (count + 1) * settings.num_timesteps if kind == "ekfac" else 0
+            seconds += PATCH_SECONDS * count if kind == "patches" else pictures * (each or 0) * CURVATURE
+            disk += 8 * count
+            continue
+        if kind == "residuals":
+            seconds += count * settings.num_timesteps * (each or 0) / 3  # forward passes alone
+            disk += 4 * count
             continue
         features = settings if isinstance(settings, FeatureSettings) else settings.features
         width = features.proj_dim
@@ -128,6 +133,12 @@ def gradient_seconds(question: Question) -> float | None:
         return float(found[-1]["seconds"]) / float(found[-1]["gradients"])
     step = question.checkpoint.seconds_per_picture_step
     return None if step is None else FEATURE_OVER_TRAINING * step
+
+
+def _kind(method: str) -> tuple[Any, ...]:
+    """Return what methods of one job have in common."""
+    one = METHODS[method]
+    return (one.embedding,) if one.family == "embedding" else (one.family == "gradient", one.side)
 
 
 def _able(method: str) -> bool:

@@ -9,24 +9,30 @@ import streamlit as st
 
 from dtrak_core import figure, results, store, targets
 from dtrak_core.results import Ranking
-from dtrak_core.ui import charts, compute, panels, rows
+from dtrak_core.ui import charts, compute, fader_panel, panels, rows
 from dtrak_core.ui.answers import Question
+from dtrak_core.ui.frame import How
 
-CREDIT, CURVE, KEEP = "Credit by contributor", "All scores", "Keep and share"
+CREDIT, CURVE, FADERS, KEEP = "Credit by contributor", "All scores", "Layers and noise levels", "Keep and share"
 LISTED = 12  # contributors in the chart
 
 
 def tabs(
-    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None = None
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None, how: How
 ) -> None:
     """Draw the details of the rankings, one tab at a time."""
-    credit, curve, keep = st.tabs([CREDIT, CURVE, KEEP], key="details", bind="query-params", on_change="rerun")
+    credit, curve, faders, keep = st.tabs(
+        [CREDIT, CURVE, FADERS, KEEP], key="details", bind="query-params", on_change="rerun"
+    )
     if credit.open:
         with credit:
             _credit(question, found)
     if curve.open:
         with curve:
             _curve(question, found, counts, families)
+    if faders.open:
+        with faders:
+            fader_panel.show(question, counts, families, how)
     if keep.open:
         with keep:
             _keep(question, found, counts, families)

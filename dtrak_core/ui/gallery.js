@@ -36,6 +36,7 @@ function draw(button, item, data) {
   attribute(button, "data-key", item.key)
   attribute(button, "aria-label", item.name)
   attribute(button, "title", item.name)
+  button.classList.toggle("pale", Boolean(item.pale))
   attribute(button, "aria-haspopup", data.action === "open" ? "dialog" : null)
   attribute(button, "aria-pressed", data.action === "choose" ? String(item.key === data.chosen) : null)
 }

@@ -23,12 +23,13 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it."""
+    """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it; a pale one is unsure."""
 
     key: str
     image: np.ndarray
     name: str
     lines: tuple[str, ...] = ()
+    pale: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _item(picture: Picture) -> dict[str, Any]:
         "src": address(picture.image),
         "name": picture.name,
         "lines": [line for line in picture.lines if line],
+        "pale": picture.pale,
     }
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtrak_core import results
+import numpy as np
+
+from dtrak_core import fader_scores, results
 from dtrak_core.datasets import Dataset
+from dtrak_core.fader_scores import Repeat
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Entry, Ranking
 from dtrak_core.targets import Target
@@ -21,15 +24,23 @@ def row(
     *,
     note: bool = True,
     families: Sequence[str] | None = None,
+    repeat: Repeat | None = None,
 ) -> Row:
-    """Return a method's row: first proponents and first opponents, one of each family where families are given."""
+    """Return a method's row: first proponents and first opponents, one of each family where families are given.
+
+    With `repeat`, pictures that do not stand at the same end of both halves of the draws are pale.
+    """
     count = len(found.values)
     kept = "" if found.effective_rank is None else f" Effective rank {found.effective_rank:,.0f} of {count:,}."
+    if repeat is not None:
+        kept += f" Repeatability {repeat.own_agreement:.2f}: the ranks from either half of the draws correlate so."
+    sure = None if repeat is None else fader_scores.steady(repeat)
+    first, last = results.proponents(found, counts[0], families), results.opponents(found, counts[1], families)
     return Row(
         found.label,
         METHODS[found.method].summary + kept if note else "",
-        [_picture(found, dataset, entry, "proponent") for entry in results.proponents(found, counts[0], families)],
-        [_picture(found, dataset, entry, "opponent") for entry in results.opponents(found, counts[1], families)],
+        [_picture(found, dataset, entry, "proponent", sure) for entry in first],
+        [_picture(found, dataset, entry, "opponent", sure) for entry in last],
         "No training picture has a positive score here.",
         "No training picture has a negative score here.",
     )
@@ -56,7 +67,7 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("-", "−")
 
 
-def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
+def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str, sure: np.ndarray | None) -> Picture:
     facts = dataset.train.rows[entry.index]
     name = facts["name"] or facts["label"]
     by = f", by {facts['contributor']}" if facts["contributor"] else ""
@@ -66,6 +77,9 @@ def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Pictu
     )
     if entry.alike:
         spoken += f", and {entry.alike} more of its family"
+    pale = sure is not None and not sure[entry.index]
+    if pale:
+        spoken += "; not at this end in both halves of the draws"
     alike = f"and {entry.alike} alike" if entry.alike else ""
     lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"], alike)
-    return Picture(f"{found.method}/{entry.index}", dataset.train.images[entry.index], spoken, lines)
+    return Picture(f"{found.method}/{entry.index}", dataset.train.images[entry.index], spoken, lines, pale)

@@ -1,0 +1,50 @@
+"""Which jobs make methods answer for a target: pages and command line share it, so that equal questions are one job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dtrak_core import scores
+from dtrak_core.datasets import Dataset
+from dtrak_core.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
+from dtrak_core.methods import Method
+from dtrak_core.settings import FeatureSettings, build
+
+
+def jobs_for(
+    dataset: Dataset,
+    checkpoint: str,
+    target: str,
+    methods: Sequence[Method],
+    bases: Mapping[str, FeatureSettings],
+    how: Mapping[str, Any],
+) -> list[Job]:
+    """Return the jobs: one for all gradients of a kind of target side, one for own scores, one for each encoder.
+
+    Args:
+        dataset: The training set.
+        checkpoint: Digest of the weights that generate the target.
+        target: Its id.
+        methods: Which are to answer; those that are refused (`scores.refusal`) must be left out before.
+        bases: Feature settings by method id.
+        how: Sampler, steps and eta with which a target is generated.
+    """
+    drawn = {"targets": (target,), **how}
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint}
+    wanted: list[Job] = []
+    gradient = [one for one in methods if one.family == "gradient"]
+    for side in dict.fromkeys(one.side for one in gradient):
+        features: list[FeatureSettings] = []
+        for one in gradient:
+            if one.side == side:
+                features += scores.models_of(one, dataset, checkpoint, bases.get(one.id))
+        elsewhere = any(one.checkpoint != checkpoint for one in features)
+        own = {"pictures_of": checkpoint} if elsewhere else {}
+        wanted.append(build(AttributeJob, features=tuple(dict.fromkeys(features)), **own, **side.model_dump(), **drawn))
+    names = tuple(one.id for one in methods if one.family in ("patches", "influence"))
+    if names:
+        wanted.append(build(ScoreJob, methods=names, **where, **drawn))
+    for model in dict.fromkeys(one.embedding for one in methods if one.embedding is not None):
+        wanted.append(build(EmbedJob, model=model, **where, **drawn))
+    return wanted

@@ -1,0 +1,138 @@
+"""Faders on the Attribution page: turn layers and noise levels up or down, and the ranking follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from dtrak_core import fader_scores, jobs, results, store
+from dtrak_core.fader_layout import BANDS, Faders
+from dtrak_core.jobs import AttributeJob
+from dtrak_core.methods import METHODS
+from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.store import Artifact
+from dtrak_core.targets import feature_target
+from dtrak_core.ui import compute, gallery, panels, rows
+from dtrak_core.ui.answers import Question
+from dtrak_core.ui.frame import How
+
+TURNED = ("d-trak", "trak")
+BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
+HIGHEST = 3.0
+
+
+def settings_of(question: Question, method: str) -> FeatureSettings:
+    """Return the settings of a method's features in parts."""
+    base = question.base(method)
+    return build(
+        FeatureSettings, **base.model_dump() | {"parts": "faders", "model_output": METHODS[method].model_output}
+    )
+
+
+def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None, how: How) -> None:
+    """Draw the faders and the ranking that they give, or what has to be computed first."""
+    method = st.segmented_control(
+        "Method", list(TURNED), default=TURNED[0], format_func=lambda name: METHODS[name].label, key="fader-method",
+        required=True,
+    )  # fmt: skip
+    settings = settings_of(question, str(method))
+    trained = store.find("features", key_of("features", settings))
+    own = fader_scores.target_rows(settings, [question.target])
+    if trained is None or own is None:
+        _offer(question, settings, how)
+        return
+    groups = trained.manifest["groups"]
+    faders = _sliders(groups, trained, own, str(method))
+    values, damping, rank = fader_scores.score(METHODS[str(method)], trained, own, faders)
+    plain = fader_scores.score(METHODS[str(method)], trained, own, fader_scores.neutral(len(groups)))
+    label = METHODS[str(method)].label
+    turned = results.ranking(str(method), f"{label}, as turned", values[0], damping, rank)
+    before = results.ranking(str(method), f"{label}, nothing turned", plain[0][0], plain[1], plain[2])
+    both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in (turned, before)]
+    gallery.figure("fader_figure", "Ranking as turned", rows.target(question.target), both, counts)
+    top = 10
+    shared = len(np.intersect1d(turned.order[:top], before.order[:top]))
+    st.caption(f"{shared} of the first {top} are the same as with nothing turned.")
+
+
+def _sliders(groups: Sequence[str], trained: Artifact, own: np.ndarray, method: str) -> Faders:
+    names = [f"fader-{method}-{name}" for name in (*BANDS, *groups)]
+    with st.container(horizontal=True):
+        st.button("All to 1", on_click=_set, args=(names, [1.0] * len(names)), icon=":material/restart_alt:")
+        st.button(
+            "Let the scores weigh the layers",
+            on_click=_learn,
+            args=(names, trained, own, method),
+            icon=":material/auto_fix_high:",
+            help="Chooses the layers' weights that make the strongest pictures stand out most (PW, 2026). No label and "
+            "no retraining is needed; that it ranks better is not promised.",
+        )
+    st.caption("Noise levels")
+    bands = _row([BAND_NAMES[name] for name in BANDS], names[: len(BANDS)])
+    st.caption("Layers, from input to output")
+    layers = _row([_spoken(name) for name in groups], names[len(BANDS) :])
+    if not any(bands) or not any(layers):
+        st.info("With everything at 0 there is nothing to rank by; shown is the ranking with all at 1.")
+        return fader_scores.neutral(len(groups))
+    return Faders(tuple(layers), tuple(bands))
+
+
+def _row(labels: Sequence[str], keys: Sequence[str]) -> list[float]:
+    found = []
+    with st.container(horizontal=True):
+        for label, key in zip(labels, keys, strict=True):
+            found.append(st.slider(label, 0.0, HIGHEST, st.session_state.get(key, 1.0), 0.1, key=key, width=150))
+    return found
+
+
+def _set(names: Sequence[str], values: Sequence[float]) -> None:
+    for name, value in zip(names, values, strict=True):
+        st.session_state[name] = value
+
+
+def _learn(names: Sequence[str], trained: Artifact, own: np.ndarray, method: str) -> None:
+    weights = fader_scores.learned_layers(trained, own, METHODS[method])
+    _set(names[len(BANDS) :], [round(min(HIGHEST, float(weight)), 1) for weight in weights])
+
+
+def _spoken(group: str) -> str:
+    """Return a layer group's name in words."""
+    first, _, number = group.partition(".")
+    words = {
+        "conv_in": "First layer", "time_embedding": "Time", "down_blocks": "Down", "mid_block": "Middle",
+        "up_blocks": "Up", "conv_norm_out": "Last norm", "conv_out": "Last layer",
+    }  # fmt: skip
+    return f"{words.get(first, first)} {int(number) + 1}" if number else words.get(first, first)
+
+
+def _offer(question: Question, settings: FeatureSettings, how: How) -> None:
+    """Say what the faders need, and offer to compute it; or show how far that is."""
+    drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps}
+    job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
+    key = jobs.key_of_job(job)
+    state = jobs.state(key)
+    if state.state in ("idle", "done") or panels.dismissed(key):
+        needed = [
+            (kind, key_of(kind, one), one)
+            for kind, one in (
+                ("features", settings),
+                ("target-features", feature_target(settings, question.target, fader_scores.SIDE)),
+            )
+        ]
+        missing = [one for one in needed if store.find(one[0], one[1]) is None]
+        st.write("Layers and noise levels are kept apart in features of their own.")
+        st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), missing)}")
+        st.button(
+            "Compute", key="fader-compute", icon=":material/play_arrow:", on_click=panels.start,
+            args=(job, f"Faders for {question.target.id} of {question.checkpoint.name}"),
+        )  # fmt: skip
+    else:
+        panels.follow(key)
+
+
+def _method_of(settings: FeatureSettings) -> str:
+    found = fader_scores.method_of_features(settings)
+    assert found is not None  # only their features are asked for
+    return found.id

@@ -1,0 +1,163 @@
+"""The Benchmark page on a small store: the form, the table while models come, findings, one target, agreement."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from page_helpers import galleries, opened, running
+
+from dtrak_core import benchmarking, jobs, lds_losses, lds_runs, predictions, recipes, standings, work
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import BenchmarkJob, LdsJob
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.progress import quiet
+from dtrak_core.settings import build
+from dtrak_core.ui import benchmark_charts, findings
+
+
+@pytest.fixture
+def measured(small: tuple[Dataset, Checkpoint]) -> LdsSettings:
+    """Measure 3 of 4 subsets for two generated and two held-out targets, and predict by four methods."""
+    dataset, checkpoint = small
+    targets = ("seed:0", "seed:1", "held-out:0", "held-out:1")
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": targets}
+    settings = build(LdsSettings, **where, num_subsets=4, num_timesteps=4)
+    for one in lds_runs.models(settings)[:3]:
+        lds_losses.losses_of(dataset, checkpoint, one, quiet)
+    known = lds_runs.of_checkpoint(dataset.digest, checkpoint.digest)[0]
+    methods = ("d-trak", "trak", "raw-pixel-cosine", "journey-trak")
+    wanted = [recipes.usual(dataset, checkpoint, method) for method in methods]
+    benchmarking.compute(dataset, known, wanted, True, quiet)
+    return known
+
+
+def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("benchmark")
+    assert any("32 of 32 models are to be trained" in caption.value for caption in at.caption)
+    next(b for b in at.button if b.label == "Train and measure").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "lds"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, LdsJob)
+    assert asked.settings.num_subsets == 32
+    assert "seed:0" in asked.settings.targets
+    assert "held-out:0" in asked.settings.targets
+
+
+def test_the_table_shows_what_is_there_and_offers_the_rest(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    dataset, checkpoint = small
+    at = opened("benchmark")
+    assert any("3 random parts" in caption.value for caption in at.caption)
+    table = at.dataframe[0].value
+    assert set(table["Method"]) == {"D-TRAK", "TRAK", "Raw pixels, cosine", "Journey TRAK"}
+    assert set(table[table["Method"] == "Journey TRAK"]["Targets"]) == {"generated"}
+    recipe = recipes.usual(dataset, checkpoint, "d-trak")
+    found = predictions.find(recipe, measured)
+    assert found is not None
+    expected = predictions.evaluated(found, lds_runs.read(dataset, measured), measured, "seed").mean
+    own = table[(table["Method"] == "D-TRAK") & (table["Targets"] == "generated")]
+    assert own["LDS"].item() == pytest.approx(expected)
+    next(b for b in at.button if b.label == "Compute the missing methods").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "benchmark"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, BenchmarkJob)
+    assert {one.method for one in asked.recipes} >= {"das", "nda", "ek-fac", "tracin-cp", "d-trak-ensemble"}
+    assert asked.keep_scores
+
+
+def test_a_new_model_is_shown_while_the_job_runs(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, checkpoint = small
+    wider = measured.model_copy(update={"num_subsets": 4})
+    key, _ = jobs.submit(LdsJob(settings=wider), "LDS")
+    running(monkeypatch, key, done=3, total=9, unit="training steps")
+    at = opened("benchmark")
+    assert at.get("progress")
+    lds_losses.losses_of(dataset, checkpoint, lds_runs.lacking(wider)[0], quiet)
+    at.run()
+    assert any("4 random parts" in caption.value for caption in at.caption)
+
+
+@pytest.mark.parametrize("finding", ["functions", "eta", "timesteps", "checkpoints", "dimension", "mixtures"])
+def test_a_finding_offers_its_missing_points(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, finding: str
+) -> None:
+    at = opened("benchmark", part="Findings", finding=findings.FINDINGS[finding].title)
+    button = next(b for b in at.button if b.label.startswith("Compute"))
+    button.click().run()
+    assert not at.exception
+    (job,) = [j for j in jobs.listing() if j.kind == "benchmark"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, BenchmarkJob)
+    every = [one for line in recipes.sweep(finding, *small).values() for one in line]  # type: ignore[arg-type]
+    assert asked.recipes == tuple(one for one in every if predictions.find(one, measured) is None)
+    assert not asked.keep_scores
+
+
+def test_the_damping_finding_says_what_not_looking_costs(measured: LdsSettings) -> None:
+    at = opened("benchmark", part="Findings", finding="Damping")
+    told = next(m.value for m in at.markdown if "not looking costs" in m.value)
+    assert "D-TRAK" in told
+    assert "TRAK" in told
+
+
+def test_functions_move_with_damping(small: tuple[Dataset, Checkpoint], measured: LdsSettings) -> None:
+    dataset, checkpoint = small
+    wanted = recipes.sweep("functions", dataset, checkpoint)[""]
+    few = [recipes.build_recipe(one, features=recipes.usual(dataset, checkpoint, "d-trak").features) for one in wanted]
+    assert [one.model_output for one in few] == list(recipes.OUTPUTS)
+    work.run(build(BenchmarkJob, settings=measured, recipes=tuple(wanted[:2])), quiet)
+    at = opened("benchmark", part="Findings", finding="Model output function")
+    (chart,) = at.get("plotly_chart")
+    assert "loss (TRAK)" in json.loads(chart.proto.spec)["data"][0]["x"]
+    at.select_slider(key="finding-damping").set_value("best by LDS").run()
+    assert not at.exception
+
+
+def test_one_target_is_opened(measured: LdsSettings) -> None:
+    at = opened("benchmark", part="One target")
+    items = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]
+    assert [item["key"] for item in items] == ["seed:0", "seed:1"]
+    assert [m.label for m in at.metric] == ["Spearman correlation"]
+    at.selectbox(key="target-method").set_value("journey-trak").run()
+    at.segmented_control(key="target-kind").set_value("held-out").run()
+    assert any("explains only generated" in info.value for info in at.info)
+
+
+def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettings) -> None:
+    at = opened("benchmark", part="Agreement")
+    assert any("Usual suspects" in m.value for m in at.markdown)
+    shown = galleries(at)
+    assert len(shown["hubs"]["rows"][0]["parts"][0]["items"]) == 12
+    at.toggle(key="agree-clean").set_value(True).run()
+    assert not at.exception
+    assert galleries(at)["differ_above"] != shown["differ_above"] or galleries(at)["hubs"] != shown["hubs"]
+
+
+def test_the_table_as_csv_and_latex() -> None:
+    row = {
+        "method": "d-trak", "label": "D-TRAK", "squared": False, "targets": "generated", "count": 2, "timesteps": 10,
+        "lds": 0.257, "interval": [0.254, 0.265], "effective_rank": 0.15, "gradients": 100, "seconds": 2.0,
+    }  # fmt: skip
+    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None}
+    lines = standings.to_csv([row, held]).decode().splitlines()
+    assert lines[0] == ",".join(standings.COLUMNS)
+    assert lines[1] == "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0"
+    assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in standings.to_latex([row, held]).decode()
+
+
+def test_charts_hold_the_numbers() -> None:
+    rows = [
+        {"label": "A", "targets": "generated", "lds": 0.2, "interval": [0.1, 0.4]},
+        {"label": "B", "targets": "generated", "lds": 0.1, "interval": None},
+    ]
+    shown = benchmark_charts.standings(rows, {"generated": 0.8}, 0.05)
+    (points,) = shown.data
+    assert list(points.x) == [0.2, 0.1]
+    assert list(points.error_x.array) == pytest.approx([0.2, 0.0])
+    assert list(points.error_x.arrayminus) == pytest.approx([0.1, 0.0])
+    assert shown.layout.yaxis.ticktext == ("B", "A")
