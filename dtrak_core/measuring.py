@@ -99,7 +99,7 @@ def lds(
         job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes))
         answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
     left_out = {name: _cannot(name, weights) for name in names if name not in usable}
-    say(_document(chosen, settings, recipes, left_out), json, _shown)
+    say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
 
 
 def _cannot(name: str, checkpoint: Checkpoint) -> str:
@@ -111,7 +111,7 @@ def _cannot(name: str, checkpoint: Checkpoint) -> str:
 
 
 def _document(
-    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str]
+    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str], retraining: bool
 ) -> dict[str, Any]:
     """Return LDS of all recipes by kind of target, with ceiling and chance, as JSON values."""
     known = lds_runs.read(dataset, settings)
@@ -121,6 +121,8 @@ def _document(
         )
     found = [one for recipe in recipes if (one := predictions.find(recipe, settings)) is not None]
     rows, kinds = standings.rows(found, known, settings), standings.kinds(known, settings)
+    if retraining:
+        rows += standings.retraining_rows(known, settings)
     document: dict[str, Any] = {
         "models": {"finished": known.done, "expected": known.expected},
         "protocol": standings.protocol(known, settings),

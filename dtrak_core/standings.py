@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dtrak_core import lds, predictions
+from dtrak_core import datamodels, lds, predictions
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
@@ -32,23 +32,39 @@ def rows(found: Sequence[Predictions], known: Losses, measured: LdsSettings) -> 
                 continue
             value = predictions.evaluated(one, known, measured, kind)
             features = one.recipe.features
-            table.append(
-                {
-                    "method": one.recipe.method,
-                    "label": label(one.recipe),
-                    "squared": one.recipe.squared,
-                    "targets": words,
-                    "count": len(value.per_target),
-                    "timesteps": None if features is None else features.num_timesteps,
-                    "lds": value.mean,
-                    "interval": None if value.low is None else [value.low, value.high],
-                    "effective_rank": one.shares[one.place] if one.shares else None,
-                    "gradients": one.gradients,
-                    "seconds": one.seconds,
-                }
-            )
-    order = list(METHODS)
+            own = {
+                "squared": one.recipe.squared,
+                "timesteps": None if features is None else features.num_timesteps,
+                "effective_rank": one.shares[one.place] if one.shares else None,
+                "gradients": one.gradients,
+                "seconds": one.seconds,
+            }
+            table.append(_row(one.recipe.method, label(one.recipe), words, value) | own)
+    order = [*METHODS, *datamodels.METHODS]
     return sorted(table, key=lambda row: (row["targets"], order.index(row["method"]), row["squared"]))
+
+
+def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
+    """Return rows, as `rows` does, of the methods that are fitted on the models themselves, each predicted by others.
+
+    There are none below 16 subsets.
+    """
+    if len(known.subsets) < datamodels.LEAST:
+        return []
+    table = []
+    for method, (name, _) in datamodels.METHODS.items():
+        for words, kind in KINDS.items():
+            own = [number for number, target in enumerate(measured.targets) if target.startswith(f"{kind}:")]
+            if own:
+                value = datamodels.held_out_lds(method, known.masks, known.mean[:, own])
+                table.append(_row(method, name, words, value))
+    return table
+
+
+def _row(method: str, name: str, words: str, value: lds.Lds) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": method, "label": name, "squared": False, "targets": words, "timesteps": None}
+    row |= {"count": len(value.per_target), "lds": value.mean, "effective_rank": None, "gradients": 0, "seconds": 0.0}
+    return row | {"interval": None if value.low is None else [value.low, value.high]}
 
 
 def kinds(known: Losses, measured: LdsSettings) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ LAYERS = [
     ["faders"],
     ["training", "importing", "features", "ekfac", "gradient_scores", "scores", "defaults"],
     ["figure", "results", "metrics", "lds", "paper"],
-    ["fader_scores", "agreement"],
+    ["fader_scores", "agreement", "datamodels"],
     ["removals", "lds_runs", "recipes"],
     ["predictions"],
     ["standings"],

@@ -70,7 +70,8 @@ def _rows(question: Question, wanted: list[Recipe]) -> list[dict[str, Any]]:
 
 @st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")
 def _table(names: str, key: str, _found: list[Any], _question: Question) -> list[dict[str, Any]]:
-    return standings.rows(_found, _question.known, _question.measured)
+    rows = standings.rows(_found, _question.known, _question.measured)
+    return rows + standings.retraining_rows(_question.known, _question.measured) if rows else rows
 
 
 def _first(rows: list[dict[str, Any]], label: str) -> float:
@@ -89,7 +90,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
         "95 % interval": "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}".replace("-", "−"),
         "Gradients": row["gradients"] or None,
         "Time": duration(row["seconds"]) if row["seconds"] else "",
-        "Paper": None if near is None or row["squared"] else near / 100,
+        "Paper": "" if near is None or row["squared"] else f"{near / 100:.3f}",
     }
 
 
@@ -99,8 +100,7 @@ def _columns() -> dict[str, Any]:
         "LDS": number(format="%.3f", help="Mean Spearman correlation of predicted and measured losses over subsets."),
         "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
         "Time": st.column_config.TextColumn(help="What the features took where they were computed."),
-        "Paper": number(
-            format="%.3f",
+        "Paper": st.column_config.TextColumn(
             help=f"The paper's value: {paper.SETTING}, at 10 timesteps, or at 100 beside more than 10. "
             "Another dataset and a larger model: for the order, not the size.",
         ),

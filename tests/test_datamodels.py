@@ -1,0 +1,64 @@
+"""Empirical influence and datamodels: against loops and scikit-learn, and on effects that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeCV
+
+from dtrak_core import datamodels, lds
+from dtrak_core.errors import SettingsError
+
+
+def world(subsets: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    masks = np.stack([random.permutation(np.arange(20) < 10) for _ in range(subsets)])
+    effects = random.normal(size=(3, 20))
+    losses = -(masks @ effects.T) + noise * random.normal(size=(subsets, 3))
+    return masks, losses, effects
+
+
+def test_empirical_influence_is_a_difference_of_means() -> None:
+    masks, losses, _ = world(30, 0.5)
+    masks[:, 4] = True
+    found = datamodels.empirical_influence(masks, losses)
+    for target in range(3):
+        for i in (0, 7, 19):
+            y = losses[:, target]
+            assert found[target, i] == pytest.approx(y[~masks[:, i]].mean() - y[masks[:, i]].mean())
+    assert (found[:, 4] == 0).all(), "what is in every subset was never left out"
+
+
+def test_a_datamodel_is_a_ridge_regression_whose_penalty_is_cross_validated() -> None:
+    masks, losses, _ = world(40, 0.5)
+    found = datamodels.ridge(masks, losses)
+    y = losses[:, 1]
+    expected = RidgeCV(alphas=(0.1, 1.0, 10.0), cv=5).fit(masks.astype(float), (y - y.mean()) / y.std())
+    np.testing.assert_allclose(found[1], -expected.coef_ * y.std())
+
+
+@pytest.mark.parametrize("name", list(datamodels.METHODS))
+def test_known_effects_are_found_and_predict_held_out_subsets(name: str) -> None:
+    masks, losses, effects = world(400, 0.1)
+    fit = datamodels.METHODS[name][1]
+    scores = fit(masks, losses)
+    assert np.corrcoef(scores.ravel(), effects.ravel())[0, 1] > 0.9
+    assert datamodels.held_out_lds(name, masks, losses).mean > 0.85
+
+
+@pytest.mark.parametrize("name", list(datamodels.METHODS))
+def test_noise_predicts_nothing_about_models_that_were_not_fitted(name: str) -> None:
+    values = []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        masks, _, _ = world(32, 0, seed)
+        values.append(datamodels.held_out_lds(name, masks, random.normal(size=(32, 8))).mean)
+    assert abs(np.mean(values)) < 0.1
+    fitted = lds.evaluate(datamodels.METHODS[name][1](masks, (noise := random.normal(size=(32, 8)))), masks, noise)
+    assert fitted.mean > 0.5, "on the models it was fitted on, it would look good"
+
+
+def test_too_few_subsets_are_refused() -> None:
+    masks, losses, _ = world(12, 0)
+    with pytest.raises(SettingsError, match="at least 16"):
+        datamodels.held_out_lds("datamodel", masks, losses)
