@@ -14,7 +14,7 @@ from dtrak_core.settings import FeatureSettings, ModelOutput, build
 
 
 def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutput) -> FeatureSettings:
-    """Return the settings of the stored features of a checkpoint: the shipped ones, else those of most timesteps.
+    """Return the settings of the stored features of a checkpoint: the shipped ones, else the first that were made.
 
     Args:
         dataset: Digest of the dataset.
@@ -32,7 +32,8 @@ def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutpu
     own = own or [a for a in plain if a.settings["model_output"] in ("squared-output", "loss")]
     if not own:
         return build(FeatureSettings, **wanted, model_output=model_output)
-    best = max(own, key=lambda a: (a.shipped, a.settings["num_timesteps"], a.settings["proj_dim"], a.manifest["date"]))
+    # Not the newest: what a sweep or a trial has made since must not change what is usual.
+    best = min(own, key=lambda a: (not a.shipped, a.manifest["date"]))
     return build(FeatureSettings, **{**best.settings, "model_output": model_output, "eta": 0.0})
 
 

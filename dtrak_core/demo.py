@@ -1,9 +1,9 @@
 """Build the demo that ships in cache/demo: everything in it, from nothing, by the real stages.
 
 Portraits drawn, a model trained, 64 pictures generated, features for D-TRAK and TRAK with their
-kernels, the features of the 64 targets, and a comparison of removals for the first of them. Compact
-on purpose (half-precision weights, 8-bit features), so that it fits into the repository; a rebuild
-trains 38 models and prints each stage.
+kernels, the features of the 64 targets, a comparison of removals for the first of them, and the
+LDS of every method with the paper's findings. Compact on purpose (half-precision weights, 8-bit
+features), so that it fits into the repository; a rebuild trains 90 models and prints each stage.
 """
 
 from __future__ import annotations
@@ -14,19 +14,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import torch
 
 from dtrak_core import (
+    benchmarking,
     checkpoints,
     counterfactual,
     datasets,
     embeddings,
+    fader_scores,
     features,
     kernel,
+    lds_losses,
+    lds_runs,
     models,
     presets,
     processes,
+    recipes,
     removals,
     sampling,
     store,
@@ -34,8 +40,19 @@ from dtrak_core import (
     training,
 )
 from dtrak_core.datasets import Dataset
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.methods import METHODS
 from dtrak_core.progress import Progress
-from dtrak_core.settings import DatasetSettings, EmbeddingModel, FeatureSettings, ModelOutput, SampleSettings
+from dtrak_core.recipes import Recipe
+from dtrak_core.settings import (
+    DatasetSettings,
+    EmbeddingModel,
+    FeatureSettings,
+    ModelOutput,
+    SampleSettings,
+    TargetFeatureSettings,
+    key_of,
+)
 
 NAME = "demo"
 SEEDS = range(64)
@@ -45,6 +62,8 @@ COMPARED = tuple(f"seed:{seed}" for seed in range(8))  # the first ones: not cho
 COMPARED_BY = ("d-trak", "trak", "lite0-cosine")
 SIMILARITY: EmbeddingModel = "efficientnet-lite0"  # its weights come with a package, so the demo needs no network
 REMOVED = 180  # 20 % of the training set, as in the paper
+HELD_OUT = 64
+LDS_MODELS = ((32, 1), (16, 2))  # (subsets, seeds)
 PROJ_DIM = 3584  # a little below the 4,096 one would take, so that the demo stays under 20 MB in git
 
 
@@ -61,9 +80,8 @@ def build() -> None:
         checkpoint = checkpoints.by_name(NAME, dataset.digest)
         _attribute(dataset, checkpoint)
         compare(dataset, checkpoint)
-        # Pictures and distances ship; the retrained weights and the embeddings, which take seconds, do not.
-        for kind in ("retrained", "embeddings"):
-            shutil.rmtree(building / kind)
+        benchmark(dataset, checkpoint)
+        slim(dataset, checkpoint)
     old = final.with_name("demo.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.is_dir():
@@ -92,6 +110,60 @@ def compare(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> store.Artif
     asked = {"targets": COMPARED, "remove": (REMOVED,), "random_draws": 2, "floor_seeds": 3}
     settings = removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
     return counterfactual.compare(dataset, checkpoint, settings, NAME, _printed("Removing and retraining"))
+
+
+def questions(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> list[LdsSettings]:
+    """Return what the shipped LDS asks: 32 subsets with one seed, and a second seed for half of them."""
+    names = tuple(f"seed:{seed}" for seed in SEEDS) + tuple(f"held-out:{number}" for number in range(HELD_OUT))
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": names}
+    return [LdsSettings(**where, num_subsets=count, train_seeds=seeds) for count, seeds in LDS_MODELS]
+
+
+def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
+    """Train the models of the LDS, measure the losses, and predict them by every recipe of the Benchmark page."""
+    for measured in questions(dataset, checkpoint):
+        lds_losses.compute(dataset, checkpoint, measured, _printed("Models of the LDS"))
+    measured = lds_runs.of_checkpoint(dataset.digest, checkpoint.digest)[0]
+    table, curves = shipped_recipes(dataset, checkpoint)
+    benchmarking.compute(dataset, measured, table, True, _printed("Methods"))
+    benchmarking.compute(dataset, measured, curves, False, _printed("Findings"))
+    denoiser = models.load_denoiser(checkpoint)
+    targets_of = [target for target in lds_runs.pictures(dataset, measured) if target.id.startswith("seed:")]
+    for model_output in MODEL_OUTPUTS:
+        settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
+        parts = settings.model_copy(update={"parts": "faders"})
+        features.compute_features(dataset, denoiser, parts, _printed(f"Features in parts of {model_output}"))
+        about = _printed(f"Targets' features in parts of {model_output}")
+        features.compute_target_features(dataset, denoiser, parts, targets_of, about)
+        fader_scores.compute_repeats(parts, targets_of)
+
+
+def shipped_recipes(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> tuple[list[Recipe], list[Recipe]]:
+    """Return the recipes of the table, and those of its variants and of the findings."""
+    able = [
+        name for name, one in METHODS.items() if one.embedding is None or one.embedding == SIMILARITY
+    ]  # CLIP's weights do not come with a package
+    table = [recipes.usual(dataset, checkpoint, name) for name in able]
+    curves = [recipes.with_timesteps(one, recipes.FEW) for one in table if one.features is not None]
+    curves += [recipes.build_recipe(one, squared=True) for one in table]
+    for name in get_args(recipes.Sweep):
+        curves += [one for line in recipes.sweep(name, dataset, checkpoint).values() for one in line]
+    return table, list(dict.fromkeys(curves))
+
+
+def slim(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
+    """Delete what a fresh clone need not have: retrained weights, and features that only predictions were made of."""
+    for kind in ("retrained", "embeddings", "residuals", "patches", "ekfac"):
+        shutil.rmtree(store.root() / kind, ignore_errors=True)
+    kept = {key_of("features", feature_settings(dataset.digest, checkpoint.digest, output)) for output in MODEL_OUTPUTS}
+    for kind in ("features", "kernels"):
+        for artifact in store.listing(kind):
+            if key_of("features", FeatureSettings(**artifact.settings)) not in kept:
+                shutil.rmtree(artifact.path)
+    for artifact in store.listing("target-features"):
+        own = TargetFeatureSettings(**artifact.settings)
+        if key_of("features", own.features) not in kept or not own.target.startswith("seed:") or own.trajectory:
+            shutil.rmtree(artifact.path)
 
 
 def embed(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:

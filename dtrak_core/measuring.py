@@ -114,6 +114,14 @@ def _document(
     dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str], retraining: bool
 ) -> dict[str, Any]:
     """Return LDS of all recipes by kind of target, with ceiling and chance, as JSON values."""
+    # More training seeds than were asked for may be there; they tell how high an LDS can be.
+    alike = settings.model_dump(include=set(lds_runs.Measured.model_fields))
+    stored = [
+        one.train_seeds
+        for one in lds_runs.of_checkpoint(dataset.digest, settings.checkpoint)
+        if alike == one.model_dump(include=set(alike))
+    ]
+    settings = settings.model_copy(update={"train_seeds": max([settings.train_seeds, *stored])})
     known = lds_runs.read(dataset, settings)
     if len(known.losses) < 3:
         raise SettingsError(

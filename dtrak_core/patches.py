@@ -55,6 +55,19 @@ def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> 
     return made
 
 
+def map_of(dataset: str, target: Target, index: int) -> np.ndarray | None:
+    """Return which pixels of a target a training picture explains, shape (H, W), 1 at the most; None if not stored."""
+    settings = PatchSettings(dataset=dataset, target=target.id, pixels=target.pixels)
+    artifact = store.find("patches", key_of("patches", settings))
+    if artifact is None:
+        return None
+    mapped = np.asarray(artifact.array("mapped.npy")).tolist()
+    if index not in mapped:
+        return None
+    found: np.ndarray = np.asarray(artifact.array("maps.npy")[mapped.index(index)])
+    return found / max(float(found.max()), 1e-30)
+
+
 def compare(
     images: np.ndarray, image: np.ndarray, target: str, settings: PatchSettings
 ) -> tuple[np.ndarray, np.ndarray]:

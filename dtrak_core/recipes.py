@@ -24,8 +24,8 @@ OUTPUTS: tuple[ModelOutput, ...] = (
     "linf-norm",
 )  # in the order of the paper's table of constructions
 ENDS: tuple[str, ...] = ("d-trak", "trak")  # the two methods that sweeps compare
-TIMESTEPS = (1, 2, 5, 10, 20, 50, 100)
-DIMENSIONS = (64, 256, 1024, 4096, 16384)
+TIMESTEPS = (1, 2, 5, 10, 20, 50)
+DIMENSIONS = (256, 1024, 4096, 16384)
 ETAS = tuple(round(0.1 * step, 1) for step in range(11))
 FEW = 10  # timesteps of a sweep that is about something else
 Sweep = Literal["functions", "eta", "checkpoints", "timesteps", "dimension", "mixtures"]

@@ -49,4 +49,4 @@ if clicked == rows.TARGET:
     example.show_target(target)
 else:
     example.open_at(clicked, methods)
-    example.show(dataset, answer.found)
+    example.show(dataset, answer.found, target)

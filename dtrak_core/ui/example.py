@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import streamlit as st
 
-from dtrak_core import results, thumbnails
+from dtrak_core import patches, results, thumbnails
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
 from dtrak_core.targets import Target
@@ -30,7 +31,7 @@ def focus() -> tuple[str, int] | None:
     return found
 
 
-def show(dataset: Dataset, found: Sequence[Ranking]) -> None:
+def show(dataset: Dataset, found: Sequence[Ranking], target: Target | None = None) -> None:
     """Open the training example that the link names, if it names one."""
     asked = st.query_params.get("example")
     if asked is None:
@@ -39,7 +40,7 @@ def show(dataset: Dataset, found: Sequence[Ranking]) -> None:
         last = len(dataset.train.rows) - 1
         st.warning(f"Training picture '{panels.plain(asked)}' does not exist: they are numbered 0 to {last:,}.")
         return
-    _dialog(dataset, found)
+    _dialog(dataset, found, target)
 
 
 def _closed() -> None:
@@ -53,7 +54,7 @@ def _go(index: int) -> None:
 
 
 @st.dialog("Training picture", width="medium", on_dismiss=_closed)
-def _dialog(dataset: Dataset, found: Sequence[Ranking]) -> None:
+def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -> None:
     index = int(st.query_params.get("example", "0"))
     facts = dataset.train.rows[index]
     left, right = st.columns([1, 1], gap="medium")
@@ -77,6 +78,8 @@ def _dialog(dataset: Dataset, found: Sequence[Ranking]) -> None:
             on_click=_explain,
             args=(index,),
         )
+    if target is not None:
+        _patches(dataset, target, index)
     if found:
         _steps(found, index)
     _family(dataset, index)
@@ -89,6 +92,20 @@ def _ranks(found: Sequence[Ranking], index: int) -> str:
         place = f"{results.rank(one, index):,} of {len(one.values):,}"
         lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} |")
     return "\n".join(lines)
+
+
+def _patches(dataset: Dataset, target: Target, index: int) -> None:
+    """Show which parts of the target this picture explains, where patches were compared: the rest is darkened."""
+    heat = patches.map_of(dataset.digest, target, index)
+    if heat is None:
+        return
+    seen = (target.image * (0.15 + 0.85 * heat[..., None])).astype(np.uint8)
+    st.image(
+        thumbnails.png(seen, LARGE // 2),
+        output_format="PNG",
+        caption=f"What of {target.id} its patches explain: the brighter, the more",
+        alt=f"{target.id}, bright where patches of training picture {index} explain it",
+    )
 
 
 def _steps(found: Sequence[Ranking], index: int) -> None:

@@ -1,0 +1,131 @@
+"""All dampings and all ridge methods from one decomposition, against an inversion for each damping, in one run.
+
+    python benchmarks/kernel.py            some ten minutes on 2 idle cores
+    python benchmarks/kernel.py --quick    a smoke test with small sizes: its numbers mean nothing
+
+For N training examples and K = 8,192 numbers a feature (decaying spectrum, made up: only sizes matter here), and 100
+targets. Ours: the stored kernel's decomposition, then TRAK, relative influence, renormalised influence and DAS with
+its leverage at each of the paper's 27 dampings. The authors' way: (ΦᵀΦ + λ I)⁻¹, K x K in float32, once a damping,
+and its products; timed for one damping at a smaller K and extrapolated, inversion by K³, products by K². Each size
+runs in a process of its own, whose peak memory is told. Prints, and writes benchmarks/results/kernel.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from dtrak_core import feature_store, files, kernel, processes, store
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings, key_of
+
+QUICK = "--quick" in sys.argv
+SIZES = (300, 600) if QUICK else (1000, 5000, 10_000)
+WIDTH, SMALLER = (400, 100) if QUICK else (8192, 2048)
+TARGETS = 10 if QUICK else 100
+DAMPINGS = [factor * 10.0**power for power in range(-2, 7) for factor in (1, 2, 5)]
+RESULTS = Path(__file__).resolve().parent / "results" / ("kernel-quick.json" if QUICK else "kernel.json")
+
+
+def main() -> None:
+    rows = []
+    for way in ("ours", "authors"):
+        for count in SIZES:
+            command = [sys.executable, __file__, *(["--quick"] if QUICK else []), way, str(count)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(rows[-1], flush=True)
+    for count in SIZES:
+        ours, theirs = (
+            next(row for row in rows if (row["way"], row["N"]) == (way, count)) for way in ("ours", "authors")
+        )
+        ratio = theirs["seconds"] / ours["seconds"]
+        print(f"N = {count:,}: {ratio:,.0f} times the time, {theirs['peak_mb'] / ours['peak_mb']:.1f} times the memory")
+    report = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "rows": rows,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    files.write_json(RESULTS, report)
+
+
+def features_of(count: int) -> np.ndarray:
+    """Return N features of K numbers with a decaying spectrum, float32."""
+    random = np.random.default_rng(0)
+    rank = min(count, WIDTH)
+    scales = (1 / np.sqrt(np.arange(1, rank + 1))).astype(np.float32)
+    mixed = random.standard_normal((count, rank), dtype=np.float32) * scales
+    columns = random.standard_normal((rank, WIDTH), dtype=np.float32) if rank < WIDTH else None
+    return mixed if columns is None else mixed @ columns / np.float32(rank**0.5)
+
+
+def ours(count: int) -> dict[str, Any]:
+    """Time the decomposition, and every method at every damping."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"STUDIO_CACHE": folder, "STUDIO_DEMO": f"{folder}/none"}
+        settings = FeatureSettings(dataset="0" * 16, checkpoint="1" * 16, proj_dim=WIDTH)
+        key = key_of("features", settings)
+        rows = features_of(count)
+        cross = rows[:TARGETS].astype(np.float64) @ rows.T.astype(np.float64)
+        place = store.partial("features", key)
+        for number, size in enumerate(feature_store.shard_sizes(count)):
+            part = rows[number * feature_store.SHARD :][:size]
+            feature_store.write_shard(place, number, part, "float32")
+        artifact = store.publish("features", key, settings, rows=count, width=WIDTH)
+        del rows
+        started = time.perf_counter()
+        opened = kernel.open_kernel(kernel.compute_kernel(artifact, quiet))
+        decomposed = time.perf_counter() - started
+        s = opened.eigenvalues
+        for damping in DAMPINGS:
+            scores = kernel.damped_scores(opened, cross, damping)
+            length = np.sqrt(kernel.squared_sums(opened, s / (s + damping) ** 2))
+            leverage = kernel.squared_sums(opened, s / (s + damping))
+            tables = (scores, scores / length, scores / opened.norms, scores / (1 - leverage))
+            assert all(table.shape == (TARGETS, count) for table in tables)
+        total = time.perf_counter() - started
+    return {"seconds": total, "decomposition": decomposed, "dampings": total - decomposed}
+
+
+def authors(count: int) -> dict[str, Any]:
+    """Time one inversion at a smaller K, and extrapolate to K and to all dampings; the memory is that of K."""
+    import torch
+
+    torch.set_num_threads(processes.cores())
+    rows = torch.from_numpy(features_of(count))
+    started = time.perf_counter()
+    gram = rows.T @ rows
+    made = time.perf_counter() - started
+    small = gram[:SMALLER, :SMALLER] + torch.eye(SMALLER)
+    started = time.perf_counter()
+    inverse = torch.linalg.inv(small)
+    inverted = (time.perf_counter() - started) * (WIDTH / SMALLER) ** 3
+    started = time.perf_counter()
+    torch.matmul(rows[:TARGETS, :SMALLER], inverse @ rows[:, :SMALLER].T)
+    products = (time.perf_counter() - started) * (WIDTH / SMALLER) ** 2
+    torch.empty_like(gram).fill_(1.0)  # the inverse itself, of the full size, for the memory
+    seconds = made + len(DAMPINGS) * (inverted + products)
+    return {"seconds": seconds, "inversion": inverted, "products": products}
+
+
+if __name__ == "__main__":
+    if sys.argv[-2] in ("ours", "authors"):
+        found = (ours if sys.argv[-2] == "ours" else authors)(int(sys.argv[-1]))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        told = {name: round(value, 3) for name, value in found.items()}
+        print(json.dumps({"way": sys.argv[-2], "N": int(sys.argv[-1]), **told, "peak_mb": round(peak)}))
+    else:
+        main()
