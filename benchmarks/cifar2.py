@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from dtrak_core.progress import Progress
+
 PICTURES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cifar2.npz"
 METHODS = ("d-trak", "trak", "gradient-cosine", "raw-pixel-cosine")
 
@@ -111,7 +113,7 @@ def chosen(pictures: int, targets: int) -> dict[str, np.ndarray]:
     return part | {"classes": arrays["classes"]} if "classes" in arrays else part
 
 
-def told(stage: str):  # type: ignore[no-untyped-def]  # a Progress
+def told(stage: str) -> Progress:
     """Return progress that prints a line every ten seconds."""
     last = 0.0
 

@@ -82,7 +82,7 @@ def _features(
             counterfactual.retrained(dataset, training, progress)
     assert recipe.features is not None  # recipes of gradient methods name them
     if method.model_output == "interpolated":
-        _ends(dataset, recipe, progress)
+        _ends(dataset, recipe, own, progress)
     for wanted in scores.models_of(method, dataset, recipe.features.checkpoint, recipe.features):
         denoiser = models.load_denoiser(checkpoints.by_digest(wanted.checkpoint))
         trained = features.compute_features(dataset, denoiser, wanted, progress)
@@ -93,13 +93,13 @@ def _features(
         features.compute_target_features(dataset, denoiser, wanted, own, progress, side=method.side)
 
 
-def _ends(dataset: Dataset, recipe: Recipe, progress: Progress) -> None:
+def _ends(dataset: Dataset, recipe: Recipe, own: Sequence[targets.Target], progress: Progress) -> None:
     """Compute both ends of an interpolation, of which every mixture is then a sum."""
     assert recipe.features is not None
     denoiser = models.load_denoiser(checkpoints.by_digest(recipe.features.checkpoint))
-    for end in ("squared-output", "loss"):
-        one = recipe.features.model_copy(update={"model_output": end, "eta": 0.0})
+    for one in features.ends_of(recipe.features):
         features.compute_features(dataset, denoiser, one, progress)
+        features.compute_target_features(dataset, denoiser, one, own, progress)
 
 
 def _part(progress: Progress, about: str) -> Progress:

@@ -22,14 +22,14 @@ def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutpu
         model_output: The function whose gradient is taken.
 
     Returns:
-        Stored settings; where none are of this function, those of another, so that methods can be compared; else the
+        Stored settings of D-TRAK's or TRAK's features, so that methods are compared alike; where there are none, the
         defaults.
     """
     wanted = {"dataset": dataset, "checkpoint": checkpoint}
     stored = [artifact for artifact in store.listing("features") if wanted.items() <= artifact.settings.items()]
     plain = [a for a in stored if not {"normalise", "parts"} & a.settings.keys()]
-    own = [a for a in plain if a.settings["model_output"] == model_output]
-    own = own or [a for a in plain if a.settings["model_output"] in ("squared-output", "loss")]
+    known = [a for a in plain if a.settings["model_output"] in ("squared-output", "loss")]  # D-TRAK's and TRAK's
+    own = [a for a in known if a.settings["model_output"] == model_output] or known
     if not own:
         return build(FeatureSettings, **wanted, model_output=model_output)
     # Not the newest: what a sweep or a trial has made since must not change what is usual.

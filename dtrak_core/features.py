@@ -23,7 +23,7 @@ from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.models import Denoiser, add_noise, tracked_parameters
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, key_of
+from dtrak_core.settings import FeatureSettings, ModelOutput, SampleSettings, TargetSide, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, feature_target
 
@@ -126,7 +126,10 @@ def compute_target_features(
             progress(done * per_picture, len(missing) * per_picture, "gradients", "")
 
         chosen, own = [target for _, target in missing.values()], own_side(settings, side)
-        if side.trajectory:
+        mixed = [_mixed_target(settings, target, side) for target in chosen]
+        if all(one is not None for one in mixed):
+            features = np.stack([one for one in mixed if one is not None])
+        elif side.trajectory:
             features = np.stack([_along_trajectory(denoiser, target, own) for target in chosen])
         else:
             images = np.stack([target.image for target in chosen])
@@ -232,15 +235,31 @@ def _mixed(settings: FeatureSettings, rows: slice) -> np.ndarray | None:
     """
     if settings.model_output != "interpolated" or settings.normalise != "none":
         return None
-    ends = []
-    for name, share in (("squared-output", 1 - settings.eta), ("loss", settings.eta)):
-        changed = FeatureSettings(**settings.model_dump() | {"model_output": name, "eta": 0.0})
-        found = store.find("features", key_of("features", changed))
-        if found is None:
-            return None
-        ends.append(share * feature_store.rows(found, rows))
-    mixed: np.ndarray = ends[0] + ends[1]
-    return mixed
+    ends = [store.find("features", key_of("features", one)) for one in ends_of(settings)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    first, second = (feature_store.rows(one, rows) for one in ends if one is not None)
+    mixed: np.ndarray = (1 - settings.eta) * first + settings.eta * second
+    return mixed.astype(np.float32)
+
+
+def _mixed_target(settings: FeatureSettings, target: Target, side: TargetSide) -> np.ndarray | None:
+    """Return a target's interpolated feature (K,) from those of both ends, or None where these are not stored."""
+    if settings.model_output != "interpolated" or settings.normalise != "none" or side != TargetSide():
+        return None
+    wanted = [feature_target(one, target, side) for one in ends_of(settings)]
+    ends = [store.find("target-features", key_of("target-features", one)) for one in wanted]
+    if ends[0] is None or ends[1] is None:
+        return None
+    first, second = (feature_store.target_feature(one) for one in ends if one is not None)
+    mixed: np.ndarray = (1 - settings.eta) * first + settings.eta * second
+    return mixed.astype(np.float32)
+
+
+def ends_of(settings: FeatureSettings) -> list[FeatureSettings]:
+    """Return the settings of both ends of an interpolation: squared output (η = 0), loss (η = 1)."""
+    ends: tuple[ModelOutput, ...] = ("squared-output", "loss")
+    return [FeatureSettings(**settings.model_dump() | {"model_output": end, "eta": 0.0}) for end in ends]
 
 
 def cross_products(trained: Artifact, features: np.ndarray) -> np.ndarray:

@@ -116,3 +116,17 @@ def test_agrees_with_dattri(world: tuple[np.ndarray, np.ndarray, np.ndarray]) ->
     # Its scores are (train, test) and add up to the loss itself, so the sign is turned.
     theirs = metric.lds(torch.from_numpy(-effects.T), (torch.from_numpy(noisy), torch.from_numpy(chosen)))[0]
     np.testing.assert_allclose(own, theirs.numpy(), atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_resampled_correlations_are_those_of_the_resampled_arrays(seed: int, tied: bool) -> None:
+    random = np.random.default_rng(seed)
+    guess, losses = random.normal(size=(9, 4)), random.normal(size=(9, 4))
+    if tied:
+        guess = np.round(guess)
+    drawn = random.integers(0, 9, size=(5, 9))
+    below = [lds._below(x) for x in (guess, losses)]
+    found = lds._of_drawn(below[0], below[1], drawn)
+    expected = [lds.spearman(guess[one], losses[one]).mean() for one in drawn]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert lds._of_drawn(below[0], below[1], drawn[0]) == pytest.approx(expected[0], abs=1e-5)

@@ -1,0 +1,148 @@
+"""Recipes and what they predict: ranks for every damping, LDS on read, variants that differ, whatever is finished."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dtrak_core import benchmarking, checkpoints, lds_losses, lds_runs, predictions, recipes, scores, standings, store
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.progress import quiet
+from dtrak_core.recipes import Recipe
+from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.targets import resolve
+
+
+@pytest.fixture
+def measured(pictures: Dataset, checkpoint: Checkpoint) -> LdsSettings:
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest}
+    return build(LdsSettings, **where, targets=("held-out:0", "held-out:5", "train:3"), num_subsets=4, num_timesteps=4)
+
+
+@pytest.fixture
+def base(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
+    return FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=256)
+
+
+def predicted(pictures: Dataset, measured: LdsSettings, recipe: Recipe) -> predictions.Predictions:
+    benchmarking.compute(pictures, measured, [recipe], False, quiet)
+    found = predictions.find(recipe, measured)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_ranks_are_of_summed_scores_at_every_damping(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings, squared: bool
+) -> None:
+    recipe = Recipe(method="d-trak", features=base, squared=squared)
+    found = predicted(pictures, measured, recipe)
+    assert found.shares[found.place] == 0.15
+    assert found.ranks.shape == (len(found.shares), predictions.LEAST_SUBSETS, 3)
+    masks = lds_runs.masks_of(pictures.train.labels, 32, 0.5)
+    for place in (0, found.place, len(found.shares) - 1):
+        for number, name in enumerate(measured.targets):
+            target = resolve(pictures, checkpoint.digest, name)
+            own = scores.attribution_scores(
+                "d-trak", pictures, checkpoint.digest, target, base, rank_share=found.shares[place]
+            ).values
+            sums = -(masks @ (own**2 if squared else own))
+            np.testing.assert_array_equal(found.ranks[place][:, number], stats.rankdata(sums))
+            if place == found.place:
+                np.testing.assert_allclose(found.values[:, number], sums, rtol=1e-5)
+
+
+def test_lds_is_told_of_the_subsets_that_are_finished(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    found = predicted(pictures, measured, Recipe(method="trak", features=base))
+    for one in [lds_runs.models(measured)[number] for number in (0, 2, 3)]:
+        lds_losses.losses_of(pictures, checkpoint, one, quiet)
+    known = lds_runs.read(pictures, measured)
+    assert known.subsets == [0, 2, 3]
+    value = predictions.evaluated(found, known, measured, "held-out")
+    expected = [
+        stats.spearmanr(found.values[[0, 2, 3], number], known.losses[:, 0, number]).statistic for number in (0, 1)
+    ]
+    np.testing.assert_allclose(value.per_target, expected)
+    curve = predictions.curve(found, known, measured, "held-out")
+    assert curve[found.place] == pytest.approx(np.mean(expected))
+    (row,) = standings.rows([found], known, measured)
+    assert (row["targets"], row["timesteps"], row["interval"]) == ("held-out", 2, None)
+    assert row["gradients"] == (24 + 3) * 2
+
+
+def test_a_run_that_grows_needs_no_new_predictions(
+    pictures: Dataset, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    recipe = Recipe(method="raw-pixel-cosine")
+    benchmarking.compute(pictures, measured, [recipe], False, quiet)
+    wider = measured.model_copy(update={"num_subsets": 32})
+    assert predictions.find(recipe, wider) is not None
+    assert predictions.find(recipe, measured.model_copy(update={"num_subsets": 33})) is None
+
+
+def test_the_functions_of_a_recipe_are_its_own(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    plain = predicted(pictures, measured, Recipe(method="trak", features=base))
+    damped_alike = Recipe(method="d-trak", features=base, model_output="interpolated", eta=1.0)
+    mixed = predicted(pictures, measured, damped_alike)
+    place = [plain.shares.index(0.15), mixed.shares.index(0.15)]
+    agreement = np.corrcoef(plain.ranks[place[0]].ravel(), mixed.ranks[place[1]].ravel())[0, 1]
+    assert agreement > 0.999, "η = 1 is the loss"
+    crossed = predicted(pictures, measured, Recipe(method="d-trak", features=base, target_output="loss"))
+    straight = predicted(pictures, measured, Recipe(method="d-trak", features=base))
+    assert np.abs(crossed.ranks - straight.ranks).max() > 1
+
+
+def test_earlier_checkpoints_predict_for_the_last_ones_pictures(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    wanted = recipes.sweep("checkpoints", pictures, checkpoint)["trak"]
+    shares = [checkpoints.by_digest(one.features.checkpoint).share for one in wanted if one.features]
+    assert shares == [25, 50, 75, 100]
+    found = predicted(pictures, measured, wanted[0])
+    assert found.targets == measured.targets
+
+
+def test_scores_are_kept_where_they_are_asked_for(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings
+) -> None:
+    recipe = Recipe(method="raw-pixel-dot")
+    assert predictions.stored_scores(recipe, measured) is None
+    benchmarking.compute(pictures, measured, [recipe], True, quiet)
+    stored = predictions.stored_scores(recipe, measured)
+    assert stored is not None
+    names, values = stored
+    target = resolve(pictures, checkpoint.digest, names[1])
+    own = scores.attribution_scores("raw-pixel-dot", pictures, checkpoint.digest, target).values
+    np.testing.assert_allclose(values[1], own / np.abs(own).max(), atol=1e-3)
+
+
+def test_an_ensemble_is_the_mean_over_models_trained_on_halves(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    recipe = Recipe(method="d-trak-ensemble", features=base)
+    found = predicted(pictures, measured, recipe)
+    members = store.listing("retrained")
+    assert sorted(len(one.settings["indices"]) for one in members) == [12] * 4
+    digests = [checkpoints.of_run(one)[-1].digest for one in members]
+    target = resolve(pictures, checkpoint.digest, "held-out:0")
+    each = [
+        scores.attribution_scores(
+            "d-trak", pictures, digest, target, base.model_copy(update={"checkpoint": digest})
+        ).values
+        for digest in digests
+    ]
+    masks = lds_runs.masks_of(pictures.train.labels, 32, 0.5)
+    np.testing.assert_allclose(found.values[:, 0], -(masks @ np.mean(each, axis=0)), rtol=1e-4)
+
+
+def test_a_recipe_of_no_method_or_share_is_refused(pictures: Dataset, base: FeatureSettings) -> None:
+    with pytest.raises(SettingsError, match="eta"):
+        build(Recipe, method="d-trak", features=base, eta=2.0)
