@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy import linalg, optimize
 
-from dtrak_core import feature_store, lds, store
-from dtrak_core.fader_layout import BANDS, Faders, together, training_rows
+from dtrak_core import draws, feature_store, lds, store
+from dtrak_core.fader_layout import BANDS, Faders, part_of, together, training_rows
 from dtrak_core.gradient_scores import damping_of
 from dtrak_core.kernel import NOISE, effective_rank
 from dtrak_core.methods import METHODS, Method
@@ -111,10 +111,11 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     Returns:
         Artifacts of kind `repeats`: halves.npy (2, N) float16, each divided by its largest; agreement.npy (D,) float32
         over `SHARES`; fact own_agreement, at the method's own damping. None for other functions than D-TRAK's and
-        TRAK's.
+        TRAK's, and where a half has no draw in some range of timesteps.
     """
     method = method_of_features(settings)
-    if method is None:
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    if method is None or not all(part_of(grid, band, half).any() for band in range(len(BANDS)) for half in (0, 1)):
         return []
     wanted = [RepeatSettings(method=method.id, target=feature_target(settings, t, SIDE)) for t in targets]
     lacking = [

@@ -187,6 +187,12 @@ def test_interpolated_features_are_mixed_from_both_ends(pictures: Dataset, base:
     rows = np.concatenate([rows for _, rows in feature_store.blocks(mixed)])
     np.testing.assert_allclose(rows, direct, atol=1e-5 * np.abs(direct).max())
     assert counted == [], "no gradient was taken"
+    target = resolve(pictures, base.checkpoint, "held-out:3")
+    alone = features.featurise(denoiser, target.image[None], [target.id], wanted, lambda _: None)
+    for end in features.ends_of(wanted):
+        features.compute_target_features(pictures, denoiser, end, [target], quiet)
+    (own,) = features.compute_target_features(pictures, denoiser, wanted, [target], quiet)
+    np.testing.assert_allclose(feature_store.target_feature(own), alone[0], atol=1e-5 * np.abs(alone).max())
 
 
 def test_leverage_is_the_hat_matrix_diagonal() -> None:

@@ -1,0 +1,97 @@
+"""Faders and repeatability on the Attribution page: what is missing, what a fader changes, which pictures are pale."""
+
+from __future__ import annotations
+
+from page_helpers import galleries, opened
+
+from dtrak_core import fader_scores, jobs, results, targets, work
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import AttributeJob
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings, build
+
+Small = tuple[Dataset, Checkpoint]
+TAB = "Layers and noise levels"
+
+
+def in_parts(small: Small, **changes: int) -> AttributeJob:
+    """Return the job that computes D-TRAK's features in parts, as the page asks for it."""
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest, "num_timesteps": 2, "proj_dim": 128}
+    features = FeatureSettings(**{**where, **changes}, parts="faders")
+    return build(AttributeJob, features=(features,), targets=("seed:0",))
+
+
+def shown(at: object, key: str) -> list[str]:
+    return [item["key"] for item in galleries(at)[key]["rows"][0]["parts"][0]["items"]]  # type: ignore[arg-type]
+
+
+def test_without_features_in_parts_they_are_offered_with_their_cost(small: Small) -> None:
+    at = opened("attribution", details=TAB)
+    assert any("looks at all" in m.value and "on disk" in m.value for m in at.markdown)
+    at.button(key="fader-compute").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "attribute"]
+    assert jobs.job_of(job.key) == in_parts(small)
+
+
+def test_a_fader_changes_the_ranking_at_once_and_all_to_one_gives_it_back(small: Small) -> None:
+    work.run(in_parts(small), quiet)
+    at = opened("attribution", details=TAB)
+    plain = shown(at, "fader_figure")
+    assert any("10 of the first 10 are the same" in c.value for c in at.caption)
+    for name in ("fine", "conv_in", "up_blocks.1"):
+        at.slider(key=f"fader-d-trak-{name}").set_value(0.0)
+    at.run()
+    assert not at.exception
+    turned = shown(at, "fader_figure")
+    assert turned != plain
+    dataset, checkpoint = small
+    (settings,) = in_parts(small).features
+    target = targets.resolve(dataset, checkpoint.digest, "seed:0")
+    trained = work.run(in_parts(small), quiet)[0]
+    own = fader_scores.target_rows(settings, [target])
+    assert own is not None
+    layers = tuple(0.0 if name in ("conv_in", "up_blocks.1") else 1.0 for name in trained.manifest["groups"])
+    faders = fader_scores.Faders(layers, (0.0, 1.0, 1.0))
+    values = fader_scores.score(fader_scores.METHODS["d-trak"], trained, own, faders)[0][0]
+    expected = results.proponents(results.ranking("d-trak", "", values), 5)
+    assert turned == [f"d-trak/{entry.index}" for entry in expected]
+    next(b for b in at.button if b.label == "All to 1").click().run()
+    assert shown(at, "fader_figure") == plain
+
+
+def test_the_scores_weigh_the_layers(small: Small) -> None:
+    work.run(in_parts(small), quiet)
+    at = opened("attribution", details=TAB)
+    next(b for b in at.button if b.label == "Let the scores weigh the layers").click().run()
+    assert not at.exception
+    values = [s.value for s in at.slider if s.key and s.key.startswith("fader-d-trak-")]
+    assert values[:3] == [1.0] * 3, "noise levels stay"
+    assert len(set(values[3:])) > 1
+
+
+def test_everything_at_zero_is_answered_in_words(small: Small) -> None:
+    work.run(in_parts(small), quiet)
+    at = opened("attribution", details=TAB)
+    for name in ("fine", "middle", "coarse"):
+        at.slider(key=f"fader-d-trak-{name}").set_value(0.0)
+    at.run()
+    assert any("nothing to rank by" in info.value for info in at.info)
+
+
+def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
+    work.run(in_parts(small, num_timesteps=10), quiet)
+    dataset, checkpoint = small
+    target = targets.resolve(dataset, checkpoint.digest, "seed:0")
+    repeat = fader_scores.find_repeat("d-trak", target.pixels, checkpoint.digest)
+    assert repeat is not None
+    sure = fader_scores.steady(repeat)
+    at = opened("attribution")
+    first, second = galleries(at)["figure"]["rows"]
+    for part in first["parts"]:
+        for item in part["items"]:
+            index = int(item["key"].partition("/")[2])
+            assert item["pale"] == (not sure[index])
+            assert ("halves of the draws" in item["name"]) == item["pale"]
+    assert f"Repeatability {repeat.own_agreement:.2f}" in first["note"]
+    assert not any(item["pale"] for part in second["parts"] for item in part["items"])
