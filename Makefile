@@ -26,6 +26,7 @@ demo: .venv/app.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/ui.py
 
 clean:

@@ -9,7 +9,7 @@ For subset S and target z (Park et al. 2023; paper, section 3; reference.md, sec
 A positive score says that the example lowers the loss, hence the minus. Losses are means over timesteps, noise and
 training seeds; the noise is the same for every model, so that it does not blur their differences.
 
-Two numbers say what an LDS can be: `ceiling`, the LDS of a perfect attribution given the noise of retraining, and
+Two numbers say what an LDS can be: `noise_floor`, the LDS of a perfect attribution given the noise of retraining, and
 `by_chance`, that of random scores.
 """
 
@@ -24,7 +24,7 @@ from scipy import stats
 from dtrak_core.errors import SettingsError
 
 RESAMPLES = 1000
-LEAST_PAIRS = 8  # subsets with two seeds, for a ceiling
+LEAST_PAIRS = 8  # subsets with two seeds, for a noise floor
 RANDOM_SCORES = 32  # draws of random scores
 
 
@@ -139,7 +139,7 @@ def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.nd
     return found
 
 
-def ceiling(losses: np.ndarray) -> float | None:
+def noise_floor(losses: np.ndarray) -> float | None:
     """Return the LDS that a perfect attribution could reach, given how much losses differ between training seeds.
 
     The mean Spearman correlation r of the losses of two single seeds tells how much of one seed's ranking repeats;

@@ -58,7 +58,7 @@ def lds(
         method: d-trak, trak, lite0-cosine, ..., or all; may be given several times (default: d-trak, trak,
             raw-pixel-cosine).
         num_subsets: Random subsets of the training set.
-        train_seeds: Models a subset, each with its own training seed; from two on the ceiling is known.
+        train_seeds: Models a subset, each with its own training seed; from two on the noise floor is known.
         share: Part of the training set that a subset holds.
         num_timesteps: Timesteps over which a loss is averaged; the paper takes 1000.
         noise_seeds: Noises a timestep.
@@ -113,7 +113,7 @@ def _cannot(name: str, checkpoint: Checkpoint) -> str:
 def _document(
     dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str], retraining: bool
 ) -> dict[str, Any]:
-    """Return LDS of all recipes by kind of target, with ceiling and chance, as JSON values."""
+    """Return LDS of all recipes by kind of target, with noise floor and chance, as JSON values."""
     # More training seeds than were asked for may be there; they tell how high an LDS can be.
     alike = settings.model_dump(include=set(lds_runs.Measured.model_fields))
     stored = [

@@ -76,7 +76,7 @@ def kinds(known: Losses, measured: LdsSettings) -> dict[str, dict[str, Any]]:
             chance, spread = lds.by_chance(known.masks, known.mean[:, own])
             facts[words] = {
                 "count": len(own),
-                "noise_floor": lds.ceiling(known.losses[:, :, own]),
+                "noise_floor": lds.noise_floor(known.losses[:, :, own]),
                 "by_chance": {"mean": chance, "std": spread},
             }
     return facts

@@ -1,4 +1,4 @@
-"""LDS against what it must be: 1 for true additive effects, 0 by chance, scipy's correlations, a known ceiling."""
+"""LDS against what it must be: 1 for true additive effects, 0 by chance, scipy's correlations, a known noise_floor."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ def test_ties_share_ranks_as_in_scipy(a: np.ndarray, b: np.ndarray) -> None:
 
 @pytest.mark.parametrize("seeds", [2, 3])
 @pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
-def test_ceiling_is_what_the_truth_reaches(seeds: int, noise: float) -> None:
+def test_noise_floor_is_what_the_truth_reaches(seeds: int, noise: float) -> None:
     random = np.random.default_rng(11)
     truth = random.standard_normal((400, 1, 30))
     losses = truth + noise * random.standard_normal((400, seeds, 30))
     reached = lds.spearman(truth[:, 0], losses.mean(1)).mean()
-    found = lds.ceiling(losses)
+    found = lds.noise_floor(losses)
     assert found is not None
     assert found == pytest.approx(reached, abs=0.03)
 
 
-def test_one_seed_has_no_ceiling() -> None:
-    assert lds.ceiling(np.random.default_rng(0).standard_normal((10, 1, 4))) is None
-    assert lds.ceiling(np.ones((10, 2, 4))) == 0.0
+def test_one_seed_has_no_noise_floor() -> None:
+    assert lds.noise_floor(np.random.default_rng(0).standard_normal((10, 1, 4))) is None
+    assert lds.noise_floor(np.ones((10, 2, 4))) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""The shipped LDS in a real browser: finished tables and curves on a fresh clone, numbers that follow the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser_helpers import serve
+
+from dtrak_core import store
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    """Serve the shipped demo, as a fresh clone does."""
+    yield from serve(tmp_path_factory.mktemp("fresh") / "cache", store.PROJECT / "cache" / "demo")
+
+
+def test_the_table_is_finished_and_the_chart_names_every_method(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/benchmark", base=shipped)
+    chart = page.locator(".st-key-standings")
+    chart.locator(".scatterlayer .trace").first.wait_for()
+    labels = chart.locator(".yaxislayer-above text").all_inner_texts()
+    assert {"D-TRAK", "TRAK", "DAS", "EK-FAC influence", "Raw pixels, cosine"} <= set(labels)
+    assert page.get_by_text("32 random parts").count() == 1
+    with page.expect_download() as latex:
+        page.get_by_role("button", name="LaTeX").click()
+    assert latex.value.suggested_filename == "lds.tex"
+
+
+def test_eta_moves_the_number(visit: Callable[..., Any], settle: Callable[[Any], None], shipped: str) -> None:
+    page = visit("/benchmark?part=Findings&finding=From+D-TRAK+to+TRAK", base=shipped)
+    metric = page.get_by_test_id("stMetricValue").first
+    metric.wait_for()
+    before = metric.inner_text()
+    slider = page.locator(".st-key-finding-eta").get_by_role("slider")
+    slider.focus()
+    slider.press("End")
+    settle(page)
+    page.wait_for_function(
+        "before => document.querySelector('[data-testid=stMetricValue]').innerText !== before", arg=before
+    )
+    assert float(metric.inner_text()) < float(before), "towards TRAK the LDS falls"
+
+
+@pytest.mark.parametrize(
+    ("part", "scheme", "width"),
+    [("Methods", "light", 1280), ("Findings", "dark", 1280), ("One+target", "dark", 390), ("Agreement", "light", 390)],
+)
+def test_axe_finds_nothing_serious(
+    visit: Callable[..., Any], settle: Callable[[Any], None], shipped: str, part: str, scheme: str, width: int
+) -> None:
+    page = visit(f"/benchmark?part={part}", scheme, width, shipped)
+    page.get_by_test_id("stPlotlyChart").first.wait_for()
+    settle(page)
+    found = Axe().run(page).response["violations"]
+    assert [
+        (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
+    ] == []
+    wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1]
