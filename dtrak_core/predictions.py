@@ -118,7 +118,7 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
     """Return a recipe's scores of all targets at its own damping, for comparing methods with each other.
 
     Returns:
-        Artifact of kind `scores`: scores.npy (M, N) float16, each target's divided by its largest.
+        Artifact of kind `scores`: scores.npy (M, N) int8, each target's divided by its largest, times 127.
     """
     key = key_of("scores", settings)
     if (found := store.find("scores", key)) is not None:
@@ -127,16 +127,16 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
     values = scores.score_matrix(method_for(recipe), dataset, weights, targets, recipe.features).values
     largest = np.abs(values).max(1, keepdims=True)
-    scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0).astype(np.float16)
-    store.write_array(store.partial("scores", key) / "scores.npy", scaled)
+    scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
+    store.write_array(store.partial("scores", key) / "scores.npy", np.rint(127 * scaled).astype(np.int8))
     return store.publish("scores", key, settings)
 
 
 def stored_scores(recipe: Recipe, measured: LdsSettings) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """Return the targets' ids and the scores (M, N) of a recipe, or None where they are not stored."""
+    """Return the targets' ids and the scores (M, N) of a recipe, at most 1, or None where they are not stored."""
     wanted = scored_settings(recipe, measured)
     artifact = store.find("scores", key_of("scores", wanted))
-    return None if artifact is None else (wanted.targets, np.asarray(artifact.array("scores.npy"), np.float32))
+    return None if artifact is None else (wanted.targets, np.asarray(artifact.array("scores.npy"), np.float32) / 127)
 
 
 def scored_settings(recipe: Recipe, measured: LdsSettings) -> ScoredSettings:
