@@ -52,12 +52,12 @@ def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]
     if len(known.subsets) < datamodels.LEAST:
         return []
     table = []
-    for method, (name, _) in datamodels.METHODS.items():
+    for method, (name, fit) in datamodels.METHODS.items():
+        guess = datamodels.held_out_predictions(fit, known.masks, known.mean)
         for words, kind in KINDS.items():
             own = [number for number, target in enumerate(measured.targets) if target.startswith(f"{kind}:")]
             if own:
-                value = datamodels.held_out_lds(method, known.masks, known.mean[:, own])
-                table.append(_row(method, name, words, value))
+                table.append(_row(method, name, words, lds.judge(guess[:, own], known.mean[:, own])))
     return table
 
 
