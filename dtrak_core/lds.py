@@ -94,12 +94,12 @@ def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
     each = spearman(guess, losses)
     low = high = None
     if count >= 8:
-        below = [_below(x) for x in (guess, losses)]
+        ranks = [stats.rankdata(x, axis=0) for x in (guess, losses)]
         found = stats.bootstrap(
             (np.arange(count),),
-            lambda drawn, axis: _of_drawn(below[0], below[1], drawn),
+            lambda drawn, axis: _of_drawn(ranks[0], ranks[1], drawn),
             vectorized=True,
-            batch=50,
+            batch=200,
             n_resamples=RESAMPLES,
             confidence_level=level,
             rng=np.random.default_rng(0),
@@ -109,34 +109,26 @@ def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
     return Lds(each, float(each.mean()), low, high, count)
 
 
-def _below(values: np.ndarray) -> np.ndarray:
-    """Return for each target which subsets lie below which, equal ones half, shape (M, S, S) float32: [m, j, i]."""
-    x = values.T[:, :, None]
-    y = values.T[:, None, :]
-    found: np.ndarray = (x < y).astype(np.float32) + np.float32(0.5) * (x == y)
-    return found
-
-
 def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Return the mean Spearman correlation over targets for resampled subsets, shape (B,), or one number.
+    """Return the mean correlation over targets of fixed ranks (S, M) for resampled subsets, shape (B,), or one number.
 
-    The rank of subset i in a sample is the number of drawn ones below it, so all samples' ranks are one matrix product.
+    Ranks stay those of all subsets. Ranked anew, a subset that is drawn twice would share its rank with itself, which
+    lowers every correlation, and near 1 leaves intervals that hold the truth less than half the time
+    (docs/findings.md; benchmarks/intervals.py).
 
     Args:
-        guess: `_below` of the predictions, shape (M, S, S).
-        losses: `_below` of the losses.
+        guess: Ranks of the predictions.
+        losses: Ranks of the losses.
         drawn: Numbers of the subsets drawn, shape (B, S) or (S,).
     """
     samples = np.atleast_2d(drawn)
-    count = guess.shape[1]
-    weights = np.stack([np.bincount(row, minlength=count) for row in samples]).astype(np.float32)  # (B, S)
-    mean = np.float32(samples.shape[1] / 2)
-    x, y = (weights @ below - mean for below in (guess, losses))  # (M, B, S), centred: ranks have one mean
-    products, first, second = ((weights * part).sum(2, dtype=np.float64) for part in (x * y, x * x, y * y))
-    norm = np.sqrt(first * second)
-    correlations = np.divide(products, norm, out=np.zeros_like(norm), where=norm > 0).mean(0)
-    found: np.ndarray = correlations if drawn.ndim == 2 else correlations[0]
-    return found
+    weights = np.stack([np.bincount(row, minlength=len(guess)) for row in samples]) / samples.shape[1]
+    x, y = guess - guess.mean(0), losses - losses.mean(0)
+    first, second = weights @ x, weights @ y
+    covariance = weights @ (x * y) - first * second
+    norm = np.sqrt(((weights @ x**2) - first**2).clip(0) * ((weights @ y**2) - second**2).clip(0))
+    correlations: np.ndarray = np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > 1e-9).mean(1)
+    return correlations if drawn.ndim == 2 else correlations[0]
 
 
 def noise_floor(losses: np.ndarray) -> float | None:

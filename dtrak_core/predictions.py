@@ -18,6 +18,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.lds import Lds
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.recipes import Recipe, method_for
+from dtrak_core.score_settings import InfluenceSettings
 from dtrak_core.settings import Digest, Sampled, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, TargetId
@@ -196,6 +197,9 @@ def _of_kind(found: Predictions, measured: LdsSettings, kind: str) -> tuple[list
 def _cost(dataset: Dataset, settings: ScoredSettings) -> tuple[int, float]:
     """Return gradients and seconds that a recipe's features took: of the training set and of these targets."""
     recipe, gradients, seconds = settings.recipe, 0, 0.0
+    if recipe.method == "ek-fac":
+        one = InfluenceSettings.model_fields["num_timesteps"].default
+        return (len(dataset.train.rows) + len(settings.targets)) * one, 0.0
     if recipe.features is None:
         return 0, 0.0
     for features in scores.models_of(method_for(recipe), dataset, recipe.features.checkpoint, recipe.features):

@@ -88,7 +88,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
         "Targets": row["targets"],
         "LDS": row["lds"],
         "95 % interval": "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}".replace("-", "−"),
-        "Gradients": row["gradients"] or None,
+        "Gradients": row["gradients"],
         "Time": duration(row["seconds"]) if row["seconds"] else "",
         "Paper": "" if near is None or row["squared"] else f"{near / 100:.3f}",
     }
