@@ -1,8 +1,8 @@
 """How often an interval of an LDS holds the truth, by simulation: ranks fixed (ours), or taken anew in each resample.
 
-    python benchmarks/intervals.py        two minutes on one core
+    python benchmarks/intervals.py        some minutes on one core
 
-Predictions and losses of 64 targets over 32 subsets are drawn from a normal distribution of known correlation, 200
+Predictions and losses of 64 targets over 32 subsets are drawn from a normal distribution of known correlation, 60
 times. The truth is the expected LDS at 32 subsets. A 95 % interval should hold it in 95 % of the draws.
 """
 
@@ -18,7 +18,7 @@ from scipy import stats
 
 from dtrak_core import lds
 
-SUBSETS, TARGETS, ROUNDS = 32, 64, 200
+SUBSETS, TARGETS, ROUNDS = 32, 64, 60
 
 
 def main() -> None:
