@@ -6,6 +6,11 @@ with the weights w of layers and noise levels (fader_layout.py). From either hal
 follows; how well the two agree says what chance in the draws leaves standing, without any training (peers.md, 3.4):
 
     agreement(λ) = Spearman correlation over training pictures of the two halves' scores
+    shared(λ)    = part of the first 10 pictures that both halves name
+
+Agreement falls with every direction that is let in; what the halves share at the top first rises, while the directions
+say more about this target, and then falls, when they say more about the draws. The damping at which it is highest is a
+choice that needs neither retraining nor a benchmark (`chosen_share`).
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, feature_target
 
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N, for agreement
+TOP = 10  # pictures of a half that are compared
+LEAST_TARGETS = 8  # for a choice of damping
 
 
 class RepeatSettings(Settings):
@@ -39,10 +46,9 @@ class RepeatSettings(Settings):
 
 @dataclass(frozen=True)
 class Repeat:
-    """Both halves' scores (2, N) of a target at the method's own damping, and their agreement at each of `SHARES`."""
+    """Both halves' scores (2, N) of a target at the method's own damping, and their agreement there."""
 
     halves: np.ndarray
-    agreement: np.ndarray
     own_agreement: float
 
 
@@ -109,9 +115,9 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     """Return how far the targets' scores repeat, from stored features in parts.
 
     Returns:
-        Artifacts of kind `repeats`: halves.npy (2, N) float16, each divided by its largest; agreement.npy (D,) float32
-        over `SHARES`; fact own_agreement, at the method's own damping. None for other functions than D-TRAK's and
-        TRAK's, and where a half has no draw in some range of timesteps.
+        Artifacts of kind `repeats`: halves.npy (2, N) float16, each divided by its largest; agreement.npy (2, D)
+        float32, agreement and shared over `SHARES`; fact own_agreement, at the method's own damping. None for other
+        functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
     """
     method = method_of_features(settings)
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
@@ -127,9 +133,8 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
         assert own is not None  # computed just before
         groups = len(trained.manifest["groups"])
         sides = [Faders((1.0,) * groups, (1.0,) * len(BANDS), (half,)) for half in (0, 1)]
-        agreements = np.stack(
-            [_agreement(*(score(method, trained, own, side, share)[0] for side in sides)) for share in SHARES]
-        )
+        pairs = [[score(method, trained, own, side, share)[0] for side in sides] for share in SHARES]
+        agreements = np.array([[_agreement(*pair) for pair in pairs], [_shared(*pair) for pair in pairs]])
         first, second = (score(method, trained, own, side)[0] for side in sides)
         at_own = _agreement(first, second)
         for number, (one, _) in enumerate(lacking):
@@ -138,13 +143,18 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
             largest = np.abs(both).max(1, keepdims=True)
             folder = store.partial("repeats", key)
             store.write_array(folder / "halves.npy", (both / np.where(largest > 0, largest, 1)).astype(np.float16))
-            store.write_array(folder / "agreement.npy", agreements[:, number].astype(np.float32))
+            store.write_array(folder / "agreement.npy", agreements[:, :, number].astype(np.float32))
             store.publish("repeats", key, one, own_agreement=round(float(at_own[number]), 4))
     return [store.get("repeats", key_of("repeats", one)) for one in wanted]
 
 
 def _agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return lds.spearman(first.T, second.T)
+
+
+def _shared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    leading = [np.argsort(-x, axis=1, kind="stable")[:, :TOP] for x in (first, second)]
+    return np.array([len(np.intersect1d(a, b)) / TOP for a, b in zip(*leading, strict=True)])
 
 
 def find_repeat(method: str, pixels: str, checkpoint: str) -> Repeat | None:
@@ -157,19 +167,31 @@ def find_repeat(method: str, pixels: str, checkpoint: str) -> Repeat | None:
     return None
 
 
+def chosen_share(method: str, checkpoint: str) -> float | None:
+    """Return the effective rank over N at which both halves of the draws share most of their first pictures.
+
+    None where fewer than `LEAST_TARGETS` targets of this checkpoint are stored.
+    """
+    found = mean_agreement(method, checkpoint)
+    return None if found is None else SHARES[int(found[1].argmax())]
+
+
 def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
-    """Return the agreement at each of `SHARES`, mean over all targets of a checkpoint that are stored, or None."""
+    """Return agreement and shared at each of `SHARES`, shape (2, D), mean over the stored targets of a checkpoint.
+
+    None where there are fewer than `LEAST_TARGETS`.
+    """
     found = [
         np.asarray(a.array("agreement.npy"))
         for a in store.listing("repeats")
         if a.settings["method"] == method and a.settings["target"]["features"]["checkpoint"] == checkpoint
     ]
-    return np.mean(found, axis=0) if found else None
+    return np.mean(found, axis=0) if len(found) >= LEAST_TARGETS else None
 
 
 def _read(artifact: Artifact) -> Repeat:
     halves = np.asarray(artifact.array("halves.npy"), np.float32)
-    return Repeat(halves, np.asarray(artifact.array("agreement.npy")), artifact.manifest["own_agreement"])
+    return Repeat(halves, artifact.manifest["own_agreement"])
 
 
 def steady(repeat: Repeat, share: float = 0.05) -> np.ndarray:

@@ -29,7 +29,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 picking.choose(source, dataset, checkpoint, how, target)
 
 place = st.container()
-ranks = tuning.ranks(methods, len(dataset.train.rows))
+ranks = tuning.ranks(methods, checkpoint, len(dataset.train.rows))
 question = answers.Question(dataset, checkpoint, target, changes)
 answer = answers.ask(question, methods, ranks)
 with place:

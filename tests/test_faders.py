@@ -121,9 +121,12 @@ def test_halves_say_how_far_a_ranking_repeats(
     assert -1 <= found.own_agreement <= 1
     first, second = (np.argsort(np.argsort(half)) for half in found.halves)
     assert found.own_agreement == pytest.approx(np.corrcoef(first, second)[0, 1], abs=0.02)
-    mean = fader_scores.mean_agreement("d-trak", checkpoint.digest)
-    assert mean is not None
-    assert mean.shape == (len(fader_scores.SHARES),)
+    assert fader_scores.mean_agreement("d-trak", checkpoint.digest) is None, "3 targets are too few"
+    (stored, *_) = [a for a in store.listing("repeats") if a.settings["target"]["target"] == "held-out:3"]
+    agreement, shared = np.asarray(stored.array("agreement.npy"))
+    assert agreement[fader_scores.SHARES.index(0.15)] == pytest.approx(found.own_agreement, abs=1e-3)
+    both = [set(np.argsort(-half, kind="stable")[:10]) for half in found.halves]
+    assert shared[fader_scores.SHARES.index(0.15)] == pytest.approx(len(both[0] & both[1]) / 10)
     marks = steady(found, 0.25)
     first, second = found.halves
     tops = set(np.argsort(-first)[:6]) & set(np.argsort(-second)[:6])
@@ -131,6 +134,17 @@ def test_halves_say_how_far_a_ranking_repeats(
     assert fader_scores.find_repeat("trak", own[0].pixels, checkpoint.digest) is None
     wanted = RepeatSettings(method="d-trak", target=fader_scores.feature_target(settings, own[1], fader_scores.SIDE))
     assert store.find("repeats", key_of("repeats", wanted)) is not None
+
+
+def test_the_damping_is_chosen_where_both_halves_share_most(
+    pictures: Dataset, computed: tuple[Artifact, list[Target]], settings: FeatureSettings, checkpoint: Checkpoint
+) -> None:
+    names = tuple(f"held-out:{i}" for i in range(8))
+    work.run(build(AttributeJob, features=(settings,), targets=names), quiet)
+    found = [np.asarray(a.array("agreement.npy"))[1] for a in store.listing("repeats")]
+    expected = fader_scores.SHARES[int(np.mean(found, axis=0).argmax())]
+    assert fader_scores.chosen_share("d-trak", checkpoint.digest) == expected
+    assert fader_scores.chosen_share("trak", checkpoint.digest) is None
 
 
 def test_learned_weights_favour_the_group_that_speaks(

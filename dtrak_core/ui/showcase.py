@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import checkpoints, targets
+from dtrak_core import checkpoints, methods, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
-from dtrak_core.ui import answers, frame, gallery, panels, picking, rows
+from dtrak_core.ui import answers, frame, gallery, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
 METHODS = ("d-trak", "trak")
@@ -29,7 +29,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
         f"A small diffusion model drew the picture on the left. It had learned from {len(dataset.train.rows):,} "
         "pictures. D-TRAK and TRAK name those that helped this one most, the strongest first. Click any of them."
     )
-    answer = answers.ask(Question(dataset, checkpoint, shown), METHODS)
+    ranks = {method: tuning.usual_rank(methods.METHODS[method], checkpoint) for method in METHODS}
+    answer = answers.ask(Question(dataset, checkpoint, shown), METHODS, ranks)
     listed = [rows.row(found, dataset, (COLUMNS, 0), note=False) for found in answer.found]
     label = f"Training pictures behind {shown.caption or shown.id}"
     clicked = gallery.figure("showcase", label, rows.target(shown), listed, (COLUMNS, 0))

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import defaults
+from dtrak_core import defaults, fader_scores, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.methods import METHODS
+from dtrak_core.methods import METHODS, Method
 from dtrak_core.ui import panels
 
 FIRST = ["d-trak", "trak"]
@@ -78,13 +78,29 @@ def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
     return {name: int(value) for name, value in asked.items() if value not in (None, USUAL)}
 
 
-def ranks(chosen: Sequence[str], count: int) -> dict[str, float]:
+def usual_rank(method: Method, checkpoint: Checkpoint) -> float:
+    """Return the effective rank over N that a method starts with: where both halves of the draws agree, or its own."""
+    chosen = _chosen(method.id, checkpoint.digest, len(store.listing("repeats")))
+    return chosen or method.rank_share or 0.0
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _chosen(method: str, checkpoint: str, stored: int) -> float | None:
+    return fader_scores.chosen_share(method, checkpoint)
+
+
+def ranks(chosen: Sequence[str], checkpoint: Checkpoint, count: int) -> dict[str, float]:
     """Draw the damping of each damped method; return effective rank over the number of training pictures."""
     damped = [METHODS[method] for method in chosen if METHODS[method].damped]
     found = {}
     with st.container(horizontal=True):
         for method in damped:
-            usual = round(100 * (method.rank_share or 0))
+            usual = round(100 * usual_rank(method, checkpoint))
+            why = (
+                "there the rankings of both halves of the draws share most of their first pictures"
+                if _chosen(method.id, checkpoint.digest, len(store.listing("repeats")))
+                else "there the best values of the paper lie"
+            )
             value = st.slider(
                 f"{panels.plain(method.label)}: effective rank",
                 1,
@@ -95,7 +111,7 @@ def ranks(chosen: Sequence[str], count: int) -> dict[str, float]:
                 bind="query-params",
                 width=260,
                 help=f"Damping, as the share of the {count:,} possible directions that still count. "
-                f"Less means a smoother answer. {usual} % is where the best values of the paper lie.",
+                f"Less means a smoother answer. {usual} % is the start: {why}.",
             )
             found[method.id] = value / 100
     return found
