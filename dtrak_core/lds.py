@@ -24,7 +24,7 @@ from scipy import stats
 from dtrak_core.errors import SettingsError
 
 RESAMPLES = 1000
-LEAST_PAIRS = 8  # subsets with two seeds, for a noise floor
+LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
 RANDOM_SCORES = 32  # draws of random scores
 
 
@@ -134,15 +134,16 @@ def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.nd
 def noise_floor(losses: np.ndarray) -> float | None:
     """Return the LDS that a perfect attribution could reach, given how much losses differ between training seeds.
 
-    The mean Spearman correlation r of the losses of two single seeds tells how much of one seed's ranking repeats;
-    by Spearman and Brown, the mean of R seeds has reliability R r / (1 + (R - 1) r), and the truth correlates with
-    it by the square root of that.
+    The Spearman correlation r of the losses of two single seeds, mean over targets and pairs, tells how much of one
+    seed's ranking repeats; by Spearman and Brown, the mean of R seeds has reliability R r / (1 + (R - 1) r), and the
+    truth correlates with it by the square root of that. (Taken of each target first, the root would be drawn down by
+    the noise of r.)
 
     Args:
         losses: Shape (S, R, M): subsets, training seeds, targets; NaN where a seed is not trained.
 
     Returns:
-        Mean over targets; None where fewer than 8 subsets have two seeds, from which nothing can be told.
+        None where fewer than `LEAST_PAIRS` subsets have two seeds, from which nothing can be told.
     """
     there = ~np.isnan(losses[:, :, 0])
     found = []
@@ -153,8 +154,8 @@ def noise_floor(losses: np.ndarray) -> float | None:
                 found.append(spearman(losses[both, i], losses[both, j]))
     if not found:
         return None
-    r, seeds = np.mean(found, axis=0).clip(0, 1), there.sum(1).mean()
-    return float(np.sqrt(seeds * r / (1 + (seeds - 1) * r)).mean())
+    r, seeds = max(0.0, float(np.mean(found))), float(there.sum(1).mean())
+    return float(np.sqrt(seeds * r / (1 + (seeds - 1) * r)))
 
 
 def by_chance(masks: np.ndarray, losses: np.ndarray) -> tuple[float, float]:

@@ -110,6 +110,6 @@ def _columns() -> dict[str, Any]:
 def _floors(floors: dict[str, float | None]) -> str:
     known = {kind: floor for kind, floor in floors.items() if floor is not None}
     if not known:
-        return "How high an LDS can be here is not known yet: that takes two training seeds for at least 8 subsets."
+        return "How high an LDS can be here is not known yet: that takes two training seeds for at least 6 subsets."
     told = ", ".join(f"{floor:.2f} for {kind} targets" for kind, floor in known.items())
     return f"A perfect attribution could reach about {told}: losses differ between training seeds too."
