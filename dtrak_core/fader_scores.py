@@ -35,6 +35,7 @@ from dtrak_core.targets import Target, feature_target
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N, for agreement
 TOP = 10  # pictures of a half that are compared
 LEAST_TARGETS = 8  # for a choice of damping
+LEAST_SHARED = 0.25  # of the first pictures, likewise
 
 
 class RepeatSettings(Settings):
@@ -170,10 +171,13 @@ def find_repeat(method: str, pixels: str, checkpoint: str) -> Repeat | None:
 def chosen_share(method: str, checkpoint: str) -> float | None:
     """Return the effective rank over N at which both halves of the draws share most of their first pictures.
 
-    None where fewer than `LEAST_TARGETS` targets of this checkpoint are stored.
+    None where fewer than `LEAST_TARGETS` targets of this checkpoint are stored, and where even the best share is below
+    `LEAST_SHARED`: then the draws decide which pictures come first, and their agreement chooses nothing.
     """
     found = mean_agreement(method, checkpoint)
-    return None if found is None else SHARES[int(found[1].argmax())]
+    if found is None or found[1].max() < LEAST_SHARED:
+        return None
+    return SHARES[int(found[1].argmax())]
 
 
 def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:

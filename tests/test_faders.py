@@ -137,13 +137,19 @@ def test_halves_say_how_far_a_ranking_repeats(
 
 
 def test_the_damping_is_chosen_where_both_halves_share_most(
-    pictures: Dataset, computed: tuple[Artifact, list[Target]], settings: FeatureSettings, checkpoint: Checkpoint
+    computed: tuple[Artifact, list[Target]],
+    settings: FeatureSettings,
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = tuple(f"held-out:{i}" for i in range(8))
     work.run(build(AttributeJob, features=(settings,), targets=names), quiet)
     found = [np.asarray(a.array("agreement.npy"))[1] for a in store.listing("repeats")]
     expected = fader_scores.SHARES[int(np.mean(found, axis=0).argmax())]
+    monkeypatch.setattr(fader_scores, "LEAST_SHARED", np.mean(found, axis=0).max() - 1e-6)
     assert fader_scores.chosen_share("d-trak", checkpoint.digest) == expected
+    monkeypatch.setattr(fader_scores, "LEAST_SHARED", np.mean(found, axis=0).max() + 1e-6)
+    assert fader_scores.chosen_share("d-trak", checkpoint.digest) is None
     assert fader_scores.chosen_share("trak", checkpoint.digest) is None
 
 
