@@ -205,7 +205,8 @@ def _damping(question: Question, kind: str) -> None:
         if chosen is not None:
             place, how = found.shares.index(chosen), "where both halves of the draws agree best, at"
         elif agreement is not None:
-            how = f"both halves share {agreement[1].max():.0%} of their first 10 at best, too few to choose by; at its own"
+            most = agreement[1].max()
+            how = f"both halves share {most:.0%} of their first 10 at best, too few to choose by; at its own"
         if agreement is not None:
             agreements[label] = (list(fader_scores.SHARES), [float(value) for value in agreement[1]])
         here, best = float(heights[place]), int(heights.argmax())
