@@ -69,3 +69,8 @@ def test_maps_of_the_best_are_kept(pictures: Dataset) -> None:
     assert made.array("maps.npy").shape == (24, 16, 16)
     assert patches.compute(pictures, [target], quiet)[0].key == made.key
     assert len(store.listing("patches")) == 1
+    shown = patches.map_of(pictures.digest, target, int(best[3]))
+    assert shown is not None
+    assert shown.max() == pytest.approx(1)
+    np.testing.assert_allclose(shown, made.array("maps.npy")[3] / made.array("maps.npy")[3].max())
+    assert patches.map_of(pictures.digest, of_split(pictures.held_out, "held-out", 4), 0) is None

@@ -11,11 +11,12 @@ import pytest
 from page_helpers import galleries, opened, running
 from PIL import Image
 
-from dtrak_core import jobs, results, scores, targets
+from dtrak_core import jobs, results, scores, targets, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StoreError
-from dtrak_core.jobs import AttributeJob
+from dtrak_core.jobs import AttributeJob, ScoreJob
+from dtrak_core.progress import quiet
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -196,3 +197,32 @@ def test_a_similarity_is_a_row_too_and_clip_is_not_faked(small: Small, monkeypat
     assert "CLIP, cosine is left out" in at.warning[0].value.replace("\\", "")
     text = " ".join(m.value for m in at.markdown).replace("\\", "")
     assert "EfficientNet-Lite0, cosine** looks at all" in text
+
+
+def test_patches_show_which_parts_of_the_target_they_explain(small: Small) -> None:
+    dataset, checkpoint = small
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": ("seed:0",)}
+    work.run(ScoreJob(methods=("nda",), **where), quiet)
+    best = results.proponents(expected(small, "nda"), 1)[0].index
+    at = opened("attribution", methods=["Patches (NDA)"], example=str(best))  # type: ignore[arg-type]
+    assert [row["title"] for row in galleries(at)["figure"]["rows"]] == ["Patches (NDA)"]
+    captions = [caption for image in at.get("image") for caption in image.captions]
+    assert any("its patches explain" in caption for caption in captions)
+
+
+def test_a_method_that_cannot_answer_says_why(small: Small) -> None:
+    at = opened("attribution", sample="held-out:0", methods=["Journey TRAK", "D-TRAK, 4 models"])  # type: ignore[arg-type]
+    said = " ".join(info.value.replace("\\", "") for info in at.info)
+    assert "Choose a generated one" in said
+    assert "Model 1 of 4 of the ensemble is not trained yet" in said
+
+
+def test_methods_of_several_checkpoints_are_one_job(small: Small) -> None:
+    at = opened("attribution", methods=["TracInCP", "GAS", "DAS"])  # type: ignore[arg-type]
+    next(b for b in at.button if b.label == "Compute").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "attribute"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, AttributeJob)
+    assert {one.normalise for one in asked.features} == {"none", "timestep"}
+    assert len({one.checkpoint for one in asked.features}) == 4
+    assert asked.pictures_of == small[1].digest
