@@ -116,9 +116,9 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     """Return how far the targets' scores repeat, from stored features in parts.
 
     Returns:
-        Artifacts of kind `repeats`: halves.npy (2, N) float16, each divided by its largest; agreement.npy (2, D)
-        float32, agreement and shared over `SHARES`; fact own_agreement, at the method's own damping. None for other
-        functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
+        Artifacts of kind `repeats`: halves.npy (2, N) int8, each divided by its largest, times 127; agreement.npy
+        (2, D) float32, agreement and shared over `SHARES`; fact own_agreement, at the method's own damping. None for
+        other functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
     """
     method = method_of_features(settings)
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
@@ -143,7 +143,8 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
             both = np.stack([first[number], second[number]])
             largest = np.abs(both).max(1, keepdims=True)
             folder = store.partial("repeats", key)
-            store.write_array(folder / "halves.npy", (both / np.where(largest > 0, largest, 1)).astype(np.float16))
+            scaled = np.rint(127 * both / np.where(largest > 0, largest, 1)).astype(np.int8)
+            store.write_array(folder / "halves.npy", scaled)
             store.write_array(folder / "agreement.npy", agreements[:, :, number].astype(np.float32))
             store.publish("repeats", key, one, own_agreement=round(float(at_own[number]), 4))
     return [store.get("repeats", key_of("repeats", one)) for one in wanted]
@@ -194,7 +195,7 @@ def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
 
 
 def _read(artifact: Artifact) -> Repeat:
-    halves = np.asarray(artifact.array("halves.npy"), np.float32)
+    halves = np.asarray(artifact.array("halves.npy"), np.float32) / 127
     return Repeat(halves, artifact.manifest["own_agreement"])
 
 

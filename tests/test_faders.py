@@ -23,6 +23,7 @@ from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, resolve
 
 torch.set_num_threads(1)
+HALVED = [Faders((1.0,) * 9, (1.0,) * 3, (half,)) for half in (0, 1)]
 
 
 @pytest.fixture
@@ -125,8 +126,11 @@ def test_halves_say_how_far_a_ranking_repeats(
     (stored, *_) = [a for a in store.listing("repeats") if a.settings["target"]["target"] == "held-out:3"]
     agreement, shared = np.asarray(stored.array("agreement.npy"))
     assert agreement[fader_scores.SHARES.index(0.15)] == pytest.approx(found.own_agreement, abs=1e-3)
-    both = [set(np.argsort(-half, kind="stable")[:10]) for half in found.halves]
+    whole = [score(METHODS["d-trak"], computed[0], target_rows(settings, own), side)[0][0] for side in HALVED]
+    both = [set(np.argsort(-half)[:10]) for half in whole]
     assert shared[fader_scores.SHARES.index(0.15)] == pytest.approx(len(both[0] & both[1]) / 10)
+    for kept, half in zip(found.halves, whole, strict=True):
+        np.testing.assert_allclose(kept, half / np.abs(half).max(), atol=0.5 / 127 + 1e-6)
     marks = steady(found, 0.25)
     first, second = found.halves
     tops = set(np.argsort(-first)[:6]) & set(np.argsort(-second)[:6])
