@@ -154,7 +154,7 @@ def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question
     line = next((line for line in reversed(list(heights.values())) if line), [])
     if not line:
         return
-    eta = st.select_slider("η", [recipe.eta for recipe, _ in line], value=0.0, key="finding-eta")
+    eta = st.select_slider("η", [recipe.eta for recipe, _ in line], value=0.0, key="eta-slider")
     found = benchmark.find(next(recipe for recipe, _ in line if recipe.eta == eta), question)
     if found is None:
         return

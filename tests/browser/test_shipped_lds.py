@@ -35,7 +35,7 @@ def test_eta_moves_the_number(visit: Callable[..., Any], settle: Callable[[Any],
     metric = page.get_by_test_id("stMetricValue").first
     metric.wait_for()
     before = metric.inner_text()
-    slider = page.locator(".st-key-finding-eta").get_by_role("slider")
+    slider = page.locator(".st-key-eta-slider").get_by_role("slider")
     slider.focus()
     slider.press("End")
     settle(page)
