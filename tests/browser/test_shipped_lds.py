@@ -22,7 +22,7 @@ def test_the_table_is_finished_and_the_chart_names_every_method(visit: Callable[
     page = visit("/benchmark", base=shipped)
     chart = page.locator(".st-key-standings")
     chart.locator(".scatterlayer .trace").first.wait_for()
-    labels = chart.locator(".yaxislayer-above text").all_inner_texts()
+    labels = chart.locator(".yaxislayer-above text").all_text_contents()
     assert {"D-TRAK", "TRAK", "DAS", "EK-FAC influence", "Raw pixels, cosine"} <= set(labels)
     assert page.get_by_text("32 random parts").count() == 1
     with page.expect_download() as latex:
