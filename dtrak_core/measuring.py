@@ -55,8 +55,8 @@ def lds(
     Args:
         generated: Seeds of generated targets, like 0-63; empty for none.
         held_out: Number of held-out targets, from the first; 0 for none.
-        method: d-trak, trak, lite0-cosine, ..., or all; may be given several times (default: d-trak, trak,
-            raw-pixel-cosine).
+        method: d-trak, trak, lite0-cosine, ..., or all that need no further training; may be given several times
+            (default: d-trak, trak, raw-pixel-cosine).
         num_subsets: Random subsets of the training set.
         train_seeds: Models a subset, each with its own training seed; from two on the noise floor is known.
         share: Part of the training set that a subset holds.
@@ -87,9 +87,10 @@ def lds(
         **how.model_dump(),
     )
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
-    usable = [name for name in names if not _cannot(name, weights)]
+    reasons = {name: _cannot(name, weights, asked=name in method) for name in names}
+    usable = [name for name in names if not reasons[name]]
     if not usable:
-        raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {_cannot(names[0], weights)}")
+        raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {reasons[names[0]]}")
     if not so_far:
         models = num_subsets * train_seeds
         if lds_runs.lacking(settings):
@@ -98,16 +99,16 @@ def lds(
     if any(predictions.find(recipe, settings) is None for recipe in recipes):
         job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes))
         answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
-    left_out = {name: _cannot(name, weights) for name in names if name not in usable}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
 
 
-def _cannot(name: str, checkpoint: Checkpoint) -> str:
-    """Return why a method cannot be used here, or nothing."""
+def _cannot(name: str, checkpoint: Checkpoint, asked: bool) -> str:
+    """Return why a method cannot be used here, or nothing; an ensemble's models are trained if it is asked for."""
     method = METHODS[name]
     if method.embedding is not None:
         return embeddings.available(method.embedding)
-    return "" if method.models else scores.refusal(method, checkpoint.digest)  # an ensemble's models are trained then
+    return "" if method.models and asked else scores.refusal(method, checkpoint.digest)
 
 
 def _document(
