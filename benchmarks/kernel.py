@@ -122,7 +122,7 @@ def authors(count: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[-2] in ("ours", "authors"):
+    if len(sys.argv) > 2 and sys.argv[-2] in ("ours", "authors"):
         found = (ours if sys.argv[-2] == "ours" else authors)(int(sys.argv[-1]))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         told = {name: round(value, 3) for name, value in found.items()}

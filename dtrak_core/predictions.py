@@ -162,14 +162,6 @@ def read(artifact: Artifact) -> Predictions:
     )
 
 
-def listing(measured: LdsSettings) -> list[Predictions]:
-    """Return all stored predictions for an LDS."""
-    same = measured.model_dump(mode="json", include={"dataset", "checkpoint", "share"})
-    found = [a for a in store.listing("predictions") if same.items() <= a.settings.items()]
-    enough = [a for a in found if a.settings["num_subsets"] >= measured.num_subsets]
-    return [read(a) for a in enough if set(a.settings["targets"]) <= set(measured.targets)]
-
-
 def evaluated(found: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:
     """Return the LDS of predictions on targets of one kind (`seed` or `held-out`), with its interval.
 
