@@ -93,7 +93,7 @@ def ours(count: int) -> dict[str, Any]:
         for damping in DAMPINGS:
             scores = kernel.damped_scores(opened, cross, damping)
             length = np.sqrt(kernel.squared_sums(opened, s / (s + damping) ** 2))
-            leverage = kernel.squared_sums(opened, s / (s + damping))
+            leverage = kernel.leverage(opened, damping)
             tables = (scores, scores / length, scores / opened.norms, scores / (1 - leverage))
             assert all(table.shape == (TARGETS, count) for table in tables)
         total = time.perf_counter() - started

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from dtrak_core import (
     checkpoints,
     comparisons,
     draws,
     embeddings,
-    model_outputs,
+    losses,
     models,
     removals,
     sampling,
@@ -101,19 +100,8 @@ def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoi
 
 
 def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_timesteps: int, noise_seed: int) -> float:
-    """Return the mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each.
-
-    The noise is a function of the seed, the target's id and the timestep, so that two models are compared on equal
-    draws.
-    """
-    t = draws.timesteps("uniform", num_timesteps)
-    noise = torch.from_numpy(draws.noise(noise_seed, target, t, denoiser.shape))
-    when = torch.from_numpy(t)
-    abar = denoiser.alphas_cumprod[when].view(-1, 1, 1, 1)
-    with torch.no_grad():
-        x_t = abar.sqrt() * denoiser.encode(image[None]) + (1 - abar).sqrt() * noise
-        values = model_outputs.loss(denoiser.predict(x_t, when).flatten(1), noise.flatten(1))
-    return float(values.double().mean())
+    """Return the mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
+    return float(losses.of_draws(denoiser, image, target, draws.timesteps("uniform", num_timesteps), noise_seed).mean())
 
 
 def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:

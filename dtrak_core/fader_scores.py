@@ -21,18 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import linalg, optimize
+from scipy import optimize
 
-from dtrak_core import draws, feature_store, lds, store
+from dtrak_core import agreement, draws, feature_store, store
 from dtrak_core.fader_layout import BANDS, Faders, part_of, together, training_rows
-from dtrak_core.gradient_scores import damping_of
-from dtrak_core.kernel import NOISE, effective_rank
+from dtrak_core.gradient_scores import RANK_SHARES, damping_of, from_bytes, in_bytes
+from dtrak_core.kernel import decompose, effective_rank
 from dtrak_core.methods import METHODS, Method
 from dtrak_core.settings import FeatureSettings, Settings, TargetFeatureSettings, TargetSide, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, feature_target
 
-SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N, for agreement
 TOP = 10  # pictures of a half that are compared
 LEAST_TARGETS = 8  # for a choice of damping
 LEAST_SHARED = 0.25  # of the first pictures, likewise
@@ -86,9 +85,7 @@ def _decomposed(path: Path, key: str, faders: Faders) -> tuple[np.ndarray, np.nd
     rows = training_rows(store.get("features", key), faders)
     exact = rows.astype(np.float64)
     wide = exact.shape[1] >= exact.shape[0]
-    values, vectors = linalg.eigh(exact @ exact.T if wide else exact.T @ exact, overwrite_a=True, check_finite=False)
-    kept = values > NOISE * max(values[-1], 0)
-    values, vectors = values[kept], vectors[:, kept]
+    values, vectors = decompose(exact @ exact.T if wide else exact.T @ exact)
     return rows, values, vectors if wide else exact @ (vectors / np.sqrt(values))
 
 
@@ -117,8 +114,8 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
 
     Returns:
         Artifacts of kind `repeats`: halves.npy (2, N) int8, each divided by its largest, times 127; agreement.npy
-        (2, D) float32, agreement and shared over `SHARES`; fact own_agreement, at the method's own damping. None for
-        other functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
+        (2, D) float32, agreement and shared over `RANK_SHARES`; fact own_agreement, at the method's own damping. None
+        for other functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
     """
     method = method_of_features(settings)
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
@@ -134,29 +131,22 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
         assert own is not None  # computed just before
         groups = len(trained.manifest["groups"])
         sides = [Faders((1.0,) * groups, (1.0,) * len(BANDS), (half,)) for half in (0, 1)]
-        pairs = [[score(method, trained, own, side, share)[0] for side in sides] for share in SHARES]
-        agreements = np.array([[_agreement(*pair) for pair in pairs], [_shared(*pair) for pair in pairs]])
+        pairs = [[score(method, trained, own, side, share)[0] for side in sides] for share in RANK_SHARES]
+        agreements = np.array(
+            [
+                [agreement.rank_correlation(first, second) for first, second in pairs],
+                [agreement.overlap(first, second, TOP) for first, second in pairs],
+            ]
+        )
         first, second = (score(method, trained, own, side)[0] for side in sides)
-        at_own = _agreement(first, second)
+        at_own = agreement.rank_correlation(first, second)
         for number, (one, _) in enumerate(lacking):
             key = key_of("repeats", one)
-            both = np.stack([first[number], second[number]])
-            largest = np.abs(both).max(1, keepdims=True)
             folder = store.partial("repeats", key)
-            scaled = np.rint(127 * both / np.where(largest > 0, largest, 1)).astype(np.int8)
-            store.write_array(folder / "halves.npy", scaled)
+            store.write_array(folder / "halves.npy", in_bytes(np.stack([first[number], second[number]])))
             store.write_array(folder / "agreement.npy", agreements[:, :, number].astype(np.float32))
             store.publish("repeats", key, one, own_agreement=round(float(at_own[number]), 4))
     return [store.get("repeats", key_of("repeats", one)) for one in wanted]
-
-
-def _agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return lds.spearman(first.T, second.T)
-
-
-def _shared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    leading = [np.argsort(-x, axis=1, kind="stable")[:, :TOP] for x in (first, second)]
-    return np.array([len(np.intersect1d(a, b)) / TOP for a, b in zip(*leading, strict=True)])
 
 
 def find_repeat(method: str, pixels: str, checkpoint: str) -> Repeat | None:
@@ -178,11 +168,11 @@ def chosen_share(method: str, checkpoint: str) -> float | None:
     found = mean_agreement(method, checkpoint)
     if found is None or found[1].max() < LEAST_SHARED:
         return None
-    return SHARES[int(found[1].argmax())]
+    return RANK_SHARES[int(found[1].argmax())]
 
 
 def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
-    """Return agreement and shared at each of `SHARES`, shape (2, D), mean over the stored targets of a checkpoint.
+    """Return agreement and shared at each of `RANK_SHARES`, shape (2, D), mean over the stored targets of a checkpoint.
 
     None where there are fewer than `LEAST_TARGETS`.
     """
@@ -195,8 +185,7 @@ def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
 
 
 def _read(artifact: Artifact) -> Repeat:
-    halves = np.asarray(artifact.array("halves.npy"), np.float32) / 127
-    return Repeat(halves, artifact.manifest["own_agreement"])
+    return Repeat(from_bytes(artifact.array("halves.npy")), artifact.manifest["own_agreement"])
 
 
 def steady(repeat: Repeat, share: float = 0.05) -> np.ndarray:

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from dtrak_core import draws, faders, feature_store, model_outputs, sampling, store
+from dtrak_core import draws, faders, feature_store, losses, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
-from dtrak_core.models import Denoiser, add_noise, tracked_parameters
+from dtrak_core.models import Denoiser, tracked_parameters
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector, project
 from dtrak_core.settings import FeatureSettings, ModelOutput, SampleSettings, TargetSide, key_of
@@ -189,16 +189,10 @@ def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSet
         return found
     images = dataset.train.images
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    weight = next(denoiser.unet.parameters())
-    t = torch.from_numpy(grid).to(weight.device)
     values = np.empty(len(images), np.float32)
     for i, image in enumerate(images):
         progress(i, len(images), "pictures", "Residuals")
-        noise = torch.from_numpy(draws.noise(settings.noise_seed, f"train:{i}", grid, denoiser.shape)).to(weight)
-        with torch.no_grad():
-            x_t = add_noise(denoiser, denoiser.encode(np.asarray(image)[None]).to(weight), noise, t)
-            losses = model_outputs.loss(denoiser.predict(x_t, t).flatten(1), noise.flatten(1))
-        values[i] = float(losses.double().sqrt().mean())
+        values[i] = np.sqrt(losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed)).mean()
     store.write_array(store.partial("residuals", key) / "residuals.npy", values)
     return store.publish("residuals", key, settings)
 
@@ -238,9 +232,7 @@ def _mixed(settings: FeatureSettings, rows: slice) -> np.ndarray | None:
     ends = [store.find("features", key_of("features", one)) for one in ends_of(settings)]
     if ends[0] is None or ends[1] is None:
         return None
-    first, second = (feature_store.rows(one, rows) for one in ends if one is not None)
-    mixed: np.ndarray = (1 - settings.eta) * first + settings.eta * second
-    return mixed.astype(np.float32)
+    return _mix(settings.eta, feature_store.rows(ends[0], rows), feature_store.rows(ends[1], rows))
 
 
 def _mixed_target(settings: FeatureSettings, target: Target, side: TargetSide) -> np.ndarray | None:
@@ -251,8 +243,11 @@ def _mixed_target(settings: FeatureSettings, target: Target, side: TargetSide) -
     ends = [store.find("target-features", key_of("target-features", one)) for one in wanted]
     if ends[0] is None or ends[1] is None:
         return None
-    first, second = (feature_store.target_feature(one) for one in ends if one is not None)
-    mixed: np.ndarray = (1 - settings.eta) * first + settings.eta * second
+    return _mix(settings.eta, feature_store.target_feature(ends[0]), feature_store.target_feature(ends[1]))
+
+
+def _mix(eta: float, squared: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    mixed: np.ndarray = (1 - eta) * squared + eta * loss
     return mixed.astype(np.float32)
 
 

@@ -24,12 +24,21 @@ import numpy as np
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.feature_store import target_feature
-from dtrak_core.kernel import Kernel, damped_scores, damping_for_rank, effective_rank, open_kernel, squared_sums
+from dtrak_core.kernel import (
+    Kernel,
+    damped_scores,
+    damping_for_rank,
+    effective_rank,
+    leverage,
+    open_kernel,
+    squared_sums,
+)
 from dtrak_core.methods import Method
 from dtrak_core.settings import FeatureSettings, Settings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, feature_target
 
+RANK_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N, for curves
 LEAST = 1e-6  # of 1 - leverage: a picture that alone decides its own fit would divide by zero
 
 
@@ -107,9 +116,8 @@ def _weights(method: Method, kernel: Kernel, features: FeatureSettings, damping:
     s, ones = kernel.eigenvalues, np.ones(len(kernel.norms))
     if method.residual:
         artifact = _stored("residuals", features, f"for {method.label}")
-        leverage = squared_sums(kernel, s / (s + damping))
         residuals = np.asarray(artifact.array("residuals.npy"), np.float64)
-        return divided(residuals, np.maximum(1 - leverage, LEAST))
+        return divided(residuals, np.maximum(1 - leverage(kernel, damping), LEAST))
     if method.divided_by == "preconditioned":
         return divided(ones, np.sqrt(squared_sums(kernel, s / (s + damping) ** 2)))
     if method.divided_by == "feature":
@@ -141,6 +149,19 @@ def divided(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return products / lengths, and 0 where a length is 0."""
     quotients: np.ndarray = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return quotients
+
+
+def in_bytes(scores: np.ndarray) -> np.ndarray:
+    """Return scores (M, N) as int8: each row divided by its largest, times 127; ranks survive, sizes do not."""
+    largest = np.broadcast_to(np.abs(scores).max(1, keepdims=True), scores.shape)
+    stored: np.ndarray = np.rint(127 * divided(scores, largest)).astype(np.int8)
+    return stored
+
+
+def from_bytes(stored: np.ndarray) -> np.ndarray:
+    """Return float32 scores, at most 1, from `in_bytes`."""
+    scores: np.ndarray = np.asarray(stored, np.float32) / 127
+    return scores
 
 
 def _stored(kind: str, settings: Settings, what: str) -> Artifact:

@@ -102,11 +102,9 @@ def damped_scores(kernel: Kernel, cross: np.ndarray, damping: float) -> np.ndarr
 
 
 def squared_sums(kernel: Kernel, weights: np.ndarray) -> np.ndarray:
-    """Return Σ_j U_ij² w_j for every example, shape (N,): with w = s / (s + λ) the leverage h_i."""
+    """Return Σ_j U_ij² w_j for every example, shape (N,), float64."""
     count = kernel.leading.shape[1]
-    found: np.ndarray = kernel.leading**2 @ weights[:count]
-    if kernel.rest.shape[1]:
-        found = found + np.square(kernel.rest, dtype=np.float64) @ weights[count:]
+    found: np.ndarray = kernel.leading**2 @ weights[:count] + np.square(kernel.rest, dtype=np.float64) @ weights[count:]
     return found
 
 
@@ -139,9 +137,7 @@ def damping_for_rank(eigenvalues: np.ndarray, rank: float) -> float:
 
 def leverage(kernel: Kernel, damping: float) -> np.ndarray:
     """Return h_i(λ), shape (N,), between 0 and 1: how much example i's feature explains itself."""
-    share = kernel.eigenvalues / (kernel.eigenvalues + damping)
-    count = kernel.leading.shape[1]
-    return kernel.leading**2 @ share[:count] + kernel.rest.astype(np.float64) ** 2 @ share[count:]
+    return squared_sums(kernel, kernel.eigenvalues / (kernel.eigenvalues + damping))
 
 
 def _dual(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -154,7 +150,7 @@ def _dual(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarra
         gram += exact @ exact.T
     progress(width, width, "columns", "")
     norms = np.sqrt(np.diag(gram))
-    return (*_decompose(gram), norms)
+    return (*decompose(gram), norms)
 
 
 def _primal(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,7 +163,7 @@ def _primal(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndar
         exact = part.astype(np.float64)
         gram += exact.T @ exact
         norms[start : start + len(part)] = np.linalg.norm(exact, axis=1)
-    eigenvalues, right = _decompose(gram)
+    eigenvalues, right = decompose(gram)
     right /= np.sqrt(eigenvalues)
     left = np.empty((rows, len(eigenvalues)))
     for start, part in feature_store.blocks(features, height):
@@ -176,7 +172,7 @@ def _primal(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndar
     return eigenvalues, left, norms
 
 
-def _decompose(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def decompose(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return eigenvalues (R,), descending and positive, and eigenvectors (n, R) of a Gram matrix (n, n).
 
     A Gram matrix has no negative eigenvalues; those that rounding makes, and those that it

@@ -15,6 +15,7 @@ from scipy import stats
 
 from dtrak_core import lds, lds_runs, scores, store
 from dtrak_core.datasets import Dataset
+from dtrak_core.gradient_scores import RANK_SHARES, from_bytes, in_bytes
 from dtrak_core.lds import Lds
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.recipes import Recipe, method_for
@@ -23,7 +24,6 @@ from dtrak_core.settings import Digest, Sampled, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, TargetId
 
-GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N
 LEAST_SUBSETS = 32  # predicted at least, so that a run that grows needs no new predictions
 
 
@@ -90,10 +90,10 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
     method, recipe = method_for(settings.recipe), settings.recipe
     labels = dataset.train.labels
     masks = lds_runs.masks_of(labels, settings.num_subsets, settings.share)
-    shares: list[float | None] = [*GRID] if method.damped else [None]
+    shares: list[float | None] = [*RANK_SHARES] if method.damped else [None]
     place = 0
     if method.rank_share is not None:
-        damped = sorted({*GRID, method.rank_share})
+        damped = sorted({*RANK_SHARES, method.rank_share})
         shares, place = [*damped], damped.index(method.rank_share)
     # A recipe's checkpoint may be an earlier one than that whose retraining is predicted.
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
@@ -127,9 +127,7 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
     recipe = settings.recipe
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
     values = scores.score_matrix(method_for(recipe), dataset, weights, targets, recipe.features).values
-    largest = np.abs(values).max(1, keepdims=True)
-    scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
-    store.write_array(store.partial("scores", key) / "scores.npy", np.rint(127 * scaled).astype(np.int8))
+    store.write_array(store.partial("scores", key) / "scores.npy", in_bytes(values))
     return store.publish("scores", key, settings)
 
 
@@ -137,7 +135,7 @@ def stored_scores(recipe: Recipe, measured: LdsSettings) -> tuple[tuple[str, ...
     """Return the targets' ids and the scores (M, N) of a recipe, at most 1, or None where they are not stored."""
     wanted = scored_settings(recipe, measured)
     artifact = store.find("scores", key_of("scores", wanted))
-    return None if artifact is None else (wanted.targets, np.asarray(artifact.array("scores.npy"), np.float32) / 127)
+    return None if artifact is None else (wanted.targets, from_bytes(artifact.array("scores.npy")))
 
 
 def scored_settings(recipe: Recipe, measured: LdsSettings) -> ScoredSettings:

@@ -12,6 +12,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import BANDS, Faders, part_of, together
 from dtrak_core.fader_scores import RepeatSettings, score, steady, target_rows
+from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
@@ -125,10 +126,10 @@ def test_halves_say_how_far_a_ranking_repeats(
     assert fader_scores.mean_agreement("d-trak", checkpoint.digest) is None, "3 targets are too few"
     (stored, *_) = [a for a in store.listing("repeats") if a.settings["target"]["target"] == "held-out:3"]
     agreement, shared = np.asarray(stored.array("agreement.npy"))
-    assert agreement[fader_scores.SHARES.index(0.15)] == pytest.approx(found.own_agreement, abs=1e-3)
+    assert agreement[RANK_SHARES.index(0.15)] == pytest.approx(found.own_agreement, abs=1e-3)
     whole = [score(METHODS["d-trak"], computed[0], target_rows(settings, own), side)[0][0] for side in HALVED]
     both = [set(np.argsort(-half)[:10]) for half in whole]
-    assert shared[fader_scores.SHARES.index(0.15)] == pytest.approx(len(both[0] & both[1]) / 10)
+    assert shared[RANK_SHARES.index(0.15)] == pytest.approx(len(both[0] & both[1]) / 10)
     for kept, half in zip(found.halves, whole, strict=True):
         np.testing.assert_allclose(kept, half / np.abs(half).max(), atol=0.5 / 127 + 1e-6)
     marks = steady(found, 0.25)
@@ -149,7 +150,7 @@ def test_the_damping_is_chosen_where_both_halves_share_most(
     names = tuple(f"held-out:{i}" for i in range(8))
     work.run(build(AttributeJob, features=(settings,), targets=names), quiet)
     found = [np.asarray(a.array("agreement.npy"))[1] for a in store.listing("repeats")]
-    expected = fader_scores.SHARES[int(np.mean(found, axis=0).argmax())]
+    expected = RANK_SHARES[int(np.mean(found, axis=0).argmax())]
     monkeypatch.setattr(fader_scores, "LEAST_SHARED", np.mean(found, axis=0).max() - 1e-6)
     assert fader_scores.chosen_share("d-trak", checkpoint.digest) == expected
     monkeypatch.setattr(fader_scores, "LEAST_SHARED", np.mean(found, axis=0).max() + 1e-6)

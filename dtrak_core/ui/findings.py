@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import checkpoints, fader_scores, paper, predictions, recipes, standings
+from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
 from dtrak_core.recipes import Recipe, Sweep
@@ -91,7 +92,7 @@ def show(question: Question) -> None:
         _damping(question, kind)
         return
     damping = st.select_slider(
-        "Damping", [OWN, *(f"{share:.0%}" for share in predictions.GRID), BEST], value=OWN, key="finding-damping",
+        "Damping", [OWN, *(f"{share:.0%}" for share in RANK_SHARES), BEST], value=OWN, key="finding-damping",
         help="As effective rank: the share of directions that still count. 'Best by LDS' looks at the answer.",
     )  # fmt: skip
     wanted = recipes.sweep(_sweep(chosen), question.dataset, question.checkpoint)
@@ -208,7 +209,7 @@ def _damping(question: Question, kind: str) -> None:
             most = agreement[1].max()
             how = f"both halves share {most:.0%} of their first 10 at best, too few to choose by; at its own"
         if agreement is not None:
-            agreements[label] = (list(fader_scores.SHARES), [float(value) for value in agreement[1]])
+            agreements[label] = (list(RANK_SHARES), [float(value) for value in agreement[1]])
         here, best = float(heights[place]), int(heights.argmax())
         costs.append(
             f"**{label}**: {how} {found.shares[place]:.0%}, the LDS is {here:.3f}; LDS itself would have "

@@ -1,0 +1,35 @@
+"""The denoising loss of a picture under a model, draw by draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dtrak_core import draws, model_outputs
+from dtrak_core.models import Denoiser, add_noise
+
+
+@torch.no_grad()
+def of_draws(
+    denoiser: Denoiser, image: np.ndarray, sample_id: str, timesteps: np.ndarray, noise_seed: int
+) -> np.ndarray:
+    """Return (1/d) |e - ε|² of each draw of a picture, shape (T,), float64.
+
+    The noise is a function of the seed, the sample's id and the timestep, so that two models are compared on equal
+    draws, and a picture on those of its feature.
+
+    Args:
+        denoiser: The model.
+        image: The picture, shape (H, W, 3), uint8.
+        sample_id: `train:17` for a training example, otherwise the target's id.
+        timesteps: One a draw, shape (T,), int64.
+        noise_seed: Seed of the noise.
+    """
+    weight = next(denoiser.unet.parameters())
+    t = torch.from_numpy(timesteps).to(weight.device)
+    noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps, denoiser.shape)).to(weight)
+    x_t = add_noise(denoiser, denoiser.encode(np.asarray(image)[None]).to(weight), noise, t)
+    values: np.ndarray = (
+        model_outputs.loss(denoiser.predict(x_t, t).flatten(1), noise.flatten(1)).double().cpu().numpy()
+    )
+    return values
