@@ -6,12 +6,7 @@ import streamlit as st
 
 from dtrak_core.ui import answers, compute, details, example, frame, gallery, panels, picking, rows, tuning
 
-selection = frame.require()
-st.title("Attribution")
-dataset, checkpoint = selection.dataset, selection.checkpoint
-if checkpoint is None:
-    panels.nothing("There is no model yet whose pictures could be explained.", frame.GENERATE, "Train one")
-    st.stop()
+dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
 how = frame.how()
 target = picking.current(dataset, checkpoint, how)

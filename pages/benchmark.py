@@ -8,12 +8,7 @@ from dtrak_core.ui import benchmark, benchmark_detail, benchmark_table, findings
 
 METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"
 
-selection = frame.require()
-st.title("Benchmark")
-dataset, checkpoint = selection.dataset, selection.checkpoint
-if checkpoint is None:
-    panels.nothing("There is no model yet whose attributions could be measured.", frame.GENERATE, "Train one")
-    st.stop()
+dataset, checkpoint = frame.require_model("Benchmark", "There is no model yet whose attributions could be measured.")
 st.write("Which method knows best what the model would lose if it had learned from other pictures?")
 panels.announce(("lds", "benchmark"), "Computed.")
 question = benchmark.ask(dataset, checkpoint)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core import comparisons
-from dtrak_core.ui import compared, comparing, frame, panels
+from dtrak_core.ui import compared, comparing, frame
 
-selection = frame.require()
-st.title("Counterfactual")
-dataset, checkpoint = selection.dataset, selection.checkpoint
-if checkpoint is None:
-    panels.nothing("There is no model yet that could be trained again.", frame.GENERATE, "Train one")
-    st.stop()
+dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
 st.write("What would this picture be if its most influential training pictures had never been there?")
 
 asked = comparing.under_way(checkpoint)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from dtrak_core import store
 
@@ -72,3 +73,15 @@ def settled(page: Any) -> None:
     if page.locator("[data-testid='stBidiComponentIsolated']").count():
         page.locator("button[data-key]").first.wait_for()
     page.wait_for_timeout(400)
+
+
+def serious(page: Any) -> list[tuple[str, list[str]]]:
+    """Return what axe finds serious or critical on a page: the rule, and the elements."""
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+def fits(page: Any) -> bool:
+    """Say whether a page is no wider than its window."""
+    wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
+    return bool(wide[0] <= wide[1])

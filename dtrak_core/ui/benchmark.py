@@ -103,15 +103,4 @@ def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores:
     if not able:
         return
     job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, keep_scores=keep_scores)
-    key = jobs.key_of_job(job)
-    state = jobs.state(key)
-    if state.state in ("idle", "done") or panels.dismissed(key):
-        st.button(
-            f"Compute {what}",
-            key=f"offer-{key}",
-            icon=":material/play_arrow:",
-            on_click=panels.start,
-            args=(job, f"Benchmark of {question.checkpoint.name}: {what}"),
-        )
-    else:
-        panels.follow(key)
+    panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from dtrak_core import fader_scores, jobs, results, store
+from dtrak_core import fader_scores, results, store
 from dtrak_core.fader_layout import BANDS, Faders
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.settings import FeatureSettings, Settings, build, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import feature_target
 from dtrak_core.ui import compute, gallery, panels, rows
@@ -111,25 +111,18 @@ def _offer(question: Question, settings: FeatureSettings, how: How) -> None:
     """Say what the faders need, and offer to compute it; or show how far that is."""
     drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps}
     job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
-    key = jobs.key_of_job(job)
-    state = jobs.state(key)
-    if state.state in ("idle", "done") or panels.dismissed(key):
-        needed = [
-            (kind, key_of(kind, one), one)
-            for kind, one in (
-                ("features", settings),
-                ("target-features", feature_target(settings, question.target, fader_scores.SIDE)),
-            )
+
+    def cost() -> None:
+        parts: list[tuple[str, Settings]] = [
+            ("features", settings),
+            ("target-features", feature_target(settings, question.target, fader_scores.SIDE)),
         ]
+        needed = [(kind, key_of(kind, one), one) for kind, one in parts]
         missing = [one for one in needed if store.find(one[0], one[1]) is None]
         st.write("Layers and noise levels are kept apart in features of their own.")
         st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), missing)}")
-        st.button(
-            "Compute", key="fader-compute", icon=":material/play_arrow:", on_click=panels.start,
-            args=(job, f"Faders for {question.target.id} of {question.checkpoint.name}"),
-        )  # fmt: skip
-    else:
-        panels.follow(key)
+
+    panels.offer(job, "Compute", f"Faders for {question.target.id} of {question.checkpoint.name}", cost)
 
 
 def _method_of(settings: FeatureSettings) -> str:

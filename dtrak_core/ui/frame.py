@@ -113,6 +113,19 @@ def require() -> Selection:
     return selection
 
 
+def require_model(title: str, lacking: str) -> tuple[Dataset, Checkpoint]:
+    """Draw a page's title and return the dataset and checkpoint; without a model say what is lacking, and stop there.
+
+    Call it once, at a page's top, as `require`.
+    """
+    selection = require()
+    st.title(title)
+    if selection.checkpoint is None:
+        panels.nothing(lacking, GENERATE, "Train one")
+        st.stop()
+    return selection.dataset, selection.checkpoint
+
+
 def sidebar() -> bool:
     """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
     with st.sidebar:

@@ -99,6 +99,24 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
     return state
 
 
+def offer(job: Job, button: str, label: str, before: Callable[[], None] | None = None) -> None:
+    """Draw the button that asks for a job, or how far it is.
+
+    Args:
+        job: The job.
+        button: Words on the button.
+        label: What the job is called.
+        before: Drawn above the button alone: what it costs.
+    """
+    key = jobs.key_of_job(job)
+    if jobs.state(key).state in ("idle", "done") or dismissed(key):
+        if before is not None:
+            before()
+        st.button(button, key=f"offer-{key}", icon=":material/play_arrow:", on_click=start, args=(job, label))
+    else:
+        follow(key)
+
+
 def progress(now: JobState) -> None:
     """Draw one job: a counted bar with Cancel, or how it ended with Resume."""
     if now.active:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser_helpers import serve
+from browser_helpers import fits, serious, serve
 
 from dtrak_core import store
 
@@ -124,8 +123,7 @@ def test_pictures_are_enlarged_without_smoothing(visit: Callable[..., Any]) -> N
 def test_a_narrow_screen_does_not_scroll_sideways(visit: Callable[..., Any], path: str) -> None:
     page = visit(linked(path), width=390)
     page.locator("button[data-key]").first.wait_for()
-    wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
-    assert wide[0] <= wide[1]
+    assert fits(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -136,11 +134,7 @@ def test_axe_finds_nothing_serious(
     for path in PAGES:
         page.goto(app + linked(path))
         settle(page)
-        found = Axe().run(page).response["violations"]
-        serious = [
-            (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], f"{path} in {scheme}"
+        assert serious(page) == [], f"{path} in {scheme}"
 
 
 def test_new_pictures_and_their_answer(visit: Callable[..., Any], settle: Callable[[Any], None]) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser_helpers import serve
+from browser_helpers import fits, serious, serve
 
 from dtrak_core import store
 
@@ -55,9 +54,5 @@ def test_axe_finds_nothing_serious(
     page = visit(f"/benchmark?part={part}", scheme, width, shipped)
     page.get_by_test_id("stPlotlyChart").first.wait_for()
     settle(page)
-    found = Axe().run(page).response["violations"]
-    assert [
-        (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
-    ] == []
-    wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
-    assert wide[0] <= wide[1]
+    assert serious(page) == []
+    assert fits(page)

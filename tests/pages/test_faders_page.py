@@ -29,7 +29,7 @@ def shown(at: object, key: str) -> list[str]:
 def test_without_features_in_parts_they_are_offered_with_their_cost(small: Small) -> None:
     at = opened("attribution", details=TAB)
     assert any("looks at all" in m.value and "on disk" in m.value for m in at.markdown)
-    at.button(key="fader-compute").click().run()
+    at.button(key=f"offer-{jobs.key_of_job(in_parts(small))}").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "attribute"]
     assert jobs.job_of(job.key) == in_parts(small)
 
