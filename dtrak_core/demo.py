@@ -131,7 +131,7 @@ def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
     targets_of = [target for target in lds_runs.pictures(dataset, measured) if target.id.startswith("seed:")]
     for model_output in MODEL_OUTPUTS:
         settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
-        parts = settings.model_copy(update={"parts": "faders"})
+        parts = fader_scores.in_parts(settings)
         features.compute_features(dataset, denoiser, parts, _printed(f"Features in parts of {model_output}"))
         about = _printed(f"Targets' features in parts of {model_output}")
         features.compute_target_features(dataset, denoiser, parts, targets_of, about)

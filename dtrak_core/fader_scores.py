@@ -149,14 +149,16 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     return [store.get("repeats", key_of("repeats", one)) for one in wanted]
 
 
-def find_repeat(method: str, pixels: str, checkpoint: str) -> Repeat | None:
-    """Return how far a picture's scores by a method repeat, where that is stored for this checkpoint."""
-    for artifact in store.listing("repeats"):
-        facts = artifact.settings
-        target = facts["target"]
-        if (facts["method"], target["pixels"], target["features"]["checkpoint"]) == (method, pixels, checkpoint):
-            return _read(artifact)
-    return None
+def in_parts(features: FeatureSettings) -> FeatureSettings:
+    """Return the settings of the same features in parts."""
+    return FeatureSettings(**features.model_dump() | {"parts": "faders"})
+
+
+def find_repeat(method: str, features: FeatureSettings, target: Target) -> Repeat | None:
+    """Return how far a target's scores by a method with these features repeat, or None where that is not stored."""
+    wanted = RepeatSettings(method=method, target=feature_target(in_parts(features), target, SIDE))
+    artifact = store.find("repeats", key_of("repeats", wanted))
+    return None if artifact is None else _read(artifact)
 
 
 def chosen_share(method: str, checkpoint: str) -> float | None:

@@ -117,7 +117,7 @@ def test_halves_say_how_far_a_ranking_repeats(
     computed: tuple[Artifact, list[Target]], settings: FeatureSettings, checkpoint: Checkpoint
 ) -> None:
     _, own = computed
-    found = fader_scores.find_repeat("d-trak", own[0].pixels, checkpoint.digest)
+    found = fader_scores.find_repeat("d-trak", settings, own[0])
     assert found is not None
     assert found.halves.shape == (2, 24)
     assert -1 <= found.own_agreement <= 1
@@ -136,7 +136,7 @@ def test_halves_say_how_far_a_ranking_repeats(
     first, second = found.halves
     tops = set(np.argsort(-first)[:6]) & set(np.argsort(-second)[:6])
     assert tops <= set(np.flatnonzero(marks))
-    assert fader_scores.find_repeat("trak", own[0].pixels, checkpoint.digest) is None
+    assert fader_scores.find_repeat("trak", settings, own[0]) is None
     wanted = RepeatSettings(method="d-trak", target=fader_scores.feature_target(settings, own[1], fader_scores.SIDE))
     assert store.find("repeats", key_of("repeats", wanted)) is not None
 

@@ -75,16 +75,12 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
 
 
 def repeat(question: Question, method: str) -> Repeat | None:
-    """Return how far a method's ranking of the target repeats, where that is stored and is of these features."""
-    if question.changes:
+    """Return how far a method's ranking of the target repeats, where that is stored for its features."""
+    if METHODS[method].family != "gradient":
         return None
-    stored = len(store.listing("repeats"))
-    return _repeat(method, question.target.pixels, question.checkpoint.digest, stored)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _repeat(method: str, pixels: str, checkpoint: str, stored: int) -> Repeat | None:
-    return fader_scores.find_repeat(method, pixels, checkpoint)
+    one = METHODS[method]
+    features = scores.feature_settings(one, question.dataset, question.checkpoint.digest, question.base(method))
+    return fader_scores.find_repeat(method, features, question.target)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

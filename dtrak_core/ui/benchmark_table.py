@@ -8,7 +8,7 @@ import streamlit as st
 
 from dtrak_core import paper, recipes, standings
 from dtrak_core.methods import METHODS
-from dtrak_core.recipes import Recipe
+from dtrak_core.predictions import Predictions
 from dtrak_core.tables import duration
 from dtrak_core.ui import benchmark, benchmark_charts, panels
 from dtrak_core.ui.benchmark import Question
@@ -35,9 +35,9 @@ def show(question: Question) -> None:
         )
         for method in METHODS
     ]
-    there = {recipe.method: benchmark.find(recipe, question) for recipe in wanted}
-    rows = _rows(question, [recipe for recipe in wanted if there[recipe.method] is not None])
-    lacking = [recipe for recipe in wanted if there[recipe.method] is None]
+    looked = [(recipe, benchmark.find(recipe, question)) for recipe in wanted]
+    lacking = [recipe for recipe, found in looked if found is None]
+    rows = _rows(question, [found for _, found in looked if found is not None])
     kinds = benchmark.kinds(question)
     if rows:
         rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
@@ -62,14 +62,12 @@ def show(question: Question) -> None:
     benchmark.offer(question, lacking, "the missing methods", keep_scores=not squared)
 
 
-def _rows(question: Question, wanted: list[Recipe]) -> list[dict[str, Any]]:
-    found = [one for recipe in wanted if (one := benchmark.find(recipe, question)) is not None]
-    names = " ".join(recipe.model_dump_json() for recipe in wanted)
-    return _table(names, question.key, found, question)
+def _rows(question: Question, found: list[Predictions]) -> list[dict[str, Any]]:
+    return _table(" ".join(one.recipe.model_dump_json() for one in found), question.key, found, question)
 
 
 @st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")
-def _table(names: str, key: str, _found: list[Any], _question: Question) -> list[dict[str, Any]]:
+def _table(names: str, key: str, _found: list[Predictions], _question: Question) -> list[dict[str, Any]]:
     rows = standings.rows(_found, _question.known, _question.measured)
     return rows + standings.retraining_rows(_question.known, _question.measured) if rows else rows
 

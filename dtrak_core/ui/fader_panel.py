@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from dtrak_core import fader_scores, results, store
+from dtrak_core import fader_scores, results, scores, store
 from dtrak_core.fader_layout import BANDS, Faders
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
@@ -25,10 +25,9 @@ HIGHEST = 3.0
 
 def settings_of(question: Question, method: str) -> FeatureSettings:
     """Return the settings of a method's features in parts."""
-    base = question.base(method)
-    return build(
-        FeatureSettings, **base.model_dump() | {"parts": "faders", "model_output": METHODS[method].model_output}
-    )
+    one = METHODS[method]
+    plain = scores.feature_settings(one, question.dataset, question.checkpoint.digest, question.base(method))
+    return fader_scores.in_parts(plain)
 
 
 def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None, how: How) -> None:

@@ -39,9 +39,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:
         missing = lds_runs.lacking(settings)
-        steps = sum(
-            presets.steps_on(lds_runs.training(dataset, checkpoint, one), len(dataset.train.rows)) for one in missing
-        )
+        runs = [lds_runs.training(dataset, checkpoint, one) for one in missing[:1]]  # all subsets are of one size
+        steps = len(missing) * sum(presets.steps_on(run, len(dataset.train.rows)) for run in runs)
     except StudioError as error:  # an imported model cannot be trained again
         st.info(panels.plain(error))
         return

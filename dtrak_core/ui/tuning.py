@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import defaults, fader_scores, store
+from dtrak_core import defaults, fader_scores
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.methods import METHODS, Method
@@ -80,12 +80,12 @@ def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def usual_rank(method: Method, checkpoint: Checkpoint) -> float:
     """Return the effective rank over N that a method starts with: where both halves of the draws agree, or its own."""
-    chosen = _chosen(method.id, checkpoint.digest, len(store.listing("repeats")))
-    return chosen or method.rank_share or 0.0
+    return _chosen(method.id, checkpoint.digest) or method.rank_share or 0.0
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _chosen(method: str, checkpoint: str, stored: int) -> float | None:
+@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
+def _chosen(method: str, checkpoint: str) -> float | None:
+    """Return the damping that the stored targets' halves choose; looked up once a minute, for it reads all of them."""
     return fader_scores.chosen_share(method, checkpoint)
 
 
@@ -98,7 +98,7 @@ def ranks(chosen: Sequence[str], checkpoint: Checkpoint, count: int) -> dict[str
             usual = round(100 * usual_rank(method, checkpoint))
             why = (
                 "there the rankings of both halves of the draws share most of their first pictures"
-                if _chosen(method.id, checkpoint.digest, len(store.listing("repeats")))
+                if _chosen(method.id, checkpoint.digest)
                 else "there the best values of the paper lie"
             )
             value = st.slider(

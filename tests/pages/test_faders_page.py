@@ -80,13 +80,17 @@ def test_everything_at_zero_is_answered_in_words(small: Small) -> None:
 
 
 def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
-    work.run(in_parts(small, num_timesteps=10), quiet)
+    job = in_parts(small, num_timesteps=10)
+    work.run(job, quiet)
+    plain = tuple(one.model_copy(update={"parts": "whole"}) for one in job.features)
+    loss = tuple(one.model_copy(update={"model_output": "loss"}) for one in plain)
+    work.run(job.model_copy(update={"features": plain + loss}), quiet)
     dataset, checkpoint = small
     target = targets.resolve(dataset, checkpoint.digest, "seed:0")
-    repeat = fader_scores.find_repeat("d-trak", target.pixels, checkpoint.digest)
+    repeat = fader_scores.find_repeat("d-trak", plain[0], target)
     assert repeat is not None
     sure = fader_scores.steady(repeat)
-    at = opened("attribution")
+    at = opened("attribution", timesteps="10")
     first, second = galleries(at)["figure"]["rows"]
     for part in first["parts"]:
         for item in part["items"]:
