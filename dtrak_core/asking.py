@@ -38,7 +38,7 @@ def jobs_for(
         features: list[FeatureSettings] = []
         for one in gradient:
             if one.side == side:
-                features += scores.models_of(one, dataset, checkpoint, bases.get(one.id))
+                features += scores.models_of(one, dataset.digest, checkpoint, bases.get(one.id))
         elsewhere = any(one.checkpoint != checkpoint for one in features)
         own = {"pictures_of": checkpoint} if elsewhere else {}
         wanted.append(build(AttributeJob, features=tuple(dict.fromkeys(features)), **own, **side.model_dump(), **drawn))

@@ -25,7 +25,7 @@ from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import Method
 from dtrak_core.progress import Progress
 from dtrak_core.recipes import Recipe, label, method_for
-from dtrak_core.settings import key_of
+from dtrak_core.settings import ends_of, key_of
 from dtrak_core.store import Artifact
 
 
@@ -83,7 +83,7 @@ def _features(
     assert recipe.features is not None  # recipes of gradient methods name them
     if method.model_output == "interpolated":
         _ends(dataset, recipe, own, progress)
-    for wanted in scores.models_of(method, dataset, recipe.features.checkpoint, recipe.features):
+    for wanted in scores.models_of(method, dataset.digest, recipe.features.checkpoint, recipe.features):
         denoiser = models.load_denoiser(checkpoints.by_digest(wanted.checkpoint))
         trained = features.compute_features(dataset, denoiser, wanted, progress)
         if method.damped or method.cosine:
@@ -97,7 +97,7 @@ def _ends(dataset: Dataset, recipe: Recipe, own: Sequence[targets.Target], progr
     """Compute both ends of an interpolation, of which every mixture is then a sum."""
     assert recipe.features is not None
     denoiser = models.load_denoiser(checkpoints.by_digest(recipe.features.checkpoint))
-    for one in features.ends_of(recipe.features):
+    for one in ends_of(recipe.features):
         features.compute_features(dataset, denoiser, one, progress)
         features.compute_target_features(dataset, denoiser, one, own, progress)
 

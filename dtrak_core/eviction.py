@@ -17,7 +17,19 @@ from typing import Any
 from dtrak_core import housekeeping, job_files, jobs, store
 from dtrak_core.errors import SettingsError
 
-AGAIN = ("features", "kernels", "target-features", "embeddings", "retrained")  # kinds that can be computed again
+AGAIN = (  # kinds that can be computed again
+    "features",
+    "kernels",
+    "target-features",
+    "embeddings",
+    "retrained",
+    "residuals",
+    "patches",
+    "ekfac",
+    "predictions",
+    "scores",
+    "repeats",
+)
 _UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 

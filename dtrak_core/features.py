@@ -23,7 +23,7 @@ from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.models import Denoiser, tracked_parameters
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, ModelOutput, SampleSettings, TargetSide, key_of
+from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, ends_of, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, feature_target
 
@@ -249,12 +249,6 @@ def _mixed_target(settings: FeatureSettings, target: Target, side: TargetSide) -
 def _mix(eta: float, squared: np.ndarray, loss: np.ndarray) -> np.ndarray:
     mixed: np.ndarray = (1 - eta) * squared + eta * loss
     return mixed.astype(np.float32)
-
-
-def ends_of(settings: FeatureSettings) -> list[FeatureSettings]:
-    """Return the settings of both ends of an interpolation: squared output (η = 0), loss (η = 1)."""
-    ends: tuple[ModelOutput, ...] = ("squared-output", "loss")
-    return [FeatureSettings(**settings.model_dump() | {"model_output": end, "eta": 0.0}) for end in ends]
 
 
 def cross_products(trained: Artifact, features: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from dtrak_core import scores
+from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.lds_runs import LdsSettings
-from dtrak_core.recipes import Recipe
+from dtrak_core.recipes import Recipe, method_for
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import (
     DatasetSettings,
@@ -26,6 +28,7 @@ from dtrak_core.settings import (
     TrainSettings,
     canonical_json,
     digest_of,
+    ends_of,
     key_of,
 )
 from dtrak_core.targets import TargetId
@@ -190,13 +193,25 @@ def inputs(job: Job) -> set[str]:
         case ScoreJob():
             return {job.dataset, job.checkpoint}
         case BenchmarkJob():
-            features = tuple(one.features for one in job.recipes if one.features is not None)
+            features = tuple(f for recipe in job.recipes for f in _of_recipe(recipe, job.settings.dataset))
             return {job.settings.dataset, job.settings.checkpoint} | _feature_keys(features)
         case LdsJob():
             return {job.settings.dataset, job.settings.checkpoint}
         case AttributeJob():
             found = {name for features in job.features for name in (features.dataset, features.checkpoint)}
+            found |= {job.pictures_of} if job.pictures_of is not None else set()
             return found | _feature_keys(job.features)
+
+
+def _of_recipe(recipe: Recipe, dataset: str) -> list[FeatureSettings]:
+    """Return all features that a recipe reads: of each model, and of both ends of an interpolation."""
+    if recipe.features is None:
+        return []
+    try:
+        found = scores.models_of(method_for(recipe), dataset, recipe.features.checkpoint, recipe.features)
+    except (NotFoundError, SettingsError):  # of models that are not trained yet, or of a run that was deleted
+        return []
+    return found + [end for one in found if one.model_output == "interpolated" for end in ends_of(one)]
 
 
 def _feature_keys(chosen: tuple[FeatureSettings, ...]) -> set[str]:

@@ -192,7 +192,7 @@ def _cost(dataset: Dataset, settings: ScoredSettings) -> tuple[int, float]:
         return (len(dataset.train.rows) + len(settings.targets)) * one, 0.0
     if recipe.features is None:
         return 0, 0.0
-    for features in scores.models_of(method_for(recipe), dataset, recipe.features.checkpoint, recipe.features):
+    for features in scores.models_of(method_for(recipe), dataset.digest, recipe.features.checkpoint, recipe.features):
         facts = store.get("features", key_of("features", features)).manifest
         targets = len(settings.targets) * features.num_timesteps
         gradients += facts["gradients"] + targets

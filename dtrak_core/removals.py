@@ -105,7 +105,7 @@ def settings_for(
             )
     bases = {one: defaults.base_for(dataset.digest, checkpoint.digest, one, {}) for one in wanted}
     of_gradients = [one for one in wanted if one.family == "gradient"]
-    each = [scores.feature_settings(one, dataset, checkpoint.digest, bases[one]) for one in of_gradients]
+    each = [scores.feature_settings(one, dataset.digest, checkpoint.digest, bases[one]) for one in of_gradients]
     features = tuple(dict.fromkeys(each))
     if encoder is None:
         encoder = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"

@@ -95,7 +95,7 @@ def score_matrix(
         raise SettingsError(f"{chosen.label} has no damping, but {damping:g} was given. Leave it out.")
     facts: dict[str, Any] = {"method": chosen.id, "dataset": dataset.name, "dataset_digest": dataset.digest}
     if chosen.family == "gradient":
-        models = models_of(chosen, dataset, checkpoint, base)
+        models = models_of(chosen, dataset.digest, checkpoint, base)
         found = gradient_scores.score(chosen, models, targets, damping, rank_share)
         if found.values.shape[1] != len(dataset.train.images):
             raise NotFoundError(
@@ -142,7 +142,7 @@ def needed(
     chosen = method if isinstance(method, Method) else method_of(method)
     parts: list[tuple[str, Settings]] = []
     if chosen.family == "gradient":
-        for features in models_of(chosen, dataset, checkpoint, base):
+        for features in models_of(chosen, dataset.digest, checkpoint, base):
             parts += gradient_scores.parts(chosen, features, target)
     elif chosen.family in ("patches", "influence"):
         parts = [own_settings(chosen, dataset, checkpoint, target)]
@@ -169,9 +169,11 @@ def refusal(method: Method, checkpoint: str, target: Target | None = None) -> st
 
 
 def models_of(
-    method: Method, dataset: Dataset, checkpoint: str, base: FeatureSettings | None = None
+    method: Method, dataset: str, checkpoint: str, base: FeatureSettings | None = None
 ) -> list[FeatureSettings]:
     """Return the feature settings of each model that a gradient method looks at, in the order of training.
+
+    Dataset and checkpoint are named by their digests.
 
     Raises:
         NotFoundError: If the run has not kept the checkpoints that the method compares, or a member of an ensemble
@@ -200,12 +202,12 @@ def _kept(method: Method, checkpoint: str) -> dict[int, str]:
 
 
 def feature_settings(
-    method: Method, dataset: Dataset, checkpoint: str, base: FeatureSettings | None = None
+    method: Method, dataset: str, checkpoint: str, base: FeatureSettings | None = None
 ) -> FeatureSettings:
     """Return the feature settings of a gradient method: the base's, with the method's function and normalisation."""
-    start = base or FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint)
+    start = base or FeatureSettings(dataset=dataset, checkpoint=checkpoint)
     own = {
-        "dataset": dataset.digest,
+        "dataset": dataset,
         "checkpoint": checkpoint,
         "model_output": method.model_output,
         "eta": method.eta,

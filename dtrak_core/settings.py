@@ -201,6 +201,12 @@ class FeatureSettings(Settings):
         return self
 
 
+def ends_of(settings: FeatureSettings) -> list[FeatureSettings]:
+    """Return the settings of both ends of an interpolation: squared output (η = 0), loss (η = 1)."""
+    ends: tuple[ModelOutput, ...] = ("squared-output", "loss")
+    return [FeatureSettings(**settings.model_dump() | {"model_output": end, "eta": 0.0}) for end in ends]
+
+
 class TargetSide(Settings):
     """What may differ on the target's side: the model output function, and where its draws are taken.
 

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from dtrak_core import dispatcher, engine, job_files, job_index, job_kinds, jobs, processes, store
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.recipes import Recipe
 from dtrak_core.settings import DatasetSettings, FeatureSettings, ModelSettings, TrainSettings, build, key_of
 
 A, B = "a" * 16, "b" * 16
@@ -337,3 +339,24 @@ def test_asking_for_jobs_imports_no_torch(cache: Path) -> None:
     code = "import sys, dtrak_core.jobs; print([m for m in ('torch', 'distributed') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_benchmark_reads_the_features_of_all_its_functions(started: list[int]) -> None:
+    base = FeatureSettings(dataset=A, checkpoint=B)
+    measured = LdsSettings(dataset=A, checkpoint=B, targets=("seed:1",))
+    recipes = (
+        Recipe(method="trak", features=base),
+        Recipe(method="das", features=base),
+        Recipe(method="d-trak", features=base, model_output="interpolated", eta=0.5),
+        Recipe(method="gas", features=base),  # whose run is not there
+        Recipe(method="raw-pixel-dot"),
+    )
+    jobs.submit(jobs.BenchmarkJob(settings=measured, recipes=recipes), "Benchmark")
+    ((_, reads),) = jobs.live()
+    wanted = [
+        base.model_copy(update={"model_output": "loss"}),
+        base.model_copy(update={"model_output": "squared-output"}),
+        base.model_copy(update={"model_output": "mean-output", "normalise": "timestep"}),
+        base.model_copy(update={"model_output": "interpolated", "eta": 0.5}),
+    ]
+    assert reads == {A, B} | {key_of(kind, one) for kind in ("features", "kernels") for one in wanted}

@@ -38,7 +38,7 @@ def computed(pictures: Dataset, tiny: ModelSettings, base: FeatureSettings, targ
     torch.manual_seed(0)
     denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
     for method in GRADIENT[:2]:
-        settings = scores.feature_settings(method, pictures, CHECKPOINT, base)
+        settings = scores.feature_settings(method, pictures.digest, CHECKPOINT, base)
         kernel.compute_kernel(features.compute_features(pictures, denoiser, settings, quiet), quiet)
         chosen = [target, of_split(pictures.train, "train", 6)]
         features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
@@ -46,7 +46,7 @@ def computed(pictures: Dataset, tiny: ModelSettings, base: FeatureSettings, targ
 
 
 def stored_rows(dataset: Dataset, method: str, base: FeatureSettings, target: Target) -> tuple[np.ndarray, np.ndarray]:
-    settings = scores.feature_settings(METHODS[method], dataset, CHECKPOINT, base)
+    settings = scores.feature_settings(METHODS[method], dataset.digest, CHECKPOINT, base)
     artifact = store.get("features", key_of("features", settings))
     rows = np.concatenate([rows for _, rows in feature_store.blocks(artifact)]).astype(np.float64)
     own = store.get("target-features", key_of("target-features", feature_target(settings, target, TargetSide())))

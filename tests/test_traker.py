@@ -75,7 +75,7 @@ def test_ranks_agree_with_traker(pictures: Dataset, trained: Checkpoint, tmp_pat
     )
     names = [f"held-out:{i}" for i in range(6)]
     method = METHODS["trak"]
-    settings = scores.feature_settings(method, pictures, checkpoint.digest, base)
+    settings = scores.feature_settings(method, pictures.digest, checkpoint.digest, base)
     work.run(build(AttributeJob, features=(settings,), targets=tuple(names)), quiet)
     targets: list[Target] = [resolve(pictures, checkpoint.digest, name) for name in names]
     ours = scores.score_matrix(method, pictures, checkpoint.digest, targets, base)

@@ -13,7 +13,7 @@ from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, TargetSide, build, key_of
+from dtrak_core.settings import FeatureSettings, TargetSide, build, ends_of, key_of
 from dtrak_core.targets import Target, feature_target, resolve
 
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ def base(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
 def answered(method: str, pictures: Dataset, base: FeatureSettings, name: str = "held-out:3") -> np.ndarray:
     """Compute what a method needs by the real job, and return its scores of a target."""
     chosen = METHODS[method]
-    wanted = tuple(scores.models_of(chosen, pictures, base.checkpoint, base))
+    wanted = tuple(scores.models_of(chosen, pictures.digest, base.checkpoint, base))
     drawn = {"targets": (name,), "sampling_steps": 4, "pictures_of": base.checkpoint}
     work.run(build(AttributeJob, features=wanted, **drawn, **chosen.side.model_dump()), quiet)
     target = resolve(pictures, base.checkpoint, name, sampling_steps=4)
@@ -64,7 +64,7 @@ def test_damped_variants_are_their_formulas(pictures: Dataset, base: FeatureSett
     values = answered(method, pictures, narrow)
     chosen = METHODS[method]
     target = resolve(pictures, narrow.checkpoint, "held-out:3")
-    settings = scores.feature_settings(chosen, pictures, narrow.checkpoint, narrow)
+    settings = scores.feature_settings(chosen, pictures.digest, narrow.checkpoint, narrow)
     rows, z = stored(settings, target, chosen.side)
     inverse = ridge(rows, chosen.rank_share or 0)
     plain = rows @ inverse @ z
@@ -189,7 +189,7 @@ def test_interpolated_features_are_mixed_from_both_ends(pictures: Dataset, base:
     assert counted == [], "no gradient was taken"
     target = resolve(pictures, base.checkpoint, "held-out:3")
     alone = features.featurise(denoiser, target.image[None], [target.id], wanted, lambda _: None)
-    for end in features.ends_of(wanted):
+    for end in ends_of(wanted):
         features.compute_target_features(pictures, denoiser, end, [target], quiet)
     (own,) = features.compute_target_features(pictures, denoiser, wanted, [target], quiet)
     np.testing.assert_allclose(feature_store.target_feature(own), alone[0], atol=1e-5 * np.abs(alone).max())
@@ -213,4 +213,4 @@ def test_what_cannot_be_answered_is_refused_in_a_sentence(
     assert "Model 1 of 4" in scores.refusal(METHODS["d-trak-ensemble"], base.checkpoint)
     assert scores.refusal(METHODS["gas"], base.checkpoint) == ""
     with pytest.raises(NotFoundError, match="ensemble is not trained yet"):
-        scores.models_of(METHODS["trak-ensemble"], pictures, base.checkpoint, base)
+        scores.models_of(METHODS["trak-ensemble"], pictures.digest, base.checkpoint, base)

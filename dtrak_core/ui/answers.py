@@ -79,7 +79,7 @@ def repeat(question: Question, method: str) -> Repeat | None:
     if METHODS[method].family != "gradient":
         return None
     one = METHODS[method]
-    features = scores.feature_settings(one, question.dataset, question.checkpoint.digest, question.base(method))
+    features = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
     return fader_scores.find_repeat(method, features, question.target)
 
 

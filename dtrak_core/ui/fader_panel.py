@@ -26,7 +26,7 @@ HIGHEST = 3.0
 def settings_of(question: Question, method: str) -> FeatureSettings:
     """Return the settings of a method's features in parts."""
     one = METHODS[method]
-    plain = scores.feature_settings(one, question.dataset, question.checkpoint.digest, question.base(method))
+    plain = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
     return fader_scores.in_parts(plain)
 
 
