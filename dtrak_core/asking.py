@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dtrak_core import scores
+from dtrak_core import embeddings, scores
 from dtrak_core.datasets import Dataset
 from dtrak_core.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
 from dtrak_core.methods import Method
@@ -48,3 +48,16 @@ def jobs_for(
     for model in dict.fromkeys(one.embedding for one in methods if one.embedding is not None):
         wanted.append(build(EmbedJob, model=model, **where, **drawn))
     return wanted
+
+
+def unusable(method: Method, checkpoint: str, train: bool) -> str:
+    """Return in a sentence why a benchmark cannot take a method, or nothing.
+
+    Args:
+        method: The method.
+        checkpoint: Digest of the weights.
+        train: Whether the models of an ensemble may be trained for it.
+    """
+    if method.embedding is not None:
+        return embeddings.available(method.embedding)
+    return "" if method.models and train else scores.refusal(method, checkpoint)

@@ -13,6 +13,7 @@ from dtrak_core.store import Artifact
 
 BANDS = {"fine": (0, 200), "middle": (200, 600), "coarse": (600, DIFFUSION_STEPS)}  # noise levels, by what they decide
 HALVES = 2
+PARTS = len(BANDS) * HALVES
 
 
 @dataclass(frozen=True)

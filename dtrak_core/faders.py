@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dtrak_core import draws
 from dtrak_core.errors import SettingsError
-from dtrak_core.fader_layout import BANDS, HALVES, part_of
+from dtrak_core.fader_layout import BANDS, HALVES, PARTS, part_of
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.models import Denoiser, tracked_parameters
 from dtrak_core.projection import Projector, project
@@ -45,7 +45,7 @@ def groups(denoiser: Denoiser) -> dict[str, slice]:
 
 def width(denoiser: Denoiser, settings: FeatureSettings) -> int:
     """Return the length of a feature in parts."""
-    return len(BANDS) * HALVES * sum(p.width for p in _projectors(denoiser, settings))
+    return PARTS * sum(p.width for p in _projectors(denoiser, settings))
 
 
 def widths(denoiser: Denoiser, settings: FeatureSettings) -> list[int]:

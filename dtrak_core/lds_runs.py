@@ -130,6 +130,12 @@ def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:
     return [targets.resolve(dataset, settings.checkpoint, name, *how) for name in settings.targets]
 
 
+def stored(settings: LdsSettings) -> list[store.Artifact]:
+    """Return the stored losses of an LDS's models, in order."""
+    found = [store.find("subset-losses", key_of("subset-losses", one)) for one in models(settings)]
+    return [one for one in found if one is not None]
+
+
 def of_checkpoint(dataset: str, checkpoint: str) -> list[LdsSettings]:
     """Return the questions about a checkpoint of which models are stored, with as many as there are: most first."""
     grouped: dict[str, list[store.Artifact]] = {}

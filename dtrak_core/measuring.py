@@ -9,17 +9,15 @@ import tyro
 
 from dtrak_core import (
     answers,
+    asking,
     checkpoints,
     datasets,
-    embeddings,
     jobs,
     lds_runs,
     predictions,
-    scores,
     standings,
     tables,
 )
-from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.commands import numbers_of
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
@@ -87,7 +85,7 @@ def lds(
         **how.model_dump(),
     )
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
-    reasons = {name: _cannot(name, weights, asked=name in method) for name in names}
+    reasons = {name: asking.unusable(METHODS[name], weights.digest, train=name in method) for name in names}
     usable = [name for name in names if not reasons[name]]
     if not usable:
         raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {reasons[names[0]]}")
@@ -101,14 +99,6 @@ def lds(
         answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
     left_out = {name: reason for name, reason in reasons.items() if reason}
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
-
-
-def _cannot(name: str, checkpoint: Checkpoint, asked: bool) -> str:
-    """Return why a method cannot be used here, or nothing; an ensemble's models are trained if it is asked for."""
-    method = METHODS[name]
-    if method.embedding is not None:
-        return embeddings.available(method.embedding)
-    return "" if method.models and asked else scores.refusal(method, checkpoint.digest)
 
 
 def _document(

@@ -32,3 +32,4 @@ if question is not None:
         if tab.open:
             with tab:
                 draw(question)
+    benchmark.provenance(question)

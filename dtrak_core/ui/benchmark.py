@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import jobs, lds_runs, predictions, scores, standings, store
+from dtrak_core import asking, jobs, lds_runs, predictions, standings, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.lds import Lds
@@ -91,16 +91,32 @@ def kind(question: Question, key: str) -> str:
     return str(chosen or options[0])
 
 
-def usable(method: str, checkpoint: Checkpoint) -> bool:
-    """Say whether a method's predictions can be computed here; an ensemble's models are trained for it."""
-    one = METHODS[method]
-    return one.models > 0 or not scores.refusal(one, checkpoint.digest)
+@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
+def unusable(method: str, checkpoint: str) -> str:
+    """Return why a method's predictions cannot be computed, or nothing: an ensemble's models are trained for it."""
+    return asking.unusable(METHODS[method], checkpoint, train=True)
 
 
 def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
     """Offer to compute what is missing, or show how far that is."""
-    able = tuple(one for one in lacking if usable(one.method, question.checkpoint))
+    able = tuple(one for one in lacking if not unusable(one.method, question.checkpoint.digest))
     if not able:
         return
     job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, keep_scores=keep_scores)
     panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}")
+
+
+def provenance(question: Question) -> None:
+    """Show in small print where the numbers of the page come from."""
+    measured, checkpoint = question.measured, question.checkpoint
+    dates = [one.manifest["date"][:10] for one in lds_runs.stored(measured)]
+    panels.strip(
+        {
+            "Dataset": f"{question.dataset.name} ({question.dataset.digest})",
+            "checkpoint": f"{checkpoint.name} ({checkpoint.digest})",
+            "targets": " and ".join(f"{facts['count']} {words}" for words, facts in kinds(question).items()),
+            "losses at": f"{measured.num_timesteps} timesteps, {measured.noise_seeds} noise each",
+            "subsets": f"lds-val, the first {measured.num_subsets}",
+            "models made": max(dates),
+        }
+    )

@@ -56,9 +56,10 @@ def show(question: Question) -> None:
                 ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
             ):
                 st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
-    left_out = [METHODS[r.method].label for r in lacking if not benchmark.usable(r.method, question.checkpoint)]
-    if left_out:
-        st.caption(f"Left out here: {panels.plain(', '.join(left_out))}. The command `lds --method all` says why.")
+    reasons = {r.method: benchmark.unusable(r.method, question.checkpoint.digest) for r in lacking}
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        left_out = ", ".join(METHODS[method].label for method, why in reasons.items() if why == reason)
+        st.caption(f"Left out: {panels.plain(left_out)}. {panels.plain(reason)}")
     benchmark.offer(question, lacking, "the missing methods", keep_scores=not squared)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import asking, embeddings, engine, jobs, scores, store
+from dtrak_core.fader_layout import PARTS
 from dtrak_core.jobs import Job
 from dtrak_core.methods import METHODS
 from dtrak_core.scores import Needed
@@ -107,7 +108,7 @@ def cost(question: Question, parts: Sequence[Needed]) -> tuple[float | None, int
             disk += 4 * count
             continue
         features = settings if isinstance(settings, FeatureSettings) else settings.features
-        width = features.proj_dim
+        width = features.proj_dim * (PARTS if features.parts == "faders" else 1)
         if kind == "features":
             known &= each is not None
             seconds += count * features.num_timesteps * (each or 0)

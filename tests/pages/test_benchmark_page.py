@@ -7,7 +7,7 @@ import json
 import pytest
 from page_helpers import galleries, opened, running
 
-from dtrak_core import benchmarking, jobs, lds_losses, lds_runs, predictions, recipes, standings, work
+from dtrak_core import benchmarking, embeddings, jobs, lds_losses, lds_runs, predictions, recipes, standings, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import BenchmarkJob, LdsJob
@@ -66,6 +66,32 @@ def test_the_table_shows_what_is_there_and_offers_the_rest(
     assert isinstance(asked, BenchmarkJob)
     assert {one.method for one in asked.recipes} >= {"das", "nda", "ek-fac", "tracin-cp", "d-trak-ensemble"}
     assert asked.keep_scores
+
+
+def test_what_cannot_be_had_is_not_asked_for(measured: LdsSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "available", lambda model: "No weights." if model == "clip-vit-b-32" else "")
+    at = opened("benchmark")
+    said = " ".join(caption.value for caption in at.caption).replace("\\", "")
+    assert "Left out: CLIP, dot product, CLIP, cosine. No weights." in said
+    next(b for b in at.button if b.label == "Compute the missing methods").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "benchmark"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, BenchmarkJob)
+    assert {one.method for one in asked.recipes}.isdisjoint({"clip-dot", "clip-cosine"})
+
+
+def test_the_small_print_says_where_the_numbers_come_from(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    line = opened("benchmark").caption[-1].value.replace("\\", "")
+    for fact in (
+        small[0].digest,
+        small[1].digest,
+        "2 generated and 2 held-out",
+        "4 timesteps, 1 noise each",
+        "lds-val",
+    ):
+        assert fact in line
 
 
 def test_a_new_model_is_shown_while_the_job_runs(

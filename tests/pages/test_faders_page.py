@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from page_helpers import galleries, opened
 
 from dtrak_core import fader_scores, jobs, results, targets, work
@@ -9,7 +10,9 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.ui import compute
+from dtrak_core.ui.answers import Question
 
 Small = tuple[Dataset, Checkpoint]
 TAB = "Layers and noise levels"
@@ -32,6 +35,15 @@ def test_without_features_in_parts_they_are_offered_with_their_cost(small: Small
     at.button(key=f"offer-{jobs.key_of_job(in_parts(small))}").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "attribute"]
     assert jobs.job_of(job.key) == in_parts(small)
+
+
+def test_the_disk_that_is_told_is_what_it_takes(small: Small) -> None:
+    dataset, checkpoint = small
+    (features,) = in_parts(small).features
+    question = Question(dataset, checkpoint, targets.resolve(dataset, checkpoint.digest, "seed:0"))
+    _, told = compute.cost(question, [("features", key_of("features", features), features)])
+    made = work.run(in_parts(small), quiet)[0]
+    assert told == pytest.approx(made.manifest["bytes"], rel=0.15)
 
 
 def test_a_fader_changes_the_ranking_at_once_and_all_to_one_gives_it_back(small: Small) -> None:
