@@ -18,7 +18,7 @@ from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import Method, method_of
 from dtrak_core.results import Ranking
-from dtrak_core.settings import DatasetKind, DatasetSettings, FeatureSettings, build
+from dtrak_core.settings import DatasetKind, DatasetSettings, FeatureSettings, Sampled, build
 from dtrak_core.store import Artifact
 from dtrak_core.tables import duration
 from dtrak_core.targets import Target
@@ -82,7 +82,7 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
     Raises:
         SettingsError: If there is no such built-in dataset and no source is given.
     """
-    if source is not None:
+    if source is not None and name not in datasets.FROM_FILES:
         kind: DatasetKind = "folder" if source.is_dir() else "npz"
         settings = datasets.source_settings(kind, source, name, resolution or 32, on_broken)
         return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
@@ -91,13 +91,25 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
             f"'{name}' is not a built-in dataset ({', '.join(datasets.BUILT_IN)}). "
             "Give --source with a folder or an .npz of your own pictures."
         )
-    size = resolution or (16 if name == datasets.DEFAULT else 32)
-    return jobs.DatasetJob(dataset=build(DatasetSettings, kind=name, name=name, resolution=size))
+    settings = build(DatasetSettings, kind=name, name=name, resolution=resolution or datasets.RESOLUTIONS[name])
+    return jobs.DatasetJob(dataset=settings, source=str(source.resolve()) if source is not None else "")
 
 
-def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Mapping[str, Any], batch: int = 16) -> list[Artifact]:
+def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:
+    """Return how pictures are drawn: a text-to-image model without prompts takes those of its stored pictures in turn.
+
+    Where it has drawn none yet, it takes captions from all over the training set.
+    """
+    if how.prompts or not checkpoint.base:
+        return how
+    return how.model_copy(update={"prompts": targets.prompts_of(checkpoint.digest) or dataset.train.examples()})
+
+
+def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled, batch: int = 16) -> list[Artifact]:
     """Return the generated pictures of these seeds, generating those that are not stored."""
-    job = build(jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how)
+    job = build(
+        jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how.drawing()
+    )
     return completed(job, f"Generate {len(seeds)} {'picture' if len(seeds) == 1 else 'pictures'}")
 
 
@@ -107,7 +119,7 @@ def attribution(
     sample: str,
     chosen: Sequence[str],
     changes: Mapping[str, Any],
-    how: Mapping[str, Any],
+    how: Sampled,
     damping: float | None,
     rank_share: float | None,
     feature_batch: int,
@@ -128,7 +140,7 @@ def attribution(
     wanted = [method_of(name) for name in dict.fromkeys(chosen)]
     target = _target(dataset, checkpoint, sample, how)
     bases = {one.id: defaults.base_for(dataset.digest, checkpoint.digest, one, changes) for one in wanted}
-    _compute_missing(dataset, checkpoint, target, wanted, bases, how, feature_batch)
+    _compute_missing(dataset, checkpoint, target, wanted, bases, feature_batch)
     found = []
     for one in wanted:
         held = damping if one.damped else None
@@ -162,17 +174,17 @@ def write_files(
     store.write_bytes(folder / "figure.png", drawn)
 
 
-def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Mapping[str, Any]) -> Target:
+def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Sampled) -> Target:
     """Return the target, generated or taken in first where that is needed."""
     if Path(sample).is_file():
         return targets.keep_upload(dataset, Path(sample).read_bytes(), Path(sample).name)
     try:
-        return targets.resolve(dataset, checkpoint.digest, sample, **how)
+        return targets.resolve(dataset, checkpoint.digest, sample, how)
     except NotFoundError:
         if not sample.startswith("seed:"):
             raise
     sampled(checkpoint, [int(sample.removeprefix("seed:"))], how)
-    return targets.resolve(dataset, checkpoint.digest, sample, **how)
+    return targets.resolve(dataset, checkpoint.digest, sample, how)
 
 
 def _compute_missing(
@@ -181,7 +193,6 @@ def _compute_missing(
     target: Target,
     wanted: Sequence[Method],
     bases: Mapping[str, FeatureSettings],
-    how: Mapping[str, Any],
     feature_batch: int,
 ) -> None:
     """Have computed what the scores need: one job for all gradient features, one for each kind of embedding."""
@@ -189,7 +200,7 @@ def _compute_missing(
         if reason := scores.refusal(one, checkpoint.digest, target):
             raise SettingsError(reason)
     lacking = [m for m in wanted if scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id])]
-    for job in asking.jobs_for(dataset, checkpoint.digest, target.id, lacking, bases, how):
+    for job in asking.jobs_for(dataset, checkpoint.digest, target, lacking, bases):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
 

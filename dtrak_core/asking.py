@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dtrak_core import embeddings, scores
 from dtrak_core.datasets import Dataset
 from dtrak_core.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
 from dtrak_core.methods import Method
 from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.targets import Target
 
 
 def jobs_for(
     dataset: Dataset,
     checkpoint: str,
-    target: str,
+    target: Target,
     methods: Sequence[Method],
     bases: Mapping[str, FeatureSettings],
-    how: Mapping[str, Any],
 ) -> list[Job]:
     """Return the jobs: one for all gradients of a kind of target side, one for own scores, one for each encoder.
 
     Args:
         dataset: The training set.
         checkpoint: Digest of the weights that generate the target.
-        target: Its id.
+        target: What is explained; a generated one tells how it was drawn.
         methods: Which are to answer; those that are refused (`scores.refusal`) must be left out before.
         bases: Feature settings by method id.
-        how: Sampler, steps and eta with which a target is generated.
     """
-    drawn = {"targets": (target,), **how}
+    drawn = {"targets": (target.id,), **target.how.drawing()}
     where = {"dataset": dataset.digest, "checkpoint": checkpoint}
     wanted: list[Job] = []
     gradient = [one for one in methods if one.family == "gradient"]

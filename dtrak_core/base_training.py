@@ -13,11 +13,12 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
-import json
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     vocabulary = [*letters, *(letter + "</w>" for letter in letters), *("".join(merges[i]) for i in used), START, END]
     numbers = {token: i for i, token in enumerate(vocabulary)}
     # With the list form, transformers writes vocab.json and merges.txt as older versions do.
-    return CLIPTokenizer(vocab=numbers, merges=[merges[i] for i in used], model_max_length=TOKENS)
+    pairs: list[Any] = [merges[i] for i in used]
+    return CLIPTokenizer(vocab=numbers, merges=pairs, model_max_length=TOKENS)
 
 
 def build(captions: Sequence[str], resolution: int) -> StableDiffusionPipeline:
@@ -127,7 +129,7 @@ def build(captions: Sequence[str], resolution: int) -> StableDiffusionPipeline:
 
 
 def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, batch: int, progress: Progress) -> None:
-    """Train the autoencoder: mean |x - x'| + KL_WEIGHT KL(q(z|x), N(0, 1)); set the scale that gives latents variance 1."""
+    """Train the autoencoder, mean |x - x'| + KL_WEIGHT KL(q(z|x), N(0, 1)), and set the scale of its latents."""
     vae = pipe.vae.train()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     average = [p.detach().clone() for p in vae.parameters()]
@@ -182,7 +184,10 @@ def train_unet(
         loss = functional.mse_loss(predicted, noise)
         _step(optimizer, loss, average)
         progress(step + 1, steps, "training steps", f"Text to image: loss {float(loss.detach()):.4f}")
-    for network, part in ((unet, average[: len(list(unet.parameters()))]), (text, average[-len(list(text.parameters())) :])):
+    for network, part in (
+        (unet, average[: len(list(unet.parameters()))]),
+        (text, average[-len(list(text.parameters())) :]),
+    ):
         _take(network, part)
         network.eval()
 
@@ -192,7 +197,8 @@ def encoded(pipe: StableDiffusionPipeline, images: np.ndarray) -> Tensor:
     """Return scaled latent modes of pictures and of their mirror images, shape (2, N, C, h, w)."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     both = [torch.cat([pipe.vae.encode(part).latent_dist.mean for part in y.split(64)]) for y in (x, x.flip(-1))]
-    return torch.stack(both) * pipe.vae.config.scaling_factor
+    scaled: Tensor = torch.stack(both) * pipe.vae.config.scaling_factor
+    return scaled
 
 
 def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
@@ -208,7 +214,7 @@ def _joined(word: str, rank: dict[tuple[str, str], int]) -> list[tuple[str, str]
     parts[-1] += "</w>"
     found = []
     while len(parts) > 1:
-        pair = min(zip(parts, parts[1:], strict=False), key=lambda p: rank.get(p, math.inf))
+        pair = min(itertools.pairwise(parts), key=lambda p: rank.get(p, math.inf))
         if pair not in rank:
             break
         found.append(pair)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.settings import TrainSettings
+from dtrak_core.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Checkpoint:
     folder: Path
     dataset: str
     fold: int
+    base: str = ""  # digest of the text-to-image model that LoRA weights belong to
 
     @property
     def seconds_per_picture_step(self) -> float | None:
@@ -48,7 +49,7 @@ def of_run(run: store.Artifact) -> list[Checkpoint]:
         name = facts["name"] if step["share"] == 100 else f"{facts['name']}@{step['share']}"
         folder = run.path / step["folder"]
         where = (run, step["step"], step["share"], step["digest"], folder)
-        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"]))
+        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"], facts.get("base", "")))
     return found
 
 

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "dataset": commands.dataset,
     "train": commands.train,
     "import-checkpoint": commands.import_checkpoint,
+    "base": commands.base,
     "sample": commands.sample,
     "attribute": commands.attribute,
     "counterfactual": removing.counterfactual,

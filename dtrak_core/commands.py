@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import tyro
 from pydantic import Field, create_model
 
-from dtrak_core import answers, checkpoints, datasets, jobs, presets, store, subsets, tables, targets
+from dtrak_core import answers, bases, checkpoints, datasets, jobs, presets, store, subsets, tables, targets
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import FeatureSettings, Sampled, Settings, TrainSettings, build
+from dtrak_core.settings import FeatureSettings, Sampled, Settings, build
 from dtrak_core.tables import Json, say
+from dtrak_core.train_settings import TrainSettings
 
 TRAINING = {
     "epochs": "Passes over the training set.",
@@ -68,9 +69,11 @@ def dataset(
     """Prepare a built-in dataset, or take in your own pictures; `dataset list` lists what is there.
 
     Args:
-        name: What to prepare (openmoji-people, cifar2, cifar10), or what to call your pictures.
-        source: A folder of pictures (sub-folders are labels) or an .npz of images and labels.
-        resolution: Side of the square pictures (default: 16 for openmoji-people, else 32).
+        name: What to prepare (openmoji-people, openmoji-roles, cifar2, cifar10, celeba, artbench2, artbench5), or what
+            to call your pictures.
+        source: A folder of pictures (sub-folders are labels) or an .npz of images and labels; for celeba and artbench
+            the folder of your copy.
+        resolution: Side of the square pictures (default: the paper's, 16 for openmoji-people, else 32).
         on_broken: What to do with pictures that cannot be read.
     """
     (artifact,) = answers.completed(answers.dataset_job(name, source, resolution, on_broken), f"Prepare '{name}'")
@@ -95,7 +98,8 @@ def dataset_list(json: Json = False) -> None:
 def train(
     name: str,
     dataset: str = datasets.DEFAULT,
-    preset: Literal["demo", "cifar", "celeba"] = "demo",
+    preset: Literal["demo", "cifar", "celeba", "lora-demo", "lora"] = "demo",
+    base: str = "",
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
@@ -107,30 +111,50 @@ def train(
         name: What to call the checkpoint.
         dataset: Name of the training set.
         preset: Network and training settings to start from.
+        base: Name of the text-to-image model that LoRA weights are trained on (default: the first there is).
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
     """
     chosen = answers.prepared(dataset)
     indices = indices_of(only, without, len(chosen.train.rows))
-    settings = presets.train_settings(preset, chosen.digest, indices=indices, **options.model_dump())
+    frozen = bases.chosen(base).digest if presets.PRESETS[preset].model is None else ""
+    settings = presets.train_settings(preset, chosen.digest, frozen, indices=indices, **options.model_dump())
     (artifact,) = answers.completed(build(jobs.TrainJob, train=settings, name=name), f"Train '{name}'")
     say(answers.checkpoint_of(artifact), json, tables.checkpoint)
 
 
-def import_checkpoint(source: str, name: str, dataset: str = datasets.DEFAULT, json: Json = False) -> None:
-    """Take in a diffusers DDPM checkpoint.
+def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = False) -> None:
+    """Take in a text-to-image model that LoRA weights are trained on; its files stay where they are.
 
     Args:
-        source: A folder in diffusers' layout, or a name on the Hugging Face hub.
+        source: Folder of a diffusers StableDiffusionPipeline, or a name on the Hugging Face hub.
+        name: What to call it.
+    """
+    folder = Path(source)
+    job = build(jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name)
+    (artifact,) = answers.completed(job, f"Take in '{name}'")
+    facts = ("name", "digest", "resolution", "place")
+    say({fact: artifact.manifest[fact] for fact in facts}, json, tables.facts)
+
+
+def import_checkpoint(
+    source: str, name: str, dataset: str = datasets.DEFAULT, base: str = "", json: Json = False
+) -> None:
+    """Take in a diffusers DDPM checkpoint, or LoRA weights of a text-to-image base.
+
+    Args:
+        source: A folder in diffusers' layout, a file of LoRA weights, or a name on the Hugging Face hub.
         name: What to call it.
         dataset: Name of the dataset that it was trained on.
+        base: Name of the base that LoRA weights belong to.
     """
     folder = Path(source)
     job = build(
         jobs.ImportJob,
-        source=str(folder.resolve()) if folder.is_dir() else source,
+        source=str(folder.resolve()) if folder.exists() else source,
         dataset=answers.prepared(dataset).digest,
         name=name,
+        base=bases.by_name(base).digest if base else "",
     )
     (artifact,) = answers.completed(job, f"Import '{name}'")
     say(answers.checkpoint_of(artifact), json, tables.checkpoint)
@@ -155,9 +179,10 @@ def sample(
         batch: Pictures generated at once; changes no picture.
         out: Folder to copy the pictures to.
     """
-    chosen = checkpoints.by_name(checkpoint, answers.prepared(dataset).digest)
-    rows = []
-    for artifact in answers.sampled(chosen, numbers_of(seeds, "seeds", MOST_SEEDS), how.model_dump(), batch):
+    pictures = answers.prepared(dataset)
+    chosen = checkpoints.by_name(checkpoint, pictures.digest)
+    how, rows = answers.told(pictures, chosen, how), []
+    for artifact in answers.sampled(chosen, numbers_of(seeds, "seeds", MOST_SEEDS), how, batch):
         seed, file = artifact.settings["seed"], artifact.file(targets.PICTURE)
         if out is not None:
             copy = out / f"{checkpoint}-seed-{seed}.png"
@@ -206,7 +231,7 @@ def attribute(
         sample,
         method or ("d-trak",),
         features.model_dump(),
-        how.model_dump(),
+        answers.told(chosen, weights, how),
         damping,
         rank_share,
         feature_batch,

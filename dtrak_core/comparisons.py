@@ -27,6 +27,7 @@ from dtrak_core.targets import PICTURE, find_sample
 
 ENTRIES, IMAGES, ORIGINALS = "entries.json", "images.npy", "originals.npy"
 MEASURES = ("l2", "cosine", "loss_change")
+LATENT_L2, LATENT = "latent_l2", "Euclidean distance of the unscaled latent modes; larger = changed more"
 _LABELS = {IDENTITY: "Nothing removed", FLOOR: "Noise floor", RANDOM: "Random", BOTTOM: "Lowest scores"}
 
 
@@ -47,6 +48,7 @@ class Entry:
     l2: float
     cosine: float
     loss_change: float
+    latent_l2: float | None = None  # text-to-image models alone
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ def by_name(name: str) -> Comparison:
     raise NotFoundError(f"There is no comparison '{name}'. There are: {names}.")
 
 
+def measures(comparison: Comparison) -> tuple[str, ...]:
+    """Return the measures that its entries have: those of latents only for text-to-image models."""
+    latent = bool(comparison.entries) and all(entry.latent_l2 is not None for entry in comparison.entries)
+    return (*MEASURES, LATENT_L2) if latent else MEASURES
+
+
 def label(method: str) -> str:
     """Return what a removal is called: a control's words, a method's label, or whose pictures were taken out."""
     if method.startswith(CONTRIBUTOR):
@@ -130,7 +138,7 @@ def medians(comparison: Comparison, size: int | None = None) -> dict[str, dict[s
     found: dict[str, dict[str, Any]] = {}
     for method in dict.fromkeys(e.method for e in shown):
         row: dict[str, Any] = {}
-        for measure in MEASURES:
+        for measure in measures(comparison):
             values = list(_by_target(shown, method, measure).values())
             row |= {measure: float(np.median(values)), f"{measure}_interval": list(interval(values))}
         found[method] = row | {"n": len(values), "entries": sum(e.method == method for e in shown)}
@@ -162,11 +170,12 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "l2": "Euclidean distance of the pictures in [-1, 1]; larger = the removal changed the picture more",
             "cosine": f"cosine of the {comparison.settings.encoder} embeddings; smaller = changed more",
             "loss_change": "change of the target's denoising loss; larger = the model knows the target less",
-        },
+        }
+        | ({"latent_l2": LATENT} if LATENT_L2 in measures(comparison) else {}),
         "medians": medians(comparison),
         "against_random": {
             measure: {name: dataclasses.asdict(test) for name, test in statistics(comparison, measure=measure).items()}
-            for measure in MEASURES
+            for measure in measures(comparison)
         },
         "settings": comparison.settings.model_dump(mode="json"),
         "entries": [facts(entry) for entry in comparison.entries],
@@ -178,18 +187,21 @@ def to_csv(comparison: Comparison) -> bytes:
     """Return the entries as CSV, the removed indices separated by spaces."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["target", "method", "draw", "size", "removed_count", *MEASURES, "removed"])
+    told = measures(comparison)
+    writer.writerow(["target", "method", "draw", "size", "removed_count", *told, "removed"])
     for e in comparison.entries:
+        values = [getattr(e, name) for name in told]
         removed = " ".join(map(str, e.removed))
-        writer.writerow([e.target, e.method, e.draw, e.size, len(e.removed), e.l2, e.cosine, e.loss_change, removed])
+        writer.writerow([e.target, e.method, e.draw, e.size, len(e.removed), *values, removed])
     return text.getvalue().encode()
 
 
 def facts(entry: Entry) -> dict[str, Any]:
     """Return an entry as plain JSON values, without its picture."""
-    return {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry) if f.name != "image"} | {
-        "removed": list(entry.removed)
-    }
+    found = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry) if f.name != "image"}
+    if entry.latent_l2 is None:
+        del found[LATENT_L2]
+    return found | {"removed": list(entry.removed)}
 
 
 def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:
@@ -200,7 +212,7 @@ def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:
     told = artifact.manifest
     image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
     where = (wanted.target, wanted.method, wanted.draw, wanted.asked, wanted.removed)
-    return Entry(*where, image, told["l2"], told["cosine"], told["loss_change"])
+    return Entry(*where, image, told["l2"], told["cosine"], told["loss_change"], told.get("latent_l2"))
 
 
 def _open(artifact: Artifact) -> Comparison:

@@ -25,16 +25,17 @@ from dtrak_core import (
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset, image_digest
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.files import alone
 from dtrak_core.metrics import cosine, pixel_l2
-from dtrak_core.models import Denoiser
 from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.removals import Wanted
-from dtrak_core.settings import TrainSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import PICTURE, find_sample
+from dtrak_core.targets import PICTURE, Target, find_sample
+from dtrak_core.train_settings import TrainSettings
 
 
 def compare(
@@ -99,9 +100,10 @@ def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoi
     return models.load_denoiser(checkpoints.of_run(trained)[-1])
 
 
-def denoising_loss(denoiser: Denoiser, image: np.ndarray, target: str, num_timesteps: int, noise_seed: int) -> float:
-    """Return the mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
-    return float(losses.of_draws(denoiser, image, target, draws.timesteps("uniform", num_timesteps), noise_seed).mean())
+def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> float:
+    """Return a target's mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
+    grid = draws.timesteps("uniform", num_timesteps)
+    return float(losses.of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt).mean())
 
 
 def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:
@@ -110,10 +112,12 @@ def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], set
         target = find_sample(outcome.sample)
         assert target is not None  # the plan has read it
         how = outcome.sample
-        image = sampling.generate(denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta)[0]
+        image = sampling.generate(
+            denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
+        )[0]
         pair = np.stack([target.image, image])
         seen = embeddings.embed(pair, embeddings.settings_of(outcome.encoder, target.pixels))
-        draws_of = (target.image, target.id, outcome.num_timesteps, outcome.noise_seed)
+        draws_of = (target, outcome.num_timesteps, outcome.noise_seed)
         loss, loss_before = denoising_loss(denoiser, *draws_of), denoising_loss(unmoved, *draws_of)
         key = key_of("outcomes", outcome)
         store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))
@@ -126,7 +130,16 @@ def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], set
             cosine=cosine(seen[0], seen[1]),
             loss=loss,
             loss_change=loss - loss_before,
+            **_latent_distance(denoiser, pair),
         )
+
+
+def _latent_distance(denoiser: Denoiser, pair: np.ndarray) -> dict[str, float]:
+    """Return ||a - b||_2 of two pictures' unscaled latent modes, as the paper measures ArtBench; nothing for pixels."""
+    if denoiser.text is None:
+        return {}
+    a, b = denoiser.text.latents(pair)
+    return {"latent_l2": float((a - b).norm())}
 
 
 def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: str, key: str) -> Artifact:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import cifar, openmoji, pictures, store
+from dtrak_core import artbench, celeba, cifar, openmoji, pictures, store
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
-from dtrak_core.splits import Content, Split, content_digest
+from dtrak_core.splits import Content, Split, content_digest, has_own_captions
 from dtrak_core.store import Artifact
 
 __all__ = [
@@ -40,7 +40,12 @@ KIND = "datasets"
 DEFAULT = "openmoji-people"
 PREPARE = "python -m dtrak_core dataset"
 OWN_KINDS = ("folder", "npz")
-BUILT_IN = ("openmoji-people", "cifar2", "cifar10")
+RESOLUTIONS = {  # of the built-in datasets, where the user names none
+    "openmoji-people": 16, "openmoji-roles": 32, "cifar2": 32, "cifar10": 32, "celeba": 64, "artbench2": 256,
+    "artbench5": 256,
+}  # fmt: skip
+BUILT_IN = tuple(RESOLUTIONS)
+FROM_FILES = ("celeba", "artbench2", "artbench5")  # built in, read from the user's copy
 DIGEST_AT_ONCE = 64 * 2**20  # bytes of pixels up to which the digest is checked when a dataset is opened
 
 
@@ -84,6 +89,7 @@ def prepare(
     if stored is not None:
         return stored
     content = _read(settings, source, on_step)
+    captioned = has_own_captions(content.train)
     folder = store.partial(KIND, key)
     for stem, split in (("train", content.train), ("held-out", content.held_out)):
         store.write_array(folder / f"{stem}.npy", split.images)
@@ -93,7 +99,8 @@ def prepare(
         key,
         settings,
         name=settings.name,
-        digest=content_digest(content.train, content.held_out),
+        digest=content_digest(content.train, content.held_out, captioned),
+        captioned=captioned,
         counts={"train": len(content.train.rows), "held_out": len(content.held_out.rows)},
         labels=sorted(set(content.train.labels) | set(content.held_out.labels)),
         licence=content.licence,
@@ -175,7 +182,7 @@ def _load(key: str, path: Path, date: str) -> Dataset:
     manifest = artifact.manifest
     train, held_out = _split(artifact, "train"), _split(artifact, "held-out")
     if train.images.nbytes + held_out.images.nbytes <= DIGEST_AT_ONCE:
-        digest = content_digest(train, held_out)
+        digest = content_digest(train, held_out, manifest.get("captioned", False))
         if digest != manifest["digest"]:
             raise StoreError(
                 f"Dataset '{manifest['name']}' has digest {digest}, its manifest says {manifest['digest']}. "
@@ -208,10 +215,14 @@ def _read(settings: DatasetSettings, source: Path | None, on_step: Callable[[int
         if source is None:
             raise SettingsError(f"Dataset '{settings.name}' is of kind {settings.kind}; give the path of its pictures.")
         return pictures.load(settings, source, on_step)
+    if settings.kind == "celeba":
+        return celeba.load(settings.resolution, source, on_step)
+    if settings.kind in ("artbench2", "artbench5"):
+        return artbench.load(settings.kind, settings.resolution, source, on_step)
     if source is not None:
         raise SettingsError(f"'{settings.kind}' is built in and has no source. Leave the path out.")
-    if settings.kind == "openmoji-people":
-        return openmoji.load(settings.resolution, on_step)
+    if settings.kind in ("openmoji-people", "openmoji-roles"):
+        return openmoji.load(settings.resolution, on_step, settings.kind)
     return cifar.load(settings.kind, settings.resolution, on_step)
 
 

@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from dtrak_core import draws, store
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
-from dtrak_core.models import Denoiser, add_noise, tracked_parameters
 from dtrak_core.progress import Progress
 from dtrak_core.score_settings import InfluenceSettings
 from dtrak_core.settings import DIFFUSION_STEPS, FeatureSettings, key_of
@@ -70,7 +70,7 @@ def compute(
     missing = {k: (s, t) for k, s, t in zip(keys, wanted, targets, strict=True) if store.find("ekfac", k) is None}
     if missing:
         settings = next(iter(missing.values()))[0]
-        layers = curvature(denoiser, dataset.train.images, settings.noise_seed, progress)
+        layers = curvature(denoiser, dataset.train.images, settings.noise_seed, progress, dataset.train.prompts)
         at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.unet))))
         left = list(missing.items())
         for start in range(0, len(left), at_once):
@@ -100,17 +100,18 @@ def influence(
     )
     size = pictures_per_batch(denoiser, settings.num_timesteps)
 
-    def gradients(images: np.ndarray, ids: Sequence[str]) -> Iterator[Tensor]:
+    def gradients(images: np.ndarray, ids: Sequence[str], words: Sequence[str]) -> Iterator[Tensor]:
         for start in range(0, len(images), size):
-            x0 = denoiser.encode(np.asarray(images[start : start + size]))
-            yield per_example_gradients(denoiser, x0, ids[start : start + size], features)
+            part = slice(start, start + size)
+            x0 = denoiser.encode(np.asarray(images[part])).to(denoiser.weight)
+            yield per_example_gradients(denoiser, x0, ids[part], features, context=denoiser.contexts(words[part]))
 
-    own = gradients(np.stack([t.image for t in targets]), [t.id for t in targets])
+    own = gradients(np.stack([t.image for t in targets]), [t.id for t in targets], [t.prompt for t in targets])
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])
     images = dataset.train.images
     scores = np.empty((len(targets), len(images)))
     done = 0
-    for part in gradients(images, [f"train:{i}" for i in range(len(images))]):
+    for part in gradients(images, [f"train:{i}" for i in range(len(images))], dataset.train.prompts):
         scores[:, done : done + len(part)] = (directions @ part.T).double().numpy()
         done += len(part)
         progress(done * settings.num_timesteps, len(images) * settings.num_timesteps, "gradients", "EK-FAC")
@@ -137,7 +138,9 @@ def preconditioned(gradients: Tensor, layers: Sequence[Curvature], damping: floa
     return found
 
 
-def curvature(denoiser: Denoiser, images: np.ndarray, noise_seed: int, progress: Progress) -> list[Curvature]:
+def curvature(
+    denoiser: Denoiser, images: np.ndarray, noise_seed: int, progress: Progress, prompts: Sequence[str] = ()
+) -> list[Curvature]:
     """Return the curvature of every linear and convolution layer, in two passes over draws of the training set."""
     known = [m for m in denoiser.unet.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.weight.requires_grad]
     sums: dict[nn.Module, tuple[Tensor, Tensor]] = {}
@@ -148,7 +151,7 @@ def curvature(denoiser: Denoiser, images: np.ndarray, noise_seed: int, progress:
         sums[layer] = one if layer not in sums else (sums[layer][0] + one[0], sums[layer][1] + one[1])
 
     total = 2 * DRAWS_A_PICTURE * len(images)
-    _passes(denoiser, images, noise_seed, known, factors, lambda n: progress(n, total, "draws", "Curvature"))
+    _passes(denoiser, images, prompts, noise_seed, known, factors, lambda n: progress(n, total, "draws", "Curvature"))
     bases = {layer: [torch.linalg.eigh(one.double())[1].float() for one in pair] for layer, pair in sums.items()}
     squares: dict[nn.Module, Tensor] = {}
 
@@ -158,7 +161,9 @@ def curvature(denoiser: Denoiser, images: np.ndarray, noise_seed: int, progress:
         squares[layer] = one if layer not in squares else squares[layer] + one
 
     half = total // 2
-    _passes(denoiser, images, noise_seed, known, values, lambda n: progress(half + n, total, "draws", "Curvature"))
+    _passes(
+        denoiser, images, prompts, noise_seed, known, values, lambda n: progress(half + n, total, "draws", "Curvature")
+    )
     places, start = {}, 0
     for _, parameter in tracked_parameters(denoiser.unet):
         places[id(parameter)] = slice(start, start + parameter.numel())
@@ -179,6 +184,7 @@ def curvature(denoiser: Denoiser, images: np.ndarray, noise_seed: int, progress:
 def _passes(
     denoiser: Denoiser,
     images: np.ndarray,
+    prompts: Sequence[str],
     noise_seed: int,
     known: Sequence[nn.Module],
     use: Callable[[Layer, Tensor, Tensor], None],
@@ -200,11 +206,14 @@ def _passes(
                     ]
                 )
             )
-            x_t = add_noise(denoiser, denoiser.encode(np.stack([images[i] for i, _ in part])), eps, t)
+            where = denoiser.weight
+            x0 = denoiser.encode(np.stack([images[i] for i, _ in part])).to(where)
+            eps, t = eps.to(where), t.to(where.device)
+            context = denoiser.contexts([prompts[i] if prompts else "" for i, _ in part])
             back = np.concatenate([draws.noise(noise_seed, f"back/{i}", [j], denoiser.shape) for i, j in part])
-            prediction = denoiser.predict(x_t, t)
+            prediction = denoiser.predict(add_noise(denoiser, x0, eps, t), t, context)
             size = prediction[0].numel()
-            prediction.backward(torch.from_numpy(back) * (2 / size) ** 0.5)
+            prediction.backward(torch.from_numpy(back).to(where) * (2 / size) ** 0.5)
             for parameter in denoiser.unet.parameters():
                 parameter.grad = None
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dtrak_core import checkpoints, datasets, store, subsets
 from dtrak_core.errors import NotFoundError
-from dtrak_core.settings import TrainSettings, key_of
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import TrainSettings
 
 SHARE = 0.5
 TRAIN_SEED = 0

@@ -26,6 +26,7 @@ AGAIN = (  # kinds that can be computed again
     "residuals",
     "patches",
     "ekfac",
+    "latents",
     "predictions",
     "scores",
     "repeats",

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from dtrak_core import draws
+from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import BANDS, HALVES, PARTS, part_of
 from dtrak_core.gradients import per_example_gradients
-from dtrak_core.models import Denoiser, tracked_parameters
 from dtrak_core.projection import Projector, project
 from dtrak_core.settings import FeatureSettings
 
@@ -54,7 +54,12 @@ def widths(denoiser: Denoiser, settings: FeatureSettings) -> list[int]:
 
 
 def by_parts(
-    denoiser: Denoiser, x0: Tensor, sample_ids: Sequence[str], settings: FeatureSettings, memory: Tensor
+    denoiser: Denoiser,
+    x0: Tensor,
+    sample_ids: Sequence[str],
+    settings: FeatureSettings,
+    memory: Tensor,
+    context: Tensor | None = None,
 ) -> np.ndarray:
     """Return the features in parts of pictures x0 (B, C, H, W), shape (B, BANDS * 2 * G K_g), float32.
 
@@ -64,6 +69,7 @@ def by_parts(
         sample_ids: One id a picture.
         settings: Draws, function, projection; `proj_dim` is shared out among the groups.
         memory: Memory of shape (B, P) to overwrite.
+        context: What a text-to-image model is told of each picture.
     """
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     projectors = _projectors(denoiser, settings)
@@ -75,7 +81,9 @@ def by_parts(
             if not len(mine):
                 blocks.append(np.zeros((len(x0), sum(p.width for p in projectors)), np.float32))
                 continue
-            gradients = per_example_gradients(denoiser, x0, sample_ids, settings, out=memory, grid=mine)
+            gradients = per_example_gradients(
+                denoiser, x0, sample_ids, settings, out=memory, grid=mine, context=context
+            )
             gradients *= len(mine) / len(grid)
             with torch.no_grad():
                 parts = [

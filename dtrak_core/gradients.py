@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dtrak_core import draws, model_outputs
-from dtrak_core.models import Denoiser, add_noise, tracked_parameters
+from dtrak_core.denoiser import Denoiser, add_noise, repeated, tracked_parameters
 from dtrak_core.settings import FeatureSettings
 
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
@@ -49,6 +49,7 @@ def per_example_gradients(
     draws_at_once: int | None = None,
     out: Tensor | None = None,
     grid: np.ndarray | None = None,
+    context: Tensor | None = None,
 ) -> Tensor:
     """Return the gradient of each picture's mean model output over its draws.
 
@@ -62,6 +63,7 @@ def per_example_gradients(
         draws_at_once: Draws in one pass, at least one a picture; default from `draws_for`.
         out: Memory of shape (B, P) to overwrite; taking it again and again saves a tenth of the time.
         grid: Timesteps of the draws; None takes those of the settings.
+        context: What a text-to-image model is told of each picture, shape (B, L, D).
 
     Returns:
         Gradients, shape (B, P), in the dtype of the weights.
@@ -85,9 +87,12 @@ def per_example_gradients(
         t = torch.from_numpy(part).to(x0.device).repeat(len(x0))
         clean = x0[:, start : start + width].flatten(0, 1) if x0.dim() == 5 else x0.repeat_interleave(len(part), 0)
         x_t = add_noise(denoiser, clean, eps, t)
+        told = repeated(context, len(part))
 
-        def summed(rows: slice, x_t: Tensor = x_t, eps: Tensor = eps, t: Tensor = t) -> Tensor:
-            prediction = denoiser.predict(x_t[rows], t[rows])
+        def summed(
+            rows: slice, x_t: Tensor = x_t, eps: Tensor = eps, t: Tensor = t, told: Tensor | None = told
+        ) -> Tensor:
+            prediction = denoiser.predict(x_t[rows], t[rows], None if told is None else told[rows])
             values = model_outputs.value(
                 settings.model_output,
                 prediction,
@@ -129,12 +134,11 @@ def draws_for(denoiser: Denoiser) -> int:
 
     layers = [layer for layer in denoiser.unet.modules() if not list(layer.children())]
     handles = [layer.register_forward_hook(count) for layer in layers]
-    weight = next(denoiser.unet.parameters())
+    weight = denoiser.weight
     try:
         with torch.no_grad():
-            denoiser.predict(
-                weight.new_zeros(1, *denoiser.shape), torch.zeros(1, dtype=torch.long, device=weight.device)
-            )
+            zero = torch.zeros(1, dtype=torch.long, device=weight.device)
+            denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.contexts([""]))
     finally:
         for handle in handles:
             handle.remove()

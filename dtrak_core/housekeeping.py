@@ -31,6 +31,8 @@ READ_BY_THE_MANY = (
 )
 ABOUT = {
     "datasets": "training and held-out pictures",
+    "bases": "text-to-image models that LoRA weights belong to",
+    "latents": "encoded training pictures",
     "checkpoints": "trained models",
     "probes": "measured speeds of training",
     "samples": "generated pictures",
@@ -110,6 +112,8 @@ def deleted(kind: str, keys: Sequence[str] = ()) -> int:
 
 def needed_by(kind: str, key: str, live: Live) -> JobState | None:
     """Return one of these jobs (`jobs.live`) that needs an artifact, or may come to need it, None if none does."""
+    if kind == "bases":  # any job may be about LoRA weights of it
+        return next((job for job, _ in live), None)
     names = {key}
     artifact = store.find(kind, key)
     if artifact is not None:
@@ -165,7 +169,10 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
         case "checkpoints":
             return f"imported from {settings['source']}"
         case "samples":
-            return f"seed {settings['seed']}, {settings['sampler'].upper()} {settings['sampling_steps']}"
+            told = f" for '{settings['prompts'][0]}'" if settings.get("prompts") else ""
+            return f"seed {settings['seed']}{told}, {settings['sampler'].upper()} {settings['sampling_steps']}"
+        case "latents":
+            return f"pictures of dataset {settings['dataset']}"
         case "features" | "kernels" | "residuals":
             return f"{settings['model_output']}, {settings['num_timesteps']} timesteps, k = {settings['proj_dim']:,}"
         case "target-features":

@@ -20,18 +20,17 @@ from dtrak_core.settings import (
     Digest,
     EmbeddingModel,
     FeatureSettings,
-    ModelSettings,
     Sampled,
     Seed,
     Settings,
     TargetSide,
-    TrainSettings,
     canonical_json,
     digest_of,
     ends_of,
     key_of,
 )
 from dtrak_core.targets import TargetId
+from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
 
 EXECUTION = {"pictures_per_batch"}  # fields that say how, not what
 
@@ -53,11 +52,20 @@ class TrainJob(Settings):
 
 
 class ImportJob(Settings):
-    """Bring in a diffusers checkpoint, from a folder or the hub, as one of `dataset`."""
+    """Bring in a diffusers checkpoint, or LoRA weights of `base`, from a folder or the hub, as one of `dataset`."""
 
     kind: Literal["import"] = "import"
     source: str = Field(min_length=1)
     dataset: Digest
+    base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+
+
+class BaseJob(Settings):
+    """Take in a text-to-image model, from a folder or the hub, that LoRA weights can be trained on."""
+
+    kind: Literal["base"] = "base"
+    source: str = Field(min_length=1)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
 
 
@@ -65,7 +73,7 @@ class ProbeJob(Settings):
     """Measure what training on one picture costs here, before the user decides."""
 
     kind: Literal["probe"] = "probe"
-    model: ModelSettings
+    model: ModelSettings | LoraSettings
     resolution: int = Field(ge=8, le=512)
     batch_size: int = Field(ge=1, le=4096)
 
@@ -149,6 +157,7 @@ Job: TypeAlias = (
     DatasetJob
     | TrainJob
     | ImportJob
+    | BaseJob
     | ProbeJob
     | SampleJob
     | AttributeJob
@@ -181,7 +190,7 @@ def inputs(job: Job) -> set[str]:
             return {job.train.dataset, key_of("checkpoints", job.train)}
         case ImportJob():
             return {job.dataset}
-        case ProbeJob():
+        case ProbeJob() | BaseJob():
             return set()
         case SampleJob():
             return {job.checkpoint}

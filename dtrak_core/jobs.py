@@ -17,6 +17,7 @@ from typing import Any, Literal
 from dtrak_core import engine, job_files, job_index, store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
+from dtrak_core.job_kinds import BaseJob as BaseJob
 from dtrak_core.job_kinds import BenchmarkJob as BenchmarkJob
 from dtrak_core.job_kinds import CounterfactualJob as CounterfactualJob
 from dtrak_core.job_kinds import DatasetJob as DatasetJob

@@ -52,8 +52,7 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progr
     for i, target in enumerate(lds_runs.pictures(dataset, one)):
         progress(total, total, "training steps", f"Losses: {i} of {len(losses)} targets")
         each = [
-            counterfactual.denoising_loss(denoiser, target.image, target.id, one.num_timesteps, seed)
-            for seed in range(one.noise_seeds)
+            counterfactual.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)
         ]
         losses[i] = np.mean(each)
     store.write_array(store.partial("subset-losses", key) / lds_runs.LOSSES, losses)

@@ -15,8 +15,9 @@ from pydantic import Field
 from dtrak_core import checkpoints, lds, store, subsets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.settings import Digest, Sampled, Seed, TrainSettings, canonical_json, key_of
+from dtrak_core.settings import Digest, Sampled, Seed, canonical_json, key_of
 from dtrak_core.targets import TargetId
+from dtrak_core.train_settings import TrainSettings
 
 LOSSES = "losses.npy"
 
@@ -126,8 +127,7 @@ def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:
     Raises:
         NotFoundError: If one was never generated or does not exist.
     """
-    how = (settings.sampler, settings.sampling_steps, settings.eta)
-    return [targets.resolve(dataset, settings.checkpoint, name, *how) for name in settings.targets]
+    return [targets.resolve(dataset, settings.checkpoint, name, settings) for name in settings.targets]
 
 
 def stored(settings: LdsSettings) -> list[store.Artifact]:
@@ -141,11 +141,11 @@ def of_checkpoint(dataset: str, checkpoint: str) -> list[LdsSettings]:
     grouped: dict[str, list[store.Artifact]] = {}
     for artifact in store.listing("subset-losses"):
         if (artifact.settings["dataset"], artifact.settings["checkpoint"]) == (dataset, checkpoint):
-            shared = {name: artifact.settings[name] for name in Measured.model_fields}
+            shared = {n: artifact.settings[n] for n in Measured.model_fields if n in artifact.settings}
             grouped.setdefault(canonical_json(shared), []).append(artifact)
     found = []
     for same in sorted(grouped.values(), key=len, reverse=True):
-        shared = {name: same[0].settings[name] for name in Measured.model_fields}
+        shared = {n: same[0].settings[n] for n in Measured.model_fields if n in same[0].settings}
         seeds = 1 + max(one.settings["train_seed"] for one in same)
         count = 1 + max(one.settings["subset"] for one in same)
         found.append(LdsSettings(**shared, num_subsets=max(3, count), train_seeds=seeds))

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from dtrak_core import draws, model_outputs
-from dtrak_core.models import Denoiser, add_noise
+from dtrak_core.denoiser import Denoiser, add_noise, repeated
 
 
 @torch.no_grad()
 def of_draws(
-    denoiser: Denoiser, image: np.ndarray, sample_id: str, timesteps: np.ndarray, noise_seed: int
+    denoiser: Denoiser, image: np.ndarray, sample_id: str, timesteps: np.ndarray, noise_seed: int, prompt: str = ""
 ) -> np.ndarray:
     """Return (1/d) |e - ε|² of each draw of a picture, shape (T,), float64.
 
@@ -24,12 +24,14 @@ def of_draws(
         sample_id: `train:17` for a training example, otherwise the target's id.
         timesteps: One a draw, shape (T,), int64.
         noise_seed: Seed of the noise.
+        prompt: What a text-to-image model is told.
     """
-    weight = next(denoiser.unet.parameters())
+    weight = denoiser.weight
     t = torch.from_numpy(timesteps).to(weight.device)
     noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps, denoiser.shape)).to(weight)
     x_t = add_noise(denoiser, denoiser.encode(np.asarray(image)[None]).to(weight), noise, t)
+    told = repeated(denoiser.contexts([prompt]), len(t))
     values: np.ndarray = (
-        model_outputs.loss(denoiser.predict(x_t, t).flatten(1), noise.flatten(1)).double().cpu().numpy()
+        model_outputs.loss(denoiser.predict(x_t, t, told).flatten(1), noise.flatten(1)).double().cpu().numpy()
     )
     return values

@@ -82,7 +82,7 @@ def lds(
         share=share,
         num_timesteps=num_timesteps,
         noise_seeds=noise_seeds,
-        **how.model_dump(),
+        **answers.told(chosen, weights, how).drawing(),
     )
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
     reasons = {name: asking.unusable(METHODS[name], weights.digest, train=name in method) for name in names}

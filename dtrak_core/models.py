@@ -1,63 +1,30 @@
-"""Pixel-space denoisers: build, save in diffusers' layout, load, and what attribution tracks.
+"""Denoisers: build untrained ones, save them in diffusers' layout, load them.
 
-A denoiser predicts the noise eps in x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (DDPM,
-linear beta 1e-4 .. 0.02 over 1,000 steps; reference.md 2.1). It works in *model space*: the
-picture in [-1, 1], with each fold x fold block of pixels moved into channels. Everything
-else in the core (training, sampling, features) speaks to a network through `Denoiser`.
+Of pixels: a diffusers UNet2DModel with the DDPM's linear betas 1e-4 .. 0.02 over 1,000 steps (reference.md 2.1), here.
+Of latents: LoRA weights on a text-to-image model (lora.py). Everything else in the core (training, sampling, features)
+speaks to either through `Denoiser`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional
 
-from dtrak_core import store
+from dtrak_core import bases, devices, lora, store
 from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.settings import DIFFUSION_STEPS, ModelSettings, digest_of
+from dtrak_core.settings import DIFFUSION_STEPS, digest_of
+from dtrak_core.train_settings import LoraSettings, ModelSettings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BETA_START, BETA_END = 1e-4, 0.02
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """A noise-prediction network with its schedule, in eval mode.
-
-    `shape` is (C, H, W) in model space; `betas` and `alphas_cumprod` have shape (1000,), float32.
-    """
-
-    unet: nn.Module
-    betas: Tensor
-    alphas_cumprod: Tensor
-    fold: int
-    shape: tuple[int, int, int]
-
-    def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Predict the noise in `x_t` (B, C, H, W) at timesteps `t` (B,), int64."""
-        output: Tensor = self.unet(x_t, t, return_dict=False)[0]
-        return output
-
-    def encode(self, images: np.ndarray) -> Tensor:
-        """Bring pictures (B, H, W, 3), uint8, into model space: float32 in [-1, 1], folded."""
-        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return functional.pixel_unshuffle(pixels, self.fold) if self.fold > 1 else pixels
-
-    def decode(self, x: Tensor) -> np.ndarray:
-        """Bring model space back to pictures (B, H, W, 3), uint8, rounded as the paper's PNGs are."""
-        pixels = functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x
-        scaled = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-        images: np.ndarray = scaled.permute(0, 2, 3, 1).contiguous().numpy()
-        return images
 
 
 def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
@@ -101,11 +68,49 @@ def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
     return unet
 
 
+def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, dataset: str) -> Denoiser:
+    """Return an untrained network of these settings; all of its random weights come from the seed.
+
+    Args:
+        model: A network of pixels, or LoRA weights.
+        resolution: Side of the pictures.
+        seed: Seed of the weights.
+        dataset: Digest of the dataset, whose latents may be stored.
+
+    Raises:
+        SettingsError: If pictures of this size do not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(model, LoraSettings):
+            base = bases.by_digest(model.base)
+            if base.resolution != resolution:
+                raise SettingsError(
+                    f"The base '{base.name}' draws pictures of {base.resolution} pixels, the dataset has {resolution}. "
+                    f"Prepare the dataset at {base.resolution} pixels."
+                )
+            return lora.untrained(base, model, dataset)
+        return denoiser_of(build_unet(model, resolution), default_scheduler(), model.fold)
+
+
+def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
+    """Write a network's trained weights in diffusers' layout; return their digest."""
+    if denoiser.text is not None:
+        return lora.save(denoiser, folder, dtype)
+    assert isinstance(denoiser.unet, UNet2DModel)
+    return save_pipeline(denoiser.unet, folder, dtype)
+
+
 def denoiser_of(unet: UNet2DModel, scheduler: DDPMScheduler, fold: int) -> Denoiser:
     """Pair a network with its schedule. The network is used as it is: the caller sets its mode."""
+    where = devices.device()
+    unet.to(where)
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
-    return Denoiser(unet, scheduler.betas, scheduler.alphas_cumprod, fold, (unet.config.in_channels, height, width))
+    return Denoiser(
+        unet, scheduler.betas.to(where), scheduler.alphas_cumprod.to(where), fold,
+        (unet.config.in_channels, height, width),
+    )  # fmt: skip
 
 
 def default_scheduler() -> DDPMScheduler:
@@ -113,17 +118,6 @@ def default_scheduler() -> DDPMScheduler:
     return DDPMScheduler(
         num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=BETA_START, beta_end=BETA_END
     )
-
-
-def tracked_parameters(unet: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Return the parameters whose gradients are features, in the network's own order."""
-    return [(name, parameter) for name, parameter in unet.named_parameters() if parameter.requires_grad]
-
-
-def add_noise(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps for x0, noise (B, C, H, W) and t (B,)."""
-    abar = denoiser.alphas_cumprod[t].view(-1, 1, 1, 1)
-    return abar.sqrt() * x0 + (1 - abar).sqrt() * noise
 
 
 def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype, scheduler: DDPMScheduler | None = None) -> str:
@@ -134,7 +128,7 @@ def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype, scheduler
     Returns:
         Digest of the weights as written.
     """
-    weights = {name: value.detach().to(dtype).contiguous() for name, value in unet.state_dict().items()}
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in unet.state_dict().items()}
     store.write_bytes(folder / "unet" / WEIGHTS, save(weights, metadata={"format": "pt"}))
     config: dict[str, Any] = json.loads(unet.to_json_string())
     store.write_json(folder / "unet" / "config.json", config)
@@ -154,7 +148,7 @@ def weights_digest(unet: nn.Module, dtype: torch.dtype = torch.float32) -> str:
     """Return the digest of all weights, by name, as stored in `dtype`."""
     parts: list[bytes | str] = []
     for name, value in sorted(unet.state_dict().items()):
-        parts += [name, value.detach().to(dtype).contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
+        parts += [name, value.detach().to("cpu", dtype).contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
     return digest_of(*parts)
 
 
@@ -162,10 +156,14 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     """Open a stored checkpoint: weights in float32, eval mode, gradients on.
 
     Raises:
+        NotFoundError: If LoRA weights lack their base.
         StoreError: If the weights are damaged.
-        DataError: If the files are not a noise-predicting DDPM.
+        DataError: If the files are not a noise-predicting DDPM, or LoRA weights of their base.
     """
     relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
+    if checkpoint.base:
+        file = checkpoint.run.file(f"{relative}/{lora.FILE}")
+        return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset)
     weights = load_file(checkpoint.run.file(f"{relative}/unet/{WEIGHTS}"))
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
     schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())

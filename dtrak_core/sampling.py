@@ -14,16 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtrak_core.models import Denoiser
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.errors import SettingsError
 from dtrak_core.settings import DIFFUSION_STEPS
 
 PICTURES_AT_ONCE = 16
 
 
-def sampling_timesteps(sampling_steps: int) -> list[int]:
-    """Return the timesteps visited, from noisy to clean: leading spacing, 980, 960, ..., 0 for 50 steps."""
+def sampling_timesteps(sampling_steps: int, offset: int = 0) -> list[int]:
+    """Return the timesteps visited, from noisy to clean: leading spacing, 980, 960, ..., 0 for 50 steps.
+
+    Stable Diffusion's schedules begin each `offset` = 1 later: 981, 961, ..., 1.
+    """
     spacing = DIFFUSION_STEPS // sampling_steps
-    return [i * spacing for i in reversed(range(sampling_steps))]
+    return [min(i * spacing + offset, DIFFUSION_STEPS - 1) for i in reversed(range(sampling_steps))]
 
 
 @torch.no_grad()
@@ -35,6 +39,8 @@ def generate(
     eta: float,
     on_step: Callable[[int, int], None] | None = None,
     batch: int = PICTURES_AT_ONCE,
+    prompts: Sequence[str] = (),
+    guidance: float = 7.5,
 ) -> np.ndarray:
     """Generate one picture a seed.
 
@@ -42,6 +48,8 @@ def generate(
     sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s):
 
         x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
+
+    Text-to-image models do not clip x0, and take eps = eps(x, "") + guidance (eps(x, prompt) - eps(x, "")).
 
     DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0 ("fixed_small" variance).
 
@@ -53,15 +61,21 @@ def generate(
         eta: Share of fresh noise in DDIM, 0 (deterministic) to 1.
         on_step: Called after each step with (picture-steps done, picture-steps in all).
         batch: Pictures generated at once; changes no picture.
+        prompts: One a seed, for text-to-image models.
+        guidance: How far the prompt is followed, 1 or more; 1 takes the conditional prediction as it is.
 
     Returns:
         Pictures (M, H, W, 3), uint8, in the order of the seeds.
+
+    Raises:
+        SettingsError: If a text-to-image model is given no prompts, or a network of pixels is given some.
     """
     made = []
     for begin in range(0, len(seeds), batch):
         part = seeds[begin : begin + batch]
         done, total = begin * sampling_steps, len(seeds) * sampling_steps
-        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta):
+        words = prompts[begin : begin + batch]
+        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, words, guidance):
             last, done = x, done + len(part)
             if on_step is not None:
                 on_step(done, total)
@@ -70,25 +84,36 @@ def generate(
 
 
 @torch.no_grad()
-def expected(denoiser: Denoiser, seed: int, sampling_steps: int, eta: float) -> Tensor:
+def expected(
+    denoiser: Denoiser, seed: int, sampling_steps: int, eta: float, prompts: Sequence[str] = (), guidance: float = 7.5
+) -> Tensor:
     """Return the clean picture that the model expects at each step of a DDIM sampling, from noisy to clean.
 
     Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `sampling_timesteps`.
     """
-    return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta)])
+    return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta, prompts, guidance)])
 
 
 def _visited(
-    denoiser: Denoiser, seeds: Sequence[int], sampler: Literal["ddim", "ddpm"], sampling_steps: int, eta: float
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    sampler: Literal["ddim", "ddpm"],
+    sampling_steps: int,
+    eta: float,
+    prompts: Sequence[str],
+    guidance: float,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield x0 and x_s of each sampling step, for pictures sampled together."""
+    predict = _guided(denoiser, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    x = _normal(generators, denoiser.shape)
-    for t in sampling_timesteps(sampling_steps):
+    x = _normal(generators, denoiser)
+    for t in sampling_timesteps(sampling_steps, denoiser.offset):
         s = t - DIFFUSION_STEPS // sampling_steps
-        noise = denoiser.predict(x, torch.full((len(seeds),), t))
+        noise = predict(x, torch.full((len(seeds),), t, device=x.device))
         abar_t = _abar(denoiser, t)
-        x0 = ((x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt()).clamp(-1, 1)
+        x0 = (x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt()
+        if denoiser.clip:
+            x0 = x0.clamp(-1, 1)
         x = (
             _ddim(denoiser, x0, noise, t, s, eta, generators)
             if sampler == "ddim"
@@ -97,29 +122,55 @@ def _visited(
         yield x0, x
 
 
+def _guided(
+    denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return how the noise is predicted: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
+    if denoiser.text is None:
+        if any(prompts):
+            raise SettingsError("This model takes no prompts. Leave them out, or choose a text-to-image model.")
+        return denoiser.predict
+    if len(prompts) != count or not all(prompts):
+        raise SettingsError("This is a text-to-image model: give a prompt for each picture, for example `--prompts`.")
+    context = denoiser.contexts(prompts)
+    if guidance == 1:
+        return lambda x, t: denoiser.predict(x, t, context)
+    empty = denoiser.contexts([""] * count)
+    assert context is not None
+    assert empty is not None
+    both = torch.cat([empty, context])
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        plain, told = denoiser.predict(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        return plain + guidance * (told - plain)
+
+    return predict
+
+
 def _ddim(
     denoiser: Denoiser, x0: Tensor, noise: Tensor, t: int, s: int, eta: float, generators: list[torch.Generator]
 ) -> Tensor:
     abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
     sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
     x = abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * noise
-    return x + sigma * _normal(generators, denoiser.shape) if eta > 0 and s >= 0 else x
+    return x + sigma * _normal(generators, denoiser) if eta > 0 and s >= 0 else x
 
 
 def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
     abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
     alpha = abar_t / abar_s
     x = abar_s.sqrt() * (1 - alpha) / (1 - abar_t) * x0 + alpha.sqrt() * (1 - abar_s) / (1 - abar_t) * x
-    if t == 0:
+    if s < 0:
         return x
     variance = ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).clamp(min=1e-20)
-    return x + variance.sqrt() * _normal(generators, denoiser.shape)
+    return x + variance.sqrt() * _normal(generators, denoiser)
 
 
 def _abar(denoiser: Denoiser, t: int) -> Tensor:
-    """Return abar at a timestep; before the first one the picture is clean."""
-    return denoiser.alphas_cumprod[t] if t >= 0 else torch.tensor(1.0)
+    """Return abar at a timestep; before the first one it is the schedule's last word (1 where the picture is clean)."""
+    return denoiser.alphas_cumprod[t] if t >= 0 else denoiser.alphas_cumprod.new_tensor(denoiser.final_abar)
 
 
-def _normal(generators: list[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+def _normal(generators: list[torch.Generator], denoiser: Denoiser) -> Tensor:
+    drawn = torch.stack([torch.randn(denoiser.shape, generator=generator) for generator in generators])
+    return drawn.to(denoiser.alphas_cumprod.device)

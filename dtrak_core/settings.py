@@ -40,13 +40,18 @@ FORMATS: Mapping[str, int] = {
     "scores": 1,
     "repeats": 1,
     "ekfac": 1,
+    "bases": 1,
+    "latents": 1,
 }
 
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-DatasetKind = Literal["openmoji-people", "cifar2", "cifar10", "folder", "npz"]
+Prompt = Annotated[str, Field(min_length=1, max_length=400)]
+DatasetKind = Literal[
+    "openmoji-people", "openmoji-roles", "cifar2", "cifar10", "celeba", "artbench2", "artbench5", "folder", "npz"
+]
 ModelOutput = Literal[
     "loss", "squared-output", "elbo", "mean-output", "l1-norm", "l2-norm", "linf-norm", "interpolated"
 ]
@@ -75,76 +80,36 @@ class DatasetSettings(Settings):
     on_broken: Literal["refuse", "skip"] = "refuse"
 
 
-class ModelSettings(Settings):
-    """Architecture of a pixel-space denoiser: a diffusers UNet2DModel, possibly folded.
-
-    `fold` f moves each f x f block of pixels into channels (pixel unshuffle) before the
-    network, so a 16x16 RGB picture is seen as 12 channels at 8x8.
-    """
-
-    fold: Literal[1, 2, 4] = 2
-    channels: tuple[int, ...] = (64, 64)
-    attention: tuple[bool, ...] = (False, False)
-    layers_per_block: int = Field(default=1, ge=1, le=4)
-    mid_attention: bool = False
-    head_dim: int | None = None
-    norm_groups: int = Field(default=8, ge=1)
-    norm_eps: float = Field(default=1e-5, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    time_scale_shift: Literal["default", "scale_shift"] = "default"
-    downsample_padding: Literal[0, 1] = 1
-    flip_sin_to_cos: bool = True
-    freq_shift: Literal[0, 1] = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelSettings:
-        if len(self.channels) != len(self.attention):
-            raise ValueError(
-                f"channels has {len(self.channels)} levels, attention {len(self.attention)}; give one of each a level"
-            )
-        bad = [c for c in self.channels if c % self.norm_groups]
-        if bad:
-            raise ValueError(f"channels {bad} cannot be divided into norm_groups={self.norm_groups}")
-        return self
-
-
-class TrainSettings(Settings):
-    """One training run: model, data, schedule, seed.
-
-    `indices` None means the whole training set; otherwise the training indices used.
-    Epochs, not steps, are held fixed when the set shrinks, as the paper does.
-    """
-
-    dataset: Digest
-    model: ModelSettings = ModelSettings()
-    indices: tuple[int, ...] | None = None
-    train_seed: Seed = 42
-    epochs: int = Field(default=150, ge=1, le=100_000)
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(default=1e-6, ge=0)
-    warmup: float = Field(default=0.05, ge=0, lt=1)
-    clip_norm: float = Field(default=1.0, gt=0)
-    flip: bool = False
-    ema_decay: float = Field(default=0.0, ge=0, lt=1)
-    weights_dtype: Literal["float32", "float16"] = "float32"
-
-
 class ImportSettings(Settings):
-    """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, by its weights' digest."""
+    """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, or LoRA weights of `base`, by its digest."""
 
     source: str
     weights_digest: Digest
     dataset: Digest
+    base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
 
 
 class Sampled(Settings):
-    """How pictures are generated from seeds: part of all settings that need them."""
+    """How pictures are generated from seeds: part of all settings that need them.
+
+    `prompts` and `guidance` are for text-to-image models alone: seeds take the prompts in turn, each for
+    `seeds_a_prompt` seeds (reference.md, section 1: blocks of 500 on ArtBench-2, of 200 on ArtBench-5).
+    """
 
     sampler: Literal["ddim", "ddpm"] = "ddim"
     sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
     eta: float = Field(default=0.0, ge=0, le=1)
+    prompts: tuple[Prompt, ...] = Field(default=(), exclude_if=lambda value: not value)
+    seeds_a_prompt: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    guidance: float = Field(default=7.5, ge=1, le=100, exclude_if=lambda value: value == 7.5)
+
+    def drawing(self) -> dict[str, Any]:
+        """Return these values alone, whatever settings they are part of."""
+        return {name: getattr(self, name) for name in Sampled.model_fields}
+
+    def prompt_of(self, seed: int) -> str:
+        """Return the prompt of a seed, empty where there are none."""
+        return self.prompts[seed // self.seeds_a_prompt % len(self.prompts)] if self.prompts else ""
 
 
 class SampleSettings(Sampled):
@@ -152,14 +117,6 @@ class SampleSettings(Sampled):
 
     checkpoint: Digest
     seed: Seed = 0
-
-
-class ProbeSettings(Settings):
-    """What a training probe measures: seconds a picture-step of this network at this size."""
-
-    model: ModelSettings
-    resolution: int
-    batch_size: int
 
 
 class FeatureSettings(Settings):

@@ -8,6 +8,7 @@ empty string for what is not known, and whatever else the source tells.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,16 @@ class Split:
         """Return the label of each picture, in order."""
         return [row["label"] for row in self.rows]
 
+    @property
+    def prompts(self) -> list[str]:
+        """Return what a text-to-image model is told of each picture, in order."""
+        return [prompt_of(row) for row in self.rows]
+
+    def examples(self, count: int = 16) -> tuple[str, ...]:
+        """Return captions from all over the pictures, at most `count`, each once."""
+        places = np.linspace(0, len(self.rows) - 1, count).astype(int)
+        return tuple(dict.fromkeys(prompt for place in places if (prompt := prompt_of(self.rows[place]))))
+
 
 @dataclass(frozen=True)
 class Content:
@@ -49,11 +60,27 @@ def row_of(origin: int | str, label: str, **facts: str) -> dict[str, Any]:
     return {"origin": origin, "label": label, "name": "", "contributor": "", "family": "", "caption": ""} | facts
 
 
-def content_digest(train: Split, held_out: Split) -> str:
-    """Return 16 hex digits of the pixels and labels of both splits: the identity of a dataset."""
+def prompt_of(row: Mapping[str, Any]) -> str:
+    """Return a picture's caption; without one a sentence with its label, or nothing."""
+    label = str(row["label"]).replace("_", " ").lower()
+    return str(row["caption"]) or (f"a picture of {label}" if label else "")
+
+
+def has_own_captions(split: Split) -> bool:
+    """Say whether captions tell more than names do."""
+    return any(row["caption"] not in ("", row["name"]) for row in split.rows)
+
+
+def content_digest(train: Split, held_out: Split, captioned: bool) -> str:
+    """Return 16 hex digits of the pixels and labels of both splits, and of captions: the identity of a dataset.
+
+    `captioned` False leaves the captions out, as did the datasets that were stored before text-to-image models.
+    """
     parts: list[bytes | str] = []
     for split in (train, held_out):
         parts += [str(split.images.shape), np.ascontiguousarray(split.images).tobytes(), json.dumps(split.labels)]
+        if captioned:
+            parts.append(json.dumps([row["caption"] for row in split.rows]))
     return digest_of(*parts)
 
 

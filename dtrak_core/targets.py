@@ -29,6 +29,7 @@ from dtrak_core.settings import (
     build,
     key_of,
 )
+from dtrak_core.splits import prompt_of
 
 PICTURE = "image.png"
 TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
@@ -50,6 +51,24 @@ class Target:
     caption: str
     row: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def prompt(self) -> str:
+        """Return what a text-to-image model is told of it: its prompt or caption; nothing for an upload."""
+        if "settings" in self.row:
+            return str((self.row["settings"].get("prompts") or [""])[0])
+        return prompt_of(self.row) if "label" in self.row else ""
+
+    @property
+    def mark(self) -> str:
+        """Return what tells it from others in a gallery: a seed gives another picture for every prompt."""
+        return f"{self.id} {self.pixels}" if self.prompt and "settings" in self.row else self.id
+
+    @property
+    def how(self) -> Sampled:
+        """Return how a generated picture was drawn; the usual way for others."""
+        given = {name: value for name, value in self.row.get("settings", {}).items() if name in Sampled.model_fields}
+        return Sampled(**given)
+
 
 def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:
     """Return what identifies a target in answers and exported files, with the names of its dataset and checkpoint."""
@@ -66,20 +85,48 @@ def publish_sample(settings: SampleSettings, image: np.ndarray) -> Target:
     return _generated(store.get("samples", key))
 
 
-def samples(
-    checkpoint: str, sampler: Literal["ddim", "ddpm"] = "ddim", sampling_steps: int = 50, eta: float = 0.0
-) -> list[Target]:
-    """Return the stored generated pictures of a checkpoint (by digest) and sampler, by seed."""
-    wanted = build(SampleSettings, checkpoint=checkpoint, sampler=sampler, sampling_steps=sampling_steps, eta=eta)
-    plain = wanted.model_dump(mode="json", exclude={"seed"})
-    found = [a for a in store.listing("samples") if plain.items() <= a.settings.items()]
+def samples(checkpoint: str, how: Sampled = Sampled()) -> list[Target]:  # noqa: B008 - frozen
+    """Return the stored generated pictures of a checkpoint (by digest) that were drawn so, by seed.
+
+    Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance.
+    """
+    found = []
+    for artifact in store.listing("samples"):
+        if artifact.settings["checkpoint"] == checkpoint:
+            own = SampleSettings(**artifact.settings)
+            wanted = sample_settings(checkpoint, own.seed, how)
+            if not how.prompts:
+                wanted = wanted.model_copy(update={"prompts": own.prompts, "guidance": own.guidance})
+            if own == wanted:
+                found.append(artifact)
     return [_generated(a) for a in sorted(found, key=lambda a: a.settings["seed"])]
+
+
+def prompts_of(checkpoint: str) -> tuple[str, ...]:
+    """Return the prompts that the seeds of a checkpoint's stored pictures took in turn; nothing where there are none.
+
+    Where some pictures follow no such turn, they are not of these prompts.
+    """
+    words: dict[int, str] = {}
+    for target in samples(checkpoint):
+        if target.prompt:
+            words.setdefault(int(target.id.removeprefix("seed:")), target.prompt)
+    if not words:
+        return ()
+    for length in range(1, len(words) + 1):
+        turn: dict[int, str] = {}
+        if all(turn.setdefault(seed % length, prompt) == prompt for seed, prompt in words.items()):
+            if len(turn) == length:
+                return tuple(turn[place] for place in range(length))
+    return (next(iter(words.values())),)
 
 
 def sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:
     """Return the settings of the picture of a seed, with the sampler that a job's or comparison's settings name."""
-    sampler = {name: getattr(how, name) for name in Sampled.model_fields}
-    return build(SampleSettings, checkpoint=checkpoint, seed=seed, **sampler)
+    drawn = how.drawing()
+    if how.prompts:
+        drawn |= {"prompts": (how.prompt_of(seed),), "seeds_a_prompt": 1}
+    return build(SampleSettings, checkpoint=checkpoint, seed=seed, **drawn)
 
 
 def find_sample(settings: SampleSettings) -> Target | None:
@@ -97,11 +144,9 @@ def resolve(
     dataset: Dataset,
     checkpoint: str,
     target_id: str,
-    sampler: Literal["ddim", "ddpm"] = "ddim",
-    sampling_steps: int = 50,
-    eta: float = 0.0,
+    how: Sampled = Sampled(),  # noqa: B008 - frozen
 ) -> Target:
-    """Return the target of this id.
+    """Return the target of this id; `how` says how a generated one was drawn.
 
     Raises:
         SettingsError: If the id is not of a known form.
@@ -116,17 +161,10 @@ def resolve(
         )
     number = int(rest)
     if kind == "seed":
-        settings = build(
-            SampleSettings,
-            checkpoint=checkpoint,
-            sampler=sampler,
-            sampling_steps=sampling_steps,
-            eta=eta,
-            seed=number,
-        )
-        found = find_sample(settings)
+        found = find_sample(sample_settings(checkpoint, number, how))
         if found is None:
-            raise NotFoundError(f"The picture of seed {number} has not been generated with this checkpoint.")
+            told = f" for '{how.prompt_of(number)}'" if how.prompts else ""
+            raise NotFoundError(f"The picture of seed {number}{told} has not been generated with this checkpoint.")
         return found
     return of_split(dataset.held_out if kind == "held-out" else dataset.train, kind, number)
 
@@ -164,5 +202,6 @@ def _upload(pixels: str) -> Target:
 
 def _generated(artifact: store.Artifact) -> Target:
     image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
-    seed = artifact.settings["seed"]
-    return Target(f"seed:{seed}", image, artifact.manifest["pixels"], f"seed {seed}", {"settings": artifact.settings})
+    seed, prompts = artifact.settings["seed"], artifact.settings.get("prompts") or ()
+    caption = f"{prompts[0]}, seed {seed}" if prompts else f"seed {seed}"
+    return Target(f"seed:{seed}", image, artifact.manifest["pixels"], caption, {"settings": artifact.settings})

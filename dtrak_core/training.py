@@ -13,46 +13,32 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from dtrak_core import store
+from dtrak_core import latents, models, store, training_state
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser, add_noise
 from dtrak_core.errors import SettingsError
-from dtrak_core.models import Denoiser, build_unet, default_scheduler, denoiser_of, save_pipeline
 from dtrak_core.presets import total_steps
 from dtrak_core.progress import Progress
 from dtrak_core.sampling import generate
-from dtrak_core.settings import DIFFUSION_STEPS, ModelSettings, ProbeSettings, TrainSettings, digest_of, key_of
+from dtrak_core.settings import DIFFUSION_STEPS, digest_of, key_of
 from dtrak_core.thumbnails import sheet
+from dtrak_core.train_settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.training_state import Run
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
 SECONDS_BETWEEN_SAVES = 30.0
 GRID_SEEDS = tuple(range(16))
-RESUME = "resume.safetensors"
-METRICS = "metrics.jsonl"
-
-
-@dataclass
-class _Run:
-    """State of a training in progress."""
-
-    denoiser: Denoiser
-    optimizer: torch.optim.Optimizer
-    average: list[Tensor] | None
-    step: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
 
 
 def train(
@@ -85,7 +71,9 @@ def train(
     folder = store.partial(kind, key)
     total = total_steps(settings, len(indices))
     run = _start(settings, dataset.settings.resolution)
-    _resume(run, folder)
+    if isinstance(settings.model, LoraSettings):
+        run.latents = _latents(dataset, run.denoiser, settings.model.base, progress)
+    training_state.resume(run, folder)
     kept = {round(total * share / 100): share for share in (SHARES if kind == "checkpoints" else (100,))}
     began, saved = time.monotonic() - run.seconds, time.monotonic()
     steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
@@ -100,15 +88,15 @@ def train(
             run.seconds = time.monotonic() - began
             progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
             if run.step in kept:
-                _keep(run, settings, folder, kept[run.step], drawn=kind == "checkpoints")
+                _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                _save(run, folder)
+                training_state.write(run, folder)
                 saved = time.monotonic()
     except BaseException:
-        _save(run, folder)
+        training_state.write(run, folder)
         raise
-    _write_metrics(run, folder)
-    (folder / RESUME).unlink(missing_ok=True)
+    training_state.write_metrics(run, folder)
+    (folder / training_state.RESUME).unlink(missing_ok=True)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
     pictures = run.step * settings.batch_size if len(indices) >= settings.batch_size else run.step * len(indices)
     return store.publish(
@@ -123,12 +111,13 @@ def train(
         examples=len(indices),
         seconds=round(run.seconds, 1),
         seconds_per_picture_step=run.seconds / pictures,
-        parameters=sum(p.numel() for p in run.denoiser.unet.parameters()),
+        parameters=sum(p.numel() for p in run.weights),
         final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
+        **({"base": settings.model.base} if isinstance(settings.model, LoraSettings) else {}),
     )
 
 
-def probe(model: ModelSettings, resolution: int, batch_size: int, progress: Progress) -> store.Artifact:
+def probe(model: ModelSettings | LoraSettings, resolution: int, batch_size: int, progress: Progress) -> store.Artifact:
     """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
 
     The median over steps after a warm-up is taken: the first steps pay for set-up.
@@ -138,11 +127,14 @@ def probe(model: ModelSettings, resolution: int, batch_size: int, progress: Prog
     if (finished := store.find("probes", key)) is not None:
         return finished
     run = _start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
-    x0 = torch.zeros(batch_size, *run.denoiser.shape)
+    weight = run.denoiser.weight
+    x0 = weight.new_zeros(batch_size, *run.denoiser.shape)
     seconds: list[float] = []
     while len(seconds) < 3 or (len(seconds) < 30 and sum(seconds) < 5):
         begin = time.perf_counter()
-        _backward(run.denoiser, x0, torch.randn_like(x0), torch.randint(DIFFUSION_STEPS, (batch_size,)))
+        t = torch.randint(DIFFUSION_STEPS, (batch_size,)).to(weight.device)
+        context = run.denoiser.contexts([""] * batch_size)
+        _backward(run.denoiser, x0, torch.randn_like(x0), t, context)
         run.optimizer.step()
         run.optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
@@ -168,22 +160,41 @@ def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
     return found
 
 
-def _start(settings: TrainSettings, resolution: int) -> _Run:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.train_seed)
-        unet = build_unet(settings.model, resolution)
-    unet.train()
-    denoiser = denoiser_of(unet, default_scheduler(), settings.model.fold)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(),
+def _start(settings: TrainSettings, resolution: int) -> Run:
+    denoiser = models.untrained(settings.model, resolution, settings.train_seed, settings.dataset)
+    denoiser.unet.train()
+    if denoiser.text is not None and denoiser.weight.device.type == "cuda":
+        denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]  # activations of a large denoiser do not fit beside a batch
+    run = Run(denoiser, torch.optim.AdamW([denoiser.weight]), None)
+    run.optimizer = torch.optim.AdamW(
+        run.weights,
         lr=settings.learning_rate,
         betas=settings.betas,
         weight_decay=settings.weight_decay,
         eps=1e-8,
         fused=True,
     )
-    average = [p.detach().clone() for p in unet.parameters()] if settings.ema_decay else None
-    return _Run(denoiser, optimizer, average)
+    run.average = [p.detach().clone() for p in run.weights] if settings.ema_decay else None
+    return run
+
+
+def _latents(dataset: Dataset, denoiser: Denoiser, base: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations of the training pictures' latents, plain and mirrored (2, N, C, h, w)."""
+    text = denoiser.text
+    assert text is not None
+
+    def posterior(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = text.posterior(images)
+        return mean.numpy(), std.numpy()
+
+    found = latents.compute(dataset, base, posterior, lambda d, t: progress(d, t, "pictures", "Encoding"))
+    return found.array(latents.MEANS), found.array(latents.STDS)
+
+
+def _shown(dataset: Dataset) -> list[str]:
+    """Return the prompts of the pictures that are drawn along a training: captions from all over the training set."""
+    words = dataset.train.examples(len(GRID_SEEDS))
+    return [words[seed % len(words)] for seed in GRID_SEEDS] if words else []
 
 
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
@@ -195,97 +206,78 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _train_step(run: _Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray, total: int) -> float:
-    random = _generator(settings.train_seed, "step", run.step)
-    images = dataset.train.images[np.sort(batch)]
-    if settings.flip:
-        flipped = random.random(len(images)) < 0.5
-        images = np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
-    x0 = run.denoiser.encode(images)
+def _train_step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray, total: int) -> float:
+    random, rows = _generator(settings.train_seed, "step", run.step), np.sort(batch)
+    flipped = random.random(len(rows)) < 0.5 if settings.flip else np.zeros(len(rows), bool)
+    x0 = _clean(run, dataset, rows, flipped, random)
     noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
     t = torch.from_numpy(random.integers(DIFFUSION_STEPS, size=len(x0)))
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(settings, run.step, total)
+    context = None
+    if isinstance(settings.model, LoraSettings):
+        left_out = random.random(len(rows)) < settings.model.caption_dropout
+        words = ["" if out else dataset.train.prompts[row] for row, out in zip(rows, left_out, strict=True)]
+        context = run.denoiser.contexts(words)
     if settings.model.dropout:
         torch.manual_seed(int(random.integers(2**63)))
-    loss = _backward(run.denoiser, x0, noise, t)
-    torch.nn.utils.clip_grad_norm_(run.denoiser.unet.parameters(), settings.clip_norm, foreach=True)
+    where = run.denoiser.weight.device
+    loss = _backward(run.denoiser, x0.to(where), noise.to(where), t.to(where), context)
+    torch.nn.utils.clip_grad_norm_(run.weights, settings.clip_norm, foreach=True)
     run.optimizer.step()
     run.optimizer.zero_grad()
     if run.average is not None:
-        torch._foreach_lerp_(run.average, list(run.denoiser.unet.parameters()), 1 - settings.ema_decay)
+        torch._foreach_lerp_(run.average, list(run.weights), 1 - settings.ema_decay)
     return loss
 
 
-def _backward(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor) -> float:
-    abar = denoiser.alphas_cumprod[t].view(-1, 1, 1, 1)
-    predicted = denoiser.predict(abar.sqrt() * x0 + (1 - abar).sqrt() * noise, t)
+def _clean(run: Run, dataset: Dataset, rows: np.ndarray, flipped: np.ndarray, random: np.random.Generator) -> Tensor:
+    """Return pictures of the training set in model space, some mirrored; latents are drawn from their posterior."""
+    if run.latents is None:
+        images = dataset.train.images[rows]
+        return run.denoiser.encode(np.where(flipped[:, None, None, None], images[:, :, ::-1], images))
+    means, stds = (part[flipped.astype(int), rows] for part in run.latents)
+    drawn = means + stds * random.standard_normal(means.shape, dtype=np.float32)
+    assert run.denoiser.text is not None
+    return torch.from_numpy(drawn * np.float32(run.denoiser.text.scale))
+
+
+def _backward(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor, context: Tensor | None) -> float:
+    predicted = denoiser.predict(add_noise(denoiser, x0, noise, t), t, context)
     loss = functional.mse_loss(predicted, noise)
     loss.backward()
     return float(loss.detach())
 
 
-def _keep(run: _Run, settings: TrainSettings, folder: Path, share: int, drawn: bool) -> None:
-    """Store the weights that are sampled from, and where it is to be drawn a grid of samples made with them."""
-    unet = build_unet(settings.model, run.denoiser.shape[1] * settings.model.fold)
-    unet.load_state_dict(run.denoiser.unet.state_dict())
-    dtype = getattr(torch, settings.weights_dtype)
-    with torch.no_grad():
-        for parameter, averaged in zip(unet.parameters(), run.average or unet.parameters(), strict=True):
-            parameter.copy_(averaged.to(dtype))
-    place = folder / _folder(run.step)
-    digest = save_pipeline(unet, place, dtype)
-    if drawn:
-        unet.eval()
-        grid = generate(denoiser_of(unet, default_scheduler(), settings.model.fold), GRID_SEEDS, "ddim", 50, 0.0)
-        store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
+def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Dataset | None) -> None:
+    """Store the weights that are sampled from; where a dataset is given, draw a grid of pictures, with its captions."""
+    place, dtype = folder / _folder(run.step), getattr(torch, settings.weights_dtype)
+    with _sampled_from(run, dtype):
+        digest = models.save_weights(run.denoiser, place, dtype)
+        if shown is not None:
+            prompts = _shown(shown) if run.denoiser.text is not None else ()
+            grid = generate(run.denoiser, GRID_SEEDS, "ddim", 50, 0.0, prompts=prompts)
+            store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
     facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
     store.write_json(place / "step.json", facts)
-    _save(run, folder)
+    training_state.write(run, folder)
 
 
-def _save(run: _Run, folder: Path) -> None:
-    """Write what resuming needs into one file, so that its parts belong together."""
-    tensors = {f"weights.{n}": v for n, v in run.denoiser.unet.state_dict().items()}
-    for i, parameter in enumerate(run.denoiser.unet.parameters()):
-        for name, value in run.optimizer.state[parameter].items():
-            tensors[f"optimizer.{i}.{name}"] = value
-    for i, averaged in enumerate(run.average or []):
-        tensors[f"average.{i}"] = averaged
-    tensors["losses"] = torch.tensor(run.losses, dtype=torch.float64)
-    facts = {"step": str(run.step), "seconds": str(run.seconds)}
-    store.write_bytes(folder / RESUME, save({n: v.contiguous() for n, v in tensors.items()}, metadata=facts))
-    _write_metrics(run, folder)
-
-
-def _resume(run: _Run, folder: Path) -> None:
-    path = folder / RESUME
-    if not path.exists():
-        for left in folder.iterdir():  # parts of a start that never came to its first save
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        return
-    with safe_open(path, framework="pt") as file:
-        facts = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    run.denoiser.unet.load_state_dict(
-        {n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")}
-    )
-    for i, parameter in enumerate(run.denoiser.unet.parameters()):
-        prefix = f"optimizer.{i}."
-        run.optimizer.state[parameter] = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-    if run.average is not None:
-        run.average = [tensors[f"average.{i}"] for i in range(len(run.average))]
-    run.losses = tensors["losses"].tolist()
-    run.step, run.seconds = int(facts["step"]), float(facts["seconds"])
-
-
-def _write_metrics(run: _Run, folder: Path) -> None:
-    """Write the loss curve, one line for every 20 steps: step, mean loss since the last line."""
-    lines = [
-        json.dumps({"step": end, "loss": round(float(np.mean(run.losses[end - 20 : end])), 6)})
-        for end in range(20, len(run.losses) + 1, 20)
-    ]
-    store.write_bytes(folder / METRICS, "".join(f"{line}\n" for line in lines).encode())
+@contextmanager
+def _sampled_from(run: Run, dtype: torch.dtype) -> Iterator[None]:
+    """Let the network have the weights that are sampled from, averaged and as they are stored, for a while."""
+    trained = [p.detach().clone() for p in run.weights]
+    run.denoiser.unet.eval()
+    try:
+        with torch.no_grad():
+            for parameter, value in zip(run.weights, run.average or trained, strict=True):
+                parameter.copy_(value.to(dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(run.weights, trained, strict=True):
+                parameter.copy_(value)
+        run.denoiser.unet.train()
 
 
 def _folder(step: int) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core import checkpoints, datasets, fader_scores, lds_runs, removals, targets
+from dtrak_core import bases, checkpoints, datasets, fader_scores, lds_runs, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
+    BaseJob,
     BenchmarkJob,
     CounterfactualJob,
     DatasetJob,
@@ -46,7 +47,13 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             from dtrak_core import importing
 
             dataset = datasets.by_digest(job.dataset)
+            if job.base:
+                return [importing.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, progress)]
             return [importing.import_checkpoint(job.source, dataset, job.name, progress)]
+        case BaseJob():
+            from dtrak_core import importing
+
+            return [importing.import_base(job.source, job.name, progress)]
         case ProbeJob():
             from dtrak_core import training
 
@@ -112,8 +119,9 @@ def _samples(
             message = f"Picture {min(len(wanted), before + 1)} of {len(wanted)}"
             progress(before * steps + done, len(wanted) * steps, "sampling steps", message)
 
+        seeds_now, words = [s.seed for s in batch], [s.prompt_of(s.seed) for s in batch if s.prompts]
         images = sampling.generate(
-            denoiser, [s.seed for s in batch], how.sampler, steps, how.eta, on_step, pictures_per_batch
+            denoiser, seeds_now, how.sampler, steps, how.eta, on_step, pictures_per_batch, words, how.guidance
         )
         for settings, image in zip(batch, images, strict=True):
             targets.publish_sample(settings, image)
@@ -132,9 +140,7 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
         about = f"{settings.model_output}, {number + 1} of {len(job.features)}" if len(job.features) > 1 else ""
         drawn_by = job.pictures_of or settings.checkpoint
         _generate_missing(job.targets, drawn_by, job, progress)
-        chosen = [
-            targets.resolve(dataset, drawn_by, name, job.sampler, job.sampling_steps, job.eta) for name in job.targets
-        ]
+        chosen = [targets.resolve(dataset, drawn_by, name, job) for name in job.targets]
         denoiser = models.load_denoiser(checkpoint)
         per_training, per_targets = _gradients(settings, job)
         part = _part(progress, before, per_training, total, f"Training features {about}".strip())
@@ -164,7 +170,7 @@ def _embeddings(job: EmbedJob, progress: Progress) -> list[Artifact]:
     made = [embeddings.embed_dataset(dataset, job.model, lambda d, t: progress(d, t, "pictures", "Training set"))]
     for name in job.targets:
         progress(0, len(job.targets), "targets", name)
-        target = targets.resolve(dataset, job.checkpoint, name, job.sampler, job.sampling_steps, job.eta)
+        target = targets.resolve(dataset, job.checkpoint, name, job)
         made.append(embeddings.embed_target(job.model, target.image))
     return made
 
@@ -175,8 +181,7 @@ def _own_scores(job: ScoreJob, progress: Progress) -> list[Artifact]:
 
     dataset = datasets.by_digest(job.dataset)
     _generate_missing(job.targets, job.checkpoint, job, progress)
-    how = (job.sampler, job.sampling_steps, job.eta)
-    chosen = [targets.resolve(dataset, job.checkpoint, name, *how) for name in job.targets]
+    chosen = [targets.resolve(dataset, job.checkpoint, name, job) for name in job.targets]
     made: list[Artifact] = []
     if "nda" in job.methods:
         made += patches.compute(dataset, chosen, progress)
@@ -217,7 +222,7 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
 
 def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
-    how = settings.model_dump(include=set(Sampled.model_fields))
+    how = settings.drawing()
     ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
     if settings.features:
         _attribution(build(AttributeJob, features=settings.features, targets=settings.targets, **how), progress)

@@ -35,9 +35,9 @@ with place:
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
-    compute.panel(question, methods, answer, how)
+    compute.panel(question, methods, answer)
 if answer.found:
-    details.tabs(question, answer.found, counts, families, how)
+    details.tabs(question, answer.found, counts, families)
     details.provenance(question, answer.found)
 
 if clicked == rows.TARGET:

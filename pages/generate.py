@@ -14,7 +14,7 @@ if draw.open:
         if selection.checkpoint is None:
             st.info("There is no model to draw with yet. Open 'Train a model' above.")
         else:
-            drawing.form(selection.checkpoint)
+            drawing.form(selection.dataset, selection.checkpoint)
             drawing.results(selection.checkpoint)
 if train.open:
     with train, panels.reported():

@@ -14,7 +14,7 @@ from dtrak_core import checkpoints, datasets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.progress import quiet
-from dtrak_core.settings import ModelSettings, TrainSettings
+from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub
 os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon

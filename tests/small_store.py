@@ -10,7 +10,8 @@ from dtrak_core import checkpoints, datasets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, ModelSettings, SampleSettings, TrainSettings
+from dtrak_core.settings import FeatureSettings, SampleSettings
+from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 NAME, MODEL, SEEDS = "discs", "tiny", 5
 CONTRIBUTORS = ("Ada", "Ben", "Cy")

@@ -31,7 +31,7 @@ from dtrak_core import (
 )
 from dtrak_core.commands import indices_of, numbers_of
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, key_of
 
 QUICK = ["--timesteps", "2", "--proj-dim", "64", "--sampling-steps", "4"]
 
@@ -151,7 +151,7 @@ def test_the_whole_path(
     dataset, checkpoint = datasets.by_name("mine"), checkpoints.by_name("tiny")
     base = defaults.feature_settings_for(dataset.digest, checkpoint.digest, "squared-output")
     assert (base.num_timesteps, base.proj_dim) == (2, 64), "stored features are taken where none are named"
-    target = targets.resolve(dataset, checkpoint.digest, "seed:3", sampling_steps=4)
+    target = targets.resolve(dataset, checkpoint.digest, "seed:3", Sampled(sampling_steps=4))
     values = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, base).values
     assert len(values) == made["counts"]["train"]
     for end, sign in (("proponents", 1), ("opponents", -1)):

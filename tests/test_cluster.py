@@ -31,7 +31,8 @@ from dtrak_core import (
 from dtrak_core.errors import EngineError
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, ModelSettings, TrainSettings, build
+from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 Start = Callable[..., str]
 

@@ -27,7 +27,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import SampleSettings, build, key_of
+from dtrak_core.settings import Sampled, SampleSettings, build, key_of
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_plan_holds_every_control(
     assert {len(w.removed) for w in plan if w.method in ("random", "bottom", "raw-pixel-cosine")} == {6}
     # Random and noise-floor models serve both targets.
     assert len(removals.trainings(plan, checkpoint)) == 2 + 1 + 2 * 2 == removals.count_trainings(settings)
-    target = targets.resolve(pictures, checkpoint.digest, "seed:3", sampling_steps=5)
+    target = targets.resolve(pictures, checkpoint.digest, "seed:3", Sampled(sampling_steps=5))
     values = scores.attribution_scores("raw-pixel-cosine", pictures, checkpoint.digest, target).values
     top = next(w for w in plan if w.method == "raw-pixel-cosine" and w.target == "seed:3")
     low = next(w for w in plan if w.method == "bottom" and w.target == "seed:3")

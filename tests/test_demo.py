@@ -30,6 +30,7 @@ from dtrak_core import (
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.settings import TargetFeatureSettings, key_of
 
 LIMIT = 30e6  # bytes that the demo may take
@@ -46,7 +47,7 @@ def checkpoint(dataset: Dataset) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def denoiser(checkpoint: Checkpoint) -> models.Denoiser:
+def denoiser(checkpoint: Checkpoint) -> Denoiser:
     return models.load_denoiser(checkpoint)
 
 
@@ -96,7 +97,7 @@ def test_the_checkpoints_are_four_and_half_precision(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("seed", [3, 40])
-def test_a_sample_is_drawn_again(checkpoint: Checkpoint, denoiser: models.Denoiser, seed: int) -> None:
+def test_a_sample_is_drawn_again(checkpoint: Checkpoint, denoiser: Denoiser, seed: int) -> None:
     shipped = next(t for t in targets.samples(checkpoint.digest) if t.id == f"seed:{seed}")
     difference = np.abs(sampling.generate(denoiser, [seed], "ddim", 50, 0.0)[0].astype(int) - shipped.image)
     # Another processor may round otherwise; 50 steps make a little more of it.
@@ -106,7 +107,7 @@ def test_a_sample_is_drawn_again(checkpoint: Checkpoint, denoiser: models.Denois
 
 @pytest.mark.parametrize("model_output", demo.MODEL_OUTPUTS)
 def test_features_are_computed_again(
-    dataset: Dataset, checkpoint: Checkpoint, denoiser: models.Denoiser, model_output: str
+    dataset: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, model_output: str
 ) -> None:
     settings = demo.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
     stored = np.concatenate(

@@ -11,7 +11,7 @@ from torch.nn import functional
 from dtrak_core import checkpoints, draws, ekfac, models, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.models import Denoiser, tracked_parameters
+from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.progress import quiet
 from dtrak_core.targets import resolve
 

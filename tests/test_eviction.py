@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 from dtrak_core import engine, eviction, housekeeping, jobs, store
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import (
-    DatasetSettings,
-    EmbeddingSettings,
-    FeatureSettings,
-    SampleSettings,
-    Settings,
-    TrainSettings,
-    key_of,
-)
+from dtrak_core.settings import DatasetSettings, EmbeddingSettings, FeatureSettings, SampleSettings, Settings, key_of
+from dtrak_core.train_settings import TrainSettings
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 

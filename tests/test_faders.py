@@ -9,6 +9,7 @@ import torch
 from dtrak_core import checkpoints, draws, fader_scores, faders, feature_store, models, store, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import BANDS, Faders, part_of, together
 from dtrak_core.fader_scores import RepeatSettings, score, steady, target_rows
@@ -16,7 +17,6 @@ from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
-from dtrak_core.models import Denoiser
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
 from dtrak_core.settings import FeatureSettings, build, key_of

@@ -8,18 +8,20 @@ import torch
 
 from dtrak_core import feature_store, features, models, store
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import Cancelled, NotFoundError
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, ModelSettings, key_of
+from dtrak_core.settings import FeatureSettings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import of_split
+from dtrak_core.train_settings import ModelSettings
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture
-def denoiser(tiny: ModelSettings) -> models.Denoiser:
+def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
     return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
 
@@ -38,7 +40,7 @@ def rows_of(artifact: Artifact) -> np.ndarray:
     return np.concatenate([rows for _, rows in feature_store.blocks(artifact)])
 
 
-def test_a_feature_is_the_projected_mean_gradient(pictures: Dataset, denoiser: models.Denoiser) -> None:
+def test_a_feature_is_the_projected_mean_gradient(pictures: Dataset, denoiser: Denoiser) -> None:
     none = wanted(pictures, projection="none")
     artifact = features.compute_features(pictures, denoiser, none, quiet)
     x0 = denoiser.encode(pictures.train.images)
@@ -57,7 +59,7 @@ def test_a_feature_is_the_projected_mean_gradient(pictures: Dataset, denoiser: m
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
 def test_an_interrupted_computation_goes_on_and_ends_the_same(
-    pictures: Dataset, denoiser: models.Denoiser, storage: str, monkeypatch: pytest.MonkeyPatch
+    pictures: Dataset, denoiser: Denoiser, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = wanted(pictures, storage=storage)
     whole = features.compute_features(pictures, denoiser, settings, quiet, 4)
@@ -78,7 +80,9 @@ def test_an_interrupted_computation_goes_on_and_ends_the_same(
     computed: list[str] = []
     real = features.per_example_gradients
     monkeypatch.setattr(
-        features, "per_example_gradients", lambda d, x, ids, s, out: computed.extend(ids) or real(d, x, ids, s, out=out)
+        features,
+        "per_example_gradients",
+        lambda d, x, ids, s, **more: computed.extend(ids) or real(d, x, ids, s, **more),
     )
     again = features.compute_features(pictures, denoiser, settings, quiet, 4)
     assert computed == [f"train:{i}" for i in range(10, 24)]
@@ -89,7 +93,7 @@ def test_an_interrupted_computation_goes_on_and_ends_the_same(
 
 
 def test_batch_and_shard_sizes_change_nothing(
-    pictures: Dataset, denoiser: models.Denoiser, monkeypatch: pytest.MonkeyPatch
+    pictures: Dataset, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = wanted(pictures)
     first = rows_of(features.compute_features(pictures, denoiser, settings, quiet, 1))
@@ -100,7 +104,7 @@ def test_batch_and_shard_sizes_change_nothing(
         assert (np.linalg.norm(again - first, axis=1) < 2e-6 * np.linalg.norm(first, axis=1)).all()
 
 
-def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser: models.Denoiser) -> None:
+def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser: Denoiser) -> None:
     settings = wanted(pictures)
     chosen = [of_split(pictures.held_out, "held-out", i) for i in (3, 0)] + [of_split(pictures.train, "train", 5)]
     with pytest.raises(NotFoundError, match="features"):
@@ -118,7 +122,7 @@ def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser:
     assert alone[0].path == found[0].path
 
 
-def test_a_network_with_broken_weights_stores_nothing(pictures: Dataset, denoiser: models.Denoiser) -> None:
+def test_a_network_with_broken_weights_stores_nothing(pictures: Dataset, denoiser: Denoiser) -> None:
     next(denoiser.unet.parameters()).data[0] = float("nan")
     with pytest.raises(Exception, match="not finite"):
         features.compute_features(pictures, denoiser, wanted(pictures), quiet)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dtrak_core import draws, gradients, model_outputs, models
-from dtrak_core.settings import FeatureSettings, ModelSettings
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.settings import FeatureSettings
+from dtrak_core.train_settings import ModelSettings
 
 torch.set_num_threads(1)
 NETWORKS = {
@@ -51,15 +53,15 @@ class Odd(nn.Module):
         return (self.half_frozen(y.movedim(-1, 1)),)
 
 
-def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64) -> models.Denoiser:
+def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64) -> Denoiser:
     schedule = models.default_scheduler()
     for parameter in unet.parameters():  # biases and norms start at 0 and 1, where errors can hide
         parameter.data += 0.05 * torch.randn_like(parameter)
     betas, bars = schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype)
-    return models.Denoiser(unet.to(dtype).eval(), betas, bars, 2, (12, 8, 8))
+    return Denoiser(unet.to(dtype).eval(), betas, bars, 2, (12, 8, 8))
 
 
-def network(name: str, dtype: torch.dtype = torch.float64) -> models.Denoiser:
+def network(name: str, dtype: torch.dtype = torch.float64) -> Denoiser:
     torch.manual_seed(0)
     return denoiser_of(models.build_unet(NETWORKS[name], 16), dtype)
 
@@ -72,7 +74,7 @@ def pictures(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(count, 12, 8, 8, generator=torch.Generator().manual_seed(3), dtype=dtype) * 2 - 1
 
 
-def plain_loop(denoiser: models.Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings) -> Tensor:
+def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings) -> Tensor:
     """One draw at a time, nothing shared with the module but the noise and the formula of f."""
     grid = range(0, 1000, 1000 // wanted.num_timesteps)
     parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]

@@ -21,7 +21,8 @@ from dtrak_core import dispatcher, engine, job_files, job_index, job_kinds, jobs
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.recipes import Recipe
-from dtrak_core.settings import DatasetSettings, FeatureSettings, ModelSettings, TrainSettings, build, key_of
+from dtrak_core.settings import DatasetSettings, FeatureSettings, build, key_of
+from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 A, B = "a" * 16, "b" * 16
 DATASET = jobs.DatasetJob(dataset=DatasetSettings())

@@ -12,13 +12,14 @@ from diffusers import DDPMPipeline
 
 from dtrak_core import checkpoints, models, training
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser, add_noise
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
 from dtrak_core.presets import PRESETS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import ModelSettings, TrainSettings
+from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 
-def tiny_denoiser(tiny: ModelSettings) -> models.Denoiser:
+def tiny_denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
     return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
 
@@ -49,7 +50,7 @@ def test_schedule_and_noise_follow_the_formula(tiny: ModelSettings) -> None:
     betas = np.linspace(1e-4, 0.02, 1000)
     np.testing.assert_allclose(denoiser.alphas_cumprod.numpy(), np.cumprod(1 - betas), rtol=1e-4)
     x0, noise, t = torch.randn(2, 12, 8, 8), torch.randn(2, 12, 8, 8), torch.tensor([0, 700])
-    mixed = models.add_noise(denoiser, x0, noise, t)
+    mixed = add_noise(denoiser, x0, noise, t)
     abar = np.cumprod(1 - betas)[700]
     expected = np.sqrt(abar) * x0[1].numpy() + np.sqrt(1 - abar) * noise[1].numpy()
     np.testing.assert_allclose(mixed[1].numpy(), expected, atol=1e-4)

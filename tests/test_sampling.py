@@ -8,16 +8,17 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
 
 from dtrak_core import models, sampling
-from dtrak_core.settings import ModelSettings
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.train_settings import ModelSettings
 
 
 @pytest.fixture
-def denoiser(tiny: ModelSettings) -> models.Denoiser:
+def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(3)
     return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
 
 
-def test_ddim_is_the_papers_pipeline(denoiser: models.Denoiser) -> None:
+def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
     ours = sampling.generate(denoiser, [5], "ddim", 50, 0.0)
     pipeline = DDIMPipeline(denoiser.unet, DDPMScheduler.from_config(models.default_scheduler().config))
     pipeline.set_progress_bar_config(disable=True)
@@ -28,7 +29,7 @@ def test_ddim_is_the_papers_pipeline(denoiser: models.Denoiser) -> None:
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
-def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: models.Denoiser, eta: float) -> None:
+def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: Denoiser, eta: float) -> None:
     scheduler = DDIMScheduler.from_config(models.default_scheduler().config)
     scheduler.set_timesteps(10)
     random = torch.Generator().manual_seed(8)
@@ -43,7 +44,7 @@ def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: models.Denoiser
     assert difference.max() <= 1
 
 
-def test_ddpm_equals_diffusers(denoiser: models.Denoiser) -> None:
+def test_ddpm_equals_diffusers(denoiser: Denoiser) -> None:
     scheduler = models.default_scheduler()
     scheduler.set_timesteps(20)
     random = torch.Generator().manual_seed(2)
@@ -56,7 +57,7 @@ def test_ddpm_equals_diffusers(denoiser: models.Denoiser) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: models.Denoiser, sampler: str) -> None:
+def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: Denoiser, sampler: str) -> None:
     seeds = [4, 9, 1, 7, 2]
     together = sampling.generate(denoiser, seeds, sampler, 20, 0.0, batch=5)  # type: ignore[arg-type]
     parts = sampling.generate(denoiser, seeds, sampler, 20, 0.0, batch=2)  # type: ignore[arg-type]
@@ -66,7 +67,7 @@ def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: models.Denoi
     assert len({image.tobytes() for image in together}) == len(seeds)
 
 
-def test_progress_counts_picture_steps(denoiser: models.Denoiser) -> None:
+def test_progress_counts_picture_steps(denoiser: Denoiser) -> None:
     said: list[tuple[int, int]] = []
     sampling.generate(
         denoiser, [0, 1, 2], "ddim", 4, 0.0, on_step=lambda done, total: said.append((done, total)), batch=2

@@ -13,8 +13,9 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import EmbeddingSettings, FeatureSettings, ModelSettings, TargetSide, key_of
+from dtrak_core.settings import EmbeddingSettings, FeatureSettings, TargetSide, key_of
 from dtrak_core.targets import Target, feature_target, of_split
+from dtrak_core.train_settings import ModelSettings
 
 torch.set_num_threads(1)
 CHECKPOINT = "1" * 16

@@ -9,15 +9,8 @@ from pydantic import ValidationError
 
 from dtrak_core.errors import SettingsError
 from dtrak_core.presets import PRESETS, train_settings
-from dtrak_core.settings import (
-    FeatureSettings,
-    ModelSettings,
-    SampleSettings,
-    build,
-    canonical_json,
-    digest_of,
-    key_of,
-)
+from dtrak_core.settings import FeatureSettings, SampleSettings, build, canonical_json, digest_of, key_of
+from dtrak_core.train_settings import ModelSettings
 
 A, B = "a" * 16, "b" * 16
 

@@ -11,7 +11,7 @@ from PIL import Image
 from dtrak_core import targets, thumbnails
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
-from dtrak_core.settings import SampleSettings
+from dtrak_core.settings import Sampled, SampleSettings
 
 CHECKPOINT = "c" * 16
 
@@ -28,7 +28,7 @@ def test_generated_pictures_come_back_by_seed_and_sampler(pictures: Dataset) -> 
     assert [t.id for t in found] == ["seed:2", "seed:7"]
     np.testing.assert_array_equal(found[1].image, random_image(7))
     assert found[1].pixels == image_digest(random_image(7))
-    other = targets.resolve(pictures, CHECKPOINT, "seed:2", sampling_steps=20)
+    other = targets.resolve(pictures, CHECKPOINT, "seed:2", Sampled(sampling_steps=20))
     np.testing.assert_array_equal(other.image, random_image(20))
     with pytest.raises(NotFoundError, match="The picture of seed 9 has not been generated"):
         targets.resolve(pictures, CHECKPOINT, "seed:9")

@@ -15,7 +15,8 @@ from dtrak_core import checkpoints, models, store, training
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, SettingsError
 from dtrak_core.progress import quiet
-from dtrak_core.settings import ModelSettings, TrainSettings, key_of
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 
 def settings_for(pictures: Dataset, tiny: ModelSettings, **changes: object) -> TrainSettings:

@@ -13,7 +13,7 @@ from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, TargetSide, build, ends_of, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, build, ends_of, key_of
 from dtrak_core.targets import Target, feature_target, resolve
 
 torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def answered(method: str, pictures: Dataset, base: FeatureSettings, name: str = 
     wanted = tuple(scores.models_of(chosen, pictures.digest, base.checkpoint, base))
     drawn = {"targets": (name,), "sampling_steps": 4, "pictures_of": base.checkpoint}
     work.run(build(AttributeJob, features=wanted, **drawn, **chosen.side.model_dump()), quiet)
-    target = resolve(pictures, base.checkpoint, name, sampling_steps=4)
+    target = resolve(pictures, base.checkpoint, name, Sampled(sampling_steps=4))
     assert scores.needed(method, pictures, base.checkpoint, target, base) == []
     return scores.attribution_scores(method, pictures, base.checkpoint, target, base).values
 
@@ -122,7 +122,7 @@ def test_checkpoints_are_averaged(
     pictures: Dataset, base: FeatureSettings, checkpoint: Checkpoint, method: str
 ) -> None:
     values = answered(method, pictures, base, "seed:2")
-    target = resolve(pictures, base.checkpoint, "seed:2", sampling_steps=4)
+    target = resolve(pictures, base.checkpoint, "seed:2", Sampled(sampling_steps=4))
     shares, expected = [], []
     for one in checkpoints.of_run(checkpoint.run):
         settings = base.model_copy(update={"checkpoint": one.digest, "model_output": "loss"})
@@ -136,7 +136,7 @@ def test_checkpoints_are_averaged(
 
 def test_journey_trak_follows_the_sampling(pictures: Dataset, base: FeatureSettings) -> None:
     answered("journey-trak", pictures, base, "seed:2")
-    target = resolve(pictures, base.checkpoint, "seed:2", sampling_steps=4)
+    target = resolve(pictures, base.checkpoint, "seed:2", Sampled(sampling_steps=4))
     settings = base.model_copy(update={"model_output": "loss"})
     _, z = stored(settings, target, METHODS["journey-trak"].side)
     denoiser = models.load_denoiser(checkpoints.by_digest(base.checkpoint))

@@ -12,7 +12,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
 from dtrak_core.methods import METHODS
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import EmbeddingModel, build, key_of
+from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
 from dtrak_core.tables import duration
 from dtrak_core.ui import frame, panels
 
@@ -30,7 +30,7 @@ MOST = 16  # targets a comparison: more are for the command line
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Draw the form whose button starts the job."""
     count = len(dataset.train.rows)
-    drawn = [target.id for target in targets.samples(checkpoint.digest)]
+    drawn = [target.id for target in targets.samples(checkpoint.digest, _how(checkpoint))]
     if not drawn:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
@@ -120,6 +120,11 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
 
 
+def _how(checkpoint: Checkpoint) -> Sampled:
+    """Return how the targets are drawn: the usual way, a text-to-image model's by its own prompts in turn."""
+    return Sampled(prompts=targets.prompts_of(checkpoint.digest) if checkpoint.base else ())
+
+
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     """Follow the newest comparison that is under way or ended badly; return its settings."""
     for key in panels.announce(("counterfactual",), "The comparison is finished."):
@@ -157,6 +162,7 @@ def _settings(
         "random_draws": state["cf-random"],
         "floor_seeds": state["cf-floor"],
         "bottom": state["cf-bottom"],
+        **_how(checkpoint).drawing(),
     }
     return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
 

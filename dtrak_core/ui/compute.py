@@ -16,7 +16,6 @@ from dtrak_core.settings import EmbeddingModel, FeatureSettings
 from dtrak_core.tables import duration, size
 from dtrak_core.ui import panels
 from dtrak_core.ui.answers import Answers, Question
-from dtrak_core.ui.frame import How
 
 FEATURE_OVER_TRAINING = 1.15  # cost of a feature per (picture, timestep) over a training step per picture
 PATCH_SECONDS = 2e-4  # a training picture against one target, at 16 px
@@ -26,7 +25,7 @@ WORKER_SECONDS = 8.0  # until a worker that has to be started has imported torch
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
-def panel(question: Question, methods: Sequence[str], answer: Answers, how: How) -> None:
+def panel(question: Question, methods: Sequence[str], answer: Answers) -> None:
     """Say what the methods still need and offer to compute it, or show how far that is.
 
     A job is of all chosen methods of its kind, those included that can answer already: so its
@@ -40,7 +39,7 @@ def panel(question: Question, methods: Sequence[str], answer: Answers, how: How)
     if not able:
         return
     kinds = {_kind(m) for m in able}
-    wanted = jobs_for(question, [m for m in methods if _kind(m) in kinds and m not in refused], how)
+    wanted = jobs_for(question, [m for m in methods if _kind(m) in kinds and m not in refused])
     states = [jobs.state(jobs.key_of_job(job)) for job in wanted]
     shown = [s for s in states if s.state not in ("idle", "done") and not panels.dismissed(s.key)]
     if not shown:
@@ -59,12 +58,11 @@ def _redraw_when_ready(question: Question, missing: Mapping[str, Sequence[Needed
             st.rerun()
 
 
-def jobs_for(question: Question, methods: Sequence[str], how: How) -> list[Job]:
+def jobs_for(question: Question, methods: Sequence[str]) -> list[Job]:
     """Return the jobs that make these methods answer."""
     chosen = [METHODS[method] for method in methods]
     bases = {method: question.base(method) for method in methods}
-    drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps}
-    return asking.jobs_for(question.dataset, question.checkpoint.digest, question.target.id, chosen, bases, drawn)
+    return asking.jobs_for(question.dataset, question.checkpoint.digest, question.target, chosen, bases)
 
 
 def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:

@@ -11,15 +11,12 @@ from dtrak_core import figure, results, store, targets
 from dtrak_core.results import Ranking
 from dtrak_core.ui import charts, compute, fader_panel, panels, rows
 from dtrak_core.ui.answers import Question
-from dtrak_core.ui.frame import How
 
 CREDIT, CURVE, FADERS, KEEP = "Credit by contributor", "All scores", "Layers and noise levels", "Keep and share"
 LISTED = 12  # contributors in the chart
 
 
-def tabs(
-    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None, how: How
-) -> None:
+def tabs(question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None) -> None:
     """Draw the details of the rankings, one tab at a time."""
     credit, curve, faders, keep = st.tabs(
         [CREDIT, CURVE, FADERS, KEEP], key="details", bind="query-params", on_change="rerun"
@@ -32,7 +29,7 @@ def tabs(
             _curve(question, found, counts, families)
     if faders.open:
         with faders:
-            fader_panel.show(question, counts, families, how)
+            fader_panel.show(question, counts, families)
     if keep.open:
         with keep:
             _keep(question, found, counts, families)

@@ -6,12 +6,12 @@ import streamlit as st
 
 from dtrak_core import targets
 from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import SampleJob
-from dtrak_core.settings import DIFFUSION_STEPS, build
+from dtrak_core.settings import DIFFUSION_STEPS, Sampled, build
 from dtrak_core.tables import duration
 from dtrak_core.targets import Target
 from dtrak_core.ui import frame, gallery, panels
-from dtrak_core.ui.frame import How
 
 MOST = 64  # pictures a click
 AT_ONCE = 8  # pictures a batch: they appear this many at a time
@@ -19,10 +19,12 @@ FORWARD = 0.35  # cost of a sampling step over that of a training step, which al
 SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
 
 
-def form(checkpoint: Checkpoint) -> None:
+def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Draw the form whose button starts the job."""
     st.write("Each seed gives one picture, always the same one. Choose how many to draw.")
     with st.form("draw"), st.container(horizontal=True, vertical_alignment="bottom"):
+        if checkpoint.base:
+            _prompts(checkpoint, dataset)
         st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
         st.number_input("First seed", 0, 2**31 - 1 - MOST, 0, key="draw-first", persist_state="session", width=150)
         st.selectbox(
@@ -41,9 +43,34 @@ def form(checkpoint: Checkpoint) -> None:
         st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
 
 
-def how() -> How:
-    """Return the sampler that the form was last submitted with."""
-    return How(st.session_state.get("draw-sampler", "ddim"), int(st.session_state.get("draw-steps", 50)))
+def how() -> Sampled:
+    """Return the sampler that the form was last submitted with, and the prompts, one a line."""
+    state = st.session_state
+    words = tuple(line.strip()[:400] for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
+    return Sampled(
+        sampler=state.get("draw-sampler", "ddim"),
+        sampling_steps=int(state.get("draw-steps", 50)),
+        prompts=words,
+        guidance=float(state.get("draw-guidance", 7.5)),
+    )
+
+
+def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Draw the fields of a text-to-image model."""
+    usual = targets.prompts_of(checkpoint.digest) or dataset.train.examples(4)
+    st.text_area(
+        "Prompts, one a line",
+        "\n".join(usual),
+        key="draw-prompts",
+        persist_state="session",
+        height=100,
+        width=420,
+        help="Seeds take the lines in turn: the first seed the first one, and so on from the top again.",
+    )
+    st.number_input(
+        "Guidance", 1.0, 20.0, 7.5, 0.5, key="draw-guidance", persist_state="session", width=120,
+        help="How closely the prompt is followed; 1 takes the model's own prediction. The paper draws with 7.5.",
+    )  # fmt: skip
 
 
 def results(checkpoint: Checkpoint) -> None:
@@ -58,7 +85,7 @@ def results(checkpoint: Checkpoint) -> None:
 
 def _pictures(checkpoint: Checkpoint) -> None:
     chosen = how()
-    found = targets.samples(checkpoint.digest, chosen.sampler, chosen.sampling_steps)
+    found = targets.samples(checkpoint.digest, chosen.model_copy(update={"prompts": ()}))
     if not found:
         per_picture = checkpoint.seconds_per_picture_step
         cost = f" One takes about {duration(per_picture * FORWARD * chosen.sampling_steps)}." if per_picture else ""
@@ -66,17 +93,24 @@ def _pictures(checkpoint: Checkpoint) -> None:
         return
     st.caption(f"{len(found):,} pictures. Click one to see which training pictures made it.")
     # Those of the form stand first: they are what was just asked for.
-    found.sort(key=lambda t: not _asked(t))
-    pictures = [gallery.Picture(t.id, t.image, f"Explain the picture of {t.caption}", (t.caption,)) for t in found]
+    found.sort(key=lambda t: not _asked(t, chosen))
+    pictures = [gallery.Picture(t.mark, t.image, f"Explain the picture of {t.caption}", _under(t)) for t in found]
     clicked = gallery.grid("drawn", "Generated pictures", pictures, cell=80)
     if clicked:
-        frame.to_attribution(clicked, chosen)
+        frame.to_attribution(next(t for t in found if t.mark == clicked))
 
 
-def _asked(drawn: Target) -> bool:
-    """Say whether a picture is of the seeds that the form names."""
+def _under(drawn: Target) -> tuple[str, ...]:
+    """Return what stands under a picture: its seed, and its prompt where it has one."""
+    seed = drawn.id.replace(":", " ")
+    return (seed, drawn.prompt) if drawn.prompt else (seed,)
+
+
+def _asked(drawn: Target, chosen: Sampled) -> bool:
+    """Say whether a picture is of the seeds and prompts that the form names."""
     first, count = st.session_state.get("draw-first", 0), st.session_state.get("draw-count", 0)
-    return first <= int(drawn.id.removeprefix("seed:")) < first + count
+    seed = int(drawn.id.removeprefix("seed:"))
+    return first <= seed < first + count and drawn.prompt == chosen.prompt_of(seed)
 
 
 def _submit(checkpoint: Checkpoint) -> None:
@@ -85,8 +119,7 @@ def _submit(checkpoint: Checkpoint) -> None:
         job = build(
             SampleJob,
             checkpoint=checkpoint.digest,
-            sampler=chosen.sampler,
-            sampling_steps=chosen.sampling_steps,
+            **chosen.drawing(),
             seeds=tuple(range(first, first + count)),
             pictures_per_batch=AT_ONCE,
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from dtrak_core import patches, results, thumbnails
+from dtrak_core import patches, results, targets, thumbnails
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
 from dtrak_core.targets import Target
@@ -76,7 +76,7 @@ def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -
             "Explain this one instead",
             help="Make it the target: which other training pictures act like it?",
             on_click=_explain,
-            args=(index,),
+            args=(dataset, index),
         )
     if target is not None:
         _patches(dataset, target, index)
@@ -144,8 +144,8 @@ def _family(dataset: Dataset, index: int) -> None:
         st.rerun(scope="fragment")
 
 
-def _explain(index: int) -> None:
-    frame.choose_target(f"train:{index}")
+def _explain(dataset: Dataset, index: int) -> None:
+    frame.choose_target(targets.of_split(dataset.train, "train", index))
 
 
 @st.dialog("The picture to explain", width="small")

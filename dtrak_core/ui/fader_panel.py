@@ -16,7 +16,6 @@ from dtrak_core.store import Artifact
 from dtrak_core.targets import feature_target
 from dtrak_core.ui import compute, gallery, panels, rows
 from dtrak_core.ui.answers import Question
-from dtrak_core.ui.frame import How
 
 TURNED = ("d-trak", "trak")
 BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
@@ -30,7 +29,7 @@ def settings_of(question: Question, method: str) -> FeatureSettings:
     return fader_scores.in_parts(plain)
 
 
-def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None, how: How) -> None:
+def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None) -> None:
     """Draw the faders and the ranking that they give, or what has to be computed first."""
     method = st.segmented_control(
         "Method", list(TURNED), default=TURNED[0], format_func=lambda name: METHODS[name].label, key="fader-method",
@@ -40,7 +39,7 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
     trained = store.find("features", key_of("features", settings))
     own = fader_scores.target_rows(settings, [question.target])
     if trained is None or own is None:
-        _offer(question, settings, how)
+        _offer(question, settings)
         return
     groups = trained.manifest["groups"]
     faders = _sliders(groups, trained, own, str(method))
@@ -106,9 +105,9 @@ def _spoken(group: str) -> str:
     return f"{words.get(first, first)} {int(number) + 1}" if number else words.get(first, first)
 
 
-def _offer(question: Question, settings: FeatureSettings, how: How) -> None:
+def _offer(question: Question, settings: FeatureSettings) -> None:
     """Say what the faders need, and offer to compute it; or show how far that is."""
-    drawn = {"sampler": how.sampler, "sampling_steps": how.sampling_steps}
+    drawn = question.target.how.drawing()
     job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
 
     def cost() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import streamlit as st
 
@@ -17,20 +17,14 @@ from dtrak_core import checkpoints, datasets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
-from dtrak_core.settings import DIFFUSION_STEPS
-from dtrak_core.ui import panels
+from dtrak_core.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.targets import Target
+from dtrak_core.ui import panels, preparing
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
 _IN_FRAME, _SELECTION, _TARGET = "_in_frame", "_selection", "_target"
-
-
-@dataclass(frozen=True)
-class How:
-    """How pictures are drawn from seeds; it is in the link where it is not the usual way."""
-
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    sampling_steps: int = 50
+LINKED = ("sampler", "sampling_steps", "prompt", "guidance")  # in the link beside the target
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ def require_model(title: str, lacking: str) -> tuple[Dataset, Checkpoint]:
 def sidebar() -> bool:
     """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
     with st.sidebar:
-        names = datasets.names()
+        names = [*(known := datasets.names()), *(name for name in datasets.BUILT_IN if name not in known)]
         asked = st.query_params.get("dataset", datasets.DEFAULT)
         name = st.selectbox(
             "Dataset",
@@ -137,14 +131,15 @@ def sidebar() -> bool:
             index=names.index(datasets.DEFAULT),
             key="dataset",
             bind="query-params",
-            help="The pictures that models are trained on. Add your own with `python -m dtrak_core dataset --help`.",
+            help="The pictures that models are trained on. Those not here yet are prepared when chosen. Add your "
+            "own with `python -m dtrak_core dataset --help`.",
         )
     if asked not in names:
         st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")
     try:
         dataset = datasets.by_name(name)
     except StudioError as error:
-        panels.prepare(name, error)
+        preparing.page(name, error)
         return False
     st.session_state[_SELECTION] = Selection(dataset, _checkpoint(dataset))
     with st.sidebar:
@@ -187,26 +182,43 @@ def target_id(default: str) -> str:
     return st.query_params.get("sample") or st.session_state.get(_TARGET) or default
 
 
-def choose_target(target: str) -> None:
+def choose_target(target: Target) -> None:
     """Make a picture the target, in the link too; an opened example is closed."""
-    st.session_state[_TARGET] = target
-    st.query_params["sample"] = target
-    st.query_params.pop("example", None)
+    st.session_state[_TARGET] = target.id
+    for name in ("example", *LINKED):
+        st.query_params.pop(name, None)
+    for name, value in link_to(target).items():
+        st.query_params[name] = value
 
 
-def how() -> How:
-    """Return the sampler that the link names; what it does not name properly is the usual one."""
+def link_to(target: Target) -> dict[str, str]:
+    """Return the address parameters that name a picture, and how it was drawn where that is not the usual way."""
+    how = target.how
+    told = {"sampler": how.sampler, "sampling_steps": str(how.sampling_steps), "guidance": f"{how.guidance:g}"}
+    usual = {"sampler": "ddim", "sampling_steps": "50", "guidance": "7.5"}
+    found = {name: value for name, value in told.items() if value != usual[name]}
+    return {"sample": target.id} | found | ({"prompt": how.prompts[0]} if how.prompts else {})
+
+
+def how() -> Sampled:
+    """Return how the link's picture is drawn; what it does not name properly is the usual way."""
     sampler, steps = st.query_params.get("sampler", "ddim"), st.query_params.get("sampling_steps", "50")
     known = sampler if sampler in ("ddim", "ddpm") else "ddim"
-    return How(known, int(steps) if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS else 50)
+    found: dict[str, Any] = {"sampler": known}
+    if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
+        found["sampling_steps"] = int(steps)
+    if prompt := st.query_params.get("prompt", "")[:400]:
+        found["prompts"] = (prompt,)
+    with contextlib.suppress(ValueError):
+        guidance = float(st.query_params.get("guidance", "7.5"))
+        found |= {"guidance": guidance} if 1 <= guidance <= 100 else {}
+    return Sampled(**found)
 
 
-def to_attribution(target: str, chosen: How = How(), example: int | None = None) -> None:
+def to_attribution(target: Target, example: int | None = None) -> None:
     """Go to Attribution with this target, and with a training example opened where one is given."""
-    st.session_state[_TARGET] = target
-    parameters = {"sample": target}
-    if chosen != How():
-        parameters |= {"sampler": chosen.sampler, "sampling_steps": str(chosen.sampling_steps)}
+    st.session_state[_TARGET] = target.id
+    parameters = link_to(target)
     if example is not None:
         parameters["example"] = str(example)
     st.switch_page(ATTRIBUTION, query_params=parameters)

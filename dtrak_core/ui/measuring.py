@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from dtrak_core import jobs, lds_runs, presets
+from dtrak_core import targets as drawn
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
@@ -34,7 +37,9 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
         )
     names = [f"seed:{seed}" for seed in range(targets)] + [f"held-out:{i}" for i in range(min(targets, held_out))]
     same = before is not None and len(before.targets) == len(names)
-    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
+    where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
+    if checkpoint.base:
+        where["prompts"] = drawn.prompts_of(checkpoint.digest) or dataset.train.examples()
     shared = before.model_dump() if same and before is not None else {**where, "targets": tuple(names)}
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:

@@ -13,8 +13,7 @@ import streamlit as st
 
 from dtrak_core import jobs, store
 from dtrak_core.errors import StudioError
-from dtrak_core.jobs import DatasetJob, Job, JobState
-from dtrak_core.settings import DatasetSettings
+from dtrak_core.jobs import Job, JobState
 from dtrak_core.tables import duration, size
 
 _LOG = logging.getLogger(__name__)
@@ -167,22 +166,6 @@ def dismissed(key: str) -> bool:
 def _keys(name: str) -> set[str]:
     found: set[str] = st.session_state.setdefault(name, set())
     return found
-
-
-def prepare(name: str, error: StudioError) -> None:
-    """Offer to draw the default dataset, which needs no network, or say why another cannot be opened."""
-    job = DatasetJob(dataset=DatasetSettings())
-    if name != job.dataset.name:
-        st.error(plain(error))
-        return
-    st.title("Welcome to D-TRAK Studio")
-    st.write("The app starts with 998 portraits from OpenMoji. They are drawn on this machine, without a network.")
-    key = jobs.key_of_job(job)
-    state = follow(key)
-    if not state.active:
-        st.button(
-            "Draw the portraits", icon=":material/draw:", on_click=start, args=(job, "Draw the OpenMoji portraits")
-        )
 
 
 def nothing(sentence: str, page: str, label: str) -> None:

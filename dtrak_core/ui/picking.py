@@ -10,9 +10,9 @@ from dtrak_core import targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
+from dtrak_core.settings import Sampled
 from dtrak_core.targets import Target
 from dtrak_core.ui import frame, gallery, panels
-from dtrak_core.ui.frame import How
 
 PER_PAGE = 32
 FIRST = "seed:32"  # where it exists: one of the clearest answers of the shipped demo
@@ -20,17 +20,16 @@ SOURCES = {"generated": "Generated", "held-out": "Held out", "own": "Your own"}
 _KIND = {"seed": "generated", "held-out": "held-out", "upload": "own"}
 
 
-def current(dataset: Dataset, checkpoint: Checkpoint, how: How) -> Target | None:
+def current(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Target | None:
     """Return the target that the link or the session names, with a warning where it does not exist.
 
     None means that there is nothing to show: the model has drawn nothing yet and no target is named.
     """
-    drawn = targets.samples(checkpoint.digest, how.sampler, how.sampling_steps)
-    ids = [t.id for t in drawn]
-    usual = FIRST if FIRST in ids else ids[0] if ids else "held-out:0"
+    drawn = {t.id: t for t in reversed(targets.samples(checkpoint.digest, how))}
+    usual = FIRST if FIRST in drawn else next(reversed(drawn), "held-out:0")
     for name in (frame.target_id(usual), usual):
         try:
-            return targets.resolve(dataset, checkpoint.digest, name, how.sampler, how.sampling_steps)
+            return drawn.get(name) or targets.resolve(dataset, checkpoint.digest, name, how)
         except StudioError as error:
             st.warning(f"{panels.plain(error)} Showing another picture.")
     return None
@@ -50,7 +49,7 @@ def source(shown: Target) -> str:
     )
 
 
-def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, how: How, shown: Target) -> None:
+def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, how: Sampled, shown: Target) -> None:
     """Draw the pictures to choose the target from; a click makes one the target at once."""
     if source == "own":
         _upload(dataset)
@@ -58,19 +57,19 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, how: How, show
     if source == "held-out":
         found = [targets.of_split(dataset.held_out, "held-out", i) for i in range(len(dataset.held_out.rows))]
     else:
-        found = targets.samples(checkpoint.digest, how.sampler, how.sampling_steps)
+        found = targets.samples(checkpoint.digest, how.model_copy(update={"prompts": ()}))
     if not found:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return
     pages = math.ceil(len(found) / PER_PAGE)
-    here = next((i for i, t in enumerate(found) if t.id == shown.id), 0) // PER_PAGE + 1
+    here = next((i for i, t in enumerate(found) if t.mark == shown.mark), 0) // PER_PAGE + 1
     page = min(st.pagination(pages, default=here, key=f"target-page-{source}"), pages) if pages > 1 else 1
     listed = found[(page - 1) * PER_PAGE : page * PER_PAGE]
-    pictures = [gallery.Picture(t.id, t.image, f"Explain {t.caption or t.id}") for t in listed]
+    pictures = [gallery.Picture(t.mark, t.image, f"Explain {t.caption or t.id}") for t in listed]
     label = "Generated pictures" if source == "generated" else "Held-out pictures"
-    clicked = gallery.grid(f"targets-{source}", label, pictures, chosen=shown.id, cell=40, action="choose")
-    if clicked and clicked != shown.id:
-        frame.choose_target(clicked)
+    clicked = gallery.grid(f"targets-{source}", label, pictures, chosen=shown.mark, cell=40, action="choose")
+    if clicked and clicked != shown.mark:
+        frame.choose_target(next(t for t in listed if t.mark == clicked))
         st.rerun()
 
 
@@ -89,5 +88,5 @@ def _upload(dataset: Dataset) -> None:
     except StudioError as error:
         st.error(panels.plain(error))
         return
-    frame.choose_target(kept.id)
+    frame.choose_target(kept)
     st.rerun()

@@ -22,7 +22,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if not drawn:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return []
-    shown = picking.current(dataset, checkpoint, frame.How())
+    shown = picking.current(dataset, checkpoint, frame.how())
     if shown is None:
         return []
     st.write(
@@ -36,17 +36,17 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     clicked = gallery.figure("showcase", label, rows.target(shown), listed, (COLUMNS, 0))
     if clicked:
         opened = rows.parse(clicked, METHODS)
-        frame.to_attribution(shown.id, example=opened[1] if opened else None)
+        frame.to_attribution(shown, example=opened[1] if opened else None)
     if answer.missing:
         st.info("The training pictures behind this one have not been computed yet. Attribution offers to do it.")
-    link = {"sample": shown.id}
+    link = frame.link_to(shown)
     st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
     st.caption("Or choose another picture that the model drew:")
     listed_first = sorted(drawn, key=lambda t: t.id != picking.FIRST)[:OTHERS]
-    pictures = [gallery.Picture(t.id, t.image, f"Show the picture of {t.caption}") for t in listed_first]
-    chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.id, cell=40, action="choose")
-    if chosen and chosen != shown.id:
-        frame.choose_target(chosen)
+    pictures = [gallery.Picture(t.mark, t.image, f"Show the picture of {t.caption}") for t in listed_first]
+    chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.mark, cell=40, action="choose")
+    if chosen and chosen != shown.mark:
+        frame.choose_target(next(t for t in listed_first if t.mark == chosen))
         st.rerun()
     return list(answer.found)
 

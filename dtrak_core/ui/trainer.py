@@ -6,11 +6,12 @@ import re
 
 import streamlit as st
 
-from dtrak_core import checkpoints, jobs, presets, store
+from dtrak_core import bases, checkpoints, jobs, presets, store
 from dtrak_core.datasets import Dataset
-from dtrak_core.jobs import ProbeJob, TrainJob
-from dtrak_core.settings import TrainSettings, build
+from dtrak_core.jobs import BaseJob, ProbeJob, TrainJob
+from dtrak_core.settings import build
 from dtrak_core.tables import duration
+from dtrak_core.train_settings import TrainSettings
 from dtrak_core.ui import panels
 
 
@@ -19,8 +20,13 @@ def form(dataset: Dataset) -> None:
     count, size = len(dataset.train.rows), dataset.settings.resolution
     st.write(f"The model learns from the {count:,} training pictures of {panels.plain(dataset.name)}.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        preset = st.selectbox("Model", list(presets.PRESETS), key="train-preset", width=150)
-        usual = presets.train_settings(preset, dataset.digest)
+        options = list(presets.PRESETS)
+        usual_preset = options.index(presets.USUAL.get(dataset.settings.kind, "demo"))
+        preset = st.selectbox("Model", options, usual_preset, key=f"train-preset-{dataset.settings.kind}", width=150)
+        base = _base() if presets.PRESETS[preset].model is None else ""
+        if base is None:
+            return
+        usual = presets.train_settings(preset, dataset.digest, base)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -35,7 +41,7 @@ def form(dataset: Dataset) -> None:
         )
         name = st.text_input("Name", f"{preset}-{seed}", max_chars=40, key=f"train-name-{preset}-{seed}", width=220)
     st.caption(presets.PRESETS[preset].summary)
-    settings = presets.train_settings(preset, dataset.digest, epochs=int(epochs), train_seed=int(seed))
+    settings = presets.train_settings(preset, dataset.digest, base, epochs=int(epochs), train_seed=int(seed))
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
     measured = _cost(probe)
     _tell(settings, count, measured)
@@ -56,6 +62,21 @@ def form(dataset: Dataset) -> None:
     if measured is None:
         panels.follow(jobs.key_of_job(probe))
     _training(dataset)
+
+
+def _base() -> str | None:
+    """Draw the choice of the text-to-image model that LoRA weights are trained on; return its digest, None without."""
+    known = bases.listing()
+    if not known:
+        st.info(f"LoRA weights need a text-to-image base, and there is none here yet. {panels.plain(bases.GET_ONE)}.")
+        source = st.text_input("Folder, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
+        name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
+        job = BaseJob(source=source or "none", name=name or "base")
+        if not panels.follow(jobs.key_of_job(job)).active:
+            st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Take in {name}"))
+        return None
+    names = {base.digest: f"{base.name}, {base.resolution} px" for base in known}
+    return str(st.selectbox("Base", list(names), format_func=names.get, key="train-base", width=200))
 
 
 def _training(dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from dtrak_core import eviction, job_files, jobs, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import ProbeJob, SampleJob
-from dtrak_core.settings import ModelSettings
+from dtrak_core.train_settings import ModelSettings
 
 Small = tuple[Dataset, Checkpoint]
 

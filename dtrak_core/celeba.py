@@ -1,0 +1,105 @@
+"""CelebA with the paper's draws (reference.md, section 1): 5,000 training and 1,000 validation pictures.
+
+Read are the aligned pictures (img_align_celeba/*.jpg, 178 x 218) and list_eval_partition.txt, from a folder that the
+user names, or once by torchvision's own download. As the paper prepares them: the middle 140 x 140 pixels, reduced to
+64. `origin` is the row of the partition file, from 0. The held-out pictures are of partition 1, as the authors' code
+takes them, not of the test partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dtrak_core import store, subsets
+from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.images import fit
+from dtrak_core.splits import Content, Split, row_of
+
+PICTURES, PARTITIONS = "img_align_celeba", "list_eval_partition.txt"
+CROP = 140
+SEED = 42
+PARTS = {0: 5_000, 1: 1_000}  # how many are drawn of each partition
+BEGINS = {0: (48803, 28992, 118843, 86803, 153263), 1: (167013, 179842, 176165, 167714, 180120)}
+WHOLE = {0: 162_770, 1: 19_867}
+LICENCE = "For non-commercial research alone, by its authors' terms"
+CREDIT = "CelebA: Liu, Luo, Wang, Tang, Deep Learning Face Attributes in the Wild, ICCV 2015"
+GET_IT = (
+    f"Give --source with the folder that holds {PICTURES}/ and {PARTITIONS} (both from the home of CelebA: "
+    "'Align&Cropped Images' and 'Train/Val/Test Partitions')"
+)
+
+
+def load(resolution: int, source: Path | None, on_step: Callable[[int, int], None] | None = None) -> Content:
+    """Read the paper's part of CelebA.
+
+    Args:
+        resolution: Pixels a side; the paper has 64.
+        source: Folder with the aligned pictures and the partition file; None downloads them by torchvision.
+        on_step: Told the number of pictures read and their total.
+
+    Raises:
+        NotFoundError: If a file is not there; the sentence names it.
+        DataError: If the partition file is not CelebA's, or a picture cannot be read.
+    """
+    folder = _downloaded() if source is None else source
+    table = folder / PARTITIONS
+    if not table.is_file():
+        raise NotFoundError(f"'{folder.name}' has no {PARTITIONS}. {GET_IT}.")
+    rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if any(len(row) != 2 or not row[1].isdecimal() for row in rows):
+        raise DataError(f"{PARTITIONS} is not CelebA's: each line should be a file name and 0, 1 or 2. {GET_IT}.")
+    names, partition = [name for name, _ in rows], np.array([int(part) for _, part in rows])
+    drawn = {part: _draw(partition, part) for part in PARTS}
+    total, read, splits = sum(PARTS.values()), 0, []
+    for part in PARTS:
+        images = np.empty((len(drawn[part]), resolution, resolution, 3), np.uint8)
+        for place, row in enumerate(drawn[part]):
+            images[place] = _picture(folder / PICTURES / names[row], resolution)
+            read += 1
+            if on_step is not None:
+                on_step(read, total)
+        splits.append(Split(images, [row_of(int(row), "", name=names[row]) for row in drawn[part]]))
+    return Content(splits[0], splits[1], LICENCE, CREDIT)
+
+
+def _draw(partition: np.ndarray, part: int) -> np.ndarray:
+    pool = np.flatnonzero(partition == part)
+    if len(pool) != WHOLE[part]:
+        raise DataError(
+            f"{PARTITIONS} has {len(pool):,} pictures in partition {part}; CelebA has {WHOLE[part]:,}. {GET_IT}."
+        )
+    drawn: np.ndarray = pool[subsets.draw(len(pool), PARTS[part], SEED)]
+    if tuple(drawn[:5].tolist()) != BEGINS[part]:
+        raise DataError(
+            f"The draw of partition {part} begins with {', '.join(map(str, drawn[:5]))}, the paper's with "
+            f"{', '.join(map(str, BEGINS[part]))}. The rows of {PARTITIONS} must be in the original order."
+        )
+    return drawn
+
+
+def _picture(path: Path, resolution: int) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            whole = picture.convert("RGB")
+    except FileNotFoundError:
+        raise NotFoundError(f"'{path.parent.name}' has no {path.name}. {GET_IT}.") from None
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({error}). Unpack the archive again.") from None
+    left, top = (whole.width - CROP) // 2, (whole.height - CROP) // 2
+    return fit(whole.crop((left, top, left + CROP, top + CROP)), resolution)
+
+
+def _downloaded() -> Path:
+    folder = store.root() / "downloads"
+    try:
+        from torchvision.datasets import CelebA
+
+        CelebA(str(folder), split="all", target_type=[], download=True)
+    except Exception as error:  # torchvision, gdown and the network each raise their own kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(f"CelebA could not be downloaded ({first[:160]}). {GET_IT}.") from None
+    return folder / "celeba"

@@ -1,0 +1,99 @@
+"""Settings of what is trained: a network of pixels, or LoRA weights on a text-to-image model; and how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dtrak_core.settings import Digest, Seed, Settings
+
+
+class ModelSettings(Settings):
+    """Architecture of a pixel-space denoiser: a diffusers UNet2DModel, possibly folded.
+
+    `fold` f moves each f x f block of pixels into channels (pixel unshuffle) before the
+    network, so a 16x16 RGB picture is seen as 12 channels at 8x8.
+    """
+
+    fold: Literal[1, 2, 4] = 2
+    channels: tuple[int, ...] = (64, 64)
+    attention: tuple[bool, ...] = (False, False)
+    layers_per_block: int = Field(default=1, ge=1, le=4)
+    mid_attention: bool = False
+    head_dim: int | None = None
+    norm_groups: int = Field(default=8, ge=1)
+    norm_eps: float = Field(default=1e-5, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    time_scale_shift: Literal["default", "scale_shift"] = "default"
+    downsample_padding: Literal[0, 1] = 1
+    flip_sin_to_cos: bool = True
+    freq_shift: Literal[0, 1] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSettings:
+        if len(self.channels) != len(self.attention):
+            raise ValueError(
+                f"channels has {len(self.channels)} levels, attention {len(self.attention)}; give one of each a level"
+            )
+        bad = [c for c in self.channels if c % self.norm_groups]
+        if bad:
+            raise ValueError(f"channels {bad} cannot be divided into norm_groups={self.norm_groups}")
+        return self
+
+
+class LoraSettings(Settings):
+    """LoRA weights on the attention projections of a frozen text-to-image model (reference.md, 2.2).
+
+    Each projection W gets W + `scale` B A with A (rank x in) and B (out x rank). `base` is the digest of the frozen
+    model (bases.py). `caption_dropout` is the share of captions replaced by the empty prompt in training.
+    """
+
+    base: Digest
+    rank: int = Field(default=128, ge=1, le=1024)
+    scale: float = Field(default=1.0, gt=0, le=100)
+    targets: tuple[Literal["to_q", "to_k", "to_v", "to_out.0"], ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    caption_dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @property
+    def fold(self) -> int:
+        """Return 1: latents are not folded."""
+        return 1
+
+    @model_validator(mode="after")
+    def _check(self) -> LoraSettings:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets {list(self.targets)} must name at least one projection, each once")
+        return self
+
+
+class TrainSettings(Settings):
+    """One training run: model, data, schedule, seed.
+
+    `indices` None means the whole training set; otherwise the training indices used.
+    Epochs, not steps, are held fixed when the set shrinks, as the paper does.
+    """
+
+    dataset: Digest
+    model: ModelSettings | LoraSettings = ModelSettings()
+    indices: tuple[int, ...] | None = None
+    train_seed: Seed = 42
+    epochs: int = Field(default=150, ge=1, le=100_000)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(default=1e-6, ge=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    flip: bool = False
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    weights_dtype: Literal["float32", "float16"] = "float32"
+
+
+class ProbeSettings(Settings):
+    """What a training probe measures: seconds a picture-step of this network at this size."""
+
+    model: ModelSettings | LoraSettings
+    resolution: int
+    batch_size: int

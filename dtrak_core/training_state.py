@@ -1,0 +1,84 @@
+"""The state of a training in progress: what it is made of, and how it is kept on disk to go on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dtrak_core import store
+from dtrak_core.denoiser import Denoiser, tracked_parameters
+
+RESUME = "resume.safetensors"
+METRICS = "metrics.jsonl"
+
+
+@dataclass
+class Run:
+    """Network, optimiser, average of the weights, steps and seconds so far, losses; stored latents for LoRA."""
+
+    denoiser: Denoiser
+    optimizer: torch.optim.Optimizer
+    average: list[Tensor] | None
+    latents: tuple[np.ndarray, np.ndarray] | None = None
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def weights(self) -> list[torch.nn.Parameter]:
+        """Return what is trained."""
+        return [parameter for _, parameter in tracked_parameters(self.denoiser.unet)]
+
+
+def write(run: Run, folder: Path) -> None:
+    """Write what resuming needs into one file, so that its parts belong together."""
+    tensors = {f"weights.{name}": value.detach() for name, value in tracked_parameters(run.denoiser.unet)}
+    for i, parameter in enumerate(run.weights):
+        for name, value in run.optimizer.state[parameter].items():
+            tensors[f"optimizer.{i}.{name}"] = value
+    for i, averaged in enumerate(run.average or []):
+        tensors[f"average.{i}"] = averaged
+    tensors["losses"] = torch.tensor(run.losses, dtype=torch.float64)
+    facts = {"step": str(run.step), "seconds": str(run.seconds)}
+    store.write_bytes(folder / RESUME, save({n: v.cpu().contiguous() for n, v in tensors.items()}, metadata=facts))
+    write_metrics(run, folder)
+
+
+def resume(run: Run, folder: Path) -> None:
+    """Take up what was written, if anything was."""
+    path = folder / RESUME
+    if not path.exists():
+        for left in folder.iterdir():  # parts of a start that never came to its first save
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    with torch.no_grad():
+        for name, parameter in tracked_parameters(run.denoiser.unet):
+            parameter.copy_(tensors[f"weights.{name}"])
+    for i, parameter in enumerate(run.weights):
+        prefix = f"optimizer.{i}."
+        own = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        run.optimizer.state[parameter] = {n: v.to(parameter.device) for n, v in own.items()}
+    if run.average is not None:
+        run.average = [tensors[f"average.{i}"].to(run.average[i].device) for i in range(len(run.average))]
+    run.losses = tensors["losses"].tolist()
+    run.step, run.seconds = int(facts["step"]), float(facts["seconds"])
+
+
+def write_metrics(run: Run, folder: Path) -> None:
+    """Write the loss curve, one line for every 20 steps: step, mean loss since the last line."""
+    lines = [
+        json.dumps({"step": end, "loss": round(float(np.mean(run.losses[end - 20 : end])), 6)})
+        for end in range(20, len(run.losses) + 1, 20)
+    ]
+    store.write_bytes(folder / METRICS, "".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,63 @@
+"""A dataset that is not here yet: what it is, where its pictures come from, and the button that prepares it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dtrak_core import datasets, jobs
+from dtrak_core.errors import StudioError
+from dtrak_core.jobs import DatasetJob
+from dtrak_core.settings import DatasetKind, DatasetSettings, build
+from dtrak_core.ui import panels
+
+ABOUT: dict[DatasetKind, tuple[str, str]] = {
+    "openmoji-people": ("Welcome to D-TRAK Studio", "The app starts with 998 portraits from OpenMoji."),
+    "openmoji-roles": ("OpenMoji roles", "492 portraits of people at work, for the text-to-image demo."),
+    "cifar2": ("CIFAR-2", "The paper's 5,000 pictures of automobiles and horses, 32 × 32, and 1,000 held out."),
+    "cifar10": ("CIFAR-10", "All 50,000 training pictures of ten classes, 32 × 32, and 1,000 held out."),
+    "celeba": ("CelebA", "The paper's 5,000 faces, 64 × 64, and 1,000 held out."),
+    "artbench2": ("ArtBench-2", "The paper's 5,000 paintings of two styles, 256 × 256, and 1,000 held out."),
+    "artbench5": ("ArtBench-5", "The paper's 12,500 paintings of five styles, 256 × 256, and 1,000 held out."),
+}
+FROM = {
+    "openmoji-people": "They are drawn on this machine, without a network.",
+    "openmoji-roles": "They are drawn on this machine, without a network.",
+    "cifar2": "They are downloaded once from the home of CIFAR-10 (170 MB).",
+    "cifar10": "They are downloaded once from the home of CIFAR-10 (170 MB).",
+    "celeba": "Needed are the folder img_align_celeba with the aligned pictures and list_eval_partition.txt beside it; "
+    "without a folder a download by torchvision is tried.",
+    "artbench2": "Needed are the folder artbench-10-imagefolder (the 256x256 ImageFolder archive) and ArtBench-10.csv "
+    "beside it, both linked from github.com/liaopeiyuan/artbench.",
+    "artbench5": "Needed are the folder artbench-10-imagefolder (the 256x256 ImageFolder archive) and ArtBench-10.csv "
+    "beside it, both linked from github.com/liaopeiyuan/artbench.",
+}
+
+
+def page(name: str, error: StudioError) -> None:
+    """Draw the page of a dataset that cannot be opened yet."""
+    kind = next((known for known in ABOUT if known == name), None)
+    if kind is None:
+        st.error(panels.plain(error))
+        return
+    title, about = ABOUT[kind]
+    st.title(title)
+    st.write(f"{about} {FROM[kind]}")
+    source = ""
+    if kind in datasets.FROM_FILES:
+        source = st.text_input("Folder on this machine", key=f"source-{kind}", placeholder="/data/…").strip()
+        if source and not Path(source).expanduser().is_dir():
+            st.error(f"There is no folder '{panels.plain(source)}' on the machine that the app runs on.")
+            return
+    place = str(Path(source).expanduser().resolve()) if source else ""
+    settings = build(DatasetSettings, kind=kind, name=kind, resolution=datasets.RESOLUTIONS[kind])
+    job = DatasetJob(dataset=settings, source=place)
+    state = panels.follow(jobs.key_of_job(job))
+    if not state.active:
+        label = "Draw the portraits" if kind == datasets.DEFAULT else "Prepare the pictures"
+        needs = kind.startswith("artbench") and not source
+        st.button(
+            label, icon=":material/download:", disabled=needs, on_click=panels.start, args=(job, f"Prepare {title}"),
+            help="Name the folder first." if needs else None,
+        )  # fmt: skip
