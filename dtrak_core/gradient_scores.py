@@ -105,15 +105,15 @@ def _by_model(
     if method.cosine:
         lengths = np.array([np.linalg.norm(target_feature(one)) for one in own])
         return Scored(divided(cross, np.outer(lengths, kernel.norms.astype(np.float64))), None, None)
-    used = damping_of(method, kernel.eigenvalues, cross.shape[1], damping, rank_share)
+    used = damping_of(method, kernel.spectrum, cross.shape[1], damping, rank_share)
     values = damped_scores(kernel, cross, used) * _weights(method, kernel, features, used)
-    rank = effective_rank(kernel.eigenvalues, used)
+    rank = effective_rank(kernel.spectrum, used)
     return Scored(np.square(values) if method.squared else values, used, rank)
 
 
 def _weights(method: Method, kernel: Kernel, features: FeatureSettings, damping: float) -> np.ndarray:
     """Return w (N,)."""
-    s, ones = kernel.eigenvalues, np.ones(len(kernel.norms))
+    s, ones = kernel.spectrum, np.ones(len(kernel.norms))
     if method.residual:
         artifact = _stored("residuals", features, f"for {method.label}")
         residuals = np.asarray(artifact.array("residuals.npy"), np.float64)

@@ -22,31 +22,43 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import linalg
 
-from dtrak_core import feature_store, store
+from dtrak_core import feature_store, sketch, store
 from dtrak_core.errors import SettingsError
 from dtrak_core.progress import Progress
 from dtrak_core.settings import FeatureSettings, build, key_of
 from dtrak_core.store import Artifact
 
 LEADING = 16
+LARGEST = 12_288  # side of a Gram matrix that is decomposed whole: above it float64 takes more than 1.2 GB, thrice
 BLOCK_BYTES = 2**28  # memory for one block of features in float64
 NOISE = 1e-13  # eigenvalues below this share of the largest are rounding, not data
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """An opened kernel: S (R,) descending, U in two parts (N, L) float64 and (N, R - L) float32, |φ_i| (N,)."""
+    """An opened kernel: S (R,) descending, U in two parts (N, L) float64 and (N, R - L) float32, |φ_i| (N,).
+
+    A sketched kernel (sketch.py) knows its leading directions alone; the `others` directions beyond them are taken to
+    have the eigenvalue `tail` each, their mean.
+    """
 
     eigenvalues: np.ndarray
     leading: np.ndarray
     rest: np.ndarray
     norms: np.ndarray
+    tail: float = 0.0
+    others: int = 0
+
+    @property
+    def spectrum(self) -> np.ndarray:
+        """Return all eigenvalues, those beyond a sketch by their mean."""
+        return np.concatenate([self.eigenvalues, np.full(self.others, self.tail)]) if self.others else self.eigenvalues
 
 
 def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
@@ -55,7 +67,7 @@ def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
     Returns:
         Artifact of kind `kernels`, under the features' own settings: eigenvalues.npy (R,) float64,
         leading.npy (N, ≤ 16) float64, eigenvectors.npy (N, R - 16), norms.npy (N,) float32;
-        facts form, rows, rank, seconds.
+        facts form, rows, rank, seconds, and of a sketch tail and others.
     """
     settings = build(FeatureSettings, **features.settings)
     key = key_of("kernels", settings)
@@ -63,6 +75,8 @@ def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
         return found
     started = time.perf_counter()
     rows, width = feature_store.shape(features)
+    if min(rows, width) > LARGEST:
+        return _sketched(features, settings, key, progress)
     form = "dual" if rows <= width else "primal"
     eigenvalues, vectors, norms = _dual(features, progress) if form == "dual" else _primal(features, progress)
     compact = np.float32 if settings.storage == "float32" else np.float16
@@ -93,18 +107,28 @@ def damped_scores(kernel: Kernel, cross: np.ndarray, damping: float) -> np.ndarr
     first = cross @ kernel.leading
     left = cross - first @ kernel.leading.T
     # Scaled to 1, so that float32 neither overflows nor loses small ones.
-    scale = np.abs(left).max(initial=0) or 1.0
+    lengths = scale = np.abs(left).max(initial=0) or 1.0
     others = ((left / scale).astype(np.float32) @ kernel.rest).astype(np.float64) * (scale * inverse[count:])
     scale = np.abs(others).max(initial=0) or 1.0
     scores = (kernel.rest @ (others / scale).astype(np.float32).T).T.astype(np.float64) * scale
     together: np.ndarray = (first * inverse[:count]) @ kernel.leading.T + scores
+    if kernel.others:
+        inside = (kernel.rest @ ((left / lengths).astype(np.float32) @ kernel.rest).T).T * lengths
+        together += (left - inside) / (kernel.tail + damping)
     return together
 
 
 def squared_sums(kernel: Kernel, weights: np.ndarray) -> np.ndarray:
-    """Return Σ_j U_ij² w_j for every example, shape (N,), float64."""
-    count = kernel.leading.shape[1]
-    found: np.ndarray = kernel.leading**2 @ weights[:count] + np.square(kernel.rest, dtype=np.float64) @ weights[count:]
+    """Return Σ_j U_ij² w_j for every example, shape (N,), float64; w has a weight for each of the `spectrum`."""
+    count, known = kernel.leading.shape[1], len(kernel.eigenvalues)
+    found: np.ndarray = (
+        kernel.leading**2 @ weights[:count] + np.square(kernel.rest, dtype=np.float64) @ weights[count:known]
+    )
+    if kernel.others:
+        # What of example i lies beyond the known directions is the rest of its length.
+        inside = squared_sums(replace(kernel, others=0), kernel.eigenvalues)
+        beyond = np.maximum(kernel.norms.astype(np.float64) ** 2 - inside, 0) / max(kernel.tail, 1e-300)
+        found += beyond * weights[known]
     return found
 
 
@@ -137,7 +161,29 @@ def damping_for_rank(eigenvalues: np.ndarray, rank: float) -> float:
 
 def leverage(kernel: Kernel, damping: float) -> np.ndarray:
     """Return h_i(λ), shape (N,), between 0 and 1: how much example i's feature explains itself."""
-    return squared_sums(kernel, kernel.eigenvalues / (kernel.eigenvalues + damping))
+    return squared_sums(kernel, kernel.spectrum / (kernel.spectrum + damping))
+
+
+def _sketched(features: Artifact, settings: FeatureSettings, key: str, progress: Progress) -> Artifact:
+    """Publish the leading directions of a kernel too large to be decomposed whole, without holding Φ or U in memory."""
+    started, (rows, width) = time.perf_counter(), feature_store.shape(features)
+    found = sketch.leading(lambda: feature_store.blocks(features), rows, width, progress)
+    compact = np.float32 if settings.storage == "float32" else np.float16
+    folder, norms, rank = store.partial("kernels", key), np.empty(rows), len(found.values)
+    first, rest = np.empty((rows, min(LEADING, rank))), np.empty((rows, max(rank - LEADING, 0)), compact)
+    for start, part in feature_store.blocks(features):
+        progress(start, rows, "rows", "Directions of the pictures")
+        here, left = slice(start, start + len(part)), (part @ found.vectors) / np.sqrt(found.values)
+        first[here], rest[here] = left[:, :LEADING], left[:, LEADING:]
+        norms[here] = np.linalg.norm(part.astype(np.float64), axis=1)
+    others = min(rows, width) - rank
+    facts = {"tail": max(float(np.square(norms).sum() - found.values.sum()), 0.0) / max(others, 1), "others": others}
+    store.write_array(folder / "eigenvalues.npy", found.values)
+    store.write_array(folder / "leading.npy", first)
+    store.write_array(folder / "eigenvectors.npy", rest)
+    store.write_array(folder / "norms.npy", norms.astype(np.float32))
+    seconds = round(time.perf_counter() - started, 2)
+    return store.publish("kernels", key, settings, form="sketch", rows=rows, rank=rank, seconds=seconds, **facts)
 
 
 def _dual(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -194,4 +240,6 @@ def _opened(path: Path, key: str) -> Kernel:
         np.asarray(artifact.array("leading.npy")),
         rest,
         np.asarray(artifact.array("norms.npy")),
+        artifact.manifest.get("tail", 0.0),
+        artifact.manifest.get("others", 0),
     )

@@ -21,7 +21,7 @@ from dtrak_core.datasets import image_digest
 AT_ONCE = 16  # pictures through the autoencoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # networks are compared by identity
 class TextSide:
     """Autoencoder, tokenizer and text encoder, in eval mode without gradients.
 

@@ -86,9 +86,10 @@ def train(
             run.losses.append(loss)
             run.step += 1
             run.seconds = time.monotonic() - began
-            progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
+            # Before anyone may stop the training: a state saved at this step is gone on with after it.
             if run.step in kept:
                 _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
+            progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 training_state.write(run, folder)
                 saved = time.monotonic()

@@ -31,6 +31,7 @@ LAYERS = [
     ["denoiser"],
     ["lora"],
     ["ensembles", "targets", "draws", "model_outputs", "feature_store", "methods", "models"],
+    ["sketch"],
     ["kernel", "projection", "sampling", "gradients", "embeddings", "fader_layout", "losses", "patches"],
     ["faders"],
     ["training_state"],

@@ -1,0 +1,114 @@
+"""Kernels too large to be decomposed whole: their leading directions, and exact solutions, in passes over Φ on disk.
+
+Neither Φ (N, K) nor a Gram matrix is held in memory: features come in blocks of rows.
+
+    leading   a randomised Nyström approximation of A = ΦᵀΦ from one pass: with Ω (K, r) orthonormal and Y = AΩ,
+              A ≈ Y (ΩᵀY)⁻¹ Yᵀ = V S Vᵀ   (Tropp, Yurtsever, Udell, Cevher 2017, algorithm 3)
+    solve     (A + λI) x = b by conjugate gradients, one pass an iteration, preconditioned by a sketch:
+              P⁻¹ v = V (s_r + λ)(S + λ)⁻¹ Vᵀ v + (v - V Vᵀ v)   (Frangella, Tropp, Udell 2023, equation 1.3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from dtrak_core.progress import Progress
+
+RANK = 1024
+SEED = 0
+TOLERANCE = 1e-5
+MOST = 200  # iterations
+Blocks = Callable[[], Iterator[tuple[int, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Leading eigenvalues S (r,) float64, descending, and eigenvectors V (K, r) float32 of ΦᵀΦ."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int = RANK) -> Sketch:
+    """Return a sketch of ΦᵀΦ in one pass.
+
+    Args:
+        blocks: Gives Φ block by block: (first row, features (n, K) float32).
+        rows: N.
+        width: K.
+        progress: Told rows done, of N.
+        rank: Directions to find, at most min(N, K).
+    """
+    rank = min(rank, rows, width)
+    drawn = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
+    test = linalg.qr(drawn, mode="economic", overwrite_a=True, check_finite=False)[0]
+    product = np.zeros((width, rank), np.float32)
+    for start, part in blocks():
+        progress(start, rows, "rows", "Leading directions")
+        product += part.T @ (part @ test)
+    # A little more of the identity than rounding, so that the small matrix has a root; it is taken off at the end.
+    shift = float(np.sqrt(width) * np.finfo(np.float32).eps * np.linalg.norm(product))
+    product += np.float32(shift) * test
+    small = (test.T @ product).astype(np.float64)
+    root = np.linalg.cholesky((small + small.T) / 2)
+    half = linalg.solve_triangular(root, product.T.astype(np.float64), lower=True, overwrite_b=True).T
+    vectors, lengths, _ = linalg.svd(half, full_matrices=False, overwrite_a=True, check_finite=False)
+    values = lengths**2 - shift
+    kept = values > shift  # what rounding makes is no direction
+    return Sketch(values[kept], vectors[:, kept].astype(np.float32))
+
+
+def solve(
+    blocks: Blocks, targets: np.ndarray, damping: float, known: Sketch, progress: Progress
+) -> tuple[np.ndarray, int]:
+    """Return (ΦᵀΦ + λI)⁻¹ φ(z) of M targets (M, K), float32, and the iterations that it took.
+
+    Args:
+        blocks: Gives Φ block by block.
+        targets: φ(z), shape (M, K).
+        damping: λ.
+        known: A sketch of ΦᵀΦ.
+        progress: Told iterations.
+    """
+    least = float(known.values[-1])
+    factors = ((least + damping) / (known.values + damping) - 1).astype(np.float32)
+
+    def preconditioned(v: np.ndarray) -> np.ndarray:
+        found: np.ndarray = v + ((v @ known.vectors) * factors) @ known.vectors.T
+        return found
+
+    b = targets.astype(np.float32)
+    x, r = np.zeros_like(b), b.copy()
+    z = preconditioned(r)
+    p, rz = z.copy(), np.einsum("mk,mk->m", r, z, dtype=np.float64)
+    goal = TOLERANCE * np.linalg.norm(b, axis=1)
+    for step in range(MOST):
+        progress(step, MOST, "passes", "Solving")
+        q = np.float32(damping) * p
+        for _, part in blocks():
+            q += (p @ part.T) @ part
+        alpha = (rz / np.einsum("mk,mk->m", p, q, dtype=np.float64)).astype(np.float32)[:, None]
+        x += alpha * p
+        r -= alpha * q
+        if (np.linalg.norm(r, axis=1) <= goal).all():
+            return x, step + 1
+        z = preconditioned(r)
+        before, rz = rz, np.einsum("mk,mk->m", r, z, dtype=np.float64)
+        p = z + (rz / before).astype(np.float32)[:, None] * p
+    return x, MOST
+
+
+def top(blocks: Blocks, solutions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the highest scores Φ x of M targets, (M, count) each: training indices and scores, one pass, no (M, N)."""
+    found = np.zeros((len(solutions), 0), np.int64), np.zeros((len(solutions), 0), np.float32)
+    for start, part in blocks():
+        scores = solutions @ part.T
+        indices = np.broadcast_to(np.arange(start, start + len(part)), scores.shape)
+        all_of = np.concatenate([found[0], indices], 1), np.concatenate([found[1], scores], 1)
+        kept = np.argsort(-all_of[1], axis=1, kind="stable")[:, :count]
+        found = np.take_along_axis(all_of[0], kept, 1), np.take_along_axis(all_of[1], kept, 1)
+    return found

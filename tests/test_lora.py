@@ -1,0 +1,311 @@
+"""LoRA on a text-to-image base, against plain diffusers and plain autograd."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import text_helpers
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model_state_dict
+from torch import Tensor
+
+from dtrak_core import (
+    bases,
+    checkpoints,
+    draws,
+    features,
+    importing,
+    latents,
+    lora,
+    losses,
+    model_outputs,
+    models,
+    sampling,
+    store,
+    training,
+)
+from dtrak_core.bases import Base
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
+from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.gradients import per_example_gradients
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings, Sampled, key_of
+from dtrak_core.train_settings import LoraSettings, TrainSettings
+
+PROMPTS = ("a red disc", "a blue disc")
+
+
+@pytest.fixture
+def discs(cache: Path, tmp_path: Path) -> Dataset:
+    return text_helpers.captioned(tmp_path / "discs")
+
+
+@pytest.fixture
+def base(cache: Path, tmp_path: Path) -> Base:
+    return text_helpers.small_base(tmp_path / "base")
+
+
+def settings_of(discs: Dataset, base: Base, **changes: object) -> TrainSettings:
+    own = {"rank": 4, "scale": 0.5} | {k: v for k, v in changes.items() if k in LoraSettings.model_fields}
+    rest = {k: v for k, v in changes.items() if k not in own}
+    return TrainSettings(
+        dataset=discs.digest,
+        model=LoraSettings(base=base.digest, **own),  # type: ignore[arg-type]
+        **{"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, "flip": True} | rest,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def checkpoint(discs: Dataset, base: Base, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
+    training.train(discs, settings_of(discs, base), "lo", quiet)
+    return checkpoints.by_name("lo", discs.digest)
+
+
+@pytest.fixture
+def denoiser(checkpoint: Checkpoint) -> Denoiser:
+    return models.load_denoiser(checkpoint)
+
+
+def plain_pipeline(base: Base, folder: Path) -> StableDiffusionPipeline:
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe.load_lora_weights(str(folder), weight_name=lora.FILE)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_plain_diffusers_opens_the_weights_and_draws_the_same_pictures(
+    base: Base, checkpoint: Checkpoint, denoiser: Denoiser
+) -> None:
+    ours = sampling.generate(denoiser, [3, 4], "ddim", 10, 0.0, prompts=PROMPTS, guidance=4.0)
+    pipe = plain_pipeline(base, checkpoint.folder)
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    theirs = pipe(list(PROMPTS), num_inference_steps=10, guidance_scale=4.0, generator=generators, output_type="np")
+    assert np.abs(np.rint(theirs.images * 255) - ours.astype(float)).max() <= 1
+    untouched = sampling.generate(
+        lora.untrained(base, LoraSettings(base=base.digest, rank=4), ""), [3, 4], "ddim", 10, 0.0, prompts=PROMPTS,
+        guidance=4.0,
+    )  # fmt: skip
+    assert np.abs(untouched.astype(int) - ours).max() > 5, "the LoRA weights must change the pictures"
+
+
+def test_training_moves_the_lora_weights_alone(discs: Dataset, base: Base, denoiser: Denoiser) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    frozen = {n.replace(".base_layer", ""): p for n, p in denoiser.unet.named_parameters() if "lora_" not in n}
+    for name, before in pipe.unet.named_parameters():
+        assert torch.equal(frozen[name], before), name
+    names = [name for name, _ in tracked_parameters(denoiser.unet)]
+    assert names and all("lora_" in name for name in names)
+    assert {name.split(".")[-4] for name in names} <= {"to_q", "to_k", "to_v", "0"}
+
+
+def test_a_stopped_training_ends_in_the_same_weights(discs: Dataset, base: Base, checkpoint: Checkpoint) -> None:
+    run = checkpoint.run
+    store.delete("checkpoints", run.key)
+
+    def stop(done: int, total: int, unit: str, message: str) -> None:
+        if unit == "training steps" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(discs, settings_of(discs, base), "lo", stop)
+    again = training.train(discs, settings_of(discs, base), "lo", quiet)
+    assert [step["digest"] for step in again.manifest["steps"]] == [step["digest"] for step in run.manifest["steps"]]
+
+
+def test_latents_are_stored_once_and_are_those_of_the_autoencoder(
+    discs: Dataset, base: Base, denoiser: Denoiser, checkpoint: Checkpoint
+) -> None:
+    wanted = latents.LatentSettings(dataset=discs.digest, base=base.digest)
+    stored = store.get("latents", key_of("latents", wanted))
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    images = np.asarray(discs.train.images)
+    for way, pictures in enumerate((images, images[:, :, ::-1])):
+        x = torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            theirs = pipe.vae.encode(x).latent_dist
+        np.testing.assert_allclose(stored.array(latents.MEANS)[way], theirs.mean, atol=1e-5)
+        np.testing.assert_allclose(stored.array(latents.STDS)[way], theirs.std, atol=1e-5)
+    assert denoiser.text is not None
+    assert len(denoiser.text.known) > 0
+    scale = pipe.vae.config.scaling_factor
+    np.testing.assert_allclose(denoiser.encode(images[:3]), stored.array(latents.MEANS)[0, :3] * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model_output", ["loss", "squared-output", "l2-norm"])
+@pytest.mark.parametrize("normalise", ["none", "timestep"])
+def test_gradients_of_lora_weights_equal_a_plain_loop(
+    discs: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, model_output: str, normalise: str
+) -> None:
+    wanted = FeatureSettings(
+        dataset=discs.digest, checkpoint=checkpoint.digest, model_output=model_output, num_timesteps=5,
+        normalise=normalise,
+    )  # type: ignore[arg-type]  # fmt: skip
+    images, words = np.asarray(discs.train.images[:3]), discs.train.prompts[:3]
+    x0, context = denoiser.encode(images), denoiser.contexts(words)
+    ours = per_example_gradients(denoiser, x0, [f"train:{i}" for i in range(3)], wanted, context=context)
+    parameters = [p for _, p in tracked_parameters(denoiser.unet)]
+    grid = draws.timesteps("uniform", 5)
+    for i in range(3):
+        total = torch.zeros(sum(p.numel() for p in parameters))
+        told = denoiser.contexts([words[i]])
+        for t in grid:
+            eps = torch.from_numpy(draws.noise(0, f"train:{i}", [t], denoiser.shape))
+            when = torch.tensor([int(t)])
+            out = denoiser.predict(add_noise(denoiser, x0[i : i + 1], eps, when), when, told)
+            value = model_outputs.value(
+                model_output,
+                out,
+                eps,
+                when,
+                denoiser.betas,
+                denoiser.alphas_cumprod,
+                0.0,  # type: ignore[arg-type]
+            )
+            each = torch.cat([g.flatten() for g in torch.autograd.grad(value.sum(), parameters)])
+            total += each / each.norm() if normalise == "timestep" else each
+        torch.testing.assert_close(ours[i], total / len(grid), rtol=1e-4, atol=1e-6 * float(total.abs().max()))
+
+
+def test_a_picture_is_featurised_with_its_own_caption(
+    discs: Dataset, checkpoint: Checkpoint, denoiser: Denoiser
+) -> None:
+    wanted = FeatureSettings(
+        dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, projection="none", proj_dim=1
+    )
+    stored = features.compute_features(discs, denoiser, wanted, quiet, batch=7)
+    rows = np.load(next(stored.path.glob("*.npy")))
+    x0 = denoiser.encode(np.asarray(discs.train.images[5:6]))
+    for words, same in (([discs.train.prompts[5]], True), (["a blue disc" if 5 % 3 != 2 else "a red disc"], False)):
+        alone = per_example_gradients(denoiser, x0, ["train:5"], wanted, context=denoiser.contexts(words))
+        close = np.allclose(rows[5], alone[0].numpy(), rtol=1e-4, atol=1e-7)
+        assert close is same
+
+
+def test_the_loss_is_of_the_conditional_branch(discs: Dataset, denoiser: Denoiser) -> None:
+    grid, image = draws.timesteps("uniform", 4), np.asarray(discs.train.images[0])
+    found = losses.of_draws(denoiser, image, "train:0", grid, 0, discs.train.prompts[0])
+    t = torch.from_numpy(grid)
+    eps = torch.from_numpy(draws.noise(0, "train:0", grid, denoiser.shape))
+    x_t = add_noise(denoiser, denoiser.encode(image[None]), eps, t)
+    told = denoiser.contexts([discs.train.prompts[0]] * 4)
+    with torch.no_grad():
+        mine = (denoiser.predict(x_t, t, told) - eps).square().flatten(1).mean(1)
+    np.testing.assert_allclose(found, mine.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("prompts", [(), ("a red disc",), ("a red disc", "")])
+def test_a_text_to_image_model_needs_a_prompt_for_each_picture(denoiser: Denoiser, prompts: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match="give a prompt for each picture"):
+        sampling.generate(denoiser, [0, 1], "ddim", 2, 0.0, prompts=prompts)
+
+
+def test_prompts_are_taken_in_turn_and_in_blocks() -> None:
+    turn = Sampled(prompts=("a", "b", "c"))
+    assert [turn.prompt_of(seed) for seed in range(5)] == ["a", "b", "c", "a", "b"]
+    paper = Sampled(prompts=("a ukiyo e painting", "a post impressionism painting"), seeds_a_prompt=500)
+    assert paper.prompt_of(499) == "a ukiyo e painting"
+    assert paper.prompt_of(500) == "a post impressionism painting"
+    assert Sampled().prompt_of(3) == ""
+
+
+def elsewhere(base: Base, folder: Path, targets: list[str], prefix: str = "unet") -> Path:
+    """Train nothing, but save LoRA weights as another trainer would: its own rank, targets and file name."""
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    torch.manual_seed(1)
+    pipe.unet.add_adapter(LoraConfig(r=3, lora_alpha=6, init_lora_weights=False, target_modules=targets))
+    layers: dict[str, Tensor] = get_peft_model_state_dict(pipe.unet)
+    told = {"text_encoder_lora_layers" if prefix == "text_encoder" else "unet_lora_layers": layers}
+    StableDiffusionPipeline.save_lora_weights(
+        folder, weight_name="their.safetensors", **told,
+        unet_lora_adapter_metadata=json.loads(json.dumps({"r": 3, "lora_alpha": 6, "target_modules": targets})),
+    )  # type: ignore[arg-type]  # fmt: skip
+    return folder / "their.safetensors"
+
+
+def test_weights_made_elsewhere_open_and_draw_what_diffusers_draws(discs: Dataset, base: Base, tmp_path: Path) -> None:
+    file = elsewhere(base, tmp_path / "other", ["to_q", "to_v"])
+    importing.import_lora(str(file), base, discs, "theirs", quiet)
+    denoiser = models.load_denoiser(checkpoints.by_name("theirs", discs.digest))
+    ours = sampling.generate(denoiser, [0], "ddim", 5, 0.0, prompts=["a red disc"])
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name)
+    pipe.set_progress_bar_config(disable=True)
+    theirs = pipe("a red disc", num_inference_steps=5, generator=torch.Generator().manual_seed(0), output_type="np")
+    assert np.abs(np.rint(theirs.images * 255) - ours.astype(float)).max() <= 1
+    names = {name.split(".lora_")[0].rsplit(".", 1)[1] for name, _ in tracked_parameters(denoiser.unet)}
+    assert names == {"to_q", "to_v"}
+
+
+def test_weights_that_do_not_fit_are_refused(discs: Dataset, base: Base, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(NotFoundError, match=r"holds 0 \.safetensors files"):
+        importing.import_lora(str(empty), base, discs, "none", quiet)
+    file = elsewhere(base, tmp_path / "text", ["to_q"], prefix="text_encoder")
+    with pytest.raises(DataError, match="also change text_encoder"):
+        importing.import_lora(str(file), base, discs, "text", quiet)
+    assert not store.listing("checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "words"),
+    [
+        ("vae", NotFoundError, "has no folder vae/"),
+        ("model_index.json", NotFoundError, "has no model_index.json"),
+        ("class", DataError, "StableDiffusionPipeline is needed"),
+        ("prediction", DataError, "predicts 'v_prediction'"),
+        ("weights", NotFoundError, "lacks weights as .safetensors"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_refused(base: Base, harm: str, error: type[Exception], words: str) -> None:
+    import shutil
+
+    folder = base.folder
+    if harm == "vae":
+        shutil.rmtree(folder / "vae")
+    elif harm == "model_index.json":
+        (folder / harm).unlink()
+    elif harm == "weights":
+        next((folder / "unet").glob("*.safetensors")).unlink()
+    else:
+        part = folder / ("model_index.json" if harm == "class" else "scheduler/scheduler_config.json")
+        change = {"_class_name": "FluxPipeline"} if harm == "class" else {"prediction_type": "v_prediction"}
+        part.write_text(json.dumps(json.loads(part.read_text()) | change))
+    with pytest.raises(error, match=words):
+        bases.inspected(folder, lambda done, total: None)
+
+
+def test_a_base_that_has_moved_says_so(base: Base) -> None:
+    base.folder.rename(base.folder.with_name("moved"))
+    with pytest.raises(NotFoundError, match="is no longer at"):
+        bases.by_digest(base.digest)
+
+
+def test_pictures_must_have_the_size_of_the_base(discs: Dataset, base: Base) -> None:
+    with pytest.raises(SettingsError, match="draws pictures of 32 pixels, the dataset has 16"):
+        models.untrained(LoraSettings(base=base.digest), 16, 0, discs.digest)
+
+
+def test_the_tokenizer_splits_as_clip_does(base: Base) -> None:
+    import open_clip
+
+    theirs = open_clip.get_tokenizer("ViT-B-32")
+    from transformers import CLIPTokenizer
+
+    ours = CLIPTokenizer.from_pretrained(base.folder, subfolder="tokenizer")
+    for words in ("a red disc", "a blue disc", "A  GREEN disc"):
+        mine = [ours.convert_ids_to_tokens(i) for i in ours(words).input_ids]
+        numbers = [n for n in theirs(words)[0].tolist() if n]
+        spelled = [theirs.decoder[n].replace("<start_of_text>", "<|startoftext|>") for n in numbers]
+        spelled = [token.replace("<end_of_text>", "<|endoftext|>") for token in spelled]
+        assert mine == spelled
+    assert list(itertools.chain(ours("a red disc").input_ids)) != list(ours("a blue disc").input_ids)

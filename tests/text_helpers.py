@@ -1,0 +1,60 @@
+"""A text-to-image base of some thousand parameters, and pictures with captions, for tests."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtrak_core import base_training, bases, datasets
+from dtrak_core.bases import Base
+from dtrak_core.datasets import Dataset
+
+WORDS = ("red disc", "green disc", "blue disc")
+
+
+def captioned(folder: Path) -> Dataset:
+    """Store a folder of 40 captioned pictures, 32 x 32, by two contributors."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    lines = ["file_name,caption,contributor"]
+    for i in range(40):
+        centre, colour = random.uniform(10, 22, 2), np.eye(3)[i % 3] * 200 + 30
+        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < random.uniform(4, 9) ** 2
+        Image.fromarray(np.where(disc[..., None], colour, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
+        lines.append(f"{i:02}.png,a {WORDS[i % 3]},{'Ann' if i % 2 else 'Bo'}")
+    (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    settings = datasets.source_settings("folder", folder, "discs", 32)
+    return datasets.load(datasets.prepare(settings, folder))
+
+
+@functools.cache
+def _saved() -> Path:
+    """Save an untrained pipeline of the demo's architecture, but narrow, once for all tests of this process."""
+    import torch
+
+    folder = Path(tempfile.mkdtemp(prefix="small-base-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    narrow = {"TEXT_WIDTH": 16, "TEXT_LAYERS": 1, "VAE_CHANNELS": (8, 8, 8), "UNET_CHANNELS": (16, 16)}
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        for name, value in narrow.items():
+            patch.setattr(base_training, name, value)
+        torch.manual_seed(0)
+        pipe = base_training.build([f"a {words}" for words in WORDS], 32)
+    base_training.save(pipe, folder)
+    return folder
+
+
+def small_base(folder: Path) -> Base:
+    """Put a copy of it into a folder and take it in."""
+    shutil.copytree(_saved(), folder)
+    digest, resolution = bases.inspected(folder, lambda done, total: None)
+    bases.publish("small", digest, resolution, folder)
+    return bases.by_name("small")
