@@ -5,7 +5,7 @@ PIP_FLAGS ?=
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: app test faults lint demo bench clean
+.PHONY: app test faults paper-dry-run lint demo demo-lora bench clean
 
 app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -16,6 +16,9 @@ test: .venv/test.stamp lint
 faults: .venv/test.stamp
 	STUDIO_FAULTS=docs/reliability.md $(BIN)/python -m pytest -m faults
 
+paper-dry-run: .venv/test.stamp
+	STUDIO_PAPER=docs/reproduce.md $(BIN)/python -m pytest -m paper tests/test_paper.py
+
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,6 +26,9 @@ lint: .venv/test.stamp
 
 demo: .venv/app.stamp
 	$(BIN)/python -m dtrak_core demo
+
+demo-lora: .venv/app.stamp
+	$(BIN)/python -m dtrak_core demo-lora
 
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/features.py

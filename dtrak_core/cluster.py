@@ -7,6 +7,7 @@ own, so that no other user of the machine can give it work; one worker process d
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import secrets
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def opened(address: str) -> Iterator[Client]:
     with (
         dask.config.set(_QUIET),
         LocalCluster(
-            n_workers=1,
+            n_workers=1 if os.environ.get("STUDIO_DEVICE") else max(1, processes.gpus()),  # a GPU each
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address=None,

@@ -19,7 +19,7 @@ import torch
 from dtrak_core import draws, faders, feature_store, losses, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector, project
@@ -171,18 +171,29 @@ def featurise(
     rows = np.empty((len(images), width_of(denoiser, settings)), dtype=np.float32)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
     told(0)
-    for start in range(0, len(images), size):
+    start = 0
+    while start < len(images):
         part = slice(start, start + size)
-        x0 = denoiser.encode(images[part]).to(weight)
-        made = memory[: len(x0)]
-        context = denoiser.contexts(words[part])
-        if settings.parts == "faders":
-            rows[part] = faders.by_parts(denoiser, x0, sample_ids[part], settings, made, context)
-        else:
-            gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings, out=made, context=context)
-            with torch.no_grad():
-                rows[part] = project(projector_of(denoiser, settings), gradients).cpu().numpy()
-        told(min(start + size, len(images)))
+        try:
+            x0 = denoiser.encode(images[part]).to(weight)
+            made, context = memory[: len(x0)], denoiser.contexts(words[part])
+            if settings.parts == "faders":
+                rows[part] = faders.by_parts(denoiser, x0, sample_ids[part], settings, made, context)
+            else:
+                gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings, out=made, context=context)
+                with torch.no_grad():
+                    rows[part] = project(projector_of(denoiser, settings), gradients).cpu().numpy()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if size == 1:
+                raise DataError(
+                    "The device's memory does not hold the gradient of one picture. Choose a smaller model, or another "
+                    "device with STUDIO_DEVICE."
+                ) from None
+            size = max(1, size // 2)  # changes no number beyond rounding
+            continue
+        start += size
+        told(min(start, len(images)))
     return rows
 
 

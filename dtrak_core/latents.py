@@ -59,7 +59,8 @@ def compute(
                 means, stds = (np.empty((2, len(images), *mean.shape[1:]), np.float32) for _ in range(2))
             means[way, start : start + len(part)], stds[way, start : start + len(part)] = mean, std
         told(min(start + AT_ONCE, len(images)), len(images))
-    assert means is not None and stds is not None  # a dataset has pictures
+    assert means is not None  # a dataset has pictures
+    assert stds is not None
     store.write_array(folder / MEANS, means)
     store.write_array(folder / STDS, stds)
     store.write_json(folder / DIGESTS, [image_digest(image) for image in images])

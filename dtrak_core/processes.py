@@ -51,6 +51,15 @@ def leave_if_orphaned(parent: int) -> None:
         os._exit(1)
 
 
+def gpus() -> int:
+    """Return how many NVIDIA GPUs this process may use, without loading anything for it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return sum(part.strip() not in ("", "-1") for part in visible.split(","))
+    folder = Path("/proc/driver/nvidia/gpus")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
 def cores() -> int:
     """Return how many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -69,6 +69,8 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
             return
         order = json.loads(line)
         os.environ["STUDIO_CACHE"] = order["root"]
+        if order.get("device"):
+            os.environ["STUDIO_DEVICE"] = order["device"]
         place = job_files.folder() / order["key"]
         log = os.open(place / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)

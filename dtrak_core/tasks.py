@@ -8,15 +8,16 @@ module's small dictionaries do. Nothing here reads the job index, which is on th
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, get_client, rejoin, secede
+from distributed import Client, Future, get_client, get_worker, rejoin, secede
 
-from dtrak_core import job_files
+from dtrak_core import job_files, processes
 from dtrak_core.children import attend
 from dtrak_core.progress import Pace
 
@@ -81,7 +82,7 @@ def run_job(root: str, key: str, attempt: int, job: dict[str, Any], threads: int
     place.mkdir(parents=True, exist_ok=True)
     before = job_files.read_json(place / job_files.STATUS) or {}
     status = Status(place, _begun(attempt, before))
-    order = {"root": root, "key": key, "attempt": attempt, "job": job, "threads": threads}
+    order = {"root": root, "key": key, "attempt": attempt, "job": job, "threads": threads, "device": device()}
     flag = job_files.cancel_flag(place, attempt)
     if flag.exists():
         return status.end(STOPPED)
@@ -122,11 +123,18 @@ def run_part(order: dict[str, Any], number: int) -> dict[str, Any]:
             with contextlib.suppress(OSError):
                 job_files.write_json(place / f"part-{number}.json", told)
 
-    answer = attend(order, job_files.cancel_flag(place, order["attempt"]), told.update, beat)
+    answer = attend(order | {"device": device()}, job_files.cancel_flag(place, order["attempt"]), told.update, beat)
     (place / f"part-{number}.json").unlink(missing_ok=True)
     if answer["state"] == "died":
         raise RuntimeError(f"the process that did the work died ({answer['message']})")
     return answer
+
+
+def device() -> str:
+    """Return this worker's own device where the app's host has several GPUs, for STUDIO_DEVICE; else nothing."""
+    name = str(get_worker().name)
+    several = processes.gpus() > 1 and not os.environ.get("STUDIO_DEVICE")
+    return f"cuda:{name}" if several and name.isdecimal() else ""
 
 
 def _begun(attempt: int, before: Mapping[str, Any]) -> dict[str, Any]:

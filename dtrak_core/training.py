@@ -21,17 +21,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
-from dtrak_core import latents, models, store, training_state
+from dtrak_core import latents, models, store, training_state, training_step
 from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser, add_noise
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import SettingsError
 from dtrak_core.presets import total_steps
 from dtrak_core.progress import Progress
 from dtrak_core.sampling import generate
-from dtrak_core.settings import DIFFUSION_STEPS, digest_of, key_of
+from dtrak_core.settings import DIFFUSION_STEPS, key_of
 from dtrak_core.thumbnails import sheet
 from dtrak_core.train_settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
 from dtrak_core.training_state import Run
@@ -80,9 +78,9 @@ def train(
     try:
         while run.step < total:
             epoch, place = divmod(run.step, steps_an_epoch)
-            order = _generator(settings.train_seed, "order", epoch).permutation(indices)
+            order = training_step.generator(settings.train_seed, "order", epoch).permutation(indices)
             batch = order[place * settings.batch_size : (place + 1) * settings.batch_size]
-            loss = _train_step(run, dataset, settings, batch, total)
+            loss = training_step.step(run, dataset, settings, batch, total)
             run.losses.append(loss)
             run.step += 1
             run.seconds = time.monotonic() - began
@@ -135,7 +133,7 @@ def probe(model: ModelSettings | LoraSettings, resolution: int, batch_size: int,
         begin = time.perf_counter()
         t = torch.randint(DIFFUSION_STEPS, (batch_size,)).to(weight.device)
         context = run.denoiser.contexts([""] * batch_size)
-        _backward(run.denoiser, x0, torch.randn_like(x0), t, context)
+        training_step.backward(run, x0, torch.randn_like(x0), t, context)
         run.optimizer.step()
         run.optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
@@ -198,58 +196,6 @@ def _shown(dataset: Dataset) -> list[str]:
     return [words[seed % len(words)] for seed in GRID_SEEDS] if words else []
 
 
-def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
-    """Return the rate of a step: linear from 0 over the warm-up share, then half a cosine to 0."""
-    warm = settings.warmup * total
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm if warm >= 1 else settings.learning_rate
-    done = (step - warm) / max(1.0, total - warm)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _train_step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray, total: int) -> float:
-    random, rows = _generator(settings.train_seed, "step", run.step), np.sort(batch)
-    flipped = random.random(len(rows)) < 0.5 if settings.flip else np.zeros(len(rows), bool)
-    x0 = _clean(run, dataset, rows, flipped, random)
-    noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
-    t = torch.from_numpy(random.integers(DIFFUSION_STEPS, size=len(x0)))
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(settings, run.step, total)
-    context = None
-    if isinstance(settings.model, LoraSettings):
-        left_out = random.random(len(rows)) < settings.model.caption_dropout
-        words = ["" if out else dataset.train.prompts[row] for row, out in zip(rows, left_out, strict=True)]
-        context = run.denoiser.contexts(words)
-    if settings.model.dropout:
-        torch.manual_seed(int(random.integers(2**63)))
-    where = run.denoiser.weight.device
-    loss = _backward(run.denoiser, x0.to(where), noise.to(where), t.to(where), context)
-    torch.nn.utils.clip_grad_norm_(run.weights, settings.clip_norm, foreach=True)
-    run.optimizer.step()
-    run.optimizer.zero_grad()
-    if run.average is not None:
-        torch._foreach_lerp_(run.average, list(run.weights), 1 - settings.ema_decay)
-    return loss
-
-
-def _clean(run: Run, dataset: Dataset, rows: np.ndarray, flipped: np.ndarray, random: np.random.Generator) -> Tensor:
-    """Return pictures of the training set in model space, some mirrored; latents are drawn from their posterior."""
-    if run.latents is None:
-        images = dataset.train.images[rows]
-        return run.denoiser.encode(np.where(flipped[:, None, None, None], images[:, :, ::-1], images))
-    means, stds = (part[flipped.astype(int), rows] for part in run.latents)
-    drawn = means + stds * random.standard_normal(means.shape, dtype=np.float32)
-    assert run.denoiser.text is not None
-    return torch.from_numpy(drawn * np.float32(run.denoiser.text.scale))
-
-
-def _backward(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor, context: Tensor | None) -> float:
-    predicted = denoiser.predict(add_noise(denoiser, x0, noise, t), t, context)
-    loss = functional.mse_loss(predicted, noise)
-    loss.backward()
-    return float(loss.detach())
-
-
 def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Dataset | None) -> None:
     """Store the weights that are sampled from; where a dataset is given, draw a grid of pictures, with its captions."""
     place, dtype = folder / _folder(run.step), getattr(torch, settings.weights_dtype)
@@ -283,7 +229,3 @@ def _sampled_from(run: Run, dtype: torch.dtype) -> Iterator[None]:
 
 def _folder(step: int) -> str:
     return f"step-{step:06d}"
-
-
-def _generator(seed: int, purpose: str, number: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=int(digest_of(str(seed), purpose, str(number)), 16)))

@@ -31,6 +31,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
+    at_once: int = 0  # pictures that the memory holds; 0 until a batch did not fit
 
     @property
     def weights(self) -> list[torch.nn.Parameter]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fault_table
 import numpy as np
+import paper_table
 import pytest
 from fault_helpers import home, undisturbed, watch  # noqa: F401 - fixtures of the tests that harm jobs
 
@@ -21,12 +22,17 @@ os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselv
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of faults where tests of them ran, and write it where STUDIO_FAULTS names a document."""
+    """Print the tables of faults and of the paper's settings, and write them where a variable names a document."""
     if fault_table.ROWS:
         terminalreporter.section("faults")
         terminalreporter.write_line(fault_table.table())
         if path := os.environ.get("STUDIO_FAULTS"):
             fault_table.write(Path(path))
+    if paper_table.ROWS:
+        terminalreporter.section("the paper's settings")
+        terminalreporter.write_line(paper_table.table())
+        if path := os.environ.get("STUDIO_PAPER"):
+            paper_table.write(Path(path))
 
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,19 +16,24 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
 from dtrak_core import (
+    asking,
     bases,
     checkpoints,
+    comparisons,
     draws,
     features,
     importing,
     latents,
+    lds_runs,
     lora,
     losses,
     model_outputs,
     models,
     sampling,
+    scores,
     store,
     training,
+    work,
 )
 from dtrak_core.bases import Base
 from dtrak_core.checkpoints import Checkpoint
@@ -35,8 +41,13 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
 from dtrak_core.gradients import per_example_gradients
+from dtrak_core.job_kinds import CounterfactualJob, LdsJob, SampleJob
+from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, Sampled, key_of
+from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.settings import FeatureSettings, Sampled, build, key_of
+from dtrak_core.targets import resolve
 from dtrak_core.train_settings import LoraSettings, TrainSettings
 
 PROMPTS = ("a red disc", "a blue disc")
@@ -309,3 +320,63 @@ def test_the_tokenizer_splits_as_clip_does(base: Base) -> None:
         spelled = [token.replace("<end_of_text>", "<|endoftext|>") for token in spelled]
         assert mine == spelled
     assert list(itertools.chain(ours("a red disc").input_ids)) != list(ours("a blue disc").input_ids)
+
+
+def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoint: Checkpoint) -> None:
+    wanted = FeatureSettings(dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32)
+    how: dict[str, Any] = {"prompts": PROMPTS, "sampling_steps": 2}
+    asked = {"targets": ("seed:0", "seed:1"), "remove": (4,), "random_draws": 1, "floor_seeds": 1, "bottom": False}
+    settings = build(
+        CounterfactualSettings, dataset=discs.digest, checkpoint=checkpoint.digest, methods=("d-trak",),
+        features=(wanted,), **asked, **how,
+    )  # fmt: skip
+    (made,) = work.run(CounterfactualJob(settings=settings), quiet)
+    found = comparisons.read(settings)
+    assert found.expected == len(found.entries) == len(json.loads(made.file(comparisons.ENTRIES).read_bytes()))
+    assert comparisons.measures(found)[-1] == "latent_l2"
+    same = next(entry for entry in found.entries if entry.method == "identity")
+    assert (same.l2, same.latent_l2) == (0, 0)
+    denoiser = models.load_denoiser(checkpoint)
+    assert denoiser.text is not None
+    other = next(entry for entry in found.entries if entry.method == "floor")
+    pair = np.stack([found.originals[other.target], other.image])
+    x = torch.from_numpy(pair).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        a, b = denoiser.text.vae.encode(x).latent_dist.mode()
+    assert other.latent_l2 == pytest.approx(float((a - b).norm()), rel=1e-4)
+    assert "latent_l2" in comparisons.to_csv(found).decode().splitlines()[0]
+    assert comparisons.medians(found)["floor"]["latent_l2"] > 0
+    lds = build(
+        LdsSettings, dataset=discs.digest, checkpoint=checkpoint.digest, targets=("seed:1", "held-out:2"),
+        num_subsets=3, num_timesteps=2, **how,
+    )  # fmt: skip
+    work.run(LdsJob(settings=lds), quiet)
+    known = lds_runs.read(discs, lds)
+    assert known.done == 3
+    run = lds_runs.training(discs, checkpoint, lds_runs.models(lds)[1])
+    again = models.load_denoiser(checkpoints.of_run(store.get("retrained", key_of("retrained", run)))[-1])
+    held_out = np.asarray(discs.held_out.images[2])
+    grid, words = draws.timesteps("uniform", 2), discs.held_out.prompts[2]
+    mine = losses.of_draws(again, held_out, "held-out:2", grid, 0, words).mean()
+    assert known.losses[1, 0, 1] == pytest.approx(mine, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["ek-fac", "journey-trak", "das"])
+def test_every_kind_of_method_answers_for_a_prompted_picture(
+    discs: Dataset, checkpoint: Checkpoint, method: str
+) -> None:
+    how = Sampled(prompts=PROMPTS, sampling_steps=2)
+    work.run(SampleJob(checkpoint=checkpoint.digest, seeds=(1,), **how.drawing()), quiet)
+    target = resolve(discs, checkpoint.digest, "seed:1", how)
+    assert target.prompt == PROMPTS[1]
+    assert target.how == Sampled(prompts=(PROMPTS[1],), sampling_steps=2)
+    one = METHODS[method]
+    base = build(
+        FeatureSettings, dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32,
+        model_output=one.model_output or "loss",
+    )  # fmt: skip
+    for job in asking.jobs_for(discs, checkpoint.digest, target, [one], {method: base}):
+        work.run(job, quiet)
+    found = scores.attribution_scores(method, discs, checkpoint.digest, target, base)
+    assert np.isfinite(found.values).all()
+    assert np.ptp(found.values) > 0

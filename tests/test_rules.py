@@ -35,6 +35,7 @@ LAYERS = [
     ["kernel", "projection", "sampling", "gradients", "embeddings", "fader_layout", "losses", "patches"],
     ["faders"],
     ["training_state"],
+    ["training_step"],
     ["training", "importing", "base_training", "features", "ekfac", "gradient_scores", "scores", "defaults"],
     ["figure", "results", "metrics", "lds", "paper"],
     ["agreement", "datamodels"],

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtrak_core import checkpoints, models, store, training
+from dtrak_core import checkpoints, models, store, training, training_state, training_step
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, SettingsError
 from dtrak_core.progress import quiet
@@ -41,7 +41,7 @@ def test_a_run_is_published_with_its_checkpoints_curve_and_grids(pictures: Datas
     assert [line["step"] for line in lines] == [20, 40, 60]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert run.file("grid-100.png").read_bytes().startswith(b"\x89PNG")
-    assert not (run.path / training.RESUME).exists()
+    assert not (run.path / training_state.RESUME).exists()
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(
@@ -106,7 +106,7 @@ def test_epochs_not_steps_are_held_fixed(pictures: Dataset, tiny: ModelSettings)
 
 def test_the_rate_warms_up_and_falls_to_nothing(pictures: Dataset, tiny: ModelSettings) -> None:
     settings = settings_for(pictures, tiny, learning_rate=1e-3, warmup=0.1)
-    rates = [training.learning_rate(settings, step, 100) for step in range(100)]
+    rates = [training_step.learning_rate(settings, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1e-4)
     assert max(rates) == pytest.approx(1e-3)
     assert rates[55] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi * 0.5)))

@@ -1,4 +1,4 @@
-"""A text-to-image base of some thousand parameters, and pictures with captions, for tests."""
+"""A text-to-image base of some thousand parameters, pictures with captions, and LoRA weights of them, for tests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import base_training, bases, datasets
+from dtrak_core import base_training, bases, checkpoints, datasets
 from dtrak_core.bases import Base
+from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 
 WORDS = ("red disc", "green disc", "blue disc")
@@ -58,3 +59,18 @@ def small_base(folder: Path) -> Base:
     digest, resolution = bases.inspected(folder, lambda done, total: None)
     bases.publish("small", digest, resolution, folder)
     return bases.by_name("small")
+
+
+def trained(place: Path) -> tuple[Dataset, Checkpoint]:
+    """Fill the cache in use with captioned pictures, the base, and LoRA weights called `told`."""
+    from dtrak_core import training
+    from dtrak_core.progress import quiet
+    from dtrak_core.train_settings import LoraSettings, TrainSettings
+
+    discs, base = captioned(place / "discs"), small_base(place / "base")
+    model = LoraSettings(base=base.digest, rank=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
+        run = TrainSettings(dataset=discs.digest, model=model, epochs=1, batch_size=12, learning_rate=1e-2)
+        training.train(discs, run, "told", quiet)
+    return discs, checkpoints.by_name("told", discs.digest)

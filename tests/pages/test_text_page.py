@@ -1,0 +1,165 @@
+"""The pages with LoRA weights of a text-to-image base: prompts in forms, links and jobs; bases and data sets."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import streamlit as st
+import text_helpers
+from page_helpers import galleries
+from streamlit.testing.v1 import AppTest
+
+from dtrak_core import bases, engine, jobs, targets, work
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.jobs import AttributeJob, BaseJob, CounterfactualJob, DatasetJob, LdsJob, SampleJob, TrainJob
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings, Sampled
+from dtrak_core.train_settings import LoraSettings
+
+PROMPTS = ("a red disc", "a blue disc")
+Told = tuple[Dataset, Checkpoint]
+APP = str(Path(__file__).resolve().parent.parent.parent / "app.py")
+
+
+@pytest.fixture(scope="session")
+def built_text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset, Checkpoint]:
+    place = tmp_path_factory.mktemp("text")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place / "cache"))
+        patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
+        dataset, checkpoint = text_helpers.trained(place)
+        how = Sampled(prompts=PROMPTS)
+        work.run(SampleJob(checkpoint=checkpoint.digest, seeds=(0, 1, 2, 3), **how.drawing()), quiet)
+        base = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32)
+        work.run(AttributeJob(features=(base,), targets=("seed:1",), **how.drawing()), quiet)
+    return place, dataset, checkpoint
+
+
+@pytest.fixture
+def told(built_text: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> Told:
+    place, dataset, checkpoint = built_text
+    monkeypatch.setenv("STUDIO_CACHE", str(place / "cache"))
+    monkeypatch.setenv("STUDIO_DEMO", str(place / "no-demo"))
+    monkeypatch.setattr(engine, "ensure", lambda: None)
+    shutil.rmtree(place / "cache" / "jobs", ignore_errors=True)
+    st.cache_data.clear()
+    return dataset, checkpoint
+
+
+def at_page(page: str, /, **parameters: str) -> AppTest:
+    at = AppTest.from_file(APP, default_timeout=60)
+    for name, value in {"dataset": "discs", **parameters}.items():
+        at.query_params[name] = value
+    at.run()
+    at.switch_page(f"pages/{page}.py").run()
+    assert not at.exception, at.exception[0].message
+    return at
+
+
+def press(at: AppTest, label: str) -> None:
+    (button,) = [b for b in at.button if b.label == label]
+    button.click().run()
+    assert not at.exception, at.exception[0].message
+
+
+def only_job() -> object:
+    (job,) = jobs.listing()
+    return jobs.job_of(job.key)
+
+
+def test_prompts_are_asked_for_and_become_the_job(told: Told) -> None:
+    at = at_page("generate")
+    assert at.text_area(key="draw-prompts").value == "a red disc\na blue disc"
+    items = galleries(at)["drawn"]["rows"][0]["parts"][0]["items"]
+    assert [item["lines"] for item in items][:2] == [["seed 0", "a red disc"], ["seed 1", "a blue disc"]]
+    assert len({item["key"] for item in items}) == 4
+    at.text_area(key="draw-prompts").set_value(" a green disc \n\na red disc")
+    at.number_input(key="draw-guidance").set_value(3.0)
+    at.number_input(key="draw-count").set_value(2)
+    press(at, "Draw")
+    asked = only_job()
+    assert isinstance(asked, SampleJob)
+    assert (asked.prompts, asked.guidance, asked.seeds) == (("a green disc", "a red disc"), 3.0, (0, 1))
+
+
+def test_a_link_names_a_picture_with_its_prompt(told: Told) -> None:
+    at = at_page("attribution", sample="seed:1", prompt="a blue disc")
+    shown = galleries(at)["figure"]
+    assert "a blue disc" in str(shown)
+    assert not at.warning
+    other = at_page("attribution", sample="seed:1", prompt="a red disc")
+    assert "The picture of seed 1 for 'a red disc' has not been generated" in other.warning[0].value
+
+
+def test_what_is_computed_for_a_picture_carries_its_prompt(told: Told) -> None:
+    at = at_page("attribution", sample="seed:2", prompt="a red disc")
+    press(at, next(b.label for b in at.button if b.label.startswith("Compute")))
+    asked = [jobs.job_of(job.key) for job in jobs.listing()]
+    own = next(job for job in asked if isinstance(job, AttributeJob))
+    assert (own.targets, own.prompts) == (("seed:2",), ("a red disc",))
+
+
+def test_removals_and_subsets_are_asked_for_with_prompts(told: Told) -> None:
+    at = at_page("counterfactual")
+    press(at, "Remove, retrain, compare")
+    asked = only_job()
+    assert isinstance(asked, CounterfactualJob)
+    assert asked.settings.prompts == PROMPTS
+    shutil.rmtree(Path(str(jobs.job_files.folder())), ignore_errors=True)
+    at = at_page("benchmark")
+    press(at, "Train and measure")
+    asked = only_job()
+    assert isinstance(asked, LdsJob)
+    assert asked.settings.prompts == PROMPTS
+
+
+def test_lora_weights_are_trained_on_the_base_that_is_chosen(told: Told) -> None:
+    at = at_page("generate", tab="Train a model")
+    at.selectbox(key="train-preset-folder").set_value("lora-demo").run()
+    assert at.selectbox(key="train-base").options == ["small, 32 px"]
+    press(at, "Train")
+    asked = only_job()
+    assert isinstance(asked, TrainJob)
+    assert isinstance(asked.train.model, LoraSettings)
+    assert asked.train.model.base == bases.by_name("small").digest
+
+
+def test_without_a_base_it_is_said_how_to_get_one(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "listing", list)
+    at = at_page("generate", tab="Train a model")
+    at.selectbox(key="train-preset-folder").set_value("lora").run()
+    assert "lambdalabs/miniSD-diffusers" in at.info[0].value.replace("\\", "")
+    press(at, "Take it in")
+    asked = only_job()
+    assert isinstance(asked, BaseJob)
+    assert (asked.source, asked.name) == ("lambdalabs/miniSD-diffusers", "minisd-diffusers")
+
+
+@pytest.mark.parametrize("name", ["cifar2", "cifar10", "celeba", "artbench2", "artbench5", "openmoji-roles"])
+def test_the_sidebar_offers_every_data_set_of_the_paper(told: Told, tmp_path: Path, name: str) -> None:
+    at = AppTest.from_file(APP, default_timeout=60)
+    at.query_params["dataset"] = name
+    at.run()
+    assert not at.exception
+    assert name in at.selectbox(key="dataset").options
+    words = " ".join(m.value for m in at.markdown)
+    if name.startswith("artbench"):
+        assert "ArtBench-10.csv" in words
+        assert next(b for b in at.button if b.label == "Prepare the pictures").disabled
+        at.text_input(key=f"source-{name}").set_value(str(tmp_path / "nowhere")).run()
+        assert "There is no folder" in at.error[0].value
+        at.text_input(key=f"source-{name}").set_value(str(tmp_path)).run()
+    if name == "celeba":
+        assert "list_eval_partition.txt" in words
+    press(at, "Prepare the pictures")
+    asked = only_job()
+    assert isinstance(asked, DatasetJob)
+    assert asked.dataset.kind == name
+    assert asked.source == (str(tmp_path) if name.startswith("artbench") else "")
+
+
+def test_prompts_of_a_model_are_those_that_its_seeds_took(told: Told) -> None:
+    assert targets.prompts_of(told[1].digest) == PROMPTS

@@ -1,0 +1,166 @@
+"""Where torch computes, and what happens when its memory is too small."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dtrak_core import (
+    devices,
+    features,
+    gradients,
+    models,
+    processes,
+    sampling,
+    serving,
+    tasks,
+    training,
+    training_step,
+)
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings
+from dtrak_core.train_settings import ModelSettings, TrainSettings
+
+FEATURE_TOLERANCE = 2e-2  # of a feature's norm: TF32 keeps 10 bits of a product's factors
+
+
+@pytest.fixture(autouse=True)
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+
+
+def test_the_best_device_is_taken_and_a_named_one_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert devices.device().type == best
+    monkeypatch.setenv(devices.VARIABLE, "CPU")
+    assert devices.device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:63", "gpu", "cuda:x", "xla"])
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(devices.VARIABLE, name)
+    with pytest.raises(SettingsError, match=r"STUDIO_DEVICE is '.*'(, but torch|\. Write cuda)"):
+        devices.device()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU on this machine to compare with its CPU")
+def test_a_gpu_gives_the_cpus_features_and_pictures(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=5, proj_dim=256)
+    found, drawn = [], []
+    for name in ("cpu", "cuda"):
+        monkeypatch.setenv(devices.VARIABLE, name)
+        denoiser = models.load_denoiser(checkpoint)
+        images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
+        found.append(features.featurise(denoiser, images, ids, wanted, lambda done: None))
+        drawn.append(sampling.generate(denoiser, [0, 1], "ddim", 10, 0.0).astype(int))
+    error = np.linalg.norm(found[0] - found[1], axis=1) / np.linalg.norm(found[0], axis=1)
+    assert error.max() < FEATURE_TOLERANCE
+    assert np.abs(drawn[0] - drawn[1]).mean() < 2
+
+
+def test_tf32_keeps_features_within_the_tolerance(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    """Weights and pictures cut to TF32's 10 bits of mantissa, which is what it does to a product's factors."""
+    wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=5, proj_dim=256)
+    denoiser = models.load_denoiser(checkpoint)
+    images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
+    exact = features.featurise(denoiser, images, ids, wanted, lambda done: None)
+    with torch.no_grad():
+        for parameter in denoiser.unet.parameters():
+            parameter.copy_((parameter.view(torch.int32) & ~0x1FFF).view(torch.float32))
+    cut = features.featurise(denoiser, images, ids, wanted, lambda done: None)
+    error = np.linalg.norm(cut - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert 0 < error.max() < FEATURE_TOLERANCE
+
+
+def test_features_go_on_in_smaller_batches_when_memory_runs_out(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=64)
+    denoiser = models.load_denoiser(checkpoint)
+    images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
+    whole = features.featurise(denoiser, images, ids, wanted, lambda done: None, batch=24)
+    sizes: list[int] = []
+
+    def small(denoiser: Denoiser, x0: Tensor, *rest: object, **more: object) -> Tensor:
+        sizes.append(len(x0))
+        if len(x0) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return gradients.per_example_gradients(denoiser, x0, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(features, "per_example_gradients", small)
+    said: list[int] = []
+    again = features.featurise(denoiser, images, ids, wanted, said.append, batch=24)
+    assert sizes[:3] == [24, 12, 6]
+    assert set(sizes[3:]) == {3}
+    assert said[-1] == 24
+    np.testing.assert_allclose(again, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
+    monkeypatch.setattr(
+        features, "per_example_gradients", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no"))
+    )
+    with pytest.raises(DataError, match="does not hold the gradient of one picture"):
+        features.featurise(denoiser, images, ids, wanted, lambda done: None, batch=24)
+
+
+def test_training_goes_on_in_parts_when_memory_runs_out(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=2, batch_size=12)
+    whole = training.train(pictures, settings, "whole", quiet, kind="retrained").manifest["final_loss"]
+    real, sizes = Denoiser.predict, set()
+
+    def small(self: Denoiser, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
+        sizes.add(len(x_t))
+        if len(x_t) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, x_t, t, context)
+
+    monkeypatch.setattr(Denoiser, "predict", small)
+    other = settings.model_copy(update={"weight_decay": 1.0000001e-6})  # another key for the same training
+    parts = training.train(pictures, other, "parts", quiet, kind="retrained").manifest["final_loss"]
+    assert sizes == {12, 6, 3}
+    assert parts == pytest.approx(whole, rel=1e-4)
+    run = training._start(settings, 16)
+    monkeypatch.setattr(Denoiser, "predict", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    x = torch.zeros(2, *run.denoiser.shape)
+    with pytest.raises(DataError, match="does not hold the training of one picture"):
+        training_step.backward(run, x, x, torch.zeros(2, dtype=torch.long), None)
+
+
+@pytest.mark.parametrize(("visible", "count"), [("0,1,2", 3), ("", 0), ("-1", 0), ("GPU-8f2a", 1)])
+def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch, visible: str, count: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert processes.gpus() == count
+
+
+@pytest.mark.parametrize(
+    ("visible", "name", "expected"), [("0,1", 1, "cuda:1"), ("0", 0, ""), ("0,1", "tcp://host:1", "")]
+)
+def test_each_worker_of_this_machine_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, visible: str, name: object, expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(tasks, "get_worker", lambda: SimpleNamespace(name=name))
+    assert tasks.device() == expected
+
+
+def test_a_child_computes_on_the_device_of_its_order(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import os
+
+    monkeypatch.setattr(serving, "IDLE", 0)
+    monkeypatch.setenv(devices.VARIABLE, "")  # put back afterwards
+    order = {"root": str(cache), "key": "none", "device": "cuda:1"}
+    with pytest.raises(FileNotFoundError):  # there is no such job: its log cannot be opened
+        serving.serve(io.StringIO(json.dumps(order) + "\n"), lambda said: None, 0)
+    assert os.environ[devices.VARIABLE] == "cuda:1"
