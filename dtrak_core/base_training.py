@@ -32,6 +32,7 @@ from dtrak_core.errors import DataError
 from dtrak_core.progress import Progress
 
 FACTS = Path(__file__).parent / "data" / "openmoji_base.csv"
+LIVING = ("person", "face", "cat-face", "monkey-face", "animal")  # subgroups begin with one of these
 TOKENS = 20  # of a caption, start and end included
 TEXT_WIDTH, TEXT_LAYERS = 64, 2
 LATENT_CHANNELS = 8
@@ -42,11 +43,16 @@ AVERAGED = 0.999  # decay of the average of the weights, which is what is stored
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def pictures(resolution: int) -> tuple[np.ndarray, list[str]]:
-    """Return the pictures that the base learns from, (N, H, W, 3) uint8, and their captions."""
+def pictures(resolution: int) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Return what the base learns from: pictures (N, H, W, 3) uint8, captions, and which the denoiser sees, bool (N,).
+
+    The autoencoder sees all; the denoiser, which has less room, people, faces and animals.
+    """
     with FACTS.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return np.stack([openmoji.draw(row["hexcode"], resolution) for row in rows]), [row["name"] for row in rows]
+    drawn = np.stack([openmoji.draw(row["hexcode"], resolution) for row in rows])
+    living = np.array([row["subgroup"].startswith(LIVING) for row in rows])
+    return drawn, [row["name"] for row in rows], living
 
 
 def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:

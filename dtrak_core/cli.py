@@ -26,6 +26,13 @@ def demo() -> None:
     build()
 
 
+def demo_lora() -> None:
+    """Build the text-to-image demo that ships with the project, into cache/demo."""
+    from dtrak_core.demo_lora import build
+
+    build()
+
+
 def jobs() -> None:
     """List jobs, show, cancel or resume one: jobs list|show|cancel|resume."""
 
@@ -46,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "jobs": jobs,
     "cache": cache,
     "demo": demo,
+    "demo-lora": demo_lora,
     "engine": upkeep.engine_show,
 }
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {

@@ -8,6 +8,7 @@ features), so that it fits into the repository; a rebuild trains 80 models and p
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -55,6 +56,7 @@ from dtrak_core.settings import (
 )
 
 NAME = "demo"
+TEXT_LISTED = "lora.json"  # in the demo's folder: what demo_lora.py has put there
 SEEDS = range(64)
 MODEL_OUTPUTS: tuple[ModelOutput, ...] = ("squared-output", "loss")
 TIMESTEPS = 50
@@ -73,10 +75,10 @@ def build() -> None:
     final, began = store.demo_root(), time.monotonic()
     building = store.PROJECT / "cache" / "demo.building"
     # Unfinished work of an interrupted build is in there and is gone on with.
-    with _elsewhere(STUDIO_CACHE=str(building), STUDIO_DEMO=str(building / "none")):
-        dataset = datasets.load(datasets.prepare(DatasetSettings(), None, _printed_steps("Drawing the portraits")))
+    with elsewhere(STUDIO_CACHE=str(building), STUDIO_DEMO=str(building / "none")):
+        dataset = datasets.load(datasets.prepare(DatasetSettings(), None, printed_steps("Drawing the portraits")))
         settings = presets.train_settings("demo", dataset.digest, weights_dtype="float16")
-        training.train(dataset, settings, NAME, _printed("Training"))
+        training.train(dataset, settings, NAME, printed("Training"))
         checkpoint = checkpoints.by_name(NAME, dataset.digest)
         _attribute(dataset, checkpoint)
         compare(dataset, checkpoint)
@@ -87,6 +89,10 @@ def build() -> None:
     if final.is_dir():
         final.rename(old)
     building.rename(final)
+    if (listed := old / TEXT_LISTED).is_file():  # the text-to-image demo is built by itself (demo_lora.py) and stays
+        for place in json.loads(listed.read_bytes()):
+            shutil.copytree(old / place, final / place)
+        shutil.copy2(listed, final / TEXT_LISTED)
     shutil.rmtree(old, ignore_errors=True)
     size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
     print(f"The demo is in cache/demo: {size / 1e6:.1f} MB, built in {(time.monotonic() - began) / 60:.1f} minutes.")
@@ -109,7 +115,7 @@ def compare(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> store.Artif
     embed(dataset, checkpoint)
     asked = {"targets": COMPARED, "remove": (REMOVED,), "random_draws": 2, "floor_seeds": 3}
     settings = removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
-    return counterfactual.compare(dataset, checkpoint, settings, NAME, _printed("Removing and retraining"))
+    return counterfactual.compare(dataset, checkpoint, settings, NAME, printed("Removing and retraining"))
 
 
 def questions(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> list[LdsSettings]:
@@ -122,18 +128,18 @@ def questions(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> list[LdsS
 def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
     """Train the models of the LDS, measure the losses, and predict them by every recipe of the Benchmark page."""
     for measured in questions(dataset, checkpoint):
-        lds_losses.compute(dataset, checkpoint, measured, _printed("Models of the LDS"))
+        lds_losses.compute(dataset, checkpoint, measured, printed("Models of the LDS"))
     measured = lds_runs.of_checkpoint(dataset.digest, checkpoint.digest)[0]
     table, curves = shipped_recipes(dataset, checkpoint)
-    benchmarking.compute(dataset, measured, table, True, _printed("Methods"))
-    benchmarking.compute(dataset, measured, curves, False, _printed("Findings"))
+    benchmarking.compute(dataset, measured, table, True, printed("Methods"))
+    benchmarking.compute(dataset, measured, curves, False, printed("Findings"))
     denoiser = models.load_denoiser(checkpoint)
     targets_of = [target for target in lds_runs.pictures(dataset, measured) if target.id.startswith("seed:")]
     for model_output in MODEL_OUTPUTS:
         settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
         parts = fader_scores.in_parts(settings)
-        features.compute_features(dataset, denoiser, parts, _printed(f"Features in parts of {model_output}"))
-        about = _printed(f"Targets' features in parts of {model_output}")
+        features.compute_features(dataset, denoiser, parts, printed(f"Features in parts of {model_output}"))
+        about = printed(f"Targets' features in parts of {model_output}")
         features.compute_target_features(dataset, denoiser, parts, targets_of, about)
         fader_scores.compute_repeats(parts, targets_of)
 
@@ -168,26 +174,26 @@ def slim(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
 
 def embed(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
     """Compute the embeddings that the comparison ranks by."""
-    embeddings.embed_dataset(dataset, SIMILARITY, _printed_steps("Embedding"))
+    embeddings.embed_dataset(dataset, SIMILARITY, printed_steps("Embedding"))
     for target in COMPARED:
         embeddings.embed_target(SIMILARITY, targets.resolve(dataset, checkpoint.digest, target).image)
 
 
 def _attribute(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
     denoiser = models.load_denoiser(checkpoint)
-    images = sampling.generate(denoiser, SEEDS, "ddim", 50, 0.0, _printed_steps("Generating"))
+    images = sampling.generate(denoiser, SEEDS, "ddim", 50, 0.0, printed_steps("Generating"))
     wanted = [SampleSettings(checkpoint=checkpoint.digest, seed=seed) for seed in SEEDS]
     samples = [targets.publish_sample(one, image) for one, image in zip(wanted, images, strict=True)]
     for model_output in MODEL_OUTPUTS:
         settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
-        trained = features.compute_features(dataset, denoiser, settings, _printed(f"Features of {model_output}"))
-        kernel.compute_kernel(trained, _printed(f"Kernel of {model_output}"))
-        about = _printed(f"Targets' features of {model_output}")
+        trained = features.compute_features(dataset, denoiser, settings, printed(f"Features of {model_output}"))
+        kernel.compute_kernel(trained, printed(f"Kernel of {model_output}"))
+        about = printed(f"Targets' features of {model_output}")
         features.compute_target_features(dataset, denoiser, settings, samples, about)
 
 
 @contextmanager
-def _elsewhere(**places: str) -> Iterator[None]:
+def elsewhere(**places: str) -> Iterator[None]:
     """Let the store work in other folders for a while."""
     before = {name: os.environ.get(name) for name in places}
     os.environ.update(places)
@@ -198,7 +204,7 @@ def _elsewhere(**places: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _printed(stage: str) -> Progress:
+def printed(stage: str) -> Progress:
     """Return progress that prints a line every few seconds."""
     last = 0.0
 
@@ -211,6 +217,6 @@ def _printed(stage: str) -> Progress:
     return progress
 
 
-def _printed_steps(stage: str) -> Callable[[int, int], None]:
-    progress = _printed(stage)
+def printed_steps(stage: str) -> Callable[[int, int], None]:
+    progress = printed(stage)
     return lambda done, total: progress(done, total, "steps", "")

@@ -2,7 +2,8 @@
 
 Neither Φ (N, K) nor a Gram matrix is held in memory: features come in blocks of rows.
 
-    leading   a randomised Nyström approximation of A = ΦᵀΦ from one pass: with Ω (K, r) orthonormal and Y = AΩ,
+    leading   a randomised Nyström approximation of A = ΦᵀΦ from two passes: with Ω (K, r) orthonormal, spanning AΩ₀ of
+              a random Ω₀, and Y = AΩ,
               A ≈ Y (ΩᵀY)⁻¹ Yᵀ = V S Vᵀ   (Tropp, Yurtsever, Udell, Cevher 2017, algorithm 3)
     solve     (A + λI) x = b by conjugate gradients, one pass an iteration, preconditioned by a sketch:
               P⁻¹ v = V (s_r + λ)(S + λ)⁻¹ Vᵀ v + (v - V Vᵀ v)   (Frangella, Tropp, Udell 2023, equation 1.3)
@@ -19,6 +20,7 @@ from scipy import linalg
 from dtrak_core.progress import Progress
 
 RANK = 1024
+PASSES = 2  # with one pass alone, directions that barely rise above the rest come out wrong (docs/scale.md)
 SEED = 0
 TOLERANCE = 1e-5
 MOST = 200  # iterations
@@ -34,22 +36,25 @@ class Sketch:
 
 
 def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int = RANK) -> Sketch:
-    """Return a sketch of ΦᵀΦ in one pass.
+    """Return a sketch of ΦᵀΦ in `PASSES` passes.
 
     Args:
         blocks: Gives Φ block by block: (first row, features (n, K) float32).
         rows: N.
         width: K.
-        progress: Told rows done, of N.
+        progress: Told rows done, of N in each pass.
         rank: Directions to find, at most min(N, K).
     """
     rank = min(rank, rows, width)
     drawn = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
-    test = linalg.qr(drawn, mode="economic", overwrite_a=True, check_finite=False)[0]
-    product = np.zeros((width, rank), np.float32)
-    for start, part in blocks():
-        progress(start, rows, "rows", "Leading directions")
-        product += part.T @ (part @ test)
+    test = _orthonormal(drawn)
+    for turn in range(PASSES):
+        product = np.zeros((width, rank), np.float32)
+        for start, part in blocks():
+            progress(turn * rows + start, PASSES * rows, "rows", "Leading directions")
+            product += part.T @ (part @ test)
+        if turn < PASSES - 1:
+            test = _orthonormal(product)
     # A little more of the identity than rounding, so that the small matrix has a root; it is taken off at the end.
     shift = float(np.sqrt(width) * np.finfo(np.float32).eps * np.linalg.norm(product))
     product += np.float32(shift) * test
@@ -60,6 +65,11 @@ def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int
     values = lengths**2 - shift
     kept = values > shift  # what rounding makes is no direction
     return Sketch(values[kept], vectors[:, kept].astype(np.float32))
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    found: np.ndarray = linalg.qr(columns, mode="economic", overwrite_a=True, check_finite=False)[0]
+    return found
 
 
 def solve(

@@ -335,7 +335,8 @@ def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoin
     assert found.expected == len(found.entries) == len(json.loads(made.file(comparisons.ENTRIES).read_bytes()))
     assert comparisons.measures(found)[-1] == "latent_l2"
     same = next(entry for entry in found.entries if entry.method == "identity")
-    assert (same.l2, same.latent_l2) == (0, 0)
+    assert same.l2 == pytest.approx(0, abs=0.03)  # a batch of two and one of one may round a pixel apart
+    assert same.latent_l2 == pytest.approx(0, abs=0.05)
     denoiser = models.load_denoiser(checkpoint)
     assert denoiser.text is not None
     other = next(entry for entry in found.entries if entry.method == "floor")

@@ -50,6 +50,7 @@ LAYERS = [
     ["lds_losses", "benchmarking"],
     ["job_files", "engine", "job_index", "jobs", "parts"],
     ["work", "demo"],
+    ["demo_lora"],
     ["serving", "children", "tasks", "cluster"],
     [
         "dispatcher",
