@@ -90,7 +90,12 @@ def measure(given: argparse.Namespace) -> None:
     rows = standings.rows(found, known, measured)
     kinds = standings.kinds(known, measured)
     shown = [
-        {"method": row["label"], "targets": row["targets"], "LDS": f"{row['lds']:+.3f}", "95 %": " to ".join(f"{end:+.3f}" for end in row["interval"])}
+        {
+            "method": row["label"],
+            "targets": row["targets"],
+            "LDS": f"{row['lds']:+.3f}",
+            "95 %": " to ".join(f"{end:+.3f}" for end in row["interval"]),
+        }
         for row in rows
     ]
     print(tables.table(shown, ("method", "targets", "LDS", "95 %")))

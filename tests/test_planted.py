@@ -21,13 +21,13 @@ def test_both_copies_of_a_planted_duplicate_are_among_the_first_five(cache: Path
     images[COPY] = images[ORIGINAL]
     file = tmp_path / "planted.npz"
     np.savez(file, x_train=images, y_train=np.zeros(900, int), x_test=images[:8], y_test=np.zeros(8, int))
-    settings = datasets.source_settings("npz", file, "planted", 16)
-    dataset = datasets.load(datasets.prepare(settings, file))
+    dataset = datasets.load(datasets.prepare(datasets.source_settings("npz", file, "planted", 16), file))
     assert len(dataset.train.images) == 900
 
     # A tenth of the demo's training is enough to tell copies from the rest.
-    training.train(dataset, presets.train_settings("demo", dataset.digest, epochs=15), "planted", quiet)
-    checkpoint = checkpoints.by_name("planted", dataset.digest)
+    settings = presets.train_settings("demo", dataset.digest, epochs=15)
+    run = training.train(dataset, settings, "planted", quiet, kind="retrained")  # draws no grids of pictures
+    (checkpoint,) = checkpoints.of_run(run)
     denoiser = models.load_denoiser(checkpoint)
     base = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest)
     kernel.compute_kernel(features.compute_features(dataset, denoiser, base, quiet), quiet)

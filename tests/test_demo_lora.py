@@ -1,0 +1,119 @@
+"""The shipped text-to-image demo: whole, small, opened by plain diffusers, and computed again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from dtrak_core import (
+    bases,
+    checkpoints,
+    comparisons,
+    datasets,
+    demo,
+    demo_lora,
+    feature_store,
+    features,
+    lora,
+    models,
+    scores,
+    store,
+    targets,
+)
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.settings import key_of
+
+LIMIT = 15e6  # bytes that it may take, beside the other demo's 30
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return datasets.by_name(demo_lora.DATASET)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(dataset: Dataset) -> Checkpoint:
+    return checkpoints.by_name(demo_lora.NAME, dataset.digest)
+
+
+@pytest.fixture(scope="module")
+def denoiser(checkpoint: Checkpoint) -> Denoiser:
+    return models.load_denoiser(checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path_factory.mktemp("empty")))
+    monkeypatch.delenv("STUDIO_DEMO", raising=False)
+
+
+def test_it_is_small_and_whole() -> None:
+    places = demo_lora.listed(store.demo_root())
+    total = 0
+    for place in places:
+        kind, key = place.split("/")
+        artifact = store.get(kind, key)
+        assert artifact.shipped
+        artifact.verify()
+        total += artifact.manifest["bytes"]
+    assert {place.split("/")[0] for place in places} == set(demo_lora.SHIPPED)
+    assert total < LIMIT
+
+
+def test_the_base_has_not_seen_the_roles(dataset: Dataset) -> None:
+    import csv
+
+    from dtrak_core import base_training
+
+    with base_training.FACTS.open(encoding="utf-8", newline="") as file:
+        seen = {row["hexcode"] for row in csv.DictReader(file)}
+    assert not seen & {row["origin"] for row in dataset.train.rows + dataset.held_out.rows}
+    assert (len(dataset.train.rows), len(dataset.held_out.rows)) == (432, 60)
+    assert Counter(row["contributor"] for row in dataset.train.rows).most_common(1)[0][0] == "Lisa Thiel"
+
+
+def test_plain_diffusers_draws_a_shipped_picture(checkpoint: Checkpoint) -> None:
+    shipped = next(t for t in targets.samples(checkpoint.digest) if t.id == "seed:5")
+    assert shipped.prompt == demo_lora.HOW.prompt_of(5)
+    pipe = StableDiffusionPipeline.from_pretrained(bases.by_name(demo_lora.BASE).folder, torch_dtype=torch.float32)
+    pipe.load_lora_weights(str(checkpoint.folder), weight_name=lora.FILE)
+    pipe.set_progress_bar_config(disable=True)
+    drawn = pipe(shipped.prompt, generator=torch.Generator().manual_seed(5), output_type="np").images[0]
+    difference = np.abs(np.rint(drawn * 255) - shipped.image)
+    # Another processor may round otherwise; 50 steps make a little more of it.
+    assert difference.mean() < 1
+
+
+@pytest.mark.parametrize("model_output", demo.MODEL_OUTPUTS)
+def test_features_are_computed_again(
+    dataset: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, model_output: str
+) -> None:
+    settings = demo_lora.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
+    stored = feature_store.rows(store.get("features", key_of("features", settings)), slice(300, 302))
+    images, words = np.asarray(dataset.train.images[300:302]), dataset.train.prompts[300:302]
+    fresh = features.featurise(denoiser, images, ["train:300", "train:301"], settings, lambda done: None, 0, words)
+    error = np.linalg.norm(stored - fresh, axis=1) / np.linalg.norm(fresh, axis=1)
+    assert error.max() < 0.03, "8 bits a number leave about a percent"
+
+
+def test_the_answer_for_a_prompt_is_there_without_computing(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    target = targets.resolve(dataset, checkpoint.digest, "seed:0", demo_lora.HOW)
+    settings = demo_lora.feature_settings(dataset.digest, checkpoint.digest, "squared-output")
+    found = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, settings)
+    names = [dataset.train.rows[i]["name"] for i in np.argsort(-found.values)[:10]]
+    assert sum("firefighter" in name for name in names) >= 2, f"{target.prompt} is explained by {names}"
+
+
+def test_the_comparison_is_in_latent_space_too() -> None:
+    found = comparisons.by_name(demo_lora.NAME)
+    assert found.settings.targets == demo_lora.COMPARED
+    assert len(found.entries) == found.expected
+    assert "latent_l2" in comparisons.medians(found)["d-trak"]
+    identity = [entry for entry in found.entries if entry.method == "identity"]
+    assert all(entry.l2 < 0.5 for entry in identity)
