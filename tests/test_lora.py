@@ -114,7 +114,8 @@ def test_training_moves_the_lora_weights_alone(discs: Dataset, base: Base, denoi
     for name, before in pipe.unet.named_parameters():
         assert torch.equal(frozen[name], before), name
     names = [name for name, _ in tracked_parameters(denoiser.unet)]
-    assert names and all("lora_" in name for name in names)
+    assert names
+    assert all("lora_" in name for name in names)
     assert {name.split(".")[-4] for name in names} <= {"to_q", "to_k", "to_v", "0"}
 
 

@@ -59,6 +59,10 @@ def _distances(comparison: Comparison, size: int) -> None:
         )
     with right:
         st.plotly_chart(comparison_charts.boxes(comparison, size, "cosine"), key="boxes-cosine")
+    latent = comparisons.LATENT_L2 in comparisons.measures(comparison)
+    if latent:
+        st.plotly_chart(comparison_charts.boxes(comparison, size, "latent_l2"), key="boxes-latent")
+        st.caption("Latent l2: how far apart the autoencoder sees the pictures, the paper's measure on ArtBench.")
     left, right = st.columns(2, vertical_alignment="center")
     with left:
         st.plotly_chart(comparison_charts.boxes(comparison, size, "loss_change"), key="boxes-loss")
@@ -87,6 +91,7 @@ def _distances(comparison: Comparison, size: int) -> None:
                 "pixel l2": f"{row['l2']:.2f}",
                 "95 % interval": f"{low:.2f} to {high:.2f}",
                 "cosine": f"{row['cosine']:.3f}",
+                **({"latent l2": f"{row['latent_l2']:.2f}"} if latent else {}),
                 "loss change": f"{row['loss_change']:+.4f}",
                 "l2 beyond random": f"{test.median_difference:+.2f}" if test else "",
                 "effect on l2": f"{test.effect:+.2f}" if test else "",

@@ -11,10 +11,11 @@ from dtrak_core import comparisons
 from dtrak_core.comparisons import Comparison
 from dtrak_core.removals import IDENTITY
 
-Measure = Literal["l2", "cosine", "loss_change"]
+Measure = Literal["l2", "cosine", "loss_change", "latent_l2"]
 AXES: dict[Measure, str] = {
     "l2": "pixel l2 (right: changed more)",
     "cosine": "cosine (left: changed more)",
+    "latent_l2": "latent l2 (right: changed more)",
     "loss_change": "change of the loss (right: known less)",
 }
 
