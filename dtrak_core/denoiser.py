@@ -24,7 +24,8 @@ class Denoiser:
 
     `shape` is (C, H, W) in model space; `betas` and `alphas_cumprod` have shape (1000,), float32. Its sampler begins
     each step `offset` timesteps later, clips the expected picture to [-1, 1] where `clip` says so, and takes
-    `final_abar` for the abar of the finished picture. `text` is there for text-to-image models alone.
+    `final_abar` for the abar of the finished picture. `text` is there for text-to-image models alone; `half` says that
+    their frozen weights are in bfloat16 and products are taken in it.
     """
 
     unet: nn.Module
@@ -36,6 +37,7 @@ class Denoiser:
     offset: int = 0
     clip: bool = True
     final_abar: float = 1.0
+    half: bool = False
 
     @property
     def weight(self) -> Tensor:
@@ -47,7 +49,7 @@ class Denoiser:
         if self.text is None:
             plain: Tensor = self.unet(x_t, t, return_dict=False)[0]
             return plain
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=x_t.device.type == "cuda"):
+        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.half):
             output: Tensor = self.unet(x_t, t, encoder_hidden_states=context, return_dict=False)[0]
         return output.to(x_t.dtype)
 

@@ -227,8 +227,8 @@ def _timestep(picture: int, number: int) -> int:
 def _watched(known: Sequence[nn.Module], use: Callable[[Layer, Tensor, Tensor], None]) -> Iterator[None]:
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear | nn.Conv2d)
-        x = inputs[0].detach()
-        output.register_hook(lambda g: use(layer, _inputs(layer, x), _outputs(layer, g.detach())))
+        x = inputs[0].detach().to(layer.weight)
+        output.register_hook(lambda g: use(layer, _inputs(layer, x), _outputs(layer, g.detach().to(layer.weight))))
 
     handles = [layer.register_forward_hook(watch) for layer in known]
     try:

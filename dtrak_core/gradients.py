@@ -198,6 +198,7 @@ def _collect_by_hooks(
 
 def _accumulate(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]) -> None:
     """Add a layer's per-picture gradients for input x (B·width, ...) and output gradient g to the views."""
+    x, g = x.to(layer.weight), g.to(layer.weight)  # a frozen base may compute in bfloat16
     pictures = len(x) // width
     bias = views.get(id(layer.bias))
     if bias is not None:

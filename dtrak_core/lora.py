@@ -149,6 +149,7 @@ def _ready(base: Base, unet: UNet2DConditionModel, dataset: str) -> Denoiser:
         offset=config.steps_offset,
         clip=config.clip_sample,
         final_abar=1.0 if config.set_alpha_to_one else float(bars[0]),
+        half=devices.frozen_dtype(where) == torch.bfloat16,
     )
 
 

@@ -20,7 +20,9 @@ from dtrak_core import (
     bases,
     checkpoints,
     comparisons,
+    devices,
     draws,
+    faders,
     features,
     importing,
     latents,
@@ -51,6 +53,7 @@ from dtrak_core.targets import resolve
 from dtrak_core.train_settings import LoraSettings, TrainSettings
 
 PROMPTS = ("a red disc", "a blue disc")
+HALF_TOLERANCE = 0.05  # of a feature's norm: bfloat16 keeps 8 bits
 
 
 @pytest.fixture
@@ -361,6 +364,31 @@ def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoin
     grid, words = draws.timesteps("uniform", 2), discs.held_out.prompts[2]
     mine = losses.of_draws(again, held_out, "held-out:2", grid, 0, words).mean()
     assert known.losses[1, 0, 1] == pytest.approx(mine, rel=1e-6)
+
+
+def test_a_base_in_bfloat16_keeps_features_within_the_tolerance(
+    discs: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = FeatureSettings(dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=5, proj_dim=256)
+    images, words, ids = np.asarray(discs.train.images[:8]), discs.train.prompts[:8], [f"train:{i}" for i in range(8)]
+    exact = features.featurise(denoiser, images, ids, wanted, lambda done: None, 0, words)
+    monkeypatch.setattr(devices, "frozen_dtype", lambda where: torch.bfloat16)  # as on CUDA
+    half = models.load_denoiser(checkpoint)
+    assert half.half
+    assert {p.dtype for p in half.unet.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert half.weight.dtype == torch.float32
+    rough = features.featurise(half, images, ids, wanted, lambda done: None, 0, words)
+    error = np.linalg.norm(rough - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert 0 < error.max() < HALF_TOLERANCE
+    drawn = [sampling.generate(d, [0], "ddim", 5, 0.0, prompts=PROMPTS[:1]).astype(int) for d in (denoiser, half)]
+    assert np.abs(drawn[0] - drawn[1]).mean() < 8
+
+
+def test_faders_hold_the_layers_of_lora_weights_apart(denoiser: Denoiser) -> None:
+    found = faders.groups(denoiser)
+    assert list(found) == ["down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1", "mid_block"]
+    total = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    assert [part.stop for part in found.values()][-1] == total
 
 
 @pytest.mark.parametrize("method", ["ek-fac", "journey-trak", "das"])
