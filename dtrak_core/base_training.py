@@ -39,6 +39,7 @@ LATENT_CHANNELS = 8
 VAE_CHANNELS, UNET_CHANNELS = (16, 32, 64), (64, 96)
 CAPTION_DROPOUT = 0.1
 KL_WEIGHT = 1e-5
+NARROWED = 8.0  # taken off the logarithm of the latents' variance at the end
 AVERAGED = 0.999  # decay of the average of the weights, which is what is stored
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -153,6 +154,8 @@ def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, bat
         progress(step + 1, steps, "training steps", f"Autoencoder: error {float(loss.detach()):.4f}")
     _take(vae, average)
     with torch.no_grad():
+        # Channels that the pictures do not need end as N(0, 1): drawn from, they would be noise that nothing can predict.
+        vae.quant_conv.bias[LATENT_CHANNELS:] -= NARROWED
         latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(64)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.eval()

@@ -20,6 +20,7 @@ from dtrak_core import (
     features,
     lora,
     models,
+    removals,
     scores,
     store,
     targets,
@@ -115,5 +116,5 @@ def test_the_comparison_is_in_latent_space_too() -> None:
     assert found.settings.targets == demo_lora.COMPARED
     assert len(found.entries) == found.expected
     assert "latent_l2" in comparisons.medians(found)["d-trak"]
-    identity = [entry for entry in found.entries if entry.method == "identity"]
+    identity = [entry for entry in found.entries if entry.method == removals.IDENTITY]
     assert all(entry.l2 < 0.5 for entry in identity)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from dtrak_core import (
     bases,
     checkpoints,
     comparisons,
+    datasets,
     devices,
     draws,
     faders,
@@ -31,6 +36,7 @@ from dtrak_core import (
     losses,
     model_outputs,
     models,
+    removals,
     sampling,
     scores,
     store,
@@ -56,13 +62,34 @@ PROMPTS = ("a red disc", "a blue disc")
 HALF_TOLERANCE = 0.05  # of a feature's norm: bfloat16 keeps 8 bits
 
 
-@pytest.fixture
-def discs(cache: Path, tmp_path: Path) -> Dataset:
-    return text_helpers.captioned(tmp_path / "discs")
+@functools.cache
+def template() -> Path:
+    """Train LoRA weights called `lo` once, in a cache that tests get a copy of."""
+    place = Path(tempfile.mkdtemp(prefix="lora-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place / "cache"))
+        patch.setenv("STUDIO_DEMO", str(place / "none"))
+        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
+        discs, base = text_helpers.captioned(place / "discs"), text_helpers.small_base(place / "base")
+        training.train(discs, settings_of(discs, base), "lo", quiet)
+    return place
 
 
 @pytest.fixture
-def base(cache: Path, tmp_path: Path) -> Base:
+def discs(cache: Path) -> Dataset:
+    shutil.copytree(template() / "cache", cache)
+    return datasets.by_name("discs")
+
+
+@pytest.fixture
+def base(discs: Dataset) -> Base:
+    return bases.by_name("small")
+
+
+@pytest.fixture
+def own_base(cache: Path, tmp_path: Path) -> Base:
+    """Return a base whose files a test may harm."""
     return text_helpers.small_base(tmp_path / "base")
 
 
@@ -77,9 +104,8 @@ def settings_of(discs: Dataset, base: Base, **changes: object) -> TrainSettings:
 
 
 @pytest.fixture
-def checkpoint(discs: Dataset, base: Base, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
-    training.train(discs, settings_of(discs, base), "lo", quiet)
+def checkpoint(discs: Dataset, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
     return checkpoints.by_name("lo", discs.digest)
 
 
@@ -268,7 +294,7 @@ def test_weights_that_do_not_fit_are_refused(discs: Dataset, base: Base, tmp_pat
     file = elsewhere(base, tmp_path / "text", ["to_q"], prefix="text_encoder")
     with pytest.raises(DataError, match="also change text_encoder"):
         importing.import_lora(str(file), base, discs, "text", quiet)
-    assert not store.listing("checkpoints")
+    assert [run.manifest["name"] for run in store.listing("checkpoints")] == ["lo"]
 
 
 @pytest.mark.parametrize(
@@ -281,10 +307,8 @@ def test_weights_that_do_not_fit_are_refused(discs: Dataset, base: Base, tmp_pat
         ("weights", NotFoundError, "lacks weights as .safetensors"),
     ],
 )
-def test_a_base_that_cannot_be_used_is_refused(base: Base, harm: str, error: type[Exception], words: str) -> None:
-    import shutil
-
-    folder = base.folder
+def test_a_base_that_cannot_be_used_is_refused(own_base: Base, harm: str, error: type[Exception], words: str) -> None:
+    folder = own_base.folder
     if harm == "vae":
         shutil.rmtree(folder / "vae")
     elif harm == "model_index.json":
@@ -299,10 +323,10 @@ def test_a_base_that_cannot_be_used_is_refused(base: Base, harm: str, error: typ
         bases.inspected(folder, lambda done, total: None)
 
 
-def test_a_base_that_has_moved_says_so(base: Base) -> None:
-    base.folder.rename(base.folder.with_name("moved"))
+def test_a_base_that_has_moved_says_so(own_base: Base) -> None:
+    own_base.folder.rename(own_base.folder.with_name("moved"))
     with pytest.raises(NotFoundError, match="is no longer at"):
-        bases.by_digest(base.digest)
+        bases.by_digest(own_base.digest)
 
 
 def test_pictures_must_have_the_size_of_the_base(discs: Dataset, base: Base) -> None:
@@ -338,19 +362,19 @@ def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoin
     found = comparisons.read(settings)
     assert found.expected == len(found.entries) == len(json.loads(made.file(comparisons.ENTRIES).read_bytes()))
     assert comparisons.measures(found)[-1] == "latent_l2"
-    same = next(entry for entry in found.entries if entry.method == "identity")
+    same = next(entry for entry in found.entries if entry.method == removals.IDENTITY)
     assert same.l2 == pytest.approx(0, abs=0.03)  # a batch of two and one of one may round a pixel apart
     assert same.latent_l2 == pytest.approx(0, abs=0.05)
     denoiser = models.load_denoiser(checkpoint)
     assert denoiser.text is not None
-    other = next(entry for entry in found.entries if entry.method == "floor")
+    other = next(entry for entry in found.entries if entry.method == removals.FLOOR)
     pair = np.stack([found.originals[other.target], other.image])
     x = torch.from_numpy(pair).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         a, b = denoiser.text.vae.encode(x).latent_dist.mode()
     assert other.latent_l2 == pytest.approx(float((a - b).norm()), rel=1e-4)
     assert "latent_l2" in comparisons.to_csv(found).decode().splitlines()[0]
-    assert comparisons.medians(found)["floor"]["latent_l2"] > 0
+    assert comparisons.medians(found)[removals.FLOOR]["latent_l2"] > 0
     lds = build(
         LdsSettings, dataset=discs.digest, checkpoint=checkpoint.digest, targets=("seed:1", "held-out:2"),
         num_subsets=3, num_timesteps=2, **how,
