@@ -154,7 +154,7 @@ def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, bat
         progress(step + 1, steps, "training steps", f"Autoencoder: error {float(loss.detach()):.4f}")
     _take(vae, average)
     with torch.no_grad():
-        # Channels that the pictures do not need end as N(0, 1): drawn from, they would be noise that nothing can predict.
+        # Channels that the pictures do not need end as N(0, 1): drawn from, they are noise that nothing predicts.
         vae.quant_conv.bias[LATENT_CHANNELS:] -= NARROWED
         latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(64)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))

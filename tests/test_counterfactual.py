@@ -100,8 +100,10 @@ def test_a_comparison_from_end_to_end(
     training.train(pictures, run, "by-hand", quiet)
     denoiser = models.load_denoiser(checkpoints.by_name("by-hand", pictures.digest))
     np.testing.assert_array_equal(sampling.generate(denoiser, [4], "ddim", 5, 0.0)[0], entry.image)
-    loss = counterfactual.denoising_loss(denoiser, found.originals["seed:4"], "seed:4", 50, 0)
-    before = counterfactual.denoising_loss(models.load_denoiser(checkpoint), found.originals["seed:4"], "seed:4", 50, 0)
+    own = targets.resolve(pictures, checkpoint.digest, "seed:4", Sampled(sampling_steps=5))
+    np.testing.assert_array_equal(found.originals["seed:4"], own.image)
+    loss = counterfactual.denoising_loss(denoiser, own, 50, 0)
+    before = counterfactual.denoising_loss(models.load_denoiser(checkpoint), own, 50, 0)
     assert loss - before == pytest.approx(entry.loss_change, abs=1e-9)
     # Retrained models are no checkpoints to choose from.
     assert {c.run.manifest["name"] for c in checkpoints.listing()} == {"small", "by-hand"}

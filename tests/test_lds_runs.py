@@ -20,6 +20,7 @@ from dtrak_core import (
     parts,
     store,
     subsets,
+    targets,
     work,
 )
 from dtrak_core.checkpoints import Checkpoint
@@ -60,8 +61,8 @@ def test_losses_are_those_of_the_trained_model_and_of_equal_noise(
     trained = store.get("retrained", key_of("retrained", run))
     denoiser = models.load_denoiser(checkpoints.of_run(trained)[-1])
     for value, number in zip(stored, (0, 5), strict=True):
-        image = np.asarray(pictures.held_out.images[number])
-        each = [counterfactual.denoising_loss(denoiser, image, f"held-out:{number}", 4, seed) for seed in (0, 1)]
+        own = targets.of_split(pictures.held_out, "held-out", number)
+        each = [counterfactual.denoising_loss(denoiser, own, 4, seed) for seed in (0, 1)]
         assert value == pytest.approx(np.mean(each), rel=1e-9)
         assert each[0] != each[1]
 
