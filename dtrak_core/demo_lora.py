@@ -50,7 +50,7 @@ PROMPTS = (
     "man farmer: light skin tone",
     "woman pilot",
 )
-HOW = Sampled(prompts=PROMPTS)
+HOW = Sampled(prompts=PROMPTS, guidance=2.0)
 TIMESTEPS, PROJ_DIM = 20, 2048
 COMPARED = ("seed:0",)  # the first one: not chosen by what it shows
 COMPARED_BY = ("d-trak", "trak")
