@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from dtrak_core.errors import SettingsError
 from dtrak_core.presets import PRESETS, train_settings
 from dtrak_core.settings import FeatureSettings, SampleSettings, build, canonical_json, digest_of, key_of
-from dtrak_core.train_settings import ModelSettings
+from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
 
 A, B = "a" * 16, "b" * 16
 
@@ -100,5 +100,10 @@ def test_an_unknown_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_build_and_changes_are_taken(preset: str) -> None:
-    assert train_settings(preset, A).model == PRESETS[preset].model
-    assert train_settings(preset, A, epochs=3, train_seed=None).epochs == 3
+    base = A if PRESETS[preset].model is None else ""
+    built = train_settings(preset, A, base)
+    assert built.model == (PRESETS[preset].model or LoraSettings(base=A, **PRESETS[preset].lora))
+    assert train_settings(preset, A, base, epochs=3, train_seed=None).epochs == 3
+    assert type(TrainSettings(**built.model_dump()).model) is type(built.model), (
+        "the kind of model is told from its fields"
+    )
