@@ -102,7 +102,9 @@ def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:
     """
     if how.prompts or not checkpoint.base:
         return how
-    return how.model_copy(update={"prompts": targets.prompts_of(checkpoint.digest) or dataset.train.examples()})
+    known = targets.usual(checkpoint.digest)
+    guidance = known.guidance if how.guidance == Sampled().guidance else how.guidance
+    return how.model_copy(update={"prompts": known.prompts or dataset.train.examples(), "guidance": guidance})
 
 
 def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled, batch: int = 16) -> list[Artifact]:

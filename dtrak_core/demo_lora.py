@@ -1,8 +1,8 @@
 """Build the text-to-image demo that ships in cache/demo: a small Stable Diffusion, LoRA weights of people at work.
 
 The base learns to draw OpenMoji's people, faces and animals from their names (base_training.py); LoRA weights then
-learn 492 portraits of roles that it has not seen, with named contributors. Pictures from prompts, features for D-TRAK
-and TRAK, and a comparison of removals go with them, all by the stages that every model goes through.
+learn 492 portraits of roles that it has not seen, with named contributors. Pictures from prompts and features for
+D-TRAK and TRAK go with them, all by the stages that every model goes through.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from dtrak_core import (
     base_training,
     bases,
     checkpoints,
-    counterfactual,
     datasets,
     demo,
-    embeddings,
     openmoji,
     presets,
     processes,
-    removals,
     store,
     training,
     work,
@@ -52,13 +49,10 @@ PROMPTS = (
 )
 HOW = Sampled(prompts=PROMPTS, guidance=2.0)
 TIMESTEPS, PROJ_DIM = 20, 2048
-COMPARED = ("seed:0",)  # the first one: not chosen by what it shows
-COMPARED_BY = ("d-trak", "trak")
-REMOVED = 86  # 20 % of the training set, as in the paper
 
 
 SHIPPED = (
-    "bases", "datasets", "checkpoints", "samples", "features", "kernels", "target-features", "comparisons"
+    "bases", "datasets", "checkpoints", "samples", "features", "kernels", "target-features"
 )  # fmt: skip
 
 
@@ -75,7 +69,6 @@ def build() -> None:
         training.train(dataset, run, NAME, demo.printed("Training"))
         checkpoint = checkpoints.by_name(NAME, dataset.digest)
         explain(dataset, checkpoint)
-        compare(dataset, checkpoint)
     publish(building, store.demo_root())
     shutil.rmtree(building)
 
@@ -123,14 +116,6 @@ def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -
         proj_dim=PROJ_DIM,
         storage="int8",
     )
-
-
-def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
-    """Compute the shipped comparison of removals."""
-    embeddings.embed_dataset(dataset, demo.SIMILARITY, demo.printed_steps("Embedding"))
-    asked = {"targets": COMPARED, "remove": (REMOVED,), "random_draws": 1, "floor_seeds": 1, "bottom": False}
-    settings = removals.settings_for(dataset, checkpoint, COMPARED_BY, asked | HOW.drawing(), demo.SIMILARITY)
-    return counterfactual.compare(dataset, checkpoint, settings, NAME, demo.printed("Removing and retraining"))
 
 
 def publish(building: Path, final: Path) -> None:

@@ -7,6 +7,7 @@ digest of its pixels ties its features to the very picture.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -102,23 +103,26 @@ def samples(checkpoint: str, how: Sampled = Sampled()) -> list[Target]:  # noqa:
     return [_generated(a) for a in sorted(found, key=lambda a: a.settings["seed"])]
 
 
-def prompts_of(checkpoint: str) -> tuple[str, ...]:
-    """Return the prompts that the seeds of a checkpoint's stored pictures took in turn; nothing where there are none.
+def usual(checkpoint: str) -> Sampled:
+    """Return how a text-to-image model's stored pictures were drawn: guidance, and the prompts that seeds took in turn.
 
-    Where some pictures follow no such turn, they are not of these prompts.
+    Pictures of another guidance, or whose prompts follow no such turn, are not of this way. Without pictures there are
+    no prompts.
     """
+    drawn = [target for target in samples(checkpoint) if target.prompt]
+    if not drawn:
+        return Sampled()
+    guidance = Counter(target.how.guidance for target in drawn).most_common(1)[0][0]
     words: dict[int, str] = {}
-    for target in samples(checkpoint):
-        if target.prompt:
+    for target in drawn:
+        if target.how.guidance == guidance:
             words.setdefault(int(target.id.removeprefix("seed:")), target.prompt)
-    if not words:
-        return ()
     for length in range(1, len(words) + 1):
         turn: dict[int, str] = {}
-        if all(turn.setdefault(seed % length, prompt) == prompt for seed, prompt in words.items()):
-            if len(turn) == length:
-                return tuple(turn[place] for place in range(length))
-    return (next(iter(words.values())),)
+        follows = all(turn.setdefault(seed % length, prompt) == prompt for seed, prompt in words.items())
+        if follows and len(turn) == length:
+            return Sampled(prompts=tuple(turn[place] for place in range(length)), guidance=guidance)
+    return Sampled(prompts=(next(iter(words.values())),), guidance=guidance)
 
 
 def sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:

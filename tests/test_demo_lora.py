@@ -12,7 +12,6 @@ from diffusers import StableDiffusionPipeline
 from dtrak_core import (
     bases,
     checkpoints,
-    comparisons,
     datasets,
     demo,
     demo_lora,
@@ -20,7 +19,6 @@ from dtrak_core import (
     features,
     lora,
     models,
-    removals,
     scores,
     store,
     targets,
@@ -109,12 +107,3 @@ def test_the_answer_for_a_prompt_is_there_without_computing(dataset: Dataset, ch
     found = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, settings)
     names = [dataset.train.rows[i]["name"] for i in np.argsort(-found.values)[:10]]
     assert sum("firefighter" in name for name in names) >= 2, f"{target.prompt} is explained by {names}"
-
-
-def test_the_comparison_is_in_latent_space_too() -> None:
-    found = comparisons.by_name(demo_lora.NAME)
-    assert found.settings.targets == demo_lora.COMPARED
-    assert len(found.entries) == found.expected
-    assert "latent_l2" in comparisons.medians(found)["d-trak"]
-    identity = [entry for entry in found.entries if entry.method == removals.IDENTITY]
-    assert all(entry.l2 < 0.5 for entry in identity)

@@ -122,7 +122,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
 
 def _how(checkpoint: Checkpoint) -> Sampled:
     """Return how the targets are drawn: the usual way, a text-to-image model's by its own prompts in turn."""
-    return Sampled(prompts=targets.prompts_of(checkpoint.digest) if checkpoint.base else ())
+    return targets.usual(checkpoint.digest) if checkpoint.base else Sampled()
 
 
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:

@@ -57,10 +57,10 @@ def how() -> Sampled:
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
     """Draw the fields of a text-to-image model."""
-    usual = targets.prompts_of(checkpoint.digest) or dataset.train.examples(4)
+    usual = targets.usual(checkpoint.digest)
     st.text_area(
         "Prompts, one a line",
-        "\n".join(usual),
+        "\n".join(usual.prompts or dataset.train.examples(4)),
         key="draw-prompts",
         persist_state="session",
         height=100,
@@ -68,7 +68,7 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
         help="Seeds take the lines in turn: the first seed the first one, and so on from the top again.",
     )
     st.number_input(
-        "Guidance", 1.0, 20.0, 7.5, 0.5, key="draw-guidance", persist_state="session", width=140,
+        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key="draw-guidance", persist_state="session", width=140,
         help="How closely the prompt is followed; 1 takes the model's own prediction. The paper draws with 7.5.",
     )  # fmt: skip
 

@@ -39,7 +39,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
     same = before is not None and len(before.targets) == len(names)
     where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
     if checkpoint.base:
-        where["prompts"] = drawn.prompts_of(checkpoint.digest) or dataset.train.examples()
+        known = drawn.usual(checkpoint.digest)
+        where |= {"prompts": known.prompts or dataset.train.examples(), "guidance": known.guidance}
     shared = before.model_dump() if same and before is not None else {**where, "targets": tuple(names)}
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:
