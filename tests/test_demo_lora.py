@@ -83,7 +83,9 @@ def test_plain_diffusers_draws_a_shipped_picture(checkpoint: Checkpoint) -> None
     pipe = StableDiffusionPipeline.from_pretrained(bases.by_name(demo_lora.BASE).folder, torch_dtype=torch.float32)
     pipe.load_lora_weights(str(checkpoint.folder), weight_name=lora.FILE)
     pipe.set_progress_bar_config(disable=True)
-    drawn = pipe(shipped.prompt, generator=torch.Generator().manual_seed(5), output_type="np").images[0]
+    drawn = pipe(
+        shipped.prompt, guidance_scale=2.0, generator=torch.Generator().manual_seed(5), output_type="np"
+    ).images[0]
     difference = np.abs(np.rint(drawn * 255) - shipped.image)
     # Another processor may round otherwise; 50 steps make a little more of it.
     assert difference.mean() < 1
@@ -106,4 +108,5 @@ def test_the_answer_for_a_prompt_is_there_without_computing(dataset: Dataset, ch
     settings = demo_lora.feature_settings(dataset.digest, checkpoint.digest, "squared-output")
     found = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, settings)
     names = [dataset.train.rows[i]["name"] for i in np.argsort(-found.values)[:10]]
-    assert sum("firefighter" in name for name in names) >= 2, f"{target.prompt} is explained by {names}"
+    # A third of the training pictures have this or the next skin tone, so three would be chance.
+    assert sum("dark skin tone" in name for name in names) >= 7, f"{target.prompt} is explained by {names}"
