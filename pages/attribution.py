@@ -8,7 +8,7 @@ from dtrak_core.ui import answers, compute, details, example, frame, gallery, pa
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
-how = frame.how()
+how = frame.how(checkpoint)
 target = picking.current(dataset, checkpoint, how)
 if target is None:
     panels.nothing("There is no picture to explain yet.", frame.GENERATE, "Draw some")

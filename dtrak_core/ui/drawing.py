@@ -43,16 +43,14 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
 
 
-def how() -> Sampled:
-    """Return the sampler that the form was last submitted with, and the prompts, one a line."""
+def how(checkpoint: Checkpoint) -> Sampled:
+    """Return the sampler that the form was last submitted with, and for a text-to-image model its prompts."""
     state = st.session_state
+    usual = {"sampler": state.get("draw-sampler", "ddim"), "sampling_steps": int(state.get("draw-steps", 50))}
+    if not checkpoint.base:  # prompts of another model may still be in the session
+        return Sampled(**usual)
     words = tuple(line.strip()[:400] for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
-    return Sampled(
-        sampler=state.get("draw-sampler", "ddim"),
-        sampling_steps=int(state.get("draw-steps", 50)),
-        prompts=words,
-        guidance=float(state.get("draw-guidance", 7.5)),
-    )
+    return Sampled(**usual, prompts=words, guidance=float(state.get("draw-guidance", 7.5)))
 
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
@@ -84,7 +82,7 @@ def results(checkpoint: Checkpoint) -> None:
 
 
 def _pictures(checkpoint: Checkpoint) -> None:
-    chosen = how()
+    chosen = how(checkpoint)
     found = targets.samples(checkpoint.digest, chosen.model_copy(update={"prompts": ()}))
     if not found:
         per_picture = checkpoint.seconds_per_picture_step
@@ -114,7 +112,7 @@ def _asked(drawn: Target, chosen: Sampled) -> bool:
 
 
 def _submit(checkpoint: Checkpoint) -> None:
-    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], how()
+    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], how(checkpoint)
     with panels.reported():
         job = build(
             SampleJob,

@@ -200,14 +200,15 @@ def link_to(target: Target) -> dict[str, str]:
     return {"sample": target.id} | found | ({"prompt": how.prompts[0]} if how.prompts else {})
 
 
-def how() -> Sampled:
+def how(checkpoint: Checkpoint) -> Sampled:
     """Return how the link's picture is drawn; what it does not name properly is the usual way."""
     sampler, steps = st.query_params.get("sampler", "ddim"), st.query_params.get("sampling_steps", "50")
     known = sampler if sampler in ("ddim", "ddpm") else "ddim"
     found: dict[str, Any] = {"sampler": known}
     if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
         found["sampling_steps"] = int(steps)
-    if prompt := st.query_params.get("prompt", "")[:400]:
+    prompt = st.query_params.get("prompt", "")[:400]
+    if prompt and checkpoint.base:  # the link may still name a prompt of another model
         found["prompts"] = (prompt,)
     with contextlib.suppress(ValueError):
         guidance = float(st.query_params.get("guidance", "7.5"))

@@ -22,7 +22,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if not drawn:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return []
-    shown = picking.current(dataset, checkpoint, frame.how())
+    shown = picking.current(dataset, checkpoint, frame.how(checkpoint))
     if shown is None:
         return []
     st.write(

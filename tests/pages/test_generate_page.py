@@ -41,6 +41,18 @@ def test_the_form_starts_a_job_and_shows_its_steps(small: Small, monkeypatch: py
     assert job_files.cancel_flag(job_files.folder() / job.key, 1).exists()
 
 
+def test_prompts_of_another_model_are_not_given_to_one_of_pixels(small: Small) -> None:
+    at = opened("generate", prompt="a cat")
+    at.session_state["draw-prompts"] = "a cat"
+    press(at, "Draw")
+    asked = jobs.job_of(jobs.listing()[0].key)
+    assert isinstance(asked, SampleJob)
+    assert asked.prompts == ()
+    shown = opened("attribution", sample="seed:1", prompt="a cat")
+    assert not shown.warning
+    assert "seed 1" in str(galleries(shown)["figure"])
+
+
 def test_another_sampler_has_no_pictures_yet(small: Small) -> None:
     at = opened("generate")
     at.selectbox(key="draw-sampler").set_value("ddpm")
