@@ -1,8 +1,8 @@
 """Build the text-to-image demo that ships in cache/demo: a small Stable Diffusion, LoRA weights of people at work.
 
 The base learns to draw OpenMoji's people, faces and animals from their names (base_training.py); LoRA weights then
-learn 492 portraits of roles that it has not seen, with named contributors. Pictures from prompts and features for
-D-TRAK and TRAK go with them, all by the stages that every model goes through.
+learn 492 portraits of roles that it has not seen, with named contributors. Pictures from prompts, features for
+D-TRAK and TRAK, and a comparison of removals go with them, all by the stages that every model goes through.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from dtrak_core import (
     base_training,
     bases,
     checkpoints,
+    counterfactual,
     datasets,
     demo,
     openmoji,
     presets,
     processes,
+    removals,
     store,
     training,
     work,
@@ -49,10 +51,11 @@ PROMPTS = (
 )
 HOW = Sampled(prompts=PROMPTS, guidance=2.0)
 TIMESTEPS, PROJ_DIM = 20, 2048
+REMOVED = 43  # a tenth of the training set
 
 
 SHIPPED = (
-    "bases", "datasets", "checkpoints", "samples", "features", "kernels", "target-features"
+    "bases", "datasets", "checkpoints", "samples", "features", "kernels", "target-features", "comparisons"
 )  # fmt: skip
 
 
@@ -69,6 +72,7 @@ def build() -> None:
         training.train(dataset, run, NAME, demo.printed("Training"))
         checkpoint = checkpoints.by_name(NAME, dataset.digest)
         explain(dataset, checkpoint)
+        compare(dataset, checkpoint)
     publish(building, store.demo_root())
     shutil.rmtree(building)
 
@@ -116,6 +120,13 @@ def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -
         proj_dim=PROJ_DIM,
         storage="int8",
     )
+
+
+def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
+    """Compute the shipped comparison: the first picture without D-TRAK's first tenth of the training pictures."""
+    asked = {"targets": ("seed:0",), "remove": (REMOVED,), "random_draws": 1, "floor_seeds": 1, "bottom": False}
+    settings = removals.settings_for(dataset, checkpoint, ("d-trak",), asked | HOW.drawing(), demo.SIMILARITY)
+    return counterfactual.compare(dataset, checkpoint, settings, NAME, demo.printed("Removing and retraining"))
 
 
 def publish(building: Path, final: Path) -> None:

@@ -12,6 +12,7 @@ from diffusers import StableDiffusionPipeline
 from dtrak_core import (
     bases,
     checkpoints,
+    comparisons,
     datasets,
     demo,
     demo_lora,
@@ -110,3 +111,14 @@ def test_the_answer_for_a_prompt_is_there_without_computing(dataset: Dataset, ch
     names = [dataset.train.rows[i]["name"] for i in np.argsort(-found.values)[:10]]
     # A third of the training pictures have this or the next skin tone, so three would be chance.
     assert sum("dark skin tone" in name for name in names) >= 7, f"{target.prompt} is explained by {names}"
+
+
+def test_the_comparison_is_in_latent_space_too(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    (found,) = comparisons.listing(dataset.digest, checkpoint.digest)
+    assert found.settings.prompts == demo_lora.PROMPTS
+    by_method = {entry.method: entry for entry in found.entries}
+    assert by_method["identity"].l2 < 0.5
+    assert len(by_method["d-trak"].removed) == demo_lora.REMOVED
+    for measure in ("l2", "latent_l2", "loss_change"):
+        ours, floor, random = (getattr(by_method[name], measure) for name in ("d-trak", "noise_floor", "random"))
+        assert ours > max(floor, random), f"{measure}: {ours}, {floor}, {random}"
