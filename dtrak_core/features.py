@@ -72,7 +72,7 @@ def compute_shards(
 ) -> None:
     """Compute those of these shards of the training features that are not there yet; see `compute_features`."""
     folder = store.partial("features", key_of("features", settings))
-    images, per_picture = dataset.train.images, settings.num_timesteps
+    images, prompts, per_picture = dataset.train.images, dataset.train.prompts, settings.num_timesteps
     width, chosen = width_of(denoiser, settings), list(numbers)
     sizes, before = feature_store.shard_sizes(len(images)), 0
     total = sum(sizes[number] for number in chosen) * per_picture
@@ -88,7 +88,7 @@ def compute_shards(
             ids = [f"train:{start + i}" for i in range(len(shard))]
             rows = _mixed(settings, slice(start, start + len(shard)))
             if rows is None:
-                words = dataset.train.prompts[start : start + len(shard)]
+                words = prompts[start : start + len(shard)]
                 rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch, words)
             feature_store.write_shard(folder, number, rows, settings.storage)
             feature_store.seal(folder, number, time.perf_counter() - started)

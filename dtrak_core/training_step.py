@@ -17,6 +17,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise
 from dtrak_core.errors import DataError
 from dtrak_core.settings import DIFFUSION_STEPS, digest_of
+from dtrak_core.splits import prompt_of
 from dtrak_core.train_settings import LoraSettings, TrainSettings
 from dtrak_core.training_state import Run
 
@@ -41,7 +42,7 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     context = None
     if isinstance(settings.model, LoraSettings):
         left_out = random.random(len(rows)) < settings.model.caption_dropout
-        words = ["" if out else dataset.train.prompts[row] for row, out in zip(rows, left_out, strict=True)]
+        words = ["" if out else prompt_of(dataset.train.rows[row]) for row, out in zip(rows, left_out, strict=True)]
         context = run.denoiser.contexts(words)
     if settings.model.dropout:
         torch.manual_seed(int(random.integers(2**63)))
