@@ -70,17 +70,8 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
     scheduler = DDPMScheduler.from_config(schedule)
     models.save_pipeline(denoiser.unet, place, torch.float32, scheduler)
     progress(3, 3, "files", "Stored")
-    return store.publish(
-        "checkpoints",
-        key,
-        settings,
-        name=name,
-        dataset=dataset.digest,
-        dataset_name=dataset.name,
-        steps=[{"step": 0, "share": 100, "folder": "imported", "digest": digest}],
-        fold=denoiser.fold,
-        parameters=sum(p.numel() for p in denoiser.unet.parameters()),
-    )
+    parameters = sum(p.numel() for p in denoiser.unet.parameters())
+    return _published(key, settings, dataset, name, digest, fold=denoiser.fold, parameters=parameters)
 
 
 def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
@@ -134,18 +125,17 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: 
     denoiser = lora.load(base, place, dataset.digest)
     digest = lora.save(denoiser, place, torch.float32)
     progress(2, 2, "files", "Stored")
-    return store.publish(
-        "checkpoints",
-        key,
-        settings,
-        name=name,
-        dataset=dataset.digest,
-        dataset_name=dataset.name,
-        steps=[{"step": 0, "share": 100, "folder": "imported", "digest": digest}],
-        fold=1,
-        base=base.digest,
-        parameters=sum(p.numel() for _, p in tracked_parameters(denoiser.unet)),
-    )
+    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    return _published(key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters)
+
+
+def _published(
+    key: str, settings: ImportSettings, dataset: Dataset, name: str, digest: str, **facts: object
+) -> store.Artifact:
+    """Publish imported weights as a run with one checkpoint."""
+    steps = [{"step": 0, "share": 100, "folder": "imported", "digest": digest}]
+    told = {"name": name, "dataset": dataset.digest, "dataset_name": dataset.name, "steps": steps}
+    return store.publish("checkpoints", key, settings, **told, **facts)
 
 
 def fold_of(config: dict[str, Any], dataset: Dataset, source: str) -> int:

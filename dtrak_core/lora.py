@@ -96,7 +96,7 @@ def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
-    """Return the digest of LoRA weights, by name, in their own number format."""
+    """Return the digest of weights, by name, in their own number format."""
     parts: list[bytes | str] = []
     for name, value in sorted(state.items()):
         parts += [name, value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()]

@@ -20,7 +20,7 @@ from dtrak_core import bases, devices, lora, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.settings import DIFFUSION_STEPS, digest_of
+from dtrak_core.settings import DIFFUSION_STEPS
 from dtrak_core.train_settings import LoraSettings, ModelSettings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -146,10 +146,7 @@ def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype, scheduler
 
 def weights_digest(unet: nn.Module, dtype: torch.dtype = torch.float32) -> str:
     """Return the digest of all weights, by name, as stored in `dtype`."""
-    parts: list[bytes | str] = []
-    for name, value in sorted(unet.state_dict().items()):
-        parts += [name, value.detach().to("cpu", dtype).contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
-    return digest_of(*parts)
+    return lora.weights_digest({name: value.detach().to("cpu", dtype) for name, value in unet.state_dict().items()})
 
 
 def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
