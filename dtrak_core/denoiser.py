@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtrak_core.text_side import TextSide
+from dtrak_core.text_side import TextSide, to_pictures
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ class Denoiser:
         """Bring model space back to pictures (B, H, W, 3), uint8, rounded as the paper's PNGs are."""
         if self.text is not None:
             return self.text.decode(x)
-        pixels = functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x
-        scaled = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-        images: np.ndarray = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return images
+        return to_pictures(functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x)
 
 
 def tracked_parameters(unet: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -21,6 +21,13 @@ from dtrak_core.datasets import image_digest
 AT_ONCE = 16  # pictures through the autoencoder
 
 
+def to_pictures(pixels: Tensor) -> np.ndarray:
+    """Return pictures (B, H, W, 3), uint8, of pixels (B, 3, H, W) in [-1, 1], rounded as the paper's PNGs are."""
+    scaled = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
+    images: np.ndarray = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return images
+
+
 @dataclass(frozen=True, eq=False)  # networks are compared by identity
 class TextSide:
     """Autoencoder, tokenizer and text encoder, in eval mode without gradients.
@@ -67,8 +74,7 @@ class TextSide:
         made = []
         for part in x.split(AT_ONCE):
             pixels = self.vae.decode(part.to(self.vae.device, self.vae.dtype) / self.scale).sample.float()
-            scaled = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-            made.append(scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+            made.append(to_pictures(pixels))
         return np.concatenate(made)
 
     @torch.no_grad()
