@@ -47,7 +47,7 @@ class PredictionSettings(ScoredSettings):
 class Predictions:
     """An opened artifact: ranks (D, S, M) over effective-rank shares (D,), D = 1 and no share where undamped.
 
-    `place` is the method's own share among them, `values` (S, M) are the predicted losses there. `targets` are M ids.
+    `place` is the method's own share among them. `targets` are M ids.
     """
 
     recipe: Recipe
@@ -55,7 +55,6 @@ class Predictions:
     shares: tuple[float, ...]
     place: int
     ranks: np.ndarray
-    values: np.ndarray
     gradients: int
     seconds: float
 
@@ -82,7 +81,7 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
 
     Returns:
         Artifact of kind `predictions`: ranks.npy (D, S, M), twice the rank, so that shared ranks are whole, uint8 or
-        uint16; values.npy (S, M) float32 at the method's own damping; facts shares, place, gradients, seconds.
+        uint16; facts shares, place, gradients, seconds.
     """
     key = key_of("predictions", settings)
     if (found := store.find("predictions", key)) is not None:
@@ -97,19 +96,15 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
         shares, place = [*damped], damped.index(method.rank_share)
     # A recipe's checkpoint may be an earlier one than that whose retraining is predicted.
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
-    ranks, values = [], None
+    ranks = []
     small = np.uint8 if 2 * settings.num_subsets < 256 else np.uint16
-    for number, share in enumerate(shares):
+    for share in shares:
         found_scores = scores.score_matrix(method, dataset, weights, targets, recipe.features, rank_share=share).values
         used = np.square(found_scores) if recipe.squared else found_scores
         guess = lds.predicted(used, masks)
         ranks.append(np.rint(2 * stats.rankdata(guess, axis=0)).astype(small))
-        if number == place:
-            values = guess
-    assert values is not None
     folder = store.partial("predictions", key)
     store.write_array(folder / "ranks.npy", np.stack(ranks))
-    store.write_array(folder / "values.npy", values.astype(np.float32))
     gradients, seconds = _cost(dataset, settings)
     facts = {"shares": [] if shares == [None] else shares, "place": place}
     return store.publish("predictions", key, settings, **facts, gradients=gradients, seconds=round(seconds, 1))
@@ -154,7 +149,6 @@ def read(artifact: Artifact) -> Predictions:
         tuple(facts["shares"]),
         facts["place"],
         np.asarray(artifact.array("ranks.npy"), np.float64) / 2,
-        np.asarray(artifact.array("values.npy")),
         facts["gradients"],
         facts["seconds"],
     )

@@ -78,19 +78,19 @@ def columns(names: Sequence[str], values: Mapping[str, Sequence[float]]) -> go.F
     return _frame(shown, "", "LDS").update_layout(barmode="group")
 
 
-def scatter(guess: np.ndarray, losses: np.ndarray, subsets: Sequence[int]) -> go.Figure:
-    """Draw what was predicted for each subset against what was measured."""
+def scatter(ranks: np.ndarray, losses: np.ndarray, subsets: Sequence[int]) -> go.Figure:
+    """Draw the predicted rank of each subset's loss against what was measured."""
     shown = go.Figure()
     shown.add_scatter(
-        x=guess,
+        x=ranks,
         y=losses,
         mode="markers",
         marker={"size": 9},
         text=[f"subset {number}" for number in subsets],
-        hovertemplate="%{text}: predicted %{x:.3g}, measured %{y:.5f}<extra></extra>",
+        hovertemplate="%{text}: predicted rank %{x:g}, measured %{y:.5f}<extra></extra>",
         showlegend=False,
     )
-    return _frame(shown, "predicted: minus the sum of scores (its own scale)", "measured loss")
+    return _frame(shown, "predicted rank of the loss, lowest first", "measured loss")
 
 
 def matrix(names: Sequence[str], values: np.ndarray, text: str) -> go.Figure:

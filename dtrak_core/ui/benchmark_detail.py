@@ -43,19 +43,20 @@ def one_target(question: Question) -> None:
     if chosen not in one.targets:
         st.info(f"{METHODS[method].label} explains only generated pictures.")
         return
-    guess = one.values[question.known.subsets][:, one.targets.index(chosen)]
+    ranks = one.ranks[one.place][question.known.subsets, one.targets.index(chosen)]
     losses = question.known.mean[:, question.measured.targets.index(chosen)]
-    correlation = float(lds.spearman(guess[:, None], losses[:, None])[0])
+    correlation = float(lds.spearman(ranks[:, None], losses[:, None])[0])
     picture, chart = st.columns([1, 3])
     with picture:
         gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
         st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"))
     with chart:
         alt = f"Predicted and measured loss of {chosen} by {METHODS[method].label}, correlation {correlation:.3f}"
-        shown = benchmark_charts.scatter(guess, losses, question.known.subsets)
+        shown = benchmark_charts.scatter(ranks, losses, question.known.subsets)
         st.plotly_chart(shown, key="target-scatter", alt=alt)
     st.caption(
-        "A point is a subset: what the scores of its pictures predict, and the loss of the models trained on it."
+        "A point is a subset: its place among the subsets by what the scores of its pictures predict, and the loss of "
+        "the models trained on it."
     )
 
 
