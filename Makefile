@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 PORT ?= 8501
+# Test processes, with one thread each.
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: app test faults paper-dry-run lint demo demo-lora bench clean
@@ -11,7 +13,7 @@ app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: .venv/test.stamp lint
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long"
 
 faults: .venv/test.stamp
 	STUDIO_FAULTS=docs/reliability.md $(BIN)/python -m pytest -m faults

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before numpy and torch are imported: several test processes with as many threads as cores slow each other many times.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import fault_table
 import numpy as np
 import paper_table

@@ -15,8 +15,6 @@ from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.progress import quiet
 from dtrak_core.targets import resolve
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def denoiser(checkpoint: Checkpoint) -> Denoiser:

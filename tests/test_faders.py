@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from dtrak_core import checkpoints, draws, fader_scores, faders, feature_store, models, store, work
 from dtrak_core.checkpoints import Checkpoint
@@ -23,7 +22,6 @@ from dtrak_core.settings import FeatureSettings, build, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, resolve
 
-torch.set_num_threads(1)
 HALVED = [Faders((1.0,) * 9, (1.0,) * 3, (half,)) for half in (0, 1)]
 
 

@@ -17,8 +17,6 @@ from dtrak_core.store import Artifact
 from dtrak_core.targets import of_split
 from dtrak_core.train_settings import ModelSettings
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:

@@ -14,7 +14,6 @@ from dtrak_core.denoiser import Denoiser
 from dtrak_core.settings import FeatureSettings
 from dtrak_core.train_settings import ModelSettings
 
-torch.set_num_threads(1)
 NETWORKS = {
     "plain": ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4),
     "attention and scale-shift": ModelSettings(

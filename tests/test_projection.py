@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from dtrak_core.errors import SettingsError
 from dtrak_core.projection import Projector, project
 
-torch.set_num_threads(1)
 RANDOM = ["sparse", "gaussian", "rademacher"]
 
 

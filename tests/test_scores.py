@@ -17,7 +17,6 @@ from dtrak_core.settings import EmbeddingSettings, FeatureSettings, TargetSide, 
 from dtrak_core.targets import Target, feature_target, of_split
 from dtrak_core.train_settings import ModelSettings
 
-torch.set_num_threads(1)
 CHECKPOINT = "1" * 16
 ONE_MODEL = [m.id for m in METHODS.values() if m.shares == (100,) and not m.models]
 GRADIENT = [m for m in METHODS.values() if m.family == "gradient"]

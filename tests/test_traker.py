@@ -23,7 +23,6 @@ from dtrak_core.targets import Target, resolve
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 trak = pytest.importorskip("trak", reason="traker is in tests/requirements.txt; install that to compare with it")
-torch.set_num_threads(1)
 WIDTH, TIMESTEPS = 4096, 5
 
 

@@ -16,8 +16,6 @@ from dtrak_core.progress import quiet
 from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, build, ends_of, key_of
 from dtrak_core.targets import Target, feature_target, resolve
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def base(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
