@@ -13,7 +13,7 @@ app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: .venv/test.stamp lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
 
 faults: .venv/test.stamp
 	STUDIO_FAULTS=docs/reliability.md $(BIN)/python -m pytest -m faults

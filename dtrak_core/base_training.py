@@ -30,6 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from dtrak_core import draws, openmoji
 from dtrak_core.errors import DataError
 from dtrak_core.progress import Progress
+from dtrak_core.training_step import learning_rate
 
 FACTS = Path(__file__).parent / "data" / "openmoji_base.csv"
 LIVING = ("person", "face", "cat-face", "monkey-face", "animal")  # subgroups begin with one of these
@@ -38,6 +39,7 @@ TEXT_WIDTH, TEXT_LAYERS = 64, 2
 LATENT_CHANNELS = 8
 VAE_CHANNELS, UNET_CHANNELS = (16, 32, 64), (64, 96)
 CAPTION_DROPOUT = 0.1
+WARMUP = 0.05  # share of the steps
 KL_WEIGHT = 1e-5
 NARROWED = 8.0  # taken off the logarithm of the latents' variance at the end
 AVERAGED = 0.999  # decay of the average of the weights, which is what is stored
@@ -252,10 +254,8 @@ def _byte_letters() -> list[str]:
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, step: int, steps: int) -> None:
-    warm = max(1, steps // 20)
-    share = (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
     for group in optimizer.param_groups:
-        group["lr"] = highest * share
+        group["lr"] = learning_rate(highest, WARMUP, step, steps)
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor, average: list[Tensor]) -> None:

@@ -98,7 +98,7 @@ def inspected(folder: Path, told: Callable[[int, int], None]) -> tuple[str, int]
         NotFoundError: If a part is missing; the sentence names the file.
         DataError: If it is not a Stable Diffusion that predicts noise.
     """
-    index = _json(folder / "model_index.json", folder)
+    index = config_of(folder / "model_index.json", folder, folder.name)
     if index.get("_class_name") != "StableDiffusionPipeline":
         raise DataError(
             f"'{folder.name}' holds a {index.get('_class_name', 'pipeline of unknown class')}. A text-to-image model "
@@ -107,14 +107,14 @@ def inspected(folder: Path, told: Callable[[int, int], None]) -> tuple[str, int]
     for name in PARTS:
         if not (folder / name).is_dir():
             raise NotFoundError(f"'{folder.name}' has no folder {name}/. Give a whole diffusers pipeline.")
-    schedule = _json(folder / "scheduler" / "scheduler_config.json", folder)
+    schedule = config_of(folder / "scheduler" / "scheduler_config.json", folder, folder.name)
     if (kind := schedule.get("prediction_type", "epsilon")) != "epsilon":
         raise DataError(f"'{folder.name}' predicts '{kind}'. Only models that predict the noise (epsilon) are taken.")
     if schedule.get("num_train_timesteps", DIFFUSION_STEPS) != DIFFUSION_STEPS:
         raise DataError(
             f"'{folder.name}' has a schedule of {schedule['num_train_timesteps']} steps; {DIFFUSION_STEPS} are needed."
         )
-    unet, vae = (_json(folder / part / "config.json", folder) for part in ("unet", "vae"))
+    unet, vae = (config_of(folder / part / "config.json", folder, folder.name) for part in ("unet", "vae"))
     side = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
     files = sorted(path for name in PARTS for path in (folder / name).rglob("*") if path.is_file())
     weights = [path for path in files if path.suffix == ".safetensors"]
@@ -133,6 +133,23 @@ def inspected(folder: Path, told: Callable[[int, int], None]) -> tuple[str, int]
     return digest_of(*sums), side
 
 
+def config_of(path: Path, folder: Path, source: str) -> dict[str, Any]:
+    """Return the JSON of a diffusers folder's file; `source` is what the user calls the folder.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        DataError: If it is not JSON.
+    """
+    name = path.relative_to(folder).as_posix()
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"'{source}' has no {name}. Give the folder of a diffusers pipeline.") from None
+    except ValueError:
+        raise DataError(f"{name} of '{source}' is not JSON.") from None
+    return found
+
+
 def publish(name: str, digest: str, resolution: int, place: Path | None) -> store.Artifact:
     """Note a base; without a place its pipeline lies in the unfinished artifact already, as `INSIDE`."""
     settings = BaseSettings(digest=digest)
@@ -142,15 +159,3 @@ def publish(name: str, digest: str, resolution: int, place: Path | None) -> stor
     store.partial("bases", key)
     where = str(place.resolve()) if place is not None else ""
     return store.publish("bases", key, settings, name=name, digest=digest, place=where, resolution=resolution)
-
-
-def _json(path: Path, folder: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise NotFoundError(
-            f"'{folder.name}' has no {path.relative_to(folder).as_posix()}. Give the folder of a diffusers pipeline."
-        ) from None
-    except ValueError:
-        raise DataError(f"{path.relative_to(folder).as_posix()} of '{folder.name}' is not JSON.") from None
-    return found

@@ -7,7 +7,6 @@ again as float32 safetensors, so that everything after works as with a training 
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -50,14 +49,17 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
     progress(0, 3, "files", "Reading the checkpoint")
     folder = _folder(source)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = _json(unet_folder / "config.json", source)
+    config = bases.config_of(unet_folder / "config.json", folder, source)
     if config.get("_class_name") != "UNet2DModel":
         raise DataError(
             f"'{source}' holds a {config.get('_class_name', 'network of unknown class')}. "
             "A DDPM of class UNet2DModel is needed."
         )
     schedule_file = folder / "scheduler" / "scheduler_config.json"
-    schedule = _json(schedule_file, source) if schedule_file.exists() else dict(models.default_scheduler().config)
+    if schedule_file.exists():
+        schedule = bases.config_of(schedule_file, folder, source)
+    else:
+        schedule = dict(models.default_scheduler().config)
     progress(1, 3, "files", "Reading the weights")
     denoiser = models.assemble(config, _weights(unet_folder, source), schedule, fold_of(config, dataset, source))
     digest = models.weights_digest(denoiser.unet)
@@ -167,18 +169,6 @@ def _folder(source: str, wanted: list[str] | None = None) -> Path:
         return Path(snapshot_download(source, allow_patterns=wanted or WANTED))
     except (RepositoryNotFoundError, HFValidationError):
         raise NotFoundError(f"The hub has no repository '{source}', and there is no such folder here.") from None
-
-
-def _json(path: Path, source: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise NotFoundError(
-            f"'{source}' has no {path.parent.name}/{path.name}. Give the folder of a diffusers DDPM pipeline."
-        ) from None
-    except ValueError:
-        raise DataError(f"{path.parent.name}/{path.name} of '{source}' is not JSON.") from None
-    return found
 
 
 def _weights(folder: Path, source: str) -> dict[str, Tensor]:

@@ -22,13 +22,13 @@ from dtrak_core.train_settings import LoraSettings, TrainSettings
 from dtrak_core.training_state import Run
 
 
-def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
+def learning_rate(highest: float, warmup: float, step: int, total: int) -> float:
     """Return the rate of a step: linear from 0 over the warm-up share, then half a cosine to 0."""
-    warm = settings.warmup * total
+    warm = warmup * total
     if step < warm:
-        return settings.learning_rate * (step + 1) / warm if warm >= 1 else settings.learning_rate
+        return highest * (step + 1) / warm if warm >= 1 else highest
     done = (step - warm) / max(1.0, total - warm)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return highest * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray, total: int) -> float:
@@ -38,7 +38,7 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
     t = torch.from_numpy(random.integers(DIFFUSION_STEPS, size=len(x0)))
     for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(settings, run.step, total)
+        group["lr"] = learning_rate(settings.learning_rate, settings.warmup, run.step, total)
     context = None
     if isinstance(settings.model, LoraSettings):
         left_out = random.random(len(rows)) < settings.model.caption_dropout

@@ -17,6 +17,7 @@ from dtrak_core import (
     feature_store,
     features,
     kernel,
+    lds,
     lds_runs,
     models,
     openmoji,
@@ -181,7 +182,8 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
     assert found is not None
     drawn = [targets.resolve(dataset, checkpoint.digest, name) for name in found.targets[:8]]
     values = scores.score_matrix("d-trak", dataset, checkpoint.digest, drawn, usual.features).values
-    np.testing.assert_allclose(found.values[:, :8], -(masks @ values.T), rtol=1e-3, atol=1e-6)
+    again = lds.spearman(-(masks @ values.T), found.ranks[found.place][:, :8])
+    np.testing.assert_allclose(again, 1, atol=1e-3)  # another processor may swap two that are next to each other
     assert fader_scores.chosen_share("d-trak", checkpoint.digest) is not None
 
 

@@ -81,7 +81,7 @@ def test_the_base_has_not_seen_the_roles(dataset: Dataset) -> None:
 def test_plain_diffusers_draws_a_shipped_picture(checkpoint: Checkpoint) -> None:
     shipped = next(t for t in targets.samples(checkpoint.digest) if t.id == "seed:5")
     assert shipped.prompt == demo_lora.HOW.prompt_of(5)
-    pipe = StableDiffusionPipeline.from_pretrained(bases.by_name(demo_lora.BASE).folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(bases.by_name(demo_lora.BASE).folder).to(torch.float32)
     pipe.load_lora_weights(str(checkpoint.folder), weight_name=lora.FILE)
     pipe.set_progress_bar_config(disable=True)
     drawn = pipe(

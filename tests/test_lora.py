@@ -115,7 +115,7 @@ def denoiser(checkpoint: Checkpoint) -> Denoiser:
 
 
 def plain_pipeline(base: Base, folder: Path) -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     pipe.load_lora_weights(str(folder), weight_name=lora.FILE)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -138,7 +138,7 @@ def test_plain_diffusers_opens_the_weights_and_draws_the_same_pictures(
 
 
 def test_training_moves_the_lora_weights_alone(discs: Dataset, base: Base, denoiser: Denoiser) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     frozen = {n.replace(".base_layer", ""): p for n, p in denoiser.unet.named_parameters() if "lora_" not in n}
     for name, before in pipe.unet.named_parameters():
         assert torch.equal(frozen[name], before), name
@@ -167,7 +167,7 @@ def test_latents_are_stored_once_and_are_those_of_the_autoencoder(
 ) -> None:
     wanted = latents.LatentSettings(dataset=discs.digest, base=base.digest)
     stored = store.get("latents", key_of("latents", wanted))
-    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     images = np.asarray(discs.train.images)
     for way, pictures in enumerate((images, images[:, :, ::-1])):
         x = torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -260,7 +260,7 @@ def test_prompts_are_taken_in_turn_and_in_blocks() -> None:
 
 def elsewhere(base: Base, folder: Path, targets: list[str], prefix: str = "unet") -> Path:
     """Train nothing, but save LoRA weights as another trainer would: its own rank, targets and file name."""
-    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     torch.manual_seed(1)
     pipe.unet.add_adapter(LoraConfig(r=3, lora_alpha=6, init_lora_weights=False, target_modules=targets))
     layers: dict[str, Tensor] = get_peft_model_state_dict(pipe.unet)
@@ -277,7 +277,7 @@ def test_weights_made_elsewhere_open_and_draw_what_diffusers_draws(discs: Datase
     importing.import_lora(str(file), base, discs, "theirs", quiet)
     denoiser = models.load_denoiser(checkpoints.by_name("theirs", discs.digest))
     ours = sampling.generate(denoiser, [0], "ddim", 5, 0.0, prompts=["a red disc"])
-    pipe = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     pipe.load_lora_weights(str(file.parent), weight_name=file.name)
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe("a red disc", num_inference_steps=5, generator=torch.Generator().manual_seed(0), output_type="np")

@@ -106,7 +106,7 @@ def test_epochs_not_steps_are_held_fixed(pictures: Dataset, tiny: ModelSettings)
 
 def test_the_rate_warms_up_and_falls_to_nothing(pictures: Dataset, tiny: ModelSettings) -> None:
     settings = settings_for(pictures, tiny, learning_rate=1e-3, warmup=0.1)
-    rates = [training_step.learning_rate(settings, step, 100) for step in range(100)]
+    rates = [training_step.learning_rate(settings.learning_rate, settings.warmup, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1e-4)
     assert max(rates) == pytest.approx(1e-3)
     assert rates[55] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi * 0.5)))
