@@ -202,7 +202,7 @@ def _compute_missing(
         if reason := scores.refusal(one, checkpoint.digest, target):
             raise SettingsError(reason)
     lacking = [m for m in wanted if scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id])]
-    for job in asking.jobs_for(dataset, checkpoint.digest, target, lacking, bases):
+    for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.how, lacking, bases):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
 

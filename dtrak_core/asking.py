@@ -1,4 +1,4 @@
-"""Which jobs make methods answer for a target: pages and command line share it, so that equal questions are one job."""
+"""Which jobs make methods answer for targets: pages and command line share it, so that equal questions are one job."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dtrak_core import embeddings, scores
 from dtrak_core.datasets import Dataset
 from dtrak_core.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
 from dtrak_core.methods import Method
-from dtrak_core.settings import FeatureSettings, build
-from dtrak_core.targets import Target
+from dtrak_core.settings import FeatureSettings, Sampled, build
 
 
 def jobs_for(
     dataset: Dataset,
     checkpoint: str,
-    target: Target,
+    targets: Sequence[str],
+    how: Sampled,
     methods: Sequence[Method],
     bases: Mapping[str, FeatureSettings],
 ) -> list[Job]:
@@ -23,12 +23,13 @@ def jobs_for(
 
     Args:
         dataset: The training set.
-        checkpoint: Digest of the weights that generate the target.
-        target: What is explained; a generated one tells how it was drawn.
+        checkpoint: Digest of the weights that generate the targets.
+        targets: Ids of what is explained.
+        how: How generated ones are drawn.
         methods: Which are to answer; those that are refused (`scores.refusal`) must be left out before.
         bases: Feature settings by method id.
     """
-    drawn = {"targets": (target.id,), **target.how.drawing()}
+    drawn = {"targets": tuple(targets), **how.drawing()}
     where = {"dataset": dataset.digest, "checkpoint": checkpoint}
     wanted: list[Job] = []
     gradient = [one for one in methods if one.family == "gradient"]

@@ -23,8 +23,8 @@ class OutcomeSettings(Settings):
 class CounterfactualSettings(Sampled):
     """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
 
-    `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` hold one setting for
-    each model output function that the methods need.
+    `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
+    each model that the methods look at.
     """
 
     dataset: Digest

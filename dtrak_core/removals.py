@@ -20,7 +20,7 @@ from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import method_of
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.results import Row
-from dtrak_core.settings import EmbeddingModel, FeatureSettings, SampleSettings, TargetSide, build, key_of
+from dtrak_core.settings import EmbeddingModel, FeatureSettings, SampleSettings, build, key_of
 from dtrak_core.subsets import complement
 from dtrak_core.train_settings import TrainSettings
 
@@ -87,18 +87,19 @@ def settings_for(
     """Return the settings of a comparison, with stored features where there are some and the encoder that can be had.
 
     Pages and command line share it, so that equal questions are one job.
+
+    Raises:
+        NotFoundError: If a method compares checkpoints that were not kept, or members of an ensemble that are not
+            trained.
+        SettingsError: If the checkpoint cannot be trained again.
     """
     checkpoints.training_of(checkpoint)
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
+    each: list[FeatureSettings] = []
     for one in wanted:
-        if one.family in ("patches", "influence") or one.models or one.shares != (100,) or one.side != TargetSide():
-            raise SettingsError(
-                f"Removals are not ranked by {one.label} yet: it needs more than one model's features. Choose D-TRAK, "
-                "TRAK, DAS, an influence, a gradient or a similarity."
-            )
-    bases = {one: defaults.base_for(dataset.digest, checkpoint.digest, one, {}) for one in wanted}
-    of_gradients = [one for one in wanted if one.family == "gradient"]
-    each = [scores.feature_settings(one, dataset.digest, checkpoint.digest, bases[one]) for one in of_gradients]
+        if one.family == "gradient":
+            base = defaults.base_for(dataset.digest, checkpoint.digest, one, {})
+            each += scores.models_of(one, dataset.digest, checkpoint.digest, base)
     features = tuple(dict.fromkeys(each))
     if encoder is None:
         encoder = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
@@ -194,13 +195,13 @@ def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
 
 
 def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:
-    """Return the feature settings of a comparison that a method uses, None for one without gradients."""
+    """Return the feature settings from which a method takes its models', None for one without gradients."""
     wanted = method_of(method)
     if wanted.family != "gradient":
         return None
-    return next(
-        f for f in settings.features if (f.model_output, f.normalise) == (wanted.model_output, wanted.normalise)
-    )
+    own = (wanted.model_output, wanted.normalise)
+    found = next(f for f in settings.features if (f.model_output, f.normalise) == own)
+    return found.model_copy(update={"checkpoint": settings.checkpoint})
 
 
 def _removes_lowest(settings: CounterfactualSettings) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core import bases, checkpoints, datasets, fader_scores, lds_runs, removals, targets
+from dtrak_core import asking, bases, checkpoints, datasets, fader_scores, lds_runs, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
     BaseJob,
@@ -30,7 +30,7 @@ from dtrak_core.methods import method_of
 from dtrak_core.parts import Part
 from dtrak_core.progress import Progress
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, build, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, key_of
 from dtrak_core.store import Artifact, find
 
 
@@ -222,14 +222,13 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
 
 def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
-    how = settings.drawing()
-    ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
-    if settings.features:
-        _attribution(build(AttributeJob, features=settings.features, targets=settings.targets, **how), progress)
-    for model in dict.fromkeys(method.embedding for method in ranked if method.embedding is not None):
-        where = {"dataset": settings.dataset, "checkpoint": settings.checkpoint, "targets": settings.targets}
-        _embeddings(build(EmbedJob, model=model, **where, **how), progress)
     _generate_missing(settings.targets, settings.checkpoint, settings, progress)
+    ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
+    named = {one.id: removals.features_of(settings, one.id) for one in ranked}
+    features = {name: one for name, one in named.items() if one is not None}
+    dataset = datasets.by_digest(settings.dataset)
+    for job in asking.jobs_for(dataset, settings.checkpoint, settings.targets, settings, ranked, features):
+        run(job, progress)
 
 
 def _generate_missing(names: Sequence[str], checkpoint: str, how: Sampled, progress: Progress) -> None:

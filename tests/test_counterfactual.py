@@ -12,6 +12,8 @@ from dtrak_core import (
     checkpoints,
     comparisons,
     counterfactual,
+    ensembles,
+    features,
     jobs,
     models,
     removals,
@@ -25,9 +27,10 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
+from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import Sampled, SampleSettings, build, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, build, key_of
 
 
 @pytest.fixture
@@ -251,3 +254,23 @@ def test_settings_refuse_what_has_no_meaning(settings: CounterfactualSettings, c
 def test_the_shown_comparison_must_exist(cache: Path) -> None:
     with pytest.raises(NotFoundError, match="none yet"):
         comparisons.by_name("demo")
+
+
+@pytest.mark.parametrize("method", ["d-trak", "tracin-cp", "journey-trak", "das", "d-trak-ensemble", "nda", "ek-fac"])
+def test_every_kind_of_method_ranks_removals(pictures: Dataset, checkpoint: Checkpoint, method: str) -> None:
+    small = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32)
+    features.compute_features(pictures, models.load_denoiser(checkpoint), small, quiet)  # usual from here on
+    if METHODS[method].models:
+        with pytest.raises(NotFoundError, match="Model 1 of 4 of the ensemble is not trained yet"):
+            removals.settings_for(pictures, checkpoint, (method,), {"targets": ("seed:3",), "remove": (6,)})
+        for one in ensembles.member_trainings(checkpoint.digest, METHODS[method].models):
+            counterfactual.retrained(pictures, one, quiet)
+    asked = {"targets": ("seed:3",), "remove": (6,), "random_draws": 1, "bottom": False, "sampling_steps": 5}
+    settings = removals.settings_for(pictures, checkpoint, (method,), asked)
+    work.run(build(jobs.CounterfactualJob, settings=settings, name=method), quiet)
+    (entry,) = (e for e in comparisons.by_name(method).entries if e.method == method)
+    target = targets.resolve(pictures, checkpoint.digest, "seed:3", Sampled(sampling_steps=5))
+    base = small.model_copy(update={"model_output": METHODS[method].model_output or "loss"})
+    values = scores.attribution_scores(method, pictures, checkpoint.digest, target, base).values
+    assert sorted(entry.removed) == sorted(np.argsort(-values, kind="stable")[:6])
+    assert entry.l2 > 0

@@ -22,7 +22,6 @@ GROUPS = {
     "contributor": "All of their contributors' pictures",
     "label": "Their whole labels",
 }
-OFFERED = ("d-trak", "trak", "lite0-cosine", "clip-cosine", "raw-pixel-cosine", "gradient-cosine")
 OFFERED_TARGETS = 64
 MOST = 16  # targets a comparison: more are for the command line
 
@@ -47,12 +46,13 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     )
     st.pills(
         "Methods",
-        OFFERED,
+        list(METHODS),
         default=["d-trak"],
         format_func=lambda m: METHODS[m].label,
         selection_mode="multi",
         key="cf-methods",
         persist_state="session",
+        help="Each removes the pictures that it ranks first.",
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
     step = max(1, count // 10)

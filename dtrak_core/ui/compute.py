@@ -62,7 +62,8 @@ def jobs_for(question: Question, methods: Sequence[str]) -> list[Job]:
     """Return the jobs that make these methods answer."""
     chosen = [METHODS[method] for method in methods]
     bases = {method: question.base(method) for method in methods}
-    return asking.jobs_for(question.dataset, question.checkpoint.digest, question.target, chosen, bases)
+    target = question.target
+    return asking.jobs_for(question.dataset, question.checkpoint.digest, (target.id,), target.how, chosen, bases)
 
 
 def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:

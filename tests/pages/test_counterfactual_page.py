@@ -14,6 +14,7 @@ from dtrak_core import comparison_figure, comparisons, counterfactual, jobs, rem
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
+from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.ui import comparing, comparison_charts
@@ -56,6 +57,18 @@ def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
     assert isinstance(asked, jobs.CounterfactualJob)
     assert asked.settings.methods == ("d-trak",)
     assert asked.settings.random_draws == 2
+
+
+def test_every_method_can_be_chosen_and_one_that_cannot_rank_says_why(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("counterfactual")
+    chosen = at.button_group(key="cf-methods")
+    assert chosen.options == [method.label for method in METHODS.values()]
+    chosen.set_value(["nda", "ek-fac", "tracin-cp"]).run()
+    assert not at.exception
+    assert any("7 trainings" in caption.value for caption in at.caption)
+    at.button_group(key="cf-methods").set_value(["trak-ensemble"]).run()
+    assert any("Model 1 of 4 of the ensemble is not trained yet" in one.value for one in at.error)
+    assert not [b for b in at.button if b.label == "Remove, retrain, compare"]
 
 
 def test_boxes_hold_every_point(compared: Comparison) -> None:
