@@ -139,6 +139,15 @@ def target_feature(artifact: Artifact) -> np.ndarray:
     return feature
 
 
+def cross_products(trained: Artifact, features: np.ndarray) -> np.ndarray:
+    """Return Φ φ(z) for M targets' features (M, K), shape (M, N), float64, reading Φ block by block."""
+    cross = np.empty((len(features), shape(trained)[0]))
+    exact = features.astype(np.float64)
+    for start, rows in blocks(trained):
+        cross[:, start : start + len(rows)] = exact @ rows.astype(np.float64).T
+    return cross
+
+
 def _part(scales: np.ndarray | None, piece: slice, axis: int) -> np.ndarray | None:
     """Return the scales of a range of rows (axis 0) or columns (axis 1); those of the other axis serve all."""
     if scales is None or scales.shape[axis] == 1:

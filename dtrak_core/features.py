@@ -20,6 +20,7 @@ from dtrak_core import draws, faders, feature_store, losses, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.files import alone
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector, project
@@ -47,19 +48,23 @@ def compute_features(
     key = key_of("features", settings)
     if (found := store.find("features", key)) is not None:
         return found
-    sizes = feature_store.shard_sizes(len(dataset.train.images))
-    compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
-    seconds = feature_store.unseal(store.partial("features", key), len(sizes))
-    facts: dict[str, object] = {
-        "rows": sum(sizes),
-        "width": width_of(denoiser, settings),
-        "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.unet)),
-        "gradients": sum(sizes) * settings.num_timesteps,
-        "seconds": round(seconds, 2),
-    }
-    if settings.parts == "faders":
-        facts |= {"groups": list(faders.groups(denoiser)), "group_widths": faders.widths(denoiser, settings)}
-    return store.publish("features", key, settings, **facts)
+    # Two jobs may want the same features at the same time, on different workers.
+    lock = store.root() / "features" / f"{key}.lock"
+    with alone(lock, lambda: progress(0, 0, "", "Another job computes these features")):
+        if (found := store.find("features", key)) is not None:
+            return found
+        sizes = feature_store.shard_sizes(len(dataset.train.images))
+        compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
+        facts: dict[str, object] = {
+            "rows": sum(sizes),
+            "width": width_of(denoiser, settings),
+            "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.unet)),
+            "gradients": sum(sizes) * settings.num_timesteps,
+            "seconds": round(feature_store.unseal(store.partial("features", key), len(sizes)), 2),
+        }
+        if settings.parts == "faders":
+            facts |= {"groups": list(faders.groups(denoiser)), "group_widths": faders.widths(denoiser, settings)}
+        return store.publish("features", key, settings, **facts)
 
 
 def compute_shards(
@@ -139,7 +144,7 @@ def compute_target_features(
         if settings.parts == "faders":
             cross = np.zeros((len(features), 0))  # follows from the faders
         else:
-            cross = cross_products(trained, features)
+            cross = feature_store.cross_products(trained, features)
         # One row gains nothing from 8 bits with a scale a column, so compact targets take 16.
         storage: feature_store.Storage = "float32" if settings.storage == "float32" else "float16"
         exact = np.float64 if storage == "float32" else np.float32
@@ -271,15 +276,6 @@ def _mixed_target(settings: FeatureSettings, target: Target, side: TargetSide) -
 def _mix(eta: float, squared: np.ndarray, loss: np.ndarray) -> np.ndarray:
     mixed: np.ndarray = (1 - eta) * squared + eta * loss
     return mixed.astype(np.float32)
-
-
-def cross_products(trained: Artifact, features: np.ndarray) -> np.ndarray:
-    """Return Φ φ(z) for M targets' features (M, K), shape (M, N), float64, reading Φ block by block."""
-    cross = np.empty((len(features), feature_store.shape(trained)[0]))
-    exact = features.astype(np.float64)
-    for start, rows in feature_store.blocks(trained):
-        cross[:, start : start + len(rows)] = exact @ rows.astype(np.float64).T
-    return cross
 
 
 def width_of(denoiser: Denoiser, settings: FeatureSettings) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +56,23 @@ def test_a_feature_is_the_projected_mean_gradient(pictures: Dataset, denoiser: D
     error = sparse @ sparse.T - exact @ exact.T
     norms = np.linalg.norm(exact, axis=1)
     assert np.abs(error / np.outer(norms, norms)).max() < 5 / 1024**0.5
+
+
+def test_two_that_want_the_same_features_compute_them_once(pictures: Dataset, denoiser: Denoiser) -> None:
+    settings, messages = wanted(pictures), list[str]()
+    with ThreadPoolExecutor(1) as pool:
+        later: list[Future[Artifact]] = []
+
+        def first(done: int, _total: int, _unit: str, _message: str) -> None:
+            if not later:  # while the first is at it, another begins, and says that it waits
+                told = lambda _d, _t, _u, message: messages.append(message)  # noqa: E731
+                later.append(pool.submit(features.compute_features, pictures, denoiser, settings, told))
+            while not messages:
+                time.sleep(0.01)
+
+        made = features.compute_features(pictures, denoiser, settings, first, 4)
+        assert later[0].result(30).manifest == made.manifest
+    assert set(messages) == {"Another job computes these features"}
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
