@@ -85,19 +85,23 @@ def lds(
         **answers.told(chosen, weights, how).drawing(),
     )
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
-    reasons = {name: asking.unusable(METHODS[name], weights.digest, train=name in method) for name in names}
-    usable = [name for name in names if not reasons[name]]
-    if not usable:
+    own = {name: recipe_usual(chosen, weights, name, squared) for name in names}
+    reasons = {
+        name: asking.unusable(METHODS[name], weights.digest, train=name in method)
+        for name, recipe in own.items()
+        if predictions.find(recipe, settings) is None
+    }
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    recipes = [recipe for name, recipe in own.items() if name not in left_out]
+    if not recipes:
         raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {reasons[names[0]]}")
     if not so_far:
         models = num_subsets * train_seeds
         if lds_runs.lacking(settings):
             answers.completed(jobs.LdsJob(settings=settings), f"LDS of {weights.name}: {models} models")
-    recipes = [recipe_usual(chosen, weights, name, squared) for name in usable]
     if any(predictions.find(recipe, settings) is None for recipe in recipes):
         job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes))
         answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
-    left_out = {name: reason for name, reason in reasons.items() if reason}
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
 
 
