@@ -45,10 +45,10 @@ def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | No
     shown.add_vrect(x0=-spread, x1=spread, line_width=0, fillcolor="gray", opacity=0.2)
     for number, (kind, floor) in enumerate(floors.items()):
         if floor is not None:
-            shown.add_vline(x=floor, line_dash="dot" if number else "dash", line_width=1, opacity=0.6)
-            shown.add_annotation(
-                x=floor, y=1 if number == 0 else 0, yref="paper", text=f"reachable, {kind}", showarrow=False,
-                xanchor="right", yanchor="top" if number == 0 else "bottom", font={"size": 11},
+            # In the legend, not beside the line, where its name would lie on other marks.
+            shown.add_scatter(
+                x=[floor, floor], y=[-0.6, len(names) - 0.4], mode="lines", name=f"reachable, {kind}",
+                line={"dash": "dot" if number else "dash", "width": 1, "color": "gray"}, hoverinfo="skip",
             )  # fmt: skip
     shown.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
     shown = _frame(shown, "LDS", "")
