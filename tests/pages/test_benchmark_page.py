@@ -182,8 +182,9 @@ def test_charts_hold_the_numbers() -> None:
         {"label": "B", "targets": "generated", "lds": 0.1, "interval": None},
     ]
     shown = benchmark_charts.standings(rows, {"generated": 0.8}, 0.05)
-    (points,) = shown.data
+    points, reachable = shown.data
     assert list(points.x) == [0.2, 0.1]
+    assert (list(reachable.x), reachable.name) == ([0.8, 0.8], "reachable, generated")
     assert list(points.error_x.array) == pytest.approx([0.2, 0.0])
     assert list(points.error_x.arrayminus) == pytest.approx([0.1, 0.0])
     assert shown.layout.yaxis.ticktext == ("B", "A")
