@@ -63,9 +63,11 @@ def test_two_that_want_the_same_features_compute_them_once(pictures: Dataset, de
     with ThreadPoolExecutor(1) as pool:
         later: list[Future[Artifact]] = []
 
-        def first(done: int, _total: int, _unit: str, _message: str) -> None:
+        def told(_done: int, _total: int, _unit: str, message: str) -> None:
+            messages.append(message)
+
+        def first(_done: int, _total: int, _unit: str, _message: str) -> None:
             if not later:  # while the first is at it, another begins, and says that it waits
-                told = lambda _d, _t, _u, message: messages.append(message)  # noqa: E731
                 later.append(pool.submit(features.compute_features, pictures, denoiser, settings, told))
             while not messages:
                 time.sleep(0.01)

@@ -43,14 +43,15 @@ def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | No
             hovertemplate="%{text}: %{x:.3f}<extra>%{fullData.name}</extra>",
         )
     shown.add_vrect(x0=-spread, x1=spread, line_width=0, fillcolor="gray", opacity=0.2)
+    span = [-0.6, len(names) - 0.4]
     for number, (kind, floor) in enumerate(floors.items()):
         if floor is not None:
             # In the legend, not beside the line, where its name would lie on other marks.
             shown.add_scatter(
-                x=[floor, floor], y=[-0.6, len(names) - 0.4], mode="lines", name=f"reachable, {kind}",
+                x=[floor, floor], y=span, mode="lines", name=f"reachable, {kind}",
                 line={"dash": "dot" if number else "dash", "width": 1, "color": "gray"}, hoverinfo="skip",
             )  # fmt: skip
-    shown.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
+    shown.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=span)
     shown = _frame(shown, "LDS", "")
     return shown.update_layout(height=100 + 30 * len(names))
 
