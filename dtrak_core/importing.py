@@ -1,6 +1,6 @@
-"""Take in what was made elsewhere, by folder or hub: a diffusers DDPM, a text-to-image base, LoRA weights of it.
+"""Take in a diffusers DDPM made elsewhere, by folder or hub.
 
-Of a DDPM are taken a pipeline folder (model_index.json, unet/, scheduler/) or a folder with a UNet2DModel
+Taken are a pipeline folder (model_index.json, unet/, scheduler/) or a folder with a UNet2DModel
 alone. Weights are read from safetensors, else from a .bin with weights_only; they are stored
 again as float32 safetensors, so that everything after works as with a training of our own.
 """
@@ -18,18 +18,12 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dtrak_core import bases, lora, models, store
-from dtrak_core.bases import Base
+from dtrak_core import bases, models, store
 from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import tracked_parameters
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.progress import Progress
-from dtrak_core.settings import ImportSettings, build, digest_of, key_of
+from dtrak_core.settings import ImportSettings, build, key_of
 
-BASE_FILES = [
-    "*.json", "unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "text_encoder/*.json",
-    "text_encoder/*.safetensors", "tokenizer/*", "scheduler/*",
-]  # fmt: skip
 WANTED = ["*.json", "unet/*.json", "unet/diffusion_pytorch_model.*", "diffusion_pytorch_model.*", "scheduler/*.json"]
 
 
@@ -47,7 +41,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
         DataError: If it is not a noise-predicting DDPM for pictures of this size.
     """
     progress(0, 3, "files", "Reading the checkpoint")
-    folder = _folder(source)
+    folder = folder_of(source)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
     config = bases.config_of(unet_folder / "config.json", folder, source)
     if config.get("_class_name") != "UNet2DModel":
@@ -73,65 +67,10 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
     models.save_pipeline(denoiser.unet, place, torch.float32, scheduler)
     progress(3, 3, "files", "Stored")
     parameters = sum(p.numel() for p in denoiser.unet.parameters())
-    return _published(key, settings, dataset, name, digest, fold=denoiser.fold, parameters=parameters)
+    return published(key, settings, dataset, name, digest, fold=denoiser.fold, parameters=parameters)
 
 
-def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
-    """Note a Stable Diffusion pipeline as a base for LoRA; its files stay where they are.
-
-    Raises:
-        NotFoundError: If there is no such folder or repository, or a part of it is missing.
-        DataError: If it is not a text-to-image model that predicts noise.
-    """
-    progress(0, 1, "files", "Looking for the model")
-    folder = _folder(source, BASE_FILES)
-    digest, resolution = bases.inspected(folder, lambda d, t: progress(d, t, "files", "Reading the model"))
-    return bases.publish(name, digest, resolution, folder)
-
-
-def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: Progress) -> store.Artifact:
-    """Store LoRA weights made elsewhere for a base as a run with one checkpoint.
-
-    Args:
-        source: A folder with one .safetensors file, that file, or a hub id.
-        base: What they were trained on.
-        dataset: The pictures they learned from; its resolution must be the base's.
-        name: What the user calls it.
-        progress: Told the parts read, unit "files".
-
-    Raises:
-        NotFoundError: If there is no such file.
-        DataError: If they do not fit the base or change more than its denoiser.
-    """
-    progress(0, 2, "files", "Reading the weights")
-    given = Path(source).expanduser()
-    found = [given] if given.is_file() else sorted(_folder(source, ["*.safetensors"]).glob("*.safetensors"))
-    file = next((path for path in found if path.name == lora.FILE), found[0] if len(found) == 1 else None)
-    if file is None:
-        raise NotFoundError(
-            f"'{given.name}' holds {len(found)} .safetensors files and none is {lora.FILE}. Give the file of the "
-            "LoRA weights."
-        )
-    if dataset.settings.resolution != base.resolution:
-        raise DataError(
-            f"The base '{base.name}' draws pictures of {base.resolution} pixels, dataset '{dataset.name}' has "
-            f"{dataset.settings.resolution}. Prepare the dataset at {base.resolution} pixels."
-        )
-    sums = digest_of(file.read_bytes())
-    settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
-    key = key_of("checkpoints", settings)
-    if (finished := store.find("checkpoints", key)) is not None:
-        return finished
-    place = store.partial("checkpoints", key) / "imported"
-    store.write_bytes(place / lora.FILE, file.read_bytes())
-    denoiser = lora.load(base, place, dataset.digest)
-    digest = lora.save(denoiser, place, torch.float32)
-    progress(2, 2, "files", "Stored")
-    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
-    return _published(key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters)
-
-
-def _published(
+def published(
     key: str, settings: ImportSettings, dataset: Dataset, name: str, digest: str, **facts: object
 ) -> store.Artifact:
     """Publish imported weights as a run with one checkpoint."""
@@ -159,7 +98,7 @@ def fold_of(config: dict[str, Any], dataset: Dataset, source: str) -> int:
     return fold
 
 
-def _folder(source: str, wanted: list[str] | None = None) -> Path:
+def folder_of(source: str, wanted: list[str] | None = None) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return path

@@ -44,16 +44,16 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
 
             return [training.train(datasets.by_digest(job.train.dataset), job.train, job.name, progress)]
         case ImportJob():
-            from dtrak_core import importing
+            from dtrak_core import importing, importing_text
 
             dataset = datasets.by_digest(job.dataset)
             if job.base:
-                return [importing.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, progress)]
+                return [importing_text.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, progress)]
             return [importing.import_checkpoint(job.source, dataset, job.name, progress)]
         case BaseJob():
-            from dtrak_core import importing
+            from dtrak_core import importing_text
 
-            return [importing.import_base(job.source, job.name, progress)]
+            return [importing_text.import_base(job.source, job.name, progress)]
         case ProbeJob():
             from dtrak_core import training
 

@@ -29,7 +29,7 @@ from dtrak_core import (
     draws,
     faders,
     features,
-    importing,
+    importing_text,
     latents,
     lds_runs,
     lora,
@@ -274,7 +274,7 @@ def elsewhere(base: Base, folder: Path, targets: list[str], prefix: str = "unet"
 
 def test_weights_made_elsewhere_open_and_draw_what_diffusers_draws(discs: Dataset, base: Base, tmp_path: Path) -> None:
     file = elsewhere(base, tmp_path / "other", ["to_q", "to_v"])
-    importing.import_lora(str(file), base, discs, "theirs", quiet)
+    importing_text.import_lora(str(file), base, discs, "theirs", quiet)
     denoiser = models.load_denoiser(checkpoints.by_name("theirs", discs.digest))
     ours = sampling.generate(denoiser, [0], "ddim", 5, 0.0, prompts=["a red disc"])
     pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
@@ -290,10 +290,10 @@ def test_weights_that_do_not_fit_are_refused(discs: Dataset, base: Base, tmp_pat
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(NotFoundError, match=r"holds 0 \.safetensors files"):
-        importing.import_lora(str(empty), base, discs, "none", quiet)
+        importing_text.import_lora(str(empty), base, discs, "none", quiet)
     file = elsewhere(base, tmp_path / "text", ["to_q"], prefix="text_encoder")
     with pytest.raises(DataError, match="also change text_encoder"):
-        importing.import_lora(str(file), base, discs, "text", quiet)
+        importing_text.import_lora(str(file), base, discs, "text", quiet)
     assert [run.manifest["name"] for run in store.listing("checkpoints")] == ["lo"]
 
 

@@ -37,7 +37,7 @@ LAYERS = [
     ["training_state"],
     ["training_step"],
     ["training", "importing", "base_training", "features", "ekfac", "gradient_scores", "scores", "defaults"],
-    ["figure", "results", "metrics", "lds", "paper"],
+    ["figure", "results", "metrics", "lds", "paper", "importing_text"],
     ["agreement", "datamodels"],
     ["fader_scores"],
     ["removals", "lds_runs", "recipes"],
