@@ -7,14 +7,13 @@ in the store; the user's own, or one from a hub, stays where it is and is only n
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dtrak_core import store
 from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.model_files import config_of
 from dtrak_core.settings import DIFFUSION_STEPS, Digest, Settings, digest_of, key_of
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -131,23 +130,6 @@ def inspected(folder: Path, told: Callable[[int, int], None]) -> tuple[str, int]
         with path.open("rb") as opened:
             sums += [path.relative_to(folder).as_posix(), hashlib.file_digest(opened, "sha256").hexdigest()]
     return digest_of(*sums), side
-
-
-def config_of(path: Path, folder: Path, source: str) -> dict[str, Any]:
-    """Return the JSON of a diffusers folder's file; `source` is what the user calls the folder.
-
-    Raises:
-        NotFoundError: If there is no such file.
-        DataError: If it is not JSON.
-    """
-    name = path.relative_to(folder).as_posix()
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise NotFoundError(f"'{source}' has no {name}. Give the folder of a diffusers pipeline.") from None
-    except ValueError:
-        raise DataError(f"{name} of '{source}' is not JSON.") from None
-    return found
 
 
 def publish(name: str, digest: str, resolution: int, place: Path | None) -> store.Artifact:

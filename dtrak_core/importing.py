@@ -21,6 +21,7 @@ from torch import Tensor
 from dtrak_core import bases, models, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.model_files import config_of
 from dtrak_core.progress import Progress
 from dtrak_core.settings import ImportSettings, build, key_of
 
@@ -43,7 +44,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
     progress(0, 3, "files", "Reading the checkpoint")
     folder = folder_of(source)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = bases.config_of(unet_folder / "config.json", folder, source)
+    config = config_of(unet_folder / "config.json", folder, source)
     if config.get("_class_name") != "UNet2DModel":
         raise DataError(
             f"'{source}' holds a {config.get('_class_name', 'network of unknown class')}. "
@@ -51,7 +52,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
         )
     schedule_file = folder / "scheduler" / "scheduler_config.json"
     if schedule_file.exists():
-        schedule = bases.config_of(schedule_file, folder, source)
+        schedule = config_of(schedule_file, folder, source)
     else:
         schedule = dict(models.default_scheduler().config)
     progress(1, 3, "files", "Reading the weights")
