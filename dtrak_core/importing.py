@@ -18,7 +18,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dtrak_core import bases, models, store
+from dtrak_core import models, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.model_files import config_of
