@@ -7,9 +7,9 @@ are converted, as `from_pretrained` does.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ def read_file(path: Path, source: str) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError:
         raise damaged(path, source) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         # torch says so in words alone, of a class that is not on its list, of a function, of a TorchScript archive.
         if any(word in str(error) for word in ("GLOBAL", "Unsupported class", "TorchScript")):
             raise DataError(
