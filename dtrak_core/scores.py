@@ -127,11 +127,11 @@ def score_matrix(
         values = _similarity(train, own, chosen.cosine)
         facts["pixels_in"] = "[-1, 1]"
     else:
-        pairs = [_embeddings(chosen, dataset, target) for target in targets]
-        train = np.asarray(pairs[-1][0].array("embeddings.npy"))
-        own = np.concatenate([np.asarray(one.array("embeddings.npy")) for _, one in pairs])
+        of_train, *of_targets = _embeddings(chosen, dataset, targets)
+        train = np.asarray(of_train.array("embeddings.npy"))
+        own = np.concatenate([np.asarray(one.array("embeddings.npy")) for one in of_targets])
         values = _similarity(train, own, chosen.cosine)
-        facts |= {"encoder": chosen.embedding, "embeddings": pairs[-1][0].key}
+        facts |= {"encoder": chosen.embedding, "embeddings": of_train.key}
     return Scores(chosen.id, values, None, None, facts)
 
 
@@ -146,7 +146,7 @@ def needed(
             parts += gradient_scores.parts(chosen, features, target)
     elif chosen.family in ("patches", "influence"):
         parts = [own_settings(chosen, dataset, checkpoint, target)]
-    elif chosen.family == "embedding" and not _embedding_pairs(chosen, dataset, target):
+    elif chosen.family == "embedding" and not _embedded(chosen, dataset, [target]):
         parts = [("embeddings", settings) for settings in _default_embeddings(chosen, dataset, target)]
     keyed = [(kind, key_of(kind, settings), settings) for kind, settings in parts]
     return [one for one in keyed if store.find(one[0], one[1]) is None]
@@ -234,21 +234,32 @@ def _default_embeddings(method: Method, dataset: Dataset, target: Target) -> lis
     return [EmbeddingSettings(model=method.embedding, pixels=pixels) for pixels in (dataset.digest, target.pixels)]
 
 
-def _embedding_pairs(method: Method, dataset: Dataset, target: Target) -> list[tuple[Artifact, Artifact]]:
-    """Return stored embeddings of (training set, target) made with the same weights, the newest last."""
-    of_model = [a for a in store.listing("embeddings") if a.settings["model"] == method.embedding]
-    own = {a.settings["weights"]: a for a in of_model if a.settings["pixels"] == target.pixels}
-    sets = [a for a in of_model if a.settings["pixels"] == dataset.digest]
-    return [(a, own[a.settings["weights"]]) for a in sets if a.settings["weights"] in own]
+def _embedded(method: Method, dataset: Dataset, targets: Sequence[Target]) -> list[Artifact]:
+    """Return the stored embeddings of the training set and of each target, all by the same weights of the encoder.
+
+    Where several weights will do, those that the training set was embedded with last are taken; an empty list if none
+    will.
+    """
+    made: dict[str, dict[str, Artifact]] = {}
+    for artifact in store.listing("embeddings"):
+        if artifact.settings["model"] == method.embedding:
+            made.setdefault(artifact.settings["pixels"], {})[artifact.settings["weights"]] = artifact
+    wanted = [made.get(pixels, {}) for pixels in (dataset.digest, *(target.pixels for target in targets))]
+    shared = [weights for weights in wanted[0] if all(weights in one for one in wanted)]
+    return [one[shared[-1]] for one in wanted] if shared else []
 
 
-def _embeddings(method: Method, dataset: Dataset, target: Target) -> tuple[Artifact, Artifact]:
-    pairs = _embedding_pairs(method, dataset, target)
-    if not pairs:
+def _embeddings(method: Method, dataset: Dataset, targets: Sequence[Target]) -> list[Artifact]:
+    if found := _embedded(method, dataset, targets):
+        return found
+    if lacking := [target.id for target in targets if not _embedded(method, dataset, [target])]:
         raise NotFoundError(
-            f"{method.label}: {target.id} or the training set has no stored embeddings. Embed them first."
+            f"{method.label}: {lacking[0]} or the training set has no stored embeddings. Embed them first."
         )
-    return pairs[-1]
+    raise NotFoundError(
+        f"{method.label}: the targets were embedded with different weights of the encoder, which cannot be compared. "
+        "Embed them together once more."
+    )
 
 
 def _similarity(train: np.ndarray, own: np.ndarray, cosine: bool) -> np.ndarray:

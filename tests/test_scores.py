@@ -135,6 +135,28 @@ def test_embeddings_are_compared_only_within_the_same_weights(pictures: Dataset,
     assert len(scores.needed("lite0-dot", pictures, CHECKPOINT, target)) == 2
 
 
+def test_several_targets_are_compared_by_weights_that_all_of_them_have(pictures: Dataset, target: Target) -> None:
+    other = of_split(pictures.held_out, "held-out", 5)
+    random = np.random.default_rng(0)
+    for weights in ("", "a" * 16):
+        embed(pictures.digest, random.normal(size=(24, 8)), weights)
+    z = random.normal(size=(3, 8))
+    embed(target.pixels, z[:1], "")
+    embed(other.pixels, z[1:2], "a" * 16)
+    for one in (target, other):
+        assert scores.needed("clip-dot", pictures, CHECKPOINT, one) == []
+    with pytest.raises(NotFoundError, match="different weights of the encoder"):
+        scores.score_matrix("clip-dot", pictures, CHECKPOINT, [target, other])
+    embed(other.pixels, z[2:], "")
+    found = scores.score_matrix("clip-dot", pictures, CHECKPOINT, [target, other])
+    own = EmbeddingSettings(model="clip-vit-b-32", weights="", pixels=pictures.digest)
+    rows = store.get("embeddings", key_of("embeddings", own)).array("embeddings.npy")
+    np.testing.assert_allclose(found.values, z[[0, 2]] @ rows.T, rtol=1e-4, atol=1e-5)
+    assert found.provenance["embeddings"] == key_of("embeddings", own)
+    swapped = scores.score_matrix("clip-dot", pictures, CHECKPOINT, [other, target])
+    np.testing.assert_array_equal(swapped.values, found.values[::-1])
+
+
 def test_what_is_needed_is_named_with_the_key_under_which_it_will_lie(
     pictures: Dataset, base: FeatureSettings, target: Target, tiny: ModelSettings
 ) -> None:
