@@ -7,8 +7,7 @@ digest of its pixels ties its features to the very picture.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -91,6 +90,11 @@ def samples(checkpoint: str, how: Sampled = Sampled()) -> list[Target]:  # noqa:
 
     Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance.
     """
+    return sorted(_drawn(checkpoint, how), key=seed_of)
+
+
+def _drawn(checkpoint: str, how: Sampled) -> list[Target]:
+    """Return the same pictures in the order in which they were drawn, the shipped ones first."""
     found = []
     for artifact in store.listing("samples"):
         if artifact.settings["checkpoint"] == checkpoint:
@@ -99,30 +103,76 @@ def samples(checkpoint: str, how: Sampled = Sampled()) -> list[Target]:  # noqa:
             if not how.prompts:
                 wanted = wanted.model_copy(update={"prompts": own.prompts, "guidance": own.guidance})
             if own == wanted:
-                found.append(artifact)
-    return [_generated(a) for a in sorted(found, key=lambda a: a.settings["seed"])]
+                found.append(_generated(artifact))
+    return found
+
+
+def seed_of(target: Target) -> int:
+    """Return the seed of a generated picture."""
+    return int(target.id.removeprefix("seed:"))
 
 
 def usual(checkpoint: str) -> Sampled:
-    """Return how a text-to-image model's stored pictures were drawn: guidance, and the prompts that seeds took in turn.
+    """Return how a text-to-image model's first pictures were drawn: guidance, and prompts that seeds took in turn.
 
-    Pictures of another guidance, or whose prompts follow no such turn, are not of this way. Without pictures there are
-    no prompts.
+    The turn is the shortest of those that hold for the longest time from the first picture on, so that what is drawn
+    later with other words or another guidance does not change what a seed alone means. Without pictures there are no
+    prompts.
     """
-    drawn = [target for target in samples(checkpoint) if target.prompt]
+    drawn = [target for target in _drawn(checkpoint, Sampled()) if target.prompt]
     if not drawn:
         return Sampled()
-    guidance = Counter(target.how.guidance for target in drawn).most_common(1)[0][0]
-    words: dict[int, str] = {}
+    guidance, words = drawn[0].how.guidance, dict[int, str]()
     for target in drawn:
         if target.how.guidance == guidance:
-            words.setdefault(int(target.id.removeprefix("seed:")), target.prompt)
+            words.setdefault(seed_of(target), target.prompt)
+    longest, best = 0, tuple[str, ...]()
     for length in range(1, len(words) + 1):
-        turn: dict[int, str] = {}
-        follows = all(turn.setdefault(seed % length, prompt) == prompt for seed, prompt in words.items())
-        if follows and len(turn) == length:
-            return Sampled(prompts=tuple(turn[place] for place in range(length)), guidance=guidance)
-    return Sampled(prompts=(next(iter(words.values())),), guidance=guidance)
+        turn, held = _turn(words, length)
+        if held > longest and None not in turn:
+            longest, best = held, tuple(str(prompt) for prompt in turn)
+    return Sampled(prompts=best, guidance=guidance)
+
+
+def _turn(words: Mapping[int, str], length: int) -> tuple[list[str | None], int]:
+    """Return the prompts that seeds take in turn, None where no seed says, and for how many of the seeds they hold."""
+    turn: list[str | None] = [None] * length
+    for held, (seed, prompt) in enumerate(words.items()):
+        if turn[seed % length] not in (None, prompt):
+            return turn, held
+        turn[seed % length] = prompt
+    return turn, len(words)
+
+
+def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
+    """Return how generated pictures, whatever their prompts, are drawn as one set: by prompts that seeds take in turn.
+
+    Args:
+        chosen: Generated pictures.
+        usual: The way that is returned where all of them were drawn so. Else it is the shortest turn that gives each
+            seed its own prompt.
+
+    Raises:
+        SettingsError: If two are of one seed, or of another guidance or sampler.
+    """
+    seeds = [seed_of(target) for target in chosen]
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise SettingsError(f"{seeds.count(twice[0])} of these pictures are of seed {twice[0]}. Choose one of a seed.")
+    ways = {target.how.model_copy(update={"prompts": ()}) for target in chosen}
+    if len(ways) > 1:
+        said = " and ".join(sorted(f"{way.sampler.upper()} {way.sampling_steps}, {way.guidance:g}" for way in ways))
+        raise SettingsError(
+            f"These pictures were drawn with different samplers, steps or guidance ({said}). Choose pictures that "
+            "were drawn alike."
+        )
+    own = dict(zip(seeds, (target.prompt for target in chosen), strict=True))
+    if usual.model_copy(update={"prompts": ()}) in ways and all(usual.prompt_of(seed) == own[seed] for seed in seeds):
+        return usual
+    length = 1
+    while _turn(own, length)[1] < len(own):
+        length += 1
+    words = tuple(prompt or chosen[0].prompt for prompt in _turn(own, length)[0])
+    return ways.pop().model_copy(update={"prompts": words if any(words) else ()})
 
 
 def sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +89,65 @@ def test_a_sheet_holds_each_picture_at_its_place() -> None:
     assert shown.shape == (34, 52, 3)
     np.testing.assert_array_equal(shown[18:34, 18:34], images[4])
     assert (shown[:, 16:18] == 255).all()
+
+
+def draw(seed: int, prompt: str, **how: object) -> targets.Target:
+    settings = SampleSettings(checkpoint=CHECKPOINT, seed=seed, prompts=(prompt,), **how)  # type: ignore[arg-type]
+    return targets.publish_sample(settings, random_image(seed + 1000 * len(prompt)))
+
+
+@pytest.fixture
+def days(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Let every artifact be made a day after the one before, so that their order is known."""
+    count = itertools.count(1)
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return datetime.datetime(2026, 1, 1, tzinfo=tz) + datetime.timedelta(days=next(count))
+
+    monkeypatch.setattr(datetime, "datetime", Clock)
+    return count
+
+
+TURN = Sampled(prompts=("a cat", "a dog", "a cow"), guidance=4.0)
+
+
+def test_a_prompt_of_ones_own_leaves_the_usual_ones_alone(cache: Path, days: Iterator[int]) -> None:
+    for seed in (4, 0, 1, 2, 3, 5):
+        draw(seed, TURN.prompt_of(seed), guidance=4.0)
+    assert targets.usual(CHECKPOINT) == TURN
+    draw(0, "woman astronaut", guidance=4.0)
+    draw(100, "woman astronaut", guidance=4.0)
+    for seed in range(20):
+        draw(seed, "a red house", guidance=2.0)
+        draw(200 + seed, "a red house", guidance=4.0)
+    assert targets.usual(CHECKPOINT) == TURN
+    assert len(targets.samples(CHECKPOINT)) == 48
+
+
+def test_prompts_that_follow_no_turn_are_all_of_them(cache: Path, days: Iterator[int]) -> None:
+    assert targets.usual(CHECKPOINT) == Sampled()
+    for seed, prompt in enumerate(("a cat", "a dog", "a dog", "a cow")):
+        draw(seed, prompt)
+    assert targets.usual(CHECKPOINT) == Sampled(prompts=("a cat", "a dog", "a dog", "a cow"))
+
+
+def test_pictures_of_any_prompts_are_drawn_together(cache: Path) -> None:
+    plain = [draw(seed, TURN.prompt_of(seed), guidance=4.0) for seed in (0, 1, 5)]
+    assert targets.together(plain, TURN) == TURN
+    own = draw(3, "woman astronaut", guidance=4.0)
+    how = targets.together([*plain, own], TURN)
+    assert [how.prompt_of(seed) for seed in (0, 1, 5, 3)] == ["a cat", "a dog", "a cow", "woman astronaut"]
+    assert how.guidance == 4.0
+    with pytest.raises(SettingsError, match="2 of these pictures are of seed 0"):
+        targets.together([plain[0], draw(0, "woman astronaut", guidance=4.0)], TURN)
+    with pytest.raises(SettingsError, match="DDIM 50, 2 and DDIM 50, 4"):
+        targets.together([plain[0], draw(7, "a dog", guidance=2.0)], TURN)
+
+
+def test_pictures_without_prompts_are_drawn_the_usual_way(cache: Path) -> None:
+    plain = [
+        targets.publish_sample(SampleSettings(checkpoint=CHECKPOINT, seed=seed), random_image(seed)) for seed in (1, 2)
+    ]
+    assert targets.together(plain, Sampled()) == Sampled()

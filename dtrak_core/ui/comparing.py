@@ -14,6 +14,7 @@ from dtrak_core.methods import METHODS
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
 from dtrak_core.tables import duration
+from dtrak_core.targets import Target
 from dtrak_core.ui import frame, panels
 
 GROUPS = {
@@ -29,16 +30,16 @@ MOST = 16  # targets a comparison: more are for the command line
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Draw the form whose button starts the job."""
     count = len(dataset.train.rows)
-    drawn = [target.id for target in targets.samples(checkpoint.digest, _how(checkpoint))]
+    drawn = _drawn(checkpoint)
     if not drawn:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
-    asked = st.query_params.get("sample", "")
+    names, asked = list(drawn)[:OFFERED_TARGETS], _asked(checkpoint, drawn)
     st.pills(
         f"Targets, at most {MOST}",
-        drawn[:OFFERED_TARGETS],
-        default=[asked] if asked in drawn[:OFFERED_TARGETS] else drawn[:1],
-        format_func=lambda name: name.removeprefix("seed:"),
+        names,
+        default=[asked] if asked in names else names[:1],
+        format_func=lambda name: _label(drawn[name]),
         selection_mode="multi",
         key="cf-targets",
         persist_state="session",
@@ -120,9 +121,21 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
 
 
-def _how(checkpoint: Checkpoint) -> Sampled:
-    """Return how the targets are drawn: the usual way, a text-to-image model's by its own prompts in turn."""
-    return targets.usual(checkpoint.digest) if checkpoint.base else Sampled()
+def _drawn(checkpoint: Checkpoint) -> dict[str, Target]:
+    """Return all pictures that can be compared, of every prompt, by their mark."""
+    return {target.mark: target for target in targets.samples(checkpoint.digest)}
+
+
+def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
+    """Return the mark of the picture that the link names; empty where there is none of it."""
+    seed, prompts = st.query_params.get("sample", ""), frame.how(checkpoint).prompts
+    found = (mark for mark, t in drawn.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
+    return next(found, "")
+
+
+def _label(target: Target) -> str:
+    seed = target.id.removeprefix("seed:")
+    return f"{seed}: {panels.plain(target.prompt)}" if target.prompt else seed
 
 
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
@@ -155,14 +168,16 @@ def _settings(
     methods = (*state["cf-methods"], *makers)
     if not (1 <= len(state["cf-targets"]) <= MOST and methods and state["cf-remove"]):
         return None
+    drawn, usual = _drawn(checkpoint), targets.usual(checkpoint.digest) if checkpoint.base else Sampled()
+    chosen = [drawn[mark] for mark in state["cf-targets"]]
     asked = {
-        "targets": tuple(state["cf-targets"]),
+        "targets": tuple(target.id for target in chosen),
         "remove": tuple(sorted(state["cf-remove"])),
         "group": state["cf-group"],
         "random_draws": state["cf-random"],
         "floor_seeds": state["cf-floor"],
         "bottom": state["cf-bottom"],
-        **_how(checkpoint).drawing(),
+        **targets.together(chosen, usual).drawing(),
     }
     return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
 

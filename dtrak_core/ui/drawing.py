@@ -58,7 +58,7 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
     usual = targets.usual(checkpoint.digest)
     st.text_area(
         "Prompts, one a line",
-        "\n".join(usual.prompts or dataset.train.examples(4)),
+        "\n".join(dict.fromkeys(usual.prompts or dataset.train.examples(4))),
         key="draw-prompts",
         persist_state="session",
         height=100,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 import text_helpers
 from page_helpers import galleries
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import bases, engine, jobs, targets, work
+from dtrak_core import bases, engine, jobs, store, targets, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import AttributeJob, BaseJob, CounterfactualJob, DatasetJob, LdsJob, SampleJob, TrainJob
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, Sampled
+from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, key_of
 from dtrak_core.train_settings import LoraSettings
 
 PROMPTS = ("a red disc", "a blue disc")
@@ -114,6 +115,26 @@ def test_removals_and_subsets_are_asked_for_with_prompts(told: Told) -> None:
     asked = only_job()
     assert isinstance(asked, LdsJob)
     assert asked.settings.prompts == PROMPTS
+
+
+def test_pictures_of_every_prompt_can_be_compared(told: Told) -> None:
+    settings = SampleSettings(checkpoint=told[1].digest, seed=7, prompts=("woman astronaut",))
+    own = targets.publish_sample(settings, np.zeros((32, 32, 3), np.uint8))
+    try:
+        at = at_page("counterfactual", sample="seed:7", prompt="woman astronaut")
+        pills = at.button_group(key="cf-targets")
+        assert len(pills.options) == 5
+        assert pills.value == [own.mark]
+        pills.set_value([own.mark, targets.samples(told[1].digest)[1].mark]).run()
+        press(at, "Remove, retrain, compare")
+        asked = only_job()
+        assert isinstance(asked, CounterfactualJob)
+        assert asked.settings.targets == ("seed:7", "seed:1")
+        assert [asked.settings.prompt_of(seed) for seed in (7, 1)] == ["woman astronaut", "a blue disc"]
+        at = at_page("generate")
+        assert at.text_area(key="draw-prompts").value == "a red disc\na blue disc"
+    finally:
+        store.delete("samples", key_of("samples", settings))
 
 
 def test_lora_weights_are_trained_on_the_base_that_is_chosen(told: Told) -> None:
