@@ -78,7 +78,12 @@ def dataset(
     """
     (artifact,) = answers.completed(answers.dataset_job(name, source, resolution, on_broken), f"Prepare '{name}'")
     facts = ("name", "digest", "counts", "labels", "licence", "credit", "skipped")
-    say({fact: artifact.manifest[fact] for fact in facts} | {"folder": str(artifact.path)}, json, tables.facts)
+    opened = datasets.load(artifact)
+    equal = opened.equal
+    counts = {"train_distinct": equal.distinct, "train_copies": equal.copies, "held_out_in_train": len(equal.leaked)}
+    sentences = " ".join(datasets.equal_pictures(opened)) or "none"
+    told = {"equal_pictures": sentences, "equal_counts": counts, "folder": str(artifact.path)}
+    say({fact: artifact.manifest[fact] for fact in facts} | told, json, tables.facts)
 
 
 def dataset_list(json: Json = False) -> None:

@@ -2,8 +2,12 @@
 
 A dataset is an artifact of kind `datasets`: train.npy and held-out.npy (N, H, W, 3) uint8, and
 train.json and held-out.json with one row of facts a picture (see splits.py). Its digest, of
-the pixels and labels of both splits, is what checkpoints and features refer to; its name is
-the user's. Two datasets may bear one name: the newest is then meant. This module needs no torch.
+the pixels, labels and captions of both splits, is what checkpoints and features refer to; its name is
+the user's. Two datasets may bear one name: the newest is then meant. What training does not look at, contributors
+and families, has a digest of its own, `facts`: two datasets may have equal pictures and other contributors.
+
+When a dataset is opened, pictures that are equal by pixels are counted and their families joined (duplicates.py).
+This module needs no torch.
 """
 
 from __future__ import annotations
@@ -17,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import artbench, celeba, cifar, openmoji, pictures, store
+from dtrak_core import artbench, celeba, cifar, duplicates, openmoji, pictures, store
+from dtrak_core.duplicates import Equal
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
-from dtrak_core.splits import Content, Split, content_digest, has_own_captions
+from dtrak_core.splits import Content, Split, content_digest, facts_digest, has_captions
 from dtrak_core.store import Artifact
 
 __all__ = [
@@ -29,6 +34,7 @@ __all__ = [
     "Split",
     "by_digest",
     "by_name",
+    "equal_pictures",
     "image_digest",
     "load",
     "names",
@@ -45,20 +51,26 @@ RESOLUTIONS = {  # of the built-in datasets, where the user names none
     "artbench5": 256,
 }  # fmt: skip
 BUILT_IN = tuple(RESOLUTIONS)
+PAPERS = ("cifar2", "cifar10", "celeba", "artbench2", "artbench5")  # whose splits are the paper's, kept as they are
 FROM_FILES = ("celeba", "artbench2", "artbench5")  # built in, read from the user's copy
 DIGEST_AT_ONCE = 64 * 2**20  # bytes of pixels up to which the digest is checked when a dataset is opened
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A stored dataset: pictures and rows of both splits, and what it may be used for."""
+    """A stored dataset: pictures and rows of both splits, and what it may be used for.
+
+    Rows have families as they are joined by equal pictures. `facts` is the digest of contributors and families.
+    """
 
     name: str
     key: str
     digest: str
+    facts: str
     settings: DatasetSettings
     train: Split
     held_out: Split
+    equal: Equal
     licence: str
     credit: str
     shipped: bool
@@ -89,7 +101,7 @@ def prepare(
     if stored is not None:
         return stored
     content = _read(settings, source, on_step)
-    captioned = has_own_captions(content.train)
+    captioned = has_captions(settings.kind, content.train, content.held_out)
     folder = store.partial(KIND, key)
     for stem, split in (("train", content.train), ("held-out", content.held_out)):
         store.write_array(folder / f"{stem}.npy", split.images)
@@ -151,19 +163,52 @@ def by_name(name: str) -> Dataset:
     raise NotFoundError(f"There is no dataset '{name}'. Available: {', '.join(names())}.")
 
 
-def by_digest(digest: str) -> Dataset:
-    """Open a stored dataset by the digest of its pixels and labels.
+def by_digest(digest: str, facts: str = "") -> Dataset:
+    """Open a stored dataset by the digest of its pixels, labels and captions.
+
+    Args:
+        digest: Its digest. Several datasets may have it, under other names or with other contributors and families;
+            the newest is opened, whose pictures are the same.
+        facts: Digest of contributors and families, where these matter too; empty where they do not.
 
     Raises:
-        NotFoundError: If none has it, for example because it was deleted.
+        NotFoundError: If none has both, for example because it was deleted.
     """
     found = [artifact for artifact in store.listing(KIND) if artifact.manifest["digest"] == digest]
-    if not found:
+    for dataset in map(load, sorted(found, key=_age, reverse=True)):
+        if facts in ("", dataset.facts):
+            return dataset
+    if found:
         raise NotFoundError(
-            f"The dataset with digest {digest} is not stored. Prepare it again, or choose another of: "
-            f"{', '.join(names())}."
+            f"The dataset with digest {digest} is stored with other contributors or families than were asked for. "
+            "Prepare it again as it was, or ask again."
         )
-    return load(max(found, key=_age))
+    raise NotFoundError(
+        f"The dataset with digest {digest} is not stored. Prepare it again, or choose another of: {', '.join(names())}."
+    )
+
+
+def equal_pictures(dataset: Dataset) -> list[str]:
+    """Say which pictures are equal by pixels: a sentence on training pictures, one on held-out ones, or none."""
+    equal, told = dataset.equal, []
+    if equal.copies:
+        repeated = int((np.unique(equal.train, return_counts=True)[1] > 1).sum())
+        told.append(
+            f"{equal.distinct:,} of {len(equal.train):,} training pictures differ by pixels: {repeated:,} "
+            f"{'stands' if repeated == 1 else 'stand'} there more than once. Equal pictures count as one family."
+        )
+    if equal.leaked:
+        one = len(equal.leaked) == 1
+        kept = (
+            f"The split is the paper's own and kept as it is, so its held-out LDS counts {'it' if one else 'them'} too."
+            if dataset.settings.kind in PAPERS
+            else f"A held-out LDS leaves {'it' if one else 'them'} out."
+        )
+        told.append(
+            f"{len(equal.leaked):,} of {len(equal.held_out):,} held-out pictures {'is a' if one else 'are'} training "
+            f"{'picture' if one else 'pictures'} too, by pixels. {kept}"
+        )
+    return told
 
 
 def load(artifact: Artifact) -> Dataset:
@@ -188,13 +233,18 @@ def _load(key: str, path: Path, date: str) -> Dataset:
                 f"Dataset '{manifest['name']}' has digest {digest}, its manifest says {manifest['digest']}. "
                 "Delete it and prepare it again."
             )
+    equal = duplicates.between(train.images, held_out.images)
+    families = duplicates.families(train.rows, equal.train)
+    train = Split(train.images, [row | {"family": one} for row, one in zip(train.rows, families, strict=True)])
     return Dataset(
         manifest["name"],
         key,
         manifest["digest"],
+        facts_digest(train),
         build(DatasetSettings, **artifact.settings),
         train,
         held_out,
+        equal,
         manifest["licence"],
         manifest["credit"],
         artifact.shipped,

@@ -10,6 +10,7 @@ canvas the middle 64 units are shown: the rim is empty but for the tips of 72 of
 The split is a seeded permutation of single pictures, not of families: the skin-tone variants
 of one picture may stand on both sides of it. That suits attribution, where a held-out
 picture's siblings are the natural answer, but a held-out loss says little about new subjects.
+Portraits that come out equal by pixels are held out together or not at all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dtrak_core import duplicates
 from dtrak_core.errors import DataError
 from dtrak_core.splits import Content, Split, row_of
 from dtrak_core.store import Artifact
@@ -58,7 +60,8 @@ def load(resolution: int, on_step: Callable[[int, int], None] | None = None, kin
         if on_step is not None:
             on_step(i + 1, len(rows))
     order = np.random.RandomState(SPLIT_SEED).permutation(len(rows))
-    held_out, train = order[:count], order[count:]
+    held_out = duplicates.drawn(order, duplicates.classes(images), count)
+    train = order[~np.isin(order, held_out)]
     return Content(
         Split(images[train], [rows[i] for i in train]),
         Split(images[held_out], [rows[i] for i in held_out]),

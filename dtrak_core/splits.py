@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from dtrak_core import duplicates
+from dtrak_core.errors import DataError
 from dtrak_core.settings import digest_of
 
 MIN_PICTURES = 8  # fewer cannot be split and trained on
@@ -66,9 +68,12 @@ def prompt_of(row: Mapping[str, Any]) -> str:
     return str(row["caption"]) or (f"a picture of {label}" if label else "")
 
 
-def has_own_captions(split: Split) -> bool:
-    """Say whether captions tell more than names do."""
-    return any(row["caption"] not in ("", row["name"]) for row in split.rows)
+def has_captions(kind: str, *splits: Split) -> bool:
+    """Say whether captions belong to a dataset's identity: where there are any.
+
+    OpenMoji's are part of this project and left out, as they were when the datasets that ship were stored.
+    """
+    return not kind.startswith("openmoji") and any(row["caption"] for split in splits for row in split.rows)
 
 
 def content_digest(train: Split, held_out: Split, captioned: bool) -> str:
@@ -84,14 +89,29 @@ def content_digest(train: Split, held_out: Split, captioned: bool) -> str:
     return digest_of(*parts)
 
 
+def facts_digest(train: Split) -> str:
+    """Return 16 hex digits of each training picture's contributor and family, on which training does not depend."""
+    return digest_of(json.dumps([[row.get("contributor", ""), row.get("family", "")] for row in train.rows]))
+
+
 def hold_out(everything: Split) -> tuple[Split, Split]:
     """Hold out one picture in ten, at least one, by a seeded draw; the order stays as it was.
 
+    Pictures that are equal by pixels are drawn as one, so that none is on both sides.
+
     Returns:
         The training split and the held-out split.
+
+    Raises:
+        DataError: If all pictures are equal.
     """
     count = len(everything.rows)
-    drawn = np.random.RandomState(HOLD_OUT_SEED).permutation(count)[: max(1, round(count / 10))]
+    order, equal = np.random.RandomState(HOLD_OUT_SEED).permutation(count), duplicates.classes(everything.images)
+    if (equal == equal[0]).all():
+        raise DataError(f"All {count} pictures are equal by pixels; one of them must be held out. Add different ones.")
+    drawn = duplicates.drawn(order, equal, max(1, round(count / 10)))
+    if not len(drawn):  # each picture is there more often than one in ten
+        drawn = duplicates.drawn(order, equal, int(np.unique(equal, return_counts=True)[1].min()))
     is_held_out = np.zeros(count, bool)
     is_held_out[drawn] = True
     train, held_out = (

@@ -63,7 +63,8 @@ def test_column_of_labels_with_class_names(tmp_path: Path) -> None:
 
 
 def test_a_file_without_test_pictures_holds_one_in_ten_out(tmp_path: Path) -> None:
-    path = saved(tmp_path, images=np.repeat(IMAGES, 4, axis=0), labels=np.repeat(LABELS, 4))
+    different = np.repeat(IMAGES, 4, axis=0) ^ np.tile(np.arange(4, dtype=np.uint8), 12)[:, None, None, None]
+    path = saved(tmp_path, images=different, labels=np.repeat(LABELS, 4))
     content = archives.load(path, 8)
     held_out = [row["origin"] for row in content.held_out.rows]
     assert (len(held_out), len(content.train.rows)) == (5, 43)

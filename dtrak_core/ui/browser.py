@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from dtrak_core import openmoji, store
+from dtrak_core import datasets, openmoji, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.ui import gallery, panels
 
@@ -16,7 +16,7 @@ ALL = "all"
 
 
 def counts(dataset: Dataset) -> None:
-    """Show how many pictures there are, of what, by whom."""
+    """Show how many pictures there are, of what, by whom, and which are equal."""
     rows = dataset.train.rows
     height, width = dataset.train.images.shape[1:3]
     contributors = len({row["contributor"] for row in rows} - {""})
@@ -29,6 +29,8 @@ def counts(dataset: Dataset) -> None:
         if contributors:
             st.metric("Contributors", f"{contributors:,}", help="People who made the pictures.", width="content")
         st.metric("Size", f"{width} × {height}", help="Pixels of each picture, wide × high.", width="content")
+    for sentence in datasets.equal_pictures(dataset):
+        st.caption(sentence)
 
 
 def browse(dataset: Dataset) -> int | None:
