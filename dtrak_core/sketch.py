@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import Progress
 
 RANK = 1024
@@ -43,7 +44,10 @@ def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int
         rows: N.
         width: K.
         progress: Told rows done, of N in each pass.
-        rank: Directions to find, at most min(N, K).
+        rank: Directions to find, at most min(N, K); fewer are returned where the features have fewer.
+
+    Raises:
+        DataError: If a feature is not finite.
     """
     rank = min(rank, rows, width)
     drawn = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
@@ -57,6 +61,9 @@ def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int
             test = _orthonormal(product)
     # A little more of the identity than rounding, so that the small matrix has a root; it is taken off at the end.
     shift = float(np.sqrt(width) * np.finfo(np.float32).eps * np.linalg.norm(product))
+    _finite(np.asarray(shift), "features")
+    if shift == 0:  # features of zeros have no directions
+        return Sketch(np.zeros(0), np.zeros((width, 0), np.float32))
     product += np.float32(shift) * test
     small = (test.T @ product).astype(np.float64)
     root = np.linalg.cholesky((small + small.T) / 2)
@@ -77,14 +84,23 @@ def solve(
 ) -> tuple[np.ndarray, int]:
     """Return (ΦᵀΦ + λI)⁻¹ φ(z) of M targets (M, K), float32, and the iterations that it took.
 
+    A target of zeros has the solution zero, and one that is solved before the others stays as it is.
+
     Args:
         blocks: Gives Φ block by block.
         targets: φ(z), shape (M, K).
-        damping: λ.
+        damping: λ, greater than 0.
         known: A sketch of ΦᵀΦ.
         progress: Told iterations.
+
+    Raises:
+        SettingsError: If λ is not positive.
+        DataError: If a target's or a training picture's feature is not finite.
     """
-    least = float(known.values[-1])
+    if not damping > 0:
+        raise SettingsError(f"Damping {damping:g} cannot be used: it must be greater than 0.")
+    _finite(targets, "targets' features")
+    least = float(known.values[-1]) if len(known.values) else 0.0
     factors = ((least + damping) / (known.values + damping) - 1).astype(np.float32)
 
     def preconditioned(v: np.ndarray) -> np.ndarray:
@@ -97,19 +113,34 @@ def solve(
     p, rz = z.copy(), np.einsum("mk,mk->m", r, z, dtype=np.float64)
     goal = TOLERANCE * np.linalg.norm(b, axis=1)
     for step in range(MOST):
+        if (np.linalg.norm(r, axis=1) <= goal).all():
+            return x, step
         progress(step, MOST, "passes", "Solving")
         q = np.float32(damping) * p
         for _, part in blocks():
             q += (p @ part.T) @ part
-        alpha = (rz / np.einsum("mk,mk->m", p, q, dtype=np.float64)).astype(np.float32)[:, None]
+        _finite(q, "features")
+        alpha = _ratio(rz, np.einsum("mk,mk->m", p, q, dtype=np.float64))
         x += alpha * p
         r -= alpha * q
-        if (np.linalg.norm(r, axis=1) <= goal).all():
-            return x, step + 1
         z = preconditioned(r)
         before, rz = rz, np.einsum("mk,mk->m", r, z, dtype=np.float64)
-        p = z + (rz / before).astype(np.float32)[:, None] * p
+        p = z + _ratio(rz, before) * p
     return x, MOST
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Return above / below of each target, shape (M, 1), float32; 0 where nothing is left to solve."""
+    found: np.ndarray = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return found.astype(np.float32)[:, None]
+
+
+def _finite(numbers: np.ndarray, what: str) -> None:
+    if not np.isfinite(numbers).all():
+        raise DataError(
+            f"The {what} hold numbers that are not finite, so nothing can be solved for. Look at the model's weights "
+            "for such numbers, and compute the features again."
+        )
 
 
 def top(blocks: Blocks, solutions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from scipy import linalg, stats
 from test_kernel import stored
 
 from dtrak_core import kernel, sketch
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import quiet
 
 
@@ -50,6 +51,51 @@ def test_a_solution_is_that_of_float64_whatever_the_sketch(damping: float, rank:
     assert passes < sketch.MOST
     again, _ = sketch.solve(blocks_of(phi, 7), targets, damping, known, quiet)
     np.testing.assert_allclose(again, found, atol=2e-4 * np.abs(exact).max())
+
+
+def test_a_target_of_zeros_has_the_solution_zero_and_disturbs_no_other() -> None:
+    phi, targets = decaying(200, 120), decaying(4, 120, seed=1)
+    targets[1], targets[3] = 0, 1e3 * phi[0]
+    known = sketch.leading(blocks_of(phi), 200, 120, quiet, rank=40)
+    found, _ = sketch.solve(blocks_of(phi), targets, 3.0, known, quiet)
+    assert not found[1].any()
+    exact = np.linalg.solve(phi.astype(np.float64).T @ phi + 3.0 * np.eye(120), targets.astype(np.float64).T).T
+    for mine, true in zip(found, exact, strict=True):
+        assert np.abs(mine - true).max() <= 2e-4 * np.abs(true).max()
+    nothing, passes = sketch.solve(blocks_of(phi), np.zeros((2, 120)), 3.0, known, quiet)
+    assert not nothing.any()
+    assert passes == 0
+
+
+def test_features_of_zeros_have_no_directions_and_rows_of_zeros_no_part_in_any() -> None:
+    empty = np.zeros((30, 20), np.float32)
+    known = sketch.leading(blocks_of(empty), 30, 20, quiet)
+    assert known.values.shape == (0,)
+    targets = decaying(2, 20)
+    np.testing.assert_allclose(sketch.solve(blocks_of(empty), targets, 2.0, known, quiet)[0], targets / 2, rtol=1e-5)
+    phi = decaying(40, 20)
+    phi[::2] = 0
+    some = sketch.leading(blocks_of(phi), 40, 20, quiet)
+    found, _ = sketch.solve(blocks_of(phi), targets, 2.0, some, quiet)
+    exact = np.linalg.solve(phi.astype(np.float64).T @ phi + 2.0 * np.eye(20), targets.astype(np.float64).T).T
+    np.testing.assert_allclose(found, exact, atol=2e-4 * np.abs(exact).max())
+
+
+def test_what_cannot_be_solved_is_said() -> None:
+    phi, targets = decaying(50, 30), decaying(2, 30, seed=1)
+    known = sketch.leading(blocks_of(phi), 50, 30, quiet)
+    for damping in (0.0, -1.0, float("nan")):
+        with pytest.raises(SettingsError, match="must be greater than 0"):
+            sketch.solve(blocks_of(phi), targets, damping, known, quiet)
+    for wrong in (np.nan, np.inf):
+        broken = phi.copy()
+        broken[7, 3] = wrong
+        with pytest.raises(DataError, match="The features hold numbers that are not finite"):
+            sketch.leading(blocks_of(broken), 50, 30, quiet)
+        with pytest.raises(DataError, match="The features hold"):
+            sketch.solve(blocks_of(broken), targets, 1.0, known, quiet)
+        with pytest.raises(DataError, match="The targets' features hold"):
+            sketch.solve(blocks_of(phi), broken[7:8], 1.0, known, quiet)
 
 
 def test_a_better_sketch_needs_fewer_passes() -> None:
