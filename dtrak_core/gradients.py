@@ -22,7 +22,7 @@ costs more and gives the same numbers. Neither knows of projections or of the st
 from __future__ import annotations
 
 import contextlib
-import functools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
@@ -36,7 +36,7 @@ from dtrak_core.denoiser import Denoiser, add_noise, repeated, tracked_parameter
 from dtrak_core.settings import FeatureSettings
 
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
-ACTIVATION_BYTES = 2**30  # memory for one pass's activations
+ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it
 GRADIENT_BYTES = 2**28  # memory for one batch of gradients
 Known = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm  # layers whose gradients the hooks can form
 
@@ -120,12 +120,24 @@ def has_known_layers(unet: nn.Module) -> bool:
     return all(_known(layer) for layer in unet.modules() if _own(layer))
 
 
-@functools.lru_cache(maxsize=8)
 def draws_for(denoiser: Denoiser) -> int:
-    """Return how many draws to send through the network at once: busy cores, bounded memory.
+    """Return how many draws to send through the network at once: busy cores, at most `ACTIVATION_BYTES` of memory.
 
-    One forward pass of a single draw counts the numbers that its layers put out.
+    At least one, whatever it takes. It holds for passes without gradients too, which need less.
     """
+    if denoiser.unet not in _NUMBERS:
+        _NUMBERS[denoiser.unet] = _numbers_of_a_draw(denoiser)
+    # Twice: the gradient of an activation is as large as the activation.
+    one = 2 * denoiser.weight.element_size() * _NUMBERS[denoiser.unet]
+    return max(1, min(DRAWS_AT_ONCE, ACTIVATION_BYTES // one))
+
+
+# Only as long as the network itself lives: a cache that held it would hold its weights.
+_NUMBERS: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+
+
+def _numbers_of_a_draw(denoiser: Denoiser) -> int:
+    """Count the numbers that the layers put out in a forward pass of a single draw."""
     numbers = 0
 
     def count(_: nn.Module, __: object, output: object) -> None:
@@ -142,8 +154,7 @@ def draws_for(denoiser: Denoiser) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    # Twice: the gradient of an activation is as large as the activation.
-    return max(1, min(DRAWS_AT_ONCE, ACTIVATION_BYTES // (2 * weight.element_size() * numbers)))
+    return max(1, numbers)
 
 
 def pictures_per_batch(denoiser: Denoiser, num_timesteps: int) -> int:

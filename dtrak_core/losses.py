@@ -7,6 +7,7 @@ import torch
 
 from dtrak_core import draws, model_outputs
 from dtrak_core.denoiser import Denoiser, add_noise, repeated
+from dtrak_core.gradients import draws_for
 
 
 @torch.no_grad()
@@ -16,7 +17,7 @@ def of_draws(
     """Return (1/d) |e - ε|² of each draw of a picture, shape (T,), float64.
 
     The noise is a function of the seed, the sample's id and the timestep, so that two models are compared on equal
-    draws, and a picture on those of its feature.
+    draws, and a picture on those of its feature. At most `draws_for` draws are in memory at once.
 
     Args:
         denoiser: The model.
@@ -26,12 +27,13 @@ def of_draws(
         noise_seed: Seed of the noise.
         prompt: What a text-to-image model is told.
     """
-    weight = denoiser.weight
-    t = torch.from_numpy(timesteps).to(weight.device)
-    noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps, denoiser.shape)).to(weight)
-    x_t = add_noise(denoiser, denoiser.encode(np.asarray(image)[None]).to(weight), noise, t)
-    told = repeated(denoiser.contexts([prompt]), len(t))
-    values: np.ndarray = (
-        model_outputs.loss(denoiser.predict(x_t, t, told).flatten(1), noise.flatten(1)).double().cpu().numpy()
-    )
+    weight, at_once = denoiser.weight, draws_for(denoiser)
+    x0, context = denoiser.encode(np.asarray(image)[None]).to(weight), denoiser.contexts([prompt])
+    values = np.empty(len(timesteps))
+    for start in range(0, len(timesteps), at_once):
+        part = slice(start, start + at_once)
+        t = torch.from_numpy(timesteps[part]).to(weight.device)
+        noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps[part], denoiser.shape)).to(weight)
+        prediction = denoiser.predict(add_noise(denoiser, x0, noise, t), t, repeated(context, len(t)))
+        values[part] = model_outputs.loss(prediction.flatten(1), noise.flatten(1)).cpu().numpy()
     return values

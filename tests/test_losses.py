@@ -1,0 +1,66 @@
+"""Losses of a picture's draws: one by one or many at once, and never more at once than memory is meant to hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dtrak_core import draws, gradients, losses, models, presets
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.train_settings import ModelSettings
+
+
+def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
+    tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    grid, seen = draws.timesteps("uniform", 1000), list[int]()
+    real = Denoiser.predict
+
+    def counted(self: Denoiser, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
+        seen.append(len(x_t))
+        return real(self, x_t, t, context)
+
+    monkeypatch.setattr(gradients, "ACTIVATION_BYTES", 2**23)
+    at_once = gradients.draws_for(denoiser)
+    assert 1 < at_once < 320
+    monkeypatch.setattr(Denoiser, "predict", counted)
+    found = losses.of_draws(denoiser, image, "train:3", grid, 7)
+    assert found.dtype == np.float64
+    assert max(seen) == at_once
+    assert sum(seen) == 1000
+    x0 = denoiser.encode(image[None])
+    for t in (0, at_once - 1, at_once, 997, 999):
+        eps = torch.from_numpy(draws.noise(7, "train:3", [t], denoiser.shape))
+        bar = denoiser.alphas_cumprod[t]
+        with torch.no_grad():
+            e = real(denoiser, bar.sqrt() * x0 + (1 - bar).sqrt() * eps, torch.tensor([t]))
+        assert found[t] == pytest.approx(float((e - eps).square().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("preset", "side"), [("cifar", 32), ("celeba", 64)])
+def test_a_pass_of_the_papers_networks_stays_within_the_stated_memory(preset: str, side: int) -> None:
+    """Nothing is computed here: the layers' outputs are counted on torch's device of shapes alone."""
+    model = presets.PRESETS[preset].model
+    assert model is not None
+    schedule = models.default_scheduler()
+    with torch.device("meta"):
+        denoiser = Denoiser(
+            models.build_unet(model, side).eval(), schedule.betas, schedule.alphas_cumprod, 1, (3, side, side)
+        )
+    at_once, numbers = gradients.draws_for(denoiser), 0
+
+    def count(_: object, __: object, output: object) -> None:
+        nonlocal numbers
+        numbers += output.numel() if isinstance(output, Tensor) else 0
+
+    for layer in denoiser.unet.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        denoiser.predict(torch.zeros(1, 3, side, side, device="meta"), torch.zeros(1, dtype=torch.long, device="meta"))
+    assert at_once * 2 * 4 * numbers <= gradients.ACTIVATION_BYTES < (at_once + 1) * 2 * 4 * numbers
