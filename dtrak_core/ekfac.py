@@ -28,7 +28,7 @@ from torch.nn import functional
 from dtrak_core import draws, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
-from dtrak_core.gradients import per_example_gradients, pictures_per_batch
+from dtrak_core.gradients import draws_for, per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.score_settings import InfluenceSettings
 from dtrak_core.settings import DIFFUSION_STEPS, FeatureSettings, key_of
@@ -36,7 +36,8 @@ from dtrak_core.store import Artifact
 from dtrak_core.targets import Target
 
 DRAWS_A_PICTURE = 4  # for the curvature
-AT_ONCE = 32  # draws in one pass
+AT_ONCE = 32  # draws in one pass, fewer where `draws_for` says so
+UNFOLDED_BYTES = 2**27  # memory for what a layer's weights meet: a picture's patches repeat its numbers nine times
 TARGET_BYTES = 2**30  # memory for the targets' preconditioned gradients
 
 Layer: TypeAlias = nn.Linear | nn.Conv2d
@@ -112,7 +113,7 @@ def influence(
     scores = np.empty((len(targets), len(images)))
     done = 0
     for part in gradients(images, [f"train:{i}" for i in range(len(images))], dataset.train.prompts):
-        scores[:, done : done + len(part)] = (directions @ part.T).double().numpy()
+        scores[:, done : done + len(part)] = (directions @ part.T).cpu().numpy()
         done += len(part)
         progress(done * settings.num_timesteps, len(images) * settings.num_timesteps, "gradients", "EK-FAC")
     return scores
@@ -152,7 +153,7 @@ def curvature(
 
     total = 2 * DRAWS_A_PICTURE * len(images)
     _passes(denoiser, images, prompts, noise_seed, known, factors, lambda n: progress(n, total, "draws", "Curvature"))
-    bases = {layer: [torch.linalg.eigh(one.double())[1].float() for one in pair] for layer, pair in sums.items()}
+    bases = {layer: [_eigenvectors(one) for one in pair] for layer, pair in sums.items()}
     squares: dict[nn.Module, Tensor] = {}
 
     def values(layer: Layer, a: Tensor, b: Tensor) -> None:
@@ -181,6 +182,12 @@ def curvature(
     ]
 
 
+def _eigenvectors(matrix: Tensor) -> Tensor:
+    """Return the eigenvectors of a symmetric matrix, in its format; found on the CPU, since MPS has no float64."""
+    found: Tensor = torch.linalg.eigh(matrix.cpu().double())[1]
+    return found.to(matrix)
+
+
 def _passes(
     denoiser: Denoiser,
     images: np.ndarray,
@@ -192,9 +199,10 @@ def _passes(
 ) -> None:
     """Send draws through the network and noise back; give each layer's inputs (n, L, I) and gradients (n, L, O)."""
     numbers = [(i, j) for i in range(len(images)) for j in range(DRAWS_A_PICTURE)]
+    at_once = min(AT_ONCE, draws_for(denoiser))
     with _watched(known, use):
-        for start in range(0, len(numbers), AT_ONCE):
-            part = numbers[start : start + AT_ONCE]
+        for start in range(0, len(numbers), at_once):
+            part = numbers[start : start + at_once]
             told(start)
             # Stratified: a picture's draws lie in different quarters, and all timesteps occur over the set.
             t = torch.tensor([_timestep(i, j) for i, j in part])
@@ -228,7 +236,13 @@ def _watched(known: Sequence[nn.Module], use: Callable[[Layer, Tensor, Tensor], 
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear | nn.Conv2d)
         x = inputs[0].detach().to(layer.weight)
-        output.register_hook(lambda g: use(layer, _inputs(layer, x), _outputs(layer, g.detach().to(layer.weight))))
+        output.register_hook(lambda g: meet(layer, x, _outputs(layer, g.detach().to(layer.weight))))
+
+    def meet(layer: Layer, x: Tensor, b: Tensor) -> None:
+        one = b.shape[1] * (layer.weight[0].numel() + 1) * x.element_size()  # bytes of a draw
+        at_once = max(1, UNFOLDED_BYTES // one)
+        for x_part, b_part in zip(x.split(at_once), b.split(at_once), strict=True):
+            use(layer, _inputs(layer, x_part), b_part)
 
     handles = [layer.register_forward_hook(watch) for layer in known]
     try:

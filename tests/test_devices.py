@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dtrak_core import (
     devices,
+    draws,
+    ekfac,
     features,
     gradients,
+    losses,
     models,
     processes,
     sampling,
@@ -27,7 +33,9 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import quiet
+from dtrak_core.score_settings import InfluenceSettings
 from dtrak_core.settings import FeatureSettings
+from dtrak_core.targets import Target, of_split
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 FEATURE_TOLERANCE = 2e-2  # of a feature's norm: TF32 keeps 10 bits of a product's factors
@@ -57,16 +65,91 @@ def test_a_gpu_gives_the_cpus_features_and_pictures(
     pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=5, proj_dim=256)
-    found, drawn = [], []
+    found, drawn, lost, influence = [], [], [], []
     for name in ("cpu", "cuda"):
         monkeypatch.setenv(devices.VARIABLE, name)
         denoiser = models.load_denoiser(checkpoint)
         images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
         found.append(features.featurise(denoiser, images, ids, wanted, lambda done: None))
         drawn.append(sampling.generate(denoiser, [0, 1], "ddim", 10, 0.0).astype(int))
+        lost.append(losses.of_draws(denoiser, images[0], "train:0", draws.timesteps("uniform", 10), 0))
+        influence.append(scores_of(pictures, checkpoint, denoiser))
     error = np.linalg.norm(found[0] - found[1], axis=1) / np.linalg.norm(found[0], axis=1)
     assert error.max() < FEATURE_TOLERANCE
     assert np.abs(drawn[0] - drawn[1]).mean() < 2
+    np.testing.assert_allclose(lost[1], lost[0], rtol=FEATURE_TOLERANCE)
+    assert np.corrcoef(influence[0], influence[1])[0, 1] > 0.98
+
+
+def scores_of(pictures: Dataset, checkpoint: Checkpoint, denoiser: Denoiser) -> np.ndarray:
+    """Return EK-FAC's scores of a held-out picture, without the store."""
+    layers = ekfac.curvature(denoiser, np.asarray(pictures.train.images), 0, quiet)
+    target: Target = of_split(pictures.held_out, "held-out", 0)
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "target": target.id, "pixels": target.pixels}
+    settings = InfluenceSettings(**where, num_timesteps=2)
+    return ekfac.influence(denoiser, pictures, [target], layers, settings, quiet)[0]
+
+
+class Elsewhere(TorchFunctionMode):
+    """Plays a device without float64, as MPS is: notes what is asked of it that it cannot do.
+
+    On it lie parameters, what is moved to one of its tensors or to a torch.device, and what is made of these. `.cpu()`
+    leads off it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.far: dict[int, Tensor] = {}  # kept, so that no number is given twice
+        self.refused: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        found = func(*args, **kwargs)
+        given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        there = any(isinstance(x, nn.Parameter) or id(x) in self.far for x in given)
+        there |= any(isinstance(x, torch.device) for x in (*args, *kwargs.values()))
+        if name == "cpu":
+            return found.detach()  # another object than the one that lies on the device
+        made = [x for x in (found if isinstance(found, tuple | list) else [found]) if isinstance(x, Tensor)]
+        if there:
+            if name == "numpy" or any(x.dtype == torch.float64 for x in made):
+                self.refused.append(name)
+            self.far |= {id(x): x for x in made}
+        return found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (lambda w: (2 * w).detach().double(), lambda w: (2 * w).detach().cpu().double()),
+        (lambda w: w.detach().square().numpy(), lambda w: w.detach().square().cpu().numpy()),
+        (lambda w: torch.from_numpy(np.zeros(3)).to(w.device), lambda w: torch.from_numpy(np.zeros(3, "f4")).to(w)),
+    ],
+)
+def test_the_mode_knows_what_a_device_without_float64_refuses(
+    wrong: Callable[[Tensor], object], right: Callable[[Tensor], object]
+) -> None:
+    weight = nn.Linear(3, 3).weight
+    for one, count in ((wrong, 1), (right, 0)):
+        with Elsewhere() as mode:
+            one(weight)
+        assert len(mode.refused) == count
+
+
+def test_nothing_is_asked_of_a_device_that_it_cannot_do(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    denoiser = models.load_denoiser(checkpoint)
+    images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "num_timesteps": 5, "proj_dim": 256}
+    with Elsewhere() as mode:
+        losses.of_draws(denoiser, images[0], "train:0", draws.timesteps("uniform", 10), 0)
+        scores_of(pictures, checkpoint, denoiser)
+        sampling.generate(denoiser, [0, 1], "ddim", 3, 0.5)
+        for projection in ("sparse", "gaussian", "rademacher", "none"):
+            for parts in ("whole", "faders"):
+                wanted = FeatureSettings(**where, projection=projection, parts=parts)
+                if (projection, parts) != ("none", "faders"):
+                    features.featurise(denoiser, images[:2], ids[:2], wanted, lambda done: None)
+    assert mode.refused == []
 
 
 def test_tf32_keeps_features_within_the_tolerance(pictures: Dataset, checkpoint: Checkpoint) -> None:

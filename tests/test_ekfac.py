@@ -41,6 +41,7 @@ def test_a_layers_curvature_and_what_it_does_to_a_gradient(
 ) -> None:
     images = pictures.train.images[:5]
     monkeypatch.setattr(ekfac, "AT_ONCE", 3)
+    monkeypatch.setattr(ekfac, "UNFOLDED_BYTES", 2**16)  # two draws of conv_in, one of the time embedding
     layers = ekfac.curvature(denoiser, images, 0, quiet)
     layer = denoiser.unet.get_submodule(name)
     names = [n for n, _ in tracked_parameters(denoiser.unet)]
