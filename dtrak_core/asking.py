@@ -34,13 +34,15 @@ def jobs_for(
     wanted: list[Job] = []
     gradient = [one for one in methods if one.family == "gradient"]
     for side in dict.fromkeys(one.side for one in gradient):
-        features: list[FeatureSettings] = []
+        read: dict[FeatureSettings, bool] = {}  # whether a method reads their kernel
         for one in gradient:
             if one.side == side:
-                features += scores.models_of(one, dataset.digest, checkpoint, bases.get(one.id))
-        elsewhere = any(one.checkpoint != checkpoint for one in features)
+                for features in scores.models_of(one, dataset.digest, checkpoint, bases.get(one.id)):
+                    read[features] = read.get(features, False) or one.reads_kernel
+        elsewhere = any(one.checkpoint != checkpoint for one in read)
         own = {"pictures_of": checkpoint} if elsewhere else {}
-        wanted.append(build(AttributeJob, features=tuple(dict.fromkeys(features)), **own, **side.model_dump(), **drawn))
+        undamped = tuple(place for place, kernel in enumerate(read.values()) if not kernel)
+        wanted.append(build(AttributeJob, features=tuple(read), undamped=undamped, **own, **side.model_dump(), **drawn))
     names = tuple(one.id for one in methods if one.family in ("patches", "influence"))
     if names:
         wanted.append(build(ScoreJob, methods=names, **where, **drawn))

@@ -86,7 +86,7 @@ def _features(
     for wanted in scores.models_of(method, dataset.digest, recipe.features.checkpoint, recipe.features):
         denoiser = models.load_denoiser(checkpoints.by_digest(wanted.checkpoint))
         trained = features.compute_features(dataset, denoiser, wanted, progress)
-        if method.damped or method.cosine:
+        if method.reads_kernel:
             kernel.compute_kernel(trained, progress)
         if method.residual:
             features.compute_residuals(dataset, denoiser, wanted, progress)

@@ -54,7 +54,7 @@ class Scored:
 def parts(method: Method, features: FeatureSettings, target: Target) -> list[tuple[str, Settings]]:
     """Return kind and settings of what one target's scores by one model are made of."""
     found: list[tuple[str, Settings]] = [("features", features)]
-    if method.damped or method.cosine:
+    if method.reads_kernel:
         found.append(("kernels", features))
     if method.residual:
         found.append(("residuals", features))
@@ -94,7 +94,7 @@ def _by_model(
 ) -> Scored:
     own = [_stored("target-features", feature_target(features, t, method.side), f"of {t.id}") for t in targets]
     cross = np.stack([np.asarray(one.array("cross.npy"), np.float64) for one in own])
-    if not method.damped and not method.cosine:
+    if not method.reads_kernel:
         return Scored(cross, None, None)
     kernel = open_kernel(_stored("kernels", features, f"for {method.label}"))
     if len(kernel.norms) != cross.shape[1]:

@@ -93,12 +93,13 @@ class AttributeJob(Sampled, TargetSide):
     Target samples that were never generated are generated first. Several feature settings
     (of several model output functions or checkpoints) are worked through one after the other.
     `pictures_per_batch` 0 lets the machine choose. `pictures_of` names the checkpoint that generates the targets where
-    features are of other checkpoints too.
+    features are of other checkpoints too. `undamped` are the places in `features` of those whose kernel nobody reads.
     """
 
     kind: Literal["attribute"] = "attribute"
     pictures_of: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     features: tuple[FeatureSettings, ...] = Field(min_length=1)
+    undamped: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
     targets: tuple[TargetId, ...] = ()
     pictures_per_batch: int = Field(default=0, ge=0, le=65_536)
 

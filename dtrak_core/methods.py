@@ -53,6 +53,11 @@ class Method:
     models: int = 0
 
     @property
+    def reads_kernel(self) -> bool:
+        """Return whether its scores need the kernel: its decomposition, or the features' lengths that lie beside it."""
+        return self.damped or self.cosine
+
+    @property
     def generated_only(self) -> bool:
         """Return whether it explains only pictures that the model generated."""
         return self.side.trajectory

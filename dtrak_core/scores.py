@@ -105,7 +105,7 @@ def score_matrix(
         facts |= {
             "checkpoint": checkpoint,
             "features": key_of("features", models[-1]),
-            "kernel": key_of("kernels", models[-1]) if chosen.damped or chosen.cosine else None,
+            "kernel": key_of("kernels", models[-1]) if chosen.reads_kernel else None,
             "feature_settings": models[-1].model_dump(mode="json"),
         }
         return Scores(chosen.id, found.values, found.damping, found.effective_rank, facts)

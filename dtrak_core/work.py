@@ -147,7 +147,8 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
         trained = features.compute_features(dataset, denoiser, settings, part, job.pictures_per_batch)
         part = _part(progress, before + per_training, 0, total, f"Kernel {about}".strip())
         made.append(trained)
-        if settings.parts == "whole":  # parts have a kernel for every position of the faders
+        # Parts have a kernel for every position of the faders.
+        if settings.parts == "whole" and number not in job.undamped:
             made.append(kernel.compute_kernel(trained, part))
         if settings.normalise == "timestep":
             made.append(features.compute_residuals(dataset, denoiser, settings, part))

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import checkpoints, draws, feature_store, features, kernel, models, sampling, scores, store, work
+from dtrak_core import (
+    asking,
+    checkpoints,
+    draws,
+    feature_store,
+    features,
+    kernel,
+    models,
+    sampling,
+    scores,
+    store,
+    work,
+)
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
@@ -130,6 +142,25 @@ def test_checkpoints_are_averaged(
         shares.append(one.share)
     assert sorted(shares) == [25, 50, 75, 100]
     np.testing.assert_allclose(values, np.mean(expected, axis=0), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("names", "undamped"),
+    [(("gradient-dot",), (0,)), (("gradient-dot", "trak"), ()), (("d-trak", "gradient-dot"), (1,)), (("trak",), ())],
+)
+def test_a_job_says_which_features_need_no_kernel(
+    pictures: Dataset, base: FeatureSettings, names: tuple[str, ...], undamped: tuple[int, ...]
+) -> None:
+    chosen = [METHODS[name] for name in names]
+    bases = dict.fromkeys(names, base)
+    (job,) = asking.jobs_for(pictures, base.checkpoint, ("held-out:1",), Sampled(), chosen, bases)
+    assert isinstance(job, AttributeJob)
+    assert job.undamped == undamped
+    assert ("undamped" in job.model_dump(mode="json")) == bool(undamped), "keys of the other jobs stay as they were"
+    work.run(job, quiet)
+    stored = {artifact.settings["model_output"] for artifact in store.listing("kernels")}
+    read = {METHODS[name].model_output for name in names if METHODS[name].reads_kernel}
+    assert stored == read
 
 
 def test_journey_trak_follows_the_sampling(pictures: Dataset, base: FeatureSettings) -> None:
