@@ -207,12 +207,18 @@ def _compute_missing(
         completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
 
 
-def checkpoint_of(artifact: Artifact) -> dict[str, Any]:
-    """Return what is told of a run: its checkpoints' names and digests, cost, where it is."""
+def checkpoint_of(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
+    """Return what is told of a run: its checkpoints' names and digests, cost, where it is.
+
+    `dataset` is the one asked about: the run's own may have the same pictures under another name.
+    """
     kept = sorted(checkpoints.of_run(artifact), key=lambda c: c.share != 100)
     facts = artifact.manifest
-    told = ("name", "dataset_name", "parameters", "seconds", "final_loss")
-    return {name: facts[name] for name in told if name in facts} | {
+    told = ("parameters", "seconds", "final_loss")
+    found = {"name": facts["name"], "dataset_name": dataset.name} | {
+        name: facts[name] for name in told if name in facts
+    }
+    return found | {
         "checkpoints": [{"name": c.name, "step": c.step, "share": c.share, "digest": c.digest} for c in kept],
         "folder": str(artifact.path),
     }

@@ -78,7 +78,7 @@ def dataset(
     """
     (artifact,) = answers.completed(answers.dataset_job(name, source, resolution, on_broken), f"Prepare '{name}'")
     facts = ("name", "digest", "counts", "labels", "licence", "credit", "skipped")
-    opened = datasets.load(artifact)
+    opened = datasets.load(datasets.make_newest(artifact))
     equal = opened.equal
     counts = {"train_distinct": equal.distinct, "train_copies": equal.copies, "held_out_in_train": len(equal.leaked)}
     sentences = " ".join(datasets.equal_pictures(opened)) or "none"
@@ -125,7 +125,7 @@ def train(
     frozen = bases.chosen(base).digest if presets.PRESETS[preset].model is None else ""
     settings = presets.train_settings(preset, chosen.digest, frozen, indices=indices, **options.model_dump())
     (artifact,) = answers.completed(build(jobs.TrainJob, train=settings, name=name), f"Train '{name}'")
-    say(answers.checkpoint_of(artifact), json, tables.checkpoint)
+    say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
 
 
 def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = False) -> None:
@@ -153,16 +153,16 @@ def import_checkpoint(
         dataset: Name of the dataset that it was trained on.
         base: Name of the base that LoRA weights belong to.
     """
-    folder = Path(source)
+    folder, chosen = Path(source), answers.prepared(dataset)
     job = build(
         jobs.ImportJob,
         source=str(folder.resolve()) if folder.exists() else source,
-        dataset=answers.prepared(dataset).digest,
+        dataset=chosen.digest,
         name=name,
         base=bases.by_name(base).digest if base else "",
     )
     (artifact,) = answers.completed(job, f"Import '{name}'")
-    say(answers.checkpoint_of(artifact), json, tables.checkpoint)
+    say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
 
 
 def sample(

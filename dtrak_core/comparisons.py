@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dtrak_core import checkpoints, datasets, removals, store, thumbnails
+from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError
 from dtrak_core.methods import METHODS
 from dtrak_core.metrics import Paired, interval, paired
@@ -74,7 +75,7 @@ def read(settings: CounterfactualSettings) -> Comparison:
     if stored is not None:
         return _open(stored)
     try:
-        dataset = datasets.by_digest(settings.dataset)
+        dataset = datasets.by_digest(settings.dataset, settings.facts)
         wanted = removals.plan(dataset, checkpoints.by_digest(settings.checkpoint), settings)
     except NotFoundError:  # scores are still being computed
         wanted = []
@@ -84,10 +85,13 @@ def read(settings: CounterfactualSettings) -> Comparison:
     return Comparison(settings, "", tuple(e for e in found if e is not None), len(wanted), originals)
 
 
-def listing(dataset: str, checkpoint: str) -> list[Comparison]:
-    """Return the finished comparisons of a checkpoint (digests of dataset and weights): shipped first, then newest."""
-    wanted = {"dataset": dataset, "checkpoint": checkpoint}
-    found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items()]
+def listing(dataset: Dataset, checkpoint: str) -> list[Comparison]:
+    """Return the finished comparisons of a checkpoint, by its digest: shipped first, then newest.
+
+    Those that leaned on other contributors or families than the dataset's, or did not say on which, are left out.
+    """
+    wanted = {"dataset": dataset.digest, "checkpoint": checkpoint}
+    found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items() and _holds(a, dataset)]
     return [_open(a) for a in sorted(found, key=lambda a: (a.shipped, a.manifest["date"]), reverse=True)]
 
 
@@ -226,6 +230,14 @@ def _open(artifact: Artifact) -> Comparison:
     own = {target: np.asarray(image) for target, image in zip(settings.targets, originals, strict=True)}
     made = {name: artifact.manifest[name] for name in ("date", "versions", "bytes")} | {"shipped": artifact.shipped}
     return Comparison(settings, artifact.manifest["name"], entries, len(entries), own, made)
+
+
+def _holds(artifact: Artifact, dataset: Dataset) -> bool:
+    """Say whether a comparison's removal sets are still those that the dataset's rows give."""
+    settings = artifact.settings
+    leans = removals.needs_facts(settings["methods"], settings.get("group", "none"))
+    held: str = settings.get("facts", "")
+    return held == (dataset.facts if leans else "")
 
 
 def _by_target(entries: Sequence[Entry], method: str, measure: str) -> dict[str, float]:

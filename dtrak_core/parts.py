@@ -70,7 +70,10 @@ def _shards(chosen: Sequence[FeatureSettings]) -> list[Part]:
 
 
 def _trainings(settings: CounterfactualSettings) -> list[Part]:
-    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+    dataset, checkpoint = (
+        datasets.by_digest(settings.dataset, settings.facts),
+        checkpoints.by_digest(settings.checkpoint),
+    )
     wanted = removals.plan(dataset, checkpoint, settings)
     found = []
     for (removed, seed), bars in removals.lacking(wanted, settings).items():

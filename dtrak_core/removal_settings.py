@@ -23,11 +23,15 @@ class OutcomeSettings(Settings):
 class CounterfactualSettings(Sampled):
     """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
 
+    `facts` is the digest of the dataset's contributors and families where removal sets depend on them, so that a
+    corrected table asks for another comparison.
+
     `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
     each model that the methods look at.
     """
 
     dataset: Digest
+    facts: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
     checkpoint: Digest
     targets: tuple[Annotated[str, Field(pattern=r"^seed:[0-9]{1,10}$")], ...] = Field(min_length=1)
     methods: tuple[str, ...] = Field(min_length=1)

@@ -104,7 +104,14 @@ def settings_for(
     if encoder is None:
         encoder = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
+    if needs_facts(methods, asked.get("group", "none")):
+        where["facts"] = dataset.facts
     return build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
+
+
+def needs_facts(methods: Sequence[str], group: str) -> bool:
+    """Say whether removal sets depend on who made the training pictures, or on families."""
+    return group in ("family", "contributor") or any(method.startswith(CONTRIBUTOR) for method in methods)
 
 
 def random_set(count: int, size: int, draw: int) -> tuple[int, ...]:

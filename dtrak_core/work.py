@@ -80,7 +80,8 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
 
     match job:
         case CounterfactualJob(settings=settings) if part.train_seed >= 0:
-            dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+            dataset = datasets.by_digest(settings.dataset, settings.facts)
+            checkpoint = checkpoints.by_digest(settings.checkpoint)
             counterfactual.retrain(dataset, checkpoint, settings, part.removed, part.train_seed, progress)
         case AttributeJob() | CounterfactualJob() if part.shard >= 0:
             chosen = job.features if isinstance(job, AttributeJob) else job.settings.features
@@ -208,7 +209,8 @@ def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
 
     _scored(job.settings, progress)
     where = job.settings
-    dataset, checkpoint = datasets.by_digest(where.dataset), checkpoints.by_digest(where.checkpoint)
+    dataset = datasets.by_digest(where.dataset, where.facts)
+    checkpoint = checkpoints.by_digest(where.checkpoint)
     return counterfactual.compare(dataset, checkpoint, job.settings, job.name, progress)
 
 

@@ -11,7 +11,7 @@ dataset, checkpoint = frame.require_model("Counterfactual", "There is no model y
 st.write("What would this picture be if its most influential training pictures had never been there?")
 
 asked = comparing.under_way(checkpoint)
-finished = comparisons.listing(dataset.digest, checkpoint.digest)
+finished = comparisons.listing(dataset, checkpoint.digest)
 known = {one.key: one for one in finished}
 wanted = st.query_params.get("comparison", "")
 with st.expander("A new comparison", expanded=not finished and asked is None, icon=":material/add:"):

@@ -114,7 +114,7 @@ def test_the_answer_for_a_prompt_is_there_without_computing(dataset: Dataset, ch
 
 
 def test_the_comparison_is_in_latent_space_too(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    (found,) = comparisons.listing(dataset.digest, checkpoint.digest)
+    (found,) = comparisons.listing(dataset, checkpoint.digest)
     assert found.settings.prompts == demo_lora.PROMPTS
     by_method = {entry.method: entry for entry in found.entries}
     assert by_method["identity"].l2 < 0.5
