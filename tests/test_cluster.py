@@ -65,9 +65,8 @@ def start(cache: Path, tmp_path: Path) -> Iterator[Start]:
         return address
 
     yield begin
-    for process in running:
+    for process in reversed(running):  # workers first: one whose scheduler has gone looks for it for 8 seconds
         process.terminate()
-    for process in running:
         process.wait(20)
 
 

@@ -10,22 +10,24 @@ import pytest
 from dtrak_core import checkpoints, datasets, features, kernel, models, presets, scores, targets, training
 from dtrak_core.progress import quiet
 from dtrak_core.settings import DatasetSettings, FeatureSettings
+from dtrak_core.train_settings import ModelSettings
 
-ORIGINAL, COPY = 12, 700
+PICTURES, ORIGINAL, COPY = 450, 12, 250
 
 
 @pytest.mark.slow
-def test_both_copies_of_a_planted_duplicate_are_among_the_first_five(cache: Path, tmp_path: Path) -> None:
+def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(cache: Path, tmp_path: Path) -> None:
     portraits = datasets.load(datasets.prepare(DatasetSettings()))
-    images = np.array(portraits.train.images)
+    images = np.array(portraits.train.images[:PICTURES])
     images[COPY] = images[ORIGINAL]
     file = tmp_path / "planted.npz"
-    np.savez(file, x_train=images, y_train=np.zeros(900, int), x_test=images[:8], y_test=np.zeros(8, int))
+    np.savez(file, x_train=images, y_train=np.zeros(PICTURES, int), x_test=images[:8], y_test=np.zeros(8, int))
     dataset = datasets.load(datasets.prepare(datasets.source_settings("npz", file, "planted", 16), file))
-    assert len(dataset.train.images) == 900
+    assert len(dataset.train.images) == PICTURES
 
-    # A tenth of the demo's training is enough to tell copies from the rest.
-    settings = presets.train_settings("demo", dataset.digest, epochs=15)
+    # Half the pictures and a narrower network: enough to tell copies from the rest, in a quarter of the time.
+    settings = presets.train_settings("demo", dataset.digest, epochs=30)
+    settings = settings.model_copy(update={"model": ModelSettings(channels=(16, 32))})
     run = training.train(dataset, settings, "planted", quiet, kind="retrained")  # draws no grids of pictures
     (checkpoint,) = checkpoints.of_run(run)
     denoiser = models.load_denoiser(checkpoint)
@@ -34,5 +36,5 @@ def test_both_copies_of_a_planted_duplicate_are_among_the_first_five(cache: Path
     target = targets.resolve(dataset, checkpoint.digest, f"train:{ORIGINAL}")
     features.compute_target_features(dataset, denoiser, base, [target], quiet)
     found = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, base)
-    first = np.argsort(-found.values)[:5].tolist()
-    assert {ORIGINAL, COPY} <= set(first), f"the first five are {first}"
+    first = np.argsort(-found.values)[:3].tolist()
+    assert {ORIGINAL, COPY} <= set(first), f"the first three are {first}"
