@@ -15,10 +15,8 @@ draws it says how far a ranking repeats. A group is a top-level part of the netw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from dtrak_core import draws
@@ -26,7 +24,7 @@ from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import BANDS, HALVES, PARTS, part_of
 from dtrak_core.gradients import per_example_gradients
-from dtrak_core.projection import Projector, project
+from dtrak_core.projection import Projector
 from dtrak_core.settings import FeatureSettings
 
 
@@ -45,12 +43,12 @@ def groups(denoiser: Denoiser) -> dict[str, slice]:
 
 def width(denoiser: Denoiser, settings: FeatureSettings) -> int:
     """Return the length of a feature in parts."""
-    return PARTS * sum(p.width for p in _projectors(denoiser, settings))
+    return PARTS * sum(widths(denoiser, settings))
 
 
 def widths(denoiser: Denoiser, settings: FeatureSettings) -> list[int]:
     """Return the length of each group's block."""
-    return [p.width for p in _projectors(denoiser, settings)]
+    return [p.width for p, _ in projectors(denoiser, settings)]
 
 
 def by_parts(
@@ -60,47 +58,37 @@ def by_parts(
     settings: FeatureSettings,
     memory: Tensor,
     context: Tensor | None = None,
-) -> np.ndarray:
-    """Return the features in parts of pictures x0 (B, C, H, W), shape (B, BANDS * 2 * G K_g), float32.
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the number and the gradient (B, P) of each part of the pictures x0 (B, C, H, W) that has a draw.
 
     Args:
         denoiser: The network.
         x0: Pictures in model space.
         sample_ids: One id a picture.
-        settings: Draws, function, projection; `proj_dim` is shared out among the groups.
-        memory: Memory of shape (B, P) to overwrite.
+        settings: Draws and function.
+        memory: Memory of shape (B, P) that each part overwrites.
         context: What a text-to-image model is told of each picture.
     """
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    projectors = _projectors(denoiser, settings)
-    ranges = list(groups(denoiser).values())
-    blocks = []
     for band in range(len(BANDS)):
         for half in range(HALVES):
             mine = grid[part_of(grid, band, half)]
-            if not len(mine):
-                blocks.append(np.zeros((len(x0), sum(p.width for p in projectors)), np.float32))
-                continue
-            gradients = per_example_gradients(
-                denoiser, x0, sample_ids, settings, out=memory, grid=mine, context=context
-            )
-            gradients *= len(mine) / len(grid)
-            with torch.no_grad():
-                parts = [
-                    project(p, gradients[:, where].contiguous()).cpu().numpy()
-                    for p, where in zip(projectors, ranges, strict=True)
-                ]
-            blocks.append(np.concatenate(parts, axis=1))
-    return np.concatenate(blocks, axis=1)
+            if len(mine):
+                gradients = per_example_gradients(
+                    denoiser, x0, sample_ids, settings, out=memory, grid=mine, context=context
+                )
+                gradients *= len(mine) / len(grid)
+                yield band * HALVES + half, gradients
 
 
-def _projectors(denoiser: Denoiser, settings: FeatureSettings) -> list[Projector]:
+def projectors(denoiser: Denoiser, settings: FeatureSettings) -> list[tuple[Projector, slice]]:
+    """Return each group's projection and its range of parameters; the groups share `proj_dim` alike."""
     if settings.projection == "none":
         raise SettingsError("Features in parts are projected group by group. Choose a projection other than 'none'.")
     ranges = groups(denoiser)
     share = max(1, settings.proj_dim // len(ranges))
     sizes = [where.stop - where.start for where in ranges.values()]
     return [
-        Projector(settings.projection, min(share, size), settings.proj_seed + number, size)
-        for number, size in enumerate(sizes)
+        (Projector(settings.projection, min(share, size), settings.proj_seed + number, size), where)
+        for number, (size, where) in enumerate(zip(sizes, ranges.values(), strict=True))
     ]

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from dtrak_core import draws, faders, feature_store, losses, sampling, store
+from dtrak_core import draws, faders, feature_store, losses, mixtures, projected, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.fader_layout import PARTS
 from dtrak_core.files import alone
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
-from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, ends_of, key_of
+from dtrak_core.projection import Projector
+from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, feature_target
 
@@ -90,11 +91,14 @@ def compute_shards(
             def told(done: int, before: int = before) -> None:
                 progress((before + done) * per_picture, total, "gradients", "")
 
+            def projecting(done: int, out_of: int, after: int = before + len(shard)) -> None:
+                progress(after * per_picture, total, "gradients", _drawn(done, out_of))
+
             ids = [f"train:{start + i}" for i in range(len(shard))]
-            rows = _mixed(settings, slice(start, start + len(shard)))
+            rows = mixtures.of_rows(settings, slice(start, start + len(shard)))
             if rows is None:
                 words = prompts[start : start + len(shard)]
-                rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch, words)
+                rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch, words, projecting)
             feature_store.write_shard(folder, number, rows, settings.storage)
             feature_store.seal(folder, number, time.perf_counter() - started)
         before += len(shard)
@@ -131,16 +135,19 @@ def compute_target_features(
         def told(done: int) -> None:
             progress(done * per_picture, len(missing) * per_picture, "gradients", "")
 
+        def projecting(done: int, out_of: int) -> None:
+            progress(len(missing) * per_picture, len(missing) * per_picture, "gradients", _drawn(done, out_of))
+
         chosen, own = [target for _, target in missing.values()], own_side(settings, side)
-        mixed = [_mixed_target(settings, target, side) for target in chosen]
+        mixed = [mixtures.of_target(settings, target, side) for target in chosen]
         if all(one is not None for one in mixed):
             features = np.stack([one for one in mixed if one is not None])
         elif side.trajectory:
-            features = np.stack([_along_trajectory(denoiser, target, own) for target in chosen])
+            features = _along_trajectory(denoiser, chosen, own, projecting)
         else:
             images = np.stack([target.image for target in chosen])
             ids, words = [target.id for target in chosen], [target.prompt for target in chosen]
-            features = featurise(denoiser, images, ids, own, told, batch, words)
+            features = featurise(denoiser, images, ids, own, told, batch, words, projecting)
         if settings.parts == "faders":
             cross = np.zeros((len(features), 0))  # follows from the faders
         else:
@@ -165,29 +172,44 @@ def featurise(
     told: Callable[[int], None],
     batch: int = 0,
     prompts: Sequence[str] = (),
+    projecting: projected.Told = lambda done, total: None,
 ) -> np.ndarray:
     """Return the features of pictures (n, H, W, 3) uint8, shape (n, K), float32; `told` counts pictures done.
 
-    `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance.
+    `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance. `projecting`
+    counts blocks of a dense projection.
     """
+    made = _gradients(denoiser, images, sample_ids, settings, told, batch, prompts)
+    parts = PARTS if settings.parts == "faders" else 1
+    return projected.rows(projectors_of(denoiser, settings), made, len(images), parts, projecting)
+
+
+def _gradients(
+    denoiser: Denoiser,
+    images: np.ndarray,
+    sample_ids: Sequence[str],
+    settings: FeatureSettings,
+    told: Callable[[int], None],
+    batch: int,
+    prompts: Sequence[str],
+) -> projected.Made:
+    """Yield pictures, part and gradients, batch by batch, as `projected.rows` takes them."""
     size = batch or pictures_per_batch(denoiser, settings.num_timesteps)
     weight = denoiser.weight
     words = prompts or [""] * len(images)
-    rows = np.empty((len(images), width_of(denoiser, settings)), dtype=np.float32)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
     told(0)
     start = 0
     while start < len(images):
-        part = slice(start, start + size)
+        part = slice(start, min(start + size, len(images)))
         try:
             x0 = denoiser.encode(images[part]).to(weight)
-            made, context = memory[: len(x0)], denoiser.contexts(words[part])
+            own, context = memory[: len(x0)], denoiser.contexts(words[part])
             if settings.parts == "faders":
-                rows[part] = faders.by_parts(denoiser, x0, sample_ids[part], settings, made, context)
+                for number, gradients in faders.by_parts(denoiser, x0, sample_ids[part], settings, own, context):
+                    yield part, number, gradients
             else:
-                gradients = per_example_gradients(denoiser, x0, sample_ids[part], settings, out=made, context=context)
-                with torch.no_grad():
-                    rows[part] = project(projector_of(denoiser, settings), gradients).cpu().numpy()
+                yield part, 0, per_example_gradients(denoiser, x0, sample_ids[part], settings, out=own, context=context)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             if size == 1:
@@ -199,7 +221,6 @@ def featurise(
             continue
         start += size
         told(min(start, len(images)))
-    return rows
 
 
 def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
@@ -221,24 +242,31 @@ def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSet
     return store.publish("residuals", key, settings)
 
 
-def _along_trajectory(denoiser: Denoiser, target: Target, settings: FeatureSettings) -> np.ndarray:
-    """Return the feature (K,) of a generated target, its draws taken along its sampling (Journey TRAK).
+def _along_trajectory(
+    denoiser: Denoiser, targets: Sequence[Target], settings: FeatureSettings, projecting: projected.Told
+) -> np.ndarray:
+    """Return the features (M, K) of generated targets, their draws taken along their sampling (Journey TRAK).
 
     At every sampling step the clean picture that the model then expects, noised afresh at that step's timestep
     (reference.md, section 4); the mean over the steps.
     """
-    if not target.id.startswith("seed:") or target.row["settings"]["sampler"] != "ddim":
-        raise SettingsError(f"'{target.id}' has no DDIM trajectory. Choose a picture that the model generated by DDIM.")
-    how = SampleSettings(**target.row["settings"])
-    points = sampling.expected(denoiser, how.seed, how.sampling_steps, how.eta, how.prompts, how.guidance)
-    grid = np.array(sampling.sampling_timesteps(how.sampling_steps, denoiser.offset))
-    context = denoiser.contexts([target.prompt])
-    gradients = per_example_gradients(
-        denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, context=context
-    )
-    with torch.no_grad():
-        feature: np.ndarray = project(projector_of(denoiser, settings), gradients)[0].cpu().numpy()
-    return feature
+
+    def made() -> projected.Made:
+        for number, target in enumerate(targets):
+            if not target.id.startswith("seed:") or target.row["settings"]["sampler"] != "ddim":
+                raise SettingsError(
+                    f"'{target.id}' has no DDIM trajectory. Choose a picture that the model generated by DDIM."
+                )
+            how = SampleSettings(**target.row["settings"])
+            points = sampling.expected(denoiser, how.seed, how.sampling_steps, how.eta, how.prompts, how.guidance)
+            grid = np.array(sampling.sampling_timesteps(how.sampling_steps, denoiser.offset))
+            context = denoiser.contexts([target.prompt])
+            gradients = per_example_gradients(
+                denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, context=context
+            )
+            yield slice(number, number + 1), 0, gradients
+
+    return projected.rows(projectors_of(denoiser, settings), made(), len(targets), 1, projecting)
 
 
 def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:
@@ -249,46 +277,23 @@ def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:
     return FeatureSettings(**features.model_dump() | changed)
 
 
-def _mixed(settings: FeatureSettings, rows: slice) -> np.ndarray | None:
-    """Return rows of interpolated features from stored ones of both ends, or None where these are not stored.
-
-    ∇ mean((e - η ε)²) = (1 - η) ∇ mean(e²) + η ∇ mean((e - ε)²), and projecting is linear.
-    """
-    if settings.model_output != "interpolated" or settings.normalise != "none":
-        return None
-    ends = [store.find("features", key_of("features", one)) for one in ends_of(settings)]
-    if ends[0] is None or ends[1] is None:
-        return None
-    return _mix(settings.eta, feature_store.rows(ends[0], rows), feature_store.rows(ends[1], rows))
-
-
-def _mixed_target(settings: FeatureSettings, target: Target, side: TargetSide) -> np.ndarray | None:
-    """Return a target's interpolated feature (K,) from those of both ends, or None where these are not stored."""
-    if settings.model_output != "interpolated" or settings.normalise != "none" or side != TargetSide():
-        return None
-    wanted = [feature_target(one, target, side) for one in ends_of(settings)]
-    ends = [store.find("target-features", key_of("target-features", one)) for one in wanted]
-    if ends[0] is None or ends[1] is None:
-        return None
-    return _mix(settings.eta, feature_store.target_feature(ends[0]), feature_store.target_feature(ends[1]))
-
-
-def _mix(eta: float, squared: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    mixed: np.ndarray = (1 - eta) * squared + eta * loss
-    return mixed.astype(np.float32)
-
-
 def width_of(denoiser: Denoiser, settings: FeatureSettings) -> int:
     """Return the length of a feature."""
     if settings.parts == "faders":
         return faders.width(denoiser, settings)
-    return projector_of(denoiser, settings).width
+    return projectors_of(denoiser, settings)[0][0].width
 
 
-def projector_of(denoiser: Denoiser, settings: FeatureSettings) -> Projector:
-    """Return the projection that these settings mean for this network."""
+def projectors_of(denoiser: Denoiser, settings: FeatureSettings) -> list[tuple[Projector, slice]]:
+    """Return the projections that these settings mean for this network, each with its range of parameters."""
+    if settings.parts == "faders":
+        return faders.projectors(denoiser, settings)
     count = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
-    return Projector(settings.projection, settings.proj_dim, settings.proj_seed, count)
+    return [(Projector(settings.projection, settings.proj_dim, settings.proj_seed, count), slice(0, count))]
+
+
+def _drawn(done: int, out_of: int) -> str:
+    return f"Projection: {done:,} of {out_of:,} blocks of its matrix"
 
 
 def _find(key: str) -> Artifact | None:

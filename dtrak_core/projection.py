@@ -7,8 +7,8 @@ most (|g|² |h|² + <g, h>²) / K:
                 is signed, turned round by a random shift r_b and added up:
                 (P g)[(j + r_b) mod K] = Σ_b σ_(bK+j) g_(bK+j). Two parameters meet with
                 probability 1/K or never, and reading stays in memory's order. Cost: P a picture.
-    gaussian    entries N(0, 1/K), as TRAK and D-TRAK. Cost: P K a picture.
-    rademacher  entries ±1/√K. Cost: P K a picture.
+    gaussian    entries N(0, 1/K), as TRAK and D-TRAK. Cost: P K a picture, and P K normal numbers a call.
+    rademacher  entries ±1/√K. Cost: P K a picture, and P K bits a call.
     none        the gradient itself, K = P.
 
 (The authors leave out the 1/√K, so their damping λ is K times ours; reference.md, section 3.)
@@ -19,6 +19,8 @@ machine or order, and dense matrices are made block by block, never as a whole.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +32,8 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.settings import ProjectionKind
 
 BLOCK = 256  # parameters a dense block; part of the matrix's definition, since each block has its own stream
+AHEAD = 8  # blocks of a dense matrix in memory, or one a thread where there are more: 33 MB each at K = 32,768
+DENSE: tuple[ProjectionKind, ...] = ("gaussian", "rademacher")
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,20 @@ class Projector:
         return self.num_parameters if self.kind == "none" else self.proj_dim
 
 
-def project(projector: Projector, gradients: Tensor) -> Tensor:
-    """Return the projected gradients, shape (B, K), for gradients of shape (B, P), in their dtype."""
+def project(
+    projector: Projector,
+    gradients: Tensor,
+    device: torch.device | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Return the projected gradients, shape (B, K), for gradients of shape (B, P), in their dtype.
+
+    Args:
+        projector: Which matrix. A dense one is drawn anew at every call, so ask for many gradients at once.
+        gradients: One a row; a dense matrix reads them in ranges of columns, so they may be a memory map.
+        device: Where a dense matrix is multiplied; None takes the gradients' own.
+        told: Told blocks of a dense matrix done, and their number.
+    """
     if gradients.shape[1] != projector.num_parameters:
         raise SettingsError(
             f"A gradient of {gradients.shape[1]:,} numbers cannot be projected by a matrix for "
@@ -67,45 +83,58 @@ def project(projector: Projector, gradients: Tensor) -> Tensor:
         case "sparse":
             return _sparse(projector, gradients)
         case "gaussian" | "rademacher":
-            return _dense(projector, gradients)
+            return _dense(projector, gradients, device or gradients.device, told)
 
 
 def _sparse(projector: Projector, gradients: Tensor) -> Tensor:
     """Sign, turn and add blocks. The turn is a write at an offset; what runs past K is folded back."""
     width = projector.proj_dim
-    signs, shifts = _sparse_parts(projector)
-    signs = signs.to(gradients)
+    signs = _sparse_signs(projector.proj_seed, projector.num_parameters, gradients.device)
     total = gradients.new_zeros(len(gradients), 2 * width)
-    for block, shift in enumerate(shifts):
+    for block, shift in enumerate(_sparse_shifts(projector)):
         start = block * width
         part = gradients[:, start : start + width]
-        total[:, shift : shift + part.shape[1]].addcmul_(part, signs[start : start + width])
+        total[:, shift : shift + part.shape[1]].addcmul_(part, signs[start : start + width].to(part.dtype))
     return total[:, :width] + total[:, width:]
 
 
-@functools.lru_cache(maxsize=4)
-def _sparse_parts(projector: Projector) -> tuple[Tensor, list[int]]:
-    """Return the signs σ, shape (P,), float32, and the shift of each block of K parameters."""
+# Features in parts project every group of layers by its own pattern: room for all of a network's groups, a byte a
+# parameter. Drawn anew at every call, a pattern takes as long as the gradient.
+@functools.lru_cache(maxsize=64)
+def _sparse_signs(proj_seed: int, num_parameters: int, device: torch.device) -> Tensor:
+    """Return the signs σ, shape (P,), int8."""
+    return torch.from_numpy(_signs(f"sparse/signs/{proj_seed}", num_parameters).astype(np.int8)).to(device)
+
+
+@functools.lru_cache(maxsize=64)
+def _sparse_shifts(projector: Projector) -> list[int]:
+    """Return the shift of each block of K parameters."""
     blocks = -(-projector.num_parameters // projector.proj_dim)
     draws = _raw(f"sparse/shifts/{projector.proj_seed}", blocks)
-    shifts = [int(number) for number in draws % np.uint64(projector.proj_dim)]
-    signs = _signs(f"sparse/signs/{projector.proj_seed}", projector.num_parameters)
-    return torch.from_numpy(signs), shifts
+    return [int(number) for number in draws % np.uint64(projector.proj_dim)]
 
 
-def _dense(projector: Projector, gradients: Tensor) -> Tensor:
-    """Add up gradient block times matrix block, each block (at most 256, K) made when needed."""
-    total = gradients.new_zeros(len(gradients), projector.proj_dim)
-    for start in range(0, projector.num_parameters, BLOCK):
-        part = gradients[:, start : start + BLOCK]
-        name = f"{projector.kind}/{projector.proj_seed}/{projector.proj_dim}/{start // BLOCK}"
-        shape = (part.shape[1], projector.proj_dim)
-        if projector.kind == "gaussian":
-            matrix = stream(name).standard_normal(shape, dtype=np.float32)
-        else:
-            matrix = _signs(name, shape[0] * shape[1]).reshape(shape)
-        total.addmm_(part, torch.from_numpy(matrix).to(gradients))
+def _dense(projector: Projector, gradients: Tensor, device: torch.device, told: Callable[[int, int], None]) -> Tensor:
+    """Add up gradient block times matrix block, each block (at most 256, K) made once, some ahead by other threads."""
+    starts, threads = range(0, projector.num_parameters, BLOCK), torch.get_num_threads()
+    total = torch.zeros(len(gradients), projector.proj_dim, dtype=gradients.dtype, device=device)
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(0, len(starts), max(AHEAD, threads)):
+            told(number, len(starts))
+            group = starts[number : number + max(AHEAD, threads)]
+            parts = gradients[:, group.start : group.stop].to(device).split(BLOCK, dim=1)
+            for part, matrix in zip(parts, pool.map(functools.partial(_block, projector), group), strict=True):
+                total.addmm_(part, torch.from_numpy(matrix).to(total))
     return total.div_(projector.proj_dim**0.5)
+
+
+def _block(projector: Projector, start: int) -> np.ndarray:
+    """Return the rows of √K times a dense matrix from a parameter on, at most `BLOCK` of them, K columns, float32."""
+    name = f"{projector.kind}/{projector.proj_seed}/{projector.proj_dim}/{start // BLOCK}"
+    shape = (min(BLOCK, projector.num_parameters - start), projector.proj_dim)
+    if projector.kind == "gaussian":
+        return stream(name).standard_normal(shape, dtype=np.float32)
+    return _signs(name, shape[0] * shape[1]).reshape(shape)
 
 
 def _signs(name: str, count: int) -> np.ndarray:

@@ -33,7 +33,7 @@ LAYERS = [
     ["ensembles", "targets", "draws", "model_outputs", "feature_store", "methods", "models"],
     ["sketch"],
     ["kernel", "projection", "sampling", "gradients", "embeddings", "fader_layout", "losses", "patches"],
-    ["faders"],
+    ["faders", "projected", "mixtures"],
     ["training_state"],
     ["training_step"],
     ["training", "importing", "base_training", "features", "ekfac", "gradient_scores", "scores", "defaults"],
