@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import asking, checkpoints, datasets, defaults, figure, jobs, results, scores, store, targets
+from dtrak_core import asking, checkpoints, datasets, defaults, figure, jobs, pictures, results, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import Method, method_of
 from dtrak_core.results import Ranking
-from dtrak_core.settings import DatasetKind, DatasetSettings, FeatureSettings, Sampled, build
+from dtrak_core.settings import DatasetSettings, FeatureSettings, Sampled, build
 from dtrak_core.store import Artifact
 from dtrak_core.tables import duration
 from dtrak_core.targets import Target
@@ -83,8 +83,7 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
         SettingsError: If there is no such built-in dataset and no source is given.
     """
     if source is not None and name not in datasets.FROM_FILES:
-        kind: DatasetKind = "folder" if source.is_dir() else "npz"
-        settings = datasets.source_settings(kind, source, name, resolution or 32, on_broken)
+        settings = datasets.source_settings(pictures.kind_of(source), source, name, resolution or 32, on_broken)
         return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
     if name not in datasets.BUILT_IN:
         raise SettingsError(

@@ -1,165 +1,258 @@
-"""The user's own pictures as arrays: an .npz of images and labels.
+"""The user's own pictures as arrays: an .npz of images and labels, or an .npy of images.
 
-    x_train, y_train                 or  images, labels
-    x_test, y_test  (optional)           held out; else one picture in ten, by a seeded draw
-    f_train, f_test (optional)           a name for each picture
-    classes         (optional)           names for whole-number labels
+    x_train, y_train                 or  images, labels; x, y; train_images, train_labels; arr_0, arr_1; ...
+    x_test, y_test; x_val, y_val     held out; without them one picture in ten, by a seeded draw
+    f_train, f_test (optional)       a name for each picture
+    classes         (optional)       names for whole-number labels; also class_names, label_names
 
-Images are (N, H, W, 3), (N, 3, H, W) or (N, H, W), uint8, or floats in [0, 1]. Arrays of Python
-objects are refused: reading them would run code that the file brings along. Size and type
-of each array are read from its header and checked before its values are.
+Spelling is free: X_train is x_train. Images are (N, H, W, C), (N, C, H, W), (H, W, C, N) or (N, H, W), with 1, 3 or 4
+channels, uint8, bool, or floats in [0, 1]. Labels may be left out (array_labels.py says which forms they have).
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Callable
+import contextlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from dtrak_core import array_labels, arrays
+from dtrak_core.arrays import Header
 from dtrak_core.errors import DataError
-from dtrak_core.images import fit
-from dtrak_core.splits import MAX_BYTES, MIN_PICTURES, Content, Split, hold_out, row_of
+from dtrak_core.images import HALF_A_LEVEL, check_shape, fit, to_rgb
+from dtrak_core.splits import MIN_PICTURES, Content, LeftOut, Split, check_size, hold_out, notes_on, row_of
 
-NAMES = (("x_train", "y_train"), ("images", "labels"))
+PICTURES = ("x", "images", "image", "imgs", "img", "data")
+LABELS = ("y", "labels", "label", "targets", "target")
+HELD_OUT = ("test", "val", "valid", "validation")
+CLASSES = ("classes", "classnames", "labelnames", "labelsnames", "targetnames", "categories")
+CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Names of the arrays of one split: pictures, labels and picture names, empty where there are none."""
+
+    pictures: str
+    labels: str
+    names: str
 
 
 def load(source: Path, resolution: int, on_step: Callable[[int, int], None] | None = None) -> Content:
-    """Read the splits of an .npz, every picture fitted to the resolution.
+    """Read the splits of an .npz or .npy, every picture fitted to the resolution.
 
     Raises:
-        DataError: If it is not an .npz, or its arrays are not as described above.
+        DataError: If it is neither, or its arrays are not as described above.
     """
-    arrays = _read(source)
-    pair = next((names for names in NAMES if set(names) <= set(arrays)), None)
-    if pair is None:
+    known = arrays.names(source)
+    parts, classes = _parts(source, known)
+    headers = {part.pictures: arrays.header(source, part.pictures) for part in parts}
+    counts = {part.labels: arrays.header(source, part.labels).shape for part in parts if part.labels}
+    axes = {part.pictures: _axes(headers[part.pictures], counts.get(part.labels), part.labels) for part in parts}
+    shapes = {name: tuple(headers[name].shape[axis] for axis in axes[name]) for name in headers}
+    sizes = [shapes[part.pictures][0] for part in parts]
+    check_size(sum(sizes), resolution)
+    for name, (_, height, width, *_) in shapes.items():
+        check_shape((width, height), resolution, f"Array {name}")
+    if sizes[0] < MIN_PICTURES:
         raise DataError(
-            f"'{source.name}' has the arrays {', '.join(sorted(arrays)) or 'none'}; expected x_train and y_train, "
-            "or images and labels. Rename them."
-        )
-    classes = [str(name) for name in np.atleast_1d(arrays["classes"])] if "classes" in arrays else []
-    tests = sorted({"x_test", "y_test"} & set(arrays))
-    if len(tests) == 1:
-        raise DataError(f"'{source.name}' has {tests[0]} alone; give both x_test and y_test, or neither.")
-    total = sum(len(np.atleast_1d(arrays[name])) for name in (pair[0], *tests[:1]))
-
-    def split(part: tuple[str, str], names: str, done: int) -> Split:
-        def step(i: int) -> None:
-            if on_step is not None:
-                on_step(done + i, total)
-
-        rows = _rows(arrays, part, names, classes)
-        return Split(_images(arrays[part[0]], part[0], resolution, step), rows)
-
-    train = split(pair, "f_train", 0)
-    if len(train.rows) < MIN_PICTURES:
-        raise DataError(
-            f"'{source.name}' has only {len(train.rows)} pictures in {pair[0]}; at least {MIN_PICTURES} are needed. "
+            f"'{source.name}' has only {sizes[0]} pictures in {parts[0].pictures}; at least {MIN_PICTURES} are needed. "
             "Add pictures."
         )
-    if not tests:
-        return Content(*hold_out(train))
-    return Content(train, split(("x_test", "y_test"), "f_test", len(train.rows)))
+    values = {part.pictures: _checked(arrays.read(source, part.pictures), part.pictures) for part in parts}
+    names = [array_labels.text(name) for name in np.atleast_1d(arrays.read(source, classes))] if classes else []
+    factor, notes = _factor(list(values.values()))
+    splits: list[Split] = []
+    for part in parts:
+        pictures = values[part.pictures].transpose(axes[part.pictures])
+        done = sum(len(split.rows) for split in splits)
+        images = np.empty((len(pictures), resolution, resolution, 3), np.uint8)
+        rows = _rows(source, part, len(pictures), names)
+        for i, picture in enumerate(pictures):
+            images[i] = fit(_picture(picture, factor), resolution)
+            if on_step is not None:
+                on_step(done + i + 1, sum(sizes))
+        splits.append(Split(images, rows))
+    notes += _assumed(headers, axes, parts)
+    used = {name for part in parts for name in (part.pictures, part.labels, part.names)} | {classes}
+    skipped = [LeftOut(name, "an array that is not read") for name in known if name not in used]
+    train = splits[0]
+    held_out = Split(
+        np.concatenate([split.images for split in splits[1:]] or [train.images[:0]]),
+        [row for split in splits[1:] for row in split.rows],
+    )
+    both = (train, held_out) if held_out.rows else hold_out(train)
+    return Content(*both, skipped=skipped, notes=notes + notes_on(train.images))
 
 
-def _read(source: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz whose names are known here, headers first."""
-    wanted = {"classes", "f_train", "f_test", "x_test", "y_test", *NAMES[0], *NAMES[1]}
-    try:
-        with zipfile.ZipFile(source) as archive:
-            members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
-            return {
-                name: _array(archive, info, name) if name in wanted else np.empty(0) for name, info in members.items()
-            }
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+def _parts(source: Path, known: Sequence[str]) -> tuple[list[Part], str]:
+    """Return the arrays of each split, the training split first, and the array of class names."""
+    plain = {re.sub(r"[\W_]+", "", name).lower(): name for name in reversed(known)}
+
+    def find(names: Sequence[str], *marks: str) -> str:
+        forms = [form for mark in marks for name in names for form in (name + mark, mark + name)]
+        return next((plain[form] for form in forms if form in plain), "")
+
+    if arrays.is_single(source):
+        return [Part(known[0], "", "")], ""
+    train = Part(find(PICTURES, "train", ""), find(LABELS, "train", ""), find(("f",), "train"))
+    if not train.pictures and "arr0" in plain:
+        train = Part(plain["arr0"], plain.get("arr1", ""), "")
+    if not train.pictures:
+        raise DataError(_no_pictures(source, known))
+    parts = [train]
+    for mark in HELD_OUT:
+        part = Part(find(PICTURES, mark), find(LABELS, mark), find(("f",), mark))
+        if part.pictures and (part.labels or not train.labels):
+            parts.append(part)
+        elif part.pictures or part.labels:
+            alone = part.pictures or part.labels
+            raise DataError(f"'{source.name}' has {alone} alone; give both x_{mark} and y_{mark}, or neither.")
+    return parts, find(CLASSES, "")
+
+
+def _no_pictures(source: Path, known: Sequence[str]) -> str:
+    """Return the sentence for a file without arrays of a known name: what it has, and which is likely meant."""
+    shown = ", ".join(sorted(known)[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    likely = []
+    for name in known[:20]:
+        with contextlib.suppress(DataError):  # it is only looked at for the hint
+            header = arrays.header(source, name)
+            if len(header.shape) == 4 and header.dtype.kind in "uifb":
+                likely.append(f"{name} with the shape {header.shape}")
+    hint = f" Rename {likely[0]} to images, if it holds the pictures." if likely else " Rename them."
+    return (
+        f"'{source.name}' has the arrays {shown or 'none'}; expected x_train and y_train, or images and labels.{hint}"
+    )
+
+
+def _axes(header: Header, labels: tuple[int, ...] | None, labels_name: str) -> tuple[int, ...]:
+    """Return the order of axes that brings an array of pictures to (N, H, W) or (N, H, W, C), by its shape.
+
+    Raises:
+        DataError: If the shape is none of those, or its number of pictures is not that of labels.
+    """
+    shape, name = header.shape, header.name
+    counts = {1} if labels == () else set() if labels is None else {labels[0], *(labels[1:2] if labels[0] == 1 else ())}
+    last = len(shape) in (3, 4) and shape[0] not in counts and shape[-1] in counts
+    if len(shape) == 4 and labels is None:
+        last = not {shape[1], shape[3]} & set(CHANNELS) and shape[2] in CHANNELS
+    if counts and header.count not in counts and not last:
         raise DataError(
-            f"'{source.name}' is not an .npz or is damaged ({str(error).rstrip('.')}). Save it again with numpy.savez."
-        ) from None
-
-
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarray:
-    if info.file_size > MAX_BYTES:
-        raise DataError(
-            f"Array {name} takes {info.file_size / 2**30:.1f} GiB; at most {MAX_BYTES // 2**30} are allowed. "
-            "Save fewer or smaller pictures."
+            f"Array {labels_name} has {max(counts):,} entries, {name} has {header.count:,} pictures. Give one for each."
         )
-    with archive.open(info) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(file)
-        except ValueError as error:
-            raise DataError(f"Array {name} has no readable header ({error}). Save it again with numpy.savez.") from None
-        if dtype.hasobject:
-            raise DataError(
-                f"Array {name} holds Python objects, which are not opened because that would run code from the file. "
-                "Save it with a plain type such as uint8 or text."
-            )
-        count = int(np.prod(shape, dtype=object)) if shape else 1
-        if count * dtype.itemsize > info.file_size:
-            raise DataError(f"Array {name} is shorter than its header says. Save it again with numpy.savez.")
-        if not count or not dtype.itemsize:
-            return np.empty(shape, dtype)
-        return np.frombuffer(file.read(), dtype, count).reshape(shape, order="F" if fortran else "C")
-
-
-def _images(array: np.ndarray, name: str, resolution: int, on_step: Callable[[int], None]) -> np.ndarray:
-    """Bring pictures to (N, resolution, resolution, 3), uint8."""
-    if array.ndim == 4 and array.shape[-1] not in (1, 3) and array.shape[1] in (1, 3):
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape[1:]:
+    order: tuple[int, ...] = ()
+    if len(shape) == 3 and not (labels is None and shape[2] in CHANNELS):  # else it is one picture alone
+        order = (2, 0, 1) if last else (0, 1, 2)
+    elif len(shape) == 4 and last and shape[2] in CHANNELS:
+        order = (3, 0, 1, 2)
+    elif len(shape) == 4 and not last:
+        # Where both ends could be the channels, 3 and 1 are likelier than 4, and the last axis than the first.
+        ends = [(shape[axis], axis) for axis in (3, 1) if shape[axis] in CHANNELS]
+        ends.sort(key=lambda end: end[0] == 4)
+        order = () if not ends else (0, 1, 2, 3) if ends[0][1] == 3 else (0, 2, 3, 1)
+    if not order or 0 in [shape[axis] for axis in order[1:]]:
         raise DataError(
-            f"Array {name} has shape {array.shape}; expected (N, H, W, 3), (N, 3, H, W) or (N, H, W). Reshape it."
+            f"Array {name} has shape {shape}; expected (N, H, W, 3), (N, 3, H, W), (H, W, 3, N) or (N, H, W). "
+            f"{_reshaped(header)}"
         )
-    if array.dtype.kind == "f":
-        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-        if not (low >= 0 and high <= 1):  # NaN fails this too
-            raise DataError(f"Array {name} has values from {low:g} to {high:g}; floats must lie in [0, 1]. Rescale it.")
-    elif array.dtype != np.uint8:
+    return order
+
+
+def _reshaped(header: Header) -> str:
+    """Return what to do about a shape, as far as it tells."""
+    shape, name = header.shape, header.name
+    if len(shape) == 2:
+        for channels in (3, 1):
+            side = math.isqrt(shape[1] // channels)
+            if side and side * side * channels == shape[1]:
+                first = f"{name}.reshape(-1, {channels}, {side}, {side})"
+                return (
+                    f"If its rows are flat pictures, reshape it: {first} as CIFAR's, or with the {channels} at the end."
+                )
+    if len(shape) == 3:
+        return f"It is one picture; at least {MIN_PICTURES} are needed."
+    return "Reshape it."
+
+
+def _checked(array: np.ndarray, name: str) -> np.ndarray:
+    """Return pictures whose values are of a known scale: uint8, bool, floats in [0, 1] but for rounding.
+
+    Raises:
+        DataError: If they are of another type or scale; the sentence says how to convert them.
+    """
+    if array.dtype in (np.uint8, np.bool_) or not array.size:
+        return array
+    if array.dtype.kind not in "fiu":
         raise DataError(f"Array {name} is of type {array.dtype}; expected uint8, or floats in [0, 1]. Convert it.")
-    images = np.empty((len(array), resolution, resolution, 3), np.uint8)
-    for i, picture in enumerate(array):
-        pixels = picture if picture.dtype == np.uint8 else np.rint(picture.astype(np.float64) * 255).astype(np.uint8)
-        images[i] = fit(Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()), resolution)
-        on_step(i + 1)
-    return images
+    low, high = float(array.min()), float(array.max())
+    if array.dtype.kind == "f":
+        if low >= -HALF_A_LEVEL and high <= 1 + HALF_A_LEVEL:  # NaN fails this too
+            return array
+        if not math.isfinite(low) or not math.isfinite(high):
+            how = "Replace what is not a number"
+        elif low >= -1 - HALF_A_LEVEL and high <= 1 + HALF_A_LEVEL:
+            how = f"Rescale it: ({name} + 1) / 2"
+        else:
+            how = f"Rescale it: {name} / 255" if low >= 0 and 1 < high <= 255 else "Rescale it"
+        raise DataError(f"Array {name} has values from {low:g} to {high:g}; floats must lie in [0, 1]. {how}.")
+    how = "Rescale it to 0 to 255 and convert it"
+    if low >= 0 and high <= 65_535:
+        how = f"Convert it: {name}.astype('uint8')" if high <= 255 else f"Convert it: ({name} / 257).astype('uint8')"
+    raise DataError(
+        f"Array {name} is of type {array.dtype}; expected uint8, or floats in [0, 1]. Its values go from {low:.0f} to "
+        f"{high:.0f}. {how}."
+    )
 
 
-def _rows(arrays: dict[str, np.ndarray], pair: tuple[str, str], names: str, classes: list[str]) -> list[dict[str, Any]]:
+def _factor(values: Sequence[np.ndarray]) -> tuple[int, list[str]]:
+    """Return what bytes are multiplied by: 255 where they are 0 and 1 alone, which is said."""
+    most = max((int(array.max()) for array in values if array.size and array.dtype == np.uint8), default=0)
+    if most == 1 or any(array.dtype == np.bool_ for array in values):
+        return (255 if most == 1 else 1), ["The pictures hold 0 and 1 alone: read as black and white, 0 and 255."]
+    return 1, []
+
+
+def _picture(values: np.ndarray, factor: int) -> Image.Image:
+    """Return one picture, shape (H, W) or (H, W, C), in RGB."""
+    if values.dtype.kind == "f":
+        pixels = np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+    else:
+        pixels = values.astype(np.uint8) * np.uint8(255 if values.dtype == np.bool_ else factor)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)), "")
+
+
+def _rows(source: Path, part: Part, count: int, classes: list[str]) -> list[dict[str, Any]]:
     """Return the rows of one split: label by class name, and the picture's own name where the file has one."""
-    count, labels = len(np.atleast_1d(arrays[pair[0]])), np.atleast_1d(arrays[pair[1]])
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    for name in (pair[1], names):
-        if name in arrays and len(np.atleast_1d(arrays[name])) != count:
-            raise DataError(
-                f"Array {name} has {len(np.atleast_1d(arrays[name])):,} entries, {pair[0]} has {count:,} pictures. "
-                "Give one for each."
-            )
-    if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
+    labels = [""] * count
+    if part.labels:
+        labels = array_labels.of(arrays.read(source, part.labels), part.labels, count, part.pictures, classes)
+    known = np.atleast_1d(arrays.read(source, part.names)) if part.names else None
+    if known is not None and len(known) != count:
         raise DataError(
-            f"Array {pair[1]} is {labels.dtype}{list(labels.shape)}; expected one number or text for each picture."
+            f"Array {part.names} has {len(known):,} entries, {part.pictures} has {count:,} pictures. Give one for each."
         )
-    known = arrays.get(names)
     return [
-        row_of(i, _label(label, pair[1], classes), name=_text(known[i]) if known is not None else f"picture {i}")
+        row_of(i, label, name=array_labels.text(known[i]) if known is not None else f"picture {i}")
         for i, label in enumerate(labels)
     ]
 
 
-def _label(label: Any, name: str, classes: list[str]) -> str:
-    if not classes or isinstance(label, str | bytes):
-        return _text(label)
-    if not 0 <= int(label) < len(classes):
-        raise DataError(f"Array {name} has the label {label}, but classes names only 0 to {len(classes) - 1}.")
-    return classes[int(label)]
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _assumed(headers: dict[str, Header], axes: dict[str, tuple[int, ...]], parts: Sequence[Part]) -> list[str]:
+    """Return notes on what the file leaves open: labels that are not there, shapes that can be read in two ways."""
+    notes = []
+    if not parts[0].labels:
+        notes.append("The file has no labels (an array y_train or labels): the pictures have none.")
+    for name, header in headers.items():
+        shape = header.shape
+        if len(shape) == 4 and axes[name] == (0, 1, 2, 3) and shape[1] == shape[3]:
+            notes.append(f"The shape {shape} of {name} can be read in two ways: taken as (N, H, W, C).")
+    return notes

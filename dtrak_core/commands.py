@@ -5,6 +5,7 @@ Options are taken from the settings that the pages use, so that both accept the 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from pydantic import Field, create_model
 from dtrak_core import answers, bases, checkpoints, datasets, jobs, presets, store, subsets, tables, targets
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import FeatureSettings, Sampled, Settings, build
+from dtrak_core.splits import by_reason
 from dtrak_core.tables import Json, say
 from dtrak_core.train_settings import TrainSettings
 
@@ -71,19 +73,26 @@ def dataset(
     Args:
         name: What to prepare (openmoji-people, openmoji-roles, cifar2, cifar10, celeba, artbench2, artbench5), or what
             to call your pictures.
-        source: A folder of pictures (sub-folders are labels) or an .npz of images and labels; for celeba and artbench
-            the folder of your copy.
+        source: A folder of pictures (sub-folders are labels), a zip of one, or an .npz of images and labels; for
+            celeba and artbench the folder of your copy.
         resolution: Side of the square pictures (default: the paper's, 16 for openmoji-people, else 32).
         on_broken: What to do with pictures that cannot be read.
     """
     (artifact,) = answers.completed(answers.dataset_job(name, source, resolution, on_broken), f"Prepare '{name}'")
-    facts = ("name", "digest", "counts", "labels", "licence", "credit", "skipped")
+    facts = ("name", "digest", "counts", "labels", "licence", "credit")
     opened = datasets.load(datasets.make_newest(artifact))
     equal = opened.equal
     counts = {"train_distinct": equal.distinct, "train_copies": equal.copies, "held_out_in_train": len(equal.leaked)}
     sentences = " ".join(datasets.equal_pictures(opened)) or "none"
     told = {"equal_pictures": sentences, "equal_counts": counts, "folder": str(artifact.path)}
-    say({fact: artifact.manifest[fact] for fact in facts} | told, json, tables.facts)
+    left_out = by_reason(opened.skipped)
+    files = {
+        "notes": list(opened.notes),
+        "left_out": {why: count for why, (count, _) in left_out.items()},
+        "skipped": [asdict(left) for left in opened.skipped],
+    }
+    answer = {fact: artifact.manifest[fact] for fact in facts} | told | files
+    say(answer, json, lambda found: tables.dataset(found, left_out))
 
 
 def dataset_list(json: Json = False) -> None:

@@ -16,7 +16,7 @@ import datetime
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from dtrak_core import artbench, celeba, cifar, duplicates, openmoji, pictures, 
 from dtrak_core.duplicates import Equal
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
-from dtrak_core.splits import Content, Split, content_digest, facts_digest, has_captions
+from dtrak_core.splits import Content, LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
 from dtrak_core.store import Artifact
 
 __all__ = [
@@ -76,7 +76,8 @@ class Dataset:
     licence: str
     credit: str
     shipped: bool
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -119,7 +120,8 @@ def prepare(
         labels=sorted(set(content.train.labels) | set(content.held_out.labels)),
         licence=content.licence,
         credit=content.credit,
-        skipped=content.skipped,
+        skipped=[asdict(left) for left in content.skipped],
+        notes=content.notes,
     )
 
 
@@ -136,14 +138,8 @@ def source_settings(
     if kind not in OWN_KINDS:
         raise SettingsError(f"'{kind}' is built in and has no source. Own pictures are of kind: folder, npz.")
     _check_name(name, kind)
-    return build(
-        DatasetSettings,
-        kind=kind,
-        name=name,
-        resolution=resolution,
-        on_broken=on_broken,
-        source_digest=pictures.source_digest(kind, source),
-    )
+    told = {"kind": kind, "name": name, "resolution": resolution, "on_broken": on_broken}
+    return build(DatasetSettings, **told, source_digest=pictures.source_digest(kind, source))
 
 
 def names() -> list[str]:
@@ -263,7 +259,8 @@ def _load(key: str, path: Path, date: str) -> Dataset:
         manifest["licence"],
         manifest["credit"],
         artifact.shipped,
-        tuple(manifest["skipped"]),
+        left_out_of(manifest),
+        tuple(manifest.get("notes", ())),
     )
 
 

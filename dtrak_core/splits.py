@@ -8,7 +8,7 @@ empty string for what is not known, and whatever else the source tells.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,9 @@ from dtrak_core.settings import digest_of
 
 MIN_PICTURES = 8  # fewer cannot be split and trained on
 MAX_BYTES = 4 * 2**30  # pixels of one dataset, or one array of a file, that are taken into memory
+MAX_PICTURES = 2_000_000  # of one dataset; the facts of so many take a few gigabytes too
 HOLD_OUT_SEED = 42
+DARK = 8  # grey levels that are seen as black
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,69 @@ class Split:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file of the source that is not among the pictures, or a folder (ending in /) of `count` files, and why."""
+
+    file: str
+    reason: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
 class Content:
-    """What a source gives: both splits, the terms of use, and the files that were left out."""
+    """What a source gives: both splits, the terms of use, the files left out, and what was assumed, in sentences."""
 
     train: Split
     held_out: Split
     licence: str = ""
     credit: str = ""
-    skipped: list[str] = field(default_factory=list)
+    skipped: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_size(count: int, side: int) -> None:
+    """Refuse `count` pictures of `side` x `side` that would not fit into memory, before any of them is read.
+
+    Raises:
+        DataError: If they are more than MAX_PICTURES or take more than MAX_BYTES.
+    """
+    taken = count * side * side * 3
+    if count > MAX_PICTURES:
+        raise DataError(
+            f"{count:,} pictures are too many; at most {MAX_PICTURES:,} are allowed. Choose fewer pictures."
+        )
+    if taken > MAX_BYTES:
+        raise DataError(
+            f"{count:,} pictures of {side} x {side} take {taken / 2**30:.1f} GiB; at most "
+            f"{MAX_BYTES // 2**30} are allowed. Choose a smaller resolution or fewer pictures."
+        )
+
+
+def notes_on(images: np.ndarray) -> list[str]:
+    """Return a note where pictures, shape (N, H, W, 3), uint8, are nearly black: their values were of another scale."""
+    most = int(images.max()) if images.size else 255
+    return [f"The pictures are nearly black: no value is above {most} of 255. Rescale them."] if most < DARK else []
+
+
+def left_out_of(manifest: Mapping[str, Any]) -> tuple[LeftOut, ...]:
+    """Return what the source of a stored dataset held beside its pictures.
+
+    Before reasons were kept, broken files alone were named.
+    """
+    told = (
+        {"file": one, "reason": "could not be read"} if isinstance(one, str) else one for one in manifest["skipped"]
+    )
+    return tuple(LeftOut(**one) for one in told)
+
+
+def by_reason(left_out: Iterable[LeftOut]) -> dict[str, tuple[int, list[str]]]:
+    """Return how many files were left out for each reason, and their names; the most frequent reason first."""
+    found: dict[str, tuple[int, list[str]]] = {}
+    for left in left_out:
+        count, files = found.setdefault(left.reason, (0, []))
+        files.append(f"{left.file} ({left.count} files)" if left.file.endswith("/") else left.file)
+        found[left.reason] = (count + left.count, files)
+    return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
 def row_of(origin: int | str, label: str, **facts: str) -> dict[str, Any]:

@@ -40,6 +40,24 @@ def facts(values: Mapping[str, Any]) -> str:
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {_text(value)}" for name, value in values.items())
 
 
+def dataset(found: Mapping[str, Any], left_out: Mapping[str, tuple[int, Sequence[str]]]) -> str:
+    """Return the answer of `dataset`: its facts, and below them which files were left out and why."""
+    hidden = ("labels", "notes", "left_out", "skipped")
+    labels = [label for label in found["labels"] if label]
+    shown = {name: value for name, value in found.items() if name not in hidden}
+    lines = [facts(shown | {"labels": f"{len(labels):,}: {few(labels, 20)}" if labels else "none"})]
+    lines += found["notes"]
+    for why, (count, files) in left_out.items():
+        lines.append(f"Left out, {count:,} {'file' if count == 1 else 'files'}: {why}\n  {few(files, 50)}")
+    return "\n".join(lines)
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """Return names in one line, at most so many of them, and how many more there are."""
+    more = f" and {len(names) - most:,} more (all of them: --json)" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def checkpoint(run: Mapping[str, Any]) -> str:
     """Return the answer of `train`: the run, with its checkpoints in a table."""
     kept = table(run["checkpoints"], ("name", "step", "share", "digest"))

@@ -18,6 +18,7 @@ else:
 
 st.header("The training pictures")
 browser.counts(dataset)
+browser.left_out(dataset)
 
 
 @st.fragment

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dtrak_core import archives, datasets, store
+from dtrak_core import archives, arrays, datasets, store
 from dtrak_core.errors import DataError
 
 CIFAR2 = store.PROJECT.parent / "shared" / "data" / "cifar2.npz"
@@ -104,13 +104,12 @@ def test_cifar2_beside_the_project_opens(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("arrays", "says"),
+    ("given", "says"),
     [
         (
             {"pictures": IMAGES},
             "'mine.npz' has the arrays pictures; expected x_train and y_train, or images and labels.",
         ),
-        ({"images": IMAGES}, "'mine.npz' has the arrays images; expected"),
         ({"images": IMAGES, "labels": LABELS[:-1]}, "Array labels has 11 entries, images has 12 pictures."),
         ({"images": IMAGES, "labels": LABELS, "f_train": LABELS[:3]}, "Array f_train has 3 entries, images has 12"),
         ({"images": IMAGES[:7], "labels": LABELS[:7]}, "'mine.npz' has only 7 pictures in images; at least 8"),
@@ -139,8 +138,8 @@ def test_cifar2_beside_the_project_opens(tmp_path: Path, monkeypatch: pytest.Mon
         ({"images": np.uint8(3), "labels": LABELS}, "Array labels has 12 entries, images has 1 pictures."),
     ],
 )
-def test_wrong_arrays(tmp_path: Path, arrays: dict[str, Any], says: str) -> None:
-    path = saved(tmp_path, **arrays)
+def test_wrong_arrays(tmp_path: Path, given: dict[str, Any], says: str) -> None:
+    path = saved(tmp_path, **given)
     with pytest.raises(DataError) as error:
         archives.load(path, 8)
     assert str(error.value).startswith(says)
@@ -186,6 +185,6 @@ def test_headers_are_checked_before_values(tmp_path: Path, content: bytes, says:
 def test_a_zip_bomb_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "mine.npz", images=np.zeros((2000, 64, 64, 3), np.uint8), labels=np.zeros(2000))
     assert (tmp_path / "mine.npz").stat().st_size < 200_000
-    monkeypatch.setattr(archives, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(arrays, "MAX_BYTES", 2**20)
     with pytest.raises(DataError, match=r"Array images takes 0\.0 GiB; at most"):
         archives.load(tmp_path / "mine.npz", 8)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from dtrak_core import formats
 from dtrak_core.errors import DataError
 from dtrak_core.images import MAX_PIXELS, fit, open_picture
 
@@ -88,6 +89,27 @@ def test_exif_orientation_turns_the_picture_upright() -> None:
     assert np.array_equal(found, upright[2:10])
 
 
+@pytest.mark.parametrize("orientation", range(9))
+def test_every_orientation_is_undone_as_pillow_does(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(noise(12, 8)), exif=exif)
+    with Image.open(io.BytesIO(data)) as picture:
+        expected = fit(ImageOps.exif_transpose(picture), 8)
+    assert np.array_equal(open_picture(data, "a.png", 8), expected)
+
+
+@pytest.mark.parametrize("exif", [b"MM\0*", b"\0\x08\0\x02\x01\x12\0\x03", b"II*\0\xff\xff\xff\x7f", b""])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_malformed_exif_block_leaves_the_picture_as_it_is(kind: str, exif: bytes) -> None:
+    picture = Image.fromarray(noise(8, 8))
+    if exif:
+        data = encoded(picture, kind, exif=b"Exif\0\0" + exif if kind == "JPEG" else exif)
+    else:
+        data = encoded(picture, kind)
+    assert np.array_equal(open_picture(data, "a.png", 8), open_picture(encoded(picture, kind), "a.png", 8))
+
+
 def test_the_first_frame_of_a_moving_picture() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -97,8 +119,8 @@ def test_the_first_frame_of_a_moving_picture() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "'x.png' is damaged or not a picture; PNG, JPEG, GIF, BMP, WEBP, TIFF and PPM can be read."),
-        (b"hello" * 50, "'x.png' is damaged or not a picture"),
+        (b"", "'x.png' is empty (0 bytes). Download or copy it again."),
+        (b"hello" * 50, "'x.png' is damaged or not a picture. Download or copy it again."),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "'x.png' is damaged or not a picture"),
         (encoded(Image.fromarray(noise(64, 64)))[:3000], "'x.png' cannot be decoded: "),
         (encoded(Image.fromarray(noise(64, 64)), "JPEG")[:900], "'x.png' cannot be decoded: "),
@@ -110,6 +132,84 @@ def test_what_cannot_be_read_is_named(data: bytes, says: str) -> None:
     with pytest.raises(DataError) as error:
         open_picture(data, "x.png", 64)
     assert str(error.value).startswith(says)
+
+
+def test_floats_of_no_known_scale_are_refused() -> None:
+    unit = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    expected = np.rint(unit * 255)[..., None].repeat(3, 2)
+    for values in (unit, unit * np.float32(1.0000001), unit * 255):
+        found = open_picture(encoded(Image.fromarray(values), "TIFF"), "a.tif", 8)
+        assert np.abs(found - expected).max() <= 1
+    for values, told in (
+        (unit * 4095, "0 to 4095"),
+        (unit * 2 - 1, "-1 to 1"),
+        (unit * 3, "0 to 3"),
+        (unit * np.nan, "nan to nan"),
+    ):
+        with pytest.raises(DataError, match=rf"'a\.tif' has floats from {told}; expected 0 to 1\. Divide them"):
+            open_picture(encoded(Image.fromarray(values), "TIFF"), "a.tif", 8)
+
+
+def test_more_than_16_bits_are_refused_rather_than_shown_white() -> None:
+    for values, told in (([0, 70_000], "0 to 70000"), ([-5, 60_000], "-5 to 60000")):
+        data = encoded(Image.fromarray(np.array([values] * 2, np.int32)), "TIFF")
+        with pytest.raises(DataError, match=f"has values from {told}; at most 16 bits a pixel"):
+            open_picture(data, "a.tif", 8)
+    found = open_picture(encoded(Image.fromarray(np.array([[0, 65535]] * 2, np.int32)), "TIFF"), "a.tif", 8)
+    assert (found.min(), found.max()) == (0, 255)
+
+
+WRITTEN = [  # formats that Pillow writes and reads, with the ending that a file has
+    *[("JPEG", ending) for ending in ("jfif", "jpe", "jpg", "JPEG")], ("AVIF", "avif"), ("JPEG2000", "jp2"),
+    ("TGA", "tga"), ("ICO", "ico"), ("PCX", "pcx"), ("SGI", "sgi"), ("DDS", "dds"), ("QOI", "qoi"), ("DIB", "dib"),
+    ("ICNS", "icns"), ("TIFF", "TIF"), ("PPM", "pnm"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "ending"), WRITTEN)
+def test_what_pillow_reads_is_read_by_its_ending(kind: str, ending: str) -> None:
+    picture = Image.new("RGB", (32, 32), (200, 100, 50))
+    found = open_picture(encoded(picture, kind), f"a.{ending}", 16)
+    assert np.abs(found.astype(int) - (200, 100, 50)).max() <= 4
+    assert f".{ending.lower()}" in formats.endings()
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000", "PNG", "WEBP", "TIFF"])
+def test_a_common_format_is_known_whatever_its_ending(kind: str) -> None:
+    found = open_picture(encoded(Image.new("RGB", (16, 16), "red"), kind), "a.jpg", 16)
+    assert np.abs(found[0, 0].astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_a_rare_format_is_not_tried_where_the_ending_does_not_name_it() -> None:
+    with pytest.raises(DataError, match="is damaged or not a picture"):
+        open_picture(encoded(Image.new("RGB", (16, 16)), "TGA"), "a.jpg", 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"<!DOCTYPE html><html>404</html>", "is an HTML page, not a picture. Its download went wrong"),
+        (b"\n <html><head>", "is an HTML page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied', "is text (XML or JSON), not a picture"),
+        (b'{"error": "not found"}', "is text (XML or JSON), not a picture"),
+        (b'<?xml version="1.0"?><svg xmlns="x">', "is an SVG drawing, which is not read here: convert it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 1", "is a Git LFS pointer"),
+        (b"/annex/objects/SHA256E-s1--a.png", "is a git-annex pointer"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(90), "is a HEIC picture, which is not read here: convert it"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + bytes(90), "is a HEIC picture"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf" + bytes(90), "is an AVIF picture that is damaged"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(90), "is a film, not a picture"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "is a JPEG XL picture"),
+        (b"%PDF-1.7\n", "is a PDF document"),
+        (b"PK\3\4" + bytes(40), "is a zip archive, not a picture. Unpack it."),
+        (bytes(5000), "holds nothing but zeros"),
+        (b"II*\0\x08\0\0\0" + bytes(20), "is a TIFF that is damaged or of a kind that is not read here"),
+    ],
+)
+def test_what_is_no_picture_is_named_for_what_it_is(data: bytes, says: str) -> None:
+    with pytest.raises(DataError) as error:
+        open_picture(data, "z.jpg", 16)
+    assert str(error.value).startswith(f"'z.jpg' {says}")
 
 
 def bomb(width: int, height: int) -> bytes:

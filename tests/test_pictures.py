@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import datasets, pictures
+from dtrak_core import datasets, pictures, splits
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
 
 
@@ -94,7 +94,6 @@ def test_metadata_gives_caption_contributor_label_and_more(folder: Path) -> None
 @pytest.mark.parametrize(
     ("lines", "header", "says"),
     [
-        (["cats/00.png,a"], "file_name,caption", "no column 'contributor'; it has: file_name, caption."),
         (["cats/00.png,a,b"], "file,caption,contributor", "no column 'file_name'; it has: file, caption, contributor."),
         (["cats/99.png,a,b"], None, "Row 2 of metadata.csv names 'cats/99.png', which is no picture in 'mine'."),
         (["../secret.png,a,b"], None, "Row 2 of metadata.csv names '../secret.png', which is no picture in 'mine'."),
@@ -135,9 +134,10 @@ def test_a_broken_file_is_skipped_and_recorded(folder: Path) -> None:
     write_metadata(folder, "dogs/03.png,a,b", "dogs/05.png,c,d")
     settings = datasets.source_settings("folder", folder, "mine", 8, "skip")
     artifact = datasets.prepare(settings, folder)
-    assert artifact.manifest["skipped"] == ["dogs/03.png"]
     dataset = datasets.load(artifact)
-    assert dataset.skipped == ("dogs/03.png",)
+    (left,) = dataset.skipped
+    assert (left.file, left.count) == ("dogs/03.png", 1)
+    assert left.reason.startswith("is a PNG that is damaged")
     rows = {row["origin"]: row for split in (dataset.train, dataset.held_out) for row in split.rows}
     assert (len(rows), rows["dogs/05.png"]["caption"]) == (11, "c")
 
@@ -147,7 +147,9 @@ def test_too_few_pictures(folder: Path, cache: Path) -> None:
         (folder / ("cats", "dogs")[number % 2] / f"{number:02}.png").write_bytes(b"")
     with pytest.raises(DataError) as error:
         prepare(folder, "skip")
-    assert str(error.value).startswith("'mine' has only 7 readable pictures (5 broken ones were skipped: cats/00.png,")
+    assert str(error.value).startswith(
+        "'mine' has only 7 readable pictures (5 (cats/00.png, cats/02.png, cats/04.png, ...): is empty (0 bytes)"
+    )
     assert "at least 8 are needed" in str(error.value)
     assert not cache.exists()
 
@@ -159,8 +161,10 @@ def test_sources_that_are_no_folder_of_pictures(tmp_path: Path, folder: Path) ->
         prepare(empty)
     (empty / "notes.heic").write_text("x")
     (empty / ".hidden.png").write_text("x")
-    with pytest.raises(DataError, match="'empty' holds no pictures; the 1 files in it have other endings"):
+    with pytest.raises(DataError) as error:
         prepare(empty)
+    assert "'empty' holds no pictures; left out: 1 (.hidden.png): a hidden file, not looked at" in str(error.value)
+    assert "1 (notes.heic): a HEIC picture (.heic), not read here: convert it to PNG or JPEG" in str(error.value)
     with pytest.raises(DataError, match=r"'00\.png' is a file; a folder of pictures was expected"):
         prepare(folder / "cats" / "00.png")
     with pytest.raises(NotFoundError, match="There is no 'nowhere' at the path given"):
@@ -170,7 +174,7 @@ def test_sources_that_are_no_folder_of_pictures(tmp_path: Path, folder: Path) ->
 
 
 def test_too_many_bytes_are_refused_before_anything_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_BYTES", 12 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(splits, "MAX_BYTES", 12 * 8 * 8 * 3 - 1)
     monkeypatch.setattr(pictures, "open_picture", lambda *args: pytest.fail("a picture was read"))
     with pytest.raises(DataError, match="12 pictures of 8 x 8 take"):
         prepare(folder)
@@ -186,7 +190,10 @@ def test_the_source_digest_follows_names_contents_and_metadata(folder: Path) -> 
     digests.append(pictures.source_digest("folder", folder))
     assert len(set(digests)) == 4
     (folder / "notes.txt").write_text("not a picture")
+    digests.append(pictures.source_digest("folder", folder))  # the dataset tells that it was left out
+    (folder / ".DS_Store").write_text("of the system")
     assert pictures.source_digest("folder", folder) == digests[-1]
+    assert len(set(digests)) == 5
 
 
 def test_progress_counts_files(folder: Path) -> None:

@@ -77,7 +77,7 @@ def _upload(dataset: Dataset) -> None:
     size = dataset.settings.resolution
     file = st.file_uploader(
         f"A picture; it is cropped to a square and reduced to {size} × {size} pixels, as the training pictures were",
-        type=["png", "jpg", "jpeg", "webp", "gif", "bmp"],
+        type=["png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"],
         key="upload",
     )
     if file is None or st.session_state.get("_uploaded") == file.file_id:

@@ -74,5 +74,7 @@ def next_steps(trained: bool) -> None:
             query_params={"tab": "Train a model"},
         )
         with st.expander("Use your own pictures", icon=":material/folder_open:"):
-            st.write("A folder of pictures or an .npz file becomes a dataset. It then stands in the sidebar.")
+            st.write(
+                "A folder of pictures, a zip of one, or an .npz file becomes a dataset. It then stands in the sidebar."
+            )
             st.code("python -m dtrak_core dataset --name mine --source path/to/pictures", language="bash")
