@@ -207,17 +207,21 @@ def _compute_missing(
 
 
 def checkpoint_of(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
-    """Return what is told of a run: its checkpoints' names and digests, cost, where it is.
+    """Return what is told of a run: its name (the one asked for), its checkpoints and their digests, cost, place.
 
     `dataset` is the one asked about: the run's own may have the same pictures under another name.
     """
     kept = sorted(checkpoints.of_run(artifact), key=lambda c: c.share != 100)
-    facts = artifact.manifest
+    facts, assumed = kept[0].run.manifest, list(kept[0].assumed)
     told = ("parameters", "seconds", "final_loss")
-    found = {"name": facts["name"], "dataset_name": dataset.name} | {
+    found = {"name": artifact.manifest["name"], "dataset_name": dataset.name} | {
         name: facts[name] for name in told if name in facts
     }
-    return found | {
-        "checkpoints": [{"name": c.name, "step": c.step, "share": c.share, "digest": c.digest} for c in kept],
-        "folder": str(artifact.path),
-    }
+    return (
+        found
+        | ({"assumed": assumed} if assumed else {})
+        | {
+            "checkpoints": [{"name": c.name, "step": c.step, "share": c.share, "digest": c.digest} for c in kept],
+            "folder": str(kept[0].run.path),
+        }
+    )

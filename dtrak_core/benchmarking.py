@@ -78,7 +78,7 @@ def _features(
     dataset: Dataset, checkpoint: str, method: Method, recipe: Recipe, own: Sequence[targets.Target], progress: Progress
 ) -> None:
     if method.models:
-        for training in ensembles.member_trainings(checkpoint, method.models):
+        for training in ensembles.member_trainings(checkpoint, method.models, dataset.digest):
             counterfactual.retrained(dataset, training, progress)
     assert recipe.features is not None  # recipes of gradient methods name them
     if method.model_output == "interpolated":

@@ -76,7 +76,7 @@ def read(settings: CounterfactualSettings) -> Comparison:
         return _open(stored)
     try:
         dataset = datasets.by_digest(settings.dataset, settings.facts)
-        wanted = removals.plan(dataset, checkpoints.by_digest(settings.checkpoint), settings)
+        wanted = removals.plan(dataset, checkpoints.by_digest(settings.checkpoint, settings.dataset), settings)
     except NotFoundError:  # scores are still being computed
         wanted = []
     found = [entry_of(w, settings) for w in wanted]

@@ -15,31 +15,31 @@ SHARE = 0.5
 TRAIN_SEED = 0
 
 
-def member_trainings(checkpoint: str, count: int) -> list[TrainSettings]:
-    """Return the trainings of the first members of a checkpoint's ensemble.
+def member_trainings(checkpoint: str, count: int, dataset: str = "") -> list[TrainSettings]:
+    """Return the trainings of the first members of a checkpoint's ensemble, on this dataset where it is known.
 
     Raises:
         SettingsError: If the checkpoint was not trained here, so that it cannot be trained again.
     """
-    original = checkpoints.by_digest(checkpoint)
-    dataset = datasets.by_digest(original.dataset)
+    original = checkpoints.by_digest(checkpoint, dataset)
+    labels = datasets.by_digest(original.dataset).train.labels
     shared = checkpoints.training_of(original).model_dump()
     trainings = []
     for number in range(count):
-        chosen = subsets.random_part("retrain", number, dataset.train.labels, SHARE)
+        chosen = subsets.random_part("retrain", number, labels, SHARE)
         own = {"indices": tuple(chosen.tolist()), "train_seed": TRAIN_SEED}
         trainings.append(TrainSettings(**shared | own))
     return trainings
 
 
-def members(checkpoint: str, count: int) -> list[str]:
+def members(checkpoint: str, count: int, dataset: str = "") -> list[str]:
     """Return the digests of the members' weights.
 
     Raises:
         NotFoundError: If one is not trained yet.
     """
     found = []
-    for number, training in enumerate(member_trainings(checkpoint, count)):
+    for number, training in enumerate(member_trainings(checkpoint, count, dataset)):
         run = store.find("retrained", key_of("retrained", training))
         if run is None:
             raise NotFoundError(

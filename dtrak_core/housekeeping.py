@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import jobs, store
+from dtrak_core import checkpoints, jobs, store
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import JobState
 from dtrak_core.settings import FORMATS
@@ -34,6 +34,7 @@ ABOUT = {
     "bases": "text-to-image models that LoRA weights belong to",
     "latents": "encoded training pictures",
     "checkpoints": "trained models",
+    "names": "further names of trained models",
     "probes": "measured speeds of training",
     "samples": "generated pictures",
     "features": "gradient features of training sets",
@@ -107,6 +108,9 @@ def deleted(kind: str, keys: Sequence[str] = ()) -> int:
     for key in doomed:
         if (job := needed_by(kind, key, live)) is not None:
             raise StoreError(f"{kind}/{key} is needed by the job '{job.label}' ({job.key}). Cancel it first.")
+    if kind == "checkpoints":  # names of what is gone name nothing
+        doomed_names = [one.key for key in doomed for one in checkpoints.names_of(key)]
+        return sum(store.delete(kind, key) for key in doomed) + sum(store.delete("names", key) for key in doomed_names)
     return sum(store.delete(kind, key) for key in doomed)
 
 
@@ -118,7 +122,8 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
     artifact = store.find(kind, key)
     if artifact is not None:
         names |= {str(artifact.manifest.get("digest", ""))} - {""}
-        names |= {step["digest"] for step in artifact.manifest.get("steps", [])}
+        if "steps" in artifact.manifest:
+            names |= {one.digest for one in checkpoints.of_run(artifact)}
         if kind in READ_BY_THE_MANY:
             names |= set(re.findall(r"\b[0-9a-f]{16}\b", str(artifact.settings)))
     elif kind in READ_BY_THE_MANY:  # unfinished work, of which nothing is written down yet
@@ -166,6 +171,8 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             chosen = settings["indices"]
             count = f"{len(chosen):,} pictures, " if chosen is not None else ""
             return f"training: {count}{settings['epochs']} epochs, seed {settings['train_seed']}"
+        case "names":
+            return f"run {settings['run']}"
         case "checkpoints":
             return f"imported from {settings['source']}"
         case "samples":

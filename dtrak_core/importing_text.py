@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dtrak_core import bases, importing, lora, store
+from dtrak_core import bases, checkpoints, importing, lora, store
 from dtrak_core.bases import Base
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import tracked_parameters
@@ -65,7 +65,7 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: 
     settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
     key = key_of("checkpoints", settings)
     if (finished := store.find("checkpoints", key)) is not None:
-        return finished
+        return checkpoints.name_run(finished, name)
     place = store.partial("checkpoints", key) / "imported"
     store.write_bytes(place / lora.FILE, file.read_bytes())
     denoiser = lora.load(base, place, dataset.digest)

@@ -76,6 +76,8 @@ class JobState:
 def submit(job: Job, label: str) -> tuple[str, bool]:
     """Ask for a job, or join it if equal work waits, runs or is done with its artifacts in the store.
 
+    A job that gives a name (a training, an import) is done again, which is quick where its work is done.
+
     Args:
         job: What to do, one of the classes above.
         label: What the user is told it is, e.g. `Train 'demo' for 60 epochs`.
@@ -86,7 +88,7 @@ def submit(job: Job, label: str) -> tuple[str, bool]:
     key = key_of_job(job)
     with job_index.transaction() as index:
         now = state(key)
-        joined = (now.active and not _stopping(now)) or (now.state == "done" and _kept(now))
+        joined = (now.active and not _stopping(now)) or (now.state == "done" and _kept(now) and not _naming(job))
         if not joined:
             _write_job(index, key, job, label, now.attempt + 1)
     if not joined or now.active:
@@ -255,6 +257,11 @@ def _stopping(now: JobState) -> bool:
 def _kept(now: JobState) -> bool:
     """Say whether all that a finished job made is still in the store."""
     return all(store.find(kind, key) is not None for kind, key in now.artifacts)
+
+
+def _naming(job: Job) -> bool:
+    """Say whether a job gives a name, which may have passed to another run since, to files that may have changed."""
+    return isinstance(job, (TrainJob, ImportJob, BaseJob))
 
 
 def _write_job(index: sqlite3.Connection, key: str, job: Job, label: str, attempt: int) -> None:

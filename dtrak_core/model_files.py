@@ -16,6 +16,7 @@ from dtrak_core.errors import DataError, NotFoundError
 DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model")  # stems of .safetensors and of .bin
 TRANSFORMERS = ("model", "pytorch_model")
 VARIANTS = ("", "fp32", "ema", "fp16", "bf16")  # in the order in which they are taken
+LORA = "pytorch_lora_weights.safetensors"
 POINTER = b"version https://git-lfs"
 OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 
@@ -109,18 +110,30 @@ def refuse_damaged(path: Path, source: str) -> None:
     refuse_stand_in(path, path.name, source)
     if path.suffix != ".safetensors":
         return
-    size = path.stat().st_size
-    with path.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        head = opened.read(length) if 8 + length <= size else b""
     try:
-        header = json.loads(head)
-        ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
-        whole = 8 + length + max(ends, default=0) == size
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        ends = [value["data_offsets"][1] for name, value in header(path).items() if name != "__metadata__"]
+        with path.open("rb") as opened:
+            begin = 8 + int.from_bytes(opened.read(8), "little")
+        whole = begin + max(ends, default=0) == path.stat().st_size
+    except (ValueError, TypeError, KeyError, IndexError):
         whole = False
     if not whole:
         raise damaged(path, source)
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Return the header of a .safetensors file: its weights' places by name, and `__metadata__`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    with path.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        head = opened.read(length) if 8 + length <= path.stat().st_size else b""
+    found = json.loads(head)
+    if not isinstance(found, dict):
+        raise ValueError("its header is no JSON object")
+    return found
 
 
 def damaged(path: Path, source: str) -> DataError:

@@ -72,7 +72,7 @@ def _shards(chosen: Sequence[FeatureSettings]) -> list[Part]:
 def _trainings(settings: CounterfactualSettings) -> list[Part]:
     dataset, checkpoint = (
         datasets.by_digest(settings.dataset, settings.facts),
-        checkpoints.by_digest(settings.checkpoint),
+        checkpoints.by_digest(settings.checkpoint, settings.dataset),
     )
     wanted = removals.plan(dataset, checkpoint, settings)
     found = []
@@ -86,7 +86,10 @@ def _trainings(settings: CounterfactualSettings) -> list[Part]:
 
 
 def _models(settings: LdsSettings) -> list[Part]:
-    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+    dataset, checkpoint = (
+        datasets.by_digest(settings.dataset),
+        checkpoints.by_digest(settings.checkpoint, settings.dataset),
+    )
     lacking, found = lds_runs.lacking(settings), []
     for number, one in enumerate(lds_runs.models(settings)):
         if one in lacking:

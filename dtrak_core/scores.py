@@ -181,7 +181,7 @@ def models_of(
     """
     wanted = feature_settings(method, dataset, checkpoint, base)
     if method.models:
-        members = ensembles.members(checkpoint, method.models)
+        members = ensembles.members(checkpoint, method.models, dataset)
         return [FeatureSettings(**wanted.model_dump() | {"checkpoint": digest}) for digest in members]
     if method.shares == (100,):
         return [wanted]
@@ -196,7 +196,8 @@ def _kept(method: Method, checkpoint: str) -> dict[int, str]:
     if lacking:
         raise NotFoundError(
             f"{method.label} compares checkpoints at {', '.join(f'{s} %' for s in method.shares)} of the training; "
-            f"this run has none at {', '.join(f'{s} %' for s in lacking)}. Choose a model that was trained here."
+            f"this run has none at {', '.join(f'{s} %' for s in lacking)}. Choose a model that was trained here, for "
+            "at least 4 steps."
         )
     return kept
 

@@ -23,6 +23,7 @@ from dtrak_core.errors import SettingsError
 FORMATS: Mapping[str, int] = {
     "datasets": 1,
     "checkpoints": 1,
+    "names": 1,
     "probes": 1,
     "samples": 1,
     "features": 1,
@@ -81,12 +82,17 @@ class DatasetSettings(Settings):
 
 
 class ImportSettings(Settings):
-    """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, or LoRA weights of `base`, by its digest."""
+    """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, or LoRA weights of `base`, by its digest.
+
+    `identity` is the digest of weights, network, schedule and sampler (checkpoints.py); of LoRA weights the base and
+    the file's own digest say as much.
+    """
 
     source: str
     weights_digest: Digest
     dataset: Digest
     base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
+    identity: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
 
 
 class Sampled(Settings):

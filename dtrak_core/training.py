@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dtrak_core import latents, models, store, training_state, training_step
+from dtrak_core import checkpoints, latents, models, store, training_state, training_step
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import SettingsError
@@ -56,7 +56,7 @@ def train(
         kind: `retrained` runs are a counterfactual's: no choice in the sidebar, and only their last weights are kept.
 
     Returns:
-        Artifact of this kind.
+        Artifact of this kind; or a name of it, where the same training was done under another one.
 
     Raises:
         SettingsError: If the settings name another dataset or indices outside it.
@@ -64,7 +64,7 @@ def train(
     """
     key = key_of(kind, settings)
     if (finished := store.find(kind, key)) is not None:
-        return finished
+        return checkpoints.name_run(finished, name) if kind == "checkpoints" else finished
     indices = _indices(dataset, settings)
     folder = store.partial(kind, key)
     total = total_steps(settings, len(indices))
@@ -72,7 +72,8 @@ def train(
     if isinstance(settings.model, LoraSettings):
         run.latents = _latents(dataset, run.denoiser, settings.model.base, progress)
     training_state.resume(run, folder)
-    kept = {round(total * share / 100): share for share in (SHARES if kind == "checkpoints" else (100,))}
+    # A short training has fewer: shares that fall on one step are kept once, under the largest.
+    kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
     began, saved = time.monotonic() - run.seconds, time.monotonic()
     steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
     try:
@@ -98,7 +99,7 @@ def train(
     (folder / training_state.RESUME).unlink(missing_ok=True)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
     pictures = run.step * settings.batch_size if len(indices) >= settings.batch_size else run.step * len(indices)
-    return store.publish(
+    done = store.publish(
         kind,
         key,
         settings,
@@ -114,6 +115,7 @@ def train(
         final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
         **({"base": settings.model.base} if isinstance(settings.model, LoraSettings) else {}),
     )
+    return checkpoints.name_run(done, name) if kind == "checkpoints" else done
 
 
 def probe(model: ModelSettings | LoraSettings, resolution: int, batch_size: int, progress: Progress) -> store.Artifact:

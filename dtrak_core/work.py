@@ -81,7 +81,7 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
     match job:
         case CounterfactualJob(settings=settings) if part.train_seed >= 0:
             dataset = datasets.by_digest(settings.dataset, settings.facts)
-            checkpoint = checkpoints.by_digest(settings.checkpoint)
+            checkpoint = checkpoints.by_digest(settings.checkpoint, settings.dataset)
             counterfactual.retrain(dataset, checkpoint, settings, part.removed, part.train_seed, progress)
         case AttributeJob() | CounterfactualJob() if part.shard >= 0:
             chosen = job.features if isinstance(job, AttributeJob) else job.settings.features
@@ -91,7 +91,10 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
         case CounterfactualJob(settings=settings):
             _scored(settings, progress)
         case LdsJob(settings=wanted) if part.model >= 0:
-            dataset, checkpoint = datasets.by_digest(wanted.dataset), checkpoints.by_digest(wanted.checkpoint)
+            dataset, checkpoint = (
+                datasets.by_digest(wanted.dataset),
+                checkpoints.by_digest(wanted.checkpoint, wanted.dataset),
+            )
             lds_losses.losses_of(dataset, checkpoint, lds_runs.models(wanted)[part.model], progress)
         case LdsJob(settings=wanted):
             _generate_missing(wanted.targets, wanted.checkpoint, wanted, progress)
@@ -137,7 +140,10 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
     total = sum(sum(_gradients(settings, job)) for settings in job.features)
     before = 0
     for number, settings in enumerate(job.features):
-        dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+        dataset, checkpoint = (
+            datasets.by_digest(settings.dataset),
+            checkpoints.by_digest(settings.checkpoint, settings.dataset),
+        )
         about = f"{settings.model_output}, {number + 1} of {len(job.features)}" if len(job.features) > 1 else ""
         drawn_by = job.pictures_of or settings.checkpoint
         _generate_missing(job.targets, drawn_by, job, progress)
@@ -210,7 +216,7 @@ def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
     _scored(job.settings, progress)
     where = job.settings
     dataset = datasets.by_digest(where.dataset, where.facts)
-    checkpoint = checkpoints.by_digest(where.checkpoint)
+    checkpoint = checkpoints.by_digest(where.checkpoint, where.dataset)
     return counterfactual.compare(dataset, checkpoint, job.settings, job.name, progress)
 
 
@@ -219,7 +225,10 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
     from dtrak_core import lds_losses
 
     _generate_missing(settings.targets, settings.checkpoint, settings, progress)
-    dataset, checkpoint = datasets.by_digest(settings.dataset), checkpoints.by_digest(settings.checkpoint)
+    dataset, checkpoint = (
+        datasets.by_digest(settings.dataset),
+        checkpoints.by_digest(settings.checkpoint, settings.dataset),
+    )
     return lds_losses.compute(dataset, checkpoint, settings, progress)
 
 

@@ -21,7 +21,7 @@ SOURCES = [p for p in sorted(CORE.rglob("*.py")) if "data" not in p.parts]
 LAYERS = [
     ["errors", "progress", "duplicates"],
     ["settings", "processes", "files", "devices", "model_files"],
-    ["train_settings", "removal_settings", "score_settings", "weights"],
+    ["train_settings", "removal_settings", "score_settings", "weights", "schedules", "pipelines"],
     ["store"],
     ["splits", "thumbnails", "presets", "subsets", "formats"],
     ["images", "source_files", "layout"],

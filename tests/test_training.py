@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtrak_core import checkpoints, models, store, training, training_state, training_step
+from dtrak_core import checkpoints, models, scores, store, training, training_state, training_step
 from dtrak_core.datasets import Dataset
-from dtrak_core.errors import Cancelled, SettingsError
+from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
+from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.train_settings import ModelSettings, TrainSettings
@@ -120,6 +121,43 @@ def test_half_precision_weights_are_those_that_are_sampled_from(pictures: Datase
     whole = training.train(pictures, settings_for(pictures, tiny, epochs=4), "whole", quiet)
     for name, value in weights(whole).items():
         assert torch.equal(value.half(), weights(run)[name])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept"),
+    [(1, {100: 1}), (2, {50: 1, 100: 2}), (3, {25: 1, 75: 2, 100: 3}), (5, {25: 1, 50: 2, 75: 4, 100: 5})],
+)
+def test_a_short_training_keeps_each_step_once(
+    pictures: Dataset, tiny: ModelSettings, epochs: int, kept: dict[int, int]
+) -> None:
+    settings = settings_for(pictures, tiny, epochs=epochs, batch_size=24)
+    run = training.train(pictures, settings, "short", quiet)
+    assert {one.share: one.step for one in checkpoints.of_run(run)} == kept
+    assert len({one.digest for one in checkpoints.of_run(run)}) == len(kept)
+    last = checkpoints.by_name("short", pictures.digest)
+    assert models.load_denoiser(last).unet.training is False
+    if epochs < 4:
+        with pytest.raises(NotFoundError, match=r"TracInCP compares checkpoints at .* for at least 4 steps"):
+            scores.models_of(METHODS["tracin-cp"], pictures.digest, last.digest)
+
+
+def test_the_same_training_under_another_name_has_it(pictures: Dataset, tiny: ModelSettings) -> None:
+    settings = settings_for(pictures, tiny, epochs=4, batch_size=24)
+    run = training.train(pictures, settings, "one", quiet)
+
+    def never(done: int, total: int, unit: str, message: str) -> None:
+        raise AssertionError("trained again")
+
+    assert [c.name for c in checkpoints.of_run(training.train(pictures, settings, "two", never))][-1] == "two"
+    first, second = checkpoints.by_name("one", pictures.digest), checkpoints.by_name("two", pictures.digest)
+    assert (first.digest, first.run.key) == (second.digest, run.key)
+    assert checkpoints.by_name("two@50", pictures.digest).digest == checkpoints.by_name("one@50").digest
+    assert checkpoints.training_of(second) == settings
+    other = training.train(pictures, settings_for(pictures, tiny, epochs=1, batch_size=24), "two", quiet)
+    assert checkpoints.by_name("two").run.key == other.key  # the newest wins
+    training.train(pictures, settings, "two", never)
+    assert checkpoints.by_name("two").run.key == run.key  # and so does what is asked for again
+    assert sorted({c.name for c in checkpoints.listing() if "@" not in c.name}) == ["one", "two"]
 
 
 @pytest.mark.parametrize("indices", [(24,), (-1, 3), ()])

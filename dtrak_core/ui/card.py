@@ -54,6 +54,7 @@ def provenance(chosen: Checkpoint) -> dict[str, Any]:
         "learning rate": settings.get("learning_rate"),
         "training seed": settings.get("train_seed"),
         "source": settings.get("source"),
+        "assumed": "; ".join(chosen.assumed),
         **panels.made(chosen.run),
     }
 
