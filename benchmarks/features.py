@@ -63,7 +63,9 @@ def main() -> None:
         "load_before": round(os.getloadavg()[0], 2),
         "versions": store.versions(),
     }
-    denoiser = models.denoiser_of(models.build_unet(presets.DEMO, 16), models.default_scheduler(), presets.DEMO.fold)
+    denoiser = models.denoiser_of(
+        models.build_unet(presets.DEMO, 16), models.default_scheduler().config, presets.DEMO.fold
+    )
     report["network"] = {"preset": "demo", "parameters": sum(p.numel() for p in denoiser.unet.parameters())}
     report["features"] = [features(denoiser, count) for count in ((2,) if QUICK else (10, 50))]
     report["authors"] = authors(denoiser)

@@ -8,13 +8,14 @@ text-to-image model, the autoencoder's latents (text_side.py), with a caption's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtrak_core.schedules import Sampler
 from dtrak_core.text_side import TextSide, to_pictures
 
 
@@ -22,10 +23,9 @@ from dtrak_core.text_side import TextSide, to_pictures
 class Denoiser:
     """A noise-prediction network with its schedule, in eval mode.
 
-    `shape` is (C, H, W) in model space; `betas` and `alphas_cumprod` have shape (1000,), float32. Its sampler begins
-    each step `offset` timesteps later, clips the expected picture to [-1, 1] where `clip` says so, and takes
-    `final_abar` for the abar of the finished picture. `text` is there for text-to-image models alone; `half` says that
-    their frozen weights are in bfloat16 and products are taken in it.
+    `shape` is (C, H, W) in model space; `betas` and `alphas_cumprod` have shape (1000,), float32; `sampler` says how
+    pictures are drawn. `text` is there for text-to-image models alone; `half` says that their frozen weights are in
+    bfloat16 and products are taken in it.
     """
 
     unet: nn.Module
@@ -34,9 +34,7 @@ class Denoiser:
     fold: int
     shape: tuple[int, int, int]
     text: TextSide | None = None
-    offset: int = 0
-    clip: bool = True
-    final_abar: float = 1.0
+    sampler: Sampler = field(default_factory=Sampler)
     half: bool = False
 
     @property

@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from dtrak_core import devices, latents, store
+from dtrak_core import devices, latents, schedules, store
 from dtrak_core.bases import Base
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, StoreError
+from dtrak_core.model_files import LORA, config_of
 from dtrak_core.settings import digest_of
 from dtrak_core.text_side import TextSide
 from dtrak_core.train_settings import LoraSettings
 
-FILE = "pytorch_lora_weights.safetensors"
+FILE = LORA
 ADAPTER = "default"
 
 
@@ -135,20 +136,17 @@ def _ready(base: Base, unet: UNet2DConditionModel, dataset: str) -> Denoiser:
         parameter.data = parameter.data.to(
             where, torch.float32 if parameter.requires_grad else devices.frozen_dtype(where)
         )
-    # The schedule's own class only orders the steps; ours are DDIM's and DDPM's (sampling.py).
-    schedule = DDIMScheduler.from_pretrained(base.folder, subfolder="scheduler", local_files_only=True)
-    bars, config = schedule.alphas_cumprod.float(), schedule.config
+    file = base.folder / "scheduler" / "scheduler_config.json"
+    schedule = schedules.read(config_of(file, base.folder, base.name), base.name)
     size = unet.config.sample_size
     return Denoiser(
         unet,
-        schedule.betas.float().to(where),
-        bars.to(where),
+        schedule.betas.to(where),
+        schedule.alphas_cumprod.to(where),
         1,
         (unet.config.in_channels, size, size),
         text_side(base, dataset),
-        offset=config.steps_offset,
-        clip=config.clip_sample,
-        final_abar=1.0 if config.set_alpha_to_one else float(bars[0]),
+        sampler=schedule.sampler,
         half=devices.frozen_dtype(where) == torch.bfloat16,
     )
 

@@ -7,24 +7,27 @@ speaks to either through `Denoiser`.
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from safetensors.torch import load_file, save
+from diffusers import UNet2DModel
+from diffusers.configuration_utils import FrozenDict
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from dtrak_core import bases, devices, lora, store
+from dtrak_core import bases, devices, lora, schedules, store, weights
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.settings import DIFFUSION_STEPS
+from dtrak_core.schedules import default_scheduler as default_scheduler
 from dtrak_core.train_settings import LoraSettings, ModelSettings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-BETA_START, BETA_END = 1e-4, 0.02
+KNOWN = frozenset(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}  # settings of a network
 
 
 def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
@@ -90,7 +93,7 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
                     f"Prepare the dataset at {base.resolution} pixels."
                 )
             return lora.untrained(base, model, dataset)
-        return denoiser_of(build_unet(model, resolution), default_scheduler(), model.fold)
+        return denoiser_of(build_unet(model, resolution), default_scheduler().config, model.fold)
 
 
 def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
@@ -101,26 +104,21 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     return save_pipeline(denoiser.unet, folder, dtype)
 
 
-def denoiser_of(unet: UNet2DModel, scheduler: DDPMScheduler, fold: int) -> Denoiser:
-    """Pair a network with its schedule. The network is used as it is: the caller sets its mode."""
+def denoiser_of(unet: UNet2DModel, config: Mapping[str, Any], fold: int, source: str = "the network") -> Denoiser:
+    """Pair a network with the schedule of a scheduler's config. It is used as it is: the caller sets its mode."""
     where = devices.device()
     unet.to(where)
-    size = unet.config.sample_size
+    size, schedule = unet.config.sample_size, schedules.read(config, source)
     height, width = (size, size) if isinstance(size, int) else size
     return Denoiser(
-        unet, scheduler.betas.to(where), scheduler.alphas_cumprod.to(where), fold,
-        (unet.config.in_channels, height, width),
+        unet, schedule.betas.to(where), schedule.alphas_cumprod.to(where), fold,
+        (unet.config.in_channels, height, width), sampler=schedule.sampler,
     )  # fmt: skip
 
 
-def default_scheduler() -> DDPMScheduler:
-    """Return the paper's noise schedule."""
-    return DDPMScheduler(
-        num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=BETA_START, beta_end=BETA_END
-    )
-
-
-def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype, scheduler: DDPMScheduler | None = None) -> str:
+def save_pipeline(
+    unet: UNet2DModel, folder: Path, dtype: torch.dtype, schedule: Mapping[str, Any] = FrozenDict()
+) -> str:
     """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
 
     A folded network is opened there in its folded form: its pictures have 3 fold^2 channels.
@@ -128,12 +126,12 @@ def save_pipeline(unet: UNet2DModel, folder: Path, dtype: torch.dtype, scheduler
     Returns:
         Digest of the weights as written.
     """
-    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in unet.state_dict().items()}
-    store.write_bytes(folder / "unet" / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in unet.state_dict().items()}
+    store.write_bytes(folder / "unet" / WEIGHTS, save(stored, metadata={"format": "pt"}))
     config: dict[str, Any] = json.loads(unet.to_json_string())
     store.write_json(folder / "unet" / "config.json", config)
-    schedule = json.loads((scheduler or default_scheduler()).to_json_string())
-    store.write_json(folder / "scheduler" / "scheduler_config.json", schedule)
+    settled = schedules.read(schedule, folder.name).config
+    store.write_json(folder / "scheduler" / "scheduler_config.json", settled)
     index = {
         "_class_name": "DDPMPipeline",
         "_diffusers_version": config["_diffusers_version"],
@@ -161,37 +159,47 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     if checkpoint.base:
         file = checkpoint.run.file(f"{relative}/{lora.FILE}")
         return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset)
-    weights = load_file(checkpoint.run.file(f"{relative}/unet/{WEIGHTS}"))
+    file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
     schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
-    return assemble(config, weights, schedule, checkpoint.fold)
+    return assemble(config, weights.read_file(file, checkpoint.name), schedule, checkpoint.fold, checkpoint.name)
 
 
-def assemble(config: dict[str, Any], weights: dict[str, Tensor], schedule: dict[str, Any], fold: int) -> Denoiser:
-    """Make a denoiser from a diffusers UNet2DModel config, its weights and its scheduler config."""
-    if schedule.get("prediction_type", "epsilon") != "epsilon":
+def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
+    """Return the untrained network of a diffusers UNet2DModel's config; what it leaves out is diffusers' own.
+
+    Raises:
+        DataError: If it cannot be built, or does more than predict the noise of a picture at a timestep.
+    """
+    given = {name: value for name, value in config.items() if name in KNOWN}
+    try:
+        unet: UNet2DModel = UNet2DModel(**given)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(f"The network that config.json of '{source}' describes cannot be built: {told}.") from None
+    own = unet.config
+    if own.num_class_embeds is not None or own.class_embed_type is not None:
         raise DataError(
-            f"This checkpoint predicts '{schedule['prediction_type']}'. The model output functions are "
-            "defined for noise prediction; use a checkpoint with prediction_type 'epsilon'."
+            f"'{source}' is drawn from class labels (class-conditional UNet2DModel). Only models without classes can "
+            "be opened so far."
         )
-    if schedule.get("num_train_timesteps", DIFFUSION_STEPS) != DIFFUSION_STEPS:
+    if own.time_embedding_type == "fourier":
         raise DataError(
-            f"This checkpoint has a schedule of {schedule['num_train_timesteps']} steps. "
-            f"Timesteps are counted on {DIFFUSION_STEPS}; use such a checkpoint."
+            f"'{source}' is a score model of an SDE (time_embedding_type 'fourier'): its noise levels are no DDPM's. "
+            "Only models that predict the noise at 1,000 timesteps can be opened."
         )
-    unet: UNet2DModel = UNet2DModel.from_config(config)
-    if unet.config.in_channels != unet.config.out_channels:
+    if own.in_channels != own.out_channels:
         raise DataError(
-            f"This network has {unet.config.in_channels} input and {unet.config.out_channels} output channels. "
+            f"The network of '{source}' has {own.in_channels} input and {own.out_channels} output channels. "
             "Only networks that predict the noise alone can be opened, not its variance."
         )
-    try:
-        unet.load_state_dict({name: value.float() for name, value in weights.items()})
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise DataError(
-            f"The weights do not fit the network that config.json describes: {first} "
-            "Settings made in code (resnet_time_scale_shift) must be written into config.json."
-        ) from None
-    unet.eval()
-    return denoiser_of(unet, DDPMScheduler.from_config(schedule), fold)
+    return unet
+
+
+def assemble(
+    config: Mapping[str, Any], found: Mapping[str, Tensor], schedule: Mapping[str, Any], fold: int, source: str
+) -> Denoiser:
+    """Make a denoiser from a diffusers UNet2DModel config, its weights and its scheduler config, in eval mode."""
+    unet = unet_of(config, source)
+    weights.fit(unet, found, source)
+    return denoiser_of(unet.eval(), schedule, fold, source)

@@ -15,19 +15,11 @@ import torch
 from torch import Tensor
 
 from dtrak_core.denoiser import Denoiser
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.schedules import Sampler
 from dtrak_core.settings import DIFFUSION_STEPS
 
 PICTURES_AT_ONCE = 16
-
-
-def sampling_timesteps(sampling_steps: int, offset: int = 0) -> list[int]:
-    """Return the timesteps visited, from noisy to clean: leading spacing, 980, 960, ..., 0 for 50 steps.
-
-    Stable Diffusion's schedules begin each `offset` = 1 later: 981, 961, ..., 1.
-    """
-    spacing = DIFFUSION_STEPS // sampling_steps
-    return [min(i * spacing + offset, DIFFUSION_STEPS - 1) for i in reversed(range(sampling_steps))]
 
 
 @torch.no_grad()
@@ -44,14 +36,16 @@ def generate(
 ) -> np.ndarray:
     """Generate one picture a seed.
 
-    DDIM (Song et al. 2021, eq. 12), with x0 = clip((x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), -1, 1) and
+    DDIM (Song et al. 2021, eq. 12), with x0 = clip((x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), -1, 1), where the
+    model's sampler clips so, s the timestep 1000 / steps below t, and
     sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s):
 
         x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
 
-    Text-to-image models do not clip x0, and take eps = eps(x, "") + guidance (eps(x, prompt) - eps(x, "")).
+    Text-to-image models take eps = eps(x, "") + guidance (eps(x, prompt) - eps(x, "")).
 
-    DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0 ("fixed_small" variance).
+    DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
+    the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
 
     Args:
         denoiser: The network, in eval mode.
@@ -69,6 +63,7 @@ def generate(
 
     Raises:
         SettingsError: If a text-to-image model is given no prompts, or a network of pixels is given some.
+        DataError: If the network's numbers are not finite.
     """
     made = []
     for begin in range(0, len(seeds), batch):
@@ -79,6 +74,11 @@ def generate(
             last, done = x, done + len(part)
             if on_step is not None:
                 on_step(done, total)
+        if not last.isfinite().all():
+            raise DataError(
+                "What the network draws is not finite: its training diverged, or its sampler does not go with its "
+                "schedule. Train it at a lower learning rate, or correct its scheduler_config.json and import it again."
+            )
         made.append(denoiser.decode(last))
     return np.concatenate(made)
 
@@ -89,7 +89,7 @@ def expected(
 ) -> Tensor:
     """Return the clean picture that the model expects at each step of a DDIM sampling, from noisy to clean.
 
-    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `sampling_timesteps`.
+    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of the model's sampler.
     """
     return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta, prompts, guidance)])
 
@@ -107,19 +107,25 @@ def _visited(
     predict = _guided(denoiser, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = _normal(generators, denoiser)
-    for t in sampling_timesteps(sampling_steps, denoiser.offset):
-        s = t - DIFFUSION_STEPS // sampling_steps
+    visited = denoiser.sampler.timesteps(sampling_steps)
+    for t, following in zip(visited, [*visited[1:], -1], strict=True):
         noise = predict(x, torch.full((len(seeds),), t, device=x.device))
-        abar_t = _abar(denoiser, t)
-        x0 = (x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt()
-        if denoiser.clip:
-            x0 = x0.clamp(-1, 1)
-        x = (
-            _ddim(denoiser, x0, noise, t, s, eta, generators)
-            if sampler == "ddim"
-            else _ddpm(denoiser, x, x0, t, s, generators)
-        )
+        abar_t = denoiser.alphas_cumprod[t]
+        x0 = _bounded(denoiser.sampler, (x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt())
+        if sampler == "ddim":
+            x = _ddim(denoiser, x0, noise, t, t - DIFFUSION_STEPS // sampling_steps, eta, generators)
+        else:
+            x = _ddpm(denoiser, x, x0, t, following, generators)
         yield x0, x
+
+
+def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:
+    """Keep expected pictures (B, C, H, W) within bounds, as the sampler says."""
+    if sampler.threshold is not None:
+        quantile, most = sampler.threshold
+        bound = x0.flatten(1).abs().quantile(quantile, dim=1).clamp(1, most).view(-1, 1, 1, 1)
+        return x0.clamp(-bound, bound) / bound
+    return x0 if sampler.clip is None else x0.clamp(-sampler.clip, sampler.clip)
 
 
 def _guided(
@@ -150,25 +156,26 @@ def _guided(
 def _ddim(
     denoiser: Denoiser, x0: Tensor, noise: Tensor, t: int, s: int, eta: float, generators: list[torch.Generator]
 ) -> Tensor:
-    abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
+    abar_t, abar_s = denoiser.alphas_cumprod[t], _abar(denoiser, s, denoiser.sampler.final_abar)
     sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
     x = abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * noise
-    return x + sigma * _normal(generators, denoiser) if eta > 0 and s >= 0 else x
+    return x + sigma * _normal(generators, denoiser) if eta > 0 else x
 
 
 def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
-    abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
+    abar_t, abar_s = denoiser.alphas_cumprod[t], _abar(denoiser, s, 1.0)
     alpha = abar_t / abar_s
     x = abar_s.sqrt() * (1 - alpha) / (1 - abar_t) * x0 + alpha.sqrt() * (1 - abar_s) / (1 - abar_t) * x
-    if s < 0:
+    if t == 0:
         return x
-    variance = ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).clamp(min=1e-20)
+    large = denoiser.sampler.variance.startswith("fixed_large")
+    variance = 1 - alpha if large else ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).clamp(min=1e-20)
     return x + variance.sqrt() * _normal(generators, denoiser)
 
 
-def _abar(denoiser: Denoiser, t: int) -> Tensor:
-    """Return abar at a timestep; before the first one it is the schedule's last word (1 where the picture is clean)."""
-    return denoiser.alphas_cumprod[t] if t >= 0 else denoiser.alphas_cumprod.new_tensor(denoiser.final_abar)
+def _abar(denoiser: Denoiser, t: int, finished: float) -> Tensor:
+    """Return abar at a timestep; of the finished picture where it is below 0."""
+    return denoiser.alphas_cumprod[t] if t >= 0 else denoiser.alphas_cumprod.new_tensor(finished)
 
 
 def _normal(generators: list[torch.Generator], denoiser: Denoiser) -> Tensor:

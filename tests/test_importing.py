@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
 
-from dtrak_core import checkpoints, importing, models
+from dtrak_core import checkpoints, housekeeping, importing, models, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.progress import quiet
+from dtrak_core.settings import ImportSettings, key_of
 
 
 def foreign(folder: Path, safe: bool = True, **changes: object) -> UNet2DModel:
@@ -49,7 +52,8 @@ def test_a_pipeline_folder_opens_with_its_own_schedule(pictures: Dataset, tmp_pa
 
 def test_a_network_alone_opens_with_the_papers_schedule(pictures: Dataset, tmp_path: Path) -> None:
     foreign(tmp_path / "theirs")
-    importing.import_checkpoint(str(tmp_path / "theirs" / "unet"), pictures, "unet-alone", quiet)
+    (tmp_path / "theirs" / "unet").rename(tmp_path / "alone")
+    importing.import_checkpoint(str(tmp_path / "alone"), pictures, "unet-alone", quiet)
     denoiser = models.load_denoiser(checkpoints.by_name("unet-alone"))
     torch.testing.assert_close(denoiser.alphas_cumprod, models.default_scheduler().alphas_cumprod)
 
@@ -60,12 +64,168 @@ def test_our_own_folded_folder_opens_again(pictures: Dataset, tmp_path: Path) ->
     assert models.load_denoiser(checkpoints.by_name("folded")).fold == 2
 
 
-def test_the_same_weights_are_stored_once(pictures: Dataset, tmp_path: Path) -> None:
+def taken_in(folder: Path, pictures: Dataset, name: str) -> checkpoints.Checkpoint:
+    """Import a folder and return the checkpoint that then has the name."""
+    importing.import_checkpoint(str(folder), pictures, name, quiet)
+    return checkpoints.by_name(name, pictures.digest)
+
+
+def test_a_second_name_is_a_name_of_the_same_weights(pictures: Dataset, tmp_path: Path) -> None:
     foreign(tmp_path / "theirs")
-    first = importing.import_checkpoint(str(tmp_path / "theirs"), pictures, "one", quiet)
-    second = importing.import_checkpoint(str(tmp_path / "theirs"), pictures, "two", quiet)
-    assert second.manifest["date"] == first.manifest["date"]
-    assert str(tmp_path) not in json.dumps(first.manifest["settings"])
+    one = taken_in(tmp_path / "theirs", pictures, "one")
+    two = taken_in(tmp_path / "theirs", pictures, "two")
+    assert (one.name, two.name) == ("one", "two")
+    assert (one.digest, one.folder) == (two.digest, two.folder)
+    assert len(store.listing("checkpoints")) == 1
+    assert str(tmp_path) not in json.dumps(one.run.manifest["settings"])
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}),
+        ("scheduler/scheduler_config.json", {"clip_sample": False}),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "trailing"}),
+        ("scheduler/scheduler_config.json", {"set_alpha_to_one": False}),
+        ("unet/config.json", {"attention_head_dim": 4}),
+        ("unet/config.json", {"center_input_sample": True}),
+    ],
+)
+def test_equal_weights_with_other_settings_are_another_run(
+    pictures: Dataset, tmp_path: Path, part: str, change: dict[str, object]
+) -> None:
+    foreign(tmp_path / "theirs")
+    first = taken_in(tmp_path / "theirs", pictures, "theirs")
+    path = tmp_path / "theirs" / part
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | change))
+    second = taken_in(tmp_path / "theirs", pictures, "theirs")  # the very same name: the newest wins
+    assert first.digest != second.digest
+    assert checkpoints.by_digest(first.digest).run.key == first.run.key
+    drawn = [sampling.generate(models.load_denoiser(one), [3], "ddim", 4, 0.0) for one in (first, second)]
+    assert (drawn[0] != drawn[1]).any()
+    path.write_text(before)
+    assert taken_in(tmp_path / "theirs", pictures, "theirs").digest == first.digest  # and the first has its name again
+
+
+def test_what_was_imported_before_is_known_by_more_than_its_weights(pictures: Dataset, tmp_path: Path) -> None:
+    foreign(tmp_path / "theirs")
+    now = taken_in(tmp_path / "theirs", pictures, "now")
+    weights = now.run.manifest["steps"][0]["weights"]
+    settings = ImportSettings(source="theirs", weights_digest=weights, dataset=pictures.digest)
+    key = key_of("checkpoints", settings)
+    shutil.copytree(now.folder, store.partial("checkpoints", key) / "imported")
+    step = {"step": 0, "share": 100, "folder": "imported", "digest": weights}
+    facts = {"dataset": pictures.digest, "dataset_name": "discs", "steps": [step], "fold": 1}
+    store.publish("checkpoints", key, settings, name="before", **facts)
+    store.delete("checkpoints", now.run.key)
+    before = checkpoints.by_name("before")
+    assert before.digest == now.digest != weights
+    with pytest.raises(NotFoundError):  # results that are stored under the weights alone are of nobody now
+        checkpoints.by_digest(weights)
+    assert taken_in(tmp_path / "theirs", pictures, "again").run.key == key
+    assert models.load_denoiser(before).sampler == models.load_denoiser(checkpoints.by_name("again")).sampler
+
+
+def test_deleting_a_run_deletes_its_names(pictures: Dataset, tmp_path: Path) -> None:
+    foreign(tmp_path / "theirs")
+    one = taken_in(tmp_path / "theirs", pictures, "one")
+    taken_in(tmp_path / "theirs", pictures, "two")
+    assert housekeeping.deleted("checkpoints", [one.run.key]) > 0
+    assert checkpoints.listing() == []
+    assert housekeeping.stored("names") == []
+
+
+@pytest.mark.parametrize("config", [{"sample_size": [16, 16]}, {"sample_size": None}, {"of_a_fork": 3, "decay": 0.99}])
+def test_configs_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, config: dict[str, object]) -> None:
+    unet = foreign(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "unet" / "config.json"
+    given = json.loads(path.read_text()) | config
+    for name in ("in_channels", "out_channels", "act_fn", "_class_name", *(n for n, v in config.items() if v is None)):
+        del given[name]
+    path.write_text(json.dumps(given))
+    checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 800])
+    with torch.no_grad():
+        torch.testing.assert_close(models.load_denoiser(checkpoint).predict(x, t), unet(x, t).sample)
+    assert any("names no class" in one for one in checkpoint.assumed)
+    assert any("16 pixels, as the dataset has" in one for one in checkpoint.assumed) == (None in config.values())
+
+
+@pytest.mark.parametrize("given", ["checkpoint-5", "checkpoint-5/unet", "checkpoint-5/unet_ema", "unet"])
+def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Path, given: str) -> None:
+    run = tmp_path / "run"
+    foreign(run)  # draws from cosine betas
+    for name in ("unet", "unet_ema"):
+        shutil.copytree(run / "unet", run / "checkpoint-5" / name)
+    averaged = run / "checkpoint-5" / "unet_ema" / models.WEIGHTS
+    save_file({name: value + 0.01 for name, value in load_file(averaged).items()}, averaged)
+    checkpoint = taken_in(run / given, pictures, "part")
+    denoiser = models.load_denoiser(checkpoint)
+    expected = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
+    torch.testing.assert_close(denoiser.alphas_cumprod, expected)
+    assert "its scheduler is that of 'run', the folder it lies in" in checkpoint.assumed
+    taken = given if given.startswith("unet") or given.count("/") else "checkpoint-5/unet_ema"
+    torch.testing.assert_close(dict(denoiser.unet.state_dict()), load_file(run / taken / models.WEIGHTS))
+    assert any("averaged ones" in one for one in checkpoint.assumed) == (given == "checkpoint-5")
+    scheduler = run / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "sample"}))
+    with pytest.raises(DataError, match=f"'run/{given}' predicts 'sample'"):
+        importing.import_checkpoint(str(run / given), pictures, "part", quiet)
+
+
+def test_an_old_pipeline_in_one_folder_opens(pictures: Dataset, tmp_path: Path) -> None:
+    foreign(tmp_path / "theirs", safe=False)  # as google/ddpm-cifar10-32 lies on the hub
+    for path in [*(tmp_path / "theirs" / "unet").iterdir(), *(tmp_path / "theirs" / "scheduler").iterdir()]:
+        path.rename(tmp_path / "theirs" / path.name)
+    for name in ("unet", "scheduler"):
+        (tmp_path / "theirs" / name).rmdir()
+    checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
+    assert checkpoint.assumed == ()
+    expected = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
+    torch.testing.assert_close(models.load_denoiser(checkpoint).alphas_cumprod, expected)
+
+
+def test_what_is_assumed_is_said_under_every_name(pictures: Dataset, tmp_path: Path) -> None:
+    foreign(tmp_path / "theirs")
+    network = tmp_path / "theirs" / "unet"
+    scheduler = tmp_path / "theirs" / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(dict(models.default_scheduler().config)))
+    assert taken_in(tmp_path / "theirs", pictures, "whole").assumed == ()
+    (network / models.WEIGHTS).rename(network / "diffusion_pytorch_model.fp16.safetensors")
+    network.rename(tmp_path / "alone")
+    for name in ("alone", "whole"):
+        found = taken_in(tmp_path / "alone", pictures, name)
+        assert found.assumed[0].startswith("no scheduler found: the DDPM's, linear betas")
+        assert "variant fp16, diffusion_pytorch_model.fp16.safetensors" in found.assumed[1]
+    assert len(store.listing("checkpoints")) == 1
+    assert sorted({c.name for c in checkpoints.listing()}) == ["alone", "whole"]
+    assert len(checkpoints.listing()) == 2
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ({"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}, "LDMPipeline: a latent diffusion model"),
+        ({"_class_name": "DDPMPipeline", "vae": ["diffusers", "AutoencoderKL"]}, "latent diffusion model with a Auto"),
+        ({"_class_name": "StableDiffusionPipeline"}, "a text-to-image model. Take it in as a base for LoRA weights"),
+        ({"_class_name": "ScoreSdeVePipeline"}, "a score model of an SDE"),
+        ({"_class_name": "ConsistencyModelPipeline"}, "a consistency model"),
+        ({"_class_name": "DiTPipeline"}, "a class-conditional transformer"),
+        ({"_class_name": "MyPipeline"}, "'theirs' is of class MyPipeline. A model of pixels that predicts the noise"),
+        ({"unet": ["diffusers", "UNet2DConditionModel"]}, "is of class DDPMPipeline, with a UNet2DConditionModel"),
+        ({"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "a model of flow matching"),
+    ],
+)
+def test_other_pipelines_are_refused_by_their_class(
+    pictures: Dataset, tmp_path: Path, index: dict[str, object], said: str
+) -> None:
+    foreign(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | index))
+    with pytest.raises(DataError, match=said):
+        importing.import_checkpoint(str(tmp_path / "theirs"), pictures, "bad", quiet)
+    assert list((store.root() / "checkpoints").glob("*")) == []
 
 
 @pytest.mark.parametrize(
@@ -74,6 +234,10 @@ def test_the_same_weights_are_stored_once(pictures: Dataset, tmp_path: Path) -> 
         ({"sample_size": 32}, "draws pictures of 32 pixels, dataset 'discs' has 16. Prepare the dataset at 32"),
         ({"in_channels": 1, "out_channels": 1}, "takes 1 channels. RGB pictures have 3"),
         ({"out_channels": 6}, "3 input and 6 output channels"),
+        ({"sample_size": (16, 32)}, "'theirs' draws pictures of 16 x 32. Pictures are square here"),
+        ({"num_class_embeds": 3}, "'theirs' is drawn from class labels"),
+        ({"class_embed_type": "timestep"}, "'theirs' is drawn from class labels"),
+        ({"time_embedding_type": "fourier"}, "'theirs' is a score model of an SDE"),
     ],
 )
 def test_what_does_not_fit_is_refused(pictures: Dataset, tmp_path: Path, changes: dict[str, object], said: str) -> None:

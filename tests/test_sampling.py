@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
 
-from dtrak_core import models, sampling
+from dtrak_core import models, sampling, schedules
 from dtrak_core.denoiser import Denoiser
+from dtrak_core.errors import DataError
+from dtrak_core.schedules import Sampler
 from dtrak_core.train_settings import ModelSettings
 
 
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(3)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler().config, tiny.fold)
 
 
 def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
@@ -56,6 +60,66 @@ def test_ddpm_equals_diffusers(denoiser: Denoiser) -> None:
     assert difference.max() <= 1
 
 
+CONFIGS: dict[str, dict[str, object]] = {
+    "no clipping": {"clip_sample": False},
+    "clipping at 4": {"clip_sample_range": 4.0},
+    "thresholding": {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5},
+    "linspace": {"timestep_spacing": "linspace"},
+    "trailing": {"timestep_spacing": "trailing"},
+    "offset": {"steps_offset": 1},
+    "zero SNR": {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+    "abar of step 0": {"set_alpha_to_one": False, "steps_offset": 3},
+    "scaled": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "sigmoid": {"beta_schedule": "sigmoid"},
+    "trained": {"trained_betas": np.linspace(0.001, 0.01, 1000).tolist()},
+    "large variance": {"variance_type": "fixed_large", "steps_offset": 2},
+    "logarithm of the variance": {"variance_type": "fixed_small_log"},
+}
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_models_own_scheduler_draws_as_in_diffusers(denoiser: Denoiser, name: str, sampler: str) -> None:
+    schedule = schedules.read(CONFIGS[name], "theirs")
+    ours = replace(denoiser, betas=schedule.betas, alphas_cumprod=schedule.alphas_cumprod, sampler=schedule.sampler)
+    given = {key: value for key, value in CONFIGS[name].items() if key not in ("set_alpha_to_one", "variance_type")}
+    if given.get("beta_schedule") == "sigmoid":  # which diffusers' DDIM does not know
+        given = {"trained_betas": DDPMScheduler(**CONFIGS[name]).betas.tolist()}
+    theirs = (
+        DDIMScheduler(**given, set_alpha_to_one=CONFIGS[name].get("set_alpha_to_one", True))
+        if sampler == "ddim"
+        else DDPMScheduler(**given, variance_type=CONFIGS[name].get("variance_type", "fixed_small"))
+    )
+    theirs.set_timesteps(10)
+    random = torch.Generator().manual_seed(4)
+    x = torch.randn(denoiser.shape, generator=random)[None]
+    with torch.no_grad():
+        for t in theirs.timesteps:
+            more = {"eta": 0.5} if sampler == "ddim" else {}
+            x = theirs.step(denoiser.predict(x, t[None]), t, x, generator=random, **more).prev_sample
+    picture = sampling.generate(ours, [4], sampler, 10, 0.5)  # type: ignore[arg-type]
+    assert np.abs(denoiser.decode(x).astype(int) - picture).max() <= 1
+    plain = sampling.generate(denoiser, [4], sampler, 10, 0.5)  # type: ignore[arg-type]
+    same = name == "logarithm of the variance"  # as without the logarithm
+    assert same or np.abs(plain.astype(int) - picture).max() > 1
+
+
+def test_timesteps_are_those_of_diffusers() -> None:
+    for spacing in ("leading", "linspace", "trailing"):
+        for count in (1, 3, 10, 50, 333, 1000):
+            theirs = DDIMScheduler(timestep_spacing=spacing)
+            theirs.set_timesteps(count)
+            assert Sampler(spacing).timesteps(count) == theirs.timesteps.tolist()  # type: ignore[arg-type]
+
+
+def test_numbers_that_are_not_finite_are_said(denoiser: Denoiser) -> None:
+    with torch.no_grad():
+        next(iter(denoiser.unet.parameters())).fill_(float("nan"))
+    with pytest.raises(DataError, match="not finite: its training diverged"):
+        sampling.generate(denoiser, [0, 1], "ddim", 2, 0.0)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: Denoiser, sampler: str) -> None:
     seeds = [4, 9, 1, 7, 2]
@@ -76,5 +140,5 @@ def test_progress_counts_picture_steps(denoiser: Denoiser) -> None:
 
 
 def test_timesteps_are_the_papers() -> None:
-    assert sampling.sampling_timesteps(50)[:3] == [980, 960, 940]
-    assert sampling.sampling_timesteps(50)[-1] == 0
+    assert Sampler().timesteps(50)[:3] == [980, 960, 940]
+    assert Sampler().timesteps(50)[-1] == 0

@@ -1,0 +1,80 @@
+"""Schedules: betas are diffusers' own, whatever scheduler wrote the config; what does not predict noise is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+)
+
+from dtrak_core import schedules
+from dtrak_core.errors import DataError
+from dtrak_core.schedules import Sampler
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        DDPMScheduler(),
+        DDPMScheduler(beta_schedule="sigmoid"),
+        DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.001, rescale_betas_zero_snr=True),
+        PNDMScheduler(beta_schedule="squaredcos_cap_v2"),
+        EulerDiscreteScheduler(beta_end=0.01),
+        DPMSolverMultistepScheduler(),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_betas_are_those_of_the_scheduler_that_wrote_the_config(theirs: Any) -> None:
+    config = dict(theirs.config) | {"_class_name": type(theirs).__name__, "of_a_fork": 1}
+    found = schedules.read(config, "theirs")
+    torch.testing.assert_close(found.betas, theirs.betas)
+    torch.testing.assert_close(found.alphas_cumprod, theirs.alphas_cumprod)
+    assert bool(found.assumed) == (type(theirs) not in (DDPMScheduler, DDIMScheduler))
+
+
+def test_an_empty_config_is_the_papers() -> None:
+    found = schedules.read({}, "theirs")
+    torch.testing.assert_close(found.betas, torch.linspace(1e-4, 0.02, 1000))
+    assert found.sampler == Sampler()
+    assert DDPMScheduler.from_config(dict(found.config)).config.beta_schedule == "linear"
+    again = schedules.read(dict(found.config), "theirs")
+    assert again.config == found.config
+    assert schedules.read({"set_alpha_to_one": False}, "theirs").config != found.config
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"prediction_type": "sample"}, r"^'theirs' predicts 'sample' \(the picture itself\). Only models that"),
+        ({"predict_epsilon": False}, "predicts 'sample'"),
+        ({"prediction_type": "v_prediction"}, r"predicts 'v_prediction' \(a velocity\)"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "a velocity of flow matching"),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+            "drawn by a FlowMatchEulerDiscreteScheduler: it is",
+        ),
+        ({"_class_name": "CMStochasticIterativeScheduler"}, "it is a consistency model"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "it is a score model of an SDE"),
+        ({"_class_name": "EDMEulerScheduler"}, "it is an EDM"),
+        ({"_class_name": "MyScheduler"}, "it is not known to predict noise"),
+        ({"num_train_timesteps": 4000}, "has a schedule of 4000 steps"),
+        ({"trained_betas": [0.1, 0.2]}, "has a schedule of 2 steps"),
+        ({"variance_type": "learned_range"}, "learned its variance too"),
+        ({"variance_type": "big"}, "cannot be used: variance_type is 'big'"),
+        ({"timestep_spacing": "random"}, "cannot be used: timestep_spacing is 'random'"),
+        ({"beta_schedule": "quadratic"}, "cannot be used: quadratic is not implemented"),
+        ({"beta_end": "high"}, "scheduler_config.json of 'theirs' cannot be used"),
+        ({"trained_betas": [float("nan")] * 1000}, "its betas give no finite schedule"),
+    ],
+)
+def test_what_is_no_schedule_of_noise_is_refused(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        schedules.read(config, "theirs")
+    assert "\n" not in str(error.value)
