@@ -13,7 +13,8 @@ map of which parts of the target a training picture explains. (The authors take 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from dtrak_core.targets import Target
 
 SIDE = 7  # pixels of a patch's side
 MAPPED = 32  # training pictures whose maps are kept, the highest first
-BLOCK = 2**24  # numbers of a block of distances
+MEMORY = 2**29  # bytes that a comparison may take beside the pictures and the maps that it returns; docs/scale.md
+BLOCK = MEMORY // 32  # numbers of a block of distances: eight such blocks in float32 are the most that lives at once
 
 
 def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> list[Artifact]:
@@ -39,17 +41,22 @@ def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> 
     """
     made = []
     for number, target in enumerate(targets):
-        progress(number, len(targets), "targets", "Patches")
+        every = len(targets) * patches_of(target.image.shape[0], target.image.shape[1])
+
+        def told(done: int, before: int = number * (every // len(targets)), every: int = every) -> None:
+            progress(before + done, every, "patches", "Patches")
+
         settings = PatchSettings(dataset=dataset.digest, target=target.id, pixels=target.pixels)
         key = key_of("patches", settings)
         found = store.find("patches", key)
         if found is None:
-            scores, maps = compare(dataset.train.images, target.image, target.id, settings)
+            images, scales = dataset.train.images, _scales(target.image, target.id, settings)
+            scores, totals = _scores(images, scales, told)
             best = np.argsort(-scores, kind="stable")[:MAPPED]
             folder = store.partial("patches", key)
             store.write_array(folder / "scores.npy", scores)
             store.write_array(folder / "mapped.npy", best)
-            store.write_array(folder / "maps.npy", maps[best])
+            store.write_array(folder / "maps.npy", _maps(np.asarray(images)[best], scales, totals))
             found = store.publish("patches", key, settings)
         made.append(found)
     return made
@@ -79,43 +86,113 @@ def compare(
         target: Its id, which the noise follows.
         settings: Timestep and noise seed.
     """
-    x, y = (np.asarray(each, np.float32) / 127.5 - 1 for each in (image[None], images))
+    scales = _scales(image, target, settings)
+    scores, totals = _scores(images, scales)
+    return scores, _maps(images, scales, totals)
+
+
+def patches_of(height: int, width: int) -> int:
+    """Return how many patches a picture has, at all its scales."""
+    sizes = [(height, width)] + [(height // 2, width // 2)] * (min(height, width) // 2 >= SIDE)
+    return sum((rows - SIDE + 1) * (columns - SIDE + 1) for rows, columns in sizes)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The noised target (h, w, 3) at one scale, float32; how often it is halved, √ᾱ and 2 (1 - ᾱ)."""
+
+    noised: np.ndarray
+    halvings: int
+    root: float
+    width: float
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Return rows and columns of patches."""
+        return self.noised.shape[0] - SIDE + 1, self.noised.shape[1] - SIDE + 1
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """Return training pictures (n, H, W, 3), uint8, at this scale, times √ᾱ, float32."""
+        clean = np.asarray(images, np.float32) / 127.5 - 1
+        return np.float32(self.root) * (_halved(clean) if self.halvings else clean)
+
+
+def _scales(image: np.ndarray, target: str, settings: PatchSettings) -> list[_Scale]:
     abar = _abar(settings.timestep)
-    noise = draws.noise(settings.noise_seed, target, [settings.timestep], x.shape[1:])
-    scales = [(x, y, noise)]
+    root, width = abar**0.5, 2 * (1 - abar)
+    noise = draws.noise(settings.noise_seed, target, [settings.timestep], image.shape)[0]
+    x = np.asarray(image, np.float32) / 127.5 - 1
+    found = [(x, noise)]
     if min(image.shape[:2]) // 2 >= SIDE:
-        scales.append((_halved(x), _halved(y), noise[:, ::2, ::2]))
-    maps = np.zeros((len(images), *image.shape[:2]), np.float32)
-    for clean, train, eps in scales:
-        noised = np.sqrt(abar) * clean + np.sqrt(1 - abar) * eps
-        mass = _weights(noised[0], np.sqrt(abar) * train, 2 * (1 - abar))  # (N, rows, columns) of patch centres
-        step = image.shape[0] // clean.shape[1]
-        spread = np.repeat(np.repeat(mass, step, 1), step, 2) / step**2
+        found.append((_halved(x[None])[0], noise[::2, ::2][: image.shape[0] // 2, : image.shape[1] // 2]))
+    return [
+        _Scale((root * clean + (1 - abar) ** 0.5 * eps).astype(np.float32), halvings, root, width)
+        for halvings, (clean, eps) in enumerate(found)
+    ]
+
+
+def _scores(
+    images: np.ndarray, scales: Sequence[_Scale], told: Callable[[int], None] = lambda done: None
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return scores (N,), and for each scale log Σ_q exp(-distance(p, q) / width) over all pictures' q, (P,)."""
+    scores, totals, done = np.zeros(len(images)), [], 0
+    for scale in scales:
+        total = np.empty(scale.grid[0] * scale.grid[1])
+        for part, logs in _log_weights(images, scale):
+            told(done + part.start)
+            total[part] = np.logaddexp.reduce(logs, axis=0)
+            scores += np.exp(logs - total[part]).sum(1) / len(total) / len(scales)
+        done += len(total)
+        totals.append(total)
+    return scores, totals
+
+
+def _maps(images: np.ndarray, scales: Sequence[_Scale], totals: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the maps of pictures, shape (n, H, W), float32, from what `_scores` found of all."""
+    shape = scales[0].noised.shape[:2]
+    maps = np.zeros((len(images), *shape), np.float32)
+    for scale, total in zip(scales, totals, strict=True):
+        step = 2**scale.halvings
         edge = (SIDE // 2) * step
-        maps[:, edge : edge + spread.shape[1], edge : edge + spread.shape[2]] += spread / len(scales)
-    return maps.sum((1, 2), dtype=np.float64), maps
+        mass = np.empty((len(images), len(total)), np.float32)
+        for part, logs in _log_weights(images, scale):
+            mass[:, part] = np.exp(logs - total[part]) / len(total)
+        for one, own in zip(maps, mass.reshape(-1, *scale.grid), strict=True):
+            spread = np.repeat(np.repeat(own, step, 0), step, 1) / (step**2 * len(scales))
+            one[edge : edge + spread.shape[0], edge : edge + spread.shape[1]] += spread
+    return maps
 
 
-def _weights(x: np.ndarray, train: np.ndarray, width: float) -> np.ndarray:
-    """Return each training picture's weight at each patch of x, shape (N, rows, columns); in all they sum to 1."""
-    own = _patches(x[None])[0]  # (rows, columns, D)
-    rows, columns = own.shape[:2]
-    flat = own.reshape(rows * columns, -1)
-    lengths = (flat**2).sum(1)
-    found = np.empty((len(train), rows * columns), np.float32)
-    least = np.full(rows * columns, np.inf, np.float32)
-    at_once = max(1, BLOCK // (rows * columns) ** 2)
-    for turn in range(2):  # the nearest patch first, so that no exponential vanishes
-        for start in range(0, len(train), at_once):
-            theirs = _patches(train[start : start + at_once]).reshape(-1, flat.shape[1])
-            distances = lengths + (theirs**2).sum(1)[:, None] - 2 * theirs @ flat.T
-            if turn == 0:
-                least = np.minimum(least, distances.min(0))
-            else:
-                near = np.exp((least - distances) / width).reshape(-1, rows * columns, rows * columns)
-                found[start : start + len(near)] = near.sum(1)
-    shared: np.ndarray = found / found.sum(0) / (rows * columns)
-    return shared.reshape(-1, rows, columns)
+def _log_weights(images: np.ndarray, scale: _Scale) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield some of the target's patches p, and log Σ_q exp(-distance(p, q) / width) over each picture's q, (N, part).
+
+    Blocks of the target's patches, of pictures and of rows of patches, so that no array has more than `BLOCK` numbers.
+    """
+    (rows, columns), depth = scale.grid, SIDE * SIDE * 3
+    own = _patches(scale.noised[None]).reshape(rows * columns, depth)
+    width = max(1, min(BLOCK // max(columns, len(images)) // 2, len(own)))  # of a part; the logs are float64
+    band = max(1, min(rows, BLOCK // (columns * max(width, depth))))
+    at_once = max(1, BLOCK // (rows * columns * max(width, depth)))
+    for begin in range(0, len(own), width):
+        part = slice(begin, min(begin + width, len(own)))
+        mine = own[part]
+        lengths, logs = (mine**2).sum(1), np.full((len(images), len(mine)), -np.inf)
+        for start in range(0, len(images), at_once):
+            theirs = scale.of(images[start : start + at_once])
+            here = logs[start : start + at_once]
+            for top in range(0, rows, band):
+                patches = _patches(theirs[:, top : top + band + SIDE - 1]).reshape(-1, depth)
+                near = patches @ mine.T
+                near *= 2
+                near -= (patches**2).sum(1)[:, None]
+                near -= lengths
+                near /= np.float32(scale.width)
+                near = near.reshape(len(theirs), -1, len(mine))
+                best = near.max(1)  # taken out first, so that no exponential vanishes
+                near -= best[:, None]
+                sums = np.log(np.exp(near, out=near).sum(1, dtype=np.float64)) + best
+                np.logaddexp(here, sums, out=here)
+        yield part, logs
 
 
 def _patches(images: np.ndarray) -> np.ndarray:

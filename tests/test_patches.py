@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,68 @@ def test_maps_of_the_best_are_kept(pictures: Dataset) -> None:
     assert shown.max() == pytest.approx(1)
     np.testing.assert_allclose(shown, made.array("maps.npy")[3] / made.array("maps.npy")[3].max())
     assert patches.map_of(pictures.digest, of_split(pictures.held_out, "held-out", 4), 0) is None
+
+
+def random_pictures(count: int, side: int) -> np.ndarray:
+    return np.random.default_rng(side).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def plain(images: np.ndarray, image: np.ndarray, timestep: int = 100) -> np.ndarray:
+    """Return the formula's scores, every distance in one array, float64."""
+    bar, side = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[timestep], image.shape[0]
+    noise = draws.noise(0, "held-out:3", [timestep], image.shape)[0].astype(np.float64)
+    x, y = image / 127.5 - 1, images / 127.5 - 1
+    half = side // 2
+    halves = [
+        z[..., : 2 * half, : 2 * half, :].reshape(*z.shape[:-3], half, 2, half, 2, 3).mean((-4, -2)) for z in (x, y)
+    ]
+    scales = [(x, y, noise)] + [(*halves, noise[::2, ::2][:half, :half])] * (half >= 7)
+    scores = np.zeros(len(images))
+    for a, b, eps in scales:
+        own, theirs = (
+            np.lib.stride_tricks.sliding_window_view(z, (7, 7), (-3, -2)).reshape(*z.shape[:-3], -1, 147)
+            for z in (bar**0.5 * a + (1 - bar) ** 0.5 * eps, bar**0.5 * b)
+        )
+        distance = ((own[None, None] - theirs[:, :, None]) ** 2).sum(-1)  # (n, q, p)
+        weight = np.exp(-(distance - distance.min((0, 1))) / (2 * (1 - bar)))
+        scores += (weight.sum(1) / weight.sum((0, 1))).mean(1) / len(scales)
+    return scores
+
+
+@pytest.mark.parametrize("side", [8, 13, 14, 15, 17])
+@pytest.mark.parametrize("block", [1, 300, 2**12, 2**24])
+def test_no_block_and_no_size_changes_the_formula(side: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = random_pictures(5, side)
+    image = np.clip(images[2].astype(int) + np.random.default_rng(0).integers(-60, 60, images[2].shape), 0, 255)
+    settings = PatchSettings(dataset="0" * 16, target="held-out:3", pixels="0" * 16)
+    monkeypatch.setattr(patches, "BLOCK", block)
+    found, maps = patches.compare(images, image.astype(np.uint8), "held-out:3", settings)
+    np.testing.assert_allclose(found, plain(images, image.astype(np.uint8)), rtol=2e-3, atol=1e-6)
+    assert found.sum() == pytest.approx(1, rel=1e-6)
+    np.testing.assert_allclose(maps.sum((1, 2)), found, rtol=1e-5, atol=1e-12)
+    assert maps.shape == images.shape[:3]
+
+
+@pytest.mark.parametrize(("side", "count"), [(64, 2), (16, 600)])
+def test_memory_stays_below_what_is_stated(side: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixteenth of the limit: the distances of one pair of pictures of 64 px alone would take 45 MB."""
+    images = random_pictures(count, side)
+    settings = PatchSettings(dataset="0" * 16, target="held-out:3", pixels="0" * 16)
+    monkeypatch.setattr(patches, "BLOCK", patches.BLOCK // 16)
+    tracemalloc.start()
+    try:
+        patches._scores(images, patches._scales(images[0], "held-out:3", settings))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < patches.MEMORY / 16
+
+
+def test_patches_are_counted_at_both_scales(pictures: Dataset) -> None:
+    assert patches.patches_of(16, 16) == 100 + 4
+    assert patches.patches_of(13, 20) == 7 * 14
+    assert patches.patches_of(256, 256) == 250**2 + 122**2
+    said: list[tuple[int, int]] = []
+    target = of_split(pictures.held_out, "held-out", 3)
+    patches.compute(pictures, [target], lambda done, total, unit, message: said.append((done, total)))
+    assert said[0] == (0, 104)
