@@ -11,7 +11,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import asking, checkpoints, datasets, defaults, figure, jobs, pictures, results, scores, store, targets
+from dtrak_core import (
+    asking,
+    checkpoints,
+    costs,
+    datasets,
+    defaults,
+    figure,
+    jobs,
+    pictures,
+    results,
+    scores,
+    store,
+    targets,
+)
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
@@ -200,7 +213,11 @@ def _compute_missing(
     for one in wanted:
         if reason := scores.refusal(one, checkpoint.digest, target):
             raise SettingsError(reason)
-    lacking = [m for m in wanted if scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id])]
+    parts = {m: scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id]) for m in wanted}
+    lacking = [m for m in wanted if parts[m]]
+    if lacking:
+        cost = costs.estimate(dataset, checkpoint, [part for m in lacking for part in parts[m]])
+        print(f"To compute for {', '.join(m.label for m in lacking)}: {costs.sentence(cost)}.", file=sys.stderr)
     for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.how, lacking, bases):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")

@@ -16,6 +16,7 @@ Readers never need more memory than one block.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -23,10 +24,23 @@ from typing import Literal
 import numpy as np
 
 from dtrak_core.files import crc32, write_array, write_json
-from dtrak_core.store import Artifact
+from dtrak_core.store import Artifact, root
 
 Storage = Literal["float32", "float16", "int8"]
 SHARD = 128  # rows in a shard
+KEPT_BYTES = 2**36  # disk for gradients that wait to be projected: 64 GiB hold a shard of the paper's largest network
+
+
+def gradients_kept(each: int) -> int:
+    """Return how many pictures' gradients, of `each` bytes, may wait on disk: `KEPT_BYTES`, or half of what is free."""
+    return max(1, min(KEPT_BYTES, shutil.disk_usage(scratch()).free // 2) // each)
+
+
+def scratch() -> Path:
+    """Return the folder of files that end with their process: that of the cache, which is made if it is not there."""
+    folder = root()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def quantise(rows: np.ndarray, storage: Storage) -> tuple[np.ndarray, np.ndarray | None]:

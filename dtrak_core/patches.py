@@ -41,7 +41,7 @@ def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> 
     """
     made = []
     for number, target in enumerate(targets):
-        every = len(targets) * patches_of(target.image.shape[0], target.image.shape[1])
+        every = len(targets) * sum(counts(*target.image.shape[:2]))
 
         def told(done: int, before: int = number * (every // len(targets)), every: int = every) -> None:
             progress(before + done, every, "patches", "Patches")
@@ -91,10 +91,10 @@ def compare(
     return scores, _maps(images, scales, totals)
 
 
-def patches_of(height: int, width: int) -> int:
-    """Return how many patches a picture has, at all its scales."""
+def counts(height: int, width: int) -> list[int]:
+    """Return how many patches a picture has at each of its scales."""
     sizes = [(height, width)] + [(height // 2, width // 2)] * (min(height, width) // 2 >= SIDE)
-    return sum((rows - SIDE + 1) * (columns - SIDE + 1) for rows, columns in sizes)
+    return [(rows - SIDE + 1) * (columns - SIDE + 1) for rows, columns in sizes]
 
 
 @dataclass(frozen=True)

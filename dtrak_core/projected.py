@@ -1,27 +1,23 @@
 """Rows of projected gradients, whatever the projection costs.
 
 A sparse projection takes each gradient as it is made. A dense one is a matrix of P K random numbers, which is never
-held and takes longer to draw than a gradient to compute. So the gradients of many pictures, as many as `KEPT_BYTES` or
-half of the free disk holds, wait in a file of the cache folder, and each block of the matrix is drawn once for all of
-them (costs.py says what that takes). The file has no name, so that it ends with the process, however that ends.
+held and takes longer to draw than a gradient to compute. So the gradients of many pictures wait in a file of the cache
+folder (as many as `feature_store.gradients_kept` allows), and each block of the matrix is drawn once for all of them;
+costs.py says what that takes. The file has no name, so that it ends with the process, however that ends.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dtrak_core import store
+from dtrak_core import feature_store
 from dtrak_core.projection import DENSE, Projector, project
-
-KEPT_BYTES = 2**36  # disk for gradients that wait: 64 GiB hold a shard of the paper's largest network
 
 Blocks: TypeAlias = Sequence[tuple[Projector, slice]]  # projections, each of its own range of parameters
 Made: TypeAlias = Iterator[tuple[slice, int, Tensor]]  # pictures in order, part of their feature, gradients (n, P)
@@ -44,9 +40,8 @@ def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda
             found[where, part] = _projected(blocks, gradients, gradients.device, told)
         return found.reshape(count, -1)
     width = blocks[-1][1].stop
-    folder, device = _folder(), torch.device("cpu")
-    capacity = min(KEPT_BYTES, shutil.disk_usage(folder).free // 2) // (4 * parts * width)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    capacity, device = feature_store.gradients_kept(4 * parts * width), torch.device("cpu")
+    with tempfile.TemporaryFile(dir=feature_store.scratch()) as file:
         first = stop = 0
         for where, part, gradients in made:
             if where.start > first and where.stop - first > capacity:
@@ -75,9 +70,3 @@ def _projected(blocks: Blocks, gradients: Tensor, device: torch.device, told: To
     with torch.no_grad():
         each = [project(one, gradients[:, where], device, told).cpu().numpy() for one, where in blocks]
     return each[0] if len(each) == 1 else np.concatenate(each, axis=1)
-
-
-def _folder() -> Path:
-    folder = store.root()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

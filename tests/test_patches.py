@@ -134,9 +134,9 @@ def test_memory_stays_below_what_is_stated(side: int, count: int, monkeypatch: p
 
 
 def test_patches_are_counted_at_both_scales(pictures: Dataset) -> None:
-    assert patches.patches_of(16, 16) == 100 + 4
-    assert patches.patches_of(13, 20) == 7 * 14
-    assert patches.patches_of(256, 256) == 250**2 + 122**2
+    assert patches.counts(16, 16) == [100, 4]
+    assert patches.counts(13, 20) == [7 * 14]
+    assert patches.counts(256, 256) == [250**2, 122**2]
     said: list[tuple[int, int]] = []
     target = of_split(pictures.held_out, "held-out", 3)
     patches.compute(pictures, [target], lambda done, total, unit, message: said.append((done, total)))

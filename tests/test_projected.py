@@ -95,7 +95,7 @@ def test_no_limit_and_no_batch_changes_a_number(
     whole = features.featurise(denoiser, images, ids, settings, lambda done: None)
     backwards = features.featurise(denoiser, images[::-1], ids[::-1], settings, lambda done: None, 3)[::-1]
     drawn.clear()
-    monkeypatch.setattr(projected, "KEPT_BYTES", limit)
+    monkeypatch.setattr(feature_store, "KEPT_BYTES", limit)
     found = features.featurise(denoiser, images, ids, settings, lambda done: None, 2)
     scale = np.abs(whole).max()
     np.testing.assert_allclose(found, whole, atol=1e-5 * scale)

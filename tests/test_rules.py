@@ -57,6 +57,7 @@ LAYERS = [
     [
         "dispatcher",
         "answers",
+        "costs",
         "tables",
         "housekeeping",
         "eviction",

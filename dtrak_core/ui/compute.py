@@ -7,22 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import asking, embeddings, engine, jobs, scores, store
-from dtrak_core.fader_layout import PARTS
+from dtrak_core import asking, costs, embeddings, engine, jobs, scores
 from dtrak_core.jobs import Job
 from dtrak_core.methods import METHODS
 from dtrak_core.scores import Needed
-from dtrak_core.settings import EmbeddingModel, FeatureSettings
-from dtrak_core.tables import duration, size
+from dtrak_core.settings import EmbeddingModel
 from dtrak_core.ui import panels
 from dtrak_core.ui.answers import Answers, Question
 
-FEATURE_OVER_TRAINING = 1.15  # cost of a feature per (picture, timestep) over a training step per picture
-PATCH_SECONDS = 2e-4  # a training picture against one target, at 16 px
-CURVATURE = 1.2  # EK-FAC: its two passes over the training set beside the gradients
-EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known
 WORKER_SECONDS = 8.0  # until a worker that has to be started has imported torch
-BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
 def panel(question: Question, methods: Sequence[str], answer: Answers) -> None:
@@ -70,11 +63,8 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     """Say what one method needs, how long that takes and how much disk."""
     label, count = panels.plain(METHODS[method].label), len(question.dataset.train.rows)
     kinds = {kind for kind, _, _ in parts}
-    seconds, disk = cost(question, parts)
-    if seconds is not None and not engine.lives():
-        seconds += WORKER_SECONDS
-    time = "time not known yet" if seconds is None else f"about {duration(seconds)}"
-    amount = f"{time}, {size(disk)} on disk"
+    found = costs.estimate(question.dataset, question.checkpoint, parts)
+    amount = costs.sentence(found, 0 if engine.lives() else WORKER_SECONDS)
     if kinds & {"features", "ekfac"}:
         return f"**{label}** looks at all {count:,} training pictures, once for this model: {amount}."
     if "embeddings" in kinds and len(parts) > 1:
@@ -86,53 +76,8 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
 
 def cost(question: Question, parts: Sequence[Needed]) -> tuple[float | None, int]:
     """Estimate seconds (None if nothing was ever measured) and bytes of missing artifacts."""
-    count = len(question.dataset.train.rows)
-    seconds, disk = 0.0, 0
-    each = gradient_seconds(question)
-    known = True
-    for kind, _, settings in parts:
-        if kind == "embeddings":
-            pictures = count if settings.pixels == question.dataset.digest else 1
-            seconds += pictures * EMBEDDING_SECONDS
-            disk += pictures * 1280 * 4
-            continue
-        if kind in ("patches", "ekfac"):
-            known &= kind == "patches" or each is not None
-            pictures = (count + 1) * settings.num_timesteps if kind == "ekfac" else 0
-            seconds += PATCH_SECONDS * count if kind == "patches" else pictures * (each or 0) * CURVATURE
-            disk += 8 * count
-            continue
-        if kind == "residuals":
-            seconds += count * settings.num_timesteps * (each or 0) / 3  # forward passes alone
-            disk += 4 * count
-            continue
-        features = settings if isinstance(settings, FeatureSettings) else settings.features
-        width = features.proj_dim * (PARTS if features.parts == "faders" else 1)
-        if kind == "features":
-            known &= each is not None
-            seconds += count * features.num_timesteps * (each or 0)
-            disk += count * width * BYTES[features.storage]
-        elif kind == "kernels":
-            seconds += 2e-9 * count * count * max(width, count) / 10
-            disk += count * min(count, width) * (4 if features.storage == "float32" else 2)
-        else:
-            known &= each is not None
-            seconds += features.num_timesteps * (each or 0)
-            disk += 4 * width + 8 * count
-    return (seconds if known else None), disk
-
-
-def gradient_seconds(question: Question) -> float | None:
-    """Return what the gradient of one (picture, timestep) costs: measured for this model, or told from its training."""
-    found = [
-        artifact.manifest
-        for artifact in store.listing("features")
-        if artifact.settings["checkpoint"] == question.checkpoint.digest and artifact.manifest.get("gradients")
-    ]
-    if found:
-        return float(found[-1]["seconds"]) / float(found[-1]["gradients"])
-    step = question.checkpoint.seconds_per_picture_step
-    return None if step is None else FEATURE_OVER_TRAINING * step
+    found = costs.estimate(question.dataset, question.checkpoint, parts)
+    return found.seconds, found.disk
 
 
 def _kind(method: str) -> tuple[Any, ...]:
