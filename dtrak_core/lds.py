@@ -9,12 +9,15 @@ For subset S and target z (Park et al. 2023; paper, section 3; reference.md, sec
 A positive score says that the example lowers the loss, hence the minus. Losses are means over timesteps, noise and
 training seeds; the noise is the same for every model, so that it does not blur their differences.
 
-Two numbers say what an LDS can be: `noise_floor`, the LDS of a perfect attribution given the noise of retraining, and
-`by_chance`, that of random scores.
+Two things say what an LDS can be: `noise_floor`, the LDS of a perfect attribution given the noise of retraining, and
+`by_chance`, what a method's own predictions reach where subsets are permuted, so that they say nothing of the losses.
+(Random scores give too narrow a band: real predictions are alike between targets, and level out less in the mean.)
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,12 +28,27 @@ from dtrak_core.errors import SettingsError
 
 RESAMPLES = 1000
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
-RANDOM_SCORES = 32  # draws of random scores
+LEAST_SUBSETS = 8  # for an interval
+LEAST_TARGETS = 6  # for an interval
+PERMUTATIONS = 10_000  # of subsets; all of them where there are not more
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The LDS of predictions that say nothing, whose mean is 0: standard deviation, central 95 %, and p.
+
+    `p` is the share of permutations of the subsets whose LDS is at least the one found, which is counted as one.
+    """
+
+    std: float
+    low: float
+    high: float
+    p: float
 
 
 @dataclass(frozen=True)
 class Lds:
-    """LDS of one method: `per_target` (M,), their mean, and its interval over subsets; None where there are too few."""
+    """LDS of one method: `per_target` (M,), their mean, its interval over subsets, None where there are too few."""
 
     per_target: np.ndarray
     mean: float
@@ -59,10 +77,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     It is 0 where one of them is constant: what does not vary predicts nothing.
     """
-    x, y = (stats.rankdata(each, axis=0) for each in (a, b))
-    x, y = x - x.mean(0), y - y.mean(0)
-    norm = np.sqrt((x**2).sum(0) * (y**2).sum(0))
-    found: np.ndarray = np.divide((x * y).sum(0), norm, out=np.zeros_like(norm), where=norm > 0)
+    found: np.ndarray = (_scaled_ranks(a) * _scaled_ranks(b)).sum(0)
     return found
 
 
@@ -74,7 +89,7 @@ def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: f
         masks: Shape (S, N), bool.
         losses: Loss of each target under the models of each subset, mean over training seeds, shape (S, M).
         level: Level of the BCa interval of the mean, by bootstrap over subsets. Targets are not resampled, as in the
-            paper. Fewer than 8 subsets have none.
+            paper. Fewer than 8 subsets or 6 targets have none.
 
     Raises:
         SettingsError: If there are fewer than 3 subsets, or shapes do not agree.
@@ -93,7 +108,7 @@ def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
         raise SettingsError(f"{count} subsets are too few for a rank correlation. Train on at least 3.")
     each = spearman(guess, losses)
     low = high = None
-    if count >= 8:
+    if count >= LEAST_SUBSETS and guess.shape[1] >= LEAST_TARGETS:
         ranks = [stats.rankdata(x, axis=0) for x in (guess, losses)]
         found = stats.bootstrap(
             (np.arange(count),),
@@ -158,14 +173,39 @@ def noise_floor(losses: np.ndarray) -> float | None:
     return float(np.sqrt(seeds * r / (1 + (seeds - 1) * r)))
 
 
-def by_chance(masks: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
-    """Return mean and standard deviation of the LDS of random scores: what differs from 0 by less says nothing."""
-    random = np.random.default_rng(0)
-    drawn = [
-        spearman(predicted(random.standard_normal((losses.shape[1], masks.shape[1])), masks), losses).mean()
-        for _ in range(RANDOM_SCORES)
-    ]
-    return float(np.mean(drawn)), float(np.std(drawn))
+def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
+    """Return what the LDS of predictions would be if they said nothing about which subset has which loss.
+
+    Subsets are drawn independently of each other, so under that hypothesis each permutation π of them is as likely as
+    the one found, and LDS(π) = mean over z of Spearman(g(z, S_π(s)), loss of z on S_s) is one draw. Targets are
+    permuted together, as they share models. With ranks X, Y scaled to sum 0 and squared sum 1 over subsets,
+    LDS(π) = 1/M Σ_s (X Yᵀ)_π(s)s.
+
+    Args:
+        guess: Predictions of M targets' losses, or their ranks, shape (S, M). They must not have been fitted on
+            `losses`: such predictions change with the permutation.
+        losses: Shape (S, M).
+    """
+    x, y = (_scaled_ranks(each) for each in (guess, losses))
+    products, count = x @ y.T / guess.shape[1], len(guess)
+    if math.factorial(count) <= PERMUTATIONS:
+        orders = np.array(list(itertools.permutations(range(count))))  # the one found is the first
+    else:
+        drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS - 1, 1)), axis=1)
+        orders = np.concatenate([np.arange(count)[None], drawn])
+    values = products[orders, np.arange(count)].sum(1)
+    low, high = np.quantile(values, (0.025, 0.975))
+    reached = float((values >= values[0] - 1e-12).mean())
+    return Chance(float(values.std()), float(low), float(high), reached)
+
+
+def _scaled_ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks over the first axis with sum 0 and squared sum 1, or all 0 where values are constant."""
+    ranks = stats.rankdata(values, axis=0)
+    ranks -= ranks.mean(0)
+    norm = np.sqrt((ranks**2).sum(0))
+    found: np.ndarray = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
+    return found
 
 
 def masks_of(subsets: Sequence[np.ndarray], count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from dtrak_core import checkpoints, lds, store, subsets, targets
+from dtrak_core import checkpoints, datasets, lds, store, subsets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.settings import Digest, Sampled, Seed, canonical_json, key_of
@@ -54,7 +54,8 @@ class LdsSettings(Measured):
 class Losses:
     """What is known so far: numbers of S subsets, masks (S, N), losses (S, R, M), NaN where a seed is not trained.
 
-    Of `expected` models `done` are finished.
+    Of `expected` models `done` are finished. `leaked` are the held-out targets that equal a training picture by pixels;
+    the paper's own draws keep theirs (`keeps`), from others' LDS they are left out.
     """
 
     subsets: list[int]
@@ -62,6 +63,12 @@ class Losses:
     losses: np.ndarray
     done: int
     expected: int
+    leaked: frozenset[str] = frozenset()
+    keeps: bool = False
+
+    def counts(self, target: str) -> bool:
+        """Say whether a target is counted in an LDS."""
+        return self.keeps or target not in self.leaked
 
     @property
     def mean(self) -> np.ndarray:
@@ -118,7 +125,9 @@ def read(dataset: Dataset, settings: LdsSettings) -> Losses:
         for seed in range(settings.train_seeds):
             if (subset, seed) in found:
                 losses[place, seed] = found[subset, seed]
-    return Losses(there, masks[there], losses, len(found), len(every))
+    leaked = {f"held-out:{number}" for number in dataset.equal.leaked}.intersection(settings.targets)
+    keeps = dataset.settings.kind in datasets.PAPERS
+    return Losses(there, masks[there], losses, len(found), len(every), frozenset(leaked), keeps)
 
 
 def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:

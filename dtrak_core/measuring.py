@@ -108,7 +108,7 @@ def lds(
 def _document(
     dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str], retraining: bool
 ) -> dict[str, Any]:
-    """Return LDS of all recipes by kind of target, with noise floor and chance, as JSON values."""
+    """Return LDS of all recipes by kind of target, each with its chance, and the noise floor, as JSON values."""
     # More training seeds than were asked for may be there; they tell how high an LDS can be.
     alike = settings.model_dump(include=set(lds_runs.Measured.model_fields))
     stored = [
@@ -130,13 +130,14 @@ def _document(
         "models": {"finished": known.done, "expected": known.expected},
         "protocol": standings.protocol(known, settings),
         "targets": kinds,
+        "leak": standings.leak(known, settings),
         "rows": rows,
         "left_out": dict(left_out),
         "settings": settings.model_dump(mode="json"),
     }
-    if len(recipes) == 1:
+    if len(recipes) == 1 and rows:
         own = next((row for row in rows if row["targets"] == "generated"), rows[0])
-        document |= {"lds": own["lds"], "interval": own["interval"]}
+        document |= {"lds": own["lds"], "interval": own["interval"], "by_chance": own["by_chance"]}
         document["noise_floor"] = kinds[own["targets"]]["noise_floor"]
     return document
 
@@ -152,6 +153,7 @@ def _shown(document: dict[str, Any]) -> str:
                 "timesteps": "" if row["timesteps"] is None else str(row["timesteps"]),
                 "LDS": f"{row['lds']:+.3f}",
                 "95 % interval": "" if row["interval"] is None else "{:+.3f} to {:+.3f}".format(*row["interval"]),
+                "by chance": "" if row["by_chance"] is None else "{low:+.3f} to {high:+.3f}".format(**row["by_chance"]),
             }
             for row in document["rows"]
             if row["targets"] == kind
@@ -162,9 +164,9 @@ def _shown(document: dict[str, Any]) -> str:
             else f"{facts['noise_floor']:.3f}"
         )
         lines.append(
-            f"\n{facts['count']} {kind} targets. A perfect attribution could reach: {floor}; by chance "
-            f"{facts['by_chance']['mean']:+.3f} ± {facts['by_chance']['std']:.3f}\n"
-            f"{tables.table(rows, ('method', 'timesteps', 'LDS', '95 % interval'))}"
+            f"\n{facts['count']} {kind} targets. A perfect attribution could reach: {floor}\n"
+            f"{tables.table(rows, ('method', 'timesteps', 'LDS', '95 % interval', 'by chance'))}"
         )
+    lines += ["", document["leak"]] if document["leak"] else []
     lines += [f"{METHODS[name].label} is left out. {why}" for name, why in document["left_out"].items()]
     return "\n".join(lines)

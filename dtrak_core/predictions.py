@@ -16,7 +16,7 @@ from scipy import stats
 from dtrak_core import lds, lds_runs, scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.gradient_scores import RANK_SHARES, from_bytes, in_bytes
-from dtrak_core.lds import Lds
+from dtrak_core.lds import Chance, Lds
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.recipes import Recipe, method_for
 from dtrak_core.score_settings import InfluenceSettings
@@ -157,24 +157,32 @@ def read(artifact: Artifact) -> Predictions:
 def evaluated(found: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:
     """Return the LDS of predictions on targets of one kind (`seed` or `held-out`), with its interval.
 
+    Held-out targets that were trained on are left out (`Losses.leaked`). Predictions must explain some of the kind.
+
     `place` chooses the damping among `found.shares`; None takes the method's own.
     """
-    mine, theirs = _of_kind(found, measured, kind)
+    mine, theirs = of_kind(found, known, measured, kind)
     at = found.place if place is None else place
     return lds.judge(found.ranks[at][known.subsets][:, mine], known.mean[:, theirs])
 
 
+def chance(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> Chance:
+    """Return the LDS that predictions at the method's own damping would have by chance."""
+    mine, theirs = of_kind(found, known, measured, kind)
+    return lds.by_chance(found.ranks[found.place][known.subsets][:, mine], known.mean[:, theirs])
+
+
 def curve(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> np.ndarray:
     """Return the LDS at each share of effective rank, shape (D,), without intervals."""
-    mine, theirs = _of_kind(found, measured, kind)
+    mine, theirs = of_kind(found, known, measured, kind)
     losses = known.mean[:, theirs]
     return np.array([lds.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in found.ranks])
 
 
-def _of_kind(found: Predictions, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:
-    """Return places of a kind's targets among the predictions' targets and among the losses'."""
+def of_kind(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:
+    """Return places of a kind's targets that count among the predictions' targets and among the losses'."""
     place = {name: number for number, name in enumerate(measured.targets)}
-    mine = [number for number, name in enumerate(found.targets) if name.startswith(f"{kind}:")]
+    mine = [number for number, name in enumerate(found.targets) if name.startswith(f"{kind}:") and known.counts(name)]
     return mine, [place[found.targets[number]] for number in mine]
 
 

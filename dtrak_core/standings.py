@@ -1,8 +1,9 @@
-"""The table of an LDS: methods against each other, with what an LDS can be at most and what chance gives."""
+"""The table of an LDS: methods against each other, with what an LDS can be at most and what chance gives each."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,10 @@ from dtrak_core.predictions import Predictions
 from dtrak_core.recipes import label
 
 KINDS = {"generated": "seed", "held-out": "held-out"}  # how targets are called, and how their ids begin
-COLUMNS = ("method", "label", "targets", "timesteps", "lds", "low", "high", "effective_rank", "gradients", "seconds")
+COLUMNS = (
+    "method", "label", "targets", "timesteps", "lds", "low", "high", "effective_rank", "gradients", "seconds", "count",
+    "chance_low", "chance_high", "p",
+)  # fmt: skip
 
 
 def rows(found: Sequence[Predictions], known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
@@ -22,17 +26,18 @@ def rows(found: Sequence[Predictions], known: Losses, measured: LdsSettings) -> 
 
     Returns:
         Rows of method, label, squared, targets (generated, held-out), count, timesteps (None without gradients), lds,
-        interval (95 %, BCa over subsets; None below 8 subsets), effective_rank (share of N, None where undamped),
-        gradients, seconds.
+        interval (95 %, BCa over subsets; None below 8 subsets or 6 targets), by_chance (std, low, high, p of
+        `lds.Chance`), effective_rank (share of N, None where undamped), gradients, seconds.
     """
     table = []
     for one in found:
         for words, kind in KINDS.items():
-            if not any(name.startswith(f"{kind}:") for name in one.targets):
+            if not predictions.of_kind(one, known, measured, kind)[0]:
                 continue
             value = predictions.evaluated(one, known, measured, kind)
             features = one.recipe.features
             own = {
+                "by_chance": dataclasses.asdict(predictions.chance(one, known, measured, kind)),
                 "squared": one.recipe.squared,
                 "timesteps": None if features is None else features.num_timesteps,
                 "effective_rank": one.shares[one.place] if one.shares else None,
@@ -47,7 +52,8 @@ def rows(found: Sequence[Predictions], known: Losses, measured: LdsSettings) -> 
 def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
     """Return rows, as `rows` does, of the methods that are fitted on the models themselves, each predicted by others.
 
-    There are none below 16 subsets.
+    There are none below 16 subsets. What chance gives them is None: they are fitted on the losses that a permutation
+    would change.
     """
     if len(known.subsets) < datamodels.LEAST:
         return []
@@ -55,7 +61,7 @@ def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]
     for method, (name, fit) in datamodels.METHODS.items():
         guess = datamodels.held_out_predictions(fit, known.masks, known.mean)
         for words, kind in KINDS.items():
-            own = [number for number, target in enumerate(measured.targets) if target.startswith(f"{kind}:")]
+            own = _counted(known, measured, kind)
             if own:
                 table.append(_row(method, name, words, lds.judge(guess[:, own], known.mean[:, own])))
     return table
@@ -64,22 +70,38 @@ def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]
 def _row(method: str, name: str, words: str, value: lds.Lds) -> dict[str, Any]:
     row: dict[str, Any] = {"method": method, "label": name, "squared": False, "targets": words, "timesteps": None}
     row |= {"count": len(value.per_target), "lds": value.mean, "effective_rank": None, "gradients": 0, "seconds": 0.0}
+    row["by_chance"] = None
     return row | {"interval": None if value.low is None else [value.low, value.high]}
 
 
 def kinds(known: Losses, measured: LdsSettings) -> dict[str, dict[str, Any]]:
-    """Return for each kind of target: count, noise_floor (the LDS of a perfect attribution), by_chance (mean, std)."""
-    facts = {}
+    """Return for each kind of target: count, and noise_floor, the LDS of a perfect attribution.
+
+    Held-out targets that are training pictures too are told as `leaked`, whether they are `left_out` or not.
+    """
+    facts: dict[str, dict[str, Any]] = {}
     for words, kind in KINDS.items():
-        own = [number for number, name in enumerate(measured.targets) if name.startswith(f"{kind}:")]
-        if own:
-            chance, spread = lds.by_chance(known.masks, known.mean[:, own])
-            facts[words] = {
-                "count": len(own),
-                "noise_floor": lds.noise_floor(known.losses[:, :, own]),
-                "by_chance": {"mean": chance, "std": spread},
-            }
+        if own := _counted(known, measured, kind):
+            facts[words] = {"count": len(own), "noise_floor": lds.noise_floor(known.losses[:, :, own])}
+    if known.leaked and "held-out" in facts:
+        facts["held-out"] |= {"leaked": sorted(known.leaked), "left_out": not known.keeps}
     return facts
+
+
+def leak(known: Losses, measured: LdsSettings) -> str:
+    """Say how many held-out targets are training pictures too, and what became of them; nothing where none is."""
+    if not (leaked := len(known.leaked)):
+        return ""
+    total = sum(name.startswith("held-out:") for name in measured.targets)
+    also = f"{leaked:,} {'is a training picture' if leaked == 1 else 'are training pictures'} too, by pixels"
+    if known.keeps:
+        return f"{total:,} held-out targets; {also}, and kept: the split is the paper's own."
+    return f"{total - leaked:,} of {total:,} held-out targets; {also}, and left out."
+
+
+def _counted(known: Losses, measured: LdsSettings, kind: str) -> list[int]:
+    """Return the places of a kind's targets that are counted."""
+    return [i for i, name in enumerate(measured.targets) if name.startswith(f"{kind}:") and known.counts(name)]
 
 
 def protocol(known: Losses, measured: LdsSettings) -> dict[str, Any]:
@@ -102,7 +124,9 @@ def to_csv(table: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     for row in table:
         low, high = row["interval"] or (None, None)
-        writer.writerow({**row, "low": low, "high": high})
+        chance = row["by_chance"] or {"low": None, "high": None, "p": None}
+        ends = {"low": low, "high": high, "chance_low": chance["low"], "chance_high": chance["high"]}
+        writer.writerow({**row, **ends, "p": chance["p"]})
     return text.getvalue().encode()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from scipy import stats
 from dtrak_core import lds
 from dtrak_core.errors import SettingsError
 
-SUBSETS, EXAMPLES, TARGETS = 40, 60, 5
+SUBSETS, EXAMPLES, TARGETS = 40, 60, 6
 
 
 @pytest.fixture
@@ -37,11 +39,57 @@ def test_true_additive_effects_score_one_and_their_negation_minus_one(
 
 def test_shuffled_effects_score_about_nothing(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     effects, masks, losses = world
-    mean, spread = lds.by_chance(masks, losses)
-    assert abs(mean) < 3 * spread / np.sqrt(lds.RANDOM_SCORES) + 0.02
-    assert 0.02 < spread < 0.2
     shuffled = np.random.default_rng(1).permuted(effects, axis=1)
-    assert abs(lds.evaluate(shuffled, masks, losses).mean) < 4 * spread
+    guess = lds.predicted(shuffled, masks)
+    chance = lds.by_chance(guess, losses)
+    assert 0.02 < chance.std < 0.2
+    assert chance.low < lds.judge(guess, losses).mean < chance.high
+    assert chance.p > 0.01
+    assert lds.by_chance(lds.predicted(effects, masks), losses).p == 1 / lds.PERMUTATIONS
+
+
+@given(hnp.arrays(np.int8, (5, 3), elements=st.integers(0, 6)), hnp.arrays(np.int8, (5, 3)))
+def test_few_subsets_are_permuted_in_every_way(guess: np.ndarray, losses: np.ndarray) -> None:
+    values = [lds.spearman(guess[list(order)], losses).mean() for order in itertools.permutations(range(5))]
+    found = lds.by_chance(guess, losses)
+    assert np.mean(values) == pytest.approx(0, abs=1e-12)
+    assert found.std == pytest.approx(np.std(values), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), abs=1e-12)
+    assert found.p == pytest.approx(np.mean(np.array(values) >= lds.spearman(guess, losses).mean() - 1e-9))
+
+
+def test_chance_is_what_simulated_benchmarks_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that say nothing, whose targets are alike, as real ones are: p is uniform, the band holds 95 %.
+
+    They are at right angles to the true effects: drawn freely, they would by luck tell a little of them.
+    """
+    monkeypatch.setattr(lds, "PERMUTATIONS", 1000)
+    random = np.random.default_rng(7)
+    values, found = [], []
+    for _ in range(500):
+        masks = random.random((16, 40)) < 0.5
+        shared = random.standard_normal((2, 1, 40))  # what all targets have in common
+        truth, scores = shared + 0.5 * random.standard_normal((2, 8, 40))
+        basis = np.linalg.qr(truth.T)[0]
+        scores -= scores @ basis @ basis.T
+        losses = masks @ truth.T + random.standard_normal((16, 8))
+        guess = lds.predicted(scores, masks)
+        values.append(lds.spearman(guess, losses).mean())
+        found.append(lds.by_chance(guess, losses))
+    assert stats.kstest([one.p for one in found], "uniform").pvalue > 0.05
+    inside = [one.low <= value <= one.high for one, value in zip(found, values, strict=True)]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+    assert np.mean([one.std for one in found]) == pytest.approx(np.std(values), rel=0.1)
+    alone = [lds.spearman(lds.predicted(random.standard_normal((8, 40)), masks), losses).mean() for _ in range(200)]
+    assert np.std(alone) < 0.7 * np.std(values), "random scores would have given too narrow a band"
+
+
+def test_below_six_targets_there_is_no_interval(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    effects, masks, losses = world
+    noisy = losses + 4 * np.random.default_rng(5).standard_normal(losses.shape)
+    assert lds.evaluate(effects, masks, noisy).low is not None
+    few = lds.evaluate(effects[:5], masks, noisy[:, :5])
+    assert (few.low, few.high, few.per_target.shape) == (None, None, (5,))
 
 
 def test_is_scipys_correlation_with_an_interval_around_the_mean(

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dtrak_core import benchmarking, checkpoints, lds_losses, lds_runs, predictions, recipes, scores, standings, store
+from dtrak_core import (
+    benchmarking,
+    checkpoints,
+    lds,
+    lds_losses,
+    lds_runs,
+    predictions,
+    recipes,
+    scores,
+    standings,
+    store,
+)
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.duplicates import Equal
 from dtrak_core.errors import SettingsError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.progress import quiet
@@ -71,6 +83,38 @@ def test_lds_is_told_of_the_subsets_that_are_finished(
     (row,) = standings.rows([found], known, measured)
     assert (row["targets"], row["timesteps"], row["interval"]) == ("held-out", 2, None)
     assert row["gradients"] == (24 + 3) * 2
+
+
+def test_held_out_targets_that_were_trained_on_are_left_out_but_of_the_papers_draws(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    found = predicted(pictures, measured, Recipe(method="trak", features=base))
+    for one in lds_runs.models(measured):
+        lds_losses.losses_of(pictures, checkpoint, one, quiet)
+    expected = lds.spearman(found.ranks[found.place][:4], lds_runs.read(pictures, measured).mean)
+    equal = Equal(pictures.equal.train, pictures.equal.held_out, (0, 1))
+    leaking = Dataset(**{**vars(pictures), "equal": equal})
+    known = lds_runs.read(leaking, measured)
+    value = predictions.evaluated(found, known, measured, "held-out")
+    np.testing.assert_allclose(value.per_target, [expected[1]])
+    assert predictions.curve(found, known, measured, "held-out")[found.place] == pytest.approx(expected[1])
+    (row,) = standings.rows([found], known, measured)
+    assert (row["lds"], row["count"]) == (pytest.approx(expected[1]), 1)
+    facts = standings.kinds(known, measured)["held-out"]
+    assert (facts["count"], facts["leaked"], facts["left_out"]) == (1, ["held-out:0"], True)
+    assert standings.leak(known, measured) == (
+        "1 of 2 held-out targets; 1 is a training picture too, by pixels, and left out."
+    )
+    paper = Dataset(**{**vars(leaking), "settings": pictures.settings.model_copy(update={"kind": "cifar10"})})
+    known = lds_runs.read(paper, measured)
+    np.testing.assert_allclose(predictions.evaluated(found, known, measured, "held-out").per_target, expected[:2])
+    assert standings.kinds(known, measured)["held-out"]["count"] == 2
+    assert "kept: the split is the paper's own" in standings.leak(known, measured)
+    every = Dataset(**{**vars(pictures), "equal": Equal(equal.train, equal.held_out, (0, 5))})
+    known = lds_runs.read(every, measured)
+    assert standings.rows([found], known, measured) == []
+    assert standings.kinds(known, measured) == {}
+    assert standings.leak(known, measured).startswith("0 of 2 held-out targets")
 
 
 def test_a_run_that_grows_needs_no_new_predictions(

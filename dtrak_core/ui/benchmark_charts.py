@@ -12,37 +12,45 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 Line = tuple[list[Any], list[float]]
 
 
-def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | None], spread: float) -> go.Figure:
-    """Draw the LDS of each method with its interval, by kind of target, beside the noise floor and chance.
+def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | None]) -> go.Figure:
+    """Draw the LDS of each method with its interval and what chance gives it, by kind of target, and the noise floor.
 
     Args:
         rows: Rows of `standings.rows`, best first.
         floors: By kind of target, the LDS of a perfect attribution, None where it is not known.
-        spread: Two standard deviations of a random attribution's LDS.
     """
     shown = go.Figure()
     names = list(dict.fromkeys(row["label"] for row in rows))[::-1]
-    for number, kind in enumerate(dict.fromkeys(row["targets"] for row in rows)):
+    kinds = list(dict.fromkeys(row["targets"] for row in rows))
+    ends: list[tuple[float | None, float | None]] = []
+    for row in rows:
+        if row["by_chance"] is not None:
+            height = _height(names.index(row["label"]), kinds.index(row["targets"]))
+            ends += [(row["by_chance"]["low"], height), (row["by_chance"]["high"], height), (None, None)]
+    shown.add_scatter(
+        x=[x for x, _ in ends], y=[y for _, y in ends], mode="lines", name="by chance", hoverinfo="skip", opacity=0.3,
+        line={"width": 9, "color": "gray"},
+    )  # fmt: skip
+    for number, kind in enumerate(kinds):
         own = [row for row in rows if row["targets"] == kind]
         values = [row["lds"] for row in own]
-        ends = [row["interval"] or (row["lds"], row["lds"]) for row in own]
+        spans = [row["interval"] or (row["lds"], row["lds"]) for row in own]
         shown.add_scatter(
             x=values,
-            y=[names.index(row["label"]) + (0.16 if number == 0 else -0.16) for row in own],
+            y=[_height(names.index(row["label"]), number) for row in own],
             mode="markers",
             name=f"{kind} targets",
             marker={"size": 9, "symbol": SYMBOLS[number]},
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [end[1] - value for end, value in zip(ends, values, strict=True)],
-                "arrayminus": [value - end[0] for end, value in zip(ends, values, strict=True)],
+                "array": [end[1] - value for end, value in zip(spans, values, strict=True)],
+                "arrayminus": [value - end[0] for end, value in zip(spans, values, strict=True)],
                 "width": 0,
             },
             text=[row["label"] for row in own],
             hovertemplate="%{text}: %{x:.3f}<extra>%{fullData.name}</extra>",
         )
-    shown.add_vrect(x0=-spread, x1=spread, line_width=0, fillcolor="gray", opacity=0.2)
     span = [-0.6, len(names) - 0.4]
     for number, (kind, floor) in enumerate(floors.items()):
         if floor is not None:
@@ -104,6 +112,11 @@ def matrix(names: Sequence[str], values: np.ndarray, text: str) -> go.Figure:
     )  # fmt: skip
     shown.update_yaxes(autorange="reversed")
     return shown.update_layout(height=140 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
+
+
+def _height(place: int, number: int) -> float:
+    """Return how high a method's mark stands: the first kind of target a little above its line, the second below."""
+    return place + (0.16 if number == 0 else -0.16)
 
 
 def _frame(shown: go.Figure, x: str, y: str) -> go.Figure:

@@ -19,7 +19,8 @@ TOP = 10  # of a target's list
 def one_target(question: Question) -> None:
     """Draw the choice of a target and a method, and predicted against measured losses."""
     kind = benchmark.kind(question, "target-kind")
-    names = [name for name in question.measured.targets if name.startswith(f"{standings.KINDS[kind]}:")]
+    begins = f"{standings.KINDS[kind]}:"
+    names = [name for name in question.measured.targets if name.startswith(begins) and question.known.counts(name)]
     found = _pictures(question)
     chosen = st.session_state.get("benchmark-target", names[0])
     chosen = chosen if chosen in names else names[0]
@@ -69,7 +70,8 @@ def agreeing(question: Question) -> None:
     kind = benchmark.kind(question, "agreement-kind")
     values = {}
     for method, (names, scores) in held.items():
-        own = [i for i, name in enumerate(names) if name.startswith(f"{standings.KINDS[kind]}:")]
+        begins = f"{standings.KINDS[kind]}:"
+        own = [i for i, name in enumerate(names) if name.startswith(begins) and question.known.counts(name)]
         if own:
             values[method] = scores[own]
     with st.container(horizontal=True, vertical_alignment="bottom"):

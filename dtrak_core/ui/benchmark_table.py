@@ -42,13 +42,14 @@ def show(question: Question) -> None:
     if rows:
         rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
         floors = {kind: facts["noise_floor"] for kind, facts in kinds.items()}
-        spread = 2 * max(facts["by_chance"]["std"] for facts in kinds.values())
         alt = "LDS by method: " + ", ".join(f"{r['label']} {r['targets']} {r['lds']:.3f}" for r in rows)
-        st.plotly_chart(benchmark_charts.standings(rows, floors, spread), key="standings", alt=alt)
+        st.plotly_chart(benchmark_charts.standings(rows, floors), key="standings", alt=alt)
         st.caption(
-            "Lines are 95 % intervals over subsets (BCa). The grey band is where scores drawn at random would lie. "
-            + _floors(floors)
+            "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
+            "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)
         )
+        if leak := standings.leak(question.known, question.measured):
+            st.caption(leak)
         st.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
         with st.container(horizontal=True):
             for label, data, name, kind in (
@@ -86,17 +87,26 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
         "Method": row["label"],
         "Targets": row["targets"],
         "LDS": row["lds"],
-        "95 % interval": "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}".replace("-", "−"),
+        "95 % interval": "" if interval is None else _span(*interval),
+        "By chance": "" if row["by_chance"] is None else _span(row["by_chance"]["low"], row["by_chance"]["high"]),
         "Gradients": row["gradients"],
         "Time": duration(row["seconds"]) if row["seconds"] else "",
         "Paper": "" if near is None or row["squared"] else f"{near / 100:.3f}",
     }
 
 
+def _span(low: float, high: float) -> str:
+    return f"{low:+.3f} to {high:+.3f}".replace("-", "−")
+
+
 def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
         "LDS": number(format="%.3f", help="Mean Spearman correlation of predicted and measured losses over subsets."),
+        "By chance": st.column_config.TextColumn(
+            help="Where 95 % of this method's values lie when subsets are permuted. Methods that are fitted on the "
+            "losses themselves have none.",
+        ),
         "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
         "Time": st.column_config.TextColumn(help="What the features took where they were computed."),
         "Paper": st.column_config.TextColumn(

@@ -168,21 +168,24 @@ def test_the_table_as_csv_and_latex() -> None:
     row = {
         "method": "d-trak", "label": "D-TRAK", "squared": False, "targets": "generated", "count": 2, "timesteps": 10,
         "lds": 0.257, "interval": [0.254, 0.265], "effective_rank": 0.15, "gradients": 100, "seconds": 2.0,
+        "by_chance": {"std": 0.03, "low": -0.05, "high": 0.06, "p": 0.01},
     }  # fmt: skip
-    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None}
+    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None, "by_chance": None}
     lines = standings.to_csv([row, held]).decode().splitlines()
     assert lines[0] == ",".join(standings.COLUMNS)
-    assert lines[1] == "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0"
+    assert lines[1] == "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0,2,-0.05,0.06,0.01"
+    assert lines[2].endswith(",2,,,")
     assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in standings.to_latex([row, held]).decode()
 
 
 def test_charts_hold_the_numbers() -> None:
     rows = [
-        {"label": "A", "targets": "generated", "lds": 0.2, "interval": [0.1, 0.4]},
-        {"label": "B", "targets": "generated", "lds": 0.1, "interval": None},
+        {"label": "A", "targets": "generated", "lds": 0.2, "interval": [0.1, 0.4], "by_chance": None},
+        {"label": "B", "targets": "generated", "lds": 0.1, "interval": None, "by_chance": {"low": -0.2, "high": 0.3}},
     ]
-    shown = benchmark_charts.standings(rows, {"generated": 0.8}, 0.05)
-    points, reachable = shown.data
+    shown = benchmark_charts.standings(rows, {"generated": 0.8})
+    chance, points, reachable = shown.data
+    assert (list(chance.x)[:2], list(chance.y)[:2]) == ([-0.2, 0.3], [points.y[1]] * 2), "each method's own"
     assert list(points.x) == [0.2, 0.1]
     assert (list(reachable.x), reachable.name) == ([0.8, 0.8], "reachable, generated")
     assert list(points.error_x.array) == pytest.approx([0.2, 0.0])
