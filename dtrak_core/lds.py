@@ -30,6 +30,7 @@ RESAMPLES = 1000
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
 LEAST_SUBSETS = 8  # for an interval
 LEAST_TARGETS = 6  # for an interval
+FLAT = 1e-6  # spread of drawn ranks below which they are equal but for rounding; two that differ have at least 1e-3
 PERMUTATIONS = 10_000  # of subsets; all of them where there are not more
 
 
@@ -142,7 +143,7 @@ def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.nd
     first, second = weights @ x, weights @ y
     covariance = weights @ (x * y) - first * second
     norm = np.sqrt(((weights @ x**2) - first**2).clip(0) * ((weights @ y**2) - second**2).clip(0))
-    correlations: np.ndarray = np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > 1e-9).mean(1)
+    correlations: np.ndarray = np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > FLAT).mean(1)
     return correlations if drawn.ndim == 2 else correlations[0]
 
 
