@@ -136,8 +136,9 @@ def publish(name: str, digest: str, resolution: int, place: Path | None) -> stor
     """Note a base; without a place its pipeline lies in the unfinished artifact already, as `INSIDE`."""
     settings = BaseSettings(digest=digest)
     key = key_of("bases", settings)
-    if (found := store.find("bases", key)) is not None:
-        return found
-    store.partial("bases", key)
-    where = str(place.resolve()) if place is not None else ""
-    return store.publish("bases", key, settings, name=name, digest=digest, place=where, resolution=resolution)
+    with store.computing("bases", key) as found:
+        if found is not None:
+            return found
+        store.partial("bases", key)
+        where = str(place.resolve()) if place is not None else ""
+        return store.publish("bases", key, settings, name=name, digest=digest, place=where, resolution=resolution)

@@ -26,11 +26,10 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.denoiser import Denoiser
-from dtrak_core.files import alone
 from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
-from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.removals import Wanted
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
@@ -58,8 +57,13 @@ def compare(
         SettingsError: If the checkpoint cannot be trained again.
     """
     key = key_of("comparisons", settings)
-    if (finished := store.find("comparisons", key)) is not None:
-        return finished
+    with store.computing("comparisons", key, progress) as finished:
+        return finished or _compared(dataset, checkpoint, settings, name, key, progress)
+
+
+def _compared(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, key: str, progress: Progress
+) -> Artifact:
     wanted = removals.plan(dataset, checkpoint, settings)
     lacking = removals.lacking(wanted, settings)
     runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
@@ -93,10 +97,7 @@ def retrain(
 
 def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
     """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
-    # Two jobs may want the same model at the same time, on different workers.
-    lock = store.root() / "retrained" / f"{key_of('retrained', run)}.lock"
-    with alone(lock, lambda: progress(0, 0, "", "Another job trains this model")):
-        trained = training.train(dataset, run, "retrained", progress, kind="retrained")
+    trained = training.train(dataset, run, "retrained", progress, kind="retrained")
     return models.load_denoiser(checkpoints.of_run(trained)[-1])
 
 
@@ -109,29 +110,35 @@ def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise
 def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:
     """Regenerate the targets of a model, one by one as they were asked for, and store what became of them."""
     for outcome in dict.fromkeys(removals.outcome_of(w, settings) for w in bars):
-        target = find_sample(outcome.sample)
-        assert target is not None  # the plan has read it
-        how = outcome.sample
-        image = sampling.generate(
-            denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
-        )[0]
-        pair = np.stack([target.image, image])
-        seen = embeddings.embed(pair, embeddings.settings_of(outcome.encoder, target.pixels))
-        draws_of = (target, outcome.num_timesteps, outcome.noise_seed)
-        loss, loss_before = denoising_loss(denoiser, *draws_of), denoising_loss(unmoved, *draws_of)
-        key = key_of("outcomes", outcome)
-        store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))
-        store.publish(
-            "outcomes",
-            key,
-            outcome,
-            pixels=image_digest(image),
-            l2=pixel_l2(target.image, image),
-            cosine=cosine(seen[0], seen[1]),
-            loss=loss,
-            loss_change=loss - loss_before,
-            **_latent_distance(denoiser, pair),
-        )
+        with store.computing("outcomes", key_of("outcomes", outcome)) as found:
+            if found is None:
+                _outcome(denoiser, unmoved, outcome)
+
+
+def _outcome(denoiser: Denoiser, unmoved: Denoiser, outcome: OutcomeSettings) -> None:
+    target = find_sample(outcome.sample)
+    assert target is not None  # the plan has read it
+    how = outcome.sample
+    image = sampling.generate(
+        denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
+    )[0]
+    pair = np.stack([target.image, image])
+    seen = embeddings.embed(pair, embeddings.settings_of(outcome.encoder, target.pixels))
+    draws_of = (target, outcome.num_timesteps, outcome.noise_seed)
+    loss, loss_before = denoising_loss(denoiser, *draws_of), denoising_loss(unmoved, *draws_of)
+    key = key_of("outcomes", outcome)
+    store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))
+    store.publish(
+        "outcomes",
+        key,
+        outcome,
+        pixels=image_digest(image),
+        l2=pixel_l2(target.image, image),
+        cosine=cosine(seen[0], seen[1]),
+        loss=loss,
+        loss_change=loss - loss_before,
+        **_latent_distance(denoiser, pair),
+    )
 
 
 def _latent_distance(denoiser: Denoiser, pair: np.ndarray) -> dict[str, float]:

@@ -100,29 +100,29 @@ def prepare(
         DataError: If the pictures cannot be read as asked.
     """
     key = key_of(KIND, settings)
-    stored = store.find(KIND, key)
-    if stored is not None:
+    if (stored := store.find(KIND, key)) is not None:
         return stored
     content = _read(settings, source, on_step)
     captioned = has_captions(settings.kind, content.train, content.held_out)
-    folder = store.partial(KIND, key)
-    for stem, split in (("train", content.train), ("held-out", content.held_out)):
-        store.write_array(folder / f"{stem}.npy", split.images)
-        store.write_json(folder / f"{stem}.json", split.rows)
-    return store.publish(
-        KIND,
-        key,
-        settings,
-        name=settings.name,
-        digest=content_digest(content.train, content.held_out, captioned),
-        captioned=captioned,
-        counts={"train": len(content.train.rows), "held_out": len(content.held_out.rows)},
-        labels=sorted(set(content.train.labels) | set(content.held_out.labels)),
-        licence=content.licence,
-        credit=content.credit,
-        skipped=[asdict(left) for left in content.skipped],
-        notes=content.notes,
-    )
+    facts = {"licence": content.licence, "credit": content.credit, "notes": content.notes, "captioned": captioned}
+    with store.computing(KIND, key) as stored:
+        if stored is not None:
+            return stored
+        folder = store.partial(KIND, key)
+        for stem, split in (("train", content.train), ("held-out", content.held_out)):
+            store.write_array(folder / f"{stem}.npy", split.images)
+            store.write_json(folder / f"{stem}.json", split.rows)
+        return store.publish(
+            KIND,
+            key,
+            settings,
+            name=settings.name,
+            digest=content_digest(content.train, content.held_out, captioned),
+            counts={"train": len(content.train.rows), "held_out": len(content.held_out.rows)},
+            labels=sorted(set(content.train.labels) | set(content.held_out.labels)),
+            skipped=[asdict(left) for left in content.skipped],
+            **facts,
+        )
 
 
 def source_settings(

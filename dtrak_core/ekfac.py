@@ -68,8 +68,12 @@ def compute(
         InfluenceSettings(dataset=dataset.digest, checkpoint=checkpoint, target=t.id, pixels=t.pixels) for t in targets
     ]
     keys = [key_of("ekfac", one) for one in wanted]
-    missing = {k: (s, t) for k, s, t in zip(keys, wanted, targets, strict=True) if store.find("ekfac", k) is None}
-    if missing:
+    if (made := store.every("ekfac", keys)) is not None:
+        return made
+    with store.computing("ekfac", checkpoint, progress):  # one lock for all targets, whose passes are shared
+        missing = {k: (s, t) for k, s, t in zip(keys, wanted, targets, strict=True) if store.find("ekfac", k) is None}
+        if not missing:
+            return [store.get("ekfac", key) for key in keys]
         settings = next(iter(missing.values()))[0]
         layers = curvature(denoiser, dataset.train.images, settings.noise_seed, progress, dataset.train.prompts)
         at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.unet))))

@@ -27,6 +27,7 @@ from PIL import Image
 from dtrak_core import store
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.progress import quiet
 from dtrak_core.settings import EmbeddingModel, EmbeddingSettings, build, digest_of, key_of
 from dtrak_core.store import Artifact
 
@@ -136,12 +137,13 @@ def embed_target(model: EmbeddingModel, image: np.ndarray) -> Artifact:
 
 def _stored(settings: EmbeddingSettings, images: np.ndarray, on_step: Callable[[int, int], None] | None) -> Artifact:
     key = key_of("embeddings", settings)
-    found = store.find("embeddings", key)
-    if found is not None:
-        return found
-    embeddings = embed(images, settings, on_step)
-    store.write_array(store.partial("embeddings", key) / FILE, embeddings)
-    return store.publish("embeddings", key, settings, rows=len(embeddings), dimensions=embeddings.shape[1])
+    waiting = quiet if on_step is None else lambda *_: on_step(0, len(images))
+    with store.computing("embeddings", key, waiting) as found:
+        if found is not None:
+            return found
+        embeddings = embed(images, settings, on_step)
+        store.write_array(store.partial("embeddings", key) / FILE, embeddings)
+        return store.publish("embeddings", key, settings, rows=len(embeddings), dimensions=embeddings.shape[1])
 
 
 def _local_weights() -> Path | None:

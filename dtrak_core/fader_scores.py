@@ -122,11 +122,16 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     if method is None or not all(part_of(grid, band, half).any() for band in range(len(BANDS)) for half in (0, 1)):
         return []
     wanted = [RepeatSettings(method=method.id, target=feature_target(settings, t, SIDE)) for t in targets]
-    lacking = [
-        (w, t) for w, t in zip(wanted, targets, strict=True) if store.find("repeats", key_of("repeats", w)) is None
-    ]
-    if lacking:
-        trained = store.get("features", key_of("features", settings))
+    keys = [key_of("repeats", one) for one in wanted]
+    if (made := store.every("repeats", keys)) is not None:
+        return made
+    trained = store.get("features", key_of("features", settings))
+    with store.computing("repeats", trained.key):  # one lock for all targets of these features
+        lacking = [
+            (w, t) for w, t in zip(wanted, targets, strict=True) if store.find("repeats", key_of("repeats", w)) is None
+        ]
+        if not lacking:
+            return [store.get("repeats", key) for key in keys]
         own = target_rows(settings, [t for _, t in lacking])
         assert own is not None  # computed just before
         groups = len(trained.manifest["groups"])
@@ -146,7 +151,7 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
             store.write_array(folder / "halves.npy", in_bytes(np.stack([first[number], second[number]])))
             store.write_array(folder / "agreement.npy", agreements[:, :, number].astype(np.float32))
             store.publish("repeats", key, one, own_agreement=round(float(at_own[number]), 4))
-    return [store.get("repeats", key_of("repeats", one)) for one in wanted]
+    return [store.get("repeats", key) for key in keys]
 
 
 def in_parts(features: FeatureSettings) -> FeatureSettings:

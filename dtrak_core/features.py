@@ -21,7 +21,6 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.fader_layout import PARTS
-from dtrak_core.files import alone
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector
@@ -47,12 +46,8 @@ def compute_features(
         gradients (N·T) and seconds.
     """
     key = key_of("features", settings)
-    if (found := store.find("features", key)) is not None:
-        return found
-    # Two jobs may want the same features at the same time, on different workers.
-    lock = store.root() / "features" / f"{key}.lock"
-    with alone(lock, lambda: progress(0, 0, "", "Another job computes these features")):
-        if (found := store.find("features", key)) is not None:
+    with store.computing("features", key, progress) as found:
+        if found is not None:
             return found
         sizes = feature_store.shard_sizes(len(dataset.train.images))
         compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
@@ -128,8 +123,13 @@ def compute_target_features(
     trained = store.get("features", key_of("features", settings))
     wanted = [feature_target(settings, t, side) for t in targets]
     keys = [key_of("target-features", s) for s in wanted]
-    missing = {k: (s, t) for k, s, t in zip(keys, wanted, targets, strict=True) if _find(k) is None}
-    if missing:
+    if (made := store.every("target-features", keys)) is not None:
+        return made
+    with store.computing("target-features", trained.key, progress):  # one lock for all targets of these features
+        if (made := store.every("target-features", keys)) is not None:
+            return made
+        both = zip(keys, wanted, targets, strict=True)
+        missing = {k: (s, t) for k, s, t in both if store.find("target-features", k) is None}
         started, per_picture = time.perf_counter(), settings.num_timesteps
 
         def told(done: int) -> None:
@@ -229,9 +229,12 @@ def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSet
     Returns:
         Artifact of kind `residuals`: residuals.npy r (N,), r_i the mean over draws of √((1/d) |e - ε|²), float32.
     """
+    with store.computing("residuals", key_of("residuals", settings), progress) as found:
+        return found or _residuals(dataset, denoiser, settings, progress)
+
+
+def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
     key = key_of("residuals", settings)
-    if (found := store.find("residuals", key)) is not None:
-        return found
     images, words = dataset.train.images, dataset.train.prompts
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     values = np.empty(len(images), np.float32)
@@ -294,7 +297,3 @@ def projectors_of(denoiser: Denoiser, settings: FeatureSettings) -> list[tuple[P
 
 def _drawn(done: int, out_of: int) -> str:
     return f"Projection: {done:,} of {out_of:,} blocks of its matrix"
-
-
-def _find(key: str) -> Artifact | None:
-    return store.find("target-features", key)

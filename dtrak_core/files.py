@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, flushed, renamed."""
+"""Files that are whole or absent: written under a temporary name, flushed, renamed; and locks between processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,6 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from dtrak_core.errors import StoreError
+
+LOOK = 0.1  # seconds between two looks at a lock that another one holds
+TEMPORARY = ".*.tmp"  # names of files that are being written
+TRIES = 20  # times that a folder which vanishes is made again
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -50,25 +56,65 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[io.BufferedWriter]:
-    """Open a temporary file beside `path` that takes its name when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")  # hosts share folders
+def writing(path: Path) -> Iterator[io.BufferedRandom]:
+    """Open a temporary file beside `path` that takes its name when the block ends without error.
+
+    Another process may publish or drop the folder meanwhile, as one does that has finished the same work: the file
+    is then written anew, from what is still open.
+    """
+    temporary = temporary_of(path)
     try:
-        with temporary.open("wb") as file:
+        with _created(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            while not _renamed(temporary, path):
+                file.seek(0)
+                with _created(temporary) as again:
+                    shutil.copyfileobj(file, again)
+                    again.flush()
+                    os.fsync(again.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def made(folder: Path) -> Path:
+    """Make a folder that is not there yet; another process may take it, or one above it, away at any moment."""
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _created(path: Path) -> io.BufferedRandom:
+    """Open a new file in a folder that may be taken away meanwhile."""
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return (made(path.parent) / path.name).open("w+b")
+    return path.open("w+b")
+
+
+def _renamed(path: Path, to: Path) -> bool:
+    """Give a file its name; say whether it was still there."""
+    try:
+        path.replace(to)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def temporary_of(path: Path) -> Path:
+    """Return the name under which this thread writes a file: hosts share folders, and threads a process."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
 @contextlib.contextmanager
 def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock file, on all hosts of a folder; `waiting` is called while another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Hold a lock file, on all hosts of a folder; `waiting` is called while another process or thread holds it."""
+    made(path.parent)
     with contextlib.ExitStack() as opened:
         while True:
             file = opened.enter_context(path.open("a"))
@@ -76,10 +122,12 @@ def alone(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                     break  # it is still the file of that name: its last holder has not just taken it away
+            except FileNotFoundError:
+                pass  # taken away between the two looks
             except BlockingIOError:
                 waiting()
-                time.sleep(0.3)
-            file.close()
+                time.sleep(LOOK)
+            opened.close()
         try:
             yield
         finally:

@@ -71,8 +71,11 @@ def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
     """
     settings = build(FeatureSettings, **features.settings)
     key = key_of("kernels", settings)
-    if (found := store.find("kernels", key)) is not None:
-        return found
+    with store.computing("kernels", key, progress) as found:
+        return found or _decomposed(features, settings, key, progress)
+
+
+def _decomposed(features: Artifact, settings: FeatureSettings, key: str, progress: Progress) -> Artifact:
     started = time.perf_counter()
     rows, width = feature_store.shape(features)
     if min(rows, width) > LARGEST:

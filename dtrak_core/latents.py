@@ -47,8 +47,17 @@ def compute(
     """
     settings = LatentSettings(dataset=dataset.digest, base=base)
     key = key_of("latents", settings)
-    if (found := store.find("latents", key)) is not None:
-        return found
+    with store.computing("latents", key, lambda *_: told(0, len(dataset.train.images))) as found:
+        return found or _encoded(dataset, posterior, told, settings, key)
+
+
+def _encoded(
+    dataset: Dataset,
+    posterior: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    told: Callable[[int, int], None],
+    settings: LatentSettings,
+    key: str,
+) -> Artifact:
     images = dataset.train.images
     folder, means, stds = store.partial("latents", key), None, None
     for start in range(0, len(images), AT_ONCE):

@@ -43,8 +43,11 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progr
         noise is a function of seed, target and timestep alone, so it is the same for every model.
     """
     key = key_of("subset-losses", one)
-    if (found := store.find("subset-losses", key)) is not None:
-        return found
+    with store.computing("subset-losses", key, progress) as found:
+        return found or _measured(dataset, checkpoint, one, key, progress)
+
+
+def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, progress: Progress) -> Artifact:
     run = lds_runs.training(dataset, checkpoint, one)
     denoiser = counterfactual.retrained(dataset, run, progress)
     total = presets.steps_on(run, len(dataset.train.rows))

@@ -48,16 +48,16 @@ def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> 
 
         settings = PatchSettings(dataset=dataset.digest, target=target.id, pixels=target.pixels)
         key = key_of("patches", settings)
-        found = store.find("patches", key)
-        if found is None:
-            images, scales = dataset.train.images, _scales(target.image, target.id, settings)
-            scores, totals = _scores(images, scales, told)
-            best = np.argsort(-scores, kind="stable")[:MAPPED]
-            folder = store.partial("patches", key)
-            store.write_array(folder / "scores.npy", scores)
-            store.write_array(folder / "mapped.npy", best)
-            store.write_array(folder / "maps.npy", _maps(np.asarray(images)[best], scales, totals))
-            found = store.publish("patches", key, settings)
+        with store.computing("patches", key, progress) as found:
+            if found is None:
+                images, scales = dataset.train.images, _scales(target.image, target.id, settings)
+                scores, totals = _scores(images, scales, told)
+                best = np.argsort(-scores, kind="stable")[:MAPPED]
+                folder = store.partial("patches", key)
+                store.write_array(folder / "scores.npy", scores)
+                store.write_array(folder / "mapped.npy", best)
+                store.write_array(folder / "maps.npy", _maps(np.asarray(images)[best], scales, totals))
+                found = store.publish("patches", key, settings)
         made.append(found)
     return made
 

@@ -84,8 +84,11 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
         uint16; facts shares, place, gradients, seconds.
     """
     key = key_of("predictions", settings)
-    if (found := store.find("predictions", key)) is not None:
-        return found
+    with store.computing("predictions", key) as found:
+        return found or _predicted(dataset, settings, targets, key)
+
+
+def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target], key: str) -> Artifact:
     method, recipe = method_for(settings.recipe), settings.recipe
     labels = dataset.train.labels
     masks = lds_runs.masks_of(labels, settings.num_subsets, settings.share)
@@ -117,8 +120,11 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
         Artifact of kind `scores`: scores.npy (M, N) int8, each target's divided by its largest, times 127.
     """
     key = key_of("scores", settings)
-    if (found := store.find("scores", key)) is not None:
-        return found
+    with store.computing("scores", key) as found:
+        return found or _scored(dataset, settings, targets, key)
+
+
+def _scored(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target], key: str) -> Artifact:
     recipe = settings.recipe
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
     values = scores.score_matrix(method_for(recipe), dataset, weights, targets, recipe.features).values

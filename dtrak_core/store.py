@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
-import json
 import os
 import platform
+import re
 import shutil
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,145 +29,49 @@ from typing import Any
 import numpy as np
 
 from dtrak_core import __version__
+from dtrak_core.artifacts import MANIFEST, PROJECT, Artifact, demo_root, opened, put_aside, root
 from dtrak_core.errors import NotFoundError, StoreError
-from dtrak_core.files import crc32, write_array, write_bytes, write_json, writing
+from dtrak_core.files import TEMPORARY, alone, crc32, made, write_array, write_bytes, write_json, writing
+from dtrak_core.progress import Progress, quiet
 from dtrak_core.settings import FORMATS, Settings
 
 __all__ = [
     "MANIFEST",
     "PROJECT",
     "Artifact",
+    "computing",
     "delete",
     "demo_root",
+    "every",
     "find",
     "get",
     "listing",
     "partial",
     "publish",
+    "refusal",
     "root",
     "versions",
+    "writable",
     "write_array",
     "write_bytes",
     "write_json",
     "writing",
 ]
-PROJECT = Path(__file__).resolve().parent.parent
-MANIFEST = "manifest.json"
-USE_EVERY = 3600.0  # seconds between two notes that an artifact was read
-CHECK_AT_ONCE = 64 * 2**20  # bytes up to which a file's checksum is checked when it is first opened
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished artifact: its kind, key, folder and manifest."""
-
-    kind: str
-    key: str
-    path: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Return the settings that made it, as plain JSON values."""
-        settings: Mapping[str, Any] = self.manifest["settings"]
-        return settings
-
-    @property
-    def shipped(self) -> bool:
-        """Say whether it belongs to the read-only demo."""
-        return demo_root() in self.path.parents
-
-    def array(self, name: str) -> np.ndarray:
-        """Open an array as a read-only memory map after checking it against the manifest.
-
-        Raises:
-            StoreError: If the file is missing, torn, or not what the manifest says.
-        """
-        path = self.file(name)
-        facts = self.manifest["files"][name]
-        try:
-            found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise self._damaged(f"{name} cannot be read ({error})") from None
-        if list(found.shape) != facts["shape"] or str(found.dtype) != facts["dtype"]:
-            raise self._damaged(
-                f"{name} holds {found.dtype}{list(found.shape)}, its manifest says {facts['dtype']}{facts['shape']}"
-            )
-        return found
-
-    def file(self, name: str) -> Path:
-        """Return the path of a file after checking its size and checksum.
-
-        Raises:
-            NotFoundError: If the manifest names no such file.
-            StoreError: If it is missing or differs from the manifest.
-        """
-        facts = self.manifest["files"].get(name)
-        if facts is None:
-            raise NotFoundError(
-                f"{self.kind}/{self.key} has no file '{name}'. Files: {', '.join(self.manifest['files'])}."
-            )
-        path = self.path / name
-        try:
-            size, changed = path.stat().st_size, path.stat().st_mtime_ns
-        except FileNotFoundError:
-            raise self._damaged(f"{name} is missing") from None
-        if size != facts["bytes"]:
-            raise self._damaged(f"{name} has {size:,} bytes, its manifest says {facts['bytes']:,}")
-        if size <= CHECK_AT_ONCE and _checksum(path, size, changed) != facts["crc32"]:
-            raise self._damaged(f"{name} does not have the checksum of its manifest")
-        self._note_use()
-        return path
-
-    @property
-    def used(self) -> float:
-        """Return when it was last read, to the hour, as a timestamp; the folder's own time keeps it."""
-        return self.path.stat().st_mtime
-
-    def _note_use(self) -> None:
-        with contextlib.suppress(OSError):  # not ours to write, or deleted in this instant
-            if not self.shipped and time.time() - self.used > USE_EVERY:
-                os.utime(self.path)
-
-    def verify(self) -> None:
-        """Check every file completely, whatever its size; raise StoreError at the first that differs."""
-        for name, facts in self.manifest["files"].items():
-            path = self.file(name)
-            if facts["bytes"] > CHECK_AT_ONCE and crc32(path) != facts["crc32"]:
-                raise self._damaged(f"{name} does not have the checksum of its manifest")
-            if name.endswith(".npy"):
-                self.array(name)
-
-    def _damaged(self, what: str) -> StoreError:
-        """Put the artifact aside, where it cannot be used, and say so."""
-        where = f"cache/{self.kind}/{self.key}"
-        if self.shipped:
-            return StoreError(f"The shipped demo is damaged: {what}. Restore it with 'git checkout cache/demo'.")
-        aside = self.path.with_name(f"{self.key}.damaged")
-        with contextlib.suppress(OSError):
-            shutil.rmtree(aside, ignore_errors=True)
-            self.path.rename(aside)
-        return StoreError(f"Stored artifact {where} is damaged: {what}. It was put aside; compute it again.")
-
-
-def root() -> Path:
-    """Return the cache folder: STUDIO_CACHE, or `cache` in the project."""
-    return Path(os.environ.get("STUDIO_CACHE") or PROJECT / "cache")
-
-
-def demo_root() -> Path:
-    """Return the shipped part of the cache, which is only read (STUDIO_DEMO moves it, for its rebuild)."""
-    return Path(os.environ.get("STUDIO_DEMO") or PROJECT / "cache" / "demo")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
+WRITABLE = "Set STUDIO_CACHE to a writable folder."
+_FORBIDDEN = re.compile("readonly|unable to open|access permission")  # in what SQLite says
 
 
 def find(kind: str, key: str) -> Artifact | None:
     """Return a finished artifact, or None. The user's cache comes before the demo."""
-    for base in (root(), demo_root()):
-        folder = base / kind / key
-        manifest = _read_manifest(folder)
-        if manifest is not None:
-            return Artifact(kind, key, folder, manifest)
-    return None
+    return next((found for base in (root(), demo_root()) if (found := opened(kind, key, base / kind / key))), None)
+
+
+def every(kind: str, keys: Sequence[str]) -> list[Artifact] | None:
+    """Return the finished artifacts of these keys, in order, or None where one is lacking."""
+    found = [artifact for key in keys if (artifact := find(kind, key)) is not None]
+    return found if len(found) == len(keys) else None
 
 
 def get(kind: str, key: str) -> Artifact:
@@ -182,19 +86,49 @@ def listing(kind: str) -> list[Artifact]:
     """Return all finished artifacts of a kind, the demo's first, then by date."""
     found: dict[str, Artifact] = {}
     for base in (demo_root(), root()):
-        folder = base / kind
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-            manifest = _read_manifest(entry) if entry.suffix == "" else None
-            if manifest is not None:
-                found.setdefault(entry.name, Artifact(kind, entry.name, entry, manifest))
+        for key in sorted(entry.name for entry in entries(base / kind) if entry.suffix == ""):
+            if (artifact := opened(kind, key, base / kind / key)) is not None:
+                found.setdefault(key, artifact)
     return sorted(found.values(), key=lambda a: (not a.shipped, a.manifest["date"], a.key))
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder of the cache, in order; nothing where it is not there, or not ours to read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def computing(kind: str, key: str, waiting: Progress = quiet) -> Iterator[Artifact | None]:
+    """Let one at a time work on a key, on all hosts of the cache; yield what is stored under it then, or None.
+
+    Whoever comes second waits and finds it done. Whatever two jobs may compute is computed in here. A lock is held
+    while the work lasts, and by nobody once its process has ended; `waiting` is told while another one holds it.
+
+    Raises:
+        StoreError: If the cache folder cannot be written to.
+    """
+    found = find(kind, key)
+    if found is not None:
+        yield found
+        return
+    with contextlib.ExitStack() as held:
+        with writable():
+            lock = root() / kind / f"{key}.lock"
+            held.enter_context(alone(lock, lambda: waiting(0, 0, "", f"Another job computes these {kind}")))
+        yield find(kind, key)
+
+
 def partial(kind: str, key: str) -> Path:
-    """Return the folder for unfinished work of this key, made if needed. Finished shards in it stay."""
-    folder = root() / kind / f"{key}.partial"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Return the folder for unfinished work of this key, made if needed. Finished shards in it stay.
+
+    Raises:
+        StoreError: If the cache folder cannot be written to.
+    """
+    with writable():
+        return made(root() / kind / f"{key}.partial")
 
 
 def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
@@ -214,12 +148,23 @@ def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
     if (first := find(kind, key)) is not None:
         shutil.rmtree(folder, ignore_errors=True)
         return first
-    for left in folder.rglob(".*.tmp"):
+    try:
+        _publish(kind, key, folder, final, settings, facts)
+    except OSError:  # someone else finished the same work first, and took the folder
+        if find(kind, key) is None:
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+    _fsync_folder(final.parent)
+    return get(kind, key)
+
+
+def _publish(kind: str, key: str, folder: Path, final: Path, settings: Settings, facts: dict[str, Any]) -> None:
+    for left in folder.rglob(TEMPORARY):  # of those that were killed; `writing` does without its own
         left.unlink(missing_ok=True)
     files = {
         str(p.relative_to(folder)): _describe(p)
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != MANIFEST
+        if p.is_file() and p.name != MANIFEST and not p.match(TEMPORARY)
     }
     manifest = {
         "kind": kind,
@@ -235,25 +180,64 @@ def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
     write_json(folder / MANIFEST, manifest)
     try:
         folder.rename(final)
-    except OSError:  # someone else finished the same work first
-        if find(kind, key) is None:
+    except OSError:
+        if not final.exists() or find(kind, key) is not None:
             raise
-        shutil.rmtree(folder, ignore_errors=True)
-    _fsync_folder(final.parent)
-    return get(kind, key)
+        put_aside(final)  # what stands there is no artifact
+        folder.rename(final)
 
 
 def delete(kind: str, key: str) -> int:
-    """Remove an artifact and its partial folder; return the bytes freed. The demo is never touched."""
+    """Remove an artifact, its partial folder and what was put aside; return the bytes freed; never of the demo."""
     freed = 0
     for folder in (root() / kind / key, root() / kind / f"{key}.partial", root() / kind / f"{key}.damaged"):
         if folder.is_dir():
             freed += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
             # The rename makes it vanish at once, before the slow part.
             doomed = folder.with_name(f"{folder.name}.deleted")
-            folder.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+            with writable(), contextlib.suppress(FileNotFoundError):  # another process deletes it too
+                folder.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
     return freed
+
+
+@contextlib.contextmanager
+def writable() -> Iterator[None]:
+    """Raise what keeps the cache from being written to as StoreError, with what to do about it."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if reason := refusal(error):
+            raise StoreError(reason) from error
+        raise
+
+
+def refusal(error: BaseException) -> str:
+    """Say in words why the cache cannot be written to, and what to do; nothing where the error is another one."""
+    place = f"The cache folder '{root()}'"
+    if isinstance(error, sqlite3.OperationalError):  # of the index of jobs
+        if "full" in str(error):
+            return refusal(OSError(errno.ENOSPC, ""))
+        return f"{place} cannot be used ({error}). {WRITABLE}" if _FORBIDDEN.search(str(error)) else ""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in FULL:
+        return (
+            "The disk is full. Delete what you do not need ('python -m dtrak_core cache list'), or set STUDIO_CACHE to "
+            "a folder on another disk; then resume the job."
+        )
+    if not isinstance(error.filename, str | os.PathLike):
+        return ""
+    about = Path(error.filename)
+    above = about == root() or about in root().parents
+    if error.errno not in REFUSED and not (above and error.errno == errno.ENOENT):
+        return ""
+    if not above and root() not in about.parents:
+        return ""
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{place} cannot be used: a file stands where a folder is needed ('{about}'). {WRITABLE}"
+    return f"{place} cannot be written to ({os.strerror(error.errno or 0).lower()}). {WRITABLE}"
 
 
 @functools.cache
@@ -267,26 +251,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None  # a manifest is written whole, so one that is no JSON is not ours
-    return manifest
-
-
 def _describe(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"bytes": path.stat().st_size, "crc32": crc32(path)}
     if path.suffix == ".npy":
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         facts |= {"shape": list(array.shape), "dtype": str(array.dtype)}
     return facts
-
-
-@functools.lru_cache(maxsize=4096)
-def _checksum(path: Path, size: int, changed: int) -> str:
-    """Checksum of a file, once for each size and time of change."""
-    return crc32(path)
 
 
 def _fsync_folder(folder: Path) -> None:

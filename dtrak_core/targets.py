@@ -79,9 +79,10 @@ def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:
 def publish_sample(settings: SampleSettings, image: np.ndarray) -> Target:
     """Store a generated picture and return it as a target."""
     key = key_of("samples", settings)
-    if store.find("samples", key) is None:
-        store.write_bytes(store.partial("samples", key) / PICTURE, thumbnails.png(image))
-        store.publish("samples", key, settings, pixels=image_digest(image))
+    with store.computing("samples", key) as found:
+        if found is None:
+            store.write_bytes(store.partial("samples", key) / PICTURE, thumbnails.png(image))
+            store.publish("samples", key, settings, pixels=image_digest(image))
     return _generated(store.get("samples", key))
 
 
@@ -240,9 +241,10 @@ def keep_upload(dataset: Dataset, data: bytes, name: str) -> Target:
     image = open_picture(data, name, dataset.settings.resolution)
     settings = build(UploadSettings, pixels=image_digest(image))
     key = key_of("uploads", settings)
-    if store.find("uploads", key) is None:
-        store.write_bytes(store.partial("uploads", key) / PICTURE, thumbnails.png(image))
-        store.publish("uploads", key, settings, name=name)
+    with store.computing("uploads", key) as found:
+        if found is None:
+            store.write_bytes(store.partial("uploads", key) / PICTURE, thumbnails.png(image))
+            store.publish("uploads", key, settings, name=name)
     return _upload(settings.pixels)
 
 

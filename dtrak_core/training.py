@@ -63,8 +63,20 @@ def train(
         Cancelled: If `progress` raises it; the newest state is kept for resuming.
     """
     key = key_of(kind, settings)
-    if (finished := store.find(kind, key)) is not None:
-        return checkpoints.name_run(finished, name) if kind == "checkpoints" else finished
+    with store.computing(kind, key, progress) as finished:
+        if finished is None:
+            return _trained(dataset, settings, name, progress, kind, key)
+    return checkpoints.name_run(finished, name) if kind == "checkpoints" else finished
+
+
+def _trained(
+    dataset: Dataset,
+    settings: TrainSettings,
+    name: str,
+    progress: Progress,
+    kind: Literal["checkpoints", "retrained"],
+    key: str,
+) -> store.Artifact:
     indices = _indices(dataset, settings)
     folder = store.partial(kind, key)
     total = total_steps(settings, len(indices))
@@ -125,8 +137,12 @@ def probe(model: ModelSettings | LoraSettings, resolution: int, batch_size: int,
     """
     settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size)
     key = key_of("probes", settings)
-    if (finished := store.find("probes", key)) is not None:
-        return finished
+    with store.computing("probes", key, progress) as finished:
+        return finished or _probed(settings, key, progress)
+
+
+def _probed(settings: ProbeSettings, key: str, progress: Progress) -> store.Artifact:
+    model, resolution, batch_size = settings.model, settings.resolution, settings.batch_size
     run = _start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
     weight = run.denoiser.weight
     x0 = weight.new_zeros(batch_size, *run.denoiser.shape)

@@ -22,6 +22,7 @@ LAYERS = [
     ["errors", "progress", "duplicates"],
     ["settings", "processes", "files", "devices", "model_files"],
     ["train_settings", "removal_settings", "score_settings", "weights", "schedules", "pipelines"],
+    ["artifacts"],
     ["store"],
     ["splits", "thumbnails", "presets", "subsets", "formats"],
     ["images", "source_files", "layout"],

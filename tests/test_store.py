@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dtrak_core import store
-from dtrak_core.errors import NotFoundError, StoreError
+from dtrak_core import store, targets, thumbnails
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import Cancelled, NotFoundError, StoreError
 from dtrak_core.settings import SampleSettings, key_of
 
 SETTINGS = SampleSettings(checkpoint="a" * 16, seed=5)
@@ -143,22 +153,214 @@ def test_the_shipped_demo_is_found_and_never_touched(cache: Path, monkeypatch: p
     assert found.path.is_dir()
 
 
-def _publish(root: str, barrier: object) -> None:
-    import os
+BROKEN = {
+    "empty": b"",
+    "no JSON": b'{"kind": "samples", ',
+    "no text": b"\xff\xfe\x00",
+    "a list": b"[]",
+    "a number": b"3",
+    "nothing": b"null",
+    "no fields": b"{}",
+    "nested without end": b"[" * 100_000,
+}
 
-    os.environ["STUDIO_CACHE"] = root
-    barrier.wait()  # type: ignore[attr-defined]
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_manifest_is_put_aside_and_blocks_nothing(cache: Path, content: bytes) -> None:
+    (make().path / store.MANIFEST).write_bytes(content)
+    assert store.listing("samples") == []
+    assert store.find("samples", KEY) is None
+    assert (cache / "samples" / f"{KEY}.damaged" / "a.npy").exists()
+    make().verify()
+    assert [a.key for a in store.listing("samples")] == [KEY]
+
+
+@pytest.mark.parametrize("name", ["kind", "key", "settings", "files", "bytes", "date", "versions"])
+@pytest.mark.parametrize("value", [None, 7.5, "missing"], ids=str)
+def test_a_manifest_without_what_every_one_tells_is_broken(cache: Path, name: str, value: object) -> None:
+    path = make().path / store.MANIFEST
+    facts = json.loads(path.read_bytes())
+    if value == "missing":
+        del facts[name]
+    else:
+        facts[name] = value
+    path.write_text(json.dumps(facts))
+    assert store.listing("samples") == []
+    make().verify()
+
+
+def test_a_fact_of_its_kind_that_is_missing_is_said_once(cache: Path) -> None:
     make()
+    artifact = store.get("samples", KEY)
+    with pytest.raises(StoreError, match=r"its manifest does not tell 'pixels'\. It was put aside; compute it again"):
+        artifact.manifest["pixels"]
+    assert artifact.manifest.get("pixels") is None
+    assert store.find("samples", KEY) is None
 
 
-def test_processes_that_publish_together_leave_one_whole_artifact(cache: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(3)
-    workers = [context.Process(target=_publish, args=(str(cache), barrier)) for _ in range(3)]
+def test_an_artifact_under_another_name_is_not_that(cache: Path) -> None:
+    path = make().path
+    shutil.copytree(path, path.with_name("0" * 16))
+    assert store.find("samples", "0" * 16) is None
+    assert store.find("samples", KEY) is not None
+
+
+@pytest.mark.parametrize("what", ["a folder without a manifest", "a file", "a folder called as the manifest"])
+def test_what_stands_at_the_place_of_an_artifact_makes_way(cache: Path, what: str) -> None:
+    place = cache / "samples" / KEY
+    place.parent.mkdir(parents=True)
+    if what == "a file":
+        place.write_bytes(b"?")
+    else:
+        (place / (store.MANIFEST if what.endswith("manifest") and "called" in what else "left")).mkdir(parents=True)
+    assert store.listing("samples") == []
+    make().verify()
+    assert store.find("samples", KEY) is not None
+
+
+def test_a_file_is_written_whole_though_its_folder_is_taken_away(cache: Path) -> None:
+    folder = store.partial("samples", KEY)
+    with store.writing(folder / "a.bin") as file:
+        file.write(b"all of it")
+        folder.rename(folder.with_name("published"))
+    assert (folder / "a.bin").read_bytes() == b"all of it"
+    with store.writing(folder / "b.bin") as file:
+        file.write(b"more")
+        shutil.rmtree(folder)
+    assert [p.name for p in folder.iterdir()] == ["b.bin"]
+
+
+def test_threads_that_make_the_same_do_not_disturb_each_other(cache: Path) -> None:
+    """Without a lock, as two who upload one picture did: a thread's temporary file was another's."""
+    for _ in range(12):
+        with ThreadPoolExecutor(8) as pool:
+            made = [each.result() for each in [pool.submit(make) for _ in range(8)]]
+        assert {artifact.key for artifact in made} == {KEY}
+        store.get("samples", KEY).verify()
+        store.delete("samples", KEY)
+
+
+def _publish(root: str, barrier: object, locked: bool) -> None:
+    os.environ["STUDIO_CACHE"] = root
+    for number in range(6):
+        settings = SETTINGS.model_copy(update={"seed": number})
+        key = key_of("samples", settings)
+        barrier.wait(60)  # type: ignore[attr-defined]
+        with store.computing("samples", key) if locked else contextlib.nullcontext() as found:
+            if found is None:
+                with (Path(root) / f"{number}.computed").open("a") as computed:
+                    computed.write("x")
+                folder = store.partial("samples", key)
+                for name in "abc":
+                    store.write_array(folder / f"{name}.npy", ARRAY)
+                store.publish("samples", key, settings)
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["computing", "without a lock"])
+def test_processes_that_publish_together_leave_one_whole_artifact(cache: Path, locked: bool) -> None:
+    cache.mkdir()
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    workers = [context.Process(target=_publish, args=(str(cache), barrier, locked)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
-    found = store.get("samples", KEY)
-    found.verify()
-    np.testing.assert_array_equal(found.array("a.npy"), ARRAY)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    found = store.listing("samples")
+    assert len(found) == 6
+    for artifact in found:
+        artifact.verify()
+        np.testing.assert_array_equal(artifact.array("a.npy"), ARRAY)
+    assert {p.suffix for p in (cache / "samples").iterdir()} == {""}
+    if locked:
+        assert {p.read_text() for p in cache.glob("*.computed")} == {"x"}
+
+
+def test_who_waits_is_told_and_may_stop(cache: Path) -> None:
+    told: list[str] = []
+
+    def cancel(_done: int, _total: int, _unit: str, message: str) -> None:
+        told.append(message)
+        raise Cancelled("stop")
+
+    def second() -> None:
+        with store.computing("samples", KEY, cancel):
+            pass
+
+    with store.computing("samples", KEY) as found, ThreadPoolExecutor(1) as pool:
+        assert found is None
+        with pytest.raises(Cancelled):
+            pool.submit(second).result(30)
+    assert told == ["Another job computes these samples"]
+    with store.computing("samples", KEY) as found:
+        assert found is None
+
+
+def test_a_lock_ends_with_its_process(cache: Path) -> None:
+    code = f"from dtrak_core import store\nwith store.computing('samples', '{KEY}'): print('held', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=store.PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    holder.kill()
+    holder.wait()
+    with store.computing("samples", KEY) as found:
+        assert found is None
+
+
+def test_one_picture_uploaded_by_many_at_once_is_one(cache: Path, pictures: Dataset) -> None:
+    data = thumbnails.png(np.full((16, 16, 3), 90, np.uint8))
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: targets.keep_upload(pictures, data, "mine.png"), range(8)))
+        assert len({target.id for target in found}) == 1
+        store.delete("uploads", store.listing("uploads")[0].key)
+
+
+REFUSALS = [
+    (errno.EROFS, "samples", "cannot be written to (read-only file system). Set STUDIO_CACHE to a writable folder."),
+    (errno.EACCES, "", "cannot be written to (permission denied). Set STUDIO_CACHE to a writable folder."),
+    (errno.ENOTDIR, "samples", "a file stands where a folder is needed"),
+    (errno.ENOSPC, "samples", "The disk is full. Delete what you do not need"),
+    (errno.EROFS, "../elsewhere", ""),
+    (errno.EIO, "samples", ""),
+]
+
+
+@pytest.mark.parametrize(("number", "place", "said"), REFUSALS, ids=lambda value: str(value)[:20])
+def test_what_keeps_the_cache_from_being_written_to_is_said(cache: Path, number: int, place: str, said: str) -> None:
+    error = OSError(number, os.strerror(number), str((cache / place).resolve()))
+    assert (said in store.refusal(error)) if said else (store.refusal(error) == "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("attempt to write a readonly database", "Set STUDIO_CACHE to a writable folder."),
+        ("unable to open database file", "Set STUDIO_CACHE to a writable folder."),
+        ("database or disk is full", "The disk is full."),
+        ("no such table: job", ""),
+    ],
+)
+def test_what_keeps_the_index_from_being_written_to_is_said(cache: Path, words: str, said: str) -> None:
+    reason = store.refusal(sqlite3.OperationalError(words))
+    assert (said in reason) if said else (reason == "")
+
+
+@pytest.mark.parametrize("where", ["a file", "below a file", "/proc/nowhere"])
+def test_a_cache_that_cannot_be_a_folder_is_refused_and_read_as_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    place = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "cache"}.get(where, Path(where))
+    monkeypatch.setenv("STUDIO_CACHE", str(place))
+    assert store.find("features", KEY) is None
+    shipped = store.listing("samples")
+    assert shipped
+    assert all(artifact.shipped for artifact in shipped)
+    with pytest.raises(StoreError, match="Set STUDIO_CACHE to a writable folder"):
+        store.partial("samples", KEY)
+    with pytest.raises(StoreError, match="Set STUDIO_CACHE to a writable folder"), store.computing("samples", KEY):
+        pass
