@@ -13,13 +13,16 @@ from typing import Any
 
 from dtrak_core import (
     asking,
+    certainty,
     checkpoints,
     costs,
+    crediting,
     datasets,
     defaults,
     figure,
     jobs,
     pictures,
+    program,
     results,
     scores,
     store,
@@ -70,15 +73,15 @@ def follow(key: str, label: str) -> list[Artifact]:
         end = jobs.wait(key, tell)
     except KeyboardInterrupt:
         print(
-            f"\nThe job goes on. Follow it with 'python -m dtrak_core jobs show {key}', "
-            f"stop it with 'python -m dtrak_core jobs cancel {key}'.",
+            f"\nThe job goes on. Follow it with '{program.command(f'jobs show {key}')}', "
+            f"stop it with '{program.command(f'jobs cancel {key}')}'.",
             file=sys.stderr,
         )
         raise
     if terminal:
         print(file=sys.stderr)
     if end.state != "done":
-        raise JobError(f"{label}: {end.state}. {end.message} Its log: python -m dtrak_core jobs show {key}.")
+        raise JobError(f"{label}: {end.state}. {end.message} Its log: {program.command(f'jobs show {key}')}.")
     return [store.get(kind, name) for kind, name in end.artifacts]
 
 
@@ -161,15 +164,17 @@ def attribution(
         share = rank_share if one.damped else None
         result = scores.attribution_scores(one.id, dataset, checkpoint.digest, target, bases[one.id], held, share)
         made = dict(result.provenance)
-        found.append(
-            results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, provenance=made)
-        )
+        ranked = results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, made)
+        if one.family == "gradient":
+            own = scores.feature_settings(one, dataset.digest, checkpoint.digest, bases[one.id])
+            ranked = certainty.marked(ranked, own, target)
+        found.append(ranked)
     return target, found
 
 
 def both_ends(facts: Mapping[str, Any], found: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:
     """Return the document of `results.document`; of a single method, both ends at the top as well."""
-    document = results.document(facts, found, dataset.train.rows, top)
+    document = results.document(facts, found, dataset.train.rows, top, crediting.terms(dataset))
     if len(found) == 1:
         only = document["methods"][found[0].method]
         document |= {"proponents": only["proponents"], "opponents": only["opponents"]}
@@ -182,9 +187,12 @@ def write_files(
     """Write every score as CSV and JSON, and the figure as PNG, each with the settings that made them."""
     rows, images = dataset.train.rows, dataset.train.images
     made = {"target": dict(facts), "methods": {one.method: dict(one.provenance) for one in found}}
-    store.write_bytes(folder / "scores.csv", results.to_csv(facts, found, rows))
-    store.write_bytes(folder / "scores.json", results.to_json(facts, found, rows))
-    drawn = figure.draw(target.image, target.caption or target.id, found, images, (top, top), made)
+    store.write_bytes(folder / "scores.csv", results.to_csv(facts, found, rows, crediting.terms(dataset)))
+    store.write_bytes(folder / "scores.json", results.to_json(facts, found, rows, crediting.terms(dataset)))
+    title = target.caption or target.id
+    drawn = figure.draw(
+        target.image, title, found, images, (top, top), made, rows=dataset.train.rows, terms=crediting.terms(dataset)
+    )
     store.write_bytes(folder / "figure.png", drawn)
 
 

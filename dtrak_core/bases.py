@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtrak_core import store
+from dtrak_core import program, store
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.model_files import config_of
 from dtrak_core.settings import DIFFUSION_STEPS, Digest, Settings, digest_of, key_of
@@ -19,7 +19,7 @@ from dtrak_core.settings import DIFFUSION_STEPS, Digest, Settings, digest_of, ke
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 INSIDE = "pipeline"  # where a base that is stored here lies in its artifact
 GET_ONE = (
-    "Take one in with: python -m dtrak_core base lambdalabs/miniSD-diffusers --name minisd (the paper's, 4 GB), or "
+    f"Take one in with: {program.command('base lambdalabs/miniSD-diffusers --name minisd')} (the paper's, 4 GB), or "
     "give the folder of any Stable Diffusion pipeline of diffusers"
 )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from dtrak_core import commands, measuring, removing, upkeep
+from dtrak_core import commands, measuring, program, removing, upkeep
 from dtrak_core.errors import StudioError
 
 
@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
     group = GROUPS.get(words[0], {}) if words else {}
     # `jobs` and `cache` are nothing without their second word; `dataset` alone prepares one.
     nested = bool(group) and (words[0] not in ("dataset",) or words[1:2] == ["list"])
-    prog = "python -m dtrak_core" + (f" {words[0]}" if nested else "")
+    prog = program.command(words[0] if nested else "")
     try:
         tyro.extras.subcommand_cli_from_dict(
             group if nested else COMMANDS,

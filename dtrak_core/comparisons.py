@@ -5,9 +5,7 @@ A finished comparison is one artifact; one under way is read from what its job h
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import checkpoints, datasets, removals, store, thumbnails
+from dtrak_core import checkpoints, datasets, removals, spreadsheet, store, thumbnails
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError
 from dtrak_core.methods import METHODS
@@ -189,15 +187,12 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 def to_csv(comparison: Comparison) -> bytes:
     """Return the entries as CSV, the removed indices separated by spaces."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    told = measures(comparison)
-    writer.writerow(["target", "method", "draw", "size", "removed_count", *told, "removed"])
+    told, lines = measures(comparison), []
     for e in comparison.entries:
         values = [getattr(e, name) for name in told]
         removed = " ".join(map(str, e.removed))
-        writer.writerow([e.target, e.method, e.draw, e.size, len(e.removed), *values, removed])
-    return text.getvalue().encode()
+        lines.append([e.target, e.method, e.draw, e.size, len(e.removed), *values, removed])
+    return spreadsheet.to_csv(["target", "method", "draw", "size", "removed_count", *told, "removed"], lines)
 
 
 def facts(entry: Entry) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import artbench, celeba, cifar, duplicates, openmoji, pictures, store
+from dtrak_core import artbench, celeba, cifar, duplicates, openmoji, pictures, program, store
 from dtrak_core.duplicates import Equal
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
@@ -46,7 +46,7 @@ __all__ = [
 
 KIND = "datasets"
 DEFAULT = "openmoji-people"
-PREPARE = "python -m dtrak_core dataset"
+PREPARE = program.command("dataset")
 OWN_KINDS = ("folder", "npz")
 RESOLUTIONS = {  # of the built-in datasets, where the user names none
     "openmoji-people": 16, "openmoji-roles": 32, "cifar2": 32, "cifar10": 32, "celeba": 64, "artbench2": 256,

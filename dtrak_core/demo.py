@@ -21,6 +21,7 @@ import torch
 
 from dtrak_core import (
     benchmarking,
+    certainty,
     checkpoints,
     counterfactual,
     datasets,
@@ -142,6 +143,7 @@ def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
         about = printed(f"Targets' features in parts of {model_output}")
         features.compute_target_features(dataset, denoiser, parts, targets_of, about)
         fader_scores.compute_repeats(parts, targets_of)
+        certainty.compute(parts, targets_of)
 
 
 def shipped_recipes(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> tuple[list[Recipe], list[Recipe]]:

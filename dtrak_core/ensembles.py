@@ -6,7 +6,7 @@ subset m of the `retrain` draws, which are disjoint from those that an LDS is me
 
 from __future__ import annotations
 
-from dtrak_core import checkpoints, datasets, store, subsets
+from dtrak_core import checkpoints, datasets, program, store, subsets
 from dtrak_core.errors import NotFoundError
 from dtrak_core.settings import key_of
 from dtrak_core.train_settings import TrainSettings
@@ -44,7 +44,7 @@ def members(checkpoint: str, count: int, dataset: str = "") -> list[str]:
         if run is None:
             raise NotFoundError(
                 f"Model {number + 1} of {count} of the ensemble is not trained yet. Ask for it on the Benchmark page, "
-                "or by `python -m dtrak_core lds --method d-trak-ensemble`."
+                f"or by `{program.command('lds --method d-trak-ensemble')}`."
             )
         found.append(checkpoints.of_run(run)[-1].digest)
     return found

@@ -30,6 +30,7 @@ AGAIN = (  # kinds that can be computed again
     "predictions",
     "scores",
     "repeats",
+    "certainties",
 )
 _UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 

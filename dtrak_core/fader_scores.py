@@ -16,7 +16,7 @@ choice that needs neither retraining nor a benchmark (`chosen_share`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ import numpy as np
 from scipy import optimize
 
 from dtrak_core import agreement, draws, feature_store, store
-from dtrak_core.fader_layout import BANDS, Faders, part_of, together, training_rows
+from dtrak_core.fader_layout import BANDS, HALVES, Faders, part_of, together, training_rows
 from dtrak_core.gradient_scores import RANK_SHARES, damping_of, from_bytes, in_bytes
 from dtrak_core.kernel import decompose, effective_rank
 from dtrak_core.methods import METHODS, Method
@@ -79,6 +79,18 @@ def score(
     return scores, damping, effective_rank(values, damping)
 
 
+def curves(
+    method: Method, trained: Artifact, own: np.ndarray, faders: Faders, shares: Sequence[float]
+) -> Iterator[np.ndarray]:
+    """Yield each target's scores at each of these effective ranks over N, shape (D, N); arguments as of `score`."""
+    rows, values, vectors = _decomposed(trained.path, trained.key, faders)
+    cross = together(own, trained.manifest["group_widths"], faders).astype(np.float64) @ rows.T.astype(np.float64)
+    dampings = np.array([damping_of(method, values, len(rows), None, share) for share in shares])
+    inverse = 1 / (values + dampings[:, None])
+    for one in cross @ vectors:
+        yield (inverse * one) @ vectors.T
+
+
 @functools.lru_cache(maxsize=3)
 def _decomposed(path: Path, key: str, faders: Faders) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return Φ_w (N, K), and S (R,) and U (N, R) of Φ_w Φ_wᵀ = U S Uᵀ, from the smaller side."""
@@ -109,6 +121,17 @@ def method_of_features(settings: FeatureSettings) -> Method | None:
     return known.get(settings.model_output)
 
 
+def has_halves(settings: FeatureSettings) -> bool:
+    """Say whether either half of the draws has one in every range of timesteps."""
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    return all(part_of(grid, band, half).any() for band in range(len(BANDS)) for half in range(HALVES))
+
+
+def halves_of(groups: int) -> list[Faders]:
+    """Return the faders that let either half of the draws count alone."""
+    return [Faders((1.0,) * groups, (1.0,) * len(BANDS), (half,)) for half in range(HALVES)]
+
+
 def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> list[Artifact]:
     """Return how far the targets' scores repeat, from stored features in parts.
 
@@ -118,8 +141,7 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
         for other functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
     """
     method = method_of_features(settings)
-    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    if method is None or not all(part_of(grid, band, half).any() for band in range(len(BANDS)) for half in (0, 1)):
+    if method is None or not has_halves(settings):
         return []
     wanted = [RepeatSettings(method=method.id, target=feature_target(settings, t, SIDE)) for t in targets]
     keys = [key_of("repeats", one) for one in wanted]
@@ -134,8 +156,7 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
             return [store.get("repeats", key) for key in keys]
         own = target_rows(settings, [t for _, t in lacking])
         assert own is not None  # computed just before
-        groups = len(trained.manifest["groups"])
-        sides = [Faders((1.0,) * groups, (1.0,) * len(BANDS), (half,)) for half in (0, 1)]
+        sides = halves_of(len(trained.manifest["groups"]))
         pairs = [[score(method, trained, own, side, share)[0] for side in sides] for share in RANK_SHARES]
         agreements = np.array(
             [
@@ -163,7 +184,7 @@ def find_repeat(method: str, features: FeatureSettings, target: Target) -> Repea
     """Return how far a target's scores by a method with these features repeat, or None where that is not stored."""
     wanted = RepeatSettings(method=method, target=feature_target(in_parts(features), target, SIDE))
     artifact = store.find("repeats", key_of("repeats", wanted))
-    return None if artifact is None else _read(artifact)
+    return None if artifact is None else opened(artifact)
 
 
 def chosen_share(method: str, checkpoint: str) -> float | None:
@@ -191,20 +212,23 @@ def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
     return np.mean(found, axis=0) if len(found) >= LEAST_TARGETS else None
 
 
-def _read(artifact: Artifact) -> Repeat:
+def opened(artifact: Artifact) -> Repeat:
+    """Return what an artifact of kind `repeats` holds."""
     return Repeat(from_bytes(artifact.array("halves.npy")), artifact.manifest["own_agreement"])
 
 
 def steady(repeat: Repeat, share: float = 0.05) -> np.ndarray:
-    """Return which training pictures stand at the same end of both halves' rankings, bool, shape (N,).
+    """Return which training pictures stand at the same end of both halves' rankings, bool, shape (N,)."""
+    return ends_shared(repeat.halves, share)
 
-    The same end means: among the first `share` of both, or among the last of both.
-    """
-    count = repeat.halves.shape[1]
+
+def ends_shared(halves: Sequence[np.ndarray] | np.ndarray, share: float = 0.05) -> np.ndarray:
+    """Return which training pictures are among the first `share` of both rankings or the last of both, bool, (N,)."""
+    count = len(halves[0])
     top = max(1, round(share * count))
     found = np.zeros(count, bool)
     for sign in (-1, 1):
-        ends = [np.argsort(sign * half, kind="stable")[:top] for half in repeat.halves]
+        ends = [np.argsort(sign * half, kind="stable")[:top] for half in halves]
         found[np.intersect1d(ends[0], ends[1])] = True
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import checkpoints, jobs, store
+from dtrak_core import checkpoints, jobs, program, store
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import JobState
 from dtrak_core.settings import FORMATS
@@ -28,6 +28,7 @@ READ_BY_THE_MANY = (
     "predictions",
     "scores",
     "repeats",
+    "certainties",
 )
 ABOUT = {
     "datasets": "training and held-out pictures",
@@ -52,6 +53,7 @@ ABOUT = {
     "predictions": "what scores predict for subsets",
     "scores": "scores of many targets together",
     "repeats": "scores from either half of the draws",
+    "certainties": "how far rankings repeat, at every damping",
 }
 Live = Sequence[tuple[JobState, set[str]]]
 
@@ -100,7 +102,7 @@ def deleted(kind: str, keys: Sequence[str] = ()) -> int:
     for key in keys:
         if key not in rows:
             raise NotFoundError(
-                f"Nothing is stored as {kind}/{key}. List the cache with 'python -m dtrak_core cache list'."
+                f"Nothing is stored as {kind}/{key}. List the cache with '{program.command('cache list')}'."
             )
         if rows[key]["shipped"]:
             raise StoreError(f"{kind}/{key} ships with the project and is not deleted.")
@@ -192,7 +194,7 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
         case "patches" | "ekfac":
             return str(settings["target"])
-        case "repeats":
+        case "repeats" | "certainties":
             return f"{settings['method']}, {settings['target']['target']}"
         case "predictions" | "scores":
             return f"{settings['recipe']['method']} for {len(settings['targets'])} targets"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dtrak_core import engine, job_files, job_index, store
+from dtrak_core import engine, job_files, job_index, program, store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
 from dtrak_core.job_kinds import BaseJob as BaseJob
@@ -152,7 +152,7 @@ def job_of(key: str) -> Job:
     """Return the settings of a job, or raise NotFoundError."""
     row = job_index.row(key)
     if row is None:
-        raise NotFoundError(f"Job '{key}' is not known. List the jobs with 'python -m dtrak_core jobs list'.")
+        raise NotFoundError(f"Job '{key}' is not known. List the jobs with '{program.command('jobs list')}'.")
     return read_job(row.job)
 
 

@@ -11,8 +11,6 @@ place in a list. Knows nothing of how scores are made, and imports neither torch
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from dtrak_core import spreadsheet
 from dtrak_core.errors import SettingsError
 
 Row = Mapping[str, Any]  # facts of a training example: name, label, contributor, family, ...
 NOT_GIVEN = "not given"  # shown where a picture names no contributor
+MARKS = {True: "yes", False: "no", None: "not measured"}  # whether an example stands at one end of both halves
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Ranking:
 
     `order` holds training indices from the highest score to the lowest, equal scores by
     index. `positive_total` is the sum of the positive scores (0 if there are none).
+    `repeatability` is the correlation of the rankings from either half of the draws at this
+    damping, and `steady`, bool (N,), says which examples stand at the same end of both
+    (`fader_scores`); both are None where that was not measured.
     """
 
     method: str
@@ -43,6 +46,8 @@ class Ranking:
     damping: float | None = None
     effective_rank: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    repeatability: float | None = None
+    steady: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Entry:
     """One training example in a ranking: rank counts from 1 at its end of the ranking.
 
     `alike` counts the others of its family on the same side that it stands for; 0 where families are not folded.
+    `steady` says whether it stands at the same end of both halves' rankings; None where that was not measured.
     """
 
     rank: int
@@ -57,6 +63,7 @@ class Entry:
     score: float
     share: float
     alike: int = 0
+    steady: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,11 @@ class Credit:
     count: int
     supporting: int
     set_share: float
+
+    @property
+    def lift(self) -> float:
+        """Return share of the credit over share of the pictures: 1 is what their number alone would bring."""
+        return self.share / self.set_share
 
 
 def ranking(
@@ -146,7 +158,14 @@ def _end(found: Ranking, side: np.ndarray, top: int, families: Sequence[str] | N
             if name not in seen and len(listed) < top:
                 listed.append((rank, int(i), counts[name] - 1))
             seen.add(name)
-    return [Entry(rank, i, float(found.values[i]), share(found, i), alike) for rank, i, alike in listed]
+    return [
+        Entry(rank, i, float(found.values[i]), share(found, i), alike, steady_at(found, i)) for rank, i, alike in listed
+    ]
+
+
+def steady_at(found: Ranking, index: int) -> bool | None:
+    """Return whether an example stands at the same end of both halves' rankings; None where that was not measured."""
+    return None if found.steady is None else bool(found.steady[index])
 
 
 def credit(found: Ranking, contributors: Sequence[str]) -> list[Credit]:
@@ -183,18 +202,32 @@ def family(rows: Sequence[Row], index: int) -> list[int]:
     return [i for i, row in enumerate(rows) if name and row.get("family") == name and i != index]
 
 
-def document(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], top: int) -> dict[str, Any]:
-    """Return both ends of every ranking, with provenance, as plain JSON values."""
+def document(
+    target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], top: int, terms: str = ""
+) -> dict[str, Any]:
+    """Return both ends of every ranking, with provenance, as plain JSON values.
+
+    Where the repeatability was measured, each entry says whether it stands at this end in both halves of the draws.
+
+    Args:
+        target: What identifies the target.
+        found: One ranking a method.
+        rows: Facts of the training pictures.
+        top: Entries at either end.
+        terms: The line that whoever shows the training pictures has to give with them.
+    """
 
     def listed(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         return [
             {"rank": e.rank, "index": e.index, "score": e.score, "share": e.share}
             | {key: str(rows[e.index].get(key, "")) for key in ("name", "contributor", "label")}
+            | ({} if e.steady is None else {"in_both_halves": e.steady})
             for e in entries
         ]
 
     return {
         "target": dict(target),
+        "licence": terms,
         "methods": {
             one.method: {
                 "label": one.label,
@@ -202,6 +235,7 @@ def document(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence
                 "opponents": listed(opponents(one, top)),
                 "damping": one.damping,
                 "effective_rank": one.effective_rank,
+                "repeatability": one.repeatability,
                 "positive_total": one.positive_total,
                 "examples": len(one.values),
             }
@@ -211,43 +245,37 @@ def document(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence
     }
 
 
-def to_json(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row]) -> bytes:
-    """Return the whole ranking of every method as JSON, with provenance."""
+def to_json(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], terms: str = "") -> bytes:
+    """Return the whole ranking of every method as JSON, with provenance; arguments as of `document`."""
     top = max((len(one.values) for one in found), default=0)
-    return json.dumps(document(target, found, rows, top), indent=1, allow_nan=False, ensure_ascii=False).encode()
+    told = document(target, found, rows, top, terms)
+    return json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False).encode()
 
 
-def to_csv(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row]) -> bytes:
+def to_csv(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], terms: str = "") -> bytes:
     """Return one line for each method and training example, best first; each line says where it comes from."""
     columns = ["method", "rank", "index", "score", "share_of_positive", "name", "label", "contributor"]
-    origin = ["target", "dataset", "checkpoint", "damping", "effective_rank", "settings"]
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow([*columns, *origin])
+    columns += ["target", "dataset", "checkpoint", "damping", "effective_rank", "settings"]
+    lines: list[list[object]] = []
     for one in found:
         made = one.provenance
         settings = json.dumps(made.get("feature_settings", {}), sort_keys=True)
         tail = [target.get("id", ""), made.get("dataset", ""), made.get("checkpoint", "")]
-        tail += [_number(one.damping), _number(one.effective_rank), settings]
-        for place, index in enumerate(one.order, 1):
-            row, score = rows[index], float(one.values[index])
-            facts = [str(row.get(key, "")) for key in ("name", "label", "contributor")]
-            out.writerow([one.method, place, int(index), repr(score), repr(share(one, int(index))), *facts, *tail])
-    return text.getvalue().encode()
+        tail += [one.damping, one.effective_rank, settings]
+        for place, index in enumerate(one.order.tolist(), 1):
+            facts = [str(rows[index].get(key, "")) for key in ("name", "label", "contributor")]
+            marks = [MARKS[steady_at(one, index)], one.repeatability, terms]
+            score = float(one.values[index])
+            lines.append([one.method, place, index, score, share(one, index), *facts, *tail, *marks])
+    return spreadsheet.to_csv([*columns, "in_both_halves", "repeatability", "licence"], lines)
 
 
-def credit_csv(found: Ranking, credits: Sequence[Credit], target: Mapping[str, Any]) -> bytes:
-    """Return the credit table of one method as CSV; each line names method, target and checkpoint."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(
-        "contributor share_of_positive pictures supporting_pictures share_of_set method target checkpoint".split()
-    )
+def credit_csv(found: Ranking, credits: Sequence[Credit], target: Mapping[str, Any], terms: str = "") -> bytes:
+    """Return the credit table of one method as CSV; each line names method, target, checkpoint and damping."""
+    columns = "contributor share_of_positive pictures supporting_pictures share_of_set method target checkpoint".split()
     made = [found.method, target.get("id", ""), found.provenance.get("checkpoint", "")]
-    for one in credits:
-        out.writerow([one.contributor, repr(one.share), one.count, one.supporting, repr(one.set_share), *made])
-    return text.getvalue().encode()
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(float(value))
+    lines = [
+        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, found.damping, terms]
+        for c in credits
+    ]
+    return spreadsheet.to_csv([*columns, "lift", "damping", "licence"], lines)

@@ -40,6 +40,7 @@ FORMATS: Mapping[str, int] = {
     "predictions": 1,
     "scores": 1,
     "repeats": 1,
+    "certainties": 1,
     "ekfac": 1,
     "bases": 1,
     "latents": 1,

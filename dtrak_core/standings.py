@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dtrak_core import datamodels, lds, predictions
+from dtrak_core import datamodels, lds, predictions, spreadsheet
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
@@ -119,15 +117,14 @@ def protocol(known: Losses, measured: LdsSettings) -> dict[str, Any]:
 
 def to_csv(table: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the table as CSV, one row a method and kind of target."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for row in table:
         low, high = row["interval"] or (None, None)
         chance = row["by_chance"] or {"low": None, "high": None, "p": None}
         ends = {"low": low, "high": high, "chance_low": chance["low"], "chance_high": chance["high"]}
-        writer.writerow({**row, **ends, "p": chance["p"]})
-    return text.getvalue().encode()
+        told = {**row, **ends, "p": chance["p"]}
+        lines.append([told.get(name) for name in COLUMNS])
+    return spreadsheet.to_csv(COLUMNS, lines)
 
 
 def to_latex(table: Sequence[Mapping[str, Any]]) -> bytes:

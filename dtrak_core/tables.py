@@ -71,11 +71,14 @@ def ranking(document: Mapping[str, Any]) -> str:
     for found in document["methods"].values():
         rank = found["effective_rank"]
         damped = f", effective rank {rank:.0f} of {found['examples']:,}" if rank is not None else ""
-        parts.append(f"{found['label']}{damped}")
+        repeats = found["repeatability"]
+        repeated = f", repeatability {repeats:.2f}" if repeats is not None else ""
+        parts.append(f"{found['label']}{damped}{repeated}")
         for end in ("proponents", "opponents"):
             shown = [dict(entry) | {"share": f"{entry['share']:+.1%}"} for entry in found[end]]
-            parts.append(f"{end.capitalize()}\n{table(shown, COLUMNS) or 'none'}")
-    return "\n\n".join(parts)
+            columns = COLUMNS if repeats is None else (*COLUMNS, "in_both_halves")
+            parts.append(f"{end.capitalize()}\n{table(shown, columns) or 'none'}")
+    return "\n\n".join([*parts, *filter(None, [document["licence"]])])
 
 
 COLUMNS = ("rank", "index", "score", "share", "name", "contributor", "label")

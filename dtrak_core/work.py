@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core import asking, bases, checkpoints, datasets, fader_scores, lds_runs, removals, targets
+from dtrak_core import asking, bases, certainty, checkpoints, datasets, fader_scores, lds_runs, removals, targets
 from dtrak_core.job_kinds import (
     AttributeJob,
     BaseJob,
@@ -165,6 +165,7 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
         made += features.compute_target_features(dataset, denoiser, settings, chosen, part, batch, side)
         if settings.parts == "faders":
             made += fader_scores.compute_repeats(settings, chosen)
+            made += certainty.compute(settings, chosen)
         before += per_training + per_targets
     return made
 

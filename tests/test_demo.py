@@ -79,6 +79,7 @@ def test_it_is_small_whole_and_says_what_made_it() -> None:
         "predictions",
         "scores",
         "repeats",
+        "certainties",
     ):
         found = store.listing(kind)
         assert found, f"the demo has no {kind}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 
@@ -114,6 +115,49 @@ def test_csv_has_a_line_for_every_example(found: results.Ranking) -> None:
     table = results.credit_csv(found, results.credit(found, [r["contributor"] for r in ROWS]), {"id": "seed:3"})
     first = next(csv.DictReader(io.StringIO(table.decode())))
     assert (first["contributor"], float(first["share_of_positive"])) == ("Ada", pytest.approx(6 / 7))
+
+
+TERMS = "OpenMoji, CC BY-SA 4.0"
+
+
+@pytest.fixture
+def marked(found: results.Ranking) -> results.Ranking:
+    """Return the ranking with index 4 and 5 unsure."""
+    steady = np.array([True, True, True, True, False, False])
+    return dataclasses.replace(found, repeatability=0.25, steady=steady)
+
+
+def test_exports_carry_contributors_licence_marks_and_settings(found: results.Ranking, marked: results.Ranking) -> None:
+    held = json.loads(results.to_json({"id": "seed:3"}, [marked], ROWS, TERMS))
+    assert held["licence"] == TERMS
+    method = held["methods"]["d-trak"]
+    assert method["repeatability"] == 0.25
+    told = [(e["index"], e["contributor"], e["in_both_halves"]) for e in method["proponents"]]
+    assert told == [(0, "Ada", True), (4, "Ada", False), (3, "Ben", True)]
+    lines = list(csv.DictReader(io.StringIO(results.to_csv({"id": "seed:3"}, [marked], ROWS, TERMS).decode())))
+    assert [(int(e["index"]), e["in_both_halves"]) for e in lines[:3]] == [(0, "yes"), (4, "no"), (3, "yes")]
+    assert {(e["licence"], e["repeatability"], e["effective_rank"]) for e in lines} == {(TERMS, "0.25", "2.25")}
+    (plain, *_) = csv.DictReader(io.StringIO(results.to_csv({"id": "seed:3"}, [found], ROWS).decode()))
+    assert (plain["in_both_halves"], plain["repeatability"]) == ("not measured", "")
+    credits = results.credit(marked, [row["contributor"] for row in ROWS])
+    (first, *_) = csv.DictReader(io.StringIO(results.credit_csv(marked, credits, {"id": "x"}, TERMS).decode()))
+    assert (first["licence"], float(first["lift"])) == (TERMS, pytest.approx((6 / 7) / (2 / 6)))
+
+
+def test_the_figure_names_contributors_and_fades_what_is_unsure(marked: results.Ranking, images: np.ndarray) -> None:
+    facts = {"dataset": "toy"}
+    data = figure.draw(images[2], "x", [marked], images, (3, 2), facts, rows=ROWS, terms=TERMS)
+    sheet = Image.open(io.BytesIO(data))
+    assert sheet.text["licence"] == TERMS
+    assert json.loads(sheet.text["credits"]) == {"0": "Ada", "4": "Ada", "3": "Ben", "5": "Cy", "1": "Ben"}
+    pixels = np.asarray(sheet.convert("RGB"))
+    colours = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+    for index, faded in ((0, False), (3, False), (4, True), (5, True)):
+        own = {tuple(colour) for colour in images[index].reshape(-1, 3).tolist()}
+        assert (len(own & colours) < len(own) / 2) == faded, f"#{index}"
+    plain = Image.open(io.BytesIO(figure.draw(images[2], "x", [marked], images, (3, 2), facts)))
+    assert plain.height < sheet.height, "the licence line takes room"
+    assert plain.text.keys() == {"provenance"}
 
 
 @pytest.fixture

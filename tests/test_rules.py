@@ -19,7 +19,7 @@ SOURCES = [p for p in sorted(CORE.rglob("*.py")) if "data" not in p.parts]
 
 # A module imports only from its own layer's left (design.md, section 3). One line a layer.
 LAYERS = [
-    ["errors", "progress", "duplicates"],
+    ["errors", "progress", "duplicates", "program", "spreadsheet"],
     ["settings", "processes", "files", "devices", "model_files"],
     ["train_settings", "removal_settings", "score_settings", "weights", "schedules", "pipelines"],
     ["artifacts"],
@@ -43,6 +43,7 @@ LAYERS = [
     ["figure", "results", "metrics", "lds", "paper", "importing_text"],
     ["agreement", "datamodels"],
     ["fader_scores"],
+    ["certainty", "crediting"],
     ["removals", "lds_runs", "recipes"],
     ["predictions"],
     ["standings"],

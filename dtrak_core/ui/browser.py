@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from dtrak_core import datasets, openmoji, store
+from dtrak_core import crediting, datasets, openmoji, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.splits import by_reason
 from dtrak_core.ui import gallery, panels
@@ -79,8 +79,7 @@ def browse(dataset: Dataset) -> int | None:
 
 def licence(dataset: Dataset) -> None:
     """Show the terms of the pictures."""
-    line = dataset.credit or (f"Licence: {dataset.licence}" if dataset.licence else "")
-    if line:
+    if line := crediting.terms(dataset):
         st.caption(panels.plain(line))
 
 

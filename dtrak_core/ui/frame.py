@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import checkpoints, datasets
+from dtrak_core import checkpoints, datasets, program
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
@@ -132,7 +132,7 @@ def sidebar() -> bool:
             key="dataset",
             bind="query-params",
             help="The pictures that models are trained on. Those not here yet are prepared when chosen. Add your "
-            "own with `python -m dtrak_core dataset --help`.",
+            f"own with `{program.command('dataset --help')}`.",
         )
     if asked not in names:
         st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")

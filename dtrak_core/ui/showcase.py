@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import checkpoints, methods, targets
+from dtrak_core import checkpoints, methods, program, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
@@ -77,4 +77,4 @@ def next_steps(trained: bool) -> None:
             st.write(
                 "A folder of pictures, a zip of one, or an .npz file becomes a dataset. It then stands in the sidebar."
             )
-            st.code("python -m dtrak_core dataset --name mine --source path/to/pictures", language="bash")
+            st.code(program.command("dataset --name mine --source path/to/pictures"), language="bash")

@@ -1,0 +1,60 @@
+"""Credit in a sentence: by lift, against chance, and never for someone below their share of the pictures."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from dtrak_core import crediting, results
+
+
+def told(values: np.ndarray, names: list[str]) -> str:
+    found = results.ranking("t", "T", values)
+    return crediting.sentence("T", results.credit(found, names), crediting.chance(found, names))
+
+
+def test_the_one_above_her_share_is_named_and_not_the_largest() -> None:
+    names = ["large"] * 60 + ["small"] * 10 + ["middle"] * 30
+    values = np.array([1.0] * 60 + [5.0] * 10 + [1.0] * 30)
+    # large: 60 of 140 with 60 % of the pictures, small: 50 of 140 with 10 %.
+    assert told(values, names) == "By T, small: 36 % of the credit with 10 % of the pictures (3.6 x)."
+
+
+def test_random_scores_are_no_more_than_chance_at_the_rate_they_should_be() -> None:
+    random = np.random.default_rng(0)
+    names = [f"person {i}" for i in np.repeat(np.arange(12), 10)]
+    beyond = sum("chance" not in told(random.normal(size=120), names) for _ in range(100))
+    assert beyond <= 12  # of 100 at a level of 5 %: 12 or fewer in 99.7 % of such hundreds
+
+
+def test_a_single_lucky_picture_is_no_more_than_chance() -> None:
+    random = np.random.default_rng(1)
+    values = np.abs(random.normal(size=50))
+    names = [f"person {i}" for i in range(50)]
+    assert re.search(r"nobody is credited beyond chance: person \d+: .* is no more than chance", told(values, names))
+
+
+def test_nobody_is_credited_below_their_share() -> None:
+    random = np.random.default_rng(2)
+    for trial in range(50):
+        names = [f"person {i}" for i in random.integers(0, 4, 60)]
+        values = random.normal(size=60) ** 3
+        first = crediting.foremost(results.credit(results.ranking("t", "T", values), names))
+        assert first is None or first.share > first.set_share, trial
+
+
+def test_without_names_or_positive_scores_nobody_is_named() -> None:
+    assert "nobody's pictures" in told(np.array([3.0, 1.0]), ["", ""])
+    assert "nobody's pictures" in told(-np.ones(3), ["a", "b", "c"])
+    assert "nobody's pictures" in told(np.ones(4), ["a", "a", "b", "b"])
+    # Those without a name are no person, even where they lie highest.
+    assert "Ada" in told(np.array([9.0, 9.0, 5.0, 0.0, 0.0, 0.0, 0.0]), ["", "", "Ada", "Ben", "Ben", "Ben", "Ben"])
+
+
+def test_chance_is_the_share_of_exact_permutations() -> None:
+    names = ["a"] * 2 + ["b"] * 6
+    values = np.array([6.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    # Only a pair of both large ones lifts anybody so far: 1 of 28 pairs.
+    p = crediting.chance(results.ranking("t", "T", values), names)
+    assert abs(p - 1 / 28) < 0.03
