@@ -229,7 +229,8 @@ def _add_labels(facts: Facts, table: SourceFile, pictures: Pictures) -> list[str
                 f"{table.name} gives '{stem}' {json.dumps(value)[:60]}; expected one label for each picture."
             )
         facts.setdefault(stems[stem], {}).setdefault("label", _text(value))
-    return [f"{table.name} names {missing:,} pictures that are not there."] if missing else []
+    are = "picture that is" if missing == 1 else "pictures that are"
+    return [f"{table.name} names {missing:,} {are} not there."] if missing else []
 
 
 def _normal(name: str) -> str:

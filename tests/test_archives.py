@@ -145,6 +145,139 @@ def test_wrong_arrays(tmp_path: Path, given: dict[str, Any], says: str) -> None:
     assert str(error.value).startswith(says)
 
 
+NAMES = [
+    ("X_train", "Y_train"), ("x", "y"), ("X", "y"), ("data", "labels"), ("image", "label"), ("imgs", "targets"),
+    ("train_images", "train_labels"), ("images_train", "labels_train"), ("trainX", "trainY"), ("arr_0", "arr_1"),
+    ("train/images", "train/labels"), ("x_train", "labels"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_names_of_other_programs(tmp_path: Path, names: tuple[str, str]) -> None:
+    found, labels = all_images(saved(tmp_path, **{names[0]: IMAGES, names[1]: LABELS}))
+    assert np.array_equal(found, IMAGES)
+    assert labels == [str(label) for label in LABELS]
+
+
+def test_validation_pictures_are_held_out_too(tmp_path: Path) -> None:
+    parts = {"train": IMAGES, "val": IMAGES[:2] ^ 1, "test": IMAGES[2:5] ^ 2}
+    arrays = {f"{part}_images": images for part, images in parts.items()}
+    arrays |= {f"{part}_labels": LABELS[: len(images), None] for part, images in parts.items()}
+    content = archives.load(saved(tmp_path, **arrays, label_names=["a", "b", "c"]), 8)
+    assert np.array_equal(content.train.images, IMAGES)
+    assert np.array_equal(content.held_out.images, np.concatenate([parts["test"], parts["val"]]))
+    assert content.held_out.labels == list("abcab")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (IMAGES.transpose(1, 2, 3, 0), LABELS),
+        (IMAGES.transpose(1, 2, 3, 0), None),
+        (np.concatenate([IMAGES, np.full((12, 8, 8, 1), 255, np.uint8)], axis=3), LABELS),
+        (np.concatenate([IMAGES, np.full((12, 8, 8, 1), 255, np.uint8)], axis=3).transpose(0, 3, 1, 2), LABELS),
+        (IMAGES / np.float32(255) * np.float32(1.0000001), LABELS),
+        ((IMAGES / 255).astype(np.float16), LABELS),
+        ((IMAGES / 255).astype(">f4"), LABELS),
+        (IMAGES, LABELS.astype(np.float32)),
+        (IMAGES, LABELS[None]),
+        (IMAGES, np.eye(3)[LABELS]),
+        (IMAGES, np.eye(3, dtype=bool)[LABELS]),
+    ],
+    ids=["HWCN", "HWCN alone", "RGBA", "4HW", "overshoot", "half", "big-endian", "float", "row", "one-hot", "bool"],
+)  # fmt: skip
+def test_more_forms_that_hold_the_same_pictures(tmp_path: Path, images: np.ndarray, labels: np.ndarray | None) -> None:
+    given = {"images": images} if labels is None else {"images": images, "labels": labels}
+    path = saved(tmp_path, **given)
+    found, told = all_images(path)
+    assert np.array_equal(found, IMAGES)
+    assert told == ([""] * 12 if labels is None else [str(label) for label in LABELS])
+
+
+def test_transparent_pixels_are_laid_on_white(tmp_path: Path) -> None:
+    clear = np.concatenate([IMAGES, np.zeros((12, 8, 8, 1), np.uint8)], axis=3)
+    clear[:, 0, 0, 3] = 255
+    found, _ = all_images(saved(tmp_path, images=clear, labels=LABELS))
+    assert np.array_equal(found[:, 0, 0], IMAGES[:, 0, 0])
+    assert (found[:, 1:] == 255).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.bool_])
+def test_zeros_and_ones_are_read_as_black_and_white(tmp_path: Path, kind: type) -> None:
+    path = saved(tmp_path, images=(IMAGES > 127).astype(kind), labels=LABELS)
+    assert np.array_equal(all_images(path)[0], np.where(IMAGES > 127, 255, 0))
+    assert archives.load(path, 8).notes == ["The pictures hold 0 and 1 alone: read as black and white, 0 and 255."]
+
+
+def test_what_is_assumed_and_not_read_is_said(tmp_path: Path) -> None:
+    content = archives.load(saved(tmp_path, images=IMAGES, ids=LABELS, other=IMAGES.astype(object)), 8)
+    assert content.notes == ["The file has no labels (an array y_train or labels): the pictures have none."]
+    assert [(left.file, left.reason) for left in content.skipped] == [
+        ("ids", "an array that is not read"), ("other", "an array that is not read")
+    ]  # fmt: skip
+    strips = np.repeat(IMAGES[:, :3], 2, axis=2)[:, :, :, :3]
+    content = archives.load(saved(tmp_path, images=strips, labels=LABELS), 8)
+    assert content.notes == ["The shape (12, 3, 16, 3) of images can be read in two ways: taken as (N, H, W, C)."]
+    content = archives.load(saved(tmp_path, images=IMAGES % 3, labels=LABELS), 8)
+    assert content.notes == ["The pictures are nearly black: no value is above 2 of 255. Rescale them."]
+
+
+def test_a_single_array(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npy"
+    np.save(path, IMAGES)
+    found, labels = all_images(path)
+    assert np.array_equal(found, IMAGES)
+    assert set(labels) == {""}
+    np.save(path, IMAGES.astype(object))
+    with pytest.raises(DataError, match="Array mine holds Python objects"):
+        archives.load(path, 8)
+    np.save(path, np.zeros((300, 200, 3), np.uint8))
+    with pytest.raises(DataError, match=r"Array mine has shape \(300, 200, 3\).* It is one picture; at least 8"):
+        archives.load(path, 8)
+    np.save(path, IMAGES)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="Array mine is shorter than its header says"):
+        archives.load(path, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"images": IMAGES * 2.0, "labels": LABELS}, "floats must lie in [0, 1]. Rescale it."),
+        ({"images": IMAGES * 1.0, "labels": LABELS}, "from 0 to 255; floats must lie in [0, 1]. Rescale it: images / 255."),
+        ({"images": IMAGES / 127.5 - 1}, "from -1 to 1; floats must lie in [0, 1]. Rescale it: (images + 1) / 2."),
+        ({"images": np.full((8, 8, 8, 3), np.inf)}, "Replace what is not a number."),
+        ({"images": IMAGES.astype(np.int64), "labels": LABELS}, "Convert it: images.astype('uint8')."),
+        ({"images": IMAGES.astype(np.uint16) * 257, "labels": LABELS}, "Convert it: (images / 257).astype('uint8')."),
+        ({"images": IMAGES.astype(np.int16) - 9, "labels": LABELS}, "values go from -9 to 246. Rescale it to 0 to 255"),
+        ({"images": IMAGES.astype(complex), "labels": LABELS}, "is of type complex128; expected uint8, or floats"),
+        ({"images": IMAGES.reshape(12, -1), "labels": LABELS}, "reshape it: images.reshape(-1, 3, 8, 8) as CIFAR's"),
+        ({"images": IMAGES[:, :, :, 0].reshape(12, -1), "labels": LABELS}, "reshape it: images.reshape(-1, 1, 8, 8)"),
+        ({"images": IMAGES[None], "labels": LABELS}, "has 12 entries, images has 1 pictures"),
+        ({"images": IMAGES, "labels": np.ones((12, 40))}, "Choose one of its 40 columns, such as labels[:, 0"),
+        ({"images": IMAGES, "labels": LABELS + np.nan}, "for each picture; the numbers are not whole."),
+        ({"images": IMAGES, "labels": LABELS, "val_images": IMAGES}, "has val_images alone; give both x_val and y_val"),
+        ({"photos": IMAGES, "labels": LABELS}, "Rename photos with the shape (12, 8, 8, 3) to images"),
+        ({f"a{i}": LABELS for i in range(99)}, " and 79 more; expected x_train and y_train, or"),
+    ],
+)  # fmt: skip
+def test_the_next_step_is_told(tmp_path: Path, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError) as error:
+        archives.load(saved(tmp_path, **given), 8)
+    assert says in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(DataError, match=r"'mine\.npz' is a Git LFS pointer"):
+        archives.load(path, 8)
+    path.write_bytes(b"<!DOCTYPE html><html>404</html>")
+    with pytest.raises(DataError, match=r"'mine\.npz' is an HTML page"):
+        archives.load(path, 8)
+
+
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
     path = saved(tmp_path, images=IMAGES, labels=LABELS)
     whole = path.read_bytes()
@@ -180,6 +313,55 @@ def test_headers_are_checked_before_values(tmp_path: Path, content: bytes, says:
     with pytest.raises(DataError) as error:
         archives.load(path, 8)
     assert str(error.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(" * 5000, "{'descr': '|u1', 'fortran_order': False, 'shape': (-3, 8, 8, 3)}", "{'descr': '|u1'}", "[1, 2",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (10**9,)}", "{'descr': 'x9', 'shape': ()}",
+        "{'descr': '|V0', 'fortran_order': False, 'shape': (99999999999, 99999999999)}", "\xff\0", "'" * 9,
+        "{'descr': [('a', [('b', '|u1')])] * 9, 'fortran_order': False, 'shape': ()}", "{'descr': '<U4294967295'}",
+    ],
+)  # fmt: skip
+def test_a_header_of_any_kind_is_refused_in_a_sentence(tmp_path: Path, header: str) -> None:
+    text = header.encode("latin-1")
+    for content in (
+        b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little"),
+        b"\x93NUMPY\2\0" + len(text).to_bytes(4, "little"),
+    ):
+        path = tmp_path / "mine.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("images.npy", content + text + bytes(8))
+        with pytest.raises(DataError, match=r"^Array images "):
+            archives.load(path, 8)
+
+
+def test_a_long_header_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\2\0" + (2**31).to_bytes(4, "little") + bytes(10**6))
+    monkeypatch.setattr(np.lib.format, "read_magic", lambda *args: pytest.fail("the header was parsed"))
+    with pytest.raises(DataError, match="Array images has a header of 2,147,483,648 bytes"):
+        archives.load(tmp_path / "mine.npz", 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "resolution", "says"),
+    [
+        ((300_000, 1, 1, 3), 512, "300,000 pictures of 512 x 512 take 219.7 GiB; at most 4 are allowed"),
+        ((3_000_000, 1, 2), 8, "3,000,000 pictures are too many; at most 2,000,000"),
+        ((8, 1, 5_000_000), 32, "Array images is 5,000,000 x 1: too long and thin to be cropped"),
+    ],
+)  # fmt: skip
+def test_a_small_file_that_asks_for_much_is_refused_before_it_is_read(
+    tmp_path: Path, shape: tuple[int, ...], resolution: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, images=np.zeros(shape, np.uint8))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(arrays, "read", lambda *args: pytest.fail("values were read"))
+    with pytest.raises(DataError, match=says):
+        archives.load(path, resolution)
 
 
 def test_a_zip_bomb_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,246 @@
+"""metadata.csv, metadata.jsonl, labels.json and captions beside pictures, as people really have them."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dtrak_core import captions, datasets, pictures
+from dtrak_core.errors import DataError
+from dtrak_core.source_files import SourceFile
+from dtrak_core.splits import Content
+
+HEAD = "file_name,caption,contributor"
+
+
+def folder(place: Path, *names: str) -> Path:
+    """Write one picture of its own colour under each name."""
+    for i, name in enumerate(names):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * i, 255 - 20 * i, 7)).save(place / name, "PNG")
+    return place
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return folder(tmp_path / "mine", *(f"sub/{i}.png" for i in range(10)))
+
+
+def read(source: Path, on_broken: str = "refuse") -> Content:
+    return pictures.load(datasets.source_settings("folder", source, "mine", 8, on_broken), source)
+
+
+def facts(content: Content, fact: str) -> dict[str, str]:
+    """Return a fact of every picture, by its path."""
+    return {row["origin"]: row.get(fact, "") for split in (content.train, content.held_out) for row in split.rows}
+
+
+LINES = [f"sub/{i}.png,a cup {i},me" for i in range(10)]
+CAPTIONS = {f"sub/{i}.png": f"a cup {i}" for i in range(10)}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "\ufeff" + "\r\n".join([HEAD, *LINES, ",,", ",,", ""]),
+        "\r\n".join([HEAD, *LINES]).replace(",", ";"),
+        "\n".join([HEAD, *LINES]).replace(",", "\t"),
+        "sep=;\r\n" + "\r\n".join([HEAD, *LINES]).replace(",", ";"),
+        "\n".join(["File_Name, Caption ,CONTRIBUTOR", *LINES]),
+        "\n".join(["File Name,text,Contributor", *LINES]),
+        "\n".join(["filename,prompt,contributor", *LINES]),
+        "\n".join([f",{HEAD}", *(f"{i},{line}" for i, line in enumerate(LINES))]),
+        "\n".join([f"Unnamed: 0,{HEAD}", *(f"{i},{line}" for i, line in enumerate(LINES))]),
+        "\n".join([f"{HEAD},,", *(f"{line},," for line in LINES)]),
+        "\n".join([HEAD, *LINES]).replace("sub/", "sub\\"),
+        "\n".join([HEAD, *LINES]).replace("sub/", "./sub/"),
+        "\n".join([HEAD, *LINES]).replace(".png", ".PNG").replace("sub/", "SUB/"),
+        "\n".join(["", HEAD, *LINES]),
+    ],
+    ids=[
+        "BOM and empty rows", "semicolons", "tabs", "sep", "case", "text", "prompt", "index", "Unnamed", "more commas",
+        "backslashes", "dots", "upper case", "empty line first",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+def test_a_table_from_any_program(source: Path, written: str, coding: str) -> None:
+    (source / "metadata.csv").write_bytes(written.removeprefix("\ufeff" if coding == "utf-16" else "").encode(coding))
+    content = read(source)
+    assert facts(content, "caption") == CAPTIONS
+    assert set(facts(content, "contributor").values()) == {"me"}
+    assert not content.skipped
+    assert not content.notes
+
+
+def test_file_name_alone_is_needed_and_a_table_may_be_partial(source: Path) -> None:
+    (source / "metadata.csv").write_text("file_name,year\nsub/1.png,1998\n")
+    assert facts(read(source), "year") == {f"sub/{i}.png": "1998" if i == 1 else "" for i in range(10)}
+
+
+@pytest.mark.parametrize("nothing", ["nan", "NaN", "None", "null", "<NA>", "N/A", " ", ""])
+def test_nothing_is_nothing(source: Path, nothing: str) -> None:
+    (source / "metadata.csv").write_text(
+        f"{HEAD},label\n" + "\n".join(f"sub/{i}.png,{nothing},{nothing},{nothing}" for i in range(9))
+    )
+    content = read(source)
+    for fact, value in (("caption", ""), ("contributor", ""), ("label", "sub")):
+        assert set(facts(content, fact).values()) == {value}
+    assert content.train.prompts[0] == "a picture of sub"
+
+
+def test_captions_from_json_lines(source: Path) -> None:
+    rows = [
+        {"file_name": f"{i}.png", "text": text, "year": 1990 + i}
+        for i, text in enumerate(["one", None, ["two", "2"], float("nan")])
+    ]
+    (source / "sub" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    content = read(source)
+    told = ["one", "", "two", "", *[""] * 6]
+    assert facts(content, "caption") == {f"sub/{i}.png": text for i, text in enumerate(told)}
+    assert facts(content, "year")["sub/3.png"] == "1993"
+
+
+def test_tables_in_split_folders_are_relative_to_them(tmp_path: Path) -> None:
+    names = [f"{side}/{i}.png" for side in ("train", "test") for i in range(9)]
+    source = folder(tmp_path / "mine", *(f"w/{name}" for name in names))
+    for side in ("train", "test"):
+        lines = [f"{i}.png,{side} {i},me" for i in range(9)]
+        (source / "w" / side / "metadata.csv").write_text("\n".join([HEAD, *lines]))
+    content = read(source)
+    assert [row["caption"] for row in content.train.rows] == [f"train {i}" for i in range(9)]
+    assert [row["caption"] for row in content.held_out.rows] == [f"test {i}" for i in range(9)]
+
+
+def test_a_column_split_is_followed(source: Path) -> None:
+    table = source / "metadata.csv"
+    table.write_text("file_name,split\n" + "\n".join(f"sub/{i}.png,{'test' if i == 3 else 'train'}" for i in range(10)))
+    content = read(source)
+    assert [row["origin"] for row in content.held_out.rows] == ["sub/3.png"]
+    table.write_text("file_name,split\nsub/3.png,test\nsub/4.png,left\n")
+    assert read(source).notes == [
+        "The column 'split' is not followed, since it has left; one picture in ten is held out instead."
+    ]
+
+
+def test_names_in_another_form_of_unicode(tmp_path: Path) -> None:
+    names = [f"crème-{i}.png" for i in range(9)]
+    for on_disk, in_table in (("NFD", "NFC"), ("NFC", "NFD")):
+        source = folder(tmp_path / on_disk, *(unicodedata.normalize(on_disk, name) for name in names))
+        lines = [f"{unicodedata.normalize(in_table, name)},a {i},me" for i, name in enumerate(names)]
+        (source / "metadata.csv").write_text("\n".join([HEAD, *lines]), encoding="utf-8")
+        assert sorted(facts(read(source), "caption").values()) == [f"a {i}" for i in range(9)]
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+    source = folder(tmp_path / "mine", *(f"{i}.png" for i in range(7)), "a.png", "A.png")
+    (source / "metadata.csv").write_text(f"{HEAD}\na.png,small,me\nA.png,large,me\n")
+    told = facts(read(source), "caption")
+    assert (told["a.png"], told["A.png"]) == ("small", "large")
+    (source / "metadata.csv").write_text(f"{HEAD}\na.PNG,small,me\n")
+    with pytest.raises(DataError, match=r"Row 2 of metadata\.csv names 'a\.PNG', which is no picture in 'mine'"):
+        read(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "says"),
+    [
+        ("metadata.csv", f"{HEAD}\nsub/11.png,a,b", "which is no picture in 'mine'. Did you mean 'sub/1.png'?"),
+        ("metadata.csv", f"{HEAD}\n3.png,a,b", "no picture in 'mine'. Did you mean 'sub/3.png'?"),
+        ("metadata.csv", f"{HEAD}\n/home/me/sub/3.png,a,b", "Did you mean 'sub/3.png'?"),
+        ("metadata.csv", f"{HEAD}\n,a,b", "Row 2 of metadata.csv has no file_name. Give one, or delete the row."),
+        ("metadata.csv", "file,caption\n0.png,a", "it has: file, caption. Is it 'file'? Rename it."),
+        ("metadata.csv", "url,caption\n0.png,a", "it has: url, caption. Add it: the path of each picture."),
+        ("metadata.csv", "file_name,caption,Caption\nsub/0.png,a,b", "the column 'caption' more than once."),
+        ("metadata.jsonl", '{"file_name": "sub/0.png"}\n{"file_name"', "Row 2 of metadata.jsonl is not JSON"),
+        ("metadata.jsonl", "[1, 2]", "Row 1 of metadata.jsonl is no object like"),
+        ("metadata.jsonl", '{"text": "a"}', "metadata.jsonl has no column 'file_name'; it has: text."),
+        ("metadata.jsonl", '{"file_name": "sub/0.png"}\n{"text": "a"}', "Row 2 of metadata.jsonl has no file_name."),
+        ("sub/metadata.csv", f"{HEAD}\n99.png,a,b", "Row 2 of sub/metadata.csv names '99.png'"),
+    ],
+)  # fmt: skip
+def test_wrong_tables_are_refused_with_a_hint(source: Path, name: str, written: str, says: str) -> None:
+    (source / name).write_text(written)
+    with pytest.raises(DataError) as error:
+        read(source)
+    assert says in str(error.value)
+
+
+def test_two_tables(source: Path) -> None:
+    (source / "metadata.csv").write_text(f"{HEAD}\nsub/0.png,of csv,me\n")
+    (source / "metadata.jsonl").write_text('{"file_name": "sub/0.png", "text": "of jsonl"}')
+    content = read(source)
+    assert facts(content, "caption")["sub/0.png"] == "of csv"
+    assert [(left.file, left.reason) for left in content.skipped] == [
+        ("metadata.jsonl", "another table of its folder is read")
+    ]
+    (source / "sub" / "metadata.csv").write_text("file_name\n0.png\n")
+    with pytest.raises(DataError, match=r"Row 2 of sub/metadata\.csv names '0\.png' a second time"):
+        read(source)
+
+
+def test_a_table_may_name_what_was_left_out(source: Path) -> None:
+    (source / "sub" / "11.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (source / "metadata.csv").write_text(f"{HEAD}\nsub/11.heic,a,b\nsub/1.png,one,me\n")
+    content = read(source)
+    assert facts(content, "caption")["sub/1.png"] == "one"
+    assert [left.file for left in content.skipped] == ["sub/11.heic"]
+
+
+def test_labels_of_fiftyone(tmp_path: Path) -> None:
+    source = folder(tmp_path / "mine", *(f"data/{i}.png" for i in range(9)))
+    labels = {str(i): i % 2 for i in range(8)} | {"gone": 1}
+    (source / "labels.json").write_text(json.dumps({"classes": ["cat", "dog"], "labels": labels}))
+    content = read(source)
+    assert facts(content, "label") == {f"data/{i}.png": ("cat", "dog")[i % 2] if i < 8 else "" for i in range(9)}
+    assert content.notes == ["labels.json names 1 picture that is not there."]
+    (source / "labels.json").write_text(json.dumps({"classes": ["cat"], "labels": labels}))
+    with pytest.raises(DataError, match=r"labels\.json gives '1' the label 1, but has only 1 classes"):
+        read(source)
+    (source / "labels.json").write_text('{"0": "cat"}')
+    assert read(source).notes == ["labels.json is not read: it has no labels by picture name, as FiftyOne writes them."]
+
+
+def test_captions_beside_the_pictures(tmp_path: Path) -> None:
+    source = folder(tmp_path / "mine", *(f"10_sks painting/{i}.png" for i in range(9)))
+    inside = source / "10_sks painting"
+    (inside / "0.txt").write_text("\ufeff\n sks painting, oil \nsecond line\n", encoding="utf-8")
+    (inside / "1.caption").write_text("a caption")
+    (inside / "2.txt").write_text("the text")
+    (inside / "2.caption").write_text("not read")
+    (inside / "3.TXT").write_bytes("größe".encode("utf-16"))
+    (inside / "4.png.txt").write_text("by the whole name")
+    (inside / "5.txt").write_text("0 0.51 0.25 0.1 0.1\n1 0.5 0.5 0.2 0.2\n")
+    (inside / "6.txt").write_text("")
+    (inside / "7.txt").write_text("beside a table")
+    (inside / "readme.txt").write_text("of no picture")
+    (source / "metadata.csv").write_text(f"{HEAD}\n10_sks painting/7.png,of the table,me\n")
+    content = read(source)
+    told = ["sks painting, oil", "a caption", "the text", "größe", "by the whole name", "", "", "of the table", ""]
+    assert list(dict(sorted(facts(content, "caption").items())).values()) == told
+    assert set(facts(content, "label").values()) == {"sks painting"}
+    assert not any("10" in prompt for prompt in content.train.prompts + content.held_out.prompts)
+    assert {left.file.partition("/")[2]: left.reason for left in content.skipped} == {
+        "2.caption": "no picture by its ending .caption",
+        "5.txt": "no caption: it is empty or holds numbers alone",
+        "6.txt": "no caption: it is empty or holds numbers alone",
+        "7.txt": "the table has the caption",
+        "readme.txt": "no picture by its ending .txt",
+    }
+
+
+def test_a_changed_caption_changes_the_digest(source: Path) -> None:
+    digests = [pictures.source_digest("folder", source)]
+    for name, text in (("sub/0.txt", "one"), ("sub/0.txt", "two"), ("metadata.jsonl", '{"file_name": "sub/1.png"}')):
+        (source / name).write_text(text)
+        digests.append(pictures.source_digest("folder", source))
+    assert len(set(digests)) == 4
+
+
+def test_text_in_no_known_encoding_is_named() -> None:
+    file = SourceFile("a/0.txt", 3, lambda: "größe".encode("latin-1"))
+    with pytest.raises(DataError, match=r"a/0\.txt is not text in UTF-8 \(invalid .* at byte 2\)\. Save it as UTF-8\."):
+        captions.read(file)
