@@ -81,7 +81,11 @@ def kind_of(source: Path) -> DatasetKind:
         head = file.read(4096)
     if head.startswith(b"\x93NUMPY"):
         return "npz"
-    what = what_it_is(head) if source.suffix.lower() not in endings() else "is a single picture. Put it in a folder"
+    what = what_it_is(head)
+    if head.startswith(b"PK"):
+        what = "is a zip archive that is damaged. Download or copy it again"
+    elif source.suffix.lower() in endings():
+        what = "is a single picture. Put it in a folder"
     raise DataError(
         f"'{source.name}' {what or 'is no folder of pictures'}. A source is a folder, a zip of one, an .npz or an .npy."
     )

@@ -244,7 +244,7 @@ def test_a_single_array(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"images": IMAGES * 2.0, "labels": LABELS}, "floats must lie in [0, 1]. Rescale it."),
-        ({"images": IMAGES * 1.0, "labels": LABELS}, "from 0 to 255; floats must lie in [0, 1]. Rescale it: images / 255."),
+        ({"images": IMAGES * 1.0}, "from 0 to 255; floats must lie in [0, 1]. Rescale it: images / 255."),
         ({"images": IMAGES / 127.5 - 1}, "from -1 to 1; floats must lie in [0, 1]. Rescale it: (images + 1) / 2."),
         ({"images": np.full((8, 8, 8, 3), np.inf)}, "Replace what is not a number."),
         ({"images": IMAGES.astype(np.int64), "labels": LABELS}, "Convert it: images.astype('uint8')."),

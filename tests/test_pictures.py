@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import datasets, pictures, splits
+from dtrak_core import answers, cli, datasets, pictures, splits, work
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.progress import quiet
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +209,173 @@ def test_rows_are_plain_json(folder: Path) -> None:
     settings = datasets.source_settings("folder", folder, "mine", 8)
     artifact = datasets.prepare(settings, folder)
     assert all(isinstance(row["origin"], str) for row in json.loads(artifact.file("train.json").read_bytes()))
+
+
+def shade(path: Path, level: int, kind: str = "PNG") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (level, 255 - level, 9)).save(path, kind)
+
+
+def reasons(dataset: datasets.Dataset) -> dict[str, str]:
+    return {left.file: left.reason for left in dataset.skipped}
+
+
+def test_test_folders_are_held_out_and_classes_are_labels(tmp_path: Path) -> None:
+    for i in range(18):
+        shade(tmp_path / "mine" / ("train", "train", "validation", "test")[i % 4] / "cd"[i % 2] / f"{i}.png", 9 * i)
+    shade(tmp_path / "mine" / "cover.png", 200)
+    dataset = prepare(tmp_path / "mine")
+    held_out = {row["origin"].partition("/")[0] for row in dataset.held_out.rows}
+    assert held_out == {"test", "validation"}
+    assert {row["origin"].partition("/")[0] for row in dataset.train.rows} == {"train"}
+    assert (set(dataset.train.labels), set(dataset.held_out.labels)) == ({"c", "d"}, {"c", "d"})
+    assert reasons(dataset) == {"cover.png": "beside the train and test folders, in none of them"}
+    assert all(row["origin"].endswith(f"/{row['name']}.png") for row in dataset.held_out.rows)
+
+
+def test_every_file_left_out_is_named_with_its_reason(folder: Path) -> None:
+    shade(folder / "cats" / "a.jfif", 1, "JPEG")
+    shade(folder / "cats" / "b.AVIF", 2, "AVIF")
+    for name in ("c.HEIC", "d.svg", "e.mp4", "f.cr2", "notes", "labels.csv", "inner.zip", ".DS_Store"):
+        (folder / "cats" / name).write_bytes(b"x")
+    dataset = prepare(folder)
+    origins = {row["origin"] for split in (dataset.train, dataset.held_out) for row in split.rows}
+    assert {"cats/a.jfif", "cats/b.AVIF"} < origins
+    assert len(origins) == 14
+    assert reasons(dataset) == {
+        "cats/.DS_Store": "a hidden file, not looked at",
+        "cats/c.HEIC": "a HEIC picture (.heic), not read here: convert it to PNG or JPEG",
+        "cats/d.svg": "a drawing (.svg), not read here: convert it to PNG or JPEG",
+        "cats/e.mp4": "a film",
+        "cats/f.cr2": "a camera's raw file (.cr2), not read here: convert it to PNG or JPEG",
+        "cats/inner.zip": "an archive inside the source is not opened: unpack it",
+        "cats/labels.csv": "no picture by its ending .csv",
+        "cats/notes": "no picture: it has no ending",
+    }
+
+
+def test_linked_class_folders_are_read(folder: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cats", "dogs"):
+        (linked / name).symlink_to(folder / name)
+    one, other = prepare(folder), prepare(linked)
+    assert (one.digest, reasons(other)) == (other.digest, {})
+
+
+@pytest.mark.parametrize("around", ["", "my-dataset-main/images/"])
+def test_a_zip_gives_what_its_folder_gives(folder: Path, tmp_path: Path, around: str) -> None:
+    write_metadata(folder, "cats/00.png,A cat,Ada")
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for path in folder.rglob("*.*"):
+            archive.write(path, f"{around}{path.relative_to(folder).as_posix()}")
+    settings = datasets.source_settings(pictures.kind_of(tmp_path / "mine.zip"), tmp_path / "mine.zip", "mine", 8)
+    packed = datasets.load(datasets.prepare(settings, tmp_path / "mine.zip"))
+    assert (packed.digest, packed.facts) == (prepare(folder).digest, prepare(folder).facts)
+    assert packed.skipped == ()
+
+
+def test_the_kind_of_a_source_is_seen_by_its_content(folder: Path, tmp_path: Path) -> None:
+    arrays = np.zeros((9, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", images=arrays)
+    (tmp_path / "a.npz").rename(tmp_path / "a.zip")
+    np.save(tmp_path / "b.npy", arrays)
+    (tmp_path / "b.npy").rename(tmp_path / "b.bin")
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        archive.write(folder / "cats" / "00.png", "0.png")
+    for name, kind in (("a.zip", "npz"), ("b.bin", "npz"), ("c.npz", "folder"), ("mine", "folder")):
+        assert pictures.kind_of(tmp_path / name) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("0.png", b"\x89PNG\r\n\x1a\n", "'0.png' is a single picture. Put it in a folder. A source is a folder, a zip"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c", "'a.7z' is a 7z archive, not a picture. Unpack it."),
+        ("a.tar.gz", b"\x1f\x8b\x08", "'a.tar.gz' is a gzip archive, not a picture. Unpack it."),
+        ("a.zip", b"PK\x03\x04 cut off", "'a.zip' is a zip archive that is damaged. Download or copy it again."),
+        ("a.mat", b"MATLAB 5.0 MAT-file", "'a.mat' is a MATLAB file, not a picture."),
+        ("a.pkl", b"\x80\x04\x95", "'a.pkl' is no folder of pictures. A source is a folder, a zip of one"),
+        ("a.zip", b"version https://git-lfs.github.com/spec/v1", "'a.zip' is a Git LFS pointer"),
+        ("a.zip", b"<html>404", "'a.zip' is an HTML page"),
+    ],
+)
+def test_a_source_of_another_kind_is_named(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError) as error:
+        pictures.kind_of(tmp_path / name)
+    assert str(error.value).startswith(says)
+
+
+def test_a_zip_without_pictures(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("inner.zip", b"PK")
+        archive.writestr("notes.txt", b"x")
+    with pytest.raises(DataError) as error:
+        pictures.source_digest("folder", tmp_path / "a.zip")
+    assert "'a.zip' holds no pictures; left out: 1 (inner.zip): an archive inside the source" in str(error.value)
+
+
+def test_what_was_stored_before_reasons_were_kept_still_opens(folder: Path, cache: Path) -> None:
+    settings = datasets.source_settings("folder", folder, "mine", 8)
+    place = datasets.prepare(settings, folder).path / "manifest.json"
+    manifest = json.loads(place.read_text())
+    manifest["skipped"] = ["dogs/99.png"]
+    del manifest["notes"]
+    place.write_text(json.dumps(manifest))
+    dataset = datasets.by_name("mine")
+    assert (reasons(dataset), dataset.notes) == ({"dogs/99.png": "could not be read"}, ())
+
+
+def test_pictures_of_another_scale_are_said_to_be_dark(tmp_path: Path) -> None:
+    for i in range(9):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 2, (8, 8), dtype=np.uint8)).save(
+            tmp_path / f"mine/{i}.png"
+        )
+    assert prepare(tmp_path / "mine").notes == (
+        "The pictures are nearly black: no value is above 1 of 255. Rescale them.",
+    )
+
+
+def test_the_command_line_names_what_was_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(answers, "completed", lambda job, _: work.run(job, quiet))
+    for i in range(70):
+        (folder / "cats" / f"{i}.HEIC").write_bytes(b"x")
+    (folder / "@eaDir").mkdir()
+    for i in range(3):
+        (folder / "@eaDir" / f"{i}.jpg").write_bytes(b"x")
+    for i in range(30):
+        shade(folder / f"label {i:02}" / "0.png", 5 * i)
+    (folder / "test").mkdir()
+    (folder / "train").mkdir()
+    shade(folder / "test" / "0.png", 201)
+    shade(folder / "train" / "0.png", 202)
+    words = ["dataset", "--name", "mine", "--source", str(folder), "--resolution", "8"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert "34: cats, dogs, label 00, label 01," in said
+    assert "and 14 more (all of them: --json)" in said
+    assert (
+        "Left out, 70 files: a HEIC picture (.heic), not read here: convert it to PNG or JPEG\n  cats/0.HEIC," in said
+    )
+    assert "and 20 more (all of them: --json)" in said
+    assert "Left out, 3 files: a folder that the system made, not looked at\n  @eaDir/ (3 files)" in said
+    assert "The folders test, train are taken as labels" in said
+    assert max(map(len, said.splitlines())) < 900
+    assert cli.main([*words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["left_out"] == {
+        "a HEIC picture (.heic), not read here: convert it to PNG or JPEG": 70,
+        "a folder that the system made, not looked at": 3,
+    }
+    assert len(answer["skipped"]) == 71
+    assert answer["skipped"][0] == {
+        "file": "@eaDir/",
+        "reason": "a folder that the system made, not looked at",
+        "count": 3,
+    }
+    assert len(answer["labels"]) == 34
+    assert len(answer["notes"]) == 1

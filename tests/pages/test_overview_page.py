@@ -8,7 +8,7 @@ import small_store
 from page_helpers import APP, galleries, opened
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import jobs
+from dtrak_core import datasets, jobs
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import DatasetJob
@@ -67,3 +67,23 @@ def test_an_unknown_dataset_is_named(small: Small, tmp_path: Path) -> None:
     at.query_params["dataset"] = "nosuch"
     at.run()
     assert "nosuch" in at.warning[0].value
+
+
+def test_it_says_which_files_were_left_out(empty: Path, tmp_path: Path) -> None:
+    source = small_store.folder(tmp_path / "source")
+    for name in ("a.HEIC", "b.HEIC", ".DS_Store"):
+        (source / "red" / name).write_bytes(b"x")
+    for side, name in (("train", "003.png"), ("test", "000.png")):
+        (source / side).mkdir()
+        (source / "red" / name).rename(source / side / name)
+    (source / "metadata.csv").unlink()
+    settings = datasets.source_settings("folder", source, small_store.NAME, 16)
+    datasets.prepare(settings, source)
+    at = opened()
+    assert [e.label for e in at.expander if "left out" in e.label] == ["3 files of the source left out"]
+    said = " ".join(m.value for m in at.markdown)
+    assert "**2** a HEIC picture \\(\\.heic\\), not read here: convert it to PNG or JPEG" in said.replace("\\:", ":")
+    assert "**1** a hidden file, not looked at" in said
+    listed = [list(table.value["File"]) for table in at.dataframe]
+    assert listed[:2] == [["red/a.HEIC", "red/b.HEIC"], ["red/.DS_Store"]]
+    assert any("are taken as labels" in caption.value for caption in at.caption)
