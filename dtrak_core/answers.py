@@ -198,8 +198,15 @@ def write_files(
 
 def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Sampled) -> Target:
     """Return the target, generated or taken in first where that is needed."""
-    if Path(sample).is_file():
-        return targets.keep_upload(dataset, Path(sample).read_bytes(), Path(sample).name)
+    file = Path(sample).expanduser()
+    if file.is_file():
+        return targets.keep_upload(dataset, file.read_bytes(), file.name)
+    if ":" not in sample and (file.suffix or file.is_dir() or len(file.parts) > 1):
+        what = "is a folder" if file.is_dir() else "is no file"
+        raise NotFoundError(
+            f"'{sample}' {what}. Give the path of a picture, or a target of the dataset: seed:3 (generated), "
+            "held-out:7, train:12."
+        )
     try:
         return targets.resolve(dataset, checkpoint.digest, sample, how)
     except NotFoundError:

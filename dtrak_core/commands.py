@@ -131,7 +131,8 @@ def train(
     """
     chosen = answers.prepared(dataset)
     indices = indices_of(only, without, len(chosen.train.rows))
-    frozen = bases.chosen(base).digest if presets.PRESETS[preset].model is None else ""
+    lora = presets.PRESETS[preset].model is None
+    frozen = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
     settings = presets.train_settings(preset, chosen.digest, frozen, indices=indices, **options.model_dump())
     (artifact,) = answers.completed(build(jobs.TrainJob, train=settings, name=name), f"Train '{name}'")
     say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)

@@ -95,8 +95,8 @@ def deleted(kind: str, keys: Sequence[str] = ()) -> int:
 
     Raises:
         NotFoundError: If there is no such artifact.
-        StoreError: If one ships with the project, or a waiting, running or interrupted job needs it; then nothing
-            is deleted.
+        StoreError: If one ships with the project, or a waiting, running or interrupted job needs it, or it is the base
+            of stored LoRA weights; then nothing is deleted.
     """
     rows = {row["key"]: row for row in stored(_kind(kind))}
     for key in keys:
@@ -107,6 +107,8 @@ def deleted(kind: str, keys: Sequence[str] = ()) -> int:
         if rows[key]["shipped"]:
             raise StoreError(f"{kind}/{key} ships with the project and is not deleted.")
     doomed, live = [key for key, row in rows.items() if key in keys or not (keys or row["shipped"])], jobs.live()
+    if kind == "bases":
+        _refuse_needed_bases(doomed)
     for key in doomed:
         if (job := needed_by(kind, key, live)) is not None:
             raise StoreError(f"{kind}/{key} is needed by the job '{job.label}' ({job.key}). Cancel it first.")
@@ -131,6 +133,16 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
     elif kind in READ_BY_THE_MANY:  # unfinished work, of which nothing is written down yet
         return next((job for job, _ in live), None)
     return next((job for job, reads in live if reads & names), None)
+
+
+def _refuse_needed_bases(doomed: Sequence[str]) -> None:
+    """Refuse to delete the last note of a base while LoRA weights of it are stored, which are nothing without it."""
+    noted = [(artifact.key, artifact.settings["digest"]) for artifact in store.listing("bases")]
+    lost = {digest for key, digest in noted} - {digest for key, digest in noted if key not in doomed}
+    for run in [*store.listing("checkpoints"), *store.listing("retrained")]:
+        if run.manifest.get("base") in lost:
+            name = run.manifest.get("name", run.key)
+            raise StoreError(f"The LoRA weights '{name}' ({run.kind}/{run.key}) need this base. Delete them first.")
 
 
 def verified(kind: str = "") -> list[dict[str, str]]:
@@ -180,6 +192,8 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
         case "samples":
             told = f" for '{settings['prompts'][0]}'" if settings.get("prompts") else ""
             return f"seed {settings['seed']}{told}, {settings['sampler'].upper()} {settings['sampling_steps']}"
+        case "bases":
+            return f"files at {settings['place']}" if settings.get("place") else "text-to-image model"
         case "latents":
             return f"pictures of dataset {settings['dataset']}"
         case "features" | "kernels" | "residuals":

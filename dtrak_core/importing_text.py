@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from dtrak_core import bases, checkpoints, importing, lora, store
+from dtrak_core import base_parts, bases, checkpoints, importing, lora, lora_files, store, text_pipelines
 from dtrak_core.bases import Base
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import tracked_parameters
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import SettingsError
 from dtrak_core.progress import Progress
 from dtrak_core.settings import ImportSettings, build, digest_of, key_of
 
@@ -18,18 +18,25 @@ BASE_FILES = [
     "*.json", "unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "text_encoder/*.json",
     "text_encoder/*.safetensors", "tokenizer/*", "scheduler/*",
 ]  # fmt: skip
+LORA_FILES = ["*.safetensors", "*.bin", lora_files.PEFT_CONFIG]
 
 
 def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
     """Note a Stable Diffusion pipeline as a base for LoRA; its files stay where they are.
 
+    Every part is opened and a picture sent through all of them, so that what is taken in can be used.
+
     Raises:
         NotFoundError: If there is no such folder or repository, or a part of it is missing.
-        DataError: If it is not a text-to-image model that predicts noise.
+        DataError: If it is not a text-to-image model that predicts noise, or its parts do not work.
     """
     progress(0, 1, "files", "Looking for the model")
     folder = importing.folder_of(source, BASE_FILES)
+    if without := [part for part in text_pipelines.STEMS if not any((folder / part).glob("*.safetensors"))]:
+        folder = importing.folder_of(source, [f"{part}/*.bin*" for part in without])  # older repositories have no other
     digest, resolution = bases.inspected(folder, lambda d, t: progress(d, t, "files", "Reading the model"))
+    progress(0, 1, "files", "Opening each part")
+    base_parts.prove(Base(name, digest, folder, resolution))
     return bases.publish(name, digest, resolution, folder)
 
 
@@ -37,7 +44,7 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: 
     """Store LoRA weights made elsewhere for a base as a run with one checkpoint.
 
     Args:
-        source: A folder with one .safetensors file, that file, or a hub id.
+        source: A file of LoRA weights, a folder with one, or a hub id.
         base: What they were trained on.
         dataset: The pictures they learned from; its resolution must be the base's.
         name: What the user calls it.
@@ -45,31 +52,45 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: 
 
     Raises:
         NotFoundError: If there is no such file.
+        SettingsError: If the dataset's pictures are of another size than the base's.
         DataError: If they do not fit the base or change more than its denoiser.
     """
     progress(0, 2, "files", "Reading the weights")
+    if reason := bases.unfit(base, dataset.settings.resolution):
+        raise SettingsError(reason)
     given = Path(source).expanduser()
-    found = [given] if given.is_file() else sorted(importing.folder_of(source, ["*.safetensors"]).glob("*.safetensors"))
-    file = next((path for path in found if path.name == lora.FILE), found[0] if len(found) == 1 else None)
-    if file is None:
-        raise NotFoundError(
-            f"'{given.name}' holds {len(found)} .safetensors files and none is {lora.FILE}. Give the file of the "
-            "LoRA weights."
-        )
-    if dataset.settings.resolution != base.resolution:
-        raise DataError(
-            f"The base '{base.name}' draws pictures of {base.resolution} pixels, dataset '{dataset.name}' has "
-            f"{dataset.settings.resolution}. Prepare the dataset at {base.resolution} pixels."
-        )
-    sums = digest_of(file.read_bytes())
+    file = given if given.is_file() else lora_files.choose(importing.folder_of(source, LORA_FILES), given.name)
+    denoiser = lora.opened(base, file, given.name, dataset.digest)
+    beside = file.with_name(lora_files.PEFT_CONFIG)  # holds the scale of PEFT's weights
+    sums = digest_of(*(path.read_bytes() for path in (file, beside) if path.is_file()))
     settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
     key = key_of("checkpoints", settings)
-    if (finished := store.find("checkpoints", key)) is not None:
-        return checkpoints.name_run(finished, name)
-    place = store.partial("checkpoints", key) / "imported"
-    store.write_bytes(place / lora.FILE, file.read_bytes())
-    denoiser = lora.load(base, place, dataset.digest)
-    digest = lora.save(denoiser, place, torch.float32)
-    progress(2, 2, "files", "Stored")
     parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
-    return importing.published(key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters)
+    with store.computing("checkpoints", key) as finished:
+        if finished is not None:
+            return checkpoints.name_run(finished, name)
+        digest = lora.save(denoiser, store.partial("checkpoints", key) / "imported", torch.float32)
+        progress(2, 2, "files", "Stored")
+        return importing.published(
+            key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters
+        )
+
+
+def refuse_lora_alone(source: str) -> None:
+    """Refuse LoRA weights that come without their base.
+
+    Raises:
+        SettingsError: With the bases there are.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        alone = any((path / name).is_file() for name in (*lora_files.USUAL, lora_files.PEFT_CONFIG))
+        alone = alone or (not any(path.glob("**/*.json")) and any(path.glob("*.safetensors")))
+    else:
+        alone = path.is_file() and path.suffix in lora_files.ENDINGS
+    if alone:
+        names = ", ".join(dict.fromkeys(base.name for base in bases.listing())) or f"none yet. {bases.GET_ONE}"
+        raise SettingsError(
+            f"'{path.name}' holds LoRA weights, which belong to a text-to-image base. Name it with --base; there are: "
+            f"{names}."
+        )

@@ -8,22 +8,24 @@ other trainers made for the same base opens here.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import convert_unet_state_dict_to_peft
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from dtrak_core import devices, latents, schedules, store
+from dtrak_core import base_parts, devices, lora_files, store
+from dtrak_core.base_parts import UNREADABLE, first_line
 from dtrak_core.bases import Base
-from dtrak_core.denoiser import Denoiser, tracked_parameters
-from dtrak_core.errors import DataError, StoreError
-from dtrak_core.model_files import LORA, config_of
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.errors import DataError
+from dtrak_core.model_files import LORA
 from dtrak_core.settings import digest_of
-from dtrak_core.text_side import TextSide
 from dtrak_core.train_settings import LoraSettings
 
 FILE = LORA
@@ -38,7 +40,7 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
         settings: Rank, scale, projections, dropout.
         dataset: Digest of the dataset, whose stored latents are taken.
     """
-    unet = _unet(base)
+    unet = base_parts.unet(base)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.scale * settings.rank,  # type: ignore[arg-type]  # a float works: alpha / rank
@@ -53,34 +55,61 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
 
 
 def load(base: Base, folder: Path, dataset: str) -> Denoiser:
-    """Return a base with the LoRA weights of a folder, in eval mode.
+    """Return a base with the LoRA weights of a stored folder, in eval mode; see `opened`."""
+    return opened(base, folder / FILE, folder.name, dataset)
+
+
+def opened(base: Base, file: Path, source: str, dataset: str) -> Denoiser:
+    """Return a base with the LoRA weights of a file, in eval mode.
+
+    Args:
+        base: The model that they were trained on.
+        file: What one of many trainers wrote (`lora_files`).
+        source: What the user calls it.
+        dataset: Digest of the dataset, whose stored latents are taken.
 
     Raises:
-        DataError: If the file is not LoRA weights of this base's denoiser.
+        DataError: If the file is not LoRA weights of this base's denoiser, all of them.
     """
-    unet = _unet(base)
-    try:
-        state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(
-            str(folder), weight_name=FILE, unet_config=unet.config, return_lora_metadata=True, local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{folder.name}' holds no LoRA weights that diffusers knows ({_first(error)}).") from None
-    if other := sorted({name.split(".")[0] for name in state} - {"unet"}):
-        raise DataError(
-            f"These LoRA weights also change {', '.join(other)}. Only those of the denoiser (unet) can be attributed."
-        )
+    unet = base_parts.unet(base)
+    adapter = lora_files.read(file, source, unet.config)
     try:
         StableDiffusionPipeline.load_lora_into_unet(
-            state, network_alphas=alphas, unet=unet, adapter_name=ADAPTER, metadata=metadata
+            dict(adapter.state), network_alphas=adapter.alphas, unet=unet, adapter_name=ADAPTER,
+            metadata=adapter.metadata,
+        )  # fmt: skip
+    except UNREADABLE as error:
+        raise DataError(
+            f"The LoRA weights of '{source}' do not fit the base '{base.name}': {_misfit(error)}. Give the base that "
+            "they were trained on."
+        ) from None
+    if lost := _lost(adapter.state, unet):
+        raise DataError(
+            f"The LoRA weights of '{source}' do not fit the base '{base.name}': it has no place for {len(lost)} of "
+            f"them, {lost[0]} first. Give the base that they were trained on."
         )
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"The LoRA weights do not fit the base '{base.name}': {_first(error)}.") from None
     unet.set_adapter(ADAPTER)
     found = _ready(base, unet, dataset)
-    if not tracked_parameters(found.unet):
-        raise DataError(f"'{folder.name}' has no LoRA weights for the base '{base.name}'.")
     found.unet.eval()
     return found
+
+
+def _lost(state: Mapping[str, Tensor], unet: Any) -> list[str]:
+    """Return the weights of a file that no part of the denoiser has taken, which diffusers only warns of."""
+    given = {name.removeprefix("unet."): value for name, value in state.items()}
+    if not any("lora_A" in name for name in given):
+        given = convert_unet_state_dict_to_peft(given)
+    taken = get_peft_model_state_dict(unet) if ADAPTER in getattr(unet, "peft_config", {}) else {}
+    return sorted(set(given) - set(taken))
+
+
+def _misfit(error: BaseException) -> str:
+    """Return the first weight of another shape that torch names, or the first line of what it says."""
+    told = re.search(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)", str(error))
+    if told is None:
+        return first_line(error)
+    name = told[1].replace(f".{ADAPTER}.", ".")
+    return f"{name} is {told[2]} where {told[3]} is expected"
 
 
 def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
@@ -104,52 +133,22 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     return digest_of(*parts)
 
 
-def text_side(base: Base, dataset: str = "") -> TextSide:
-    """Return a base's autoencoder and text encoder, with the stored latents of a dataset where there are some."""
-    where = devices.device()
-    dtype = devices.frozen_dtype(where)
-    try:
-        vae = AutoencoderKL.from_pretrained(base.folder, subfolder="vae", local_files_only=True)
-        text = CLIPTextModel.from_pretrained(base.folder, subfolder="text_encoder", local_files_only=True)
-        tokenizer = CLIPTokenizer.from_pretrained(base.folder, subfolder="tokenizer", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"The base '{base.name}' cannot be read: {_first(error)}.") from None
-    known, modes = latents.known(dataset, base.digest)
-    for network in (vae, text):
-        network.requires_grad_(False).eval().to(where, dtype)
-    return TextSide(vae, tokenizer, text, known, modes)
-
-
-def _unet(base: Base) -> UNet2DConditionModel:
-    try:
-        unet = UNet2DConditionModel.from_pretrained(base.folder, subfolder="unet", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"The base '{base.name}' cannot be read: {_first(error)}.") from None
-    unet.requires_grad_(False)
-    return unet
-
-
 def _ready(base: Base, unet: UNet2DConditionModel, dataset: str) -> Denoiser:
-    where = devices.device()
+    where, side = devices.device(), base_parts.text_side(base, dataset)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_("lora_" in name)
         parameter.data = parameter.data.to(
             where, torch.float32 if parameter.requires_grad else devices.frozen_dtype(where)
         )
-    file = base.folder / "scheduler" / "scheduler_config.json"
-    schedule = schedules.read(config_of(file, base.folder, base.name), base.name)
-    size = unet.config.sample_size
+    schedule = base_parts.schedule(base)
+    size = base.resolution // side.smaller
     return Denoiser(
         unet,
         schedule.betas.to(where),
         schedule.alphas_cumprod.to(where),
         1,
         (unet.config.in_channels, size, size),
-        text_side(base, dataset),
+        side,
         sampler=schedule.sampler,
         half=devices.frozen_dtype(where) == torch.bfloat16,
     )
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".: ")

@@ -87,11 +87,8 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
         torch.manual_seed(seed)
         if isinstance(model, LoraSettings):
             base = bases.by_digest(model.base)
-            if base.resolution != resolution:
-                raise SettingsError(
-                    f"The base '{base.name}' draws pictures of {base.resolution} pixels, the dataset has {resolution}. "
-                    f"Prepare the dataset at {base.resolution} pixels."
-                )
+            if reason := bases.unfit(base, resolution):
+                raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
         return denoiser_of(build_unet(model, resolution), default_scheduler().config, model.fold)
 

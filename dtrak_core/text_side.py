@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -35,7 +35,7 @@ class TextSide:
     `known` gives the rows of `modes` (n, C, h, w), unscaled latents that are stored, by the digest of their picture.
     """
 
-    vae: AutoencoderKL
+    vae: AutoencoderKL | AutoencoderTiny
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
     known: Mapping[str, int] = field(default_factory=dict)
@@ -46,15 +46,26 @@ class TextSide:
         """Return what latents are multiplied by."""
         return float(self.vae.config.scaling_factor)
 
+    @property
+    def smaller(self) -> int:
+        """Return how many times as wide as latents pictures are."""
+        tiny = isinstance(self.vae, AutoencoderTiny)
+        levels = self.vae.config.encoder_block_out_channels if tiny else self.vae.config.block_out_channels
+        return int(2 ** (len(levels) - 1))
+
     @torch.no_grad()
     def posterior(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of q(z|x), unscaled, shapes (B, C, h, w), on the CPU, float32."""
         means, stds = [], []
         for start in range(0, len(images), AT_ONCE):
             part = torch.from_numpy(np.array(images[start : start + AT_ONCE])).permute(0, 3, 1, 2).float()
-            found = self.vae.encode((part / 127.5 - 1).to(self.vae.device, self.vae.dtype)).latent_dist
-            means.append(found.mean.float().cpu())
-            stds.append(found.std.float().cpu())
+            found = self.vae.encode((part / 127.5 - 1).to(self.vae.device, self.vae.dtype))
+            if isinstance(self.vae, AutoencoderTiny):  # gives one latent, no distribution
+                means.append(found.latents.float().cpu())
+                stds.append(torch.zeros_like(means[-1]))
+            else:
+                means.append(found.latent_dist.mean.float().cpu())
+                stds.append(found.latent_dist.std.float().cpu())
         return torch.cat(means), torch.cat(stds)
 
     def latents(self, images: np.ndarray) -> Tensor:
@@ -80,6 +91,9 @@ class TextSide:
     @torch.no_grad()
     def contexts(self, captions: Sequence[str]) -> Tensor:
         """Return the text encoder's last hidden states of captions, shape (B, L, D), float32."""
-        ids = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        ids = self.tokenizer(
+            list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
         found: Tensor = self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.float()
         return found

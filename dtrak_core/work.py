@@ -49,6 +49,7 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             dataset = datasets.by_digest(job.dataset)
             if job.base:
                 return [importing_text.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, progress)]
+            importing_text.refuse_lora_alone(job.source)
             return [importing.import_checkpoint(job.source, dataset, job.name, progress)]
         case BaseJob():
             from dtrak_core import importing_text

@@ -37,7 +37,7 @@ def captioned(folder: Path) -> Dataset:
 
 
 @functools.cache
-def _saved() -> Path:
+def saved() -> Path:
     """Save an untrained pipeline of the demo's architecture, but narrow, once for all tests of this process."""
     import torch
 
@@ -55,7 +55,7 @@ def _saved() -> Path:
 
 def small_base(folder: Path) -> Base:
     """Put a copy of it into a folder and take it in."""
-    shutil.copytree(_saved(), folder)
+    shutil.copytree(saved(), folder)
     digest, resolution = bases.inspected(folder, lambda done, total: None)
     bases.publish("small", digest, resolution, folder)
     return bases.by_name("small")

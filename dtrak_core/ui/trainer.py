@@ -23,7 +23,7 @@ def form(dataset: Dataset) -> None:
         options = list(presets.PRESETS)
         usual_preset = options.index(presets.USUAL.get(dataset.settings.kind, "demo"))
         preset = st.selectbox("Model", options, usual_preset, key=f"train-preset-{dataset.settings.kind}", width=150)
-        base = _base() if presets.PRESETS[preset].model is None else ""
+        base = _base(size) if presets.PRESETS[preset].model is None else ""
         if base is None:
             return
         usual = presets.train_settings(preset, dataset.digest, base)
@@ -64,19 +64,28 @@ def form(dataset: Dataset) -> None:
     _training(dataset)
 
 
-def _base() -> str | None:
-    """Draw the choice of the text-to-image model that LoRA weights are trained on; return its digest, None without."""
+def _base(size: int) -> str | None:
+    """Draw the choice of the text-to-image model that LoRA weights are trained on; return its digest, None without.
+
+    Those that draw pictures of another size are not offered, which is said.
+    """
     known = bases.listing()
-    if not known:
+    names = {base.digest: f"{base.name}, {base.resolution} px" for base in known if base.resolution == size}
+    if names:
+        others = [base for base in known if base.resolution != size]
+        told = f"Not offered: {', '.join(f'{base.name}, {base.resolution} px' for base in others)}. " if others else ""
+        told += f"The pictures here have {size} px."
+        return str(st.selectbox("Base", list(names), format_func=names.get, key="train-base", width=200, help=told))
+    if known:
+        st.info(panels.plain(bases.none_fits(known, size)))
+    else:
         st.info(f"LoRA weights need a text-to-image base, and there is none here yet. {panels.plain(bases.GET_ONE)}.")
-        source = st.text_input("Folder, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
-        name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
-        job = BaseJob(source=source or "none", name=name or "base")
-        if not panels.follow(jobs.key_of_job(job)).active:
-            st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Take in {name}"))
-        return None
-    names = {base.digest: f"{base.name}, {base.resolution} px" for base in known}
-    return str(st.selectbox("Base", list(names), format_func=names.get, key="train-base", width=200))
+    source = st.text_input("Folder, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
+    name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
+    job = BaseJob(source=source or "none", name=name or "base")
+    if not panels.follow(jobs.key_of_job(job)).active:
+        st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Take in {name}"))
+    return None
 
 
 def _training(dataset: Dataset) -> None:

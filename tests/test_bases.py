@@ -1,0 +1,306 @@
+"""Text-to-image bases: opened as diffusers opens them or refused when taken in; and never used once they changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import text_helpers
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from dtrak_core import bases, housekeeping, importing_text, lora, sampling, store
+from dtrak_core.bases import Base
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError, StudioError
+from dtrak_core.progress import quiet
+from dtrak_core.train_settings import LoraSettings
+
+PROMPTS = ["a red disc", "a blue disc"]
+DENOISER = "unet/diffusion_pytorch_model.safetensors"
+TEXT, SCHEDULER = "text_encoder/config.json", "scheduler/scheduler_config.json"
+
+
+@pytest.fixture
+def folder(cache: Path, tmp_path: Path) -> Path:
+    """Return a pipeline that a test may harm."""
+    shutil.copytree(text_helpers.saved(), tmp_path / "base")
+    return tmp_path / "base"
+
+
+def change(file: Path, **values: Any) -> None:
+    """Change values of a JSON file; None takes one out."""
+    facts = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({name: value for name, value in facts.items() if value is not None}))
+
+
+def taken_in(folder: Path, name: str = "mine") -> Base:
+    importing_text.import_base(str(folder), name, quiet)
+    return bases.by_name(name)
+
+
+def ours(base: Base) -> np.ndarray:
+    denoiser = lora.untrained(base, LoraSettings(base=base.digest, rank=1), "")
+    denoiser.unet.eval()
+    return sampling.generate(denoiser, [3, 4], "ddim", 7, 0.0, prompts=PROMPTS, guidance=4.0)
+
+
+def theirs(folder: Path, **how: Any) -> np.ndarray:
+    """Draw the same pictures by plain diffusers."""
+    pipe = StableDiffusionPipeline.from_pretrained(folder, **how).to(torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+    seeds = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    made = pipe(PROMPTS, num_inference_steps=7, guidance_scale=4.0, generator=seeds, output_type="np").images
+    return np.rint(made * 255)
+
+
+def fp16(folder: Path) -> dict[str, Any]:
+    for name in (DENOISER, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
+        (folder / name).rename(folder / name.replace(".safetensors", ".fp16.safetensors"))
+    return {"variant": "fp16"}
+
+
+def sharded(folder: Path) -> dict[str, Any]:
+    """Split the denoiser's weights over two files, as save_pretrained does with large ones."""
+    weights = load_file(folder / DENOISER)
+    (folder / DENOISER).unlink()
+    places = {}
+    for shard, names in enumerate((list(weights)[::2], list(weights)[1::2])):
+        file = f"diffusion_pytorch_model-0000{shard + 1}-of-00002.safetensors"
+        save_file({name: weights[name] for name in names}, folder / "unet" / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (folder / f"{DENOISER}.index.json").write_text(json.dumps(index))
+    return {}
+
+
+def pickled(folder: Path) -> dict[str, Any]:
+    for name in (DENOISER, "vae/diffusion_pytorch_model.safetensors"):
+        torch.save(load_file(folder / name), (folder / name).with_suffix(".bin"))
+        (folder / name).unlink()
+    return {}
+
+
+def size_as_list(folder: Path) -> dict[str, Any]:
+    change(folder / "unet" / "config.json", sample_size=[8, 8])
+    return {}
+
+
+def tiny_autoencoder(folder: Path) -> dict[str, Any]:
+    torch.manual_seed(0)
+    widths = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
+    blocks = {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1), "latent_channels": 8}
+    shutil.rmtree(folder / "vae")
+    AutoencoderTiny(**widths, **blocks).save_pretrained(folder / "vae")  # type: ignore[arg-type]
+    change(folder / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+    return {}
+
+
+def with_safety_checker(folder: Path) -> dict[str, Any]:
+    named = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    change(folder / "model_index.json", **named, feature_extractor=["transformers", "CLIPImageProcessor"])
+    (folder / "safety_checker").mkdir()
+    return {"safety_checker": None, "feature_extractor": None}
+
+
+@pytest.mark.parametrize("lay_out", [fp16, sharded, pickled, size_as_list, tiny_autoencoder, with_safety_checker])
+def test_every_layout_of_diffusers_draws_its_pictures(folder: Path, lay_out: Callable[[Path], dict[str, Any]]) -> None:
+    how = lay_out(folder)
+    base = taken_in(folder)
+    assert base.resolution == 32
+    assert np.abs(theirs(folder, **how) - ours(base)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"timestep_spacing": "trailing"},
+        {"timestep_spacing": "linspace"},
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"rescale_betas_zero_snr": True},
+        {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5},
+    ],
+    ids=lambda values: "-".join(values),
+)
+def test_a_base_draws_by_its_own_scheduler(folder: Path, values: dict[str, Any]) -> None:
+    plain = ours(taken_in(folder))
+    change(folder / SCHEDULER, **values)
+    own = ours(taken_in(folder))
+    assert np.abs(theirs(folder) - own).max() <= 1
+    assert np.abs(plain.astype(int) - own).max() > 1, "the settings must change the pictures"
+
+
+def test_offset_and_clipping_are_those_of_the_pipeline(folder: Path) -> None:
+    """StableDiffusionPipeline begins one timestep later and does not clip, whatever the config says."""
+    change(folder / SCHEDULER, steps_offset=0, clip_sample=True, set_alpha_to_one=True)
+    assert np.abs(theirs(folder) - ours(taken_in(folder))).max() <= 1
+
+
+def test_a_base_of_another_noise_scheduler_draws_by_ddim_of_its_schedule(folder: Path) -> None:
+    kept = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "skip_prk_steps": True}
+    (folder / SCHEDULER).write_text(json.dumps({"_class_name": "PNDMScheduler", "num_train_timesteps": 1000} | kept))
+    change(folder / "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
+    own = ours(taken_in(folder))
+    ddim = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+    assert np.abs(theirs(folder, scheduler=ddim) - own).max() <= 1
+
+
+def test_a_tokenizer_of_two_bare_files_reads_as_the_whole_one(folder: Path) -> None:
+    whole = ours(taken_in(folder))
+    known = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(known["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in known["merges"]]
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    np.testing.assert_array_equal(ours(taken_in(folder, "bare")), whole)
+
+
+def edited(part: str, **values: Any) -> Callable[[Path], None]:
+    return lambda folder: change(folder / part, **values)
+
+
+def removed(part: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / part).unlink()
+
+
+def pointer(part: str) -> Callable[[Path], None]:
+    return lambda folder: (
+        (folder / part).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n") and None
+    )
+
+
+def weights(part: str, harm: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        held = load_file(folder / part)
+        harm(held)
+        save_file(held, folder / part, metadata={"format": "pt"})
+
+    return apply
+
+
+REFUSED = {
+    "no autoencoder": (lambda folder: shutil.rmtree(folder / "vae"), "has no folder vae/"),
+    "no index": (removed("model_index.json"), "has no model_index.json"),
+    "no weights": (removed(DENOISER), "has no weights: neither diffusion_pytorch_model.safetensors nor"),
+    "no tokenizer": (removed("tokenizer/tokenizer.json"), "has neither tokenizer/tokenizer.json nor tokenizer/vocab"),
+    "another class": (edited("model_index.json", _class_name="FluxPipeline"), "holds a FluxPipeline"),
+    "velocity": (edited(SCHEDULER, prediction_type="v_prediction"), "predicts 'v_prediction'"),
+    "flow": (edited(SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"), "flow matching"),
+    "flow sigmas": (edited(SCHEDULER, use_flow_sigmas=True), "flow"),
+    "steps": (edited(SCHEDULER, num_train_timesteps=4000), "a schedule of 4000 steps"),
+    "classes": (edited("unet/config.json", class_embed_type="timestep"), "its class_embed_type is 'timestep'"),
+    "distilled": (edited("unet/config.json", time_cond_proj_dim=16), "its time_cond_proj_dim is 16"),
+    "inpainting": (edited("unet/config.json", in_channels=17), "takes 17 channels and gives 8"),
+    "oblong": (edited("unet/config.json", sample_size=[8, 16]), r"draws latents of \[8, 16\]"),
+    "large": (edited("unet/config.json", sample_size=256), "draws pictures of 1024 pixels; 8 to 512"),
+    "other denoiser": (edited("unet/config.json", _class_name="UNet2DModel"), "is a UNet2DModel"),
+    "other autoencoder": (edited("vae/config.json", _class_name="VQModel"), "is a VQModel"),
+    "other text encoder": (edited(TEXT, architectures=["T5EncoderModel"]), "is a T5EncoderModel"),
+    "other words": (
+        edited("unet/config.json", cross_attention_dim=24),
+        "16 numbers a token, its denoiser reads 24",
+    ),
+    "few words": (edited(TEXT, vocab_size=9), "cannot be read|knows 9"),
+    "pointer": (pointer(DENOISER), "is a Git LFS pointer.*Run git lfs pull"),
+    "pointer of words": (pointer("tokenizer/tokenizer.json"), "is a Git LFS pointer.*Run git lfs pull"),
+    "cut short": (lambda folder: os.truncate(folder / DENOISER, 5000), "is damaged"),
+    "not finite": (weights(DENOISER, lambda held: held["conv_in.bias"].fill_(torch.nan)), "NaN or infinite"),
+    "incomplete": (
+        weights(DENOISER, lambda held: held.pop("conv_in.bias")),
+        "lack 1 that .* asks for, conv_in",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_refused_when_taken_in(folder: Path, case: str) -> None:
+    harm, words = REFUSED[case]
+    harm(folder)
+    with pytest.raises(StudioError, match=words) as refused:
+        importing_text.import_base(str(folder), "mine", quiet)
+    assert "\n" not in str(refused.value)
+    assert not list((store.root() / "bases").glob("*"))
+
+
+def test_a_base_may_have_several_names_and_places(folder: Path, tmp_path: Path) -> None:
+    first = taken_in(folder, "one")
+    second = taken_in(folder, "two")
+    assert (first.digest, first.folder) == (second.digest, second.folder)
+    assert {base.name for base in bases.listing()} == {"one", "two"}
+    shutil.copytree(folder, tmp_path / "copy")
+    taken_in(tmp_path / "copy", "one")
+    shutil.rmtree(folder)
+    assert bases.by_digest(first.digest).folder == bases.by_name("one").folder == tmp_path / "copy"
+    with pytest.raises(NotFoundError, match="is no longer at"):
+        bases.by_name("two")
+
+
+def test_a_base_that_has_moved_says_so(folder: Path) -> None:
+    base = taken_in(folder)
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(NotFoundError, match="is no longer at"):
+        bases.by_digest(base.digest)
+
+
+@pytest.mark.parametrize("harm", [edited(SCHEDULER, beta_end=0.02), removed("tokenizer/tokenizer_config.json")])
+def test_a_base_whose_files_changed_is_not_used(folder: Path, harm: Callable[[Path], None]) -> None:
+    base = taken_in(folder)
+    harm(folder)
+    for find in (lambda: bases.by_digest(base.digest), lambda: bases.by_name("mine")):
+        with pytest.raises(DataError, match="have changed since it was taken in"):
+            find()
+    assert taken_in(folder).digest != base.digest
+
+
+def test_equal_files_of_another_time_are_the_same_base(folder: Path) -> None:
+    base = taken_in(folder)
+    os.utime(folder / DENOISER, (1, 1))
+    (folder / "unet" / ".DS_Store").write_text("what a file manager leaves")
+    assert bases.by_digest(base.digest) == base
+
+
+def test_a_stored_base_is_checked_too(folder: Path, cache: Path) -> None:
+    digest, side = bases.inspected(folder, lambda done, total: None)
+    key = bases.key_of("bases", bases.BaseSettings(digest=digest))
+    shutil.copytree(folder, store.partial("bases", key) / bases.INSIDE)
+    bases.publish("stored", digest, side, None)
+    assert bases.by_digest(digest).folder == cache / "bases" / key / bases.INSIDE
+    change(cache / "bases" / key / bases.INSIDE / SCHEDULER, beta_end=0.02)
+    with pytest.raises(StoreError, match="is damaged"):
+        bases.by_digest(digest)
+
+
+def test_the_first_base_that_fits_the_pictures_is_taken(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="There is no text-to-image base yet"):
+        bases.chosen("", 32)
+    taken_in(folder, "large")
+    shutil.copytree(folder, tmp_path / "other")
+    change(tmp_path / "other" / "unet" / "config.json", sample_size=4)
+    small = taken_in(tmp_path / "other", "small")
+    assert (bases.chosen("", 16), bases.chosen("small", 16)) == (small, small)
+    assert bases.chosen("", 32).name == "large"
+    with pytest.raises(SettingsError, match="draws pictures of 32 pixels, the dataset has 16"):
+        bases.chosen("large", 16)
+    with pytest.raises(SettingsError, match=r"No base draws pictures of 64 pixels.*'large' 32, 'small' 16"):
+        bases.chosen("", 64)
+
+
+def test_the_base_of_stored_lora_weights_stays(cache: Path, tmp_path: Path) -> None:
+    _, checkpoint = text_helpers.trained(tmp_path)
+    note = store.listing("bases")[0]
+    for keys in ([note.key], []):
+        with pytest.raises(StoreError, match=f"'told' .checkpoints/{checkpoint.run.key}. need this base"):
+            housekeeping.deleted("bases", keys)
+    bases.publish("again", checkpoint.base, 32, tmp_path / "base")
+    housekeeping.deleted("bases", [note.key])
+    housekeeping.deleted("checkpoints")
+    housekeeping.deleted("bases")
+    assert store.listing("bases") == []

@@ -1,0 +1,241 @@
+"""LoRA weights made elsewhere: opened as diffusers opens them, or refused with what they are and what to do."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import text_helpers
+import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dtrak_core import bases, checkpoints, datasets, importing_text, models, sampling, store
+from dtrak_core.bases import Base
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import StudioError
+from dtrak_core.job_kinds import ImportJob
+from dtrak_core.lora_files import FILE
+from dtrak_core.progress import quiet
+from dtrak_core.work import run
+
+RANK, ALPHA = 3, 6
+Weights = dict[str, Tensor]
+
+
+@functools.cache
+def template() -> Path:
+    """Store pictures and a base once; save LoRA weights of the base, made up, as diffusers does."""
+    place = Path(tempfile.mkdtemp(prefix="lora-files-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place / "cache"))
+        patch.setenv("STUDIO_DEMO", str(place / "none"))
+        text_helpers.captioned(place / "discs")
+        base = text_helpers.small_base(place / "base")
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
+    torch.manual_seed(1)
+    targets = ["to_q", "to_v"]
+    pipe.unet.add_adapter(LoraConfig(r=RANK, lora_alpha=ALPHA, init_lora_weights=False, target_modules=targets))
+    told = {"r": RANK, "lora_alpha": ALPHA, "target_modules": targets}
+    StableDiffusionPipeline.save_lora_weights(
+        place / "lora", get_peft_model_state_dict(pipe.unet), unet_lora_adapter_metadata=told
+    )
+    return place
+
+
+@pytest.fixture
+def discs(cache: Path) -> Dataset:
+    shutil.copytree(template() / "cache", cache)
+    return datasets.by_name("discs")
+
+
+@pytest.fixture
+def base(discs: Dataset) -> Base:
+    return bases.by_name("small")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of LoRA weights that a test may change."""
+    return Path(shutil.copytree(template() / "lora", tmp_path / "lora"))
+
+
+def drawn(name: str) -> np.ndarray:
+    denoiser = models.load_denoiser(checkpoints.by_name(name))
+    return sampling.generate(denoiser, [0], "ddim", 4, 0.0, prompts=["a red disc"]).astype(float)
+
+
+def by_diffusers(base: Base, folder: Path, file: str) -> np.ndarray:
+    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
+    pipe.load_lora_weights(str(folder), weight_name=file)
+    pipe.set_progress_bar_config(disable=True)
+    how = {"num_inference_steps": 4, "generator": torch.Generator().manual_seed(0), "output_type": "np"}
+    return np.rint(pipe("a red disc", **how).images * 255)
+
+
+def rewritten(folder: Path, change: Callable[[Weights], Weights], name: str = FILE) -> None:
+    """Write the weights of a folder under other names or with other values, without what diffusers notes of them."""
+    held = load_file(folder / FILE)
+    (folder / FILE).unlink()
+    save_file(change(held), folder / name, metadata={"format": "pt"})
+
+
+def renamed(change: Callable[[str], str]) -> Callable[[Weights], Weights]:
+    return lambda held: {change(name): value for name, value in held.items()}
+
+
+def kohya(held: Weights) -> Weights:
+    """Return weights as kohya's trainer names them, with an alpha for each projection."""
+    found = {}
+    for name, value in held.items():
+        module, _, which = name.removeprefix("unet.").partition(".lora_")
+        stem = f"lora_unet_{module.replace('.', '_')}"
+        found[f"{stem}.lora_{'down' if which.startswith('A') else 'up'}.weight"] = value
+        found[f"{stem}.alpha"] = torch.tensor(2.0 if "to_q" in module else 4.0)
+    return found
+
+
+def as_pickle(folder: Path) -> str:
+    torch.save(load_file(folder / FILE), folder / "pytorch_lora_weights.bin")
+    (folder / FILE).unlink()
+    return "pytorch_lora_weights.bin"
+
+
+def as_kohya(folder: Path) -> str:
+    rewritten(folder, kohya, "my_style.safetensors")
+    return "my_style.safetensors"
+
+
+def in_half_precision(folder: Path) -> str:
+    rewritten(folder, lambda held: {name: value.half() for name, value in held.items()})
+    return FILE
+
+
+@pytest.mark.parametrize("write", [lambda folder: FILE, as_pickle, as_kohya, in_half_precision])
+def test_every_trainers_file_draws_what_diffusers_draws(
+    discs: Dataset, base: Base, folder: Path, write: Callable[[Path], str]
+) -> None:
+    file = write(folder)
+    importing_text.import_lora(str(folder), base, discs, "theirs", quiet)
+    assert np.abs(drawn("theirs") - by_diffusers(base, folder, file)).max() <= 1
+
+
+def peft_config(folder: Path, **changes: Any) -> None:
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": ["to_q", "to_v"]}
+    text = json.dumps(config | {"peft_version": "0.18", "base_model_name_or_path": None} | changes)
+    (folder / "adapter_config.json").write_text(text)
+
+
+def of_peft(name: str) -> str:
+    return f"base_model.model.{name.removeprefix('unet.')}"
+
+
+def test_pefts_own_files_are_the_same_weights(discs: Dataset, base: Base, folder: Path, tmp_path: Path) -> None:
+    importing_text.import_lora(str(folder), base, discs, "diffusers", quiet)
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    rewritten(own, renamed(of_peft), "adapter_model.safetensors")
+    peft_config(own)
+    importing_text.import_lora(str(own), base, discs, "peft", quiet)
+    np.testing.assert_array_equal(drawn("peft"), drawn("diffusers"))
+
+
+def test_names_without_the_networks_are_the_denoisers(discs: Dataset, base: Base, folder: Path) -> None:
+    expected = by_diffusers(base, Path(shutil.copytree(folder, folder / "plain")), FILE)
+    rewritten(folder, lambda held: renamed(lambda name: name.removeprefix("unet."))(doubled(held)))
+    importing_text.import_lora(str(folder), base, discs, "bare", quiet)
+    assert np.abs(drawn("bare") - expected).max() <= 1
+
+
+def doubled(held: Weights) -> Weights:
+    """Take the scale, which a file without notes of it has not, into one of the factors."""
+    return {name: value * (ALPHA / RANK if "lora_B" in name else 1) for name, value in held.items()}
+
+
+def one_more(name: str) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        more = {f"{name}.lora_A.weight": torch.zeros(RANK, 16), f"{name}.lora_B.weight": torch.zeros(16, RANK)}
+        rewritten(folder, lambda held: held | more)
+
+    return apply
+
+
+def wider(folder: Path) -> None:
+    rewritten(folder, lambda held: {n: v.repeat(1, 2) if "lora_A" in n else v for n, v in held.items()})
+
+
+def not_finite(folder: Path) -> None:
+    rewritten(folder, lambda held: {name: value / 0 for name, value in held.items()})
+
+
+def all_named(change: Callable[[str], str]) -> Callable[[Path], None]:
+    return lambda folder: rewritten(folder, renamed(change))
+
+
+def two_files(folder: Path) -> None:
+    for number in (1, 2):
+        shutil.copy(folder / FILE, folder / f"style-{number}.safetensors")
+    (folder / FILE).unlink()
+
+
+def pointer(folder: Path) -> None:
+    (folder / FILE).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+def of_another_kind(folder: Path) -> None:
+    rewritten(folder, renamed(of_peft), "adapter_model.safetensors")
+    peft_config(folder, peft_type="LOHA")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda folder: (folder / FILE).unlink(), r"holds 0 \.safetensors files"),
+    "two files": (two_files, r"style-1.*style-2.*Give the file that is meant"),
+    "a pipeline": (lambda folder: (folder / "model_index.json").write_text("{}"), "is a whole pipeline"),
+    "pointer": (pointer, "is a Git LFS pointer.*git lfs pull"),
+    "not finite": (not_finite, "NaN or infinite"),
+    "text encoder too": (one_more("text_encoder.layers.0.q_proj"), "also change text_encoder"),
+    "transformer": (all_named(lambda name: name.replace("unet.", "transformer.")), "change transformer .*Flux"),
+    "LoHa": (all_named(lambda name: name.replace("lora_A", "hada_w1_a")), "holds LoHa weights"),
+    "LoKr": (all_named(lambda name: name.replace("lora_A", "lokr_w1")), "holds LoKr weights"),
+    "no LoRA": (all_named(lambda name: name.replace("lora_", "")), "no name in it says so"),
+    "other parts": (one_more("unet.down_blocks.7.to_q"), "no place for 2 of them, down_blocks.7.to_q"),
+    "other width": (wider, r"to_q\.lora_A\.weight is \[3, 32\] where \[3, 16\] is expected"),
+    "PEFT alone": (all_named(of_peft), "adapter_config.json.*none beside"),
+    "PEFT's LoHa": (of_another_kind, "holds LOHA weights"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_weights_that_cannot_be_used_are_refused(discs: Dataset, base: Base, folder: Path, case: str) -> None:
+    harm, words = REFUSED[case]
+    harm(folder)
+    with pytest.raises(StudioError, match=words) as refused:
+        importing_text.import_lora(str(folder), base, discs, "bad", quiet)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).count("imported") == 0, "it is called what the user calls it"
+    assert not list((store.root() / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_without_their_base_are_refused(discs: Dataset, base: Base, folder: Path, whole: bool) -> None:
+    source = folder if whole else folder / FILE
+    job = ImportJob(source=str(source), dataset=discs.digest, name="alone")
+    with pytest.raises(StudioError, match=r"holds LoRA weights, .* Name it with --base; there are: small"):
+        run(job, quiet)
+
+
+def test_pictures_must_have_the_size_of_the_base(base: Base, folder: Path, tmp_path: Path) -> None:
+    settings = datasets.source_settings("folder", template() / "discs", "little", 16)
+    little = datasets.load(datasets.prepare(settings, template() / "discs"))
+    with pytest.raises(StudioError, match="draws pictures of 32 pixels, the dataset has 16"):
+        importing_text.import_lora(str(folder), base, little, "bad", quiet)
