@@ -28,10 +28,7 @@ ranks = tuning.ranks(methods, checkpoint, len(dataset.train.rows))
 question = answers.Question(dataset, checkpoint, target, changes)
 answer = answers.ask(question, methods, ranks)
 with place:
-    ready = {
-        found.method: rows.row(found, dataset, counts, families=families, repeat=answers.repeat(question, found.method))
-        for found in answer.found
-    }
+    ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.found}
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())

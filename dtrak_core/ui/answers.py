@@ -12,10 +12,9 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import datasets, defaults, fader_scores, results, scores, store
+from dtrak_core import certainty, datasets, defaults, results, scores, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.fader_scores import Repeat
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Ranking
 from dtrak_core.scores import Needed
@@ -70,17 +69,17 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
         share = (ranks or {}).get(method, chosen.rank_share) if chosen.damped else None
         model, target = question.checkpoint, question.target
         key = (target.id, target.pixels, model.digest, model.name, base.model_dump_json())
-        found.append(_ranking(method, question.dataset.key, share, key, question))
+        found.append(_marked(_ranking(method, question.dataset.key, share, key, question), question))
     return Answers(tuple(found), missing, refused)
 
 
-def repeat(question: Question, method: str) -> Repeat | None:
-    """Return how far a method's ranking of the target repeats, where that is stored for its features."""
-    if METHODS[method].family != "gradient":
-        return None
-    one = METHODS[method]
-    features = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
-    return fader_scores.find_repeat(method, features, question.target)
+def _marked(found: Ranking, question: Question) -> Ranking:
+    """Return a ranking with how far it repeats at its damping; looked up anew each time, for a job may add it."""
+    one = METHODS[found.method]
+    if one.family != "gradient":
+        return found
+    where = question.dataset.digest, question.checkpoint.digest
+    return certainty.marked(found, scores.feature_settings(one, *where, question.base(one.id)), question.target)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import figure, results, store, targets
+from dtrak_core import crediting, figure, results, store, targets
 from dtrak_core.results import Ranking
 from dtrak_core.ui import charts, compute, fader_panel, panels, rows
 from dtrak_core.ui.answers import Question
@@ -53,21 +53,16 @@ def _credit(question: Question, found: Sequence[Ranking]) -> None:
         return
     one = _one(found, "credit-method")
     credits = results.credit(one, names)
-    first = credits[0]
-    st.write(
-        f"By {panels.plain(one.label)}, **{panels.plain(first.contributor)}** made {rows.percent(first.share)} of what "
-        f"helped this picture, with {first.count:,} of {len(names):,} training pictures "
-        f"({rows.percent(first.set_share)})."
-    )
-    alt = f"Share of the positive {one.label} score: " + ", ".join(
-        f"{c.contributor} {c.share:.1%} with {c.count} pictures" for c in credits[:LISTED]
-    )
+    first = crediting.foremost(credits)
+    name = None if first is None else f"**{panels.plain(first.contributor)}**"
+    st.write(crediting.sentence(panels.plain(one.label), credits, crediting.chance(one, names), name))
+    alt = f"Share of the positive {one.label} score: " + ", ".join(crediting.words(c) for c in credits[:LISTED])
     st.plotly_chart(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
     if len(credits) > LISTED:
         st.caption(f"The first {LISTED} of {len(credits)} contributors; the file holds all.")
     st.download_button(
         "Download as CSV",
-        results.credit_csv(one, credits, _facts(question)),
+        results.credit_csv(one, credits, _facts(question), crediting.terms(question.dataset)),
         f"credit-{one.method}-{_file(question)}.csv",
         "text/csv",
         icon=":material/download:",
@@ -95,12 +90,16 @@ def _curve(
 def _keep(
     question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> None:
-    st.write("The address of this page opens this view again. The files hold every score with its settings.")
+    st.write(
+        "The address of this page opens this view again. The files hold every score with its settings, contributors, "
+        "licence line, and which pictures are unsure."
+    )
     target, listed, name = _facts(question), question.dataset.train.rows, _file(question)
+    terms = crediting.terms(question.dataset)
     with st.container(horizontal=True):
         st.download_button(
             "Scores as CSV",
-            lambda: results.to_csv(target, found, listed),
+            lambda: results.to_csv(target, found, listed, terms),
             f"scores-{name}.csv",
             "text/csv",
             icon=":material/download:",
@@ -109,7 +108,7 @@ def _keep(
         )
         st.download_button(
             "Scores as JSON",
-            lambda: results.to_json(target, found, listed),
+            lambda: results.to_json(target, found, listed, terms),
             f"scores-{name}.json",
             "application/json",
             icon=":material/download:",
@@ -135,8 +134,8 @@ def _png(
         "target": _facts(question),
         "methods": {one.method: dict(one.provenance) for one in found},
     }
-    images = question.dataset.train.images
-    return figure.draw(shown.image, shown.caption or shown.id, found, images, counts, made, families)
+    split, terms, title = question.dataset.train, crediting.terms(question.dataset), shown.caption or shown.id
+    return figure.draw(shown.image, title, found, split.images, counts, made, families, split.rows, terms)
 
 
 def _facts(question: Question) -> dict[str, Any]:

@@ -37,6 +37,7 @@ function draw(button, item, data) {
   attribute(button, "aria-label", item.name)
   attribute(button, "title", item.name)
   button.classList.toggle("pale", Boolean(item.pale))
+  button.classList.toggle("unknown", Boolean(item.unknown))
   attribute(button, "aria-haspopup", data.action === "open" ? "dialog" : null)
   attribute(button, "aria-pressed", data.action === "choose" ? String(item.key === data.chosen) : null)
 }
@@ -90,6 +91,11 @@ export default function (component) {
 
   data.rows.forEach((row, number) => {
     const block = child(rows, number + 1, "div", "row")
+    if (block.className !== "row") {
+      block.className = "row"
+      trim(block, 0)
+      block.hidden = false
+    }
     text(child(block, 0, "div", "title"), row.title)
     text(child(block, 1, "div", "note"), row.note)
     const parts = child(block, 2, "div", "parts")
@@ -109,7 +115,16 @@ export default function (component) {
     })
     trim(parts, row.parts.length)
   })
-  trim(rows, data.rows.length + 1)
+  const legend = child(rows, data.rows.length + 1, "div", "legend")
+  legend.className = "legend"
+  ;(data.legend || []).forEach((one, place) => {
+    const entry = child(legend, place, "span", "entry")
+    child(entry, 0, "span", "swatch").className = `swatch ${one.mark}`
+    text(child(entry, 1, "span", "words"), one.text)
+  })
+  trim(legend, (data.legend || []).length)
+  legend.hidden = !legend.children.length
+  trim(rows, data.rows.length + 2)
 
   // One stop for the Tab key; arrow keys do the rest.
   const buttons = [...root.querySelectorAll("button")]

@@ -21,15 +21,22 @@ from dtrak_core.thumbnails import address
 HERE = Path(__file__).parent
 
 
+UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not measured"
+
+
 @dataclass(frozen=True)
 class Picture:
-    """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it; a pale one is unsure."""
+    """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it.
+
+    A pale one is unsure; of an unknown one that was not measured.
+    """
 
     key: str
     image: np.ndarray
     name: str
     lines: tuple[str, ...] = ()
     pale: bool = False
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,11 @@ def figure(
             parts.append({"items": [_item(p) for p in row.opponents], "empty": row.no_opponents})
         listed.append({"title": row.title, "note": row.note, "parts": parts})
     heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
+    shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
+    legend = [{"mark": "pale", "text": f"Pale, dashed: unsure, {UNSURE}"}] * any(p.pale for p in shown)
+    legend += [{"mark": "unknown", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
+    data["legend"] = legend
     return _mount(key, data | {"target": _item(target)}, focus)
 
 
@@ -119,6 +130,7 @@ def _item(picture: Picture) -> dict[str, Any]:
         "name": picture.name,
         "lines": [line for line in picture.lines if line],
         "pale": picture.pale,
+        "unknown": picture.unknown,
     }
 
 

@@ -24,7 +24,8 @@ _SPECIAL = "\\`*_{}[]()<>#+-.!|~$:&"
 
 def plain(text: object) -> str:
     """Return text of a dataset or a user so that Markdown shows it as it is."""
-    return "".join(f"\\{c}" if c in _SPECIAL else c for c in str(text))
+    line = " ".join(str(text).splitlines())  # a new line could begin a heading or a list
+    return "".join(f"\\{c}" if c in _SPECIAL else c for c in line)
 
 
 @contextlib.contextmanager

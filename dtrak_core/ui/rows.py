@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from dtrak_core import fader_scores, results
+from dtrak_core import results
 from dtrak_core.datasets import Dataset
-from dtrak_core.fader_scores import Repeat
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Entry, Ranking
 from dtrak_core.targets import Target
-from dtrak_core.ui.gallery import Picture, Row
+from dtrak_core.ui.gallery import UNKNOWN, UNSURE, Picture, Row
 
 TARGET = "target"  # key of the target in the figure; the others are `method/index`
 
@@ -24,23 +21,23 @@ def row(
     *,
     note: bool = True,
     families: Sequence[str] | None = None,
-    repeat: Repeat | None = None,
 ) -> Row:
     """Return a method's row: first proponents and first opponents, one of each family where families are given.
 
-    With `repeat`, pictures that do not stand at the same end of both halves of the draws are pale.
+    Pictures that do not stand at this end in both halves of the draws are marked, and those of which that is unknown.
     """
     count = len(found.values)
     kept = "" if found.effective_rank is None else f" Effective rank {found.effective_rank:,.0f} of {count:,}."
-    if repeat is not None:
-        kept += f" Repeatability {repeat.own_agreement:.2f}: the ranks from either half of the draws correlate so."
-    sure = None if repeat is None else fader_scores.steady(repeat)
+    if found.repeatability is not None:
+        kept += f" Repeatability {found.repeatability:.2f}: the ranks from either half of the draws correlate so."
+    else:
+        kept += " Certainty not measured."
     first, last = results.proponents(found, counts[0], families), results.opponents(found, counts[1], families)
     return Row(
         found.label,
         METHODS[found.method].summary + kept if note else "",
-        [_picture(found, dataset, entry, "proponent", sure) for entry in first],
-        [_picture(found, dataset, entry, "opponent", sure) for entry in last],
+        [_picture(found, dataset, entry, "proponent") for entry in first],
+        [_picture(found, dataset, entry, "opponent") for entry in last],
         "No training picture has a positive score here.",
         "No training picture has a negative score here.",
     )
@@ -67,7 +64,7 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("-", "−")
 
 
-def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str, sure: np.ndarray | None) -> Picture:
+def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
     facts = dataset.train.rows[entry.index]
     name = facts["name"] or facts["label"]
     by = f", by {facts['contributor']}" if facts["contributor"] else ""
@@ -77,9 +74,14 @@ def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str, sure: np
     )
     if entry.alike:
         spoken += f", and {entry.alike} more of its family"
-    pale = sure is not None and not sure[entry.index]
-    if pale:
-        spoken += "; not at this end in both halves of the draws"
+    spoken += {True: "", False: f"; {UNSURE}", None: f"; {UNKNOWN}"}[entry.steady]
     alike = f"and {entry.alike} alike" if entry.alike else ""
     lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"], alike)
-    return Picture(f"{found.method}/{entry.index}", dataset.train.images[entry.index], spoken, lines, pale)
+    return Picture(
+        f"{found.method}/{entry.index}",
+        dataset.train.images[entry.index],
+        spoken,
+        lines,
+        entry.steady is False,
+        entry.steady is None,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from page_helpers import galleries, opened
 
-from dtrak_core import fader_scores, jobs, results, targets, work
+from dtrak_core import certainty, fader_scores, jobs, results, targets, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import AttributeJob
@@ -111,3 +111,15 @@ def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
             assert ("halves of the draws" in item["name"]) == item["pale"]
     assert f"Repeatability {repeat.own_agreement:.2f}" in first["note"]
     assert not any(item["pale"] for part in second["parts"] for item in part["items"])
+    assert all(item["unknown"] for part in second["parts"] for item in part["items"]), "TRAK was not measured"
+    assert "Certainty not measured" in second["note"]
+    assert {one["mark"] for one in galleries(at)["figure"]["legend"]} == {"pale", "unknown"}
+    for percent in (5, 60):
+        at.slider(key="rank-d-trak").set_value(percent).run()
+        known = certainty.find("d-trak", plain[0], target, percent / 100)
+        assert known is not None
+        assert known.steady is not None
+        (row, _) = galleries(at)["figure"]["rows"]
+        assert f"Repeatability {known.repeatability:.2f}" in row["note"]
+        marks = {int(i["key"].partition("/")[2]): i["pale"] for part in row["parts"] for i in part["items"]}
+        assert marks == {index: not known.steady[index] for index in marks}
