@@ -71,7 +71,10 @@ def announce(kinds: Sequence[str], done: str) -> list[str]:
 
 
 def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
-    """Show how far a job is, with Cancel or Resume, and redraw the page once when it ends.
+    """Show how far a job is, with Cancel or Resume; redraw the page when it ends, goes on again or is dismissed.
+
+    Only a page that was drawn while the job was going looks again by itself, so the page is drawn anew whenever
+    that changes: a press on Resume inside the panel would else be followed by nobody.
 
     Args:
         key: Key of the job.
@@ -80,7 +83,7 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
     Returns:
         The state at the time of drawing.
     """
-    state = jobs.state(key)
+    state, hidden = jobs.state(key), dismissed(key)
     if state.going:
         _keys(_WATCHED).add(key)
 
@@ -92,7 +95,7 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
                 beside()
             if now.state in ("queued", "interrupted") and time.time() - (now.submitted or 0) > 3:
                 jobs.recover()
-            if state.going and not now.going:
+            if now.going != state.going or dismissed(key) != hidden:
                 st.rerun()
 
     st.fragment(run_every=_POLL if state.going else None)(panel)()

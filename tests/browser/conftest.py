@@ -40,9 +40,15 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the cache that is served."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="session")
+def app(served: Path, chromium: Any) -> Iterator[str]:
     """Serve the small cache."""
-    place = tmp_path_factory.mktemp("served")
+    place = served
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDIO_CACHE", str(place / "cache"))
         patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
