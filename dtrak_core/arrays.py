@@ -10,7 +10,6 @@ import contextlib
 import io
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, words_of
 from dtrak_core.formats import what_it_is
+from dtrak_core.source_files import ZIP_ERRORS
 from dtrak_core.splits import MAX_BYTES
 
 MAX_HEADER = 10_000  # bytes; numpy's own bound
-DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
+# What numpy raises on a header that is no Python literal, or one of another shape.
+HEADER_ERRORS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
@@ -91,21 +92,15 @@ def _header(file: BinaryIO, size: int, name: str) -> Header:
     length = int.from_bytes(start[8:12] if wide else start[8:10], "little")
     if length > MAX_HEADER:
         raise DataError(f"Array {name} has a header of {length:,} bytes, no plain one. Save it again with numpy.savez.")
-    text = io.BytesIO(start + file.read(length + (0 if wide else -2)))
+    text = io.BytesIO(start + file.read(max(0, length if wide else length - 2)))
     try:
         version = np.lib.format.read_magic(text)
         parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = parse(text)
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        RecursionError,
-        MemoryError,
-        OverflowError,
-        tokenize.TokenError,
-    ) as error:
-        raise DataError(f"Array {name} has no readable header ({error}). Save it again with numpy.savez.") from None
+    except HEADER_ERRORS as error:
+        raise DataError(
+            f"Array {name} has no readable header ({words_of(error)}). Save it again with numpy.savez."
+        ) from None
     if dtype.hasobject:
         raise DataError(
             f"Array {name} holds Python objects, which are not opened because that would run code from the file. "
@@ -141,12 +136,12 @@ def _told(source: Path) -> Iterator[None]:
     """Say of a file that cannot be opened what it is instead, or what is wrong with it."""
     try:
         yield
-    except DAMAGED as error:
+    except (OSError, *ZIP_ERRORS) as error:
         with source.open("rb") as file:
             head = file.read(4096)
         what = what_it_is(head) if not head.startswith(b"PK") else ""
         if what and head:
             raise DataError(f"'{source.name}' {what.replace('a picture', 'an .npz')}.") from None
         raise DataError(
-            f"'{source.name}' is not an .npz or is damaged ({str(error).rstrip('.')}). Save it again with numpy.savez."
+            f"'{source.name}' is not an .npz or is damaged ({words_of(error)}). Save it again with numpy.savez."
         ) from None

@@ -31,6 +31,14 @@ def beside(files: Iterable[SourceFile], pictures: Iterable[SourceFile]) -> dict[
     return found
 
 
+def doubled(files: Iterable[SourceFile], read: dict[str, SourceFile]) -> list[SourceFile]:
+    """Return the files that would be a picture's caption if another one were not read."""
+    taken = {file.name for file in read.values()}
+    stems = {file.name.rpartition(".")[0] for file in read.values()}
+    stem_and_ending = ((file, *file.name.rpartition(".")[::2]) for file in files if file.name not in taken)
+    return [file for file, stem, ending in stem_and_ending if stem in stems and f".{ending.lower()}" in ENDINGS]
+
+
 def read(file: SourceFile) -> str:
     """Return a caption: the first line that is not empty, as kohya's trainers read it; empty where it is no caption.
 

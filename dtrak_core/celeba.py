@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dtrak_core import store, subsets
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.images import fit
+from dtrak_core.images import decoded, fit
 from dtrak_core.splits import Content, Split, row_of
 
 PICTURES, PARTITIONS = "img_align_celeba", "list_eval_partition.txt"
@@ -83,12 +82,11 @@ def _draw(partition: np.ndarray, part: int) -> np.ndarray:
 
 def _picture(path: Path, resolution: int) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            whole = picture.convert("RGB")
+        whole = decoded(path.read_bytes(), path.name, resolution)
     except FileNotFoundError:
         raise NotFoundError(f"'{path.parent.name}' has no {path.name}. {GET_IT}.") from None
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read ({error}). Unpack the archive again.") from None
+    except DataError as error:
+        raise DataError(f"{error} Unpack the archive again.") from None
     left, top = (whole.width - CROP) // 2, (whole.height - CROP) // 2
     return fit(whole.crop((left, top, left + CROP, top + CROP)), resolution)
 

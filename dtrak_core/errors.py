@@ -37,3 +37,9 @@ class EngineError(StudioError):
 
 class Cancelled(StudioError):
     """The user asked a running job to stop. What was finished stays."""
+
+
+def words_of(error: Exception) -> str:
+    """Return what a library's error says, short enough to stand in a sentence."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= 120 else f"{text[:120]} ..."

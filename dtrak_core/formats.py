@@ -34,6 +34,10 @@ OTHER = {  # what people keep beside pictures, and what to do about it
     "a film": (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv"),
     "arrays are read where the file itself is given as the source": (".npz", ".npy"),
     "a Parquet table is not read: save its pictures as files": (".parquet", ".arrow"),
+    "a table is read where it is called metadata.csv or metadata.jsonl": (
+        ".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".xls", ".ods",
+    ),
+    "a text is read where it is called as a picture": (".txt", ".caption"),
 }  # fmt: skip
 CONVERT = "convert it to PNG or JPEG"
 HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -75,9 +79,13 @@ def endings() -> dict[str, str]:
 
 def formats_for(name: str) -> tuple[str, ...]:
     """Return the formats to try for a file: the common ones, and the one that its ending names."""
-    named = endings().get(PurePosixPath(name).suffix.lower())
-    known = set(endings().values())
-    return tuple(dict.fromkeys(f for f in (*COMMON, named) if f is not None and f in known and f != "MPO"))
+    return _with(endings().get(PurePosixPath(name).suffix.lower(), ""))
+
+
+@functools.cache
+def _with(named: str) -> tuple[str, ...]:
+    known = set(endings().values()) - {"MPO"}  # which is opened as a JPEG
+    return tuple(dict.fromkeys(kind for kind in (*COMMON, named) if kind in known))
 
 
 def why_left_out(name: str) -> str:

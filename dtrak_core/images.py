@@ -12,7 +12,7 @@ import io
 import numpy as np
 from PIL import ExifTags, Image
 
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, words_of
 from dtrak_core.formats import formats_for, what_it_is
 
 MAX_PIXELS = 50_000_000  # per picture: more than any camera's, and no more than 200 MB decoded
@@ -29,17 +29,23 @@ TURNS = {  # how pixels are brought upright, by the number of EXIF's orientation
 
 
 def open_picture(data: bytes, name: str, resolution: int) -> np.ndarray:
-    """Decode a picture file and fit it to a square.
+    """Decode a picture file as `decoded` does, and fit it to a square.
+
+    Returns:
+        Shape (resolution, resolution, 3), uint8.
+    """
+    return fit(decoded(data, name, resolution), resolution)
+
+
+def decoded(data: bytes, name: str, resolution: int) -> Image.Image:
+    """Decode a picture file: upright, on white, in RGB.
 
     Size and format are read from the header and checked before anything is decoded.
 
     Args:
         data: Content of the file.
         name: How errors name it.
-        resolution: Pixels a side.
-
-    Returns:
-        Shape (resolution, resolution, 3), uint8.
+        resolution: Pixels a side of the square that it will be fitted to.
 
     Raises:
         DataError: If it is no picture, is damaged, would decode to too many pixels, or has values of no known scale.
@@ -57,12 +63,11 @@ def open_picture(data: bytes, name: str, resolution: int) -> np.ndarray:
         check_shape(picture.size, resolution, f"'{name}'")
         try:
             picture.load()
-            rgb = to_rgb(_upright(picture), name)
+            return to_rgb(_upright(picture), name)
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"'{name}' cannot be decoded: {str(error).rstrip('.') or type(error).__name__}.") from None
-    return fit(rgb, resolution)
+            raise DataError(f"'{name}' cannot be decoded: {words_of(error)}.") from None
 
 
 def fit(picture: Image.Image, resolution: int) -> np.ndarray:
@@ -92,6 +97,8 @@ def check_shape(size: tuple[int, int], resolution: int, name: str) -> None:
         DataError: If it has too many pixels, or would while its short side is brought up to the resolution.
     """
     width, height = size
+    if width < 1 or height < 1:
+        raise DataError(f"{name} is {width:,} x {height:,}: it has no pixels. Save it again.")
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width:,} x {height:,} = {width * height:,} pixels")
     # A thin strip is small itself, but not once its short side is brought up to the resolution.

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dtrak_core.captions import decoded
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, words_of
 from dtrak_core.source_files import SourceFile
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # of one folder the first that is there is read
@@ -149,7 +149,7 @@ def _known_names(columns: Sequence[str], table: str) -> dict[str, str]:
         near = difflib.get_close_matches("file_name", columns, 1, 0.4) or [c for c in columns if "file" in c.lower()]
         meant = f" Is it '{near[0]}'? Rename it." if near else " Add it: the path of each picture."
         raise DataError(
-            f"{table} has no column 'file_name'; it has: {', '.join(c for c in columns if c) or 'none'}.{meant}"
+            f"{table} has no column 'file_name'; it has: {', '.join([c for c in columns if c][:20]) or 'none'}.{meant}"
         )
     return named
 
@@ -165,7 +165,7 @@ def _csv_rows(text: str, table: str) -> tuple[list[tuple[int, dict[str, Any]]], 
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         lines = [(number, line) for number, line in enumerate((each for each in reader if each), start=1)]
     except csv.Error as error:
-        raise DataError(f"{table} is not a comma-separated table ({error}). Save it as CSV UTF-8.") from None
+        raise DataError(f"{table} is not a comma-separated table ({words_of(error)}). Save it as CSV UTF-8.") from None
     columns = [column.strip() for column in lines[0][1]] if lines else []
     rows = []
     for number, line in lines[1:]:
@@ -184,7 +184,9 @@ def _json_lines(text: str, table: str) -> tuple[list[tuple[int, dict[str, Any]]]
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"Row {number} of {table} is not JSON ({error}). Write one object a line.") from None
+            raise DataError(
+                f"Row {number} of {table} is not JSON ({words_of(error)}). Write one object a line."
+            ) from None
         if not isinstance(row, dict):
             raise DataError(
                 f'Row {number} of {table} is no object like {{"file_name": "0.png"}}. Write one object a line.'

@@ -21,7 +21,7 @@ from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.formats import endings, what_it_is, why_left_out
 from dtrak_core.images import open_picture
 from dtrak_core.settings import DatasetKind, DatasetSettings, digest_of
-from dtrak_core.source_files import NOT_LOOKED_AT, Listing, SourceFile, opened
+from dtrak_core.source_files import NOT_LOOKED_AT, Listing, SourceFile, archive_of, opened
 from dtrak_core.splits import MIN_PICTURES, Content, LeftOut, Split, by_reason, check_size, hold_out, notes_on, row_of
 
 READING = "2"  # raised when the same files are read otherwise: what was stored before is then read anew
@@ -69,7 +69,7 @@ def kind_of(source: Path) -> DatasetKind:
     if source.is_dir():
         return "folder"
     if zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
+        with archive_of(source) as archive:
             suffixes = {PurePosixPath(name).suffix.lower() for name in archive.namelist()}
         arrays = ".npy" in suffixes or source.suffix.lower() == ".npz"
         return "npz" if arrays and not suffixes & set(endings()) else "folder"
@@ -126,7 +126,9 @@ def _sorted(listing: Listing, source_name: str) -> Sorted:
     tables, doubled = picture_tables.chosen(file for file in listing.files if picture_tables.is_table(file.name))
     texts = captions.beside(listing.files, found)
     left_out = [*listing.left_out, *(LeftOut(file.name, "another table of its folder is read") for file in doubled)]
-    taken = {file.name for file in (*found, *tables, *doubled, *texts.values())}
+    second = captions.doubled(listing.files, texts)
+    left_out += [LeftOut(file.name, "another text of its picture is read") for file in second]
+    taken = {file.name for file in (*found, *tables, *doubled, *texts.values(), *second)}
     left_out += [LeftOut(file.name, why_left_out(file.name)) for file in listing.files if file.name not in taken]
     if not found:
         others = f"; left out: {_told(left_out)}" if left_out else ""

@@ -9,20 +9,33 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import lzma
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, words_of
 from dtrak_core.splits import MAX_BYTES, LeftOut
 
 SYSTEM = ("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found")
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 NOT_LOOKED_AT = "not looked at"
+# What Python's reading of a damaged archive raises, RuntimeError for a password and a method that it does not know.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    IndexError,
+    RuntimeError,
+)
 MAX_FILE = 512 * 2**20  # bytes of one file: more than any picture of images.MAX_PIXELS takes, even uncompressed
 
 
@@ -49,8 +62,8 @@ class SourceFile:
             return self.fetch()
         except OSError as error:
             raise DataError(f"'{self.name}' cannot be opened ({error.strerror or error}). Allow reading it.") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise DataError(f"'{self.name}' in the archive is damaged ({str(error).rstrip('.')}).") from None
+        except ZIP_ERRORS as error:
+            raise DataError(f"'{self.name}' in the archive is damaged ({words_of(error)}).") from None
 
     def digest(self) -> str:
         """Return the SHA-256 of the content; a file that cannot be read, as reading will say, is known by its size."""
@@ -78,14 +91,22 @@ def opened(source: Path) -> Iterator[Listing]:
     if source.is_dir():
         yield _sorted(_of_folder(source))
         return
-    try:
-        archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise DataError(
-            f"'{source.name}' is not a zip archive or is damaged ({str(error).rstrip('.')}). Download or copy it again."
-        ) from None
-    with archive:
+    with archive_of(source) as archive:
         yield _sorted(_of_archive(archive, source.name))
+
+
+def archive_of(source: Path) -> zipfile.ZipFile:
+    """Open a zip archive.
+
+    Raises:
+        DataError: If it is none, or is damaged.
+    """
+    try:
+        return zipfile.ZipFile(source)
+    except (OSError, *ZIP_ERRORS) as error:
+        raise DataError(
+            f"'{source.name}' is not a zip archive or is damaged ({words_of(error)}). Download or copy it again."
+        ) from None
 
 
 def _sorted(found: Listing) -> Listing:
@@ -176,7 +197,7 @@ def _shown(name: str) -> str:
 
 def _of_archive(archive: zipfile.ZipFile, source_name: str) -> Listing:
     found = Listing([], [])
-    members = [info for info in archive.infolist() if not info.is_dir()]
+    members = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     total = sum(info.file_size for info in members)
     if total > MAX_BYTES:
         raise DataError(

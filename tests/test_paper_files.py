@@ -66,6 +66,18 @@ def test_celeba_names_what_is_missing(faces: Path, tmp_path: Path) -> None:
         celeba.load(64, tmp_path)
 
 
+def test_celeba_says_what_a_file_is_that_is_no_picture(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / celeba.PARTITIONS).write_bytes((faces / celeba.PARTITIONS).read_bytes())
+    (tmp_path / celeba.PICTURES).mkdir()
+    (tmp_path / celeba.PICTURES / "048804.jpg").write_bytes(b"<!DOCTYPE html><html>quota exceeded</html>")
+    with pytest.raises(DataError) as error:
+        celeba.load(64, tmp_path)
+    assert str(error.value) == (
+        "'048804.jpg' is an HTML page, not a picture. Its download went wrong: download it again. "
+        "Unpack the archive again."
+    )
+
+
 @pytest.fixture
 def paintings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lay out ArtBench's CSV and pictures in small: 3 styles of 12 training and 6 test rows, mixed."""

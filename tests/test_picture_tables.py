@@ -224,11 +224,11 @@ def test_captions_beside_the_pictures(tmp_path: Path) -> None:
     assert set(facts(content, "label").values()) == {"sks painting"}
     assert not any("10" in prompt for prompt in content.train.prompts + content.held_out.prompts)
     assert {left.file.partition("/")[2]: left.reason for left in content.skipped} == {
-        "2.caption": "no picture by its ending .caption",
+        "2.caption": "another text of its picture is read",
         "5.txt": "no caption: it is empty or holds numbers alone",
         "6.txt": "no caption: it is empty or holds numbers alone",
         "7.txt": "the table has the caption",
-        "readme.txt": "no picture by its ending .txt",
+        "readme.txt": "a text is read where it is called as a picture",
     }
 
 

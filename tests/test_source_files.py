@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dtrak_core import source_files
+from dtrak_core import pictures, source_files
 from dtrak_core.errors import DataError
 from dtrak_core.source_files import opened
 
@@ -160,3 +160,26 @@ def test_a_bomb_a_locked_and_a_damaged_zip(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(source_files, "MAX_FILE", 4_000_000)
     with opened(path) as listing, pytest.raises(DataError, match=r"'0\.png' in the archive is damaged"):
         listing.files[0].read()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"PK\1\2", b"PK\7\7"), (b"PK\1\2\x14\3\x14", b"PK\1\2\x14\3\xff"), (b"0.png", b"9.png")],
+    ids=["directory", "version", "name"],
+)
+def test_a_damaged_zip_is_told_in_one_short_sentence(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(3):
+            archive.writestr(f"{i}.png", bytes(os.urandom(2000)))
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+    def read_all() -> list[bytes]:
+        pictures.kind_of(path)
+        with opened(path) as listing:
+            return [file.read() for file in listing.files]
+
+    with pytest.raises(DataError) as error:
+        read_all()
+    assert "damaged" in str(error.value)
+    assert len(str(error.value)) < 250
