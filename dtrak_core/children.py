@@ -140,4 +140,5 @@ def _spare(child: Child) -> None:
 
 def default_threads() -> int:
     """Return with how many threads work is done: OMP_NUM_THREADS where it is set, else the cores of this host."""
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, processes.cores()))
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is of nested levels
+    return int(first) if first.isdecimal() and int(first) > 0 else max(1, processes.cores())

@@ -9,13 +9,15 @@ usage, 130 when following was stopped with Ctrl-C (the job goes on). No torch is
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 
 import tyro
 
-from dtrak_core import commands, measuring, program, removing, upkeep
+from dtrak_core import commands, measuring, program, removing, store, upkeep
 from dtrak_core.errors import StudioError
 
 
@@ -110,4 +112,16 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the answer has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, sqlite3.OperationalError) as error:
+        if not (reason := store.refusal(error) or _refused(error)):
+            raise
+        print(reason, file=sys.stderr)
+        return 1
     return 0
+
+
+def _refused(error: Exception) -> str:
+    """Say that a file outside the cache may not be used, nothing where the error is another one."""
+    if not isinstance(error, OSError) or error.filename is None or error.errno not in (*store.REFUSED, errno.EISDIR):
+        return ""
+    return f"'{os.fsdecode(error.filename)}' cannot be used: {error.strerror}. Give a file or folder that you may use."

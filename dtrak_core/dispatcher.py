@@ -24,7 +24,7 @@ from distributed import Client, Future, fire_and_forget
 
 from dtrak_core import cluster, engine, eviction, job_files, job_index, jobs, store, tasks
 from dtrak_core.children import default_threads
-from dtrak_core.errors import EngineError
+from dtrak_core.errors import EngineError, StudioError
 
 IDLE = 900.0  # seconds without a job after which the engine ends; STUDIO_WORKER_IDLE changes it
 LOOK = 0.2  # seconds between two looks at the jobs given away
@@ -42,14 +42,14 @@ class Dispatcher:
 
     def run(self) -> None:
         """Work until idle for too long, asked to end, without a cache folder, or without the cluster."""
-        idle = float(os.environ.get("STUDIO_WORKER_IDLE") or IDLE)
+        idle = seconds_idle()
         woken, looked, since = 0, 0.0, time.monotonic()
         while self.at_home():
             now, changed = time.monotonic(), (job_files.folder() / "lock").stat().st_mtime_ns
             ending = (job_files.folder() / "END").exists()
             ended = self.collect()
             if ended:
-                with contextlib.suppress(OSError):  # another process deletes at the same time
+                with contextlib.suppress(OSError, StudioError):  # another process deletes at the same time
                     eviction.evict()
             if ending and not self.given:
                 return self.hand_over()
@@ -122,6 +122,15 @@ class Dispatcher:
                 engine.start()
 
 
+def seconds_idle() -> float:
+    """Return after how many seconds without a job the engine ends."""
+    try:
+        return max(0.0, float(os.environ.get("STUDIO_WORKER_IDLE") or IDLE))
+    except ValueError:
+        print(f"STUDIO_WORKER_IDLE is no number of seconds; {IDLE:g} is taken.", file=sys.stderr)
+        return IDLE
+
+
 def retired() -> bool:
     """Let an idle engine go, unless a job was asked for in this instant; say whether it may end."""
     with engine.locked():
@@ -134,7 +143,7 @@ def retired() -> bool:
 def write_end(key: str, attempt: int, end: dict[str, Any]) -> bool:
     """Write how a job ended where its worker did not; say whether an end is now written (a full disk refuses)."""
     place = job_files.folder() / key
-    before = job_files.read_json(place / job_files.STATUS) or {}
+    before = job_files.read_status(place) or {}
     same = before.get("attempt") == attempt
     if same and before["state"] in ("done", "failed", "cancelled"):
         return True

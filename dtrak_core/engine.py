@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from dtrak_core import job_files, processes, store
 
@@ -32,16 +33,24 @@ def address() -> str:
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
     """Hold the lock under which the engine is started or let go, by any process of this host."""
-    job_files.folder().mkdir(parents=True, exist_ok=True)
-    with (job_files.folder() / "lock").open("a") as file:
+    with contextlib.ExitStack() as opened:
+        with store.writable():
+            job_files.folder().mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context((job_files.folder() / "lock").open("a"))
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def lives() -> bool:
     """Say whether the engine that was last written down still runs."""
-    facts = job_files.read_json(job_files.folder() / "engine.json")
+    facts = written_down()
     return facts is not None and processes.living(facts["pid"], facts["born"])
+
+
+def written_down() -> dict[str, Any] | None:
+    """Return what is written down of the engine: pid, born, version, address; None where nothing is."""
+    fields = {"pid": int, "born": str, "version": str, "address": str}
+    return job_files.read_json(job_files.folder() / "engine.json", fields)
 
 
 def version() -> str:
@@ -52,7 +61,7 @@ def version() -> str:
 def write_down(pid: int, told: str) -> None:
     """Write down which process is the engine, and the version it started with."""
     facts = {"pid": pid, "born": processes.birth(pid), "version": told, "address": address()}
-    if job_files.read_json(job_files.folder() / "engine.json") != facts:
+    if written_down() != facts:
         store.write_json(job_files.folder() / "engine.json", facts)
 
 
@@ -60,10 +69,10 @@ def ensure() -> None:
     """Start an engine if none lives, wake the one that does; one of another version is asked to end."""
     for process in _STARTED:
         process.poll()
-    with locked():
+    with store.writable(), locked():
         if not lives():
             start()
-        elif (job_files.read_json(job_files.folder() / "engine.json") or {}).get("version") != version():
+        elif (written_down() or {}).get("version") != version():
             (job_files.folder() / "END").touch()
         os.utime(job_files.folder() / "lock")
 

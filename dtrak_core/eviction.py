@@ -9,6 +9,7 @@ nor what ships with the project. The engine looks after each job.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
@@ -37,17 +38,18 @@ _UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 def limit() -> int | None:
     """Return the limit in bytes, None where there is none."""
-    facts = job_files.read_json(store.root() / "limit.json")
+    facts = job_files.read_json(store.root() / "limit.json", {"bytes": int})
     return None if facts is None else int(facts["bytes"])
 
 
 def set_limit(number: int | None) -> None:
     """Set the limit in bytes, or take it away."""
     path = store.root() / "limit.json"
-    if number is None:
-        path.unlink(missing_ok=True)
-    else:
-        store.write_json(path, {"bytes": number})
+    with store.writable():
+        if number is None:
+            path.unlink(missing_ok=True)
+        else:
+            store.write_json(path, {"bytes": number})
 
 
 def bytes_of(text: str) -> int | None:
@@ -98,4 +100,8 @@ def evicted(most: int = 100) -> list[dict[str, Any]]:
         lines = (job_files.folder() / "evicted.jsonl").read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in reversed(lines[-most:])]
+    found = []
+    for line in reversed(lines[-most:]):
+        with contextlib.suppress(ValueError):  # a line that a power cut has left half
+            found.append(json.loads(line))
+    return found

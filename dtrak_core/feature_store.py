@@ -93,9 +93,10 @@ def seal_path(folder: Path, number: int) -> Path:
 def has_shard(folder: Path, number: int, rows: int, width: int, storage: Storage) -> bool:
     """Say whether a whole shard of this shape, as it was sealed, lies in a folder of unfinished work."""
     try:
-        sums = json.loads(seal_path(folder, number).read_bytes())["crc32"]
+        sealed = json.loads(seal_path(folder, number).read_bytes())
+        sums, _ = sealed["crc32"], float(sealed["seconds"])
         found: np.ndarray = np.load(shard_path(folder, number), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     same = sums == {path.name: crc32(path) for path in _files(folder, number)}
     return same and found.shape == (rows, width) and found.dtype == storage

@@ -12,16 +12,30 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dtrak_core import store
+from dtrak_core.files import temporary_of
 
 STATUS = "status.json"
 CANCELLED = "Cancelled. What was finished is kept."
+STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
+_MOMENT = (float, int, type(None))
+_STATUS = {
+    "attempt": int,
+    "state": str,
+    "done": int,
+    "total": int,
+    "unit": str,
+    "message": str,
+    "seconds_left": _MOMENT,
+    "started": _MOMENT,
+    "finished": _MOMENT,
+    "beat": (float, int),
+    "artifacts": list,
+}
 
 
 def folder() -> Path:
@@ -29,20 +43,33 @@ def folder() -> Path:
     return store.root() / "jobs"
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file that is replaced whole, None if there is no file."""
+def read_json(path: Path, fields: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """Return the JSON object in a file that is replaced whole, None where there is no file or it holds no such object.
+
+    Args:
+        path: The file.
+        fields: Names that the object must have, each with the type or types of its value.
+    """
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):  # a power cut or another program may have harmed it
         return None
-    return found
+    whole = isinstance(found, dict) and all(isinstance(found.get(n), of) for n, of in (fields or {}).items())
+    return found if whole else None
+
+
+def read_status(place: Path) -> dict[str, Any] | None:
+    """Return the status in a job's folder, None where none is written, or not as this version writes it."""
+    found = read_json(place / STATUS, _STATUS)
+    if found is None or found["state"] not in STATES:
+        return None
+    pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in found["artifacts"])
+    return found if pairs else None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Replace a small file whole. Not flushed to disk, since the next one comes within a second."""
-    # Parts run on several hosts and in several threads of one process.
-    who = f"{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
-    temporary = path.with_name(f".{path.name}.{who}.tmp")
+    temporary = temporary_of(path)
     try:
         temporary.write_text(json.dumps(values, allow_nan=False))
         temporary.replace(path)

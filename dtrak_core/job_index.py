@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import job_files
+from dtrak_core import job_files, store
 
 _TABLE = """CREATE TABLE IF NOT EXISTS job (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, label TEXT NOT NULL, job TEXT NOT NULL,
@@ -39,16 +39,23 @@ class Row:
 
 @contextlib.contextmanager
 def transaction() -> Iterator[sqlite3.Connection]:
-    """Hold the only write transaction; what happens inside is kept whole, or not at all if it raises."""
-    job_files.folder().mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(_opened()) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+    """Hold the only write transaction; what happens inside is kept whole, or not at all if it raises.
+
+    Raises:
+        StoreError: If the cache folder cannot be written to.
+    """
+    with contextlib.ExitStack() as opened:
+        with store.writable():
+            job_files.folder().mkdir(parents=True, exist_ok=True)
+            connection = opened.enter_context(contextlib.closing(_opened()))
+            connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
+        with store.writable():
+            connection.execute("COMMIT")
 
 
 def put(connection: sqlite3.Connection, row: Row) -> None:
@@ -73,11 +80,24 @@ def drop(connection: sqlite3.Connection, key: str) -> None:
 
 
 def _select(clause: str, values: tuple[str, ...]) -> list[Row]:
-    if not _path().exists():
+    if not job_files.folder().is_dir() or not _path().exists():
         return []
-    with contextlib.closing(_opened()) as connection:
+    try:
+        opened = _opened()
+    except sqlite3.OperationalError:  # of a cache that is only read, the rows that are in the file itself
+        opened = sqlite3.connect(f"{_path().absolute().as_uri()}?immutable=1", uri=True)
+    with contextlib.closing(opened) as connection:
         found = connection.execute(f"SELECT {_COLUMNS} FROM job {clause}", values).fetchall()
-    return [Row(key, kind, label, json.loads(job), attempt, at) for key, kind, label, job, attempt, at in found]
+    return [Row(key, kind, label, _values(job), attempt, at) for key, kind, label, job, attempt, at in found]
+
+
+def _values(text: Any) -> dict[str, Any]:
+    """Return a job's values, nothing where they cannot be read: whoever needs them is told by `read_job`."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _opened() -> sqlite3.Connection:
@@ -99,6 +119,9 @@ def _connect() -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(_TABLE)
+        columns = ", ".join(row[1] for row in connection.execute("PRAGMA table_info(job)"))
+        if columns != _COLUMNS:  # of another version, or another program
+            raise sqlite3.DatabaseError(f"the index has the columns {columns}")
     except BaseException:
         connection.close()
         raise

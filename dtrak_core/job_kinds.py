@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from dtrak_core import scores
-from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.recipes import Recipe, method_for
 from dtrak_core.removal_settings import CounterfactualSettings
@@ -178,8 +178,15 @@ def key_of_job(job: Job) -> str:
 
 
 def read_job(values: Any) -> Job:
-    """Return the job that was written as these JSON values."""
-    return _ADAPTER.validate_python(values)
+    """Return the job that was written as these JSON values.
+
+    Raises:
+        JobError: If it is not as this version of the app writes one.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError:
+        raise JobError("This job was asked for by another version of the app. Ask for it again.") from None
 
 
 def inputs(job: Job) -> set[str]:

@@ -7,6 +7,7 @@ engine is interrupted until an engine takes it up again. This module imports no 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dtrak_core import engine, job_files, job_index, program, store
-from dtrak_core.errors import NotFoundError
+from dtrak_core.errors import JobError, NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
 from dtrak_core.job_kinds import BaseJob as BaseJob
 from dtrak_core.job_kinds import BenchmarkJob as BenchmarkJob
@@ -116,8 +117,9 @@ def cancel(key: str) -> bool:
     now = state(key)
     if now.active:
         place = job_files.folder() / key
-        place.mkdir(exist_ok=True)
-        job_files.cancel_flag(place, now.attempt).touch()
+        with store.writable():
+            place.mkdir(exist_ok=True)
+            job_files.cancel_flag(place, now.attempt).touch()
     return now.active
 
 
@@ -149,7 +151,12 @@ def listing() -> list[JobState]:
 
 
 def job_of(key: str) -> Job:
-    """Return the settings of a job, or raise NotFoundError."""
+    """Return the settings of a job.
+
+    Raises:
+        NotFoundError: If no such job is known.
+        JobError: If another version of the app has asked for it, whose words this one does not know.
+    """
     row = job_index.row(key)
     if row is None:
         raise NotFoundError(f"Job '{key}' is not known. List the jobs with '{program.command('jobs list')}'.")
@@ -190,8 +197,16 @@ def wait(key: str, on_change: Callable[[JobState], None] | None = None, every: f
 
 
 def live() -> list[tuple[JobState, set[str]]]:
-    """Return the jobs that wait, run or were interrupted, each with the digests and keys of what it reads."""
-    return [(job, inputs(job_of(job.key))) for job in listing() if job.going]
+    """Return the jobs that wait, run or were interrupted, each with the digests and keys of what it reads.
+
+    One that another version of the app has asked for cannot be read, and reads nothing: it ends with that sentence.
+    """
+    found = []
+    for now in listing():
+        if now.going:
+            with contextlib.suppress(JobError):
+                found.append((now, inputs(job_of(now.key))))
+    return found
 
 
 def unfinished() -> list[job_index.Row]:
@@ -206,7 +221,7 @@ def _ended(row: job_index.Row) -> bool:
 
 def _status(row: job_index.Row) -> dict[str, Any] | None:
     """Return what is written of a job's newest attempt, None if it has not begun."""
-    status = job_files.read_json(job_files.folder() / row.key / job_files.STATUS)
+    status = job_files.read_status(job_files.folder() / row.key)
     return status if status is not None and status["attempt"] == row.attempt else None
 
 

@@ -9,7 +9,6 @@ An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number
 from __future__ import annotations
 
 import dataclasses
-import errno
 import faulthandler
 import json
 import os
@@ -24,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from dtrak_core import job_files, parts, processes, program
+from dtrak_core import job_files, parts, processes, store
 from dtrak_core.errors import Cancelled, StudioError
 from dtrak_core.job_kinds import DatasetJob, read_job
 from dtrak_core.parts import Part
@@ -52,9 +51,8 @@ def sentence(error: BaseException) -> str:
         return (
             f"The network was needed and could not be reached. Connect and resume the job (error {number} in its log)."
         )
-    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for e in chain):
-        listing = program.command("cache list")
-        return f"The disk is full. Delete what you do not need ('{listing}'), then resume the job."
+    if reasons := [reason for e in chain if (reason := store.refusal(e))]:
+        return reasons[0]
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return f"Memory did not suffice. Use fewer pictures at once or a smaller model (error {number} in the log)."
     return f"Something failed that was not foreseen: {type(error).__name__} (error {number} in the job's log)."

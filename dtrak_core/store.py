@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import __version__
+from dtrak_core import __version__, program
 from dtrak_core.artifacts import MANIFEST, PROJECT, Artifact, demo_root, opened, put_aside, root
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.files import TEMPORARY, alone, crc32, made, write_array, write_bytes, write_json, writing
@@ -224,8 +224,8 @@ def refusal(error: BaseException) -> str:
         return ""
     if error.errno in FULL:
         return (
-            "The disk is full. Delete what you do not need ('python -m dtrak_core cache list'), or set STUDIO_CACHE to "
-            "a folder on another disk; then resume the job."
+            f"The disk is full. Delete what you do not need ('{program.command('cache list')}'), or set STUDIO_CACHE "
+            "to a folder on another disk; then resume the job."
         )
     if not isinstance(error.filename, str | os.PathLike):
         return ""

@@ -80,7 +80,7 @@ def run_job(root: str, key: str, attempt: int, job: dict[str, Any], threads: int
     """
     place = Path(root) / "jobs" / key
     place.mkdir(parents=True, exist_ok=True)
-    before = job_files.read_json(place / job_files.STATUS) or {}
+    before = job_files.read_status(place) or {}
     status = Status(place, _begun(attempt, before))
     order = {"root": root, "key": key, "attempt": attempt, "job": job, "threads": threads, "device": device()}
     flag = job_files.cancel_flag(place, attempt)
@@ -237,7 +237,7 @@ def _shares(place: Path, numbers: set[int]) -> dict[int, float]:
     """Return how far each of these parts is, 0..1, of those that have begun."""
     found = {}
     for number in numbers:
-        told = job_files.read_json(place / f"part-{number}.json")
+        told = job_files.read_json(place / f"part-{number}.json", {"done": int, "total": int})
         if told is not None:
             found[number] = min(1.0, told["done"] / told["total"]) if told["total"] else 0.0
     return found

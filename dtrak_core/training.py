@@ -83,9 +83,9 @@ def _trained(
     run = _start(settings, dataset.settings.resolution)
     if isinstance(settings.model, LoraSettings):
         run.latents = _latents(dataset, run.denoiser, settings.model.base, progress)
-    training_state.resume(run, folder)
     # A short training has fewer: shares that fall on one step are kept once, under the largest.
     kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
+    training_state.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
     began, saved = time.monotonic() - run.seconds, time.monotonic()
     steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
     try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -53,16 +54,29 @@ def write(run: Run, folder: Path) -> None:
     write_metrics(run, folder)
 
 
-def resume(run: Run, folder: Path) -> None:
-    """Take up what was written, if anything was."""
-    path = folder / RESUME
-    if not path.exists():
-        for left in folder.iterdir():  # parts of a start that never came to its first save
+def resume(run: Run, folder: Path, kept: Mapping[int, Path]) -> None:
+    """Take up what was written; begin in an empty folder where that is nothing, or was harmed since.
+
+    Args:
+        run: A run that has not begun.
+        folder: Its unfinished artifact.
+        kept: The file that tells of the weights kept at a step, for each of these steps.
+    """
+    try:
+        with safe_open(folder / RESUME, framework="pt") as file:
+            facts = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        step, seconds = int(facts["step"]), float(facts["seconds"])
+        told = [json.loads(path.read_bytes())["digest"] for at, path in kept.items() if at <= step]
+    except FileNotFoundError:  # parts of a start that never came to its first save, or of weights that are gone
+        told = None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        print(f"What was trained so far cannot be read ({error}): the training begins anew.")
+        told = None
+    if told is None:
+        for left in folder.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         return
-    with safe_open(path, framework="pt") as file:
-        facts = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
     with torch.no_grad():
         for name, parameter in tracked_parameters(run.denoiser.unet):
             parameter.copy_(tensors[f"weights.{name}"])
@@ -73,7 +87,7 @@ def resume(run: Run, folder: Path) -> None:
     if run.average is not None:
         run.average = [tensors[f"average.{i}"].to(run.average[i].device) for i in range(len(run.average))]
     run.losses = tensors["losses"].tolist()
-    run.step, run.seconds = int(facts["step"]), float(facts["seconds"])
+    run.step, run.seconds = step, seconds
 
 
 def write_metrics(run: Run, folder: Path) -> None:

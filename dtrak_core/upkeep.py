@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import tyro
 
 from dtrak_core import answers, engine, eviction, housekeeping, jobs, processes, tables
-from dtrak_core.errors import SettingsError, StoreError
+from dtrak_core.errors import JobError, SettingsError, StoreError
 from dtrak_core.tables import Json, say
 
 
@@ -26,8 +27,11 @@ def jobs_show(key: tyro.conf.Positional[str], lines: int = 20, json: Json = Fals
         key: Key of the job.
         lines: Lines of the log.
     """
-    job, now = jobs.job_of(key), jobs.state(key)
-    values = dataclasses.asdict(now) | {"job": job.model_dump(mode="json"), "log": jobs.log_tail(key, lines)}
+    try:
+        job = jobs.job_of(key).model_dump(mode="json")
+    except JobError:  # of another version of the app
+        job = None
+    values = dataclasses.asdict(jobs.state(key)) | {"job": job, "log": jobs.log_tail(key, lines)}
     say(values, json, _shown)
 
 
@@ -47,7 +51,8 @@ def jobs_cancel(key: tyro.conf.Positional[str], json: Json = False) -> None:
     Args:
         key: Key of the job.
     """
-    jobs.job_of(key)
+    with contextlib.suppress(JobError):  # one of another version of the app can be stopped too
+        jobs.job_of(key)
     say({"key": key, "cancelled": jobs.cancel(key)}, json, tables.facts)
 
 

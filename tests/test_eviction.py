@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import engine, eviction, housekeeping, jobs, store
+from dtrak_core import engine, eviction, housekeeping, job_files, jobs, store
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import DatasetSettings, EmbeddingSettings, FeatureSettings, SampleSettings, Settings, key_of
@@ -144,3 +144,19 @@ def test_amounts_that_are_none(text: str) -> None:
 @given(st.integers(0, 10**15))
 def test_whole_bytes_are_read_exactly(number: int) -> None:
     assert eviction.bytes_of(f"{number}B") == number
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"bytes": "much"}', b'{"bytes": null}'])
+def test_a_garbled_limit_is_none(cache: Path, content: bytes) -> None:
+    eviction.set_limit(7)
+    assert eviction.limit() == 7
+    (store.root() / "limit.json").write_bytes(content)
+    assert eviction.limit() is None
+    assert eviction.evict() == []
+
+
+def test_half_a_line_of_what_was_deleted_is_left_out(cache: Path) -> None:
+    path = job_files.folder() / "evicted.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"kind": "features"}\n{"kind": "ker')
+    assert eviction.evicted() == [{"kind": "features"}]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,12 +20,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import dispatcher, engine, job_files, job_index, job_kinds, jobs, processes, store
-from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core import (
+    children,
+    cli,
+    dispatcher,
+    engine,
+    eviction,
+    job_files,
+    job_index,
+    job_kinds,
+    jobs,
+    processes,
+    serving,
+    store,
+)
+from dtrak_core.errors import JobError, NotFoundError, SettingsError, StoreError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.recipes import Recipe
 from dtrak_core.settings import DatasetSettings, FeatureSettings, build, key_of
 from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.ui import panels
 
 A, B = "a" * 16, "b" * 16
 DATASET = jobs.DatasetJob(dataset=DatasetSettings())
@@ -361,3 +378,138 @@ def test_a_benchmark_reads_the_features_of_all_its_functions(started: list[int])
         base.model_copy(update={"model_output": "interpolated", "eta": 0.5}),
     ]
     assert reads == {A, B} | {key_of(kind, one) for kind in ("features", "kernels") for one in wanted}
+
+
+GARBLED = {
+    "empty": b"",
+    "no JSON": b'{"attempt": 1,',
+    "no text": b"\xff\xfe",
+    "a list": b"[1]",
+    "nothing": b"null",
+    "no fields": b"{}",
+    "another state": b'{"attempt": 1, "state": "paused", "done": 0, "total": 0, "unit": "", "message": "", '
+    b'"beat": 1.0, "artifacts": []}',
+    "words for numbers": b'{"attempt": 1, "state": "running", "done": "2", "total": 8, "unit": "", "message": "", '
+    b'"beat": "now", "artifacts": []}',
+    "artifacts of another form": b'{"attempt": 1, "state": "done", "done": 2, "total": 2, "unit": "", "message": "", '
+    b'"beat": 1.0, "artifacts": ["samples"]}',
+}
+
+
+@pytest.mark.parametrize("content", GARBLED.values(), ids=GARBLED)
+def test_a_garbled_status_reads_as_not_begun(started: list[int], content: bytes) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    other, _ = jobs.submit(OTHER, "Another")
+    say(other, "running")
+    place = job_files.folder() / key
+    place.mkdir(exist_ok=True)
+    (place / job_files.STATUS).write_bytes(content)
+    assert [(job.key, job.state) for job in jobs.listing()] == [(other, "running"), (key, "queued")]
+    assert {row.key for row in jobs.unfinished()} == {key, other}
+    assert [now.key for now, _ in jobs.live()] == [other, key]
+    assert dispatcher.write_end(key, 1, {"state": "failed", "message": "no"})
+    assert jobs.state(key).message == "no"
+
+
+@pytest.mark.parametrize("content", GARBLED.values(), ids=GARBLED)
+def test_garbled_facts_of_the_engine_mean_that_none_lives(started: list[int], content: bytes) -> None:
+    job_files.folder().mkdir(parents=True)
+    (job_files.folder() / "engine.json").write_bytes(content)
+    assert not engine.lives()
+    jobs.submit(DATASET, "Prepare")
+    assert started == [1]
+    assert engine.lives()
+
+
+OLDER = {
+    "another field": '{"kind": "sample", "checkpoint": "bbbbbbbbbbbbbbbb", "seeds": [1], "colour": "red"}',
+    "another kind": '{"kind": "paint"}',
+    "no kind": "{}",
+    "no object": "[]",
+    "no JSON": "{",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("text", OLDER.values(), ids=OLDER)
+def test_a_job_of_another_version_is_told_and_blocks_nothing(
+    started: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    with job_index.transaction() as index:
+        index.execute("INSERT INTO job VALUES (?, 'sample', 'Old', ?, 1, 1.0)", (A, text))
+    assert {job.key for job in jobs.listing()} == {key, A}
+    assert [now.key for now, _ in jobs.live()] == [key]
+    assert panels.newest("sample", B) is None
+    eviction.set_limit(1)
+    assert eviction.evict() == []
+    with pytest.raises(JobError, match="asked for by another version"):
+        jobs.job_of(A)
+    say(A, "failed")
+    with pytest.raises(JobError, match="another version"):
+        jobs.resume(A)
+    assert cli.main(["jobs", "show", A]) == 0
+    assert "Old" in capsys.readouterr().out
+    assert cli.main(["jobs", "list"]) == 0
+    assert cli.main(["jobs", "resume", A]) == 1
+    jobs.forget(A)
+    assert [job.key for job in jobs.listing()] == [key]
+
+
+def test_the_engine_ends_a_job_of_another_version_with_that_sentence(cache: Path) -> None:
+    place = job_files.folder() / A
+    place.mkdir(parents=True)
+    said: list[dict[str, Any]] = []
+    order = {"root": str(cache), "key": A, "attempt": 1, "job": {"kind": "paint"}, "threads": 1, "do": "whole"}
+    out, err = os.dup(1), os.dup(2)
+    try:
+        serving.serve(io.StringIO(json.dumps(order) + "\n"), said.append, os.getppid())
+    finally:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+    assert said == [
+        {"state": "failed", "message": "This job was asked for by another version of the app. Ask for it again."}
+    ]
+
+
+def test_an_index_of_other_columns_is_put_aside(started: list[int]) -> None:
+    job_files.folder().mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(job_files.folder() / "index.db")) as connection:
+        connection.execute("CREATE TABLE job (key TEXT PRIMARY KEY, job TEXT)")
+    assert jobs.listing() == []
+    key, _ = jobs.submit(DATASET, "Prepare")
+    assert [job.key for job in jobs.listing()] == [key]
+    assert (job_files.folder() / "index.db.damaged").exists()
+
+
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("2,4", 2), ("many", None), ("0", None), ("", None)])
+def test_threads_are_read_as_openmp_reads_them(monkeypatch: pytest.MonkeyPatch, told: str, threads: int | None) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert children.default_threads() == (threads or processes.cores())
+
+
+def test_seconds_that_are_no_number_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STUDIO_WORKER_IDLE", "soon")
+    assert dispatcher.seconds_idle() == dispatcher.IDLE
+    assert "STUDIO_WORKER_IDLE" in capsys.readouterr().err
+    monkeypatch.setenv("STUDIO_WORKER_IDLE", "20")
+    assert dispatcher.seconds_idle() == 20
+
+
+def test_a_cache_that_is_only_read_shows_its_jobs_and_takes_no_new_ones(
+    started: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "done", artifacts=[list(published())])
+
+    def refused(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(job_index, "_connect", refused)
+    assert [(job.key, job.state) for job in jobs.listing()] == [(key, "done")]
+    with pytest.raises(StoreError, match="Set STUDIO_CACHE to a writable folder"):
+        jobs.submit(OTHER, "Another")
+    assert cli.main(["dataset", "--name", "cifar2"]) == 1
+    assert "Set STUDIO_CACHE to a writable folder." in capsys.readouterr().err

@@ -6,7 +6,7 @@ import time
 
 import streamlit as st
 
-from dtrak_core import engine, job_files, jobs
+from dtrak_core import engine, jobs
 from dtrak_core.jobs import JobState
 from dtrak_core.tables import duration, moment
 from dtrak_core.ui import frame, panels
@@ -72,9 +72,13 @@ def _ended(ended: list[JobState]) -> None:
             with st.container(horizontal=True):
                 if again:
                     icon = ":material/replay:" if again == "Retry" else ":material/play_arrow:"
-                    st.button(again, key=f"again-{job.key}", on_click=jobs.resume, args=(job.key,), icon=icon)
+                    st.button(
+                        again, key=f"again-{job.key}", on_click=panels.asked, args=(jobs.resume, job.key), icon=icon
+                    )
                 remove = "Take it off this list. What it made stays."
-                st.button("Remove", key=f"remove-{job.key}", on_click=jobs.forget, args=(job.key,), help=remove)
+                st.button(
+                    "Remove", key=f"remove-{job.key}", on_click=panels.asked, args=(jobs.forget, job.key), help=remove
+                )
             _log(job)
 
 
@@ -95,7 +99,7 @@ def _old(job: JobState) -> bool:
 def _engine() -> str:
     """Say who does the work."""
     where = f"the cluster at {panels.plain(engine.address())}" if engine.address() else "this machine"
-    facts = job_files.read_json(job_files.folder() / "engine.json")
+    facts = engine.written_down()
     if facts is None or not engine.lives():
         return f"No engine runs. It starts with the next job, on {where}."
     return f"The engine runs on {where} (process {facts['pid']}) and ends by itself when it has nothing to do."

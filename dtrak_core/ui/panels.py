@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import jobs, store
-from dtrak_core.errors import StudioError
+from dtrak_core.errors import JobError, StoreError, StudioError
 from dtrak_core.jobs import Job, JobState
 from dtrak_core.tables import duration, size
 
@@ -35,7 +35,10 @@ def reported() -> Iterator[None]:
         yield
     except StudioError as error:
         st.error(plain(error), icon=":material/error:")
-    except Exception:
+    except Exception as error:
+        if reason := store.refusal(error):
+            st.error(plain(reason), icon=":material/error:")
+            return
         number = secrets.token_hex(3)
         _LOG.exception("Error %s on a page", number)
         st.error(
@@ -52,10 +55,17 @@ def start(job: Job, label: str) -> None:
         _keys(_DISMISSED).discard(key)
 
 
+def asked(change: Callable[[str], object], key: str) -> None:
+    """Change a job from a callback: resume, cancel, forget it."""
+    with reported():
+        change(key)
+
+
 @st.cache_resource(max_entries=1, ttl=60, show_spinner=False)
 def taken_up() -> None:
     """Let what was left by a crash or a restart go on, once a minute at most: no engine starts where nothing waits."""
-    jobs.recover()
+    with contextlib.suppress(StoreError):  # a cache that is only read still shows what is in it
+        jobs.recover()
 
 
 def announce(kinds: Sequence[str], done: str) -> list[str]:
@@ -126,7 +136,7 @@ def progress(now: JobState) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             share = min(now.done / now.total, 1.0) if now.total else 0.0
             st.progress(share, text=counted(now))
-            st.button("Cancel", key=f"cancel-{now.key}", on_click=jobs.cancel, args=(now.key,))
+            st.button("Cancel", key=f"cancel-{now.key}", on_click=asked, args=(jobs.cancel, now.key))
         return
     if now.state in ("idle", "done") or now.key in _keys(_DISMISSED):
         return
@@ -140,7 +150,7 @@ def progress(now: JobState) -> None:
         st.warning(f"{word}{reached}. What was finished is kept.")
     with st.container(horizontal=True):
         resume = ":material/play_arrow:"
-        st.button("Resume", key=f"resume-{now.key}", on_click=jobs.resume, args=(now.key,), icon=resume)
+        st.button("Resume", key=f"resume-{now.key}", on_click=asked, args=(jobs.resume, now.key), icon=resume)
         st.button("Dismiss", key=f"dismiss-{now.key}", on_click=_keys(_DISMISSED).add, args=(now.key,))
 
 
@@ -157,8 +167,9 @@ def counted(now: JobState) -> str:
 def newest(kind: str, about: str) -> JobState | None:
     """Return the newest job of a kind that reads the thing of this digest, if it goes on or ended badly."""
     for job in jobs.listing():
-        if job.kind == kind and about in jobs.inputs(jobs.job_of(job.key)):
-            return None if job.state == "done" or job.key in _keys(_DISMISSED) else job
+        with contextlib.suppress(JobError):  # of another version of the app: of what, is not known
+            if job.kind == kind and about in jobs.inputs(jobs.job_of(job.key)):
+                return None if job.state == "done" or job.key in _keys(_DISMISSED) else job
     return None
 
 
