@@ -1,6 +1,7 @@
 """What features and kernels cost, side by side, in one run.
 
     python benchmarks/features.py            about ten minutes on 2 idle cores
+    python benchmarks/features.py --paper    part 5 alone, a minute; the rest of the results stays
     python benchmarks/features.py --quick    a smoke test with small sizes: its numbers mean nothing
 
 Prints, and writes to benchmarks/results/features.json:
@@ -15,10 +16,15 @@ Prints, and writes to benchmarks/results/features.json:
 4. All 27 dampings of the paper for 1,000 targets at N = 5,000, k = 8,192: one eigendecomposition of
    the dual form against 27 inversions of the primal. Those are timed once at a smaller k and
    extrapolated: inversion by k^3, products with the features by k^2.
+5. The paper's CIFAR network and 32,768 numbers: what projecting costs as a share of the gradient, in turns. Aim: 5 % at
+   most for the sparse one. Of the dense ones a few blocks are timed and multiplied by their number: the constants of
+   dtrak_core/costs.py.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import platform
 import statistics
@@ -36,13 +42,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from dtrak_core import feature_store, files, kernel, models, presets, store
+from dtrak_core import feature_store, files, kernel, models, presets, projection, store
+from dtrak_core.denoiser import add_noise
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
 from dtrak_core.settings import FeatureSettings, key_of
 
-QUICK = "--quick" in sys.argv
+QUICK, PAPER = "--quick" in sys.argv, "--paper" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("features-quick.json" if QUICK else "features.json")
 ROUNDS = 2 if QUICK else 9
 PROJ_DIM = 256 if QUICK else 4096
@@ -56,6 +63,9 @@ DAMPINGS = [factor * 10.0**power for power in range(-2, 7) for factor in (1, 2, 
 def main() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
+    if PAPER:
+        files.write_json(RESULTS, json.loads(RESULTS.read_text()) | {"paper": paper()})
+        return
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "quick": QUICK,
@@ -75,6 +85,7 @@ def main() -> None:
         report["authors"]["times_ours"] = round(theirs / ours["feature_ms"], 1)
         say(f"In all {theirs:.1f} ms a draw at T = {ours['timesteps']}: {theirs / ours['feature_ms']:.0f} times ours.")
     report["kernel"] = kernels()
+    report["paper"] = paper()
     report["load_after"] = round(os.getloadavg()[0], 2)
     files.write_json(RESULTS, report)
     say(f"\nWritten to {RESULTS.relative_to(RESULTS.parent.parent.parent)}.")
@@ -132,11 +143,52 @@ def training_step(denoiser: models.Denoiser, optimiser: torch.optim.Optimizer) -
     """One plain training step: noise, forward, backward, clipping, AdamW."""
     x0 = torch.rand(TRAINING_BATCH, *denoiser.shape) * 2 - 1
     noise, t = torch.randn_like(x0), torch.randint(0, 1000, (TRAINING_BATCH,))
-    loss = (denoiser.predict(models.add_noise(denoiser, x0, noise, t), t) - noise).square().mean()
+    loss = (denoiser.predict(add_noise(denoiser, x0, noise, t), t) - noise).square().mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(denoiser.unet.parameters(), 1.0)
     optimiser.step()
+
+
+def paper() -> dict[str, Any]:
+    """Time gradients of the paper's CIFAR network and their projections in turns; return medians in seconds."""
+    width = 256 if QUICK else presets.PAPER_FEATURES["proj_dim"]
+    model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
+    denoiser = models.denoiser_of(models.build_unet(model, side).eval(), models.default_scheduler().config, model.fold)
+    count = sum(p.numel() for p in denoiser.unet.parameters())
+    timesteps, rounds = 10, []
+    settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps)
+    x0, memory, projector = torch.rand(1, *denoiser.shape), torch.empty(1, count), Projector("sparse", width, 42, count)
+    for _ in range(2 if QUICK else 4):
+        made = seconds(lambda: per_example_gradients(denoiser, x0, ["train:0"], settings, out=memory))
+        rounds.append((made, seconds(lambda: project(projector, memory))))
+    share = statistics.median(p / m for m, p in rounds[1:])
+    made, projected = (statistics.median(column) for column in zip(*rounds[1:], strict=True))
+    found: dict[str, Any] = {
+        "parameters": count,
+        "proj_dim": width,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "gradient_s_a_draw": round(made / timesteps, 3),
+        "sparse_first_s": round(rounds[0][1], 3),
+        "sparse_s_a_picture": round(projected, 4),
+        "sparse_share_of_10_gradients": round(share, 5),
+        "sparse_share_of_1_gradient": round(share * timesteps, 4),
+    }
+    total = torch.zeros(feature_store.SHARD, width)
+    part = torch.randn(feature_store.SHARD, projection.BLOCK)
+    for kind in projection.DENSE:
+        drawing = functools.partial(projection._block, Projector(kind, width, 42, count), 0)
+        drawn = statistics.median(seconds(drawing) for _ in range(7))
+        found[f"{kind}_s_an_entry"] = drawn / (projection.BLOCK * width)
+    matrix = torch.from_numpy(drawing())
+    product = statistics.median(seconds(lambda: total.addmm_(part, matrix)) for _ in range(7))
+    found["product_s_an_entry_and_gradient"] = product / (projection.BLOCK * width * feature_store.SHARD)
+    say(
+        f"\n{count:,} parameters to {width:,}: {made / timesteps:.2f} s a gradient, sparse projection "
+        f"{projected:.3f} s a picture, {share:.2%} of its {timesteps} gradients (aim 5 %)."
+    )
+    return found
 
 
 def authors(denoiser: models.Denoiser) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from dtrak_core.settings import EmbeddingSettings, FeatureSettings, ProjectionKi
 from dtrak_core.tables import duration, size
 
 FEATURE_OVER_TRAINING = 1.15  # cost of a gradient of one (picture, timestep) over a training step per picture
-SPARSE_SECONDS = 1.1e-9  # a parameter and gradient
-DRAWN_SECONDS: Mapping[ProjectionKind, float] = {"gaussian": 1.2e-8, "rademacher": 2.5e-9}  # a number of the matrix
-PRODUCT_SECONDS = 4e-11  # a number of a dense matrix and gradient
+SPARSE_SECONDS = 1.5e-9  # a parameter and gradient
+DRAWN_SECONDS: Mapping[ProjectionKind, float] = {"gaussian": 1.25e-8, "rademacher": 1.2e-9}  # a number of the matrix
+PRODUCT_SECONDS = 2.5e-11  # a number of a dense matrix and gradient
 PATCH_SECONDS = 1.2e-8  # a pair of patches
 CURVATURE = 1.2  # EK-FAC: its two passes over the training set beside the gradients
 EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known

@@ -57,6 +57,12 @@ CELEBA = ModelSettings(
 )
 _PAPER = {"epochs": 200, "batch_size": 128, "learning_rate": 1e-4, "betas": (0.95, 0.999), "warmup": 0.1, "flip": True}
 
+# What docs/reproduce.md prints for one row of the paper's table, and the dry run takes.
+PAPER_FEATURES: Mapping[str, Any] = {
+    "num_timesteps": 100, "projection": "sparse", "proj_dim": 32_768, "storage": "float16",
+}  # fmt: skip
+PAPER_LDS: Mapping[str, Any] = {"num_subsets": 64, "train_seeds": 3, "num_timesteps": 1000, "noise_seeds": 3}
+
 USUAL = {  # the paper's network for each of its datasets, and ours for our own; `demo` for all others
     "cifar2": "cifar", "cifar10": "cifar", "celeba": "celeba", "artbench2": "lora", "artbench5": "lora",
     "openmoji-roles": "lora-demo",

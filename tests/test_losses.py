@@ -16,7 +16,7 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
     tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler().config, tiny.fold)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     grid, seen = draws.timesteps("uniform", 1000), list[int]()
     real = Denoiser.predict

@@ -1,8 +1,10 @@
 """A dry run of the paper's settings at their true architecture and resolution: no one should find a shape error later.
 
 Weights are random and the pictures are OpenMoji portraits at the setting's resolution, in place of those that cannot be
-had here; everything else is what a full run does, by the same jobs: two optimiser steps, features of two timesteps,
-one picture drawn in two steps, and scores for it. `make paper-dry-run`; Stable Diffusion takes some minutes and 12 GB.
+had here. The settings are those that docs/reproduce.md prints (`presets`; test_reproduce.py compares them); what is cut
+is their repetition: two optimiser steps, a picture drawn in two steps, two training pictures, and of the 100 draws of a
+feature and the 1,000 of a loss as many as go through the network at once, so that memory is that of a full run.
+`make paper-dry-run`; Stable Diffusion takes some minutes and 12 GB.
 """
 
 from __future__ import annotations
@@ -25,8 +27,12 @@ from dtrak_core import (
     bases,
     checkpoints,
     datasets,
+    draws,
+    feature_store,
     features,
+    gradients,
     kernel,
+    losses,
     models,
     openmoji,
     presets,
@@ -36,7 +42,9 @@ from dtrak_core import (
     training,
 )
 from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
 from dtrak_core.progress import quiet
+from dtrak_core.projection import project
 from dtrak_core.settings import FeatureSettings, SampleSettings, build
 
 pytestmark = [pytest.mark.paper, pytest.mark.long, pytest.mark.timeout(3000)]
@@ -90,9 +98,33 @@ def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def cut_draws(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser) -> int:
+    """Let a picture have as many draws as a pass takes, spread over those that it was to have; return their number."""
+    real, width = draws.timesteps, gradients.draws_for(denoiser)
+
+    def cut(strategy: str, count: int) -> np.ndarray:
+        grid = real(strategy, count)  # type: ignore[arg-type]
+        return grid[:: max(1, len(grid) // width)][:width]
+
+    monkeypatch.setattr(draws, "timesteps", cut)
+    return len(cut("uniform", presets.PAPER_FEATURES["num_timesteps"]))
+
+
+def projection_seconds(denoiser: Denoiser, wanted: FeatureSettings) -> float:
+    """Return what projecting one gradient takes once its pattern is known."""
+    ((projector, _),) = features.projectors_of(denoiser, wanted)
+    assert projector.width == presets.PAPER_FEATURES["proj_dim"]
+    gradient, times = torch.ones(1, projector.num_parameters), []
+    for _ in range(4):
+        began = time.perf_counter()
+        project(projector, gradient)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
 @pytest.mark.parametrize("kind", ["cifar2", "cifar10", "celeba", "artbench2", "artbench5"])
 def test_a_setting_of_the_paper_runs(
-    kind: str, cache: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    kind: str, cache: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preset = presets.USUAL[kind]
     dataset, digest = pictures(tmp_path / "pictures", kind), ""
@@ -115,17 +147,23 @@ def test_a_setting_of_the_paper_runs(
     assert image.shape == (datasets.RESOLUTIONS[kind],) * 2 + (3,)  # type: ignore[index]
     where = {"checkpoint": checkpoint.digest, "sampling_steps": 2, "prompts": prompts}
     target = targets.publish_sample(build(SampleSettings, seed=0, **where), image)
-    wanted = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=512)
+    wanted = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest, **presets.PAPER_FEATURES)
+    count = cut_draws(monkeypatch, denoiser)
+    projecting = projection_seconds(denoiser, wanted)
     began = time.perf_counter()
     small = Dataset(**{**vars(dataset), "train": type(dataset.train)(dataset.train.images[:2], dataset.train.rows[:2])})
     stored = features.compute_features(small, denoiser, wanted, quiet)
-    per_gradient = (time.perf_counter() - began) / 4
+    per_gradient = (time.perf_counter() - began) / (2 * count)
+    assert feature_store.shape(stored) == (2, wanted.proj_dim)
     kernel.compute_kernel(stored, quiet)
     features.compute_target_features(small, denoiser, wanted, [target], quiet)
     found = scores.attribution_scores("d-trak", small, checkpoint.digest, target, wanted)
     assert found.values.shape == (2,)
     assert np.isfinite(found.values).all()
     assert np.ptp(found.values) > 0
+    grid = draws.timesteps("uniform", presets.PAPER_LDS["num_timesteps"])
+    lost = losses.of_draws(denoiser, target.image, target.id, grid, 0, target.prompt)
+    assert np.isfinite(lost).all()
     paper_table.ROWS.append(
         {
             "setting": kind,
@@ -135,6 +173,8 @@ def test_a_setting_of_the_paper_runs(
             "settings": f"{usual.epochs} epochs, batch {usual.batch_size}, rate {usual.learning_rate:g}",
             "seconds a picture and step": f"{trained / 4:.2f}",
             "seconds a gradient": f"{per_gradient:.2f}",
+            "features": f"{wanted.projection} to {wanted.proj_dim:,}, {count} of {wanted.num_timesteps} draws at once",
+            "projecting a picture": f"{projecting:.3f} s, {projecting / (wanted.num_timesteps * per_gradient):.2%}",
             "peak memory": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB",
         }
     )
