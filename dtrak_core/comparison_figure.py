@@ -1,6 +1,7 @@
 """A comparison of removals as one PNG: a row a target, the same seed drawn by each retrained model (paper, figure 3).
 
-Drawn with Pillow alone, so that it needs no browser. Of several draws of one removal the first is shown.
+Drawn with Pillow alone, so that it needs no browser. Of several draws of one removal the first is shown, and each
+target stands beside the removals that were named for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from dtrak_core import comparisons
+from dtrak_core import comparisons, entries
 from dtrak_core.comparisons import Comparison
 from dtrak_core.figure import CELL, GAP, GREY, INK, PAD, font, paste
 from dtrak_core.removals import IDENTITY
@@ -28,27 +29,29 @@ def draw(comparison: Comparison, size: int) -> bytes:
     Returns:
         The PNG file, with settings and medians in its text chunk `provenance`.
     """
-    shown = [e for e in comparisons.of_size(comparison.entries, size) if e.method != IDENTITY and e.draw == 0]
-    methods = list(dict.fromkeys(e.method for e in shown))
-    width = 2 * PAD + (1 + len(methods)) * (CELL + GAP)
+    shown = [e for e in entries.of_size(comparison.entries, size) if e.method != IDENTITY and e.draw == 0]
+    arms = entries.by_arm(shown)
+    width = 2 * PAD + (1 + len(arms)) * (CELL + GAP)
     sheet = Image.new("RGB", (width, _HEAD + PAD + len(comparison.originals) * (CELL + _WORDS) + PAD), "white")
     pen = ImageDraw.Draw(sheet)
-    for column, words in enumerate(["Original", *map(comparisons.label, methods)]):
+    for column, words in enumerate(["Original", *map(entries.label, arms)]):
         _words(pen, words, PAD + column * (CELL + GAP), PAD)
     for row, (target, image) in enumerate(comparison.originals.items()):
         top = _HEAD + PAD + row * (CELL + _WORDS)
         paste(sheet, image, (PAD, top), CELL)
         pen.text((PAD + CELL // 2, top + CELL + 8), target, INK, font(16), anchor="ma")
-        for entry in shown:
-            if entry.target == target:
-                left = PAD + (1 + methods.index(entry.method)) * (CELL + GAP)
-                paste(sheet, entry.image, (left, top), CELL)
-                told = f"l2 {entry.l2:.1f}   cos {entry.cosine:.2f}"
-                pen.text((left + CELL // 2, top + CELL + 8), told, INK, font(16), anchor="ma")
-                loss = f"loss {entry.loss_change:+.3f}"
-                pen.text((left + CELL // 2, top + CELL + 30), loss, GREY, font(16), anchor="ma")
+        for column, own in enumerate(arms.values(), 1):
+            entry = next((e for e in own if e.target == target), None)
+            if entry is None:
+                continue
+            left = PAD + column * (CELL + GAP)
+            paste(sheet, entry.image, (left, top), CELL)
+            told = f"l2 {entry.l2:.1f}   cos {entry.cosine:.2f}"
+            pen.text((left + CELL // 2, top + CELL + 8), told, INK, font(16), anchor="ma")
+            loss = f"loss {entry.loss_change:+.3f}"
+            pen.text((left + CELL // 2, top + CELL + 30), loss, GREY, font(16), anchor="ma")
     notes, data = PngImagePlugin.PngInfo(), io.BytesIO()
-    made = {"removed": size, "settings": comparison.settings.model_dump(mode="json")}
+    made = {"removed": size, "settings": dict(comparison.stored)}
     made |= {"medians": comparisons.medians(comparison, size)}
     notes.add_itxt("provenance", json.dumps(made, sort_keys=True))
     sheet.save(data, "PNG", pnginfo=notes)

@@ -1,77 +1,61 @@
-"""Comparisons of removals as pages and command line read them: entries, medians, tests, exports. No torch here.
+"""Comparisons of removals as pages and command line read them: entries, medians, verdicts, exports. No torch here.
 
 A finished comparison is one artifact; one under way is read from what its job has stored so far.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dtrak_core import checkpoints, datasets, removals, spreadsheet, store, thumbnails
+from dtrak_core import checkpoints, datasets, entries, removals, spreadsheet, store, thumbnails, verdicts
 from dtrak_core.datasets import Dataset
+from dtrak_core.entries import LATENT_L2, Entry, facts, label, of_size
 from dtrak_core.errors import NotFoundError
-from dtrak_core.methods import METHODS
-from dtrak_core.metrics import Paired, interval, paired
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.removals import BOTTOM, CONTRIBUTOR, FLOOR, IDENTITY, RANDOM, Wanted
+from dtrak_core.removals import CONTRIBUTOR, FLOOR, IDENTITY, RANDOM, Wanted
 from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, find_sample
+from dtrak_core.verdicts import Verdict
 
 ENTRIES, IMAGES, ORIGINALS = "entries.json", "images.npy", "originals.npy"
-MEASURES = ("l2", "cosine", "loss_change")
-LATENT_L2, LATENT = "latent_l2", "Euclidean distance of the unscaled latent modes; larger = changed more"
-_LABELS = {IDENTITY: "Nothing removed", FLOOR: "Noise floor", RANDOM: "Random", BOTTOM: "Lowest scores"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One retrained model's picture of one target, and how far it is from the original.
-
-    `size` is the number asked for, `removed` the training indices left out (none for identity and noise floor);
-    `image` (H, W, 3) uint8. Larger l2, smaller cosine and larger loss change: the removal did more.
-    """
-
-    target: str
-    method: str
-    draw: int
-    size: int
-    removed: tuple[int, ...]
-    image: np.ndarray
-    l2: float
-    cosine: float
-    loss_change: float
-    latent_l2: float | None = None  # text-to-image models alone
+LATENT = "Euclidean distance of the unscaled latent modes; larger = changed more"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All entries that are there; `expected` says how many there will be, 0 while that is not known."""
+    """All entries that are there; `expected` says how many there will be, 0 while that is not known.
 
+    `crossed` says that every model draws every target. It is not so in comparisons from before that was the rule:
+    there each model drew the target that it was named for, and `stored` are other settings than `settings` now has.
+    """
+
+    key: str
     settings: CounterfactualSettings
+    stored: Mapping[str, Any]
     name: str
     entries: tuple[Entry, ...]
     expected: int
     originals: Mapping[str, np.ndarray]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    crossed: bool = True
 
     @property
-    def key(self) -> str:
-        """Return the key of its artifact."""
-        return key_of("comparisons", self.settings)
+    def finished(self) -> bool:
+        """Say whether all entries are there."""
+        return 0 < len(self.entries) == self.expected
 
 
 def read(settings: CounterfactualSettings) -> Comparison:
     """Return a comparison, finished or as far as it has come; without entries if it was never begun."""
-    stored = store.find("comparisons", key_of("comparisons", settings))
-    if stored is not None:
-        return _open(stored)
+    key = key_of("comparisons", settings)
+    if (finished := store.find("comparisons", key)) is not None:
+        return _open(finished)
     try:
         dataset = datasets.by_digest(settings.dataset, settings.facts)
         wanted = removals.plan(dataset, checkpoints.by_digest(settings.checkpoint, settings.dataset), settings)
@@ -80,7 +64,8 @@ def read(settings: CounterfactualSettings) -> Comparison:
     found = [entry_of(w, settings) for w in wanted]
     own = {target: find_sample(removals.sample_of(target, settings)) for target in settings.targets}
     originals = {name: target.image for name, target in own.items() if target is not None}
-    return Comparison(settings, "", tuple(e for e in found if e is not None), len(wanted), originals)
+    there = tuple(e for e in found if e is not None)
+    return Comparison(key, settings, settings.model_dump(mode="json"), "", there, len(wanted), originals)
 
 
 def listing(dataset: Dataset, checkpoint: str) -> list[Comparison]:
@@ -105,81 +90,77 @@ def by_name(name: str) -> Comparison:
 
 def measures(comparison: Comparison) -> tuple[str, ...]:
     """Return the measures that its entries have: those of latents only for text-to-image models."""
-    latent = bool(comparison.entries) and all(entry.latent_l2 is not None for entry in comparison.entries)
-    return (*MEASURES, LATENT_L2) if latent else MEASURES
-
-
-def label(method: str) -> str:
-    """Return what a removal is called: a control's words, a method's label, or whose pictures were taken out."""
-    if method.startswith(CONTRIBUTOR):
-        return f"Without {method.removeprefix(CONTRIBUTOR)}"
-    return _LABELS.get(method) or METHODS[method].label
+    return entries.measures_of(comparison.entries)
 
 
 def about(bars: Sequence[Wanted]) -> str:
-    """Return what a model is trained for, in words: the method of its bars, and the target if it is one."""
-    names = {bar.target for bar in bars}
-    return label(bars[0].method) + (f" for {bars[0].target}" if len(names) == 1 else "")
-
-
-def of_size(entries: Sequence[Entry], size: int) -> list[Entry]:
-    """Return the entries to show beside each other for one size: removals of it, and the controls without removal."""
-    return [e for e in entries if e.size in (0, size)]
+    """Return what a model is trained for, in words: the method of its bars, and the target that it was named for."""
+    names = list(dict.fromkeys(bar.owner for bar in bars))
+    return label(bars[0].method) + (f" for {' and '.join(names)}" if names[0] else "")
 
 
 def medians(comparison: Comparison, size: int | None = None) -> dict[str, dict[str, Any]]:
-    """Return for each method the median over targets of each measure, with its bootstrap interval and n.
+    """Return the medians of each arm for one size asked for, as `entries.medians` does; None takes the largest."""
+    return entries.medians(of_size(comparison.entries, size or max(comparison.settings.remove)))
 
-    Several draws of one target count as their mean, so that every target weighs the same.
 
-    Args:
-        comparison: The comparison.
-        size: Number removed; None takes the largest.
+def unjudged(comparison: Comparison) -> str:
+    """Say why no removal of a comparison can be judged, in any measure; nothing where some can."""
+    if not comparison.crossed:
+        return verdicts.BEFORE
+    if not comparison.finished:
+        return verdicts.UNFINISHED
+    return verdicts.too_few(len(comparison.settings.targets))
+
+
+def statistics(comparison: Comparison, size: int | None = None, measure: str = "l2") -> dict[str, Verdict]:
+    """Return the verdict on each removal in one measure, for one size asked for; None takes the largest.
+
+    A comparison that is under way, or from before every model drew every target, has verdicts that say so.
     """
-    shown = of_size(comparison.entries, size or max(comparison.settings.remove))
-    found: dict[str, dict[str, Any]] = {}
-    for method in dict.fromkeys(e.method for e in shown):
-        row: dict[str, Any] = {}
-        for measure in measures(comparison):
-            values = list(_by_target(shown, method, measure).values())
-            row |= {measure: float(np.median(values)), f"{measure}_interval": list(interval(values))}
-        found[method] = row | {"n": len(values), "entries": sum(e.method == method for e in shown)}
-    return found
+    size = size or max(comparison.settings.remove)
+    if not (comparison.crossed and comparison.finished):
+        return verdicts.without(comparison.entries, size, unjudged(comparison))
+    return verdicts.verdicts(comparison.entries, comparison.settings.targets, size, measure)
 
 
-def statistics(comparison: Comparison, size: int | None = None, measure: str = "l2") -> dict[str, Paired]:
-    """Return each method against random removal, paired by target (mean over draws), in one measure."""
-    shown = of_size(comparison.entries, size or max(comparison.settings.remove))
-    random = _by_target(shown, RANDOM, measure)
-    found = {}
-    for method in dict.fromkeys(e.method for e in shown if e.method not in (RANDOM, IDENTITY)):
-        ours = _by_target(shown, method, measure)
-        both = [target for target in ours if target in random]
-        if both:
-            found[method] = paired([ours[t] for t in both], [random[t] for t in both])
-    return found
+def sentences(
+    comparison: Comparison, size: int | None = None, quoted: Callable[[str], str] = str
+) -> dict[str, list[str]]:
+    """Return for each measure what `statistics` say in words, a sentence a removal; methods' names are `quoted`."""
+    return {
+        measure: [
+            verdicts.sentence(method, one, measure, quoted)
+            for method, one in statistics(comparison, size, measure).items()
+        ]
+        for measure in measures(comparison)
+    }
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as plain JSON values: settings, medians, tests against random, every entry."""
-    finished = len(comparison.entries) == comparison.expected
+    """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
+
+    Medians and `statistics` are of the largest size asked for, `removed`.
+    """
+    told = measures(comparison)
     return {
         "name": comparison.name,
         "key": comparison.key,
-        "finished": finished,
+        "finished": comparison.finished,
         "encoder": comparison.settings.encoder,
         "measures": {
             "l2": "Euclidean distance of the pictures in [-1, 1]; larger = the removal changed the picture more",
             "cosine": f"cosine of the {comparison.settings.encoder} embeddings; smaller = changed more",
             "loss_change": "change of the target's denoising loss; larger = the model knows the target less",
         }
-        | ({"latent_l2": LATENT} if LATENT_L2 in measures(comparison) else {}),
+        | ({"latent_l2": LATENT} if LATENT_L2 in told else {}),
+        "removed": max(comparison.settings.remove),
         "medians": medians(comparison),
-        "against_random": {
-            measure: {name: dataclasses.asdict(test) for name, test in statistics(comparison, measure=measure).items()}
-            for measure in measures(comparison)
+        "statistics": {
+            measure: {method: verdicts.document(one) for method, one in statistics(comparison, measure=measure).items()}
+            for measure in told
         },
-        "settings": comparison.settings.model_dump(mode="json"),
+        "settings": dict(comparison.stored),
         "entries": [facts(entry) for entry in comparison.entries],
         "made": dict(comparison.facts),
     }
@@ -189,18 +170,10 @@ def to_csv(comparison: Comparison) -> bytes:
     """Return the entries as CSV, the removed indices separated by spaces."""
     told, lines = measures(comparison), []
     for e in comparison.entries:
-        values = [getattr(e, name) for name in told]
-        removed = " ".join(map(str, e.removed))
-        lines.append([e.target, e.method, e.draw, e.size, len(e.removed), *values, removed])
-    return spreadsheet.to_csv(["target", "method", "draw", "size", "removed_count", *told, "removed"], lines)
-
-
-def facts(entry: Entry) -> dict[str, Any]:
-    """Return an entry as plain JSON values, without its picture."""
-    found = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry) if f.name != "image"}
-    if entry.latent_l2 is None:
-        del found[LATENT_L2]
-    return found | {"removed": list(entry.removed)}
+        where = [e.target, e.method, e.owner, e.draw, e.train_seed, e.size, len(e.removed)]
+        lines.append([*where, *(getattr(e, name) for name in told), " ".join(map(str, e.removed))])
+    first = ["target", "method", "owner", "draw", "train_seed", "size", "removed_count"]
+    return spreadsheet.to_csv([*first, *told, "removed"], lines)
 
 
 def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:
@@ -211,20 +184,25 @@ def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:
     told = artifact.manifest
     image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
     where = (wanted.target, wanted.method, wanted.draw, wanted.asked, wanted.removed)
-    return Entry(*where, image, told["l2"], told["cosine"], told["loss_change"], told.get("latent_l2"))
+    distances = (told["l2"], told["cosine"], told["loss_change"], told.get("latent_l2"))
+    return Entry(*where, image, *distances, owner=wanted.owner, train_seed=wanted.train_seed)
 
 
 def _open(artifact: Artifact) -> Comparison:
     settings = build(CounterfactualSettings, **artifact.settings)
+    crossed = "train_seeds" in artifact.settings
     rows = json.loads(artifact.file(ENTRIES).read_bytes())
     images, originals = artifact.array(IMAGES), artifact.array(ORIGINALS)
-    entries = tuple(
-        Entry(**(row | {"removed": tuple(row["removed"])}), image=np.asarray(image))
-        for row, image in zip(rows, images, strict=True)
-    )
+    found = []
+    for row, image in zip(rows, images, strict=True):
+        shared = row["method"] in (IDENTITY, FLOOR, RANDOM) or row["method"].startswith(CONTRIBUTOR)
+        owner = {} if crossed or shared else {"owner": row["target"]}
+        found.append(Entry(**row | owner | {"removed": tuple(row["removed"])}, image=np.asarray(image)))
     own = {target: np.asarray(image) for target, image in zip(settings.targets, originals, strict=True)}
     made = {name: artifact.manifest[name] for name in ("date", "versions", "bytes")} | {"shipped": artifact.shipped}
-    return Comparison(settings, artifact.manifest["name"], entries, len(entries), own, made)
+    name = artifact.manifest["name"]
+    where = (artifact.key, settings, artifact.settings, name, tuple(found), len(found), own, made)
+    return Comparison(*where, crossed=crossed)
 
 
 def _holds(artifact: Artifact, dataset: Dataset) -> bool:
@@ -233,12 +211,3 @@ def _holds(artifact: Artifact, dataset: Dataset) -> bool:
     leans = removals.needs_facts(settings["methods"], settings.get("group", "none"))
     held: str = settings.get("facts", "")
     return held == (dataset.facts if leans else "")
-
-
-def _by_target(entries: Sequence[Entry], method: str, measure: str) -> dict[str, float]:
-    """Return the mean over draws of one measure for each target of a method."""
-    values: dict[str, list[float]] = {}
-    for entry in entries:
-        if entry.method == method:
-            values.setdefault(entry.target, []).append(getattr(entry, measure))
-    return {target: float(np.mean(found)) for target, found in values.items()}

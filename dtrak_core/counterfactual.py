@@ -1,12 +1,13 @@
 """Remove, retrain, regenerate with the same seed, compare (paper, section 5.3; reference.md, section 6).
 
-Each retrained model is stored (`retrained`), so that an interrupted comparison goes on with it; what it makes of
-a target is an `outcomes` artifact, so that results appear one by one; the whole is a `comparisons` artifact.
+Each retrained model is stored (`retrained`), so that an interrupted comparison goes on with it, and draws every
+target; what it makes of one is an `outcomes` artifact, so that results appear one by one; the whole is a
+`comparisons` artifact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,12 +27,14 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.denoiser import Denoiser
+from dtrak_core.entries import facts
+from dtrak_core.errors import NotFoundError
 from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.removals import Wanted
-from dtrak_core.settings import key_of
+from dtrak_core.settings import SampleSettings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, Target, find_sample
 from dtrak_core.train_settings import TrainSettings
@@ -68,6 +71,7 @@ def _compared(
     lacking = removals.lacking(wanted, settings)
     runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
     original, unmoved = removals.original(checkpoint), models.load_denoiser(checkpoint)
+    loss_before = _losses(unmoved)
     steps = {each: 0 if each == original else steps_on(run, len(dataset.train.rows)) for each, run in runs.items()}
     before, trainings = 0, [each for each in runs if each != original]
     for each, bars in lacking.items():
@@ -75,7 +79,7 @@ def _compared(
         about = f"Training{place}: {comparisons.about(bars)}"
         part = _part(progress, before, sum(steps.values()), about)
         denoiser = unmoved if each == original else retrained(dataset, runs[each], part)
-        _outcomes(denoiser, unmoved, bars, settings)
+        _outcomes(denoiser, loss_before, bars, settings, _drawing(part, steps[each]))
         before += steps[each]
     return _publish(wanted, settings, name, key)
 
@@ -92,7 +96,8 @@ def retrain(
     lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
     if (bars := lacking.get((removed, train_seed))) is not None:
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
-        _outcomes(retrained(dataset, run, progress), models.load_denoiser(checkpoint), bars, settings)
+        drawing = _drawing(progress, steps_on(run, len(dataset.train.rows)))
+        _outcomes(retrained(dataset, run, progress), _losses(models.load_denoiser(checkpoint)), bars, settings, drawing)
 
 
 def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
@@ -107,25 +112,40 @@ def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise
     return float(losses.of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt).mean())
 
 
-def _outcomes(denoiser: Denoiser, unmoved: Denoiser, bars: Sequence[Wanted], settings: CounterfactualSettings) -> None:
-    """Regenerate the targets of a model, one by one as they were asked for, and store what became of them."""
-    for outcome in dict.fromkeys(removals.outcome_of(w, settings) for w in bars):
+def _outcomes(
+    denoiser: Denoiser,
+    loss_before: Callable[[OutcomeSettings], float],
+    bars: Sequence[Wanted],
+    settings: CounterfactualSettings,
+    drawing: Callable[[int, int], None],
+) -> None:
+    """Regenerate the targets of a model, one by one, and store what became of them.
+
+    One by one, so that a picture does not depend on which others are still to be drawn.
+
+    Args:
+        denoiser: The model.
+        loss_before: Loss of a target under the original model.
+        bars: What is wanted of the model.
+        settings: The comparison's settings.
+        drawing: Told the number of targets drawn and their total.
+    """
+    wanted = list(dict.fromkeys(removals.outcome_of(w, settings) for w in bars))
+    for number, outcome in enumerate(wanted):
+        drawing(number, len(wanted))
         with store.computing("outcomes", key_of("outcomes", outcome)) as found:
             if found is None:
-                _outcome(denoiser, unmoved, outcome)
+                _outcome(denoiser, loss_before, outcome)
 
 
-def _outcome(denoiser: Denoiser, unmoved: Denoiser, outcome: OutcomeSettings) -> None:
-    target = find_sample(outcome.sample)
-    assert target is not None  # the plan has read it
-    how = outcome.sample
+def _outcome(denoiser: Denoiser, loss_before: Callable[[OutcomeSettings], float], outcome: OutcomeSettings) -> None:
+    target, how = _original(outcome), outcome.sample
     image = sampling.generate(
         denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
     )[0]
     pair = np.stack([target.image, image])
     seen = embeddings.embed(pair, embeddings.settings_of(outcome.encoder, target.pixels))
-    draws_of = (target, outcome.num_timesteps, outcome.noise_seed)
-    loss, loss_before = denoising_loss(denoiser, *draws_of), denoising_loss(unmoved, *draws_of)
+    loss = denoising_loss(denoiser, target, outcome.num_timesteps, outcome.noise_seed)
     key = key_of("outcomes", outcome)
     store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))
     store.publish(
@@ -136,9 +156,35 @@ def _outcome(denoiser: Denoiser, unmoved: Denoiser, outcome: OutcomeSettings) ->
         l2=pixel_l2(target.image, image),
         cosine=cosine(seen[0], seen[1]),
         loss=loss,
-        loss_change=loss - loss_before,
+        loss_change=loss - loss_before(outcome),
         **_latent_distance(denoiser, pair),
     )
+
+
+def _losses(unmoved: Denoiser) -> Callable[[OutcomeSettings], float]:
+    """Return what gives a target's loss under the original model, which is computed once for all models."""
+    known: dict[SampleSettings, float] = {}
+
+    def loss(outcome: OutcomeSettings) -> float:
+        if outcome.sample not in known:
+            target = _original(outcome)
+            known[outcome.sample] = denoising_loss(unmoved, target, outcome.num_timesteps, outcome.noise_seed)
+        return known[outcome.sample]
+
+    return loss
+
+
+def _original(outcome: OutcomeSettings) -> Target:
+    """Return the target's own picture."""
+    target = find_sample(outcome.sample)
+    if target is None:
+        raise NotFoundError(f"The picture of seed {outcome.sample.seed} is not there any more. Generate it again.")
+    return target
+
+
+def _drawing(progress: Progress, steps: int) -> Callable[[int, int], None]:
+    """Return progress of a model's drawing, which comes after all of its training steps."""
+    return lambda done, total: progress(steps, steps, "training steps", f"Target {done + 1} of {total}")
 
 
 def _latent_distance(denoiser: Denoiser, pair: np.ndarray) -> dict[str, float]:
@@ -153,7 +199,7 @@ def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: s
     found = [comparisons.entry_of(w, settings) for w in wanted]
     entries = [entry for entry in found if entry is not None]
     folder = store.partial("comparisons", key)
-    store.write_json(folder / comparisons.ENTRIES, [comparisons.facts(entry) for entry in entries])
+    store.write_json(folder / comparisons.ENTRIES, [facts(entry) for entry in entries])
     store.write_array(folder / comparisons.IMAGES, np.stack([entry.image for entry in entries]))
     own = [find_sample(removals.sample_of(target, settings)) for target in settings.targets]
     store.write_array(folder / comparisons.ORIGINALS, np.stack([target.image for target in own if target is not None]))

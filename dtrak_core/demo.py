@@ -114,7 +114,7 @@ def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -
 def compare(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> store.Artifact:
     """Compute the shipped comparison of removals: 37 trainings."""
     embed(dataset, checkpoint)
-    asked = {"targets": COMPARED, "remove": (REMOVED,), "random_draws": 2, "floor_seeds": 3}
+    asked = {"targets": COMPARED, "remove": (REMOVED,), "random_draws": 4}
     settings = removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
     return counterfactual.compare(dataset, checkpoint, settings, NAME, printed("Removing and retraining"))
 

@@ -124,7 +124,7 @@ def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -
 
 def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
     """Compute the shipped comparison: the first picture without D-TRAK's first tenth of the training pictures."""
-    asked = {"targets": ("seed:0",), "remove": (REMOVED,), "random_draws": 1, "floor_seeds": 1, "bottom": False}
+    asked = {"targets": ("seed:0",), "remove": (REMOVED,), "random_draws": 1, "bottom": False}
     settings = removals.settings_for(dataset, checkpoint, ("d-trak",), asked | HOW.drawing(), demo.SIMILARITY)
     return counterfactual.compare(dataset, checkpoint, settings, NAME, demo.printed("Removing and retraining"))
 

@@ -9,32 +9,13 @@ A larger l2 and a smaller cosine mean that the removal changed the picture more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from dtrak_core.errors import SettingsError
 
 RESAMPLES = 2000
-FEWEST = 6  # pairs below which no two-sided Wilcoxon test can fall under 0.05
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A removal against random removal of equal size, paired by target.
-
-    `median_difference` is the median of ours - random, with its 95 % percentile bootstrap interval `low`, `high`
-    over targets. `p_value` is of the two-sided Wilcoxon signed-rank test, None below six pairs. `effect` is the
-    matched-pairs rank-biserial correlation, -1 to 1: the rank sum of positive differences minus that of negative
-    ones, over both.
-    """
-
-    n: int
-    median_difference: float
-    low: float
-    high: float
-    p_value: float | None
-    effect: float
+FEWEST = 6  # targets or models below which there is no interval and no p-value
 
 
 def pixel_l2(a: np.ndarray, b: np.ndarray) -> float:
@@ -55,28 +36,14 @@ def cosine(u: np.ndarray, v: np.ndarray) -> float:
     return float(np.clip(a @ b / lengths, -1.0, 1.0)) if lengths else 0.0
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the median of some values; the draws are always the same."""
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval of the median of some values, None below six of them.
+
+    The draws are always the same.
+    """
+    if len(values) < FEWEST:
+        return None
     found = np.asarray(values, np.float64)
     drawn = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
     low, high = np.quantile(np.median(found[drawn], axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def paired(ours: Sequence[float], random: Sequence[float]) -> Paired:
-    """Compare distances of a removal with those of random removals, one pair a target.
-
-    Raises:
-        SettingsError: If there are no pairs, or not one random value for each of ours.
-    """
-    if len(ours) != len(random) or not len(ours):
-        raise SettingsError(f"{len(ours)} and {len(random)} distances cannot be paired. Give one of each a target.")
-    from scipy import stats
-
-    difference = np.asarray(ours, np.float64) - np.asarray(random, np.float64)
-    ranks = stats.rankdata(np.abs(difference[difference != 0]))
-    signs = np.sign(difference[difference != 0])
-    effect = float((ranks * signs).sum() / ranks.sum()) if len(ranks) else 0.0
-    tested = len(difference) >= FEWEST and len(ranks) > 0
-    p_value = float(stats.wilcoxon(difference).pvalue) if tested else None
-    return Paired(len(difference), float(np.median(difference)), *interval(difference.tolist()), p_value, effect)

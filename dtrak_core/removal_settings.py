@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from dtrak_core.settings import Digest, EmbeddingModel, FeatureSettings, Sampled, SampleSettings, Seed, Settings
 
@@ -27,7 +27,9 @@ class CounterfactualSettings(Sampled):
     corrected table asks for another comparison.
 
     `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
-    each model that the methods look at.
+    each model that the methods look at. Every arm, removals, `random_draws` random sets of each size and nothing
+    removed, is trained with the same `train_seeds` seeds, none of them the original's. (Jobs and comparisons from
+    before that was so call it `floor_seeds`: other seeds had the noise floor alone.)
     """
 
     dataset: Digest
@@ -38,7 +40,7 @@ class CounterfactualSettings(Sampled):
     remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     group: Literal["none", "family", "contributor", "label"] = "none"
     random_draws: int = Field(default=2, ge=1, le=100)
-    floor_seeds: int = Field(default=1, ge=1, le=100)
+    train_seeds: int = Field(default=1, ge=1, le=100, validation_alias=AliasChoices("train_seeds", "floor_seeds"))
     bottom: bool = True
     encoder: EmbeddingModel = "efficientnet-lite0"
     features: tuple[FeatureSettings, ...] = ()

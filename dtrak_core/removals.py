@@ -1,8 +1,9 @@
 """What a comparison of removals consists of: which pictures each removal takes, which trainings that asks for.
 
-No torch here: pages count trainings before anything is computed. The controls belong to every plan:
-nothing removed and the same seed (identity), nothing removed and other training seeds (noise floor), and
-random removals as large as each other removal.
+No torch here: pages count trainings before anything is computed. The controls belong to every plan: nothing
+removed and the original's training seed (identity), nothing removed (noise floor), and random removals as large as
+each other removal. All arms but the identity have the same training seeds, none of them the original's, and every
+model draws every target (design.md, section 6a).
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ Model: TypeAlias = tuple[tuple[int, ...], int]  # (removed, train_seed): what a 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One bar of a comparison: `draw` numbers random draws and noise-floor seeds; `asked` is the size asked for."""
+    """One bar of a comparison: what a model makes of `target`.
+
+    `owner` is the target for which the removal was named, empty for controls and contributors. `draw` numbers what an
+    arm has several of, random sets and training seeds; `asked` is the size asked for.
+    """
 
     target: str
     method: str
@@ -39,6 +44,18 @@ class Wanted:
     asked: int
     removed: tuple[int, ...]
     train_seed: int
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """What one set of models leaves out, and for which target it was named."""
+
+    owner: str
+    method: str
+    draw: int
+    asked: int
+    removed: tuple[int, ...]
 
 
 def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> list[Wanted]:
@@ -46,35 +63,41 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
 
     Raises:
         NotFoundError: If scores are not stored yet, or a contributor is unknown.
-        SettingsError: If the checkpoint cannot be trained again, or a size leaves nothing to train on.
+        SettingsError: If the checkpoint cannot be trained again, or a removal leaves nothing to train on.
     """
-    seed = checkpoints.training_of(checkpoint).train_seed
-    count = len(dataset.train.rows)
-    if max(settings.remove) >= count:
-        raise SettingsError(f"{max(settings.remove)} of {count} training pictures cannot be removed. Leave at least 1.")
-    own: list[Wanted] = []
-    for target in settings.targets:
-        orders = {
-            method: _order(dataset, checkpoint, settings, target, method)
-            for method in settings.methods
-            if not method.startswith(CONTRIBUTOR)
-        }
-        for size in settings.remove:
-            for method in settings.methods:
-                removed = _removed(dataset, settings, method, orders.get(method), size)
-                own.append(Wanted(target, method, 0, size, removed, seed))
-            if _removes_lowest(settings):
-                lowest = orders[settings.methods[0]][::-1][:size]
-                own.append(Wanted(target, BOTTOM, 0, size, _sorted(lowest), seed))
-    found = [Wanted(target, IDENTITY, 0, 0, (), seed) for target in settings.targets]
-    for draw in range(max(settings.random_draws, settings.floor_seeds)):
-        if draw < settings.random_draws:
-            for each in dict.fromkeys((w.target, w.asked, len(w.removed)) for w in own):
-                target, asked, size = each
-                found.append(Wanted(target, RANDOM, draw, asked, random_set(count, size, draw), seed))
-        if draw < settings.floor_seeds:
-            found += [Wanted(target, FLOOR, draw, 0, (), seed + 1 + draw) for target in settings.targets]
-    return found + own
+    learned = trained_on(dataset, checkpoint)
+    if max(settings.remove) >= len(learned):
+        raise SettingsError(
+            f"{max(settings.remove)} of {len(learned)} training pictures cannot be removed. Leave at least 1."
+        )
+    own = _named(dataset, checkpoint, settings, learned)
+    sizes = list(dict.fromkeys((arm.asked, len(arm.removed)) for arm in own))
+    arms = []
+    for draw in range(settings.random_draws):
+        for asked, size in sizes:
+            arms.append(_Arm("", RANDOM, draw, asked, _sorted(learned[list(random_set(len(learned), size, draw))])))
+        if draw == 0:
+            arms.append(_Arm("", FLOOR, 0, 0, ()))
+    unmoved = original(checkpoint)
+    found = [Wanted(target, IDENTITY, 0, 0, *unmoved) for target in settings.targets]
+    seeds = train_seeds(checkpoint, settings)
+    for number, seed in enumerate(seeds):
+        for arm in [*arms, *own]:
+            where = (arm.method, arm.draw * len(seeds) + number, arm.asked, arm.removed, seed, arm.owner)
+            found += [Wanted(target, *where) for target in settings.targets]
+    return found
+
+
+def train_seeds(checkpoint: Checkpoint, settings: CounterfactualSettings) -> tuple[int, ...]:
+    """Return the training seeds that every arm has: those that follow the original's, which is none of them."""
+    own = checkpoints.training_of(checkpoint).train_seed
+    return tuple((own + 1 + number) % 2**31 for number in range(settings.train_seeds))
+
+
+def trained_on(dataset: Dataset, checkpoint: Checkpoint) -> np.ndarray:
+    """Return the training indices that a checkpoint has learned from: only those can be taken from it."""
+    chosen = checkpoints.training_of(checkpoint).indices
+    return np.arange(len(dataset.train.rows)) if chosen is None else np.array(chosen)
 
 
 def settings_for(
@@ -124,17 +147,17 @@ def grouped(order: np.ndarray, size: int, rows: Sequence[Row], group: str) -> tu
     """Return whole groups of the best-ranked pictures, in the order of their best, until `size` are reached.
 
     Args:
-        order: Training indices from the highest score to the lowest, shape (N,).
+        order: The training indices that may be removed, from the highest score to the lowest, shape (N,).
         size: Number of pictures asked for; the last group may exceed it.
         rows: Facts of each training picture.
         group: The fact that groups them: family, contributor or label. Pictures without it stand alone.
     """
     members: dict[str, list[int]] = {}
-    names = [str(row.get(group) or f"alone {i}") for i, row in enumerate(rows)]
-    for index, name in enumerate(names):
+    names = {i: str(rows[i].get(group) or f"alone {i}") for i in sorted(order.tolist())}
+    for index, name in names.items():
         members.setdefault(name, []).append(index)
     taken: list[int] = []
-    for name in dict.fromkeys(names[i] for i in order):
+    for name in dict.fromkeys(names[i] for i in order.tolist()):
         if len(taken) >= size:
             break
         taken += members[name]
@@ -174,14 +197,13 @@ def count_trainings(settings: CounterfactualSettings) -> int:
         by_group = len(settings.targets) * ranked + _removes_lowest(settings)
         sizes += len(settings.remove) * (1 if settings.group == "none" else by_group)
         removals += (ranked + _removes_lowest(settings)) * len(settings.targets) * len(settings.remove)
-    return settings.floor_seeds + settings.random_draws * sizes + removals
+    return settings.train_seeds * (1 + settings.random_draws * sizes + removals)
 
 
 def retraining(dataset: Dataset, checkpoint: Checkpoint, removed: tuple[int, ...], train_seed: int) -> TrainSettings:
     """Return the original training settings without the removed pictures, with this training seed."""
     original = checkpoints.training_of(checkpoint)
-    kept = np.arange(len(dataset.train.rows)) if original.indices is None else np.array(original.indices)
-    left = np.intersect1d(kept, complement(len(dataset.train.rows), removed))
+    left = np.intersect1d(trained_on(dataset, checkpoint), complement(len(dataset.train.rows), removed))
     indices = original.indices if not removed else tuple(left.tolist())
     return TrainSettings(**(original.model_dump() | {"indices": indices, "train_seed": train_seed}))
 
@@ -216,28 +238,57 @@ def _removes_lowest(settings: CounterfactualSettings) -> bool:
     return settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR)
 
 
-def _removed(
-    dataset: Dataset, settings: CounterfactualSettings, method: str, order: np.ndarray | None, size: int
-) -> tuple[int, ...]:
-    """Return the removal set of a method from the order it gives, None for a contributor's pictures."""
-    if order is None:
-        name = method.removeprefix(CONTRIBUTOR)
-        found = [i for i, row in enumerate(dataset.train.rows) if row.get("contributor") == name]
-        if not found:
-            raise NotFoundError(f"No training picture is by '{name}'. Take a contributor's name as the dataset has it.")
-        return tuple(found)
-    if settings.group == "none":
-        return _sorted(order[:size])
-    return grouped(order, size, dataset.train.rows, settings.group)
+def _named(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, learned: np.ndarray
+) -> list[_Arm]:
+    """Return the removals that were asked for: those that methods name for each target, then of contributors."""
+    makers = [method for method in settings.methods if method.startswith(CONTRIBUTOR)]
+    ranking = [method for method in settings.methods if method not in makers]
+    found: list[_Arm] = []
+    for target in settings.targets:
+        orders = {method: _order(dataset, checkpoint, settings, target, method, learned) for method in ranking}
+        for size in settings.remove:
+            for method, order in orders.items():
+                taken = _sorted(order[:size])
+                if settings.group != "none":
+                    taken = grouped(order, size, dataset.train.rows, settings.group)
+                found.append(_Arm(target, method, 0, size, taken))
+            if _removes_lowest(settings):
+                lowest = orders[settings.methods[0]][::-1][:size]
+                found.append(_Arm(target, BOTTOM, 0, size, _sorted(lowest)))
+    for size in settings.remove:
+        for maker in makers:
+            found.append(_Arm("", maker, 0, size, _pictures_of(maker.removeprefix(CONTRIBUTOR), dataset, learned)))
+    for arm in found:
+        if len(arm.removed) >= len(learned):
+            raise SettingsError(
+                f"Without the pictures of '{arm.method}' none of the {len(learned)} training pictures is left. "
+                "Remove fewer, or smaller groups."
+            )
+    return found
+
+
+def _pictures_of(name: str, dataset: Dataset, learned: np.ndarray) -> tuple[int, ...]:
+    """Return the training indices of a contributor's pictures."""
+    found = [i for i in learned.tolist() if dataset.train.rows[i].get("contributor") == name]
+    if not found:
+        raise NotFoundError(f"No training picture is by '{name}'. Take a contributor's name as the dataset has it.")
+    return tuple(found)
 
 
 def _order(
-    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, target: str, method: str
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: CounterfactualSettings,
+    target: str,
+    method: str,
+    learned: np.ndarray,
 ) -> np.ndarray:
-    """Return training indices from the highest score to the lowest, equal scores by index."""
+    """Return the training indices learned from, from the highest score to the lowest, equal scores by index."""
     found = targets.resolve(dataset, checkpoint.digest, target, settings)
     result = scores.attribution_scores(method, dataset, checkpoint.digest, found, features_of(settings, method))
-    return np.argsort(-result.values, kind="stable")
+    order = np.argsort(-result.values, kind="stable")
+    return order[np.isin(order, learned)]
 
 
 def _sorted(indices: Sequence[int] | np.ndarray) -> tuple[int, ...]:

@@ -7,8 +7,20 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from dtrak_core import answers, checkpoints, comparison_figure, comparisons, datasets, jobs, removals, store, tables
+from dtrak_core import (
+    answers,
+    checkpoints,
+    comparison_figure,
+    comparisons,
+    datasets,
+    jobs,
+    removals,
+    store,
+    tables,
+    verdicts,
+)
 from dtrak_core.commands import numbers_of
+from dtrak_core.entries import label
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import Sampled, build
 from dtrak_core.tables import Json, say
@@ -22,7 +34,7 @@ def counterfactual(
     contributor: tuple[str, ...] = (),
     group: Literal["none", "family", "contributor", "label"] = "none",
     random_draws: int = 2,
-    floor_seeds: int = 1,
+    train_seeds: Annotated[int, tyro.conf.arg(aliases=("--floor-seeds",))] = 1,
     bottom: bool = True,
     dataset: str = datasets.DEFAULT,
     checkpoint: str = "demo",
@@ -42,7 +54,7 @@ def counterfactual(
         contributor: Remove all pictures of this contributor; may be given several times.
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
-        floor_seeds: Other training seeds on the whole set, at least 1.
+        train_seeds: Training seeds of every removal and control, at least 1; none is the original's.
         bottom: Leave out the control that removes the lowest scores of the first method.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
@@ -62,7 +74,7 @@ def counterfactual(
             "remove": _counts(remove, share, len(chosen.train.rows), bool(contributor and not method)),
             "group": group,
             "random_draws": random_draws,
-            "floor_seeds": floor_seeds,
+            "train_seeds": train_seeds,
             "bottom": bottom,
         }
         if not target:
@@ -76,7 +88,7 @@ def counterfactual(
         store.write_bytes(out / "comparison.csv", comparisons.to_csv(found))
         store.write_json(out / "comparison.json", document)
         store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove)))
-    say(document, json, _shown)
+    say(document, json, lambda told: _shown(found, told))
 
 
 def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:
@@ -91,17 +103,25 @@ def _counts(remove: str, share: float | None, count: int, by_name_only: bool) ->
     return (round((0.2 if share is None else share) * count),)
 
 
-def _shown(document: dict[str, Any]) -> str:
-    """Return the medians and the entries as two tables."""
+def _shown(found: comparisons.Comparison, document: dict[str, Any]) -> str:
+    """Return the medians and the entries as two tables, and the verdicts as sentences between them."""
     columns = ("method", "l2", "cosine", "loss_change", "n")
     rounded = [
-        {"method": comparisons.label(name)} | {c: round(row[c], 4) for c in columns[1:]}
+        {"method": label(name)} | {c: round(row[c], 4) for c in columns[1:]}
         for name, row in document["medians"].items()
     ]
     entries = [
-        {"target": e["target"], "method": comparisons.label(e["method"]), "removed": len(e["removed"])}
+        {"target": e["target"], "method": label(e["method"]), "removed": len(e["removed"])}
+        | {"named for": e["owner"]}
         | {c: round(e[c], 4) for c in columns[1:4]}
         for e in document["entries"]
     ]
-    listed = tables.table(entries, ("target", "method", "removed", "l2", "cosine", "loss_change"))
-    return f"Medians over targets\n{tables.table(rounded, columns)}\n\n{listed}"
+    listed = tables.table(entries, ("target", "method", "named for", "removed", "l2", "cosine", "loss_change"))
+    if why := comparisons.unjudged(found):
+        told = f"No verdict: {why}."
+    else:
+        told = "\n\n".join(
+            "\n".join([verdicts.NAMES[measure], *(f"  {line}" for line in lines)])
+            for measure, lines in comparisons.sentences(found).items()
+        )
+    return f"Medians over targets\n{tables.table(rounded, columns)}\n\n{told}\n\n{listed}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core import comparisons
-from dtrak_core.ui import compared, comparing, frame
+from dtrak_core.settings import key_of
+from dtrak_core.ui import compared, comparing, frame, panels
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
 st.write("What would this picture be if its most influential training pictures had never been there?")
@@ -13,13 +14,20 @@ st.write("What would this picture be if its most influential training pictures h
 asked = comparing.under_way(checkpoint)
 finished = comparisons.listing(dataset, checkpoint.digest)
 known = {one.key: one for one in finished}
-wanted = st.query_params.get("comparison", "")
+by_name = {one.name: one.key for one in reversed(finished)}
+link = st.query_params.get("comparison", "")
+wanted = link if link in known else by_name.get(link, "")
 with st.expander("A new comparison", expanded=not finished and asked is None, icon=":material/add:"):
     comparing.form(dataset, checkpoint)
-if asked is not None and wanted not in known:
+if link and not wanted and (asked is None or link != key_of("comparisons", asked)):
+    instead = (
+        "the one under way" if asked is not None else f"'{panels.plain(finished[0].name)}'" if finished else "none"
+    )
+    st.warning(f"This checkpoint has no comparison '{panels.plain(link)}'; showing {instead}.")
+if asked is not None and not wanted:
     compared.show(comparisons.read(asked), dataset)
 elif finished:
-    chosen = known.get(wanted, finished[0])
+    chosen = known[wanted] if wanted else finished[0]
     if len(finished) > 1:
 
         def named(key: str) -> str:

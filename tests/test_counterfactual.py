@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from dtrak_core import (
     jobs,
     models,
     removals,
+    removing,
     sampling,
     scores,
     store,
@@ -27,6 +30,7 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
+from dtrak_core.files import crc32
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
@@ -57,14 +61,15 @@ def test_the_plan_holds_every_control(
 ) -> None:
     plan = removals.plan(pictures, checkpoint, settings)
     count = {m: sum(w.method == m for w in plan) for m in dict.fromkeys(w.method for w in plan)}
-    assert count == {"identity": 2, "random": 4, "noise_floor": 2, "raw-pixel-cosine": 2, "bottom": 2}
+    # Two targets drawn by each of 1 + 2 + 1 + 2 + 2 models.
+    assert count == {"identity": 2, "random": 4, "noise_floor": 2, "raw-pixel-cosine": 4, "bottom": 4}
     assert {len(w.removed) for w in plan if w.method in ("random", "bottom", "raw-pixel-cosine")} == {6}
     # Random and noise-floor models serve both targets.
     assert len(removals.trainings(plan, checkpoint)) == 2 + 1 + 2 * 2 == removals.count_trainings(settings)
     target = targets.resolve(pictures, checkpoint.digest, "seed:3", Sampled(sampling_steps=5))
     values = scores.attribution_scores("raw-pixel-cosine", pictures, checkpoint.digest, target).values
-    top = next(w for w in plan if w.method == "raw-pixel-cosine" and w.target == "seed:3")
-    low = next(w for w in plan if w.method == "bottom" and w.target == "seed:3")
+    top = next(w for w in plan if w.method == "raw-pixel-cosine" and w.owner == "seed:3")
+    low = next(w for w in plan if w.method == "bottom" and w.owner == "seed:3")
     assert min(values[list(top.removed)]) >= max(np.delete(values, list(top.removed)))
     assert max(values[list(low.removed)]) <= min(np.delete(values, list(low.removed)))
 
@@ -77,16 +82,114 @@ def test_a_retraining_keeps_everything_but_the_removed(pictures: Dataset, checkp
     assert removals.retraining(pictures, checkpoint, (), 43).indices is None
 
 
+def test_every_arm_has_the_same_seeds_none_the_originals_and_draws_every_target(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
+) -> None:
+    asked = settings.model_copy(update={"train_seeds": 3, "remove": (4, 6)})
+    plan = removals.plan(pictures, checkpoint, asked)
+    own = checkpoints.training_of(checkpoint).train_seed
+    arms: dict[tuple[str, str, tuple[int, ...]], set[int]] = {}
+    for bar in plan:
+        arms.setdefault((bar.method, bar.owner, bar.removed), set()).add(bar.train_seed)
+    identity = {seeds.pop() for (method, *_), seeds in arms.items() if method == "identity"}
+    assert identity == {own}
+    assert {tuple(sorted(seeds)) for (method, *_), seeds in arms.items() if method != "identity"} == {
+        (own + 1, own + 2, own + 3)
+    }
+    assert len(removals.trainings(plan, checkpoint)) == removals.count_trainings(asked) == 3 * (1 + 2 * 2 + 4 * 2)
+    drawn: dict[removals.Model, set[str]] = {}
+    for bar in plan:
+        drawn.setdefault((bar.removed, bar.train_seed), set()).add(bar.target)
+    assert all(names == set(settings.targets) for names in drawn.values()), "every model draws every target"
+    # A bar is known by its target, owner, method, size and draw.
+    assert len({(b.target, b.owner, b.method, b.asked, b.draw) for b in plan}) == len(plan)
+
+
+def test_only_what_a_checkpoint_learned_is_removed(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = checkpoints.training_of(checkpoint).model_copy(update={"indices": tuple(range(0, 24, 2))})
+    monkeypatch.setattr(checkpoints, "training_of", lambda _: half)
+    for group in ("none", "label"):
+        plan = removals.plan(pictures, checkpoint, settings.model_copy(update={"group": group, "remove": (3,)}))
+        taking = [bar for bar in plan if bar.removed]
+        assert taking
+        for bar in taking:
+            assert set(bar.removed) <= set(half.indices or ())
+            left = removals.retraining(pictures, checkpoint, bar.removed, bar.train_seed).indices
+            assert left is not None
+            assert len(left) == 12 - len(bar.removed)
+        named = {len(bar.removed) for bar in taking if bar.method != "random"}
+        assert named == {len(bar.removed) for bar in taking if bar.method == "random"}
+    with pytest.raises(SettingsError, match="12 of 12"):
+        removals.plan(pictures, checkpoint, settings.model_copy(update={"remove": (12,)}))
+    with pytest.raises(SettingsError, match="none of the 12 training pictures is left"):
+        removals.plan(pictures, checkpoint, settings.model_copy(update={"group": "label", "remove": (9,)}))
+    last = half.model_copy(update={"train_seed": 2**31 - 1})
+    monkeypatch.setattr(checkpoints, "training_of", lambda _: last)
+    assert removals.train_seeds(checkpoint, settings.model_copy(update={"train_seeds": 2})) == (0, 1)
+
+
+def test_settings_from_before_name_the_seeds_of_the_noise_floor(settings: CounterfactualSettings) -> None:
+    before = settings.model_dump(mode="json", exclude={"train_seeds"}) | {"floor_seeds": 3}
+    read = build(CounterfactualSettings, **before)
+    assert read.train_seeds == 3
+    assert "floor_seeds" not in read.model_dump()
+    with pytest.raises(SettingsError, match="train_seeds"):
+        build(CounterfactualSettings, **settings.model_dump(exclude={"train_seeds"}), train_seeds=0)
+
+
+def test_a_comparison_from_before_keeps_its_pictures_and_has_no_verdict(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
+) -> None:
+    """As it was stored: neither owners nor training seeds, each model with its own target, and another key."""
+    counterfactual.compare(pictures, checkpoint, settings, "new", quiet)
+    artifact = store.get("comparisons", key_of("comparisons", settings))
+    rows = json.loads(artifact.file(comparisons.ENTRIES).read_bytes())
+    kept = [i for i, row in enumerate(rows) if row["owner"] in ("", row["target"])]
+    before = settings.model_dump(mode="json", exclude={"train_seeds"}) | {"floor_seeds": 1}
+    folder = artifact.path.with_name("0123456789abcdef")
+    folder.mkdir()
+    store.write_json(
+        folder / comparisons.ENTRIES,
+        [{name: value for name, value in rows[i].items() if name not in ("owner", "train_seed")} for i in kept],
+    )
+    store.write_array(folder / comparisons.IMAGES, np.asarray(artifact.array(comparisons.IMAGES))[kept])
+    store.write_array(folder / comparisons.ORIGINALS, np.asarray(artifact.array(comparisons.ORIGINALS)))
+    files = {
+        path.name: {"bytes": path.stat().st_size, "crc32": crc32(path)}
+        | ({"shape": list((a := np.load(path)).shape), "dtype": str(a.dtype)} if path.suffix == ".npy" else {})
+        for path in folder.iterdir()
+    }
+    told = dict(artifact.manifest) | {"key": folder.name, "settings": before, "files": files, "name": "old"}
+    store.write_json(folder / store.MANIFEST, told)
+    old = comparisons.by_name("old")
+    assert (old.key, old.crossed, old.finished) == ("0123456789abcdef", False, True)
+    assert [e.image.tolist() for e in old.entries] == [
+        e.image.tolist() for i, e in enumerate(comparisons.by_name("new").entries) if i in kept
+    ]
+    document = comparisons.document(old)
+    assert document["settings"] == before
+    assert comparisons.medians(old) == comparisons.medians(comparisons.by_name("new"))
+    for measure in comparisons.measures(old):
+        for method in ("raw-pixel-cosine", "bottom"):
+            found = document["statistics"][measure][method]
+            assert (found["specific_p"], found["beyond_random"]) == (None, None)
+            assert found["reason"] == "made before every model drew every target"
+            assert (found["targets"], found["models"], found["random_models"]) == (2, 2, 2)
+    assert {c.key for c in comparisons.listing(pictures.digest, checkpoint.digest)} == {artifact.key, old.key}
+
+
 def test_a_comparison_from_end_to_end(
     pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
 ) -> None:
     seen: list[tuple[int, int]] = []
     counterfactual.compare(pictures, checkpoint, settings, "try", lambda d, t, u, m: seen.append((d, t)))
-    # Three of seven trainings see 24 pictures or 18, in batches of 8, twice: 3 steps an epoch either way.
+    # Seven trainings see 24 pictures or 18, in batches of 8, twice: 3 steps an epoch either way.
     assert seen[-1] == (7 * 6, 7 * 6)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     found = comparisons.by_name("try")
-    assert len(found.entries) == found.expected == 12
+    assert len(found.entries) == found.expected == 16
     for entry in found.entries:
         assert entry.l2 == pytest.approx(
             np.linalg.norm((entry.image.astype(float) - found.originals[entry.target]) / 127.5)
@@ -98,8 +201,9 @@ def test_a_comparison_from_end_to_end(
             assert entry.l2 > 0
             assert entry.cosine < 1
     # One bar again by hand: the same training, the same seed, the same distance.
-    entry = next(e for e in found.entries if e.method == "raw-pixel-cosine" and e.target == "seed:4")
-    run = removals.retraining(pictures, checkpoint, entry.removed, 42)
+    entry = next(e for e in found.entries if (e.method, e.target, e.owner) == ("raw-pixel-cosine", "seed:4", "seed:3"))
+    assert entry.train_seed == 43
+    run = removals.retraining(pictures, checkpoint, entry.removed, 43)
     training.train(pictures, run, "by-hand", quiet)
     denoiser = models.load_denoiser(checkpoints.by_name("by-hand", pictures.digest))
     np.testing.assert_array_equal(sampling.generate(denoiser, [4], "ddim", 5, 0.0)[0], entry.image)
@@ -112,24 +216,59 @@ def test_a_comparison_from_end_to_end(
     assert {c.run.manifest["name"] for c in checkpoints.listing()} == {"small", "by-hand"}
 
 
+def test_six_targets_give_verdicts_that_follow_from_the_entries(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tuple(f"seed:{i}" for i in range(6))
+    asked = settings.model_copy(update={"targets": names, "random_draws": 1, "bottom": False, "sampling_steps": 2})
+    work.run(build(jobs.CounterfactualJob, settings=asked, name="six"), quiet)
+    removing.counterfactual(show="six", json=True)
+    told = json.loads(capsys.readouterr().out)
+    drawn = {(e["method"], e["owner"], e["target"]): e for e in told["entries"]}
+    assert len(drawn) == len(told["entries"]) == 6 * (1 + 1 + 1 + 6)
+    seeds = {method: {e["train_seed"] for e in told["entries"] if e["method"] == method} for method, *_ in drawn}
+    assert seeds == {"identity": {42}, "random": {43}, "noise_floor": {43}, "raw-pixel-cosine": {43}}
+    for measure, sign in (("l2", 1), ("cosine", -1), ("loss_change", 1)):
+        square = np.array([[drawn["raw-pixel-cosine", o, t][measure] for t in names] for o in names])
+        sums = [sum(square[order[i], i] for i in range(6)) for order in itertools.permutations(range(6))]
+        found = told["statistics"][measure]["raw-pixel-cosine"]
+        assert found["specific_p"] == pytest.approx(np.mean(sign * (np.array(sums) - np.trace(square)) >= -1e-9))
+        random = np.array([drawn["random", "", t][measure] for t in names])
+        beyond = found["beyond_random"]
+        assert beyond["difference"] == pytest.approx(np.mean(np.diag(square) - random))
+        assert beyond["low"] < beyond["difference"] < beyond["high"]
+        assert (found["targets"], found["models"], found["random_models"], found["reason"]) == (6, 6, 1, "")
+    removing.counterfactual(show="six")
+    shown = capsys.readouterr().out
+    assert "Change of the loss\n  Raw pixels, cosine: " in shown
+    assert "specific to the target (p = " in shown
+
+
 def test_medians_and_tests_weigh_every_target_once(
     pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
 ) -> None:
     counterfactual.compare(pictures, checkpoint, settings, "try", quiet)
-    found = comparisons.by_name("try")
-    by_target = [
-        np.mean([e.l2 for e in found.entries if e.method == "random" and e.target == t]) for t in settings.targets
-    ]
+    found, by_name = comparisons.by_name("try"), settings.targets
+    by_target = [np.mean([e.l2 for e in found.entries if e.method == "random" and e.target == t]) for t in by_name]
     assert comparisons.medians(found)["random"]["l2"] == pytest.approx(np.median(by_target))
     assert comparisons.medians(found)["random"]["n"] == 2
     assert comparisons.medians(found)["random"]["entries"] == 4
-    ours = [next(e.l2 for e in found.entries if e.method == "bottom" and e.target == t) for t in settings.targets]
-    expected = np.median(np.array(ours) - np.array(by_target))
-    assert comparisons.statistics(found)["bottom"].median_difference == pytest.approx(expected)
+    ours = [next(e.l2 for e in found.entries if e.method == "bottom" and e.target == e.owner == t) for t in by_name]
+    assert comparisons.medians(found)["bottom"]["l2"] == pytest.approx(np.median(ours))
+    assert comparisons.medians(found)["bottom"]["n"] == comparisons.medians(found)["bottom"]["entries"] == 2
+    assert comparisons.medians(found)["bottom"]["l2_interval"] is None  # of two targets
+    judged = comparisons.statistics(found)["bottom"]
+    assert judged.beyond is not None
+    assert judged.beyond.difference == pytest.approx(np.mean(np.array(ours) - np.array(by_target)))
+    assert (judged.specific_p, judged.beyond.low, judged.beyond.high) == (None, None, None)
+    assert "too few targets: 2" in judged.reason
     document = comparisons.document(found)
     assert document["finished"]
     assert document["medians"]["random"]["l2"] == comparisons.medians(found)["random"]["l2"]
-    assert len(comparisons.to_csv(found).splitlines()) == 13
+    assert document["statistics"]["l2"]["bottom"]["beyond_random"]["difference"] == judged.beyond.difference
+    lines = comparisons.to_csv(found).decode().splitlines()
+    assert len(lines) == 17
+    assert lines[0].startswith("target,method,owner,draw,train_seed,size,removed_count,l2,cosine,loss_change,removed")
 
 
 def test_an_interrupted_comparison_shows_what_it_has_and_goes_on(
@@ -142,15 +281,17 @@ def test_an_interrupted_comparison_shows_what_it_has_and_goes_on(
     with pytest.raises(Cancelled):
         counterfactual.compare(pictures, checkpoint, settings, "try", stop)
     half = comparisons.read(settings)
-    assert half.expected == 12
-    assert 2 < len(half.entries) < 12
+    assert half.expected == 16
+    assert 2 < len(half.entries) < 16
+    assert comparisons.unjudged(half) == "not every model has drawn every target yet"
     trained = {a.key for a in store.listing("retrained")}
     assert len(trained) == 3
     counterfactual.compare(pictures, checkpoint, settings, "try", quiet)
     done = comparisons.read(settings)
-    assert len(done.entries) == 12
+    assert len(done.entries) == 16
     for entry in half.entries:
-        twin = next(e for e in done.entries if (e.target, e.method, e.draw) == (entry.target, entry.method, entry.draw))
+        where = (entry.target, entry.method, entry.owner, entry.draw)
+        twin = next(e for e in done.entries if (e.target, e.method, e.owner, e.draw) == where)
         np.testing.assert_array_equal(entry.image, twin.image)
 
 
@@ -188,6 +329,7 @@ def test_groups_are_removed_whole() -> None:
     assert removals.grouped(order, 1, rows, "family") == (5,)
     assert removals.grouped(order, 2, rows, "family") == (1, 4, 5)
     assert removals.grouped(order, 4, rows, "family") == (0, 1, 2, 4, 5)
+    assert removals.grouped(order[[0, 1, 3]], 2, rows, "family") == (1, 5)  # of the learned 1, 2 and 5
 
 
 @pytest.mark.parametrize(
@@ -197,6 +339,7 @@ def test_groups_are_removed_whole() -> None:
         ({"bottom": False, "random_draws": 1, "remove": (2, 6)}, 1 + 2 + 4),
         ({"group": "label"}, 1 + 2 * 3 + 4),  # each target's groups may have a size of their own
         ({"methods": ("contributor:a", "contributor:b")}, 1 + 2 * 2 + 2),
+        ({"train_seeds": 3}, 3 * (1 + 2 + 2 + 2)),  # every arm with every seed
     ],
 )
 def test_trainings_are_counted_before_scores_are_known(

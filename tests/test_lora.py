@@ -303,7 +303,7 @@ def test_the_tokenizer_splits_as_clip_does(base: Base) -> None:
 def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoint: Checkpoint) -> None:
     wanted = FeatureSettings(dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32)
     how: dict[str, Any] = {"prompts": PROMPTS, "sampling_steps": 2}
-    asked = {"targets": ("seed:0", "seed:1"), "remove": (4,), "random_draws": 1, "floor_seeds": 1, "bottom": False}
+    asked = {"targets": ("seed:0", "seed:1"), "remove": (4,), "random_draws": 1, "bottom": False}
     settings = build(
         CounterfactualSettings, dataset=discs.digest, checkpoint=checkpoint.digest, methods=("d-trak",),
         features=(wanted,), **asked, **how,

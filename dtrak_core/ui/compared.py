@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dtrak_core import comparison_figure, comparisons
-from dtrak_core.comparisons import Comparison, Entry
+from dtrak_core import comparison_figure, comparisons, verdicts
+from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
-from dtrak_core.metrics import Paired
+from dtrak_core.entries import LATENT_L2, Entry, by_arm, label, of_size
 from dtrak_core.removals import IDENTITY
 from dtrak_core.ui import comparison_charts, gallery, panels
 
@@ -30,6 +30,7 @@ def show(comparison: Comparison, dataset: Dataset) -> None:
     size = _size(comparison)
     moved = any(entry.method != IDENTITY for entry in comparison.entries)
     if moved:
+        _judged(comparison, size)
         _distances(comparison, size)
     _rows(comparison, dataset, size)
     if moved:
@@ -50,7 +51,7 @@ def _distances(comparison: Comparison, size: int) -> None:
     st.subheader("How far the pictures moved")
     st.caption(
         "Each point is one target, drawn again with its own seed by a model that was trained without the removed "
-        "pictures. A removal says something where it lies beyond both Random and the noise floor."
+        "pictures. The noise floor is the same training set with another training seed."
     )
     left, right = st.columns(2)
     with left:
@@ -59,7 +60,7 @@ def _distances(comparison: Comparison, size: int) -> None:
         )
     with right:
         st.plotly_chart(comparison_charts.boxes(comparison, size, "cosine"), key="boxes-cosine")
-    latent = comparisons.LATENT_L2 in comparisons.measures(comparison)
+    latent = LATENT_L2 in comparisons.measures(comparison)
     if latent:
         st.plotly_chart(comparison_charts.boxes(comparison, size, "latent_l2"), key="boxes-latent")
         st.caption("Latent l2: how far apart the autoencoder sees the pictures, the paper's measure on ArtBench.")
@@ -80,25 +81,21 @@ def _distances(comparison: Comparison, size: int) -> None:
             st.session_state[_ROW] = named
     if len(comparison.settings.remove) > 1:
         st.plotly_chart(comparison_charts.doses(comparison, "l2"), key="doses")
-    tests, losses, medians = _numbers(comparison.key, len(comparison.entries), size, comparison)
+    _medians(comparison, size)
+
+
+def _medians(comparison: Comparison, size: int) -> None:
     table = []
-    for method, row in medians.items():
-        test, loss = tests.get(method), losses.get(method)
-        low, high = row["l2_interval"]
+    for arm, row in _numbers(comparison.key, len(comparison.entries), size, comparison)[0].items():
+        ends = row["l2_interval"]
         table.append(
             {
-                "removed": comparisons.label(method),
+                "removed": label(arm),
                 "pixel l2": f"{row['l2']:.2f}",
-                "95 % interval": f"{low:.2f} to {high:.2f}",
+                "95 % interval": "too few targets" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}",
                 "cosine": f"{row['cosine']:.3f}",
-                **({"latent l2": f"{row['latent_l2']:.2f}"} if latent else {}),
+                **({"latent l2": f"{row[LATENT_L2]:.2f}"} if LATENT_L2 in row else {}),
                 "loss change": f"{row['loss_change']:+.4f}",
-                "l2 beyond random": f"{test.median_difference:+.2f}" if test else "",
-                "effect on l2": f"{test.effect:+.2f}" if test else "",
-                "p of l2": _p(test),
-                "loss beyond random": f"{loss.median_difference:+.4f}" if loss else "",
-                "effect on loss": f"{loss.effect:+.2f}" if loss else "",
-                "p of loss": _p(loss),
                 "targets": row["n"],
             }
         )
@@ -106,22 +103,40 @@ def _distances(comparison: Comparison, size: int) -> None:
         st.dataframe(table, hide_index=True)
         st.caption(
             "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "
-            "targets. Effect is the rank-biserial correlation against random, -1 to 1; p is of a paired Wilcoxon test, "
-            f"which needs six targets. Cosine is of the {comparison.settings.encoder} embeddings."
+            f"targets, for these models. Cosine is of the {comparison.settings.encoder} embeddings."
         )
+
+
+def _judged(comparison: Comparison, size: int) -> None:
+    """Say in a sentence a measure and removal what was found, and what chance gives."""
+    st.subheader("What it says")
+    if why := comparisons.unjudged(comparison):
+        st.info(f"No verdict: {why}.")
+        return
+    _, told, count = _numbers(comparison.key, len(comparison.entries), size, comparison)
+    for measure, lines in told.items():
+        st.markdown("\n".join([f"**{verdicts.NAMES[measure]}**\n", *(f"- {line}" for line in lines)]))
+    chance = (
+        f"by chance {count * verdicts.LEVEL:.1f} of the {count} here are below {verdicts.LEVEL:g}. " if count else ""
+    )
+    st.caption(
+        "Every model has drawn every target. *Specific*: the pictures named for a target change it more than those "
+        "named for other targets; p is the share of the models' permutations that show as much"
+        f"{'; ' if chance else '. '}{chance}*Random removal* takes as many pictures as the removal that it is compared "
+        "with. Intervals resample models and targets."
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _numbers(
     key: str, count: int, size: int, _comparison: Comparison
-) -> tuple[dict[str, Paired], dict[str, Paired], dict[str, dict[str, Any]]]:
-    """Return tests against random by l2 and by loss, and medians: once for each number of finished pictures."""
-    by_loss = comparisons.statistics(_comparison, size, "loss_change")
-    return comparisons.statistics(_comparison, size), by_loss, comparisons.medians(_comparison, size)
-
-
-def _p(test: Paired | None) -> str:
-    return f"{test.p_value:.3f}" if test is not None and test.p_value is not None else ""
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]], int]:
+    """Return medians, verdicts in words and their number of p-values, once for each number of finished pictures."""
+    told = comparisons.sentences(_comparison, size, panels.plain)
+    judged = [
+        one for name in told for one in comparisons.statistics(_comparison, size, name).values() if one.specific_p
+    ]
+    return comparisons.medians(_comparison, size), told, len(judged)
 
 
 def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
@@ -137,9 +152,10 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
             st.query_params["row"] = target
         differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
     original = comparison.originals[target]
-    own = [e for e in comparisons.of_size(comparison.entries, size) if e.target == target]
+    own = [e for e in of_size(comparison.entries, size) if e.target == target]
     shown = [gallery.Picture(_ORIGINAL, original, f"Original picture of {target}", ("Original", target))]
-    shown += [_picture(e, original, differing) for e in own if e.method != IDENTITY]
+    for arm, several in by_arm([e for e in own if e.method != IDENTITY]).items():
+        shown += [_picture(e, label(arm), original, differing) for e in several]
     clicked = gallery.grid("counterfactual-row-pictures", f"Pictures of {target}", shown, cell=112)
     check = next((e for e in own if e.method == IDENTITY), None)
     if check is not None:
@@ -152,7 +168,7 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     if opened is None:
         st.caption("Click a picture to see which training pictures were removed for it.")
         return
-    st.markdown(f"**{len(opened.removed)} pictures removed: {panels.plain(comparisons.label(opened.method))}**")
+    st.markdown(f"**{len(opened.removed)} pictures removed: {panels.plain(label(opened.method))}**")
     pictures = [
         gallery.Picture(str(i), np.asarray(dataset.train.images[i]), f"Training picture {i}", (str(i),))
         for i in opened.removed
@@ -160,11 +176,10 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     gallery.grid("counterfactual-removed", "Removed training pictures", pictures, cell=48)
 
 
-def _picture(entry: Entry, original: np.ndarray, differing: bool) -> gallery.Picture:
+def _picture(entry: Entry, name: str, original: np.ndarray, differing: bool) -> gallery.Picture:
     image = entry.image
     if differing:  # grey is no difference
         image = ((entry.image.astype(np.int16) - original.astype(np.int16)) // 2 + 128).clip(0, 255).astype(np.uint8)
-    name = comparisons.label(entry.method)
     return gallery.Picture(
         _key(entry),
         image,
@@ -174,7 +189,7 @@ def _picture(entry: Entry, original: np.ndarray, differing: bool) -> gallery.Pic
 
 
 def _key(entry: Entry) -> str:
-    return f"{entry.method}/{entry.draw}"
+    return f"{entry.method}/{len(entry.removed)}/{entry.draw}"
 
 
 def _exports(comparison: Comparison, size: int) -> None:

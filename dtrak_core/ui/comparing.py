@@ -11,6 +11,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
 from dtrak_core.methods import METHODS
+from dtrak_core.metrics import FEWEST
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
 from dtrak_core.tables import duration
@@ -23,7 +24,6 @@ GROUPS = {
     "contributor": "All of their contributors' pictures",
     "label": "Their whole labels",
 }
-OFFERED_TARGETS = 64
 MOST = 16  # targets a comparison: more are for the command line
 
 
@@ -34,16 +34,15 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     if not drawn:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
-    names, asked = list(drawn)[:OFFERED_TARGETS], _asked(checkpoint, drawn)
-    st.pills(
+    names, asked = list(drawn), _asked(checkpoint, drawn)
+    st.multiselect(
         f"Targets, at most {MOST}",
         names,
         default=[asked] if asked in names else names[:1],
         format_func=lambda name: _label(drawn[name]),
-        selection_mode="multi",
         key="cf-targets",
         persist_state="session",
-        help="Seeds of generated pictures. Several targets make the medians surer; six are needed for a test.",
+        help=f"Seeds of generated pictures. Every model draws all of them; {FEWEST} are needed for a verdict.",
     )
     st.pills(
         "Methods",
@@ -89,17 +88,18 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             key="cf-random",
             width=130,
             persist_state="session",
-            help="Random removal of equal size is always compared; more draws make it surer.",
+            help="Random removals of each size; more of them make the comparison surer.",
         )
         st.number_input(
-            "Noise-floor seeds",
+            "Training seeds",
             1,
             10,
             1,
-            key="cf-floor",
+            key="cf-seeds",
             width=150,
             persist_state="session",
-            help="The same data trained with other seeds: how far a picture moves by chance.",
+            help="Every removal and every control is trained with each of them. None is the original's, so that with "
+            "nothing removed they show how far a picture moves by chance.",
         )
         st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
     with panels.reported():
@@ -135,7 +135,7 @@ def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
 
 def _label(target: Target) -> str:
     seed = target.id.removeprefix("seed:")
-    return f"{seed}: {panels.plain(target.prompt)}" if target.prompt else seed
+    return f"{seed}: {target.prompt}" if target.prompt else seed
 
 
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
@@ -175,7 +175,7 @@ def _settings(
         "remove": tuple(sorted(state["cf-remove"])),
         "group": state["cf-group"],
         "random_draws": state["cf-random"],
-        "floor_seeds": state["cf-floor"],
+        "train_seeds": state["cf-seeds"],
         "bottom": state["cf-bottom"],
         **targets.together(chosen, usual).drawing(),
     }

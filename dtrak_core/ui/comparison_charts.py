@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from dtrak_core import comparisons
 from dtrak_core.comparisons import Comparison
-from dtrak_core.removals import IDENTITY
+from dtrak_core.entries import Entry, by_arm, label, of_size
+from dtrak_core.removals import IDENTITY, RANDOM
 
 Measure = Literal["l2", "cosine", "loss_change", "latent_l2"]
 AXES: dict[Measure, str] = {
@@ -21,15 +21,13 @@ AXES: dict[Measure, str] = {
 
 
 def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
-    """Draw a box a method over all targets and draws, with every point; a point carries its target's id."""
+    """Draw a box an arm over all targets and draws, with every point; a point carries its target's id."""
     shown = go.Figure()
-    entries = [e for e in comparisons.of_size(comparison.entries, size) if e.method != IDENTITY]
-    methods = list(dict.fromkeys(e.method for e in entries))
-    for method in reversed(methods):  # the first stands at the top
-        own = [e for e in entries if e.method == method]
+    arms = by_arm([e for e in of_size(comparison.entries, size) if e.method != IDENTITY])
+    for arm, own in reversed(arms.items()):  # the first stands at the top
         shown.add_box(
             x=[getattr(e, measure) for e in own],
-            name=comparisons.label(method),
+            name=label(arm),
             boxpoints="all",
             jitter=0.4,
             pointpos=0,
@@ -39,20 +37,28 @@ def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
             showlegend=False,
         )
     return shown.update_layout(
-        xaxis_title=AXES[measure], height=90 + 46 * len(methods), margin={"l": 10, "r": 10, "t": 10, "b": 10}
+        xaxis_title=AXES[measure], height=90 + 46 * len(arms), margin={"l": 10, "r": 10, "t": 10, "b": 10}
     )
 
 
 def doses(comparison: Comparison, measure: Measure) -> go.Figure:
-    """Draw the median over targets against the number removed, one line a method."""
+    """Draw the median over targets against the number removed, one line a method.
+
+    The numbers are those really removed, the median of them where they differ between targets: a contributor's pictures
+    are as many as they are.
+    """
     shown = go.Figure()
-    sizes = sorted(comparison.settings.remove)
-    removing = [e for e in comparison.entries if e.size]
+    removing = [e for e in comparison.entries if e.size and e.owner in ("", e.target)]
     for method in dict.fromkeys(e.method for e in removing):
-        values = {s: [getattr(e, measure) for e in removing if (e.method, e.size) == (method, s)] for s in sizes}
-        there = [s for s in sizes if values[s]]
-        medians = [float(np.median(values[s])) for s in there]
-        shown.add_scatter(x=there, y=medians, mode="lines+markers", name=comparisons.label(method))
+        own: dict[int, list[Entry]] = {}
+        for entry in (e for e in removing if e.method == method):
+            own.setdefault(len(entry.removed) if method == RANDOM else entry.size, []).append(entry)
+        points = sorted(
+            (float(np.median([len(e.removed) for e in each])), float(np.median([getattr(e, measure) for e in each])))
+            for each in own.values()
+        )
+        x, y = zip(*points, strict=True)
+        shown.add_scatter(x=x, y=y, mode="lines+markers", name=label(method))
     return shown.update_layout(
         xaxis_title="training pictures removed",
         yaxis_title=AXES[measure].partition(" (")[0],

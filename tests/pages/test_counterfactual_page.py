@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from comparison_helpers import compared, controls, named, publish
 from page_helpers import galleries, opened, running
 from PIL import Image
 
-from dtrak_core import comparison_figure, comparisons, counterfactual, jobs, removals, targets
+from dtrak_core import comparison_figure, comparisons, counterfactual, jobs, removals, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
@@ -21,26 +25,80 @@ from dtrak_core.ui import comparing, comparison_charts
 
 
 @pytest.fixture
-def compared(small: tuple[Dataset, Checkpoint]) -> Comparison:
+def pair(small: tuple[Dataset, Checkpoint]) -> Comparison:
     """Compute a real comparison of two targets by pixels."""
     dataset, checkpoint = small
     seeds = tuple(target.id for target in targets.samples(checkpoint.digest)[:2])
-    asked = {"targets": seeds, "remove": (3,), "random_draws": 1, "floor_seeds": 1}
+    asked = {"targets": seeds, "remove": (3,), "random_draws": 1}
     settings = removals.settings_for(dataset, checkpoint, ("raw-pixel-cosine",), asked)
     counterfactual.compare(dataset, checkpoint, settings, "pair", quiet)
     return comparisons.by_name("pair")
 
 
-def test_a_finished_comparison_is_shown_with_its_controls(compared: Comparison) -> None:
+def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> None:
     at = opened("counterfactual")
     items = galleries(at)["pictures"]["rows"][0]["parts"][0]["items"]
     titles = [item["lines"][0] for item in items]
     assert titles == ["Original", "Random", "Noise floor", "Raw pixels, cosine", "Lowest scores"]
-    first = next(
-        e for e in compared.entries if e.method == "random" and e.target == at.session_state["counterfactual-row"]
-    )
+    first = next(e for e in pair.entries if e.method == "random" and e.target == at.session_state["counterfactual-row"])
     assert items[1]["lines"][1] == f"l2 {first.l2:.2f}"
     assert any("give distance 0.000" in caption.value for caption in at.caption)
+    assert [one.value for one in at.info] == ["No verdict: too few targets: 2, and 6 are needed."]
+    (table,) = at.dataframe
+    assert set(table.value["95 % interval"]) == {"too few targets"}
+    assert not [column for column in table.value.columns if column.startswith("p ") or "beyond" in column]
+
+
+def test_a_verdict_stands_uncut_for_every_measure(
+    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest
+) -> None:
+    dataset, checkpoint = small
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
+    removals = [*named(), *named(method="trak"), *controls(6)]
+    values = np.random.default_rng(0).normal(size=(len(removals), 6))
+    values[:6] += 6 * np.eye(6)
+    values[6:12] = values[:6][::-1]
+    removals[6:12] = [(m, owner, size, tuple(i + 300 for i in removed)) for m, owner, size, removed in removals[6:12]]
+    stored = publish(compared(removals, values, **where), "six")
+    request.addfinalizer(lambda: shutil.rmtree(stored.path))
+    at = opened("counterfactual", comparison="six")
+    said = [one.value for one in at.markdown if one.value.startswith("**") and "specific to the target" in one.value]
+    assert [each.partition("\n")[0] for each in said] == ["**Pixel l2**", "**Cosine**", "**Change of the loss**"]
+    found = comparisons.by_name("six")
+    for measure, each in zip(comparisons.measures(found), said, strict=True):
+        judged = comparisons.statistics(found, measure=measure)
+        assert f"- D\\-TRAK: specific to the target (p = {judged['d-trak'].specific_p:.2g}), " in each
+        assert f"- TRAK: not specific to the target (p = {judged['trak'].specific_p:.2g}), " in each
+    assert any("by chance 0.3 of the 6 here are below 0.05" in caption.value for caption in at.caption)
+    assert not at.warning
+
+
+def test_a_comparison_from_before_says_why_it_has_no_verdict(monkeypatch: pytest.MonkeyPatch, empty: Path) -> None:
+    monkeypatch.setenv("STUDIO_DEMO", str(store.PROJECT / "cache" / "demo"))
+    at = opened("counterfactual", dataset="openmoji-people")
+    assert [one.value for one in at.info] == ["No verdict: made before every model drew every target."]
+    items = galleries(at)["pictures"]["rows"][0]["parts"][0]["items"]
+    assert [item["lines"][0] for item in items][:3] == ["Original", "Random", "Random"]
+    assert len(items) == 1 + 2 + 3 + 3 + 1
+
+
+def test_an_unknown_comparison_is_not_passed_off_as_another(pair: Comparison) -> None:
+    at = opened("counterfactual", comparison="nothing")
+    assert [one.value for one in at.warning] == [f"This checkpoint has no comparison 'nothing'; showing '{pair.name}'."]
+    for name in (pair.name, pair.key):
+        assert not opened("counterfactual", comparison=name).warning
+
+
+def test_every_drawn_picture_can_be_a_target(
+    small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, *_) = targets.samples(small[1].digest)
+    many = [dataclasses.replace(first, id=f"seed:{seed}") for seed in range(130)]
+    monkeypatch.setattr(targets, "samples", lambda *_: many)
+    at = opened("counterfactual", sample="seed:129")
+    chosen = at.multiselect(key="cf-targets")
+    assert chosen.value == ["seed:129"]
+    assert chosen.options == [str(seed) for seed in range(130)]
 
 
 def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoint]) -> None:
@@ -71,10 +129,10 @@ def test_every_method_can_be_chosen_and_one_that_cannot_rank_says_why(small: tup
     assert not [b for b in at.button if b.label == "Remove, retrain, compare"]
 
 
-def test_boxes_hold_every_point(compared: Comparison) -> None:
-    shown = comparison_charts.boxes(compared, 3, "l2")
+def test_boxes_hold_every_point(pair: Comparison) -> None:
+    shown = comparison_charts.boxes(pair, 3, "l2")
     points = {trace.name: sorted(trace.x) for trace in shown.data}
-    expected = sorted(e.l2 for e in compared.entries if e.method == "random")
+    expected = sorted(e.l2 for e in pair.entries if e.method == "random")
     assert points["Random"] == pytest.approx(expected)
     assert "Nothing removed" not in points
 
@@ -96,25 +154,25 @@ def test_all_pictures_of_a_contributor_are_one_removal(small: tuple[Dataset, Che
     assert asked.settings.methods == ("d-trak", f"contributor:{name}")
 
 
-def test_a_new_picture_is_shown_while_the_job_runs(compared: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    wider = compared.settings.model_copy(update={"random_draws": 2})
+def test_a_new_picture_is_shown_while_the_job_runs(pair: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    wider = pair.settings.model_copy(update={"random_draws": 2})
     key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")
     running(monkeypatch, key, done=3, total=9, unit="training steps")
     at = opened("counterfactual")
-    assert any("10 of 12 pictures so far" in caption.value for caption in at.caption)
+    assert any("14 of 16 pictures so far" in caption.value for caption in at.caption)
     drawn = iter([8, 9, 9, 9, 9])
     monkeypatch.setattr(comparing, "_stored", lambda: next(drawn))
     at.run()
     assert next(drawn) == 9, "the page was drawn again when the ninth picture came"
 
 
-def test_the_figure_holds_every_target_and_its_settings(compared: Comparison) -> None:
-    picture = Image.open(io.BytesIO(comparison_figure.draw(compared, 3)))
+def test_the_figure_holds_every_target_and_its_settings(pair: Comparison) -> None:
+    picture = Image.open(io.BytesIO(comparison_figure.draw(pair, 3)))
     made = json.loads(picture.info["provenance"])
-    assert made["settings"]["targets"] == list(compared.originals)
-    assert made["medians"]["random"]["l2"] == comparisons.medians(compared, 3)["random"]["l2"]
+    assert made["settings"]["targets"] == list(pair.originals)
+    assert made["medians"]["random"]["l2"] == comparisons.medians(pair, 3)["random"]["l2"]
     pixels = np.asarray(picture.convert("RGB"))
-    first = next(iter(compared.originals.values()))
+    first = next(iter(pair.originals.values()))
     times = 128 // len(first)
     begin = 32 + 52 + (128 - times * len(first)) // 2
     left = 32 + (128 - times * len(first)) // 2
@@ -122,19 +180,19 @@ def test_the_figure_holds_every_target_and_its_settings(compared: Comparison) ->
     np.testing.assert_array_equal(shown[1:-1, 1:-1], first[1:-1, 1:-1])
 
 
-def test_a_link_opens_the_row_of_its_target(compared: Comparison) -> None:
-    second = list(compared.originals)[1]
+def test_a_link_opens_the_row_of_its_target(pair: Comparison) -> None:
+    second = list(pair.originals)[1]
     at = opened("counterfactual", row=second)
     assert at.session_state["counterfactual-row"] == second
     at = opened("counterfactual", row="seed:999")
-    assert at.session_state["counterfactual-row"] == next(iter(compared.originals))
+    assert at.session_state["counterfactual-row"] == next(iter(pair.originals))
 
 
 def test_no_empty_chart_stands_before_the_first_training(
     small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, checkpoint = small
-    asked = {"targets": ("seed:3",), "remove": (4,), "random_draws": 1, "floor_seeds": 1}
+    asked = {"targets": ("seed:3",), "remove": (4,), "random_draws": 1}
     settings = removals.settings_for(dataset, checkpoint, ("raw-pixel-cosine",), asked)
     key, _ = jobs.submit(jobs.CounterfactualJob(settings=settings), "Compare")
     running(monkeypatch, key, done=3, total=9, unit="training steps")
@@ -154,10 +212,10 @@ def test_no_empty_chart_stands_before_the_first_training(
 
 
 def test_the_comparison_that_was_waited_for_is_shown_when_it_ends(
-    compared: Comparison, small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+    pair: Comparison, small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, checkpoint = small
-    wider = compared.settings.model_copy(update={"remove": (5,)})
+    wider = pair.settings.model_copy(update={"remove": (5,)})
     key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")
     running(monkeypatch, key, done=3, total=9, unit="training steps")
     at = opened("counterfactual")

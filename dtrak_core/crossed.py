@@ -1,0 +1,143 @@
+"""What a crossed comparison says, where every model has drawn every target (design.md, section 6a). No torch here.
+
+A model is one observation: it was trained once, however many targets it drew and whatever number of them it was
+named for. Values are such that larger means changed more.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtrak_core.metrics import FEWEST
+
+EXACT = 8  # models up to which every permutation is gone through
+PERMUTATIONS = 10_000  # drawn above that
+RESAMPLES = 5_000
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """How much more the named removals change their targets than random ones; no interval where `low` is None."""
+
+    difference: float
+    low: float | None
+    high: float | None
+
+
+def by_block(values: np.ndarray, blocks: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return B[k, b], the mean of what model k does to the targets that model b was named for, shape (K, K).
+
+    Args:
+        values: What each model does to each target, shape (K, M).
+        blocks: For each model the columns of the targets that it was named for, shape (K,) of lists; together they
+            are all M. Equal removal sets are one model, named for several targets.
+    """
+    return np.stack([values[:, list(block)].mean(axis=1) for block in blocks], axis=1)
+
+
+def permutation_p(square: np.ndarray) -> float | None:
+    """Say whether the models change the targets that they were named for more than the other models do.
+
+        T = (1/K) sum over b of B[b, b]
+        p = share of the permutations π of the models with (1/K) sum over b of B[π(b), b] >= T
+
+    If what a model leaves out matters no more to its own targets than to others, models are exchangeable and p is
+    uniform, whatever targets and models have in common. The order as it is counts, so that p is at least 1/K!. All
+    permutations are gone through up to K = EXACT; above, PERMUTATIONS of them that are always the same.
+
+    Args:
+        square: B of `by_block`, shape (K, K).
+
+    Returns:
+        p, one-sided: 0 < p <= 1; None below six models.
+    """
+    count = len(square)
+    if count < FEWEST:
+        return None
+    means = square[_permutations(count), np.arange(count)].mean(axis=1)
+    own = means[0]  # the order as it is comes first
+    return float(np.mean(means >= own - 1e-9 * np.abs(square).max()))
+
+
+def beyond_random(
+    values: np.ndarray, blocks: Sequence[Sequence[int]], random: Sequence[np.ndarray], level: float = 0.95
+) -> Beyond:
+    """Return by how much models change the targets that they were named for more than random models do.
+
+        difference = (1/K) sum over k of mean over z named for k of D[k, z],
+        D[k, z] = values[k, z] - mean over c of random[k][c, z]
+
+    The interval is a two-way bootstrap of the residuals. A model moves all targets alike by some amount: that of model
+    k is the mean of D[k, z] over the targets that it was not named for, that of a random model its mean over targets,
+    each less the mean of its arm. What is left of D at the targets' own models is the targets' part. Targets are
+    resampled, and so is the amount of every model, once for all targets that it drew or stands beside. Residuals are
+    stretched by sqrt(n / (n - 1)) and the percentiles taken further out, as far as Student's t is from the normal, as
+    few are resampled (Hesterberg, The American Statistician 69, 2015, section 5.4).
+
+    Args:
+        values: What each model does to each target, shape (K, M).
+        blocks: As in `by_block`.
+        random: For each model what the random models of its size do, shape (K,) of arrays (C, M); models of one size
+            give the same array object.
+        level: Level of the interval.
+
+    Returns:
+        The difference; its interval is None below six targets, and where fewer than five degrees of freedom say how
+        far models lie apart (one model named for all targets beside five random ones, say).
+    """
+    from scipy import stats
+
+    count, targets = values.shape
+    against = values - np.stack([arm.mean(axis=0) for arm in random])
+    own = np.array([against[k, list(block)].mean() for k, block in enumerate(blocks)])
+    difference = float(own.mean())
+    arms = list({id(arm): arm for arm in random}.values())
+    elsewhere = _elsewhere(against, blocks)
+    amounts = [*([elsewhere] if count > 1 else []), *(arm.mean(axis=1) for arm in arms)]
+    known = sum(len(each) - 1 for each in amounts)
+    if targets < FEWEST or known < FEWEST - 1:
+        return Beyond(difference, None, None)
+    pool = np.concatenate([_spread(each) for each in amounts if len(each) > 1])
+    rest, weights = np.empty(targets), np.empty(targets)
+    for k, block in enumerate(blocks):
+        rest[list(block)], weights[list(block)] = against[k, list(block)] - elsewhere[k], 1 / (count * len(block))
+    shares = [np.full(count, 1 / count)]
+    shares += [np.full(len(arm), sum(each is arm for each in random) / count / len(arm)) for arm in arms]
+    generator = np.random.default_rng(0)
+    share = np.concatenate(shares)
+    moved = pool[generator.integers(len(pool), size=(RESAMPLES, len(share)))] @ share
+    drawn = generator.multinomial(targets, np.full(targets, 1 / targets), size=RESAMPLES) * weights
+    centred = (rest - rest @ weights) * np.sqrt(targets / (targets - 1))
+    moved += drawn @ centred / drawn.sum(axis=1)
+    further = stats.norm.cdf(stats.t.ppf((1 - level) / 2, min(targets - 1, known)))
+    low, high = difference + np.quantile(moved, [further, 1 - further])
+    return Beyond(difference, float(low), float(high))
+
+
+def _elsewhere(against: np.ndarray, blocks: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return each model's mean over the targets that it was not named for, 0 where there are none, shape (K,)."""
+    others = np.ones_like(against, bool)
+    for k, block in enumerate(blocks):
+        others[k, list(block)] = False
+    means: np.ndarray = (against * others).sum(axis=1) / others.sum(axis=1).clip(1)
+    return means
+
+
+def _spread(amounts: np.ndarray) -> np.ndarray:
+    """Return values less their mean, stretched to the spread that they estimate."""
+    spread: np.ndarray = (amounts - amounts.mean()) * np.sqrt(len(amounts) / (len(amounts) - 1))
+    return spread
+
+
+@functools.lru_cache(maxsize=4)
+def _permutations(count: int) -> np.ndarray:
+    """Return permutations of 0 .. count - 1, one a row, the order as it is first."""
+    if count <= EXACT:
+        return np.array(list(itertools.permutations(range(count))))
+    drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS, 1)), axis=1)
+    return np.concatenate([np.arange(count)[None], drawn])
