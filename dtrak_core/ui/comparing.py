@@ -34,12 +34,12 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     if not drawn:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
-    names, asked = list(drawn), _asked(checkpoint, drawn)
+    names, asked, labels = list(drawn), _asked(checkpoint, drawn), _labels(drawn)
     st.multiselect(
         f"Targets, at most {MOST}",
         names,
         default=[asked] if asked in names else names[:1],
-        format_func=lambda name: _label(drawn[name]),
+        format_func=lambda mark: labels[mark],
         key="cf-targets",
         persist_state="session",
         help=f"Seeds of generated pictures. Every model draws all of them; {FEWEST} are needed for a verdict.",
@@ -133,9 +133,17 @@ def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
     return next(found, "")
 
 
-def _label(target: Target) -> str:
-    seed = target.id.removeprefix("seed:")
-    return f"{seed}: {target.prompt}" if target.prompt else seed
+def _labels(drawn: dict[str, Target]) -> dict[str, str]:
+    """Return what each picture is called in the list, by its mark: no two alike, as the list tells them by it."""
+    words = {
+        mark: f"{targets.seed_of(target)}: {target.prompt}" if target.prompt else str(targets.seed_of(target))
+        for mark, target in drawn.items()
+    }
+    times = Counter(words.values())
+    return {
+        mark: f"{word}, guidance {drawn[mark].how.guidance:g}" if times[word] > 1 else word
+        for mark, word in words.items()
+    }
 
 
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:

@@ -122,10 +122,11 @@ def test_pictures_of_every_prompt_can_be_compared(told: Told) -> None:
     own = targets.publish_sample(settings, np.zeros((32, 32, 3), np.uint8))
     try:
         at = at_page("counterfactual", sample="seed:7", prompt="woman astronaut")
-        pills = at.button_group(key="cf-targets")
-        assert len(pills.options) == 5
-        assert pills.value == [own.mark]
-        pills.set_value([own.mark, targets.samples(told[1].digest)[1].mark]).run()
+        offered = at.multiselect(key="cf-targets")
+        assert len(offered.options) == 5
+        assert "7: woman astronaut" in offered.options
+        assert offered.value == [own.mark]
+        offered.set_value([own.mark, targets.samples(told[1].digest)[1].mark]).run()
         press(at, "Remove, retrain, compare")
         asked = only_job()
         assert isinstance(asked, CounterfactualJob)
