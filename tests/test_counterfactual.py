@@ -177,7 +177,7 @@ def test_a_comparison_from_before_keeps_its_pictures_and_has_no_verdict(
             assert (found["specific_p"], found["beyond_random"]) == (None, None)
             assert found["reason"] == "made before every model drew every target"
             assert (found["targets"], found["models"], found["random_models"]) == (2, 2, 2)
-    assert {c.key for c in comparisons.listing(pictures.digest, checkpoint.digest)} == {artifact.key, old.key}
+    assert {c.key for c in comparisons.listing(pictures, checkpoint.digest)} == {artifact.key, old.key}
 
 
 def test_a_comparison_from_end_to_end(
