@@ -101,7 +101,7 @@ def _parts(source: Path, known: Sequence[str]) -> tuple[list[Part], str]:
 
     if arrays.is_single(source):
         return [Part(known[0], "", "")], ""
-    train = Part(find(PICTURES, "train", ""), find(LABELS, "train", ""), find(("f",), "train"))
+    train = Part(find(PICTURES, "train", "training", ""), find(LABELS, "train", "training", ""), find(("f",), "train"))
     if not train.pictures and "arr0" in plain:
         train = Part(plain["arr0"], plain.get("arr1", ""), "")
     if not train.pictures:
@@ -147,6 +147,8 @@ def _axes(header: Header, labels: tuple[int, ...] | None, labels_name: str) -> t
         raise DataError(
             f"Array {labels_name} has {max(counts):,} entries, {name} has {header.count:,} pictures. Give one for each."
         )
+    if len(shape) == 3 and labels is None:  # pictures are mostly square
+        last = shape[0] == shape[1] != shape[2]
     order: tuple[int, ...] = ()
     if len(shape) == 3 and not (labels is None and shape[2] in CHANNELS):  # else it is one picture alone
         order = (2, 0, 1) if last else (0, 1, 2)
@@ -255,4 +257,6 @@ def _assumed(headers: dict[str, Header], axes: dict[str, tuple[int, ...]], parts
         shape = header.shape
         if len(shape) == 4 and axes[name] == (0, 1, 2, 3) and shape[1] == shape[3]:
             notes.append(f"The shape {shape} of {name} can be read in two ways: taken as (N, H, W, C).")
+        if axes[name] == (2, 0, 1) and not parts[0].labels:
+            notes.append(f"The shape {shape} of {name} can be read in two ways: taken as (H, W, N).")
     return notes

@@ -6,7 +6,7 @@
     10_sks painting/0.png              kohya: ten repeats of "sks painting"; the label is without the count
 
 Folders are taken for train and test only where all folders of their level are named so and one of them is to train
-on: a class that is called "test" beside "cat" is a class.
+on, or where both hold the same classes: a class that is called "test" beside "cat" is a class.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ def of(names: Sequence[str], source_name: str) -> Layout:
             if side_of(wrapper) == HELD_OUT and not sides:
                 notes.append(f"'{wrapper}' is the only folder of pictures: they are trained on.")
             rest = {name: parts[1:] for name, parts in rest.items()}
-        elif not sides and _are_sides(first):
-            beside = flat
-            rest = {name: parts for name, parts in rest.items() if parts}
-            sides, rest = _parted(rest, 0)
+        elif not sides and (_are_sides(first) or _share_classes(rest.values())):
+            beside = [name for name, parts in rest.items() if not parts or not side_of(parts[0])]
+            sides, rest = _parted({name: parts for name, parts in rest.items() if name not in beside}, 0)
         elif sides and not flat and all(side_of(parts[0]) == sides[name] for name, parts in rest.items()):
             rest = {name: parts[1:] for name, parts in rest.items()}  # some archives repeat the level
         else:
@@ -77,6 +76,8 @@ def of(names: Sequence[str], source_name: str) -> Layout:
     if not sides and rest and all(len(parts) > 1 for parts in rest.values()):
         if _are_sides({parts[1] for parts in rest.values()}):
             sides, rest = _parted(rest, 1)
+        elif all(_REPEATS.match(parts[1]) for parts in rest.values()):
+            rest = {name: parts[1:] for name, parts in rest.items()}  # below kohya's img and reg
     if not sides:
         notes += _doubtful({parts[0] for parts in rest.values() if parts}, source_name)
     places = {
@@ -119,6 +120,16 @@ def _are_sides(folders: set[str]) -> bool:
     train = {more for side, more in parsed if side == TRAIN}
     held_out = {more for side, more in parsed if side == HELD_OUT}
     return all(side for side, _ in parsed) and bool(train & held_out)
+
+
+def _share_classes(all_parts: Iterable[tuple[str, ...]]) -> bool:
+    """Say whether train and test folders, which stand beside others, hold folders of the same names: the classes."""
+    inside: dict[str, set[str]] = {TRAIN: set(), HELD_OUT: set()}
+    for parts in all_parts:
+        side, more = _parsed(parts[0]) if len(parts) > 1 else ("", "")
+        if side and not more:
+            inside[side].add(parts[1])
+    return bool(inside[TRAIN] & inside[HELD_OUT])
 
 
 def _parted(rest: dict[str, tuple[str, ...]], level: int) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:

@@ -148,7 +148,7 @@ def test_wrong_arrays(tmp_path: Path, given: dict[str, Any], says: str) -> None:
 NAMES = [
     ("X_train", "Y_train"), ("x", "y"), ("X", "y"), ("data", "labels"), ("image", "label"), ("imgs", "targets"),
     ("train_images", "train_labels"), ("images_train", "labels_train"), ("trainX", "trainY"), ("arr_0", "arr_1"),
-    ("train/images", "train/labels"), ("x_train", "labels"),
+    ("train/images", "train/labels"), ("x_train", "labels"), ("training_images", "training_labels"),
 ]  # fmt: skip
 
 
@@ -192,6 +192,16 @@ def test_more_forms_that_hold_the_same_pictures(tmp_path: Path, images: np.ndarr
     found, told = all_images(path)
     assert np.array_equal(found, IMAGES)
     assert told == ([""] * 12 if labels is None else [str(label) for label in LABELS])
+
+
+def test_grey_pictures_with_their_number_last(tmp_path: Path) -> None:
+    grey = IMAGES[:, :, :, 0].transpose(1, 2, 0)
+    expected = np.repeat(IMAGES[..., :1], 3, axis=3)
+    assert np.array_equal(all_images(saved(tmp_path, images=grey, labels=LABELS))[0], expected)
+    path = saved(tmp_path, images=grey)
+    assert np.array_equal(all_images(path)[0], expected)
+    assert "The shape (8, 8, 12) of images can be read in two ways: taken as (H, W, N)." in archives.load(path, 8).notes
+    assert np.array_equal(all_images(saved(tmp_path, images=IMAGES[..., 0]))[0], expected)
 
 
 def test_transparent_pixels_are_laid_on_white(tmp_path: Path) -> None:

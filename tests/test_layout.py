@@ -69,6 +69,20 @@ def test_train_and_test_beside_another_folder_are_labels_and_that_is_said() -> N
     assert found.notes[0].startswith("The folders test, train are taken as labels, and trained on, since docs stand")
 
 
+def test_train_and_test_with_the_same_classes_are_no_labels_whatever_stands_beside_them() -> None:
+    found = layout.of(["train/cat/0", "test/cat/1", "extra/cat/2", "3"], "mine")
+    assert {name: place.side for name, place in found.places.items()} == {
+        "train/cat/0": "train",
+        "test/cat/1": "held-out",
+    }
+    assert found.beside == ["extra/cat/2", "3"]
+
+
+def test_the_folders_of_kohyas_trainers() -> None:
+    found = read("img/10_sks painting/0", "reg/1_painting/1")
+    assert list(found.values()) == [("", "sks painting"), ("", "painting")]
+
+
 def test_pictures_beside_the_sides_belong_to_none() -> None:
     found = layout.of(["cover", "train/cat/0", "test/cat/1"], "mine")
     assert found.beside == ["cover"]
