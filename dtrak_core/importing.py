@@ -123,8 +123,8 @@ def _size(found: pipelines.Layout, dataset: Dataset, source: str) -> tuple[int, 
     fold = math.isqrt(channels // 3)
     if channels != 3 * fold**2 or fold not in (1, 2, 4):
         raise DataError(
-            f"'{source}' takes {channels} channels. RGB pictures have 3, folded ones 12 or 48; take a model that was "
-            "trained on RGB pictures."
+            f"'{source}' takes {channels} channels. RGB pictures have 3, folded ones 12 or 48. Take a model of RGB "
+            "pictures; those of grey ones, or of an autoencoder's latents, cannot be opened so far."
         )
     resolution = dataset.settings.resolution
     if size is None:

@@ -87,9 +87,15 @@ def find_weights(folder: Path, source: str, stems: tuple[str, str] = DIFFUSERS) 
 
 
 def refuse_stand_in(path: Path, name: str, source: str) -> None:
-    """Refuse a file that stands for another: a Git LFS pointer, a page of a web server, nothing at all."""
-    with path.open("rb") as opened:
-        head = opened.read(512)
+    """Refuse a file that stands for another: a Git LFS pointer, a broken link, a web page, nothing at all."""
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(512)
+    except OSError as error:
+        raise DataError(
+            f"{name} of '{source}' cannot be read ({error.strerror}): a broken link, or not yours to read. Copy the "
+            "file itself."
+        ) from None
     if head.startswith(POINTER):
         raise DataError(
             f"{name} of '{source}' is a Git LFS pointer, not the file itself. Run git lfs pull in its folder, and "

@@ -59,7 +59,7 @@ def read_file(path: Path, source: str) -> dict[str, Tensor]:
             ) from None
         raise damaged(path, source) from None
     tensors = _unwrapped(_tensors(loaded, path, source))
-    bad = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    bad = [name for name, value in tensors.items() if not _finite(value)]
     if bad:
         raise DataError(
             f"The weights of '{source}' hold NaN or infinite numbers, {_some(bad)}: its training diverged, or the file "
@@ -146,6 +146,12 @@ def _renewed(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[s
         else:
             found[name] = value
     return found
+
+
+def _finite(value: Tensor) -> bool:
+    if value.is_floating_point() and value.element_size() == 1:  # of which torch cannot say it
+        value = value.float()
+    return bool(value.isfinite().all())
 
 
 def _quantised(value: Tensor, own: Tensor) -> bool:

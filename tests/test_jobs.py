@@ -188,6 +188,14 @@ def test_done_work_is_joined_as_long_as_it_is_stored(started: list[int]) -> None
     assert jobs.state(key).state == "queued"
 
 
+@pytest.mark.parametrize("job", [job for job in EACH_KIND if isinstance(job, jobs.TrainJob | jobs.ImportJob)])
+def test_what_gives_a_name_is_done_again(started: list[int], job: jobs.Job) -> None:
+    key, _ = jobs.submit(job, "Name")
+    say(key, "done", artifacts=[list(published())])
+    assert jobs.submit(job, "Name") == (key, True)  # its folder may have changed, its name gone to another run
+    assert jobs.submit(job, "Name") == (key, False)
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled", "interrupted"])
 def test_ended_work_runs_again_when_asked(started: list[int], state: str) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")

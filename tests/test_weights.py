@@ -95,6 +95,12 @@ def test_what_is_no_weight_file_is_said(tmp_path: Path, name: str, data: bytes, 
         weights.read(find_weights(tmp_path, "theirs"), "theirs")
 
 
+def test_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.safetensors").symlink_to(tmp_path / "blobs" / "gone")
+    with pytest.raises(DataError, match=rf"^{NAME}.safetensors of 'theirs' cannot be read \(.*\): a broken link"):
+        weights.read(find_weights(tmp_path, "theirs"), "theirs")
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_pickles_are_read_for_their_weights_alone(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / f"{NAME}.bin"
@@ -126,7 +132,7 @@ def test_what_wrappers_put_before_the_names_is_left_out(tmp_path: Path, before: 
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, value: float, dtype: torch.dtype) -> None:
     bad = {name: tensor.clone().to(dtype) for name, tensor in WEIGHTS.items()}
     bad["conv.bias"][1] = value
