@@ -5,6 +5,7 @@ Progress goes to stderr. No torch here: it is the worker that computes.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import Method, method_of
 from dtrak_core.results import Ranking
-from dtrak_core.settings import DatasetSettings, FeatureSettings, Sampled, build
+from dtrak_core.settings import LONGEST_TYPED, DatasetSettings, FeatureSettings, Sampled, build
 from dtrak_core.store import Artifact
 from dtrak_core.tables import duration
 from dtrak_core.targets import Target
@@ -113,8 +114,19 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
 def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:
     """Return how pictures are drawn: a text-to-image model without prompts takes those of its stored pictures in turn.
 
-    Where it has drawn none yet, it takes captions from all over the training set.
+    Where it has drawn none yet, it takes captions from all over the training set, whatever their length.
+
+    Raises:
+        SettingsError: If a prompt was typed that is too long, or that the model does not take.
     """
+    if how.prompts and not checkpoint.base:
+        raise SettingsError(f"'{checkpoint.name}' draws from noise alone and takes no prompts. Leave --prompts out.")
+    for prompt in how.prompts:
+        if len(prompt) > LONGEST_TYPED and prompt not in (*dataset.train.prompts, *dataset.held_out.prompts):
+            raise SettingsError(
+                f"The prompt '{prompt[:40]}…' has {len(prompt):,} characters; only captions of the dataset may have "
+                f"more than {LONGEST_TYPED}. Shorten it."
+            )
     if how.prompts or not checkpoint.base:
         return how
     known = targets.usual(checkpoint.digest)
@@ -155,6 +167,10 @@ def attribution(
         feature_batch: Pictures whose gradients are computed at once; 0 lets the machine choose.
     """
     wanted = [method_of(name) for name in dict.fromkeys(chosen)]
+    _check_damping(wanted, damping, rank_share)
+    for one in wanted:
+        if reason := scores.refusal(one, checkpoint.digest):
+            raise SettingsError(reason)
     target = _target(dataset, checkpoint, sample, how)
     bases = {one.id: defaults.base_for(dataset.digest, checkpoint.digest, one, changes) for one in wanted}
     _compute_missing(dataset, checkpoint, target, wanted, bases, feature_batch)
@@ -170,6 +186,19 @@ def attribution(
             ranked = certainty.marked(ranked, own, target)
         found.append(ranked)
     return target, found
+
+
+def _check_damping(wanted: Sequence[Method], damping: float | None, rank_share: float | None) -> None:
+    """Refuse a damping that scores would refuse, before anything is computed."""
+    if damping is not None and rank_share is not None:
+        raise SettingsError(f"--damping {damping:g} and --rank-share {rank_share:g} were both given. Give one of them.")
+    if damping is not None and not 0 < damping < math.inf:
+        raise SettingsError(f"--damping is {damping:g}; give a number greater than 0.")
+    if rank_share is not None and not 0 < rank_share < 1:
+        raise SettingsError(f"--rank-share is {rank_share:g}; give a share between 0 and 1.")
+    if (damping, rank_share) != (None, None) and not any(one.damped for one in wanted):
+        labels = ", ".join(one.label for one in wanted)
+        raise SettingsError(f"A damping was given, but {labels} has none. Leave --damping and --rank-share out.")
 
 
 def both_ends(facts: Mapping[str, Any], found: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:

@@ -48,11 +48,11 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progr
 
 
 def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, progress: Progress) -> Artifact:
-    run = lds_runs.training(dataset, checkpoint, one)
+    run, measured = lds_runs.training(dataset, checkpoint, one), lds_runs.pictures(dataset, one)
     denoiser = counterfactual.retrained(dataset, run, progress)
     total = presets.steps_on(run, len(dataset.train.rows))
     losses = np.empty(len(one.targets))
-    for i, target in enumerate(lds_runs.pictures(dataset, one)):
+    for i, target in enumerate(measured):
         progress(total, total, "training steps", f"Losses: {i} of {len(losses)} targets")
         each = [
             counterfactual.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)

@@ -15,7 +15,7 @@ from pydantic import Field
 from dtrak_core import checkpoints, datasets, lds, store, subsets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.settings import Digest, Sampled, Seed, canonical_json, key_of
+from dtrak_core.settings import Digest, EvenGrid, Sampled, Seed, canonical_json, key_of
 from dtrak_core.targets import TargetId
 from dtrak_core.train_settings import TrainSettings
 
@@ -32,7 +32,7 @@ class Measured(Sampled):
     checkpoint: Digest
     targets: tuple[TargetId, ...] = Field(min_length=1)
     share: float = Field(default=0.5, gt=0, lt=1)
-    num_timesteps: int = Field(default=50, ge=1, le=1000)
+    num_timesteps: EvenGrid = 50
     noise_seeds: int = Field(default=1, ge=1, le=100)
 
 
@@ -85,6 +85,20 @@ def models(settings: LdsSettings) -> list[LossSettings]:
         for seed in range(settings.train_seeds)
         for subset in range(settings.num_subsets)
     ]
+
+
+def check(dataset: Dataset, checkpoint: Checkpoint, settings: Measured) -> None:
+    """Refuse what would only fail once a model is trained: subsets that cannot be drawn, targets that do not exist.
+
+    Raises:
+        NotFoundError: If a target that is not generated does not exist.
+        SettingsError: If the checkpoint cannot be trained again, or a subset not be drawn.
+    """
+    checkpoints.training_of(checkpoint)
+    subsets.random_part("lds-val", 0, dataset.train.labels, settings.share)
+    for name in settings.targets:
+        if not name.startswith("seed:"):
+            targets.resolve(dataset, settings.checkpoint, name, settings)
 
 
 def training(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings) -> TrainSettings:

@@ -30,11 +30,12 @@ from dtrak_core.tables import Json, say
 
 FIRST = ("d-trak", "trak", "raw-pixel-cosine")
 MOST = 100_000
+MOST_HELD_OUT = 64  # where the user names no number
 
 
 def lds(
     generated: Annotated[str, tyro.conf.arg(metavar="SEEDS")] = "0-63",
-    held_out: int = 64,
+    held_out: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64, or all)")] = None,
     method: tuple[str, ...] = (),
     num_subsets: Annotated[int, tyro.conf.arg(name="subsets")] = 32,
     train_seeds: Annotated[int, tyro.conf.arg(name="seeds")] = 1,
@@ -69,7 +70,12 @@ def lds(
     chosen = answers.prepared(dataset)
     weights = checkpoints.by_name(checkpoint, chosen.digest)
     wanted = [f"seed:{seed}" for seed in numbers_of(generated, "seeds", MOST)] if generated else []
-    wanted += [f"held-out:{i}" for i in range(held_out)]
+    there = len(chosen.held_out.rows)
+    if held_out is not None and not 0 <= held_out <= there:
+        raise SettingsError(
+            f"--held-out is {held_out}; '{chosen.name}' has {there} held-out pictures. Give 0 to {there}."
+        )
+    wanted += [f"held-out:{i}" for i in range(min(MOST_HELD_OUT, there) if held_out is None else held_out)]
     if not wanted:
         raise SettingsError("No target was given. Name some, like --generated 0-63 or --held-out 64.")
     settings = build(
@@ -84,6 +90,9 @@ def lds(
         noise_seeds=noise_seeds,
         **answers.told(chosen, weights, how).drawing(),
     )
+    lds_runs.check(chosen, weights, settings)
+    if so_far:
+        _told_enough(lds_runs.read(chosen, settings))
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
     own = {name: recipe_usual(chosen, weights, name, squared) for name in names}
     reasons = {
@@ -105,6 +114,13 @@ def lds(
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
 
 
+def _told_enough(known: lds_runs.Losses) -> None:
+    if len(known.losses) < 3:
+        raise SettingsError(
+            f"{known.done} of {known.expected} models are finished: too few to tell. Let the job go on."
+        )
+
+
 def _document(
     dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str], retraining: bool
 ) -> dict[str, Any]:
@@ -118,10 +134,7 @@ def _document(
     ]
     settings = settings.model_copy(update={"train_seeds": max([settings.train_seeds, *stored])})
     known = lds_runs.read(dataset, settings)
-    if len(known.losses) < 3:
-        raise SettingsError(
-            f"{known.done} of {known.expected} models are finished: too few to tell. Let the job go on."
-        )
+    _told_enough(known)
     found = [one for recipe in recipes if (one := predictions.find(recipe, settings)) is not None]
     rows, kinds = standings.rows(found, known, settings), standings.kinds(known, settings)
     if retraining:

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from dtrak_core.settings import Digest, EmbeddingModel, FeatureSettings, Sampled, SampleSettings, Seed, Settings
+from dtrak_core.settings import (
+    Digest,
+    EmbeddingModel,
+    EvenGrid,
+    FeatureSettings,
+    Sampled,
+    SampleSettings,
+    Seed,
+    Settings,
+)
 
 
 class OutcomeSettings(Settings):
@@ -16,7 +25,7 @@ class OutcomeSettings(Settings):
     removed: tuple[int, ...]
     train_seed: Seed
     encoder: EmbeddingModel
-    num_timesteps: int = 50
+    num_timesteps: EvenGrid = 50
     noise_seed: Seed = 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from dtrak_core.settings import DIFFUSION_STEPS, Digest, Seed, Settings
+from dtrak_core.settings import DIFFUSION_STEPS, Digest, EvenGrid, Seed, Settings
 
 
 class PatchSettings(Settings):
@@ -24,6 +24,6 @@ class InfluenceSettings(Settings):
     checkpoint: Digest
     target: str
     pixels: Digest
-    num_timesteps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
+    num_timesteps: EvenGrid = 50
     damping: float = Field(default=0.1, gt=0)
     noise_seed: Seed = 0

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dtrak_core.errors import SettingsError
 
@@ -47,10 +47,23 @@ FORMATS: Mapping[str, int] = {
 }
 
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
+LONGEST_TYPED = 400  # characters of a prompt that a user types
+
+
+def even_grid(num_timesteps: int) -> int:
+    """Return the number of timesteps if they divide the noise schedule evenly, or raise ValueError."""
+    if DIFFUSION_STEPS % num_timesteps:
+        raise ValueError(
+            f"num_timesteps {num_timesteps} does not divide {DIFFUSION_STEPS}; "
+            "choose 1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500 or 1000"
+        )
+    return num_timesteps
+
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Prompt = Annotated[str, Field(min_length=1, max_length=400)]
+EvenGrid = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS), AfterValidator(even_grid)]
+Prompt = Annotated[str, Field(min_length=1)]  # a caption may be of any length
 DatasetKind = Literal[
     "openmoji-people", "openmoji-roles", "cifar2", "cifar10", "celeba", "artbench2", "artbench5", "folder", "npz"
 ]
@@ -153,11 +166,8 @@ class FeatureSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSettings:
-        if self.timestep_strategy == "uniform" and DIFFUSION_STEPS % self.num_timesteps:
-            raise ValueError(
-                f"num_timesteps {self.num_timesteps} does not divide {DIFFUSION_STEPS}; "
-                "choose 1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500 or 1000"
-            )
+        if self.timestep_strategy == "uniform":
+            even_grid(self.num_timesteps)
         if self.model_output != "interpolated" and self.eta != 0:
             raise ValueError(
                 f"eta {self.eta:g} has no meaning for '{self.model_output}'; leave it 0 or choose 'interpolated'"

@@ -98,6 +98,8 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
             )
             lds_losses.losses_of(dataset, checkpoint, lds_runs.models(wanted)[part.model], progress)
         case LdsJob(settings=wanted):
+            of_set = datasets.by_digest(wanted.dataset)
+            lds_runs.check(of_set, checkpoints.by_digest(wanted.checkpoint, wanted.dataset), wanted)
             _generate_missing(wanted.targets, wanted.checkpoint, wanted, progress)
 
 
@@ -226,11 +228,12 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
     """Generate the targets, then train the models and measure the losses."""
     from dtrak_core import lds_losses
 
-    _generate_missing(settings.targets, settings.checkpoint, settings, progress)
     dataset, checkpoint = (
         datasets.by_digest(settings.dataset),
         checkpoints.by_digest(settings.checkpoint, settings.dataset),
     )
+    lds_runs.check(dataset, checkpoint, settings)
+    _generate_missing(settings.targets, settings.checkpoint, settings, progress)
     return lds_losses.compute(dataset, checkpoint, settings, progress)
 
 

@@ -49,7 +49,7 @@ def how(checkpoint: Checkpoint) -> Sampled:
     usual = {"sampler": state.get("draw-sampler", "ddim"), "sampling_steps": int(state.get("draw-steps", 50))}
     if not checkpoint.base:  # prompts of another model may still be in the session
         return Sampled(**usual)
-    words = tuple(line.strip()[:400] for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
+    words = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
     return Sampled(**usual, prompts=words, guidance=float(state.get("draw-guidance", 7.5)))
 
 

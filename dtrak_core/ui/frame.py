@@ -207,7 +207,7 @@ def how(checkpoint: Checkpoint) -> Sampled:
     found: dict[str, Any] = {"sampler": known}
     if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
         found["sampling_steps"] = int(steps)
-    prompt = st.query_params.get("prompt", "")[:400]
+    prompt = st.query_params.get("prompt", "")
     if prompt and checkpoint.base:  # the link may still name a prompt of another model
         found["prompts"] = (prompt,)
     with contextlib.suppress(ValueError):
