@@ -208,6 +208,8 @@ def equal_pictures(dataset: Dataset) -> list[str]:
             f"{equal.distinct:,} of {len(equal.train):,} training pictures differ by pixels: {repeated:,} "
             f"{'stands' if repeated == 1 else 'stand'} there more than once. Equal pictures count as one family."
         )
+    if not len(equal.held_out):
+        told.append("No picture is held out: each is there more often than one in ten, and equal ones stay together.")
     if equal.leaked:
         one = len(equal.leaked) == 1
         kept = (

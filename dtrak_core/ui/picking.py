@@ -58,6 +58,9 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, how: Sampled, 
         found = [targets.of_split(dataset.held_out, "held-out", i) for i in range(len(dataset.held_out.rows))]
     else:
         found = targets.samples(checkpoint.digest, how.model_copy(update={"prompts": ()}))
+    if not found and source == "held-out":
+        st.info("No picture of this dataset is held out.")
+        return
     if not found:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return
