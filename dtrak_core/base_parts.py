@@ -23,22 +23,26 @@ from dtrak_core.text_side import TextSide
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)  # of diffusers and transformers
 
 
-def prove(base: Base) -> None:
+def prove(base: Base, source: str) -> None:
     """Open every part of a base, and send one picture through all of them, so that nothing can fail at first use.
+
+    Args:
+        base: What is to be taken in.
+        source: What the user calls its folder.
 
     Raises:
         DataError: If weights are damaged, hold code or numbers that are not finite, or the parts do not work together.
         StoreError: If a part cannot be opened.
     """
     for part in text_pipelines.STEMS:
-        weights.read(text_pipelines.weights_of(base.folder, part), f"{base.folder.name}/{part}")
+        weights.read(text_pipelines.weights_of(base.folder, part, source), f"{source}/{part}")
     where, network, side = devices.device(), unet(base), text_side(base)
     network.eval().to(where, side.vae.dtype)
     picture = np.zeros((1, base.resolution, base.resolution, 3), np.uint8)
     tokens, known = len(side.tokenizer), int(side.text_encoder.config.vocab_size)
     if tokens > known:
         raise DataError(
-            f"The tokenizer of '{base.folder.name}' has {tokens:,} tokens, its text encoder knows {known:,}. Give the "
+            f"The tokenizer of '{source}' has {tokens:,} tokens, its text encoder knows {known:,}. Give the "
             "tokenizer that belongs to it."
         )
     try:
@@ -49,12 +53,12 @@ def prove(base: Base) -> None:
             made = side.decode(network(x, time, encoder_hidden_states=context, return_dict=False)[0].float())
     except (*UNREADABLE, IndexError, OverflowError) as error:
         raise DataError(
-            f"The parts of '{base.folder.name}' do not work together ({first_line(error)}). Give a whole Stable "
+            f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole Stable "
             "Diffusion pipeline that diffusers can draw with."
         ) from None
     if made.shape != picture.shape:
         raise DataError(
-            f"The autoencoder of '{base.folder.name}' makes pictures of {made.shape[1]} pixels from latents that its "
+            f"The autoencoder of '{source}' makes pictures of {made.shape[1]} pixels from latents that its "
             f"denoiser draws, not {base.resolution}. Correct sample_size in unet/config.json."
         )
 

@@ -133,13 +133,16 @@ def inspected(folder: Path, told: Callable[[int, int], None]) -> tuple[str, int]
         NotFoundError: If a part is missing; the sentence names the file.
         DataError: If it is not a Stable Diffusion that predicts noise.
     """
-    side = text_pipelines.judged(folder)
-    return _digest(folder, told), side
+    side, _ = text_pipelines.judged(folder, folder.name)
+    return digest_at(folder, told), side
 
 
-def publish(name: str, digest: str, resolution: int, place: Path | None) -> store.Artifact:
-    """Note a base anew; without a place its pipeline lies in the unfinished artifact already, as `INSIDE`."""
-    facts: dict[str, object] = {"name": name, "digest": digest, "resolution": resolution}
+def publish(name: str, digest: str, resolution: int, place: Path | None, assumed: Sequence[str] = ()) -> store.Artifact:
+    """Note a base anew; without a place its pipeline lies in the unfinished artifact already, as `INSIDE`.
+
+    `assumed` is what its files left open, in words.
+    """
+    facts: dict[str, object] = {"name": name, "digest": digest, "resolution": resolution, "assumed": list(assumed)}
     if place is None:
         settings = BaseSettings(digest=digest)
         with store.computing("bases", key_of("bases", settings)) as found:
@@ -180,7 +183,7 @@ def _unchanged(artifact: store.Artifact) -> Base:
         )
     try:
         stats = _stats(base.folder)
-        same = stats == facts.get("stats") or _digest_at(base.folder, canonical_json(stats)) == base.digest
+        same = stats == facts.get("stats") or _digest_of_state(base.folder, canonical_json(stats)) == base.digest
     except StudioError:  # a part is missing now
         same = False
     if not same:
@@ -198,12 +201,13 @@ def _stats(folder: Path) -> dict[str, list[int]]:
 
 
 @functools.lru_cache(maxsize=16)
-def _digest_at(folder: Path, stats: str) -> str:
+def _digest_of_state(folder: Path, stats: str) -> str:
     """Return the digest of a pipeline's parts, once for each state of its files."""
-    return _digest(folder, lambda done, total: None)
+    return digest_at(folder, lambda done, total: None)
 
 
-def _digest(folder: Path, told: Callable[[int, int], None]) -> str:
+def digest_at(folder: Path, told: Callable[[int, int], None]) -> str:
+    """Return the digest of a pipeline's parts; `told` is told the files read and their number."""
     sums: list[bytes | str] = []
     paths = text_pipelines.files(folder)
     for number, path in enumerate(paths):

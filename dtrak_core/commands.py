@@ -148,8 +148,9 @@ def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = F
     folder = Path(source)
     job = build(jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name)
     (artifact,) = answers.completed(job, f"Take in '{name}'")
-    facts = ("name", "digest", "resolution", "place")
-    say({fact: artifact.manifest[fact] for fact in facts}, json, tables.facts)
+    facts = {fact: artifact.manifest[fact] for fact in ("name", "digest", "resolution", "place")}
+    assumed = artifact.manifest.get("assumed")
+    say(facts | ({"assumed": assumed} if assumed else {}), json, tables.facts)
 
 
 def import_checkpoint(

@@ -10,7 +10,7 @@ from dtrak_core import base_parts, bases, checkpoints, importing, lora, lora_fil
 from dtrak_core.bases import Base
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import tracked_parameters
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import Progress
 from dtrak_core.settings import ImportSettings, build, digest_of, key_of
 
@@ -31,13 +31,20 @@ def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
         DataError: If it is not a text-to-image model that predicts noise, or its parts do not work.
     """
     progress(0, 1, "files", "Looking for the model")
+    if Path(source).expanduser().is_file():
+        raise DataError(
+            f"'{Path(source).name}' is a single file. Make a diffusers folder of it, and give that: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)."
+        )
     folder = importing.folder_of(source, BASE_FILES)
     if without := [part for part in text_pipelines.STEMS if not any((folder / part).glob("*.safetensors"))]:
         folder = importing.folder_of(source, [f"{part}/*.bin*" for part in without])  # older repositories have no other
-    digest, resolution = bases.inspected(folder, lambda d, t: progress(d, t, "files", "Reading the model"))
+    called = folder.name if Path(source).expanduser().is_dir() else source
+    resolution, assumed = text_pipelines.judged(folder, called)
+    digest = bases.digest_at(folder, lambda done, total: progress(done, total, "files", "Reading the model"))
     progress(0, 1, "files", "Opening each part")
-    base_parts.prove(Base(name, digest, folder, resolution))
-    return bases.publish(name, digest, resolution, folder)
+    base_parts.prove(Base(name, digest, folder, resolution), called)
+    return bases.publish(name, digest, resolution, folder, assumed)
 
 
 def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: Progress) -> store.Artifact:

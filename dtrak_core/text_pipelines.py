@@ -29,35 +29,40 @@ EXTRA_INPUTS = (  # settings of a UNet2DConditionModel with which it wants more 
 )
 
 
-def judged(folder: Path) -> int:
-    """Return the side of a pipeline's pictures in pixels.
+def judged(folder: Path, source: str) -> tuple[int, list[str]]:
+    """Return the side of a pipeline's pictures in pixels, and in words what its files left open.
 
     Args:
         folder: A diffusers pipeline folder.
+        source: What the user calls it.
 
     Raises:
         NotFoundError: If a part, a file of one, or its weights are missing; the sentence names it.
         DataError: If a file is damaged, or it is not a Stable Diffusion that predicts noise.
     """
-    source = folder.name
     index = config_of(folder / "model_index.json", folder, source)
     if (kind := index.get("_class_name", "pipeline of unknown class")) != "StableDiffusionPipeline":
         raise DataError(f"'{source}' holds a {kind}. A text-to-image model of class StableDiffusionPipeline is needed.")
     for name in PARTS:
         if not (folder / name).is_dir():
             raise NotFoundError(f"'{source}' has no folder {name}/. Give a whole diffusers pipeline.")
-    _judge_schedule(folder, index, source)
+    assumed = _judge_schedule(folder, index, source)
     unet, vae, text = (config_of(folder / part / "config.json", folder, source) for part in STEMS)
     _judge_networks(unet, vae, text, source)
     _judge_tokenizer(folder / "tokenizer", source)
-    for part in STEMS:
-        weights_of(folder, part)
-    return _side(unet, vae, source)
+    variants = {part: weights_of(folder, part, source).variant for part in STEMS}
+    assumed += [
+        f"{variant} weights of {part}, which has no plain ones" for part, variant in variants.items() if variant
+    ]
+    side = _side(unet, vae, source)
+    if unet.get("sample_size") is None:
+        assumed.append(f"unet/config.json has no sample_size: {side} pixels, as vae/config.json has")
+    return side, assumed
 
 
-def weights_of(folder: Path, part: str) -> WeightFiles:
+def weights_of(folder: Path, part: str, source: str = "") -> WeightFiles:
     """Return which files of a pipeline hold a part's weights; the errors are those of `find_weights`."""
-    return find_weights(folder / part, folder.name, STEMS[part])
+    return find_weights(folder / part, source or folder.name, STEMS[part])
 
 
 def files(folder: Path) -> list[Path]:
@@ -70,12 +75,13 @@ def files(folder: Path) -> list[Path]:
     return [path for path in found if path in used or not (path.suffix == ".bin" or path.name.startswith("."))]
 
 
-def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> None:
+def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> list[str]:
     from dtrak_core import schedules  # brings torch, which nothing else here needs
 
     if (named := (index.get("scheduler") or [None])[-1]) is not None:
         schedules.refuse_other(named, source)
-    schedules.read(config_of(folder / "scheduler" / "scheduler_config.json", folder, source), source)
+    config = config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
+    return list(schedules.read(config, source).assumed)
 
 
 def _judge_networks(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any], source: str) -> None:

@@ -192,6 +192,9 @@ def test_the_whole_path(
     assert own["target"]["id"].startswith("upload:")
     assert (own["proponents"][0]["index"], own["proponents"][0]["score"]) == (5, pytest.approx(1.0))
 
+    for sample, what in ((str(tmp_path / "own.gif"), "is no file"), (str(tmp_path), "is a folder")):
+        assert f"{what}. Give the path of a picture" in refusal(capsys, "attribute", *of, "--sample", sample)
+
     # The table for people says the same.
     assert cli.main(asked) == 0
     shown = capsys.readouterr().out

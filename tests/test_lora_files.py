@@ -20,14 +20,24 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dtrak_core import bases, checkpoints, datasets, importing_text, models, sampling, store
+from dtrak_core import (
+    bases,
+    checkpoints,
+    datasets,
+    importing_text,
+    models,
+    sampling,
+    store,
+    targets,
+    thumbnails,
+    work,
+)
 from dtrak_core.bases import Base
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
-from dtrak_core.job_kinds import ImportJob
+from dtrak_core.job_kinds import ImportJob, SampleJob
 from dtrak_core.lora_files import FILE
 from dtrak_core.progress import quiet
-from dtrak_core.work import run
 
 RANK, ALPHA = 3, 6
 Weights = dict[str, Tensor]
@@ -150,6 +160,36 @@ def test_pefts_own_files_are_the_same_weights(discs: Dataset, base: Base, folder
     np.testing.assert_array_equal(drawn("peft"), drawn("diffusers"))
 
 
+def test_one_file_on_two_bases_is_two_models(discs: Dataset, base: Base, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(base.folder, tmp_path / "other")
+    file = tmp_path / "other" / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: value * 1.1 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    importing_text.import_base(str(tmp_path / "other"), "other", quiet)
+    for name in ("small", "other"):
+        importing_text.import_lora(str(folder), bases.by_name(name), discs, f"on-{name}", quiet)
+    first, second = (checkpoints.by_name(f"on-{name}") for name in ("small", "other"))
+    assert first.digest != second.digest
+    assert checkpoints.by_digest(second.digest).base == bases.by_name("other").digest
+    asked = SampleJob(checkpoint=second.digest, seeds=(0,), prompts=("a red disc",), sampling_steps=4)
+    (picture,) = work.run(asked, quiet)
+    shown = thumbnails.decode(picture.file(targets.PICTURE).read_bytes())
+    np.testing.assert_array_equal(shown, drawn("on-other")[0])
+    assert np.abs(drawn("on-small") - drawn("on-other")).max() > 5
+
+
+def test_another_scale_is_another_model(discs: Dataset, base: Base, folder: Path) -> None:
+    peft_config(folder)
+    rewritten(folder, renamed(of_peft), "adapter_model.safetensors")
+    importing_text.import_lora(str(folder), base, discs, "full", quiet)
+    peft_config(folder, lora_alpha=0.5)
+    importing_text.import_lora(str(folder), base, discs, "weak", quiet)
+    assert checkpoints.by_name("full").digest != checkpoints.by_name("weak").digest
+    assert np.abs(drawn("full") - drawn("weak")).max() > 5
+    importing_text.import_lora(str(folder), base, discs, "weak-too", quiet)
+    assert checkpoints.by_name("weak-too").digest == checkpoints.by_name("weak").digest
+    assert len(store.listing("checkpoints")) == 2
+
+
 def test_names_without_the_networks_are_the_denoisers(discs: Dataset, base: Base, folder: Path) -> None:
     expected = by_diffusers(base, Path(shutil.copytree(folder, folder / "plain")), FILE)
     rewritten(folder, lambda held: renamed(lambda name: name.removeprefix("unet."))(doubled(held)))
@@ -231,7 +271,7 @@ def test_weights_without_their_base_are_refused(discs: Dataset, base: Base, fold
     source = folder if whole else folder / FILE
     job = ImportJob(source=str(source), dataset=discs.digest, name="alone")
     with pytest.raises(StudioError, match=r"holds LoRA weights, .* Name it with --base; there are: small"):
-        run(job, quiet)
+        work.run(job, quiet)
 
 
 def test_pictures_must_have_the_size_of_the_base(base: Base, folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from page_helpers import galleries
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import bases, engine, jobs, store, targets, work
+from dtrak_core.bases import Base
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import AttributeJob, BaseJob, CounterfactualJob, DatasetJob, LdsJob, SampleJob, TrainJob
@@ -147,6 +148,21 @@ def test_lora_weights_are_trained_on_the_base_that_is_chosen(told: Told) -> None
     assert isinstance(asked, TrainJob)
     assert isinstance(asked.train.model, LoraSettings)
     assert asked.train.model.base == bases.by_name("small").digest
+
+
+def test_a_base_of_another_size_is_not_offered(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitting, small = bases.by_name("small"), Base("tiny", "0" * 16, Path("nowhere"), 16)
+    monkeypatch.setattr(bases, "listing", lambda: [small, fitting])
+    at = at_page("generate", tab="Train a model")
+    at.selectbox(key="train-preset-folder").set_value("lora-demo").run()
+    chosen = at.selectbox(key="train-base")
+    assert (chosen.options, chosen.value) == (["small, 32 px"], fitting.digest)
+    assert "Not offered: tiny, 16 px" in chosen.help
+    monkeypatch.setattr(bases, "listing", lambda: [small])
+    at = at_page("generate", tab="Train a model")
+    at.selectbox(key="train-preset-folder").set_value("lora-demo").run()
+    assert "No base draws pictures of 32 pixels" in at.info[0].value
+    assert not [b for b in at.button if b.label == "Train"]
 
 
 def test_without_a_base_it_is_said_how_to_get_one(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
