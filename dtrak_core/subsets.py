@@ -6,6 +6,8 @@ numpy's legacy generator the first entries are the test part, the next the train
 
 Subset k of a purpose is drawn with seed 42 + 2k (lds-val), 298 + 2k (lds-test) or
 554 + 2k (retrain): the authors' seed counts twice. Of lds-val the paper uses the first 64.
+
+Pictures that are equal by pixels are drawn one by one, as the paper's are, so a half may hold one of two equal ones.
 """
 
 from __future__ import annotations
