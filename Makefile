@@ -36,6 +36,7 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/ui.py
+	$(BIN)/python benchmarks/contention.py
 
 clean:
 	rm -rf .venv

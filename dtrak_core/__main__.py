@@ -1,8 +1,14 @@
 """`python -m dtrak_core`: the command line."""
 
+import os
+import signal
 import sys
 
+from dtrak_core import processes
 from dtrak_core.cli import main
 
 if __name__ == "__main__":
+    os.environ |= processes.short_waits()  # before torch is loaded: `demo` computes in this process
+    # Started in the background of a script, Ctrl-C is ignored: here it only ends the following, the job goes on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

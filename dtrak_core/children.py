@@ -40,7 +40,7 @@ class Child:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        env = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        env = {**os.environ, **processes.short_waits(), **dict.fromkeys(_THREADS, str(threads))}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dtrak_core.serving", str(os.getpid())],
             cwd=store.PROJECT,

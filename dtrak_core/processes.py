@@ -18,6 +18,8 @@ from pathlib import Path
 from dtrak_core import __version__
 
 _PR_SET_PDEATHSIG = 1
+# GCC's OpenMP: turns of a waiting thread (some 10 µs). LLVM's and Intel's: milliseconds. benchmarks/contention.py.
+SHORT_WAITS = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 
 
 def birth(pid: int) -> str:
@@ -65,6 +67,16 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def short_waits() -> dict[str, str]:
+    """Return what to add to the environment of a process that computes, before torch is loaded: no long spinning.
+
+    OpenMP's threads spin where they wait for each other. Where another program has one of the cores, all spin until
+    the thread that lost its core gets it back, at every barrier: a training step then takes a hundred times as long.
+    With these limits a thread that has waited for a while sleeps. What the user has set stays.
+    """
+    return {} if any(name in os.environ for name in (*SHORT_WAITS, "OMP_WAIT_POLICY")) else dict(SHORT_WAITS)
 
 
 def code_version() -> str:

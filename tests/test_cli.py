@@ -269,7 +269,18 @@ def test_ctrl_c_leaves_the_job_going(home: Path, tmp_path: Path) -> None:
     folder.mkdir()
     large_folder(folder, 500)  # so that the job cannot end before the signal arrives
     command = [sys.executable, "-m", "dtrak_core", "dataset", "--name", "large", "--source", str(folder)]
-    asking = subprocess.Popen(command, cwd=store.PROJECT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def in_the_background() -> None:  # as `nohup make test &` and a script's `command &` start it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    asking = subprocess.Popen(
+        command,
+        cwd=store.PROJECT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=in_the_background,
+    )
     begin = time.monotonic()
     while not any(job.state == "running" for job in jobs.listing()):
         assert time.monotonic() - begin < 20

@@ -521,3 +521,35 @@ def test_a_cache_that_is_only_read_shows_its_jobs_and_takes_no_new_ones(
         jobs.submit(OTHER, "Another")
     assert cli.main(["dataset", "--name", "cifar2"]) == 1
     assert "Set STUDIO_CACHE to a writable folder." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "added"),
+    [
+        ({}, {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"}),
+        ({"GOMP_SPINCOUNT": "7"}, set()),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, set()),
+    ],
+    ids=str,
+)
+def test_who_computes_does_not_spin_for_long(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], added: set[str]
+) -> None:
+    """Unless the user has said how to wait; the child's environment is what OpenMP reads when torch is loaded."""
+    for name in (*processes.SHORT_WAITS, "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert set(processes.short_waits()) == added
+    given: list[dict[str, str]] = []
+
+    def started(*_: object, env: dict[str, str], **__: object) -> None:
+        given.append(env)
+        raise InterruptedError
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with pytest.raises(InterruptedError):
+        children.Child(2)
+    waits = {name: given[0][name] for name in (*processes.SHORT_WAITS, "OMP_WAIT_POLICY") if name in given[0]}
+    assert waits == (told or processes.SHORT_WAITS)
+    assert given[0]["OMP_NUM_THREADS"] == "2"

@@ -1,0 +1,154 @@
+"""What a training step and a feature cost where another program is busy on the same machine, against an idle one.
+
+    python benchmarks/contention.py            some minutes; everything else on the machine must rest
+    python benchmarks/contention.py --quick    a smoke test: its numbers mean nothing
+
+OpenMP's threads spin where they wait for each other. Beside a busy program one of them has no core at times, and all
+spin until it gets one back. Measured with each way of waiting, in a process of its own: a training step of the demo
+network (batch 32) and the features of some pictures at 10 timesteps (sparse, 4,096), alone, beside one busy process,
+and beside it with our process niced by 5, as the engine does. Aim: at most 5 times what it costs alone, as shipped.
+Prints, and writes benchmarks/results/contention.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from dtrak_core import children, files, models, presets, processes, store
+from dtrak_core.denoiser import add_noise
+from dtrak_core.settings import FeatureSettings
+
+QUICK = "--quick" in sys.argv
+RESULTS = Path(__file__).resolve().parent / "results" / ("contention-quick.json" if QUICK else "contention.json")
+BATCH, TIMESTEPS, PICTURES = 32, 10, 2 if QUICK else 16
+SECONDS, FEWEST = (0.5, 2) if QUICK else (8.0, 4)  # of one measurement, and rounds in it
+NAMES = (*processes.SHORT_WAITS, "OMP_WAIT_POLICY")
+WAYS: dict[str, dict[str, str]] = {
+    "spinning": {},
+    "as shipped": processes.SHORT_WAITS,
+    "10,000 turns": {"GOMP_SPINCOUNT": "10000"},
+    "1,000 turns": {"GOMP_SPINCOUNT": "1000"},
+    "never spinning": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+BESIDE = {
+    "alone": (False, 0),
+    "beside a busy process": (True, 0),
+    "niced, beside a busy process": (True, children.NICE),
+}
+
+
+def main() -> None:
+    rows = []
+    for way, variables in list(WAYS.items())[: 2 if QUICK else None]:
+        for about, (busy, nice) in BESIDE.items():
+            with beside() if busy else contextlib.nullcontext():
+                told = measured(variables, nice)
+            rows.append({"way": way, "where": about, **told})
+            print(f"{way}, {about}: step {told['step_ms']} ms, feature {told['feature_ms']} ms a draw", flush=True)
+    report = {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "quick": QUICK,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_before": round(os.getloadavg()[0], 2),
+        "versions": store.versions(),
+        "rows": rows,
+        "times_alone": ratios(rows),
+    }
+    files.write_json(RESULTS, report)
+    print(f"Times what it costs alone, as shipped: {report['times_alone']} (aim: at most 5)")
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return how many times as long a step and a feature take beside a busy process as alone, as shipped; the worst."""
+    own = [row for row in rows if row["way"] == "as shipped"]
+    alone = next(row for row in own if row["where"] == "alone")
+    names = {"training_step": "step_ms", "feature": "feature_ms"}
+    return {name: round(max(row[of] for row in own) / alone[of], 2) for name, of in names.items()}
+
+
+@contextlib.contextmanager
+def beside() -> Iterator[None]:
+    """Keep one core busy meanwhile."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+def measured(variables: dict[str, str], nice: int) -> dict[str, Any]:
+    """Measure in a process of its own, with these variables in its environment."""
+    env = {name: value for name, value in os.environ.items() if name not in NAMES}
+    env |= {"OMP_NUM_THREADS": str(processes.cores()), **variables}
+    command = [sys.executable, __file__, *(["--quick"] if QUICK else []), "measure", str(nice)]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def measure(nice: int) -> dict[str, Any]:
+    """Return the median milliseconds of a training step, and of a feature's (picture, timestep)."""
+    import torch
+
+    from dtrak_core import features
+
+    os.nice(nice)
+    torch.manual_seed(0)
+    denoiser = models.denoiser_of(
+        models.build_unet(presets.DEMO, 16), models.default_scheduler().config, presets.DEMO.fold
+    )
+    optimiser = torch.optim.AdamW(denoiser.unet.parameters(), lr=0.0)
+
+    def step() -> None:
+        x0 = torch.rand(BATCH, *denoiser.shape) * 2 - 1
+        noise, t = torch.randn_like(x0), torch.randint(0, 1000, (BATCH,))
+        loss = (denoiser.predict(add_noise(denoiser, x0, noise, t), t) - noise).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=TIMESTEPS)
+    images = np.random.default_rng(0).integers(0, 256, (PICTURES, 16, 16, 3), dtype=np.uint8)
+    ids = [f"train:{i}" for i in range(PICTURES)]
+    stepped = seconds(step)
+    denoiser.unet.eval()
+    featured = seconds(lambda: features.featurise(denoiser, images, ids, settings, lambda done: None))
+    return {
+        "threads": torch.get_num_threads(),
+        "step_ms": round(1000 * stepped, 1),
+        "feature_ms": round(1000 * featured / (PICTURES * TIMESTEPS), 2),
+    }
+
+
+def seconds(work: Any) -> float:
+    """Return the median time of some rounds after a first."""
+    work()
+    taken: list[float] = []
+    while len(taken) < FEWEST or sum(taken) < SECONDS:
+        begin = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    if sys.argv[-2:-1] == ["measure"]:
+        print(json.dumps(measure(int(sys.argv[-1]))))
+    else:
+        main()
