@@ -283,10 +283,10 @@ def test_ctrl_c_leaves_the_job_going(home: Path, tmp_path: Path) -> None:
     )
     begin = time.monotonic()
     while not any(job.state == "running" for job in jobs.listing()):
-        assert time.monotonic() - begin < 20
+        assert time.monotonic() - begin < 60  # a busy machine starts an engine slowly
         time.sleep(0.02)
     asking.send_signal(signal.SIGINT)
-    out, err = asking.communicate(timeout=10)
+    out, err = asking.communicate(timeout=30)
     assert (asking.returncode, out) == (130, "")
     (job,) = jobs.listing()
     assert f"jobs cancel {job.key}" in err
