@@ -61,6 +61,11 @@ STRANGE = (  # first bytes, what it is and what to do
     (b"Rar!", "is a RAR archive, not a picture. Unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive, not a picture. Unpack it"),
     (b"\x1f\x8b", "is a gzip archive, not a picture. Unpack it"),
+    (b"BZh", "is a bzip2 archive, not a picture. Unpack it"),
+    (b"\xfd7zXZ", "is an xz archive, not a picture. Unpack it"),
+    (b"\x28\xb5\x2f\xfd", "is a zstd archive, not a picture. Unpack it"),
+    (b"PAR1", "is a Parquet table, not a picture. Save its pictures as files"),
+    *((bytes([0x80, version]), "is pickled Python, which is not opened: it can run code") for version in (2, 3, 4, 5)),
     (b"\x93NUMPY", "is a NumPy array, not a picture. Give the array itself as the source"),
     (b"\x89HDF", "is an HDF5 file, not a picture"),
     (b"MATLAB", "is a MATLAB file, not a picture"),
@@ -97,7 +102,9 @@ def why_left_out(name: str) -> str:
     for what, among in OTHER.items():
         if ending in among:
             return what
-    return f"no picture by its ending {ending}" if ending else "no picture: it has no ending"
+    return (
+        f"no picture by its ending {ending}" if ending else "no picture by its name: if it is one, give it its ending"
+    )
 
 
 def what_it_is(data: bytes) -> str:
@@ -114,6 +121,8 @@ def what_it_is(data: bytes) -> str:
     for sign, what in STRANGE:
         if data.startswith(sign):
             return what
+    if data[257:262] == b"ustar":
+        return "is a tar archive, not a picture. Unpack it"
     kind = next((kind for sign, kind in SIGNS if data.startswith(sign)), None)
     if kind is not None:
         return f"is a {kind} that is damaged or of a kind that is not read here. Save it again with 8 bits a channel"

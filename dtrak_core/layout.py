@@ -157,7 +157,7 @@ def _doubtful(folders: set[str], source_name: str) -> list[str]:
         named = [folder for folder, side in found.items() if side]
         others = [folder for folder, side in found.items() if not side]
         return [
-            f"The folders {', '.join(named)} are taken as labels, and trained on, since {', '.join(others[:5])} "
-            "stand beside them. Leave train and test folders alone to have the test pictures held out."
+            f"The folders {', '.join(named)} are taken as labels, and trained on, because of other folders "
+            f"beside them ({', '.join(others[:5])}). Leave train and test folders alone to have test pictures held out."
         ]
     return []

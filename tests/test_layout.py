@@ -66,7 +66,7 @@ def test_classes_called_train_inside_train_and_test() -> None:
 def test_train_and_test_beside_another_folder_are_labels_and_that_is_said() -> None:
     found = layout.of(["train/0", "test/1", "docs/2"], "mine")
     assert [place.label for place in found.places.values()] == ["train", "test", "docs"]
-    assert found.notes[0].startswith("The folders test, train are taken as labels, and trained on, since docs stand")
+    assert found.notes[0].startswith("The folders test, train are taken as labels, and trained on, because of other")
 
 
 def test_train_and_test_with_the_same_classes_are_no_labels_whatever_stands_beside_them() -> None:

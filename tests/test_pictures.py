@@ -250,7 +250,7 @@ def test_every_file_left_out_is_named_with_its_reason(folder: Path) -> None:
         "cats/f.cr2": "a camera's raw file (.cr2), not read here: convert it to PNG or JPEG",
         "cats/inner.zip": "an archive inside the source is not opened: unpack it",
         "cats/labels.csv": "a table is read where it is called metadata.csv or metadata.jsonl",
-        "cats/notes": "no picture: it has no ending",
+        "cats/notes": "no picture by its name: if it is one, give it its ending",
     }
 
 
@@ -295,7 +295,10 @@ def test_the_kind_of_a_source_is_seen_by_its_content(folder: Path, tmp_path: Pat
         ("a.tar.gz", b"\x1f\x8b\x08", "'a.tar.gz' is a gzip archive, not a picture. Unpack it."),
         ("a.zip", b"PK\x03\x04 cut off", "'a.zip' is a zip archive that is damaged. Download or copy it again."),
         ("a.mat", b"MATLAB 5.0 MAT-file", "'a.mat' is a MATLAB file, not a picture."),
-        ("a.pkl", b"\x80\x04\x95", "'a.pkl' is no folder of pictures. A source is a folder, a zip of one"),
+        ("a.pkl", b"\x80\x04\x95", "'a.pkl' is pickled Python, which is not opened: it can run code. A source is"),
+        ("a.tar", bytes(range(1, 255)) + b"\0\0\0ustar", "'a.tar' is a tar archive, not a picture. Unpack it."),
+        ("a.parquet", b"PAR1", "'a.parquet' is a Parquet table, not a picture. Save its pictures as files."),
+        ("a.doc", b"what", "'a.doc' is no folder of pictures. A source is a folder, a zip of one"),
         ("a.zip", b"version https://git-lfs.github.com/spec/v1", "'a.zip' is a Git LFS pointer"),
         ("a.zip", b"<html>404", "'a.zip' is an HTML page"),
     ],
