@@ -106,7 +106,10 @@ def _named() -> list[store.Artifact]:
     found = [*store.listing("checkpoints"), *store.listing("names")]
 
     def since(artifact: store.Artifact) -> tuple[bool, str, int]:
-        written = (artifact.path / store.MANIFEST).stat().st_mtime_ns  # dates are to the second
+        try:
+            written = (artifact.path / store.MANIFEST).stat().st_mtime_ns  # dates are to the second
+        except FileNotFoundError:  # deleted in this instant
+            written = 0
         return not artifact.shipped, artifact.manifest["date"], written
 
     return sorted(found, key=since)

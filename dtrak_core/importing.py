@@ -65,12 +65,15 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
     for known in checkpoints.listing(dataset.digest):
         if known.digest == identity:
             return checkpoints.name_run(known.run, name, assumed)
-    progress(2, 3, "files", "Storing the weights")
     key = key_of("checkpoints", settings)
-    models.save_pipeline(denoiser.unet, store.partial("checkpoints", key) / "imported", torch.float32, settled)
-    progress(3, 3, "files", "Stored")
-    parameters = sum(p.numel() for p in denoiser.unet.parameters())
-    return published(key, settings, dataset, name, digest, fold, assumed=assumed, parameters=parameters)
+    with store.computing("checkpoints", key, progress) as finished:
+        if finished is not None:
+            return checkpoints.name_run(finished, name, assumed)
+        progress(2, 3, "files", "Storing the weights")
+        models.save_pipeline(denoiser.unet, store.partial("checkpoints", key) / "imported", torch.float32, settled)
+        progress(3, 3, "files", "Stored")
+        parameters = sum(p.numel() for p in denoiser.unet.parameters())
+        return published(key, settings, dataset, name, digest, fold, assumed=assumed, parameters=parameters)
 
 
 def published(

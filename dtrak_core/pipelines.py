@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core import schedules
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.model_files import WeightFiles, config_of, find_weights
 
 INDEX = "model_index.json"
@@ -59,6 +59,9 @@ def judge(folder: Path, source: str) -> Layout:
     index = config_of(place / INDEX, place, source) if (place / INDEX).is_file() else {}
     _refuse_pipeline(index, source)
     network, assumed = _network(folder)
+    inner = sorted(path.parent.name for path in folder.glob("checkpoint-*/unet*"))
+    if inner and not (network / "config.json").is_file():
+        raise NotFoundError(f"'{source}' has no network of its own. Give one of its checkpoints, {inner[-1]} say.")
     config = config_of(network / "config.json", folder, source)
     kind = config.get("_class_name")
     if kind is None and "block_out_channels" in config:

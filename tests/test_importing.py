@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from dtrak_core import checkpoints, housekeeping, importing, models, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.model_files import LORA
 from dtrak_core.progress import quiet
 from dtrak_core.settings import ImportSettings, key_of
 
@@ -152,6 +153,32 @@ def test_configs_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, config:
     assert any("16 pixels, as the dataset has" in one for one in checkpoint.assumed) == (None in config.values())
 
 
+@pytest.mark.parametrize("wrapped", [False, True], ids=["old attention", "old attention, compiled"])
+def test_old_attentions_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, wrapped: bool) -> None:
+    foreign(tmp_path / "theirs", attention_head_dim=None, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0)
+    path = tmp_path / "theirs" / "unet" / models.WEIGHTS
+    stored = load_file(path)
+    for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+        stored = {name.replace(f".{new}.", f".{old}."): value for name, value in stored.items()}
+    assert any("attentions.0.proj_attn.weight" in name for name in stored)
+    save_file(stored, path)
+    unet = UNet2DModel.from_pretrained(path.parent)
+    if wrapped:
+        save_file({f"_orig_mod.{name}": value for name, value in stored.items()}, path)
+    denoiser = models.load_denoiser(taken_in(tmp_path / "theirs", pictures, "theirs"))
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 800])
+    with torch.no_grad():
+        torch.testing.assert_close(denoiser.predict(x, t), unet(x, t).sample)
+
+
+def test_lora_weights_are_known_by_base_and_scale(tmp_path: Path) -> None:
+    known = set()
+    for base, alpha in (("a" * 16, "4"), ("b" * 16, "4"), ("a" * 16, "8")):
+        save_file({"w": torch.ones(2)}, tmp_path / LORA, {"lora_adapter_metadata": f'{{"unet.lora_alpha": {alpha}}}'})
+        known.add(checkpoints.identity("c" * 16, checkpoints.facts_of(tmp_path, 1, base)))
+    assert len(known) == 3
+
+
 @pytest.mark.parametrize("given", ["checkpoint-5", "checkpoint-5/unet", "checkpoint-5/unet_ema", "unet"])
 def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Path, given: str) -> None:
     run = tmp_path / "run"
@@ -168,6 +195,10 @@ def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Pat
     taken = given if given.startswith("unet") or given.count("/") else "checkpoint-5/unet_ema"
     torch.testing.assert_close(dict(denoiser.unet.state_dict()), load_file(run / taken / models.WEIGHTS))
     assert any("averaged ones" in one for one in checkpoint.assumed) == (given == "checkpoint-5")
+    (run / "unet").rename(tmp_path / "elsewhere")
+    with pytest.raises(NotFoundError, match=r"'run' has no network of its own\. Give one of its checkpoints"):
+        importing.import_checkpoint(str(run), pictures, "run", quiet)
+    (tmp_path / "elsewhere").rename(run / "unet")
     scheduler = run / "scheduler" / "scheduler_config.json"
     scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "sample"}))
     with pytest.raises(DataError, match=f"'run/{given}' predicts 'sample'"):
