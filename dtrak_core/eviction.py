@@ -32,6 +32,7 @@ AGAIN = (  # kinds that can be computed again
     "scores",
     "repeats",
     "certainties",
+    "turned",
 )
 _UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 

@@ -29,6 +29,7 @@ READ_BY_THE_MANY = (
     "scores",
     "repeats",
     "certainties",
+    "turned",
 )
 ABOUT = {
     "datasets": "training and held-out pictures",
@@ -54,6 +55,7 @@ ABOUT = {
     "scores": "scores of many targets together",
     "repeats": "scores from either half of the draws",
     "certainties": "how far rankings repeat, at every damping",
+    "turned": "scores with layers and noise levels turned up or down",
 }
 Live = Sequence[tuple[JobState, set[str]]]
 
@@ -208,7 +210,7 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
             return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
         case "patches" | "ekfac":
             return str(settings["target"])
-        case "repeats" | "certainties":
+        case "repeats" | "certainties" | "turned":
             return f"{settings['method']}, {settings['target']['target']}"
         case "predictions" | "scores":
             return f"{settings['recipe']['method']} for {len(settings['targets'])} targets"

@@ -139,6 +139,16 @@ class EmbedJob(Sampled):
         return self
 
 
+class FaderJob(Sampled):
+    """Rank for a target with layers and noise levels turned up or down; without layers, learn their weights."""
+
+    kind: Literal["fader"] = "fader"
+    features: FeatureSettings
+    target: TargetId
+    layers: tuple[float, ...] = ()
+    bands: tuple[float, ...] = ()
+
+
 class CounterfactualJob(Settings):
     """Compute a comparison of removals with all it needs, and call it `name`."""
 
@@ -165,6 +175,7 @@ Job: TypeAlias = (
     | ScoreJob
     | BenchmarkJob
     | EmbedJob
+    | FaderJob
     | CounterfactualJob
     | LdsJob
 )
@@ -207,6 +218,8 @@ def inputs(job: Job) -> set[str]:
         case CounterfactualJob():
             found = {job.settings.dataset, job.settings.checkpoint, key_of("comparisons", job.settings)}
             return found | _feature_keys(job.settings.features)
+        case FaderJob():
+            return {job.features.dataset, job.features.checkpoint} | _feature_keys((job.features,))
         case ScoreJob():
             return {job.dataset, job.checkpoint}
         case BenchmarkJob():

@@ -23,6 +23,7 @@ from dtrak_core.job_kinds import BenchmarkJob as BenchmarkJob
 from dtrak_core.job_kinds import CounterfactualJob as CounterfactualJob
 from dtrak_core.job_kinds import DatasetJob as DatasetJob
 from dtrak_core.job_kinds import EmbedJob as EmbedJob
+from dtrak_core.job_kinds import FaderJob as FaderJob
 from dtrak_core.job_kinds import ImportJob as ImportJob
 from dtrak_core.job_kinds import Job as Job
 from dtrak_core.job_kinds import LdsJob as LdsJob

@@ -41,6 +41,7 @@ FORMATS: Mapping[str, int] = {
     "scores": 1,
     "repeats": 1,
     "certainties": 1,
+    "turned": 1,
     "ekfac": 1,
     "bases": 1,
     "latents": 1,

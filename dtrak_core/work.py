@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core import asking, bases, certainty, checkpoints, datasets, fader_scores, lds_runs, removals, targets
+from dtrak_core import (
+    asking,
+    bases,
+    certainty,
+    checkpoints,
+    datasets,
+    fader_scores,
+    lds_runs,
+    removals,
+    targets,
+    turned,
+)
+from dtrak_core.fader_layout import Faders
 from dtrak_core.job_kinds import (
     AttributeJob,
     BaseJob,
@@ -17,6 +29,7 @@ from dtrak_core.job_kinds import (
     CounterfactualJob,
     DatasetJob,
     EmbedJob,
+    FaderJob,
     ImportJob,
     Job,
     LdsJob,
@@ -69,6 +82,10 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
             return _own_scores(job, progress)
         case EmbedJob():
             return _embeddings(job, progress)
+        case FaderJob():
+            dataset, faders = datasets.by_digest(job.features.dataset), Faders(job.layers, job.bands)
+            target = targets.resolve(dataset, job.features.checkpoint, job.target, job)
+            return turned.compute(job.features, [target], faders if job.layers else None)
         case CounterfactualJob():
             return [_counterfactual(job, progress)]
         case LdsJob():
@@ -169,6 +186,8 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
         if settings.parts == "faders":
             made += fader_scores.compute_repeats(settings, chosen)
             made += certainty.compute(settings, chosen)
+            if fader_scores.method_of_features(settings) is not None:
+                made += turned.compute(settings, chosen, fader_scores.neutral(len(trained.manifest["groups"])))
         before += per_training + per_targets
     return made
 

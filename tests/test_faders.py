@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dtrak_core import checkpoints, draws, fader_scores, faders, feature_store, models, store, work
+from dtrak_core import checkpoints, draws, fader_scores, faders, feature_store, models, store, turned, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
@@ -14,7 +14,7 @@ from dtrak_core.fader_layout import BANDS, Faders, part_of, together
 from dtrak_core.fader_scores import RepeatSettings, score, steady, target_rows
 from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.gradients import per_example_gradients
-from dtrak_core.jobs import AttributeJob
+from dtrak_core.jobs import AttributeJob, FaderJob, inputs
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
@@ -177,3 +177,43 @@ def test_learned_weights_favour_the_group_that_speaks(
 def test_parts_need_a_projection(pictures: Dataset, denoiser: Denoiser, settings: FeatureSettings) -> None:
     with pytest.raises(SettingsError, match="group by group"):
         faders.width(denoiser, settings.model_copy(update={"projection": "none"}))
+
+
+def test_a_turned_ranking_is_stored_and_found_again(
+    pictures: Dataset, computed: tuple[Artifact, list[Target]], settings: FeatureSettings
+) -> None:
+    trained, own = computed
+    assert turned.find(settings, own[1], fader_scores.neutral(9)) is not None, "nothing turned comes with the features"
+    chosen = Faders((2.0, 1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 1.0, 3.0), (1.0, 0.0, 2.0))
+    assert turned.find(settings, own[1], chosen) is None
+    job = build(FaderJob, features=settings, target="held-out:4", layers=chosen.layers, bands=chosen.bands)
+    (made,) = work.run(job, quiet)
+    assert inputs(job) >= {pictures.digest, settings.checkpoint, trained.key}
+    found = turned.find(settings, own[1], chosen)
+    values, damping, rank = score(METHODS["d-trak"], trained, target_rows(settings, own[1:2]), chosen)
+    assert found is not None
+    np.testing.assert_array_equal(found.values, values[0])
+    assert (found.damping, found.effective_rank) == (damping, rank)
+    assert work.run(job, quiet)[0].path == made.path
+    assert turned.learned(settings, own[1]) is None
+    work.run(build(FaderJob, features=settings, target="held-out:4"), quiet)
+    expected = fader_scores.learned_layers(trained, target_rows(settings, own[1:2]), METHODS["d-trak"])
+    np.testing.assert_array_equal(turned.learned(settings, own[1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layers": (1.0,) * 8, "bands": (1.0,) * 3}, "9 were expected"),
+        ({"layers": (1.0,) * 9, "bands": (1.0,)}, "3 were expected"),
+        ({"layers": (0.0,) * 9, "bands": (1.0,) * 3}, "not all of them 0"),
+        ({"layers": (1.0,) * 9, "bands": (1.0,) * 3, "target": "held-out:5"}, "held-out:5 are not stored"),
+    ],
+)
+def test_faders_that_do_not_fit_are_refused_in_words(
+    computed: tuple[Artifact, list[Target]], settings: FeatureSettings, changes: dict[str, object], said: str
+) -> None:
+    job = build(FaderJob, **{"features": settings, "target": "held-out:3"} | changes)
+    with pytest.raises(SettingsError, match=said):
+        work.run(job, quiet)
+    assert not [path for path in (store.root() / "turned").iterdir() if path.name.endswith(".partial")]

@@ -52,6 +52,7 @@ EACH_KIND: list[jobs.Job] = [
     jobs.SampleJob(checkpoint=B, seeds=(0, 7)),
     jobs.AttributeJob(features=(FeatureSettings(dataset=A, checkpoint=B),), targets=("seed:3", "upload:00ff")),
     jobs.EmbedJob(model="efficientnet-lite0", dataset=A, checkpoint=B, targets=("seed:3",)),
+    jobs.FaderJob(features=FeatureSettings(dataset=A, checkpoint=B, parts="faders"), target="seed:3", bands=(1.0,)),
 ]
 
 

@@ -44,6 +44,7 @@ LAYERS = [
     ["figure", "results", "metrics", "lds", "paper", "importing_text"],
     ["agreement", "datamodels", "crossed"],
     ["fader_scores"],
+    ["turned"],
     ["certainty", "crediting"],
     ["removals", "lds_runs", "recipes"],
     ["predictions"],

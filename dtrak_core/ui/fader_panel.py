@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
-from dtrak_core import fader_scores, results, scores, store
+from dtrak_core import fader_scores, jobs, results, scores, store, turned
 from dtrak_core.fader_layout import BANDS, Faders
-from dtrak_core.jobs import AttributeJob
+from dtrak_core.jobs import AttributeJob, FaderJob
 from dtrak_core.methods import METHODS
 from dtrak_core.settings import FeatureSettings, Settings, build, key_of
-from dtrak_core.store import Artifact
 from dtrak_core.targets import feature_target
 from dtrak_core.ui import compute, gallery, panels, rows
 from dtrak_core.ui.answers import Question
@@ -20,6 +20,29 @@ from dtrak_core.ui.answers import Question
 TURNED = ("d-trak", "trak")
 BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
 HIGHEST = 3.0
+TOP = 10  # pictures whose agreement is told
+_LAST, _LEARNING = "_fader_last", "_fader_learning"  # keys of jobs, in the session
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Which target's ranking is turned, by which method's features in parts."""
+
+    question: Question
+    features: FeatureSettings
+    method: str
+    groups: Sequence[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the sliders' keys: noise levels, then layers."""
+        return [f"fader-{self.method}-{name}" for name in (*BANDS, *self.groups)]
+
+    def job(self, faders: Faders | None) -> FaderJob:
+        """Return the job that ranks at a position of the faders; None learns the layers' weights."""
+        place = {} if faders is None else {"layers": faders.layers, "bands": faders.bands}
+        target = self.question.target
+        return build(FaderJob, features=self.features, target=target.id, **place, **target.how.drawing())
 
 
 def settings_of(question: Question, method: str) -> FeatureSettings:
@@ -42,27 +65,64 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         _offer(question, settings)
         return
     groups = trained.manifest["groups"]
-    faders = _sliders(groups, trained, own, str(method))
-    values, damping, rank = fader_scores.score(METHODS[str(method)], trained, own, faders)
-    plain = fader_scores.score(METHODS[str(method)], trained, own, fader_scores.neutral(len(groups)))
-    label = METHODS[str(method)].label
-    turned = results.ranking(str(method), f"{label}, as turned", values[0], damping, rank)
-    before = results.ranking(str(method), f"{label}, nothing turned", plain[0][0], plain[1], plain[2])
-    both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in (turned, before)]
-    gallery.figure("fader_figure", "Ranking as turned", rows.target(question.target), both, counts)
-    top = 10
-    shared = len(np.intersect1d(turned.order[:top], before.order[:top]))
-    st.caption(f"{shared} of the first {top} are the same as with nothing turned.")
+    ask = Ask(question, settings, str(method), groups)
+    _take_over(ask)
+    faders = _sliders(ask)
+    neutral = fader_scores.neutral(len(groups))
+    now, before = _found(ask, faders, "as turned"), _found(ask, neutral, "nothing turned")
+    if now is None or before is None:
+        _follow(ask, faders if now is None else neutral)
+    shown = [one for one in (now, before) if one is not None]
+    if shown:
+        both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in shown]
+        gallery.figure("fader_figure", "Ranking as turned", rows.target(question.target), both, counts)
+    if now is not None and before is not None:
+        shared = len(np.intersect1d(now.order[:TOP], before.order[:TOP]))
+        st.caption(f"{shared} of the first {TOP} are the same as with nothing turned.")
 
 
-def _sliders(groups: Sequence[str], trained: Artifact, own: np.ndarray, method: str) -> Faders:
-    names = [f"fader-{method}-{name}" for name in (*BANDS, *groups)]
+def _found(ask: Ask, faders: Faders, words: str) -> results.Ranking | None:
+    """Return the stored ranking at a position of the faders."""
+    found = turned.find(ask.features, ask.question.target, faders)
+    if found is None:
+        return None
+    label = f"{METHODS[ask.method].label}, {words}"
+    return results.ranking(ask.method, label, found.values, found.damping, found.effective_rank)
+
+
+def _follow(ask: Ask, faders: Faders | None) -> None:
+    """Have a position ranked, or the layers' weights learned, by a worker; one at a time, the newest position next."""
+    job = ask.job(faders)
+    key, last = jobs.key_of_job(job), st.session_state.get(_LAST, "")
+    if last and last != key and jobs.state(last).going:
+        panels.follow(last)  # the page is drawn again when it ends, and asks for what is wanted then
+        return
+    if jobs.state(key).state in ("idle", "done"):
+        panels.start(job, f"Faders for {ask.question.target.id} of {ask.question.checkpoint.name}")
+    st.session_state[_LAST] = key
+    panels.follow(key)
+
+
+def _take_over(ask: Ask) -> None:
+    """Set the layers' faders to the weights that were asked for, once they are learned."""
+    if st.session_state.get(_LEARNING) != jobs.key_of_job(ask.job(None)):
+        return
+    weights = turned.learned(ask.features, ask.question.target)
+    if weights is None:
+        _follow(ask, None)
+        return
+    del st.session_state[_LEARNING]
+    _set(ask.names[len(BANDS) :], [round(min(HIGHEST, float(weight)), 1) for weight in weights])
+
+
+def _sliders(ask: Ask) -> Faders:
+    names, groups = ask.names, ask.groups
     with st.container(horizontal=True):
         st.button("All to 1", on_click=_set, args=(names, [1.0] * len(names)), icon=":material/restart_alt:")
         st.button(
             "Let the scores weigh the layers",
             on_click=_learn,
-            args=(names, trained, own, method),
+            args=(ask,),
             icon=":material/auto_fix_high:",
             help="Chooses the layers' weights that make the strongest pictures stand out most (PW, 2026). No label and "
             "no retraining is needed; that it ranks better is not promised.",
@@ -90,9 +150,8 @@ def _set(names: Sequence[str], values: Sequence[float]) -> None:
         st.session_state[name] = value
 
 
-def _learn(names: Sequence[str], trained: Artifact, own: np.ndarray, method: str) -> None:
-    weights = fader_scores.learned_layers(trained, own, METHODS[method])
-    _set(names[len(BANDS) :], [round(min(HIGHEST, float(weight)), 1) for weight in weights])
+def _learn(ask: Ask) -> None:
+    st.session_state[_LEARNING] = jobs.key_of_job(ask.job(None))
 
 
 def _spoken(group: str) -> str:

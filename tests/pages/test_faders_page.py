@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from page_helpers import galleries, opened
+from page_helpers import galleries, opened, running
 
 from dtrak_core import certainty, fader_scores, jobs, results, targets, work
 from dtrak_core.checkpoints import Checkpoint
@@ -46,17 +47,65 @@ def test_the_disk_that_is_told_is_what_it_takes(small: Small) -> None:
     assert told == pytest.approx(made.manifest["bytes"], rel=0.15)
 
 
-def test_a_fader_changes_the_ranking_at_once_and_all_to_one_gives_it_back(small: Small) -> None:
+@pytest.fixture
+def no_decomposition(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the decompositions that are asked for outside of a job."""
+    asked: list[str] = []
+    real, working = fader_scores.decompose, work.run
+
+    def watched(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not at_work:
+            asked.append(f"{len(gram)} x {len(gram)}")
+        return real(gram)
+
+    at_work: list[bool] = []
+
+    def run(*args: object) -> object:
+        at_work.append(True)
+        try:
+            return working(*args)  # type: ignore[arg-type]
+        finally:
+            at_work.pop()
+
+    monkeypatch.setattr(fader_scores, "decompose", watched)
+    monkeypatch.setattr(work, "run", run)
+    return asked
+
+
+def waiting() -> list[jobs.Job]:
+    """Return the jobs of faders that wait for a worker."""
+    return [jobs.job_of(one.key) for one in jobs.listing() if one.kind == "fader" and one.state == "queued"]
+
+
+def done(monkeypatch: pytest.MonkeyPatch, job: jobs.Job) -> None:
+    """Do a job as a worker does."""
+    made = [[one.kind, one.key] for one in work.run(job, quiet)]
+    running(monkeypatch, jobs.key_of_job(job), state="done", finished=1.0, artifacts=made)
+
+
+def test_a_worker_ranks_as_the_faders_stand_and_all_to_one_gives_it_back(
+    small: Small, no_decomposition: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     work.run(in_parts(small), quiet)
     at = opened("attribution", details=TAB)
     plain = shown(at, "fader_figure")
     assert any("10 of the first 10 are the same" in c.value for c in at.caption)
+    assert waiting() == [], "with nothing turned it is stored"
     for name in ("fine", "conv_in", "up_blocks.1"):
         at.slider(key=f"fader-d-trak-{name}").set_value(0.0)
     at.run()
     assert not at.exception
+    (only,) = galleries(at)["fader_figure"]["rows"]
+    assert only["title"].endswith("nothing turned")
+    (job,) = waiting()
+    at.slider(key="fader-d-trak-middle").set_value(2.0).run()
+    assert waiting() == [job], "one position at a time"
+    at.slider(key="fader-d-trak-middle").set_value(1.0)
+    done(monkeypatch, job)
+    at.run()
     turned = shown(at, "fader_figure")
     assert turned != plain
+    assert no_decomposition == [], "the page's process decomposes nothing"
     dataset, checkpoint = small
     (settings,) = in_parts(small).features
     target = targets.resolve(dataset, checkpoint.digest, "seed:0")
@@ -72,14 +121,27 @@ def test_a_fader_changes_the_ranking_at_once_and_all_to_one_gives_it_back(small:
     assert shown(at, "fader_figure") == plain
 
 
-def test_the_scores_weigh_the_layers(small: Small) -> None:
+def test_the_scores_weigh_the_layers(
+    small: Small, no_decomposition: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     work.run(in_parts(small), quiet)
     at = opened("attribution", details=TAB)
     next(b for b in at.button if b.label == "Let the scores weigh the layers").click().run()
     assert not at.exception
+    (job,) = waiting()
+    assert isinstance(job, jobs.FaderJob)
+    assert job.layers == ()
+    done(monkeypatch, job)
+    at.run()
+    assert no_decomposition == []
     values = [s.value for s in at.slider if s.key and s.key.startswith("fader-d-trak-")]
     assert values[:3] == [1.0] * 3, "noise levels stay"
     assert len(set(values[3:])) > 1
+    (next_one,) = waiting()
+    assert isinstance(next_one, jobs.FaderJob)
+    assert list(next_one.layers) == values[3:], "and are ranked by"
+    at.slider(key="fader-d-trak-conv_in").set_value(0.3).run()
+    assert at.slider(key="fader-d-trak-conv_in").value == 0.3, "they are set once"
 
 
 def test_everything_at_zero_is_answered_in_words(small: Small) -> None:
