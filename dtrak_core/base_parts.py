@@ -20,7 +20,9 @@ from dtrak_core.model_files import config_of
 from dtrak_core.schedules import Schedule
 from dtrak_core.text_side import TextSide
 
-UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)  # of diffusers and transformers
+UNREADABLE = (  # what diffusers, transformers and peft raise
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, OverflowError,
+)  # fmt: skip
 
 
 def prove(base: Base, source: str) -> None:
@@ -36,6 +38,13 @@ def prove(base: Base, source: str) -> None:
     """
     for part in text_pipelines.STEMS:
         weights.read(text_pipelines.weights_of(base.folder, part, source), f"{source}/{part}")
+    timing = schedule(base)
+    if not timing.alphas_cumprod[timing.sampler.timesteps(10)[0]] > 0:
+        raise DataError(
+            f"'{source}' draws from a timestep at which nothing of the picture is left (rescale_betas_zero_snr with "
+            f"timestep_spacing '{timing.sampler.spacing}'), where a predicted noise says nothing. Correct its "
+            "scheduler_config.json."
+        )
     where, network, side = devices.device(), unet(base), text_side(base)
     network.eval().to(where, side.vae.dtype)
     picture = np.zeros((1, base.resolution, base.resolution, 3), np.uint8)
@@ -51,7 +60,7 @@ def prove(base: Base, source: str) -> None:
             context = side.contexts(["a picture"]).to(where, side.vae.dtype)
             time = torch.full((1,), 500, device=where)
             made = side.decode(network(x, time, encoder_hidden_states=context, return_dict=False)[0].float())
-    except (*UNREADABLE, IndexError, OverflowError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole Stable "
             "Diffusion pipeline that diffusers can draw with."
@@ -80,7 +89,9 @@ def text_side(base: Base, dataset: str = "") -> TextSide:
     try:
         tokenizer = CLIPTokenizer.from_pretrained(base.folder / "tokenizer", local_files_only=True)
     except UNREADABLE as error:
-        raise StoreError(f"The tokenizer of the base '{base.name}' cannot be read: {first_line(error)}.") from None
+        raise StoreError(
+            f"The tokenizer of the base '{base.name}' cannot be read: {first_line(error)}. Get its files again."
+        ) from None
     known, modes = latents.known(dataset, base.digest)
     for network in (vae, text):
         network.requires_grad_(False).eval().to(where, dtype)
@@ -103,7 +114,9 @@ def _opened(kind: Any, base: Base, part: str) -> Any:
     try:
         network, info = kind.from_pretrained(base.folder / part, local_files_only=True, output_loading_info=True, **own)
     except UNREADABLE as error:
-        raise StoreError(f"The {part} of the base '{base.name}' cannot be read: {first_line(error)}.") from None
+        raise StoreError(
+            f"The {part} of the base '{base.name}' cannot be read: {first_line(error)}. Get its files again."
+        ) from None
     if missing := sorted(info["missing_keys"]):
         raise DataError(
             f"The weights in {part}/ of the base '{base.name}' lack {len(missing)} that config.json asks for, "

@@ -73,6 +73,8 @@ def opened(base: Base, file: Path, source: str, dataset: str) -> Denoiser:
     """
     unet = base_parts.unet(base)
     adapter = lora_files.read(file, source, unet.config)
+    given = _given(adapter.state)
+    _refuse_halves(given, {_other_factor(name) for name in given}, source)
     try:
         StableDiffusionPipeline.load_lora_into_unet(
             dict(adapter.state), network_alphas=adapter.alphas, unet=unet, adapter_name=ADAPTER,
@@ -83,24 +85,36 @@ def opened(base: Base, file: Path, source: str, dataset: str) -> Denoiser:
             f"The LoRA weights of '{source}' do not fit the base '{base.name}': {_misfit(error)}. Give the base that "
             "they were trained on."
         ) from None
-    if lost := _lost(adapter.state, unet):
+    taken = set(get_peft_model_state_dict(unet, adapter_name=ADAPTER))
+    if lost := sorted(given - taken):  # of which diffusers only warns
         raise DataError(
             f"The LoRA weights of '{source}' do not fit the base '{base.name}': it has no place for {len(lost)} of "
             f"them, {lost[0]} first. Give the base that they were trained on."
         )
+    _refuse_halves(given, taken, source)
     unet.set_adapter(ADAPTER)
     found = _ready(base, unet, dataset)
     found.unet.eval()
     return found
 
 
-def _lost(state: Mapping[str, Tensor], unet: Any) -> list[str]:
-    """Return the weights of a file that no part of the denoiser has taken, which diffusers only warns of."""
+def _given(state: Mapping[str, Tensor]) -> set[str]:
+    """Return the names of a file's weights as the denoiser names its own."""
     given = {name.removeprefix("unet."): value for name, value in state.items()}
-    if not any("lora_A" in name for name in given):
-        given = convert_unet_state_dict_to_peft(given)
-    taken = get_peft_model_state_dict(unet) if ADAPTER in getattr(unet, "peft_config", {}) else {}
-    return sorted(set(given) - set(taken))
+    return set(given if any("lora_A" in name for name in given) else convert_unet_state_dict_to_peft(given))
+
+
+def _other_factor(name: str) -> str:
+    pair = ("lora_A.weight", "lora_B.weight")
+    return next((name.replace(a, b) for a, b in (pair, pair[::-1]) if name.endswith(a)), name)
+
+
+def _refuse_halves(given: set[str], needed: set[str], source: str) -> None:
+    if lacking := sorted(needed - given):
+        raise DataError(
+            f"The LoRA weights of '{source}' are not whole: {len(lacking)} are missing, {lacking[0]} first. Get the "
+            "file again, or save it anew."
+        )
 
 
 def _misfit(error: BaseException) -> str:

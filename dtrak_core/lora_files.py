@@ -28,7 +28,7 @@ USUAL = (FILE, "adapter_model.safetensors", "pytorch_lora_weights.bin", "adapter
 DENOISER = {"conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"}  # parts with weights
 OTHER_KINDS = {  # what names of weights hold, and what these weights are
     "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "boft_": "BOFT", "on_input": "IA3", "ia3_": "IA3",
-    "dora_scale": "DoRA in kohya's form", "vera_": "VeRA", "lora_mid": "CP-decomposed LoRA",
+    "dora_scale": "kohya's DoRA", "vera_": "VeRA", "lora_mid": "CP-decomposed LoRA",
 }  # fmt: skip
 OTHER_NETWORKS = {
     "text_encoder": "the text encoder",

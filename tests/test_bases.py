@@ -198,6 +198,10 @@ REFUSED = {
     "velocity": (edited(SCHEDULER, prediction_type="v_prediction"), "predicts 'v_prediction'"),
     "flow": (edited(SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"), "flow matching"),
     "flow sigmas": (edited(SCHEDULER, use_flow_sigmas=True), "flow"),
+    "no signal": (
+        edited(SCHEDULER, rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+        "nothing of the picture",
+    ),
     "steps": (edited(SCHEDULER, num_train_timesteps=4000), "a schedule of 4000 steps"),
     "classes": (edited("unet/config.json", class_embed_type="timestep"), "its class_embed_type is 'timestep'"),
     "distilled": (edited("unet/config.json", time_cond_proj_dim=16), "its time_cond_proj_dim is 16"),

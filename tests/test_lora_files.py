@@ -214,6 +214,10 @@ def wider(folder: Path) -> None:
     rewritten(folder, lambda held: {n: v.repeat(1, 2) if "lora_A" in n else v for n, v in held.items()})
 
 
+def first_factors(held: Weights) -> Weights:
+    return {name: value for name, value in held.items() if "lora_A" in name or "mid_block" in name}
+
+
 def not_finite(folder: Path) -> None:
     rewritten(folder, lambda held: {name: value / 0 for name, value in held.items()})
 
@@ -249,6 +253,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "LoKr": (all_named(lambda name: name.replace("lora_A", "lokr_w1")), "holds LoKr weights"),
     "no LoRA": (all_named(lambda name: name.replace("lora_", "")), "no name in it says so"),
     "other parts": (one_more("unet.down_blocks.7.to_q"), "no place for 2 of them, down_blocks.7.to_q"),
+    "half of them": (lambda folder: rewritten(folder, first_factors), "are not whole: .* are missing"),
     "other width": (wider, r"to_q\.lora_A\.weight is \[3, 32\] where \[3, 16\] is expected"),
     "PEFT alone": (all_named(of_peft), "adapter_config.json.*none beside"),
     "PEFT's LoHa": (of_another_kind, "holds LOHA weights"),
