@@ -86,7 +86,10 @@ def dataset(
     sentences = " ".join(datasets.equal_pictures(opened)) or "none"
     told = {"equal_pictures": sentences, "equal_counts": counts, "folder": str(artifact.path)}
     left_out = by_reason(opened.skipped)
+    rows = opened.train.rows + opened.held_out.rows
     files = {
+        "with_caption": sum(bool(row["caption"]) for row in rows),
+        "with_contributor": sum(bool(row["contributor"]) for row in rows),
         "notes": list(opened.notes),
         "left_out": {why: count for why, (count, _) in left_out.items()},
         "skipped": [asdict(left) for left in opened.skipped],

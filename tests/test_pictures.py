@@ -356,6 +356,7 @@ def test_the_command_line_names_what_was_left_out(
     (folder / "train").mkdir()
     shade(folder / "test" / "0.png", 201)
     shade(folder / "train" / "0.png", 202)
+    write_metadata(folder, "cats/00.png,a cat,Ada", "cats/02.png,another,")
     words = ["dataset", "--name", "mine", "--source", str(folder), "--resolution", "8"]
     assert cli.main(words) == 0
     said = capsys.readouterr().out
@@ -381,4 +382,5 @@ def test_the_command_line_names_what_was_left_out(
         "count": 3,
     }
     assert len(answer["labels"]) == 34
+    assert (answer["with_caption"], answer["with_contributor"]) == (2, 1)
     assert len(answer["notes"]) == 1
