@@ -7,9 +7,9 @@ import streamlit as st
 from dtrak_core.ui import frame, panels
 
 frame.configure()
-page = st.navigation(frame.pages())
+page = st.navigation(frame.pages(), position="hidden")  # the sidebar's own links carry the view
 with panels.reported():
     panels.taken_up()
-    if frame.sidebar():
-        with frame.inside():
+    with frame.inside():
+        if frame.sidebar():
             page.run()

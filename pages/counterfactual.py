@@ -6,7 +6,7 @@ import streamlit as st
 
 from dtrak_core import comparisons
 from dtrak_core.settings import key_of
-from dtrak_core.ui import compared, comparing, frame, panels
+from dtrak_core.ui import address, compared, comparing, frame, panels
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
 st.write("What would this picture be if its most influential training pictures had never been there?")
@@ -15,7 +15,7 @@ asked = comparing.under_way(checkpoint)
 finished = comparisons.listing(dataset, checkpoint.digest)
 known = {one.key: one for one in finished}
 by_name = {one.name: one.key for one in reversed(finished)}
-link = st.query_params.get("comparison", "")
+link = address.get("comparison")
 wanted = link if link in known else by_name.get(link, "")
 with st.expander("A new comparison", expanded=not finished and asked is None, icon=":material/add:"):
     comparing.form(dataset, checkpoint)
@@ -36,6 +36,6 @@ elif finished:
 
         keys = list(known)
         picked = st.selectbox("Comparison", keys, keys.index(chosen.key), format_func=named)
-        st.query_params["comparison"] = picked
         chosen = known[picked]
+    address.put({"comparison": chosen.key})
     compared.show(chosen, dataset)

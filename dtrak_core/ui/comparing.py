@@ -16,7 +16,7 @@ from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
 from dtrak_core.tables import duration
 from dtrak_core.targets import Target
-from dtrak_core.ui import frame, panels
+from dtrak_core.ui import address, frame, panels
 
 GROUPS = {
     "none": "The top pictures themselves",
@@ -128,7 +128,7 @@ def _drawn(checkpoint: Checkpoint) -> dict[str, Target]:
 
 def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
     """Return the mark of the picture that the link names; empty where there is none of it."""
-    seed, prompts = st.query_params.get("sample", ""), frame.how(checkpoint).prompts
+    seed, prompts = frame.target_id(""), frame.how(checkpoint).prompts
     found = (mark for mark, t in drawn.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
     return next(found, "")
 
@@ -151,7 +151,7 @@ def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     for key in panels.announce(("counterfactual",), "The comparison is finished."):
         ended = jobs.job_of(key)
         assert isinstance(ended, CounterfactualJob)
-        st.query_params["comparison"] = key_of("comparisons", ended.settings)  # the one that was waited for is shown
+        address.put({"comparison": key_of("comparisons", ended.settings)})  # the one that was waited for is shown
     job = panels.newest("counterfactual", checkpoint.digest)
     if job is None:
         return None
@@ -204,5 +204,5 @@ def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:
         settings = _settings(dataset, checkpoint)
         assert settings is not None  # the button is not drawn without
         job = build(CounterfactualJob, settings=settings)
-        st.query_params.pop("comparison", None)  # the new one is shown from here on
+        address.drop("comparison")  # the new one is shown from here on
         panels.start(job, f"Compare removals for {', '.join(settings.targets)}")

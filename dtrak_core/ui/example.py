@@ -72,12 +72,9 @@ def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -
                 help="Rank 1 is the strongest proponent. The share is of a method's own "
                 "positive total; shares of two methods are not comparable in size.",
             )
-        st.button(
-            "Explain this one instead",
-            help="Make it the target: which other training pictures act like it?",
-            on_click=_explain,
-            args=(dataset, index),
-        )
+        if st.button("Explain this one instead", help="Make it the target: which other training pictures act like it?"):
+            frame.choose_target(targets.of_split(dataset.train, "train", index))
+            st.rerun()
     if target is not None:
         _patches(dataset, target, index)
     if found:
@@ -142,10 +139,6 @@ def _family(dataset: Dataset, index: int) -> None:
     if clicked is not None:
         _go(int(clicked))
         st.rerun(scope="fragment")
-
-
-def _explain(dataset: Dataset, index: int) -> None:
-    frame.choose_target(targets.of_split(dataset.train, "train", index))
 
 
 @st.dialog("The picture to explain", width="small")

@@ -1,7 +1,7 @@
 """What every page stands in: navigation, the sidebar's dataset and checkpoint, and links that reopen a view.
 
-Dataset and checkpoint are widgets bound to the address; target and opened example are plain
-address parameters, because a click in a gallery sets them. The address alone reopens a view.
+The sidebar's links to the pages carry the whole view (address.py), so that a page is reached in one step, which Back
+undoes. The opened example is an address parameter of its page alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dtrak_core import checkpoints, datasets, program
 from dtrak_core.checkpoints import Checkpoint
@@ -19,12 +20,11 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
 from dtrak_core.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.targets import Target
-from dtrak_core.ui import panels, preparing
+from dtrak_core.ui import address, panels, preparing, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
-_IN_FRAME, _SELECTION, _TARGET = "_in_frame", "_selection", "_target"
-LINKED = ("sampler", "sampling_steps", "prompt", "guidance")  # in the link beside the target
+_IN_FRAME, _SELECTION, _CHECKPOINTS = "_in_frame", "_selection", "_checkpoints"
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,26 @@ def pages() -> list[st.Page]:
 
 @contextlib.contextmanager
 def inside() -> Iterator[None]:
-    """Mark that app.py runs, so that a page knows it has its frame."""
+    """Mark that app.py runs, so that a page knows it has its frame; at the page's end write the address.
+
+    The links to the pages are drawn with the last run's view, and again where this run changed it.
+    """
     st.session_state[_IN_FRAME] = True
+    place, before = st.sidebar.empty(), address.view()
+    _links(place, before)
     try:
         yield
     finally:
         st.session_state.pop(_IN_FRAME, None)
+        address.write()
+        if address.view() != before:
+            _links(place, address.view())
+
+
+def _links(place: DeltaGenerator, view: dict[str, str]) -> None:
+    with place.container(gap=None):
+        for page in pages():
+            st.page_link(page, query_params=view, width="stretch")
 
 
 def require() -> Selection:
@@ -101,7 +115,7 @@ def require() -> Selection:
     """
     if not st.session_state.get(_IN_FRAME):
         configure()
-        st.navigation(pages())
+        st.navigation(pages(), position="hidden")
         st.rerun()
     selection: Selection = st.session_state[_SELECTION]
     return selection
@@ -122,15 +136,13 @@ def require_model(title: str, lacking: str) -> tuple[Dataset, Checkpoint]:
 
 def sidebar() -> bool:
     """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
+    names = [*(known := datasets.names()), *(name for name in datasets.BUILT_IN if name not in known)]
+    asked = _chosen("dataset", names, datasets.DEFAULT)
     with st.sidebar:
-        names = [*(known := datasets.names()), *(name for name in datasets.BUILT_IN if name not in known)]
-        asked = st.query_params.get("dataset", datasets.DEFAULT)
         name = st.selectbox(
             "Dataset",
             names,
-            index=names.index(datasets.DEFAULT),
             key="dataset",
-            bind="query-params",
             help="The pictures that models are trained on. Those not here yet are prepared when chosen. Add your "
             f"own with `{program.command('dataset --help')}`.",
         )
@@ -139,30 +151,57 @@ def sidebar() -> bool:
     try:
         dataset = datasets.by_name(name)
     except StudioError as error:
+        address.enter(name)
+        address.put({"dataset": name})
+        address.drop("checkpoint")
         preparing.page(name, error)
         return False
-    st.session_state[_SELECTION] = Selection(dataset, _checkpoint(dataset))
+    checkpoint = _checkpoint(dataset)
+    st.session_state[_SELECTION] = Selection(dataset, checkpoint)
+    changed = address.enter(checkpoint.digest if checkpoint else dataset.digest)
+    address.put({"dataset": name} | ({"checkpoint": checkpoint.name} if checkpoint else {}))
+    if checkpoint is None:
+        address.drop("checkpoint")
+    else:
+        tuning.settle(checkpoint, changed)
     with st.sidebar:
         _shortcuts()
     return True
 
 
+def _chosen(key: str, names: list[str], usual: str) -> str:
+    """Let a select box show what the address newly says, else what it showed before, else the usual.
+
+    Returns:
+        What the address says, known or not; the name that is shown where it says nothing new.
+    """
+    asked = address.fresh(key)
+    if asked in names:
+        st.session_state[key] = asked
+    elif st.session_state.get(key) not in names:
+        st.session_state[key] = usual
+    return asked or str(st.session_state[key])
+
+
 def _checkpoint(dataset: Dataset) -> Checkpoint | None:
     """Draw the choice of checkpoint in the sidebar; whole trainings come before their earlier states."""
     names = list(dict.fromkeys(c.name for c in checkpoints.listing(dataset.digest)))
-    asked = st.query_params.get("checkpoint")
     if not names:
         st.sidebar.caption("No checkpoint has been trained on this dataset yet.")
         return None
+    last = st.session_state.setdefault(_CHECKPOINTS, {})
+    if last.get("of") != dataset.digest:  # two datasets may have checkpoints of one name
+        st.session_state.pop("checkpoint", None)
+    asked = _chosen("checkpoint", names, last[dataset.digest] if last.get(dataset.digest) in names else names[0])
     with st.sidebar:
         name = st.selectbox(
             "Checkpoint",
             names,
             key="checkpoint",
-            bind="query-params",
             help="A trained model. 'name@50' is the same model after 50 % of its training.",
         )
-    if asked and asked not in names:
+    last |= {"of": dataset.digest, dataset.digest: name}
+    if asked not in names:
         st.warning(
             f"Checkpoint '{panels.plain(asked)}' does not exist for this dataset; showing '{panels.plain(name)}'."
         )
@@ -178,17 +217,15 @@ def _shortcuts() -> None:
 
 
 def target_id(default: str) -> str:
-    """Return the id of the target picture: the link's, else the last one chosen in this session."""
-    return st.query_params.get("sample") or st.session_state.get(_TARGET) or default
+    """Return the id of the target picture: the view's, else the default."""
+    return address.get("sample") or default
 
 
 def choose_target(target: Target) -> None:
     """Make a picture the target, in the link too; an opened example is closed."""
-    st.session_state[_TARGET] = target.id
-    for name in ("example", *LINKED):
-        st.query_params.pop(name, None)
-    for name, value in link_to(target).items():
-        st.query_params[name] = value
+    address.drop(*address.DRAWN)
+    address.put(link_to(target))
+    st.query_params.pop("example", None)
 
 
 def link_to(target: Target) -> dict[str, str]:
@@ -200,26 +237,28 @@ def link_to(target: Target) -> dict[str, str]:
     return {"sample": target.id} | found | ({"prompt": how.prompts[0]} if how.prompts else {})
 
 
+def view_of(target: Target) -> dict[str, str]:
+    """Return the address parameters of the whole view with this target."""
+    return {name: value for name, value in address.view().items() if name not in address.DRAWN} | link_to(target)
+
+
 def how(checkpoint: Checkpoint) -> Sampled:
     """Return how the link's picture is drawn; what it does not name properly is the usual way."""
-    sampler, steps = st.query_params.get("sampler", "ddim"), st.query_params.get("sampling_steps", "50")
+    sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "50")
     known = sampler if sampler in ("ddim", "ddpm") else "ddim"
     found: dict[str, Any] = {"sampler": known}
     if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
         found["sampling_steps"] = int(steps)
-    prompt = st.query_params.get("prompt", "")
+    prompt = address.get("prompt")
     if prompt and checkpoint.base:  # the link may still name a prompt of another model
         found["prompts"] = (prompt,)
     with contextlib.suppress(ValueError):
-        guidance = float(st.query_params.get("guidance", "7.5"))
+        guidance = float(address.get("guidance", "7.5"))
         found |= {"guidance": guidance} if 1 <= guidance <= 100 else {}
     return Sampled(**found)
 
 
 def to_attribution(target: Target, example: int | None = None) -> None:
     """Go to Attribution with this target, and with a training example opened where one is given."""
-    st.session_state[_TARGET] = target.id
-    parameters = link_to(target)
-    if example is not None:
-        parameters["example"] = str(example)
-    st.switch_page(ATTRIBUTION, query_params=parameters)
+    choose_target(target)
+    st.switch_page(ATTRIBUTION, query_params=address.view() | ({} if example is None else {"example": str(example)}))

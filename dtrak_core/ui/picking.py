@@ -12,7 +12,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
 from dtrak_core.settings import Sampled
 from dtrak_core.targets import Target
-from dtrak_core.ui import frame, gallery, panels
+from dtrak_core.ui import address, frame, gallery, panels
 
 PER_PAGE = 32
 FIRST = "seed:32"  # where it exists: one of the clearest answers of the shipped demo
@@ -29,7 +29,10 @@ def current(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Target | 
     usual = FIRST if FIRST in drawn else next(reversed(drawn), "held-out:0")
     for name in (frame.target_id(usual), usual):
         try:
-            return drawn.get(name) or targets.resolve(dataset, checkpoint.digest, name, how)
+            found = drawn.get(name) or targets.resolve(dataset, checkpoint.digest, name, how)
+            if name == frame.target_id(name):  # not where the view names another one, which the warning is about
+                address.put({"sample": name})
+            return found
         except StudioError as error:
             st.warning(f"{panels.plain(error)} Showing another picture.")
     return None

@@ -8,7 +8,7 @@ from dtrak_core import checkpoints, methods, program, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
-from dtrak_core.ui import answers, frame, gallery, panels, picking, rows, tuning
+from dtrak_core.ui import address, answers, frame, gallery, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
 METHODS = ("d-trak", "trak")
@@ -39,7 +39,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
         frame.to_attribution(shown, example=opened[1] if opened else None)
     if answer.missing:
         st.info("The training pictures behind this one have not been computed yet. Attribution offers to do it.")
-    link = frame.link_to(shown)
+    link = frame.view_of(shown)
     st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
     st.caption("Or choose another picture that the model drew:")
     listed_first = sorted(drawn, key=lambda t: t.id != picking.FIRST)[:OTHERS]
@@ -71,7 +71,7 @@ def next_steps(trained: bool) -> None:
             frame.GENERATE,
             label="Train a model of your own",
             icon=":material/model_training:",
-            query_params={"tab": "Train a model"},
+            query_params=address.view() | {"tab": "Train a model"},
         )
         with st.expander("Use your own pictures", icon=":material/folder_open:"):
             st.write(

@@ -7,15 +7,48 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import defaults, fader_scores
+from dtrak_core import certainty, defaults, fader_scores
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.methods import METHODS, Method
-from dtrak_core.ui import panels
+from dtrak_core.ui import address, panels
 
 FIRST = ["d-trak", "trak"]
 USUAL = "usual"
 TIMESTEPS, DIMENSIONS = ["10", "50", "100"], ["1024", "4096", "16384"]
+
+
+def settle(checkpoint: Checkpoint, changed: bool) -> None:
+    """Let methods and damping be what the address newly says, else what they were for this checkpoint.
+
+    Args:
+        checkpoint: The one chosen.
+        changed: Whether another one was chosen in the last run.
+    """
+    asked = address.fresh("methods")
+    if asked is not None or "methods" not in st.session_state:
+        named, unknown = _named(address.get("methods") if asked is None else asked)
+        st.session_state["methods"] = named or FIRST
+        if unknown:
+            st.warning(f"There is no method '{panels.plain(unknown[0])}'; the address names those shown.")
+    chosen = [method for method in METHODS if method in (st.session_state["methods"] or FIRST)]
+    for method in (METHODS[name] for name in chosen if METHODS[name].damped):
+        key = f"{address.RANK}{method.id}"
+        if changed or key not in st.session_state or address.fresh(key) is not None:
+            said, usual = address.get(key), round(100 * usual_rank(method, checkpoint))
+            fits = said.isdecimal() and int(said) in certainty.PERCENT
+            st.session_state[key] = int(said) if fits else usual
+            if said and not fits:
+                st.warning(f"Effective rank '{panels.plain(said)}' is not 1 to 95 %; showing {usual} %.")
+        address.put({key: str(st.session_state[key])})
+    address.put({"methods": ",".join(chosen)})
+
+
+def _named(said: str) -> tuple[list[str], list[str]]:
+    """Return the methods that an address names, by id or as older links do by label, and what is no method."""
+    ids = {one.label: name for name, one in METHODS.items()} | {name: name for name in METHODS}
+    words = [w for line in said.split("\n") for w in ([line] if line in ids else line.split(",")) if w]
+    return [ids[word] for word in words if word in ids], [word for word in words if word not in ids]
 
 
 def methods() -> list[str]:
@@ -24,10 +57,8 @@ def methods() -> list[str]:
         "A row for each method",
         list(METHODS),
         selection_mode="multi",
-        default=FIRST,
         format_func=lambda method: METHODS[method].label,
         key="methods",
-        bind="query-params",
         help="D-TRAK and TRAK look into the model. The others compare pictures or gradients: a baseline to beat.",
     )
     return [method for method in METHODS if method in (chosen or FIRST)]
@@ -102,13 +133,11 @@ def ranks(chosen: Sequence[str], checkpoint: Checkpoint, count: int) -> dict[str
                 else "there the best values of the paper lie"
             )
             value = st.slider(
-                f"{panels.plain(method.label)}: effective rank",
-                1,
-                95,
-                usual,
+                f"{method.label}: effective rank",
+                certainty.PERCENT.start,
+                certainty.PERCENT[-1],
                 format="%d %%",
-                key=f"rank-{method.id}",
-                bind="query-params",
+                key=f"{address.RANK}{method.id}",
                 width=260,
                 help=f"Damping, as the share of the {count:,} possible directions that still count. "
                 f"Less means a smoother answer. {usual} % is the start: {why}.",

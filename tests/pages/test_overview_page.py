@@ -50,7 +50,7 @@ def test_without_a_checkpoint_there_is_one_next_step(empty: Path, tmp_path: Path
     assert "No model has learned" in " ".join(m.value for m in at.markdown)
     assert at.get("page_link")[0].proto.label == "Train one"
     at = opened("attribution")
-    assert [link.proto.label for link in at.get("page_link")] == ["Train one"]
+    assert [link.proto.label for link in at.main.get("page_link")] == ["Train one"]
 
 
 def test_the_default_dataset_is_drawn_on_demand(empty: Path) -> None:

@@ -1,0 +1,91 @@
+"""The address holds the view: dataset, checkpoint, target, methods, damping, comparison. It alone reopens it.
+
+Every run reads what the address newly says (a link, Back or Forward), goes on from what this session kept for the
+checkpoint where it says nothing new, and writes the whole at its end, at once: each writing is a step that Back undoes.
+Widgets of the view are therefore not bound to the address by Streamlit, which leaves out what has its usual value and
+drops a page's parameters on the way to another page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+_SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "_address_of"
+DRAWN = ("sampler", "sampling_steps", "guidance", "prompt")  # beside the target: how it was drawn
+EVERYWHERE = ("dataset", "checkpoint", "methods")
+RANK = "rank-"  # before a method's id: its damping
+
+
+def fresh(name: str) -> str | None:
+    """Return what the address says of this and did not say before in this session; None where nothing is new."""
+    now = _said(name)
+    return None if now is None or now == _state(_SEEN).get(name) else now
+
+
+def enter(owner: str) -> bool:
+    """Begin a run's view of a checkpoint (by digest); say whether it is another one than in the last run."""
+    before = st.session_state.get(_OWNER)
+    kept, now = _state(_KEPT).setdefault(owner, {}), _state(_NOW)
+    new = {name: value for name in st.query_params if _of_owner(name) and (value := fresh(name)) is not None}
+    if "sample" in new or not new.keys().isdisjoint(DRAWN):  # a target is named whole
+        for name in DRAWN:
+            kept.pop(name, None)
+        new |= {name: value for name in DRAWN if (value := _said(name)) is not None}
+    kept |= new
+    for name in [name for name in now if _of_owner(name)]:
+        del now[name]
+    now |= kept
+    st.session_state[_OWNER] = owner
+    return bool(before != owner)
+
+
+def get(name: str, usual: str = "") -> str:
+    """Return a parameter of this run's view."""
+    return str(_state(_NOW).get(name, usual))
+
+
+def put(values: Mapping[str, str]) -> None:
+    """Set parameters of the view: in the address at the end of the run, and kept for this checkpoint."""
+    _state(_NOW).update(values)
+    kept = _state(_KEPT).setdefault(st.session_state.get(_OWNER, ""), {})
+    kept |= {name: value for name, value in values.items() if _of_owner(name)}
+
+
+def drop(*names: str) -> None:
+    """Take parameters out of the view."""
+    kept = _state(_KEPT).setdefault(st.session_state.get(_OWNER, ""), {})
+    for name in names:
+        _state(_NOW).pop(name, None)
+        kept.pop(name, None)
+
+
+def view() -> dict[str, str]:
+    """Return all parameters of this run's view, for links that lead to another page."""
+    return dict(_state(_NOW))
+
+
+def write() -> None:
+    """Write the view into the address where it is not there yet."""
+    now = _state(_NOW)
+    for name in [name for name in st.query_params if _of_owner(name) and name not in now]:
+        del st.query_params[name]
+    if lacking := {name: value for name, value in now.items() if _said(name) != value}:
+        st.query_params.update(lacking)
+    st.session_state[_SEEN] = dict(now)
+
+
+def _of_owner(name: str) -> bool:
+    return name in ("sample", "comparison", *DRAWN) or name.startswith(RANK)
+
+
+def _said(name: str) -> str | None:
+    """Return a parameter of the address; several of one name, as older links have them, one a line."""
+    found = st.query_params.get_all(name)
+    return "\n".join(found) if found else None
+
+
+def _state(name: str) -> dict[str, object]:
+    found: dict[str, object] = st.session_state.setdefault(name, {})
+    return found
