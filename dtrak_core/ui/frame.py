@@ -222,10 +222,11 @@ def target_id(default: str) -> str:
 
 
 def choose_target(target: Target) -> None:
-    """Make a picture the target, in the link too; an opened example is closed."""
+    """Make a picture the target, in the link too; an opened example is closed. The page is to be run again then."""
+    st.query_params.pop("example", None)
     address.drop(*address.DRAWN)
     address.put(link_to(target))
-    st.query_params.pop("example", None)
+    address.write()  # at once: the next run begins with the address of this moment
 
 
 def link_to(target: Target) -> dict[str, str]:
@@ -260,5 +261,6 @@ def how(checkpoint: Checkpoint) -> Sampled:
 
 def to_attribution(target: Target, example: int | None = None) -> None:
     """Go to Attribution with this target, and with a training example opened where one is given."""
-    choose_target(target)
+    address.drop(*address.DRAWN)
+    address.put(link_to(target))
     st.switch_page(ATTRIBUTION, query_params=address.view() | ({} if example is None else {"example": str(example)}))

@@ -1,0 +1,124 @@
+"""One address, one view: over all pages, in a fresh browser, by Back and Forward, for two datasets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from browser_helpers import serve, settled
+
+from dtrak_core import store
+
+PAGES = ("Overview", "Generate", "Attribution", "Counterfactual", "Benchmark", "Jobs")
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    """Serve the project's own demo, which has two datasets with a model each."""
+    demo = store.PROJECT / "cache" / "demo"
+    if not (demo / "checkpoints").is_dir():
+        pytest.skip("cache/demo is not built here: run 'make demo'")
+    yield from serve(tmp_path_factory.mktemp("fresh"), demo)
+
+
+def asked(page: Any) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def until(page: Any, **wanted: str) -> None:
+    """Wait until the address says this and the page has come to rest."""
+    for name, value in wanted.items():
+        page.wait_for_function(
+            "([name, value]) => new URLSearchParams(location.search).get(name) === value", arg=[name, value]
+        )
+    page.wait_for_timeout(600)
+    settled(page)
+
+
+def explained(page: Any, seed: int) -> None:
+    """Wait until this seed's picture is the target."""
+    page.get_by_role("button", name=re.compile(f"^The picture to explain: (.*, )?seed {seed}$")).wait_for()
+
+
+def rows(page: Any) -> list[str]:
+    return [b.get_attribute("aria-label") for b in page.locator("button[data-key*='/']").all()]
+
+
+def go(page: Any, title: str) -> None:
+    page.get_by_test_id("stSidebar").get_by_role("link", name=title).first.click()
+    page.wait_for_url("**/?**" if title == "Overview" else f"**/{title.lower()}?**")
+    page.wait_for_timeout(600)
+    settled(page)
+
+
+def test_the_view_goes_over_all_pages_and_back(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/attribution", base=shipped)
+    first = asked(page)
+    assert first["methods"] == "d-trak,trak"
+    assert {"dataset", "checkpoint", "sample", "rank-d-trak", "rank-trak"} <= first.keys()
+    page.locator("button[data-key='seed:33']").click()
+    until(page, sample="seed:33")
+    explained(page, 33)
+    slider = page.get_by_role("slider", name=re.compile("^D-TRAK: effective rank")).first
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    until(page, **{"rank-d-trak": str(int(first["rank-d-trak"]) + 1)})
+    view, shown = asked(page), rows(page)
+    for title in PAGES:
+        go(page, title)
+        told = asked(page)
+        assert {name: told.get(name) for name in view} == view, title
+    for _ in range(4):  # Jobs, Benchmark, Counterfactual, the same before it named its comparison, Attribution
+        page.go_back()
+        page.wait_for_timeout(1200)
+        settled(page)
+    assert urlsplit(page.url).path == "/attribution"
+    explained(page, 33)
+    assert rows(page) == shown
+    page.go_forward()
+    page.wait_for_url("**/counterfactual?**")
+    fresh = visit(page.url.replace("/counterfactual", "/attribution").removeprefix(shipped), base=shipped)
+    explained(fresh, 33)
+    assert rows(fresh) == shown
+
+
+def test_back_gives_the_target_before_and_closes_a_dialog(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/attribution?sample=seed:34", base=shipped)
+    page.locator("button[data-key='seed:33']").click()
+    until(page, sample="seed:33")
+    page.go_back()
+    until(page, sample="seed:34")
+    explained(page, 34)
+    page.go_forward()
+    until(page, sample="seed:33")
+    explained(page, 33)
+    go(page, "Overview")
+    page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).first.click()
+    page.get_by_role("dialog").wait_for()
+    page.wait_for_url("**/attribution?**example=**")
+    settled(page)
+    page.go_back()
+    page.wait_for_function("location.pathname === '/'")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    explained(page, 33)
+
+
+def test_two_datasets_keep_their_own_target_and_damping(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/attribution?sample=seed:40&rank-d-trak=30", base=shipped)
+    explained(page, 40)
+    page.get_by_role("combobox", name=re.compile("Dataset")).click()
+    page.get_by_role("option", name="openmoji-roles").click()
+    until(page, dataset="openmoji-roles")
+    roles, shown = asked(page), rows(page)
+    assert page.get_by_role("alert").count() == 0, "nobody asked for a seed of this model"
+    assert roles["rank-d-trak"] != "30"
+    fresh = visit(page.url.removeprefix(shipped), base=shipped)
+    assert rows(fresh) == shown
+    assert asked(fresh) == roles
+    page.get_by_role("combobox", name=re.compile("Dataset")).click()
+    page.get_by_role("option", name="openmoji-people").click()
+    until(page, dataset="openmoji-people", sample="seed:40", **{"rank-d-trak": "30"})
+    explained(page, 40)
