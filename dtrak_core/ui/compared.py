@@ -149,7 +149,8 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if len(listed) > 1:
             target = st.selectbox("Target", listed, key=_ROW, width=200)
-            st.query_params["row"] = target
+            if st.query_params.get("row", listed[0]) != target:  # each writing is a step that Back undoes
+                st.query_params["row"] = target
         differing = st.toggle("Show the pixel difference", key="counterfactual-difference")
     original = comparison.originals[target]
     own = [e for e in of_size(comparison.entries, size) if e.target == target]
