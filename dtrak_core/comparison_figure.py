@@ -51,7 +51,7 @@ def draw(comparison: Comparison, size: int) -> bytes:
             loss = f"loss {entry.loss_change:+.3f}"
             pen.text((left + CELL // 2, top + CELL + 30), loss, GREY, font(16), anchor="ma")
     notes, data = PngImagePlugin.PngInfo(), io.BytesIO()
-    made = {"removed": size, "settings": dict(comparison.stored)}
+    made = {"size": size, "settings": dict(comparison.stored)}
     made |= {"medians": comparisons.medians(comparison, size)}
     notes.add_itxt("provenance", json.dumps(made, sort_keys=True))
     sheet.save(data, "PNG", pnginfo=notes)

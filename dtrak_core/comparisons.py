@@ -93,6 +93,12 @@ def measures(comparison: Comparison) -> tuple[str, ...]:
     return entries.measures_of(comparison.entries)
 
 
+def taken(comparison: Comparison) -> str:
+    """Return in words how many pictures its removals really took: a contributor's are as many as they are."""
+    counts = sorted({len(e.removed) for e in comparison.entries if e.removed})
+    return ", ".join(map(str, counts)) if len(counts) < 4 else f"{counts[0]} to {counts[-1]}"
+
+
 def about(bars: Sequence[Wanted]) -> str:
     """Return what a model is trained for, in words: the method of its bars, and the target that it was named for."""
     names = list(dict.fromkeys(bar.owner for bar in bars))
@@ -140,7 +146,7 @@ def sentences(
 def document(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
 
-    Medians and `statistics` are of the largest size asked for, `removed`.
+    Medians and `statistics` are of the largest `size` asked for.
     """
     told = measures(comparison)
     return {
@@ -154,7 +160,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "loss_change": "change of the target's denoising loss; larger = the model knows the target less",
         }
         | ({"latent_l2": LATENT} if LATENT_L2 in told else {}),
-        "removed": max(comparison.settings.remove),
+        "size": max(comparison.settings.remove),
         "medians": medians(comparison),
         "statistics": {
             measure: {method: verdicts.document(one) for method, one in statistics(comparison, measure=measure).items()}

@@ -28,6 +28,7 @@ _DIGITS = {"l2": ".2f", "cosine": ".3f", "loss_change": ".4f", LATENT_L2: ".2f"}
 class Verdict:
     """What one method's removals did in one measure; `reason` says why something is None.
 
+    `removed` are the numbers of pictures really taken, which for contributors and groups are not the number asked for.
     A model weighs as one, however many targets it was named for. `own` is the mean over models of what they do to the
     targets that they were named for, `others` that over all other pairs of model and target, `random` what random
     removals of equal size do. `specific_p` is of `crossed.permutation_p`, `beyond` of `crossed.beyond_random`.
@@ -36,6 +37,7 @@ class Verdict:
     targets: int
     models: int
     random_models: int
+    removed: tuple[int, ...]
     own: float | None = None
     others: float | None = None
     random: float | None = None
@@ -84,7 +86,7 @@ def without(entries: Sequence[Entry], size: int, reason: str) -> dict[str, Verdi
         sizes = {len(e.removed) for e in own}
         random = {e.removed for e in entries if e.method == RANDOM and len(e.removed) in sizes}
         counts = len({e.target for e in own}), len({e.removed for e in own}), len(random)
-        found[method] = Verdict(*counts, reason=reason)
+        found[method] = Verdict(*counts, tuple(sorted(sizes)), reason=reason)
     return found
 
 
@@ -117,8 +119,9 @@ def sentence(method: str, verdict: Verdict, measure: str, quoted: Callable[[str]
         above, below = ("less", "more") if measure in SHRINKING else ("more", "less")
         than = above if beyond.low > 0 else below if beyond.high < 0 else "not more"
         judged.append(f"{than} than random removal")
-    told = [f"{verdict.own:{_DIGITS[measure]}} for the target itself"]
-    if verdict.others is not None:
+    alike = verdict.others is None  # one removal, whatever the target
+    told = [f"{verdict.own:{_DIGITS[measure]}} {'without them' if alike else 'for the target itself'}"]
+    if not alike:
         told.append(f"{verdict.others:{_DIGITS[measure]}} for the other targets")
     if verdict.random is not None and beyond is not None:
         told.append(f"{verdict.random:{_DIGITS[measure]}} without as many random pictures")
@@ -127,7 +130,7 @@ def sentence(method: str, verdict: Verdict, measure: str, quoted: Callable[[str]
             told[-1] += f", 95 % interval {beyond.low:+{_DIGITS[measure]}} to {beyond.high:+{_DIGITS[measure]}}"
     told += [verdict.reason] if verdict.reason else []
     lead = f"{', '.join(judged)}. " if judged else ""
-    return f"{quoted(label(method))}: {lead}{'; '.join(told)}."
+    return f"{quoted(label(method))}: {lead}{'; '.join(told)}.".replace(" -", " −")
 
 
 def _removals(entries: Sequence[Entry], size: int) -> dict[str, list[Entry]]:
@@ -159,7 +162,7 @@ def _verdict(
     blocks, table = list(named_for.values()), np.stack([values[removed] for removed in named_for])
     sizes = [len(removed) for removed in named_for]
     arms = {size: random[size] for size in sizes if size in random}
-    counts = table.shape[1], len(table), sum(len(arm) for arm in arms.values())
+    counts = table.shape[1], len(table), sum(len(arm) for arm in arms.values()), tuple(sorted(set(sizes)))
     if not all(np.isfinite(each).all() for each in (table, *arms.values())):
         return Verdict(*counts, reason="a model's values are not finite")
     square = by_block(table, blocks)

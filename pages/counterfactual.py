@@ -32,7 +32,7 @@ elif finished:
 
         def named(key: str) -> str:
             one = known[key]
-            return f"{one.name}: {len(one.originals)} targets, {', '.join(map(str, one.settings.remove))} removed"
+            return f"{one.name}: {len(one.originals)} targets, {comparisons.taken(one)} removed"
 
         keys = list(known)
         picked = st.selectbox("Comparison", keys, keys.index(chosen.key), format_func=named)

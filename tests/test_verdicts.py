@@ -28,7 +28,9 @@ def test_a_removal_is_compared_with_random_ones_of_its_own_size_alone() -> None:
     assert own.beyond is not None
     assert own.beyond.difference == pytest.approx(values[6].mean() - values[13:].mean())
     assert own.random == pytest.approx(values[13:].mean())
-    assert own.random_models == 6
+    assert (own.random_models, own.removed) == (6, (9,))
+    assert found["d-trak"].removed == (3,)
+    assert comparisons.taken(compared(removals, values)) == "3, 9"
     assert found["d-trak"].random == pytest.approx(values[7:13].mean())
     medians = comparisons.medians(compared(removals, values))
     assert {arm for arm in medians if arm.startswith("random")} == {"random:3", "random:9"}
@@ -148,6 +150,7 @@ def test_a_contributors_removal_is_one_model_for_all_targets() -> None:
     assert few.beyond is not None
     assert few.beyond.low is None
     assert "too few random removals for an interval" in few.reason
+    assert "without them; " in verdicts.sentence("contributor:ada", found, "l2")
 
 
 def test_what_is_under_way_or_not_finite_has_no_verdict() -> None:
