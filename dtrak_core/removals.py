@@ -66,10 +66,6 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
         SettingsError: If the checkpoint cannot be trained again, or a removal leaves nothing to train on.
     """
     learned = trained_on(dataset, checkpoint)
-    if max(settings.remove) >= len(learned):
-        raise SettingsError(
-            f"{max(settings.remove)} of {len(learned)} training pictures cannot be removed. Leave at least 1."
-        )
     own = _named(dataset, checkpoint, settings, learned)
     sizes = list(dict.fromkeys((arm.asked, len(arm.removed)) for arm in own))
     arms = []
@@ -113,10 +109,10 @@ def settings_for(
 
     Raises:
         NotFoundError: If a method compares checkpoints that were not kept, or members of an ensemble that are not
-            trained.
-        SettingsError: If the checkpoint cannot be trained again.
+            trained, or a contributor is unknown.
+        SettingsError: If the checkpoint cannot be trained again, or a size leaves nothing to train on.
     """
-    checkpoints.training_of(checkpoint)
+    learned = trained_on(dataset, checkpoint)
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
     each: list[FeatureSettings] = []
     for one in wanted:
@@ -129,7 +125,10 @@ def settings_for(
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
     if needs_facts(methods, asked.get("group", "none")):
         where["facts"] = dataset.facts
-    return build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
+    settings = build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
+    makers = tuple(one for one in methods if one.startswith(CONTRIBUTOR))
+    _named(dataset, checkpoint, settings.model_copy(update={"methods": makers}), learned)  # refused before it is begun
+    return settings
 
 
 def needs_facts(methods: Sequence[str], group: str) -> bool:
@@ -242,6 +241,10 @@ def _named(
     dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, learned: np.ndarray
 ) -> list[_Arm]:
     """Return the removals that were asked for: those that methods name for each target, then of contributors."""
+    if max(settings.remove) >= len(learned):
+        raise SettingsError(
+            f"{max(settings.remove)} of {len(learned)} training pictures cannot be removed. Leave at least 1."
+        )
     makers = [method for method in settings.methods if method.startswith(CONTRIBUTOR)]
     ranking = [method for method in settings.methods if method not in makers]
     found: list[_Arm] = []
@@ -253,7 +256,7 @@ def _named(
                 if settings.group != "none":
                     taken = grouped(order, size, dataset.train.rows, settings.group)
                 found.append(_Arm(target, method, 0, size, taken))
-            if _removes_lowest(settings):
+            if orders and _removes_lowest(settings):
                 lowest = orders[settings.methods[0]][::-1][:size]
                 found.append(_Arm(target, BOTTOM, 0, size, _sorted(lowest)))
     for size in settings.remove:

@@ -358,6 +358,11 @@ def test_a_contributor_is_removed_whole_and_an_unknown_one_is_refused(
     unknown = settings.model_copy(update={"methods": ("contributor:nobody",)})
     with pytest.raises(NotFoundError, match="nobody"):
         removals.plan(pictures, checkpoint, unknown)
+    asked = {"targets": ("seed:3",), "remove": (1,)}
+    with pytest.raises(NotFoundError, match="nobody"):  # before anything is computed
+        removals.settings_for(pictures, checkpoint, ("raw-pixel-cosine", "contributor:nobody"), asked)
+    with pytest.raises(SettingsError, match="24 of 24"):
+        removals.settings_for(pictures, checkpoint, ("raw-pixel-cosine",), asked | {"remove": (24,)})
 
 
 def test_random_sets_repeat_and_differ_by_draw() -> None:
