@@ -25,7 +25,7 @@ from scipy import optimize
 
 from dtrak_core import agreement, draws, feature_store, store
 from dtrak_core.fader_layout import BANDS, HALVES, Faders, part_of, together, training_rows
-from dtrak_core.gradient_scores import RANK_SHARES, damping_of, from_bytes, in_bytes
+from dtrak_core.gradient_scores import RANK_SHARES, damping_of, read_scores, write_scores
 from dtrak_core.kernel import decompose, effective_rank
 from dtrak_core.methods import METHODS, Method
 from dtrak_core.settings import FeatureSettings, Settings, TargetFeatureSettings, TargetSide, key_of
@@ -136,9 +136,10 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     """Return how far the targets' scores repeat, from stored features in parts.
 
     Returns:
-        Artifacts of kind `repeats`: halves.npy (2, N) int8, each divided by its largest, times 127; agreement.npy
-        (2, D) float32, agreement and shared over `RANK_SHARES`; fact own_agreement, at the method's own damping. None
-        for other functions than D-TRAK's and TRAK's, and where a half has no draw in some range of timesteps.
+        Artifacts of kind `repeats`: halves.npy (2, N) and halves-places.npy, see `gradient_scores.write_scores`;
+        agreement.npy (2, D) float32, agreement and shared over `RANK_SHARES`; fact own_agreement, at the method's own
+        damping. None for other functions than D-TRAK's and TRAK's, and where a half has no draw in some range of
+        timesteps.
     """
     method = method_of_features(settings)
     if method is None or not has_halves(settings):
@@ -169,7 +170,7 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
         for number, (one, _) in enumerate(lacking):
             key = key_of("repeats", one)
             folder = store.partial("repeats", key)
-            store.write_array(folder / "halves.npy", in_bytes(np.stack([first[number], second[number]])))
+            write_scores(folder, "halves", np.stack([first[number], second[number]]))
             store.write_array(folder / "agreement.npy", agreements[:, :, number].astype(np.float32))
             store.publish("repeats", key, one, own_agreement=round(float(at_own[number]), 4))
     return [store.get("repeats", key) for key in keys]
@@ -214,7 +215,7 @@ def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
 
 def opened(artifact: Artifact) -> Repeat:
     """Return what an artifact of kind `repeats` holds."""
-    return Repeat(from_bytes(artifact.array("halves.npy")), artifact.manifest["own_agreement"])
+    return Repeat(read_scores(artifact, "halves"), artifact.manifest["own_agreement"])
 
 
 def steady(repeat: Repeat, share: float = 0.05) -> np.ndarray:

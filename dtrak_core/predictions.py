@@ -15,7 +15,7 @@ from scipy import stats
 
 from dtrak_core import lds, lds_runs, scores, store
 from dtrak_core.datasets import Dataset
-from dtrak_core.gradient_scores import RANK_SHARES, from_bytes, in_bytes
+from dtrak_core.gradient_scores import RANK_SHARES, read_scores, write_scores
 from dtrak_core.lds import Chance, Lds
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.recipes import Recipe, method_for
@@ -117,7 +117,7 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
     """Return a recipe's scores of all targets at its own damping, for comparing methods with each other.
 
     Returns:
-        Artifact of kind `scores`: scores.npy (M, N) int8, each target's divided by its largest, times 127.
+        Artifact of kind `scores`: scores.npy and scores-places.npy, see `gradient_scores.write_scores`.
     """
     key = key_of("scores", settings)
     with store.computing("scores", key) as found:
@@ -128,7 +128,7 @@ def _scored(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target
     recipe = settings.recipe
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
     values = scores.score_matrix(method_for(recipe), dataset, weights, targets, recipe.features).values
-    store.write_array(store.partial("scores", key) / "scores.npy", in_bytes(values))
+    write_scores(store.partial("scores", key), "scores", values)
     return store.publish("scores", key, settings)
 
 
@@ -136,7 +136,7 @@ def stored_scores(recipe: Recipe, measured: LdsSettings) -> tuple[tuple[str, ...
     """Return the targets' ids and the scores (M, N) of a recipe, at most 1, or None where they are not stored."""
     wanted = scored_settings(recipe, measured)
     artifact = store.find("scores", key_of("scores", wanted))
-    return None if artifact is None else (wanted.targets, from_bytes(artifact.array("scores.npy")))
+    return None if artifact is None else (wanted.targets, read_scores(artifact, "scores"))
 
 
 def scored_settings(recipe: Recipe, measured: LdsSettings) -> ScoredSettings:
