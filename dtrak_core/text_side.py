@@ -18,7 +18,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from dtrak_core.datasets import image_digest
 
-AT_ONCE = 16  # pictures through the autoencoder
+AT_ONCE = 16  # pictures through the autoencoder at most
+PIXELS = 2**20  # through the autoencoder at once: 16 pictures of 256 px; docs/scale.md
+
+
+def pictures_at_once(height: int, width: int) -> int:
+    """Return how many pictures of this size go through the autoencoder together: `PIXELS`, at least one picture."""
+    return max(1, min(AT_ONCE, PIXELS // (height * width)))
 
 
 def to_pictures(pixels: Tensor) -> np.ndarray:
@@ -57,8 +63,9 @@ class TextSide:
     def posterior(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of q(z|x), unscaled, shapes (B, C, h, w), on the CPU, float32."""
         means, stds = [], []
-        for start in range(0, len(images), AT_ONCE):
-            part = torch.from_numpy(np.array(images[start : start + AT_ONCE])).permute(0, 3, 1, 2).float()
+        at_once = pictures_at_once(*images.shape[1:3])
+        for start in range(0, len(images), at_once):
+            part = torch.from_numpy(np.array(images[start : start + at_once])).permute(0, 3, 1, 2).float()
             found = self.vae.encode((part / 127.5 - 1).to(self.vae.device, self.vae.dtype))
             if isinstance(self.vae, AutoencoderTiny):  # gives one latent, no distribution
                 means.append(found.latents.float().cpu())
@@ -83,7 +90,8 @@ class TextSide:
     def decode(self, x: Tensor) -> np.ndarray:
         """Return the pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
         made = []
-        for part in x.split(AT_ONCE):
+        fold = 2 ** (len(self.vae.config.block_out_channels) - 1)  # pixels of a side for one of the latents'
+        for part in x.split(pictures_at_once(fold * x.shape[2], fold * x.shape[3])):
             pixels = self.vae.decode(part.to(self.vae.device, self.vae.dtype) / self.scale).sample.float()
             made.append(to_pictures(pixels))
         return np.concatenate(made)

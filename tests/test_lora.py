@@ -40,6 +40,7 @@ from dtrak_core import (
     sampling,
     scores,
     store,
+    text_side,
     training,
     work,
 )
@@ -235,6 +236,23 @@ def test_the_loss_is_of_the_conditional_branch(discs: Dataset, denoiser: Denoise
     with torch.no_grad():
         mine = (denoiser.predict(x_t, t, told) - eps).square().flatten(1).mean(1)
     np.testing.assert_allclose(found, mine.numpy(), rtol=1e-5)
+
+
+def test_the_autoencoder_takes_few_large_pictures_at_once(
+    discs: Dataset, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, images = denoiser.text, np.asarray(discs.train.images[:5])
+    assert text is not None
+    assert [text_side.pictures_at_once(side, side) for side in (16, 256, 512, 4096)] == [16, 16, 4, 1]
+    means, _ = text.posterior(images)
+    drawn, seen = text.decode(means), list[int]()
+    for name in ("encode", "decode"):
+        real = getattr(text.vae, name)
+        monkeypatch.setattr(text.vae, name, lambda x, real=real: seen.append(len(x)) or real(x))
+    monkeypatch.setattr(text_side, "PIXELS", 2 * images.shape[1] * images.shape[2])
+    torch.testing.assert_close(text.posterior(images)[0], means)
+    assert np.abs(text.decode(means).astype(int) - drawn).max() <= 1
+    assert seen == [2, 2, 1, 2, 2, 1]
 
 
 @pytest.mark.parametrize("prompts", [(), ("a red disc",), ("a red disc", "")])
