@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
-from dtrak_core import targets
+from dtrak_core import store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import SampleJob
@@ -14,6 +16,7 @@ from dtrak_core.targets import Target
 from dtrak_core.ui import frame, gallery, panels
 
 MOST = 64  # pictures a click
+PER_PAGE = 64
 AT_ONCE = 8  # pictures a batch: they appear this many at a time
 FORWARD = 0.35  # cost of a sampling step over that of a training step, which also goes backward
 SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
@@ -75,10 +78,20 @@ def results(checkpoint: Checkpoint) -> None:
     """Show the pictures drawn so far, with the progress of the job that draws more; a click explains one."""
     panels.announce(("sample",), "The pictures are drawn.")
     job = panels.newest("sample", checkpoint.digest)
-    if job is None:
-        _pictures(checkpoint)
-    else:
-        panels.follow(job.key, lambda: _pictures(checkpoint))
+    if job is not None:
+        before = _stored()
+
+        def grown() -> None:
+            if _stored() > before:  # the pictures are drawn anew only where there are more
+                st.rerun()
+
+        panels.follow(job.key, grown)
+    _pictures(checkpoint)
+
+
+def _stored() -> int:
+    """Return how many generated pictures are stored, of whatever model, without opening one."""
+    return sum(entry.suffix == "" for entry in store.entries(store.root() / "samples"))
 
 
 def _pictures(checkpoint: Checkpoint) -> None:
@@ -92,7 +105,10 @@ def _pictures(checkpoint: Checkpoint) -> None:
     st.caption(f"{len(found):,} pictures. Click one to see which training pictures made it.")
     # Those of the form stand first: they are what was just asked for.
     found.sort(key=lambda t: not _asked(t, chosen))
-    pictures = [gallery.Picture(t.mark, t.image, f"Explain the picture of {t.caption}", _under(t)) for t in found]
+    pages = math.ceil(len(found) / PER_PAGE)
+    page = min(st.pagination(pages, key="drawn-page"), pages) if pages > 1 else 1
+    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    pictures = [gallery.Picture(t.mark, t.image, f"Explain the picture of {t.caption}", _under(t)) for t in shown]
     clicked = gallery.grid("drawn", "Generated pictures", pictures, cell=80)
     if clicked:
         frame.to_attribution(next(t for t in found if t.mark == clicked))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from page_helpers import galleries, opened, running
 from small_store import MODEL
@@ -11,6 +14,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import ProbeJob, SampleJob, TrainJob
 from dtrak_core.settings import Settings, key_of
+from dtrak_core.ui import drawing, panels
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -39,6 +43,47 @@ def test_the_form_starts_a_job_and_shows_its_steps(small: Small, monkeypatch: py
     assert "64 of 200 sampling steps" in at.get("progress")[0].proto.text
     press(at, "Cancel")
     assert job_files.cancel_flag(job_files.folder() / job.key, 1).exists()
+
+
+def test_many_pictures_are_shown_a_page_at_a_time(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "PER_PAGE", 2)
+
+    def shown(at: object) -> list[str]:
+        return [item["key"] for item in galleries(at)["drawn"]["rows"][0]["parts"][0]["items"]]  # type: ignore[arg-type]
+
+    at = opened("generate")
+    assert shown(at) == ["seed:0", "seed:1"]
+    at.session_state["drawn-page"] = 3
+    at.run()
+    assert shown(at) == ["seed:4"]
+
+
+def test_pictures_are_drawn_anew_only_when_there_are_more(
+    small: Small, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Redrawn(BaseException):
+        """The page is drawn anew."""
+
+    def rerun() -> None:
+        raise Redrawn
+
+    looks: list[Callable[[], None]] = []
+    drawn: list[Checkpoint] = []
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path))
+    (tmp_path / "samples" / ("0" * 16)).mkdir(parents=True)
+    monkeypatch.setattr(panels, "announce", lambda kinds, done: [])
+    monkeypatch.setattr(panels, "newest", lambda kind, about: jobs.JobState("a" * 16, state="running"))
+    monkeypatch.setattr(panels, "follow", lambda key, beside: looks.append(beside))
+    monkeypatch.setattr(drawing, "_pictures", drawn.append)
+    monkeypatch.setattr(drawing.st, "rerun", rerun)
+    drawing.results(small[1])
+    (tmp_path / "samples" / f"{'1' * 16}.partial").mkdir()
+    looks[0]()
+    looks[0]()
+    assert len(drawn) == 1
+    (tmp_path / "samples" / ("1" * 16)).mkdir()
+    with pytest.raises(Redrawn):
+        looks[0]()
 
 
 def test_prompts_of_another_model_are_not_given_to_one_of_pixels(small: Small) -> None:
