@@ -73,9 +73,7 @@ def main() -> None:
         "load_before": round(os.getloadavg()[0], 2),
         "versions": store.versions(),
     }
-    denoiser = models.denoiser_of(
-        models.build_unet(presets.DEMO, 16), models.default_scheduler().config, presets.DEMO.fold
-    )
+    denoiser = models.denoiser_of(models.build_unet(presets.DEMO, 16), models.default_scheduler(), presets.DEMO.fold)
     report["network"] = {"preset": "demo", "parameters": sum(p.numel() for p in denoiser.unet.parameters())}
     report["features"] = [features(denoiser, count) for count in ((2,) if QUICK else (10, 50))]
     report["authors"] = authors(denoiser)
@@ -154,7 +152,7 @@ def paper() -> dict[str, Any]:
     """Time gradients of the paper's CIFAR network and their projections in turns; return medians in seconds."""
     width = 256 if QUICK else presets.PAPER_FEATURES["proj_dim"]
     model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
-    denoiser = models.denoiser_of(models.build_unet(model, side).eval(), models.default_scheduler().config, model.fold)
+    denoiser = models.denoiser_of(models.build_unet(model, side).eval(), models.default_scheduler(), model.fold)
     count = sum(p.numel() for p in denoiser.unet.parameters())
     timesteps, rounds = 10, []
     settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps)

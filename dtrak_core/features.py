@@ -262,7 +262,7 @@ def _along_trajectory(
                 )
             how = SampleSettings(**target.row["settings"])
             points = sampling.expected(denoiser, how.seed, how.sampling_steps, how.eta, how.prompts, how.guidance)
-            grid = np.array(denoiser.sampler.timesteps(how.sampling_steps))
+            grid = np.array(sampling.sampling_timesteps(how.sampling_steps, denoiser.sampler))
             context = denoiser.contexts([target.prompt])
             gradients = per_example_gradients(
                 denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, context=context

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
             if reason := bases.unfit(base, resolution):
                 raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
-        return denoiser_of(build_unet(model, resolution), default_scheduler().config, model.fold)
+        return denoiser_of(build_unet(model, resolution), default_scheduler(), model.fold)
 
 
 def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
@@ -101,10 +101,13 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     return save_pipeline(denoiser.unet, folder, dtype)
 
 
-def denoiser_of(unet: UNet2DModel, config: Mapping[str, Any], fold: int, source: str = "the network") -> Denoiser:
-    """Pair a network with the schedule of a scheduler's config. It is used as it is: the caller sets its mode."""
+def denoiser_of(
+    unet: UNet2DModel, scheduler: DDPMScheduler | Mapping[str, Any], fold: int, source: str = "the network"
+) -> Denoiser:
+    """Pair a network with the schedule of a scheduler, or of its config. The caller sets the network's mode."""
     where = devices.device()
     unet.to(where)
+    config = scheduler.config if isinstance(scheduler, DDPMScheduler) else scheduler
     size, schedule = unet.config.sample_size, schedules.read(config, source)
     height, width = (size, size) if isinstance(size, int) else size
     return Denoiser(
@@ -194,7 +197,11 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
 
 
 def assemble(
-    config: Mapping[str, Any], found: Mapping[str, Tensor], schedule: Mapping[str, Any], fold: int, source: str
+    config: Mapping[str, Any],
+    found: Mapping[str, Tensor],
+    schedule: Mapping[str, Any],
+    fold: int,
+    source: str = "the checkpoint",
 ) -> Denoiser:
     """Make a denoiser from a diffusers UNet2DModel config, its weights and its scheduler config, in eval mode."""
     unet = unet_of(config, source)

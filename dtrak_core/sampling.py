@@ -20,6 +20,15 @@ from dtrak_core.schedules import Sampler
 from dtrak_core.settings import DIFFUSION_STEPS
 
 PICTURES_AT_ONCE = 16
+PAPERS = Sampler()
+
+
+def sampling_timesteps(sampling_steps: int, sampler: Sampler = PAPERS) -> list[int]:
+    """Return the timesteps visited, from noisy to clean: leading spacing, 980, 960, ..., 0 for 50 steps of the paper's.
+
+    Stable Diffusion's schedules begin each `offset` = 1 later: 981, 961, ..., 1.
+    """
+    return sampler.timesteps(sampling_steps)
 
 
 @torch.no_grad()
@@ -89,7 +98,7 @@ def expected(
 ) -> Tensor:
     """Return the clean picture that the model expects at each step of a DDIM sampling, from noisy to clean.
 
-    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of the model's sampler.
+    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `sampling_timesteps`.
     """
     return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta, prompts, guidance)])
 
@@ -107,7 +116,7 @@ def _visited(
     predict = _guided(denoiser, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = _normal(generators, denoiser)
-    visited = denoiser.sampler.timesteps(sampling_steps)
+    visited = sampling_timesteps(sampling_steps, denoiser.sampler)
     for t, following in zip(visited, [*visited[1:], -1], strict=True):
         noise = predict(x, torch.full((len(seeds),), t, device=x.device))
         abar_t = denoiser.alphas_cumprod[t]

@@ -24,7 +24,7 @@ from dtrak_core.train_settings import ModelSettings
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler().config, tiny.fold)
+    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 def tiny_denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler().config, tiny.fold)
+    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_what_is_no_noise_predicting_ddpm_is_refused(
     config = json.loads((tmp_path / "unet" / "config.json").read_text()) | change.get("config", {})
     schedule = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text()) | change.get("schedule", {})
     with pytest.raises(DataError, match=said):
-        models.assemble(config, unet.state_dict(), schedule, 2, "theirs")
+        models.assemble(config, unet.state_dict(), schedule, 2)
