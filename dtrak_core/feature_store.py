@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
 from dtrak_core.files import crc32, write_array, write_json
-from dtrak_core.store import Artifact, root
+from dtrak_core.store import Artifact, root, writable
 
 Storage = Literal["float32", "float16", "int8"]
 SHARD = 128  # rows in a shard
@@ -33,14 +34,19 @@ KEPT_BYTES = 2**36  # disk for gradients that wait to be projected: 64 GiB hold 
 
 def gradients_kept(each: int) -> int:
     """Return how many pictures' gradients, of `each` bytes, may wait on disk: `KEPT_BYTES`, or half of what is free."""
-    return max(1, min(KEPT_BYTES, shutil.disk_usage(scratch()).free // 2) // each)
+    there = next(folder for folder in (root(), *root().parents) if folder.exists())
+    return max(1, min(KEPT_BYTES, shutil.disk_usage(there).free // 2) // each)
 
 
-def scratch() -> Path:
-    """Return the folder of files that end with their process: that of the cache, which is made if it is not there."""
-    folder = root()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def scratch() -> IO[bytes]:
+    """Open a file without a name in the cache folder, which ends with its process.
+
+    Raises:
+        StoreError: If the cache folder cannot be written to.
+    """
+    with writable():
+        root().mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=root())
 
 
 def quantise(rows: np.ndarray, storage: Storage) -> tuple[np.ndarray, np.ndarray | None]:

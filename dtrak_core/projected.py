@@ -8,7 +8,6 @@ costs.py says what that takes. The file has no name, so that it ends with the pr
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TypeAlias
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtrak_core import feature_store
+from dtrak_core import feature_store, store
 from dtrak_core.projection import DENSE, Projector, project
 
 Blocks: TypeAlias = Sequence[tuple[Projector, slice]]  # projections, each of its own range of parameters
@@ -33,6 +32,9 @@ def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda
         count: Number of pictures.
         parts: Gradients that a picture's feature is made of, one after the other.
         told: Told blocks of dense matrices drawn and their number, for the gradients kept.
+
+    Raises:
+        StoreError: If gradients that wait cannot be written.
     """
     found = np.zeros((count, parts, sum(projector.width for projector, _ in blocks)), np.float32)
     if all(projector.kind not in DENSE for projector, _ in blocks):
@@ -41,15 +43,16 @@ def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda
         return found.reshape(count, -1)
     width = blocks[-1][1].stop
     capacity, device = feature_store.gradients_kept(4 * parts * width), torch.device("cpu")
-    with tempfile.TemporaryFile(dir=feature_store.scratch()) as file:
+    with feature_store.scratch() as file:
         first = stop = 0
         for where, part, gradients in made:
             if where.start > first and where.stop - first > capacity:
                 found[first:stop] = _of_file(blocks, file, stop - first, parts, device, told)
                 first = where.start
             for row, gradient in zip(range(where.start, where.stop), gradients.float().cpu().numpy(), strict=True):
-                file.seek(((row - first) * parts + part) * gradient.nbytes)
-                file.write(gradient.data)
+                with store.writable():  # the disk may be full
+                    file.seek(((row - first) * parts + part) * gradient.nbytes)
+                    file.write(gradient.data)
             stop, device = max(stop, where.stop), gradients.device
         found[first:stop] = _of_file(blocks, file, stop - first, parts, device, told)
     return found.reshape(count, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from dtrak_core import faders, feature_store, features, models, projected, projection, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
+from dtrak_core.errors import StoreError
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
@@ -144,6 +147,22 @@ def test_gradients_wait_in_the_cache_folder_without_a_name(cache: Path, monkeypa
     projected.rows([(Projector("rademacher", 7, 1, 300), slice(0, 300))], made, 2, 1)
     assert opened == [str(cache)]
     assert list(cache.iterdir()) == []
+
+
+def test_a_full_disk_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(feature_store, "scratch", Full)
+    made = iter([(slice(0, 2), 0, torch.ones(2, 300))])
+    with pytest.raises(StoreError, match="The disk is full"):
+        projected.rows([(Projector("gaussian", 7, 1, 300), slice(0, 300))], made, 2, 1)
+
+
+def test_asking_what_will_be_kept_makes_no_folder(cache: Path) -> None:
+    assert feature_store.gradients_kept(4) > 1
+    assert not cache.exists()
 
 
 def test_a_sparse_pattern_is_drawn_once_for_all_groups_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
