@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from dtrak_core import (
     comparison_figure,
     comparisons,
     datasets,
+    embeddings,
     jobs,
     removals,
     store,
@@ -20,8 +22,10 @@ from dtrak_core import (
     verdicts,
 )
 from dtrak_core.commands import numbers_of
+from dtrak_core.datasets import Dataset
 from dtrak_core.entries import label
 from dtrak_core.errors import SettingsError
+from dtrak_core.methods import method_of
 from dtrak_core.settings import Sampled, build
 from dtrak_core.tables import Json, say
 
@@ -79,6 +83,7 @@ def counterfactual(
         }
         if not target:
             raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
+        _check(chosen, method, group)
         settings = removals.settings_for(chosen, weights, methods, asked | answers.told(chosen, weights, how).drawing())
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         answers.completed(job, f"Compare removals for {', '.join(target)}")
@@ -89,6 +94,16 @@ def counterfactual(
         store.write_json(out / "comparison.json", document)
         store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove)))
     say(document, json, lambda told: _shown(found, told))
+
+
+def _check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
+    """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
+    if group != "none" and not any(row.get(group) for row in dataset.train.rows):
+        raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
+    for model in dict.fromkeys(one.embedding for one in map(method_of, methods) if one.embedding is not None):
+        stored = [a for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
+        if not any(a.settings["model"] == model for a in stored) and (reason := embeddings.available(model)):
+            raise SettingsError(reason)
 
 
 def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:

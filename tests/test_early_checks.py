@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dtrak_core import answers, cli, lds_losses, lds_runs, store, work
+from dtrak_core import answers, cli, embeddings, lds_losses, lds_runs, store, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError, StudioError
@@ -79,11 +79,25 @@ ATTRIBUTE = [
 ]
 
 
-def test_what_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+COUNTERFACTUAL = [
+    (["--group", "family"], "No training picture of 'discs' has a family. Leave --group family out."),
+    (["--group", "contributor", "--method", "trak"], "has a contributor"),
+    (["--contributor", "Ada"], "No training picture is by 'Ada'"),
+    (["--remove", "24"], "24 of 24 training pictures cannot be removed"),
+    (["--method", "clip-cosine"], "No weights."),
+    (["--method", "trak-ensemble"], "Model 1 of 4 of the ensemble is not trained yet"),
+    (["--prompts", "a disc"], "takes no prompts"),
+]
+
+
+def test_what_cannot_be_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for words, said in LDS:
         assert said in refusal(capsys, "lds", "--method", "raw-pixel-cosine", *words)
     for words, said in ATTRIBUTE:
         assert said in refusal(capsys, "attribute", "--sample", "seed:3", *words)
+    monkeypatch.setattr(embeddings, "available", lambda model: "No weights." if model == "clip-vit-b-32" else "")
+    for words, said in COUNTERFACTUAL:
+        assert said in refusal(capsys, "counterfactual", "--target", "seed:3", *words)
 
 
 @pytest.mark.parametrize("changes", [{"targets": ("seed:0", "held-out:8")}, {"targets": ("train:24",)}])
