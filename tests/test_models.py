@@ -10,12 +10,13 @@ import pytest
 import torch
 from diffusers import DDPMPipeline
 
-from dtrak_core import checkpoints, models, training
+from dtrak_core import checkpoints, models, store, training
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
 from dtrak_core.presets import PRESETS
 from dtrak_core.progress import quiet
+from dtrak_core.settings import key_of
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 
@@ -93,6 +94,19 @@ def test_a_checkpoint_is_known_by_its_weights(checkpoint: checkpoints.Checkpoint
         checkpoints.by_name("big")
     with pytest.raises(NotFoundError, match="No stored checkpoint has the digest"):
         checkpoints.by_digest("0" * 16)
+
+
+def test_equal_weights_of_two_datasets_are_told_apart(cache: Path, tiny: ModelSettings) -> None:
+    step = {"step": 1, "share": 100, "folder": "step-000001", "digest": "c" * 16}
+    for dataset in ("a" * 16, "b" * 16):
+        settings = TrainSettings(dataset=dataset, model=tiny)
+        key = key_of("checkpoints", settings)
+        store.partial("checkpoints", key)
+        store.publish("checkpoints", key, settings, name="one", dataset=dataset, steps=[step], fold=2)
+    for dataset in ("a" * 16, "b" * 16):
+        found = checkpoints.by_digest("c" * 16, dataset)
+        assert (found.dataset, checkpoints.training_of(found).dataset) == (dataset, dataset)
+    assert checkpoints.by_digest("c" * 16).digest == "c" * 16
 
 
 def test_damaged_weights_are_not_used(checkpoint: checkpoints.Checkpoint) -> None:
