@@ -24,7 +24,7 @@ def counts(dataset: Dataset) -> None:
     with st.container(horizontal=True, gap="large"):
         st.metric("Training pictures", f"{len(rows):,}", help="The model learned from these alone.", width="content")
         st.metric(
-            "Held out", f"{len(dataset.held_out.rows):,}", help="Never shown to the model; for checks.", width="content"
+            "Held out", f"{len(dataset.held_out.rows):,}", help="Kept out of training, for checks.", width="content"
         )
         st.metric("Labels", f"{len(set(dataset.train.labels)):,}", help="Kinds of pictures.", width="content")
         if contributors:

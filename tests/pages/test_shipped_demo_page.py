@@ -29,7 +29,10 @@ def test_a_fresh_clone_opens_with_a_finished_answer(fresh_clone: None) -> None:
     assert not at.error
     rows = galleries(at)["showcase"]["rows"]
     assert [row["title"] for row in rows] == ["D-TRAK", "TRAK"]
-    assert any("CC BY-SA 4.0" in caption.value.replace("\\", "") for caption in at.caption)
+    said = " ".join(caption.value for caption in at.caption).replace("\\", "")
+    assert "CC BY-SA 4.0" in said
+    assert "841 of 900 training pictures differ by pixels" in said
+    assert "12 of 98 held-out pictures are training pictures too, by pixels. A held-out LDS leaves them out." in said
 
 
 def test_pictures_that_this_machine_draws_otherwise_are_said(
