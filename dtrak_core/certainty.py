@@ -53,9 +53,14 @@ def compute(settings: FeatureSettings, targets: Sequence[Target]) -> list[Artifa
     if method is None or not fader_scores.has_halves(settings):
         return []
     wanted = [RepeatSettings(method=method.id, target=feature_target(settings, t, SIDE)) for t in targets]
-    lacking = [(w, t) for w, t in zip(wanted, targets, strict=True) if store.find(KIND, key_of(KIND, w)) is None]
-    if lacking:
-        trained = store.get("features", key_of("features", settings))
+    keys = [key_of(KIND, one) for one in wanted]
+    if (made := store.every(KIND, keys)) is not None:
+        return made
+    trained = store.get("features", key_of("features", settings))
+    with store.computing(KIND, trained.key):  # one lock for all targets of these features
+        if (made := store.every(KIND, keys)) is not None:
+            return made
+        lacking = [(w, t) for w, t in zip(wanted, targets, strict=True) if store.find(KIND, key_of(KIND, w)) is None]
         own = fader_scores.target_rows(settings, [target for _, target in lacking])
         assert own is not None  # computed just before
         sides = halves_of(len(trained.manifest["groups"]))
@@ -70,7 +75,7 @@ def compute(settings: FeatureSettings, targets: Sequence[Target]) -> list[Artifa
             store.write_array(folder / "indices.npy", ever.astype(np.int32))
             store.write_array(folder / "steady.npy", np.packbits(steady[ever], axis=1))
             store.publish(KIND, key, one, examples=len(steady))
-    return [store.get(KIND, key_of(KIND, one)) for one in wanted]
+    return [store.get(KIND, key) for key in keys]
 
 
 def find(method: str, features: FeatureSettings, target: Target, share: float) -> Certainty | None:

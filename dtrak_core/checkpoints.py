@@ -86,14 +86,15 @@ def name_run(run: store.Artifact, name: str, assumed: Sequence[str] = ()) -> sto
         name: What it was asked for as, with or without other runs that are called so.
         assumed: What the files that it was asked for with left open, in words.
     """
-    newest = next((one for one in reversed(_named()) if one.manifest["name"] == name), None)
     settings = NameSettings(run=run.key, name=name)
     key = key_of("names", settings)
-    if newest is not None and newest.key in (run.key, key) and newest.manifest.get("assumed", []) == list(assumed):
-        return newest
-    store.delete("names", key)
-    store.partial("names", key)
-    return store.publish("names", key, settings, name=name, assumed=list(assumed))
+    with store.computing("names", run.key):  # a lock for all names of the run
+        newest = next((one for one in reversed(_named()) if one.manifest["name"] == name), None)
+        if newest is not None and newest.key in (run.key, key) and newest.manifest.get("assumed", []) == list(assumed):
+            return newest
+        store.delete("names", key)
+        store.partial("names", key)
+        return store.publish("names", key, settings, name=name, assumed=list(assumed))
 
 
 def names_of(run: str) -> list[store.Artifact]:

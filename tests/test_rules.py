@@ -128,6 +128,12 @@ def test_size_and_forbidden_words(path: Path) -> None:
         assert "weights_only=True" in call
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CORE)))
+def test_what_is_published_is_computed_under_a_lock(path: Path) -> None:
+    text = path.read_text()
+    assert "store.publish(" not in text or "store.computing(" in text, "two jobs may compute it at the same time"
+
+
 @pytest.mark.parametrize("path", [*sorted((CORE / "ui").glob("*.py")), *PAGES], ids=lambda p: p.stem)
 def test_every_streamlit_cache_is_bounded(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
