@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import tyro
 from pydantic import Field, create_model
 
-from dtrak_core import answers, bases, checkpoints, datasets, jobs, presets, store, subsets, tables, targets
+from dtrak_core import answers, bases, checkpoints, datasets, estimates, jobs, presets, store, subsets, tables, targets
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import FeatureSettings, Sampled, Settings, build
 from dtrak_core.splits import by_reason
@@ -120,6 +120,7 @@ def train(
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
+    estimate: bool = False,
     json: Json = False,
 ) -> None:
     """Train a model on a dataset. Asked for again, it goes on from where it was.
@@ -131,12 +132,16 @@ def train(
         base: Name of the text-to-image model that LoRA weights are trained on (default: the first there is).
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
+        estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.
     """
     chosen = answers.prepared(dataset)
     indices = indices_of(only, without, len(chosen.train.rows))
     lora = presets.PRESETS[preset].model is None
     frozen = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
     settings = presets.train_settings(preset, chosen.digest, frozen, indices=indices, **options.model_dump())
+    if estimate:
+        say(estimates.estimated(settings, chosen), json, tables.facts)
+        return
     (artifact,) = answers.completed(build(jobs.TrainJob, train=settings, name=name), f"Train '{name}'")
     say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
 

@@ -70,12 +70,13 @@ class BaseJob(Settings):
 
 
 class ProbeJob(Settings):
-    """Measure what training on one picture costs here, before the user decides."""
+    """Measure what training on one picture costs here, before the user decides; `number` is 0 for the first time."""
 
     kind: Literal["probe"] = "probe"
     model: ModelSettings | LoraSettings
     resolution: int = Field(ge=8, le=512)
     batch_size: int = Field(ge=1, le=4096)
+    number: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
 
 
 class SampleJob(Sampled):

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dtrak_core import store
 from dtrak_core.settings import build
-from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
+from dtrak_core.train_settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,15 @@ def total_steps(settings: TrainSettings, num_examples: int) -> int:
 def steps_on(settings: TrainSettings, num_pictures: int) -> int:
     """Return the steps of a training on a set of `num_pictures`, of which it takes those that it names, or all."""
     return total_steps(settings, num_pictures if settings.indices is None else len(settings.indices))
+
+
+def probes(model: ModelSettings | LoraSettings, resolution: int, batch_size: int) -> list[store.Artifact]:
+    """Return how often it was measured here what a step of such a training costs, the newest measurement last."""
+    wanted = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size).model_dump(mode="json")
+    found = [probe for probe in store.listing("probes") if wanted.items() <= probe.settings.items()]
+    return sorted(found, key=lambda probe: (not probe.shipped, probe.settings.get("number", 0)))
+
+
+def next_probe(known: list[store.Artifact]) -> int:
+    """Return the number of the measurement after these."""
+    return 1 + max(int(probe.settings.get("number", 0)) for probe in known) if known else 0

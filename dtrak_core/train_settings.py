@@ -92,8 +92,9 @@ class TrainSettings(Settings):
 
 
 class ProbeSettings(Settings):
-    """What a training probe measures: seconds a picture-step of this network at this size."""
+    """What a training probe measures: seconds a picture-step of this network at this size, for the `number`th time."""
 
     model: ModelSettings | LoraSettings
     resolution: int
     batch_size: int
+    number: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,12 +131,15 @@ def _trained(
     return checkpoints.name_run(done, name) if kind == "checkpoints" else done
 
 
-def probe(model: ModelSettings | LoraSettings, resolution: int, batch_size: int, progress: Progress) -> store.Artifact:
+def probe(
+    model: ModelSettings | LoraSettings, resolution: int, batch_size: int, progress: Progress, number: int = 0
+) -> store.Artifact:
     """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
 
-    The median over steps after a warm-up is taken: the first steps pay for set-up.
+    The median over steps after a warm-up is taken: the first steps pay for set-up. How busy the machine was before,
+    in cores, is noted as `load`; the same is measured again under another number.
     """
-    settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size)
+    settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size, number=number)
     key = key_of("probes", settings)
     with store.computing("probes", key, progress) as finished:
         return finished or _probed(settings, key, progress)
@@ -143,6 +147,7 @@ def probe(model: ModelSettings | LoraSettings, resolution: int, batch_size: int,
 
 def _probed(settings: ProbeSettings, key: str, progress: Progress) -> store.Artifact:
     model, resolution, batch_size = settings.model, settings.resolution, settings.batch_size
+    load = round(os.getloadavg()[0], 1)
     run = _start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
     weight = run.denoiser.weight
     x0 = weight.new_zeros(batch_size, *run.denoiser.shape)
@@ -158,7 +163,7 @@ def _probed(settings: ProbeSettings, key: str, progress: Progress) -> store.Arti
         progress(len(seconds), 30, "probe steps", "Measuring one training step")
     store.partial("probes", key)
     cost = float(np.median(seconds[1:])) / batch_size
-    return store.publish("probes", key, settings, seconds_per_picture_step=cost)
+    return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
 
 
 def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:

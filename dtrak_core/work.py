@@ -71,7 +71,7 @@ def run(job: Job, progress: Progress) -> list[Artifact]:
         case ProbeJob():
             from dtrak_core import training
 
-            return [training.probe(job.model, job.resolution, job.batch_size, progress)]
+            return [training.probe(job.model, job.resolution, job.batch_size, progress, job.number)]
         case SampleJob():
             return _samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, progress)
         case AttributeJob():

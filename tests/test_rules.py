@@ -63,6 +63,7 @@ LAYERS = [
     [
         "dispatcher",
         "answers",
+        "estimates",
         "costs",
         "tables",
         "housekeeping",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtrak_core import checkpoints, models, scores, store, training, training_state, training_step
+from dtrak_core import checkpoints, models, presets, scores, store, training, training_state, training_step
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.methods import METHODS
@@ -177,3 +177,7 @@ def test_a_probe_measures_seconds_a_picture(cache: Path, tiny: ModelSettings) ->
     found = training.probe(tiny, 16, 4, quiet)
     assert 0 < found.manifest["seconds_per_picture_step"] < 1
     assert training.probe(tiny, 16, 4, quiet).manifest["date"] == found.manifest["date"]
+    again = training.probe(tiny, 16, 4, quiet, presets.next_probe(presets.probes(tiny, 16, 4)))
+    assert [probe.key for probe in presets.probes(tiny, 16, 4)] == [found.key, again.key]
+    assert again.manifest["load"] >= 0
+    assert presets.next_probe(presets.probes(tiny, 16, 4)) == 2

@@ -14,6 +14,8 @@ from dtrak_core.tables import duration
 from dtrak_core.train_settings import TrainSettings
 from dtrak_core.ui import panels
 
+BUSY = 0.7  # cores that other work kept busy, from which a measurement says so
+
 
 def form(dataset: Dataset) -> None:
     """Draw the choice of model and length, what they cost here, and the button."""
@@ -43,7 +45,9 @@ def form(dataset: Dataset) -> None:
     st.caption(presets.PRESETS[preset].summary)
     settings = presets.train_settings(preset, dataset.digest, base, epochs=int(epochs), train_seed=int(seed))
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
-    measured = _cost(probe)
+    known = presets.probes(probe.model, probe.resolution, probe.batch_size)
+    again = probe.model_copy(update={"number": presets.next_probe(known)})
+    measured = known[-1] if known else None
     _tell(settings, count, measured)
     problem = _problem(name, dataset)
     if problem and name != _just_trained():
@@ -56,11 +60,10 @@ def form(dataset: Dataset) -> None:
             on_click=_train,
             args=(settings, name),
         )
-        if measured is None:
-            label = "Measure the cost of a training step"
-            st.button("Estimate the time", icon=":material/timer:", on_click=panels.start, args=(probe, label))
-    if measured is None:
-        panels.follow(jobs.key_of_job(probe))
+        label = "Measure the cost of a training step"
+        word = "Estimate the time" if measured is None else "Measure again"
+        st.button(word, icon=":material/timer:", on_click=panels.start, args=(again, label))
+    panels.follow(jobs.key_of_job(again))
     _training(dataset)
 
 
@@ -109,24 +112,17 @@ def _just_trained() -> str | None:
     return trained.name if isinstance(trained, TrainJob) else None
 
 
-def _cost(probe: ProbeJob) -> float | None:
-    """Return the seconds that training on one picture once takes here, None if that was not measured."""
-    wanted = {"model": probe.model.model_dump(mode="json"), "resolution": probe.resolution}
-    wanted |= {"batch_size": probe.batch_size}
-    for found in store.listing("probes"):
-        if wanted.items() <= found.settings.items():
-            return float(found.manifest["seconds_per_picture_step"])
-    return None
-
-
-def _tell(settings: TrainSettings, count: int, measured: float | None) -> None:
+def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) -> None:
     if measured is None:
         st.info("How long this takes has not been measured on this machine. 'Estimate the time' needs a few seconds.")
         return
-    seconds = measured * settings.epochs * count
+    each, load = measured.manifest["seconds_per_picture_step"], measured.manifest.get("load", 0.0)
+    busy = (
+        f" Measured while other work kept {load:g} cores busy: measure again when it has ended." if load >= BUSY else ""
+    )
     st.info(
-        f"About {duration(seconds)} on this machine: {settings.epochs:,} epochs of {count:,} pictures "
-        f"at {1000 * measured:.1f} ms each. You can close the page meanwhile, or cancel and resume."
+        f"About {duration(each * settings.epochs * count)} on this machine: {settings.epochs:,} epochs of {count:,} "
+        f"pictures at {1000 * each:.1f} ms each.{busy} You can close the page meanwhile, or cancel and resume."
     )
 
 

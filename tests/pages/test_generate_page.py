@@ -12,8 +12,9 @@ from small_store import MODEL
 from dtrak_core import job_files, jobs, presets, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.jobs import ProbeJob, SampleJob, TrainJob
+from dtrak_core.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
 from dtrak_core.settings import Settings, key_of
+from dtrak_core.train_settings import ProbeSettings
 from dtrak_core.ui import drawing, panels
 
 Small = tuple[Dataset, Checkpoint]
@@ -121,7 +122,16 @@ def test_the_cost_of_a_training_is_told_from_a_probe(small: Small) -> None:
     store.publish("probes", key_of("probes", made), made, seconds_per_picture_step=0.002)
     at = opened("generate", tab="Train a model")
     epochs, count = presets.train_settings("demo", small[0].digest).epochs, len(small[0].train.rows)
-    assert f"{epochs:,} epochs of {count:,} pictures at 2.0 ms each" in at.info[0].value
+    assert f"{epochs:,} epochs of {count:,} pictures at 2.0 ms each. You" in at.info[0].value
+    press(at, "Measure again")
+    again = jobs.job_of(next(job.key for job in jobs.listing() if "probe" in job.kind and job.key != key_of_job(probe)))
+    assert again == probe.model_copy(update={"number": 1})
+    measured = ProbeSettings(**again.model_dump(exclude={"kind"}))
+    facts = {"seconds_per_picture_step": 0.004, "load": 1.6}
+    store.publish("probes", key_of("probes", measured), measured, **facts)
+    at = opened("generate", tab="Train a model")
+    told = "at 4.0 ms each. Measured while other work kept 1.6 cores busy: measure again when it has ended."
+    assert told in at.info[0].value
     press(at, "Train")
     asked = jobs.job_of(next(job.key for job in jobs.listing() if job.kind == "train"))
     assert isinstance(asked, TrainJob)
