@@ -13,6 +13,12 @@ from dtrak_core.results import Credit, Entry, Ranking
 _LINE = 2000  # points of a curve beyond which the middle is thinned out
 
 
+def words(text: object) -> str:
+    """Return text of a dataset or a user so that Plotly shows it as it is: no tag, no entity, no formula."""
+    shown = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+    return " ".join(shown.splitlines())
+
+
 def loss_curve(lines: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Draw the training loss over steps, with its running mean over a twentieth of the training."""
     steps = np.array([line["step"] for line in lines])
@@ -47,27 +53,27 @@ def score_curve(found: Ranking, first: Sequence[Entry], last: Sequence[Entry], n
                 x=[count + 1 - e.rank if from_end else e.rank for e in entries],
                 y=[e.score for e in entries],
                 customdata=[e.index for e in entries],
-                text=[f"#{e.index} {names[e.index]}" for e in entries],
+                text=[f"#{e.index} {words(names[e.index])}" for e in entries],
                 mode="markers",
                 marker={"size": 10, "symbol": symbol},
                 name=label,
             )
     shown.add_hline(y=0, line_width=1, opacity=0.5)
-    return _frame(shown, "rank among the training pictures", f"{found.label} score (its own scale)")
+    return _frame(shown, "rank among the training pictures", f"{words(found.label)} score (its own scale)")
 
 
 def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:
     """Draw each contributor's share of the positive score beside their share of the training set."""
     listed = list(credits[:most])[::-1]
-    names = [c.contributor for c in listed]
+    names = [words(c.contributor) for c in listed]
     shown = go.Figure()
     shown.add_bar(
         x=[c.share for c in listed],
         y=names,
         orientation="h",
-        name="share of the positive score",
+        name="share of the credit",
         customdata=[c.count for c in listed],
-        hovertemplate="%{y}: %{x:.1%} of the positive score, %{customdata} pictures<extra></extra>",
+        hovertemplate="%{y}: %{x:.1%} of the credit, %{customdata} pictures<extra></extra>",
     )
     shown.add_scatter(
         x=[c.set_share for c in listed],

@@ -13,7 +13,7 @@ from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
 from dtrak_core.recipes import Recipe, Sweep
-from dtrak_core.ui import benchmark, benchmark_charts
+from dtrak_core.ui import benchmark, benchmark_charts, finding_words, panels
 from dtrak_core.ui.benchmark import Question
 from dtrak_core.ui.benchmark_charts import Line
 
@@ -33,13 +33,13 @@ FINDINGS: Mapping[str, Finding] = {
     "functions": Finding(
         "Model output function",
         "",
-        "The paper's main finding: gradients of the squared output (D-TRAK) predict the loss better than gradients of "
+        "The paper's main finding: there, gradients of the squared output (D-TRAK) predict the loss better than those of "
         "the loss itself (TRAK).",
     ),
     "eta": Finding(
         "From D-TRAK to TRAK",
         "η: 0 is the squared output, 1 is the loss",
-        "Figure 1 of the paper: between both ends, the LDS falls from D-TRAK to TRAK.",
+        "In the paper (Figure 1) the LDS falls between both ends, from D-TRAK to TRAK.",
     ),
     "timesteps": Finding(
         "Number of timesteps",
@@ -49,12 +49,12 @@ FINDINGS: Mapping[str, Finding] = {
     "checkpoints": Finding(
         "Checkpoint",
         "share of the training, %",
-        "Figure 2 of the paper: later checkpoints are better, and more timesteps help at each.",
+        "In the paper (Figure 2) the LDS rises with later checkpoints, and with more timesteps at each.",
     ),
     "dimension": Finding(
         "Projection dimension",
         "numbers kept of each gradient",
-        "Figure 5 of the paper: more dimensions help until the projection loses nothing that counts.",
+        "In the paper (Figure 5) the LDS rises with the dimension until the projection loses nothing that counts.",
     ),
     "damping": Finding(
         "Damping",
@@ -104,6 +104,7 @@ def show(question: Question) -> None:
     }
     if any(heights.values()):
         _chart(chosen, heights, question, kind)
+        _told(chosen, heights, question, kind, damping)
     if lacking:
         benchmark.offer(question, lacking, f"{len(lacking)} missing points")
 
@@ -148,6 +149,52 @@ def _chart(chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], quest
     _drawn(shown, chosen, {name: values for name, (_, values) in turned.items()})
     if chosen == "eta":
         _point(heights, question)
+
+
+def _told(
+    chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str, damping: str
+) -> None:
+    """Say what the chart shows, from its numbers, with the timesteps and the damping they were taken at."""
+    lines, steps = [], set()
+    for name, line in heights.items():
+        points = []
+        for recipe, height in line:
+            found = benchmark.find(recipe, question)
+            assert found is not None  # what has a height was found
+            assert recipe.features is not None
+            value = benchmark.evaluated(found, question, kind, _slot(found, question, kind, damping))
+            points.append(
+                (recipe, finding_words.Point(_where(chosen, recipe, question), height, value.low, value.high))
+            )
+            steps.add(recipe.features.num_timesteps)
+        if chosen in ("functions", "mixtures") and points:
+            side = f"training side {OUTPUT_NAMES.get(name, name)}: " if name else ""
+            lines.append(side + finding_words.compare([(point.place, point) for _, point in points]))
+        elif points:
+            label = METHODS[name].label if name in METHODS else name
+            ordered = sorted(points, key=lambda one: _place(chosen, one[0], question))
+            lines.append(finding_words.trend(label, [point for _, point in ordered]))
+    counts = f"{min(steps)} to {max(steps)}" if len(steps) > 1 else str(*steps)
+    st.markdown(panels.plain(f"Here, {kind} targets, {counts} timesteps, damping {damping}: {'; '.join(lines)}."))
+
+
+def _slot(found: Predictions, question: Question, kind: str, damping: str) -> int | None:
+    """Return the place of a damping among a recipe's, None for its own."""
+    if damping == OWN or not found.shares:
+        return None
+    if damping == BEST:
+        return int(predictions.curve(found, question.known, question.measured, standings.KINDS[kind]).argmax())
+    return [f"{share:.0%}" for share in found.shares].index(damping)
+
+
+def _where(chosen: str, recipe: Recipe, question: Question) -> str:
+    """Return in words where a recipe stands on its chart."""
+    if chosen in ("functions", "mixtures"):
+        output = recipe.target_output if chosen == "mixtures" else recipe.model_output
+        return OUTPUT_NAMES[output or "loss"]
+    place = _place(chosen, recipe, question)
+    unit = {"eta": "η = {:g}", "timesteps": "{:g} timesteps", "dimension": "{:,.0f} dimensions"}
+    return unit.get(chosen, "{:g} % of the training").format(place)
 
 
 def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question) -> None:

@@ -1,0 +1,34 @@
+"""A finding's sentence follows its numbers: a falling curve never rises in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from dtrak_core.ui.finding_words import Point, compare, trend
+
+
+def curve(*values: float, width: float | None = 0.02) -> list[Point]:
+    ends = [(None, None) if width is None else (v - width, v + width) for v in values]
+    return [Point(f"{25 * (i + 1)} %", v, *end) for i, (v, end) in enumerate(zip(values, ends, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "expected"),
+    [
+        ((0.1, 0.2, 0.4), 0.02, "X rises from 0.100 at 25 % to 0.400 at 75 %"),
+        ((0.4, 0.3, 0.1), 0.02, "X falls from 0.400 at 25 % to 0.100 at 75 %"),
+        ((0.1, 0.4, 0.1), 0.02, "X rises from 0.100 at 25 % to 0.400 at 50 %, then falls to 0.100 at 75 %"),
+        ((0.10, 0.11), 0.02, "X goes from 0.100 at 25 % to 0.110 at 50 %, no more than its interval"),
+        ((0.1, 0.4), None, "X goes from 0.100 at 25 % to 0.400 at 50 %, its interval is not known"),
+        ((-0.05,), 0.02, "X: −0.050 at 25 %"),
+    ],
+)
+def test_a_curve_in_words(values: tuple[float, ...], width: float | None, expected: str) -> None:
+    assert trend("X", curve(*values, width=width)) == expected
+
+
+def test_bars_in_words() -> None:
+    a, b = curve(0.4, 0.1)
+    assert compare([("b", b), ("a", a)]) == "highest is a with 0.400, beyond its interval above b with 0.100"
+    assert "within its interval" in compare([("b", curve(0.4)[0]), ("a", curve(0.41)[0])])
+    assert compare([("b", b)]) == "b: 0.100"
