@@ -37,7 +37,7 @@ from dtrak_core.methods import Method, method_of
 from dtrak_core.results import Ranking
 from dtrak_core.settings import LONGEST_TYPED, DatasetSettings, FeatureSettings, Sampled, build
 from dtrak_core.store import Artifact
-from dtrak_core.tables import duration
+from dtrak_core.tables import counted, duration
 from dtrak_core.targets import Target
 
 SAY_EVERY = 10.0  # seconds between two lines of progress where stderr is no terminal
@@ -139,7 +139,7 @@ def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled, batch: i
     job = build(
         jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how.drawing()
     )
-    return completed(job, f"Generate {len(seeds)} {'picture' if len(seeds) == 1 else 'pictures'}")
+    return completed(job, f"Generate {counted(len(seeds), 'picture')}")
 
 
 def attribution(

@@ -186,7 +186,7 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
         case "checkpoints" | "retrained" if "epochs" in settings:
             chosen = settings["indices"]
             count = f"{len(chosen):,} pictures, " if chosen is not None else ""
-            return f"training: {count}{settings['epochs']} epochs, seed {settings['train_seed']}"
+            return f"training: {count}{settings['epochs']} {'epoch' if settings['epochs'] == 1 else 'epochs'}, seed {settings['train_seed']}"
         case "names":
             return f"run {settings['run']}"
         case "checkpoints":

@@ -89,6 +89,11 @@ def moment(timestamp: float) -> str:
     return datetime.datetime.fromtimestamp(timestamp).isoformat(sep=" ", timespec="seconds")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 picture, 2 pictures."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def duration(seconds: float) -> str:
     """Return a duration in words: 40 s, 3 min, 2.5 h."""
     if seconds < 90:

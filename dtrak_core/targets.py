@@ -59,6 +59,11 @@ class Target:
         return prompt_of(self.row) if "label" in self.row else ""
 
     @property
+    def called(self) -> str:
+        """Return what it is called in a sentence: its id, or `your picture` where that is a digest of pixels."""
+        return "your picture" if self.id.startswith("upload:") else self.id
+
+    @property
     def mark(self) -> str:
         """Return what tells it from others in a gallery: a seed gives another picture for every prompt."""
         return f"{self.id} {self.pixels}" if self.prompt and "settings" in self.row else self.id

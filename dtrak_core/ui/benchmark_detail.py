@@ -7,7 +7,7 @@ import streamlit as st
 
 from dtrak_core import agreement, lds, lds_runs, predictions, recipes, standings
 from dtrak_core.methods import METHODS
-from dtrak_core.ui import benchmark, benchmark_charts, example, gallery, panels
+from dtrak_core.ui import benchmark, benchmark_charts, example, gallery, panels, plotting
 from dtrak_core.ui.benchmark import Question
 from dtrak_core.ui.gallery import Picture
 
@@ -54,7 +54,7 @@ def one_target(question: Question) -> None:
     with chart:
         alt = f"Predicted and measured loss of {chosen} by {METHODS[method].label}, correlation {correlation:.3f}"
         shown = benchmark_charts.scatter(ranks, losses, question.known.subsets)
-        st.plotly_chart(shown, key="target-scatter", alt=alt)
+        plotting.show(shown, key="target-scatter", alt=alt)
     st.caption(
         "A point is a subset: its place among the subsets by what the scores of its pictures predict, and the loss of "
         "the models trained on it."
@@ -91,7 +91,7 @@ def agreeing(question: Question) -> None:
     labels = [METHODS[method].label for method in values]
     alt = f"{measure} between {len(labels)} methods, mean over {kind} targets"
     shown = benchmark_charts.matrix(labels, matrix, "share" if shared else "correlation")
-    st.plotly_chart(shown, key="agreement-matrix", alt=alt)
+    plotting.show(shown, key="agreement-matrix", alt=alt)
     first, second = st.columns(2)
     with first:
         one = _method("One method", list(values), "agree-first")

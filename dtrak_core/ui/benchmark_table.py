@@ -10,7 +10,7 @@ from dtrak_core import paper, recipes, standings
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
 from dtrak_core.tables import duration
-from dtrak_core.ui import benchmark, benchmark_charts, panels
+from dtrak_core.ui import benchmark, benchmark_charts, panels, plotting
 from dtrak_core.ui.benchmark import Question
 
 
@@ -43,7 +43,7 @@ def show(question: Question) -> None:
         rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
         floors = {kind: facts["noise_floor"] for kind, facts in kinds.items()}
         alt = "LDS by method: " + ", ".join(f"{r['label']} {r['targets']} {r['lds']:.3f}" for r in rows)
-        st.plotly_chart(benchmark_charts.standings(rows, floors), key="standings", alt=alt)
+        plotting.show(benchmark_charts.standings(rows, floors), key="standings", alt=alt)
         st.caption(
             "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
             "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)

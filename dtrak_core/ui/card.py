@@ -10,7 +10,7 @@ import streamlit as st
 from dtrak_core import store, thumbnails
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.tables import duration
-from dtrak_core.ui import charts, panels
+from dtrak_core.ui import charts, panels, plotting
 
 
 def checkpoint(chosen: Checkpoint) -> None:
@@ -31,7 +31,8 @@ def checkpoint(chosen: Checkpoint) -> None:
     if lines:
         first, last = lines[0], lines[-1]
         alt = f"Training loss from {first['loss']:.3f} down to {last['loss']:.3f} over {last['step']:,} steps"
-        left.plotly_chart(charts.loss_curve(lines), key="loss", alt=alt)
+        with left:
+            plotting.show(charts.loss_curve(lines), key="loss", alt=alt)
     name = f"grid-{chosen.share:03d}.png"
     if name in facts["files"]:
         picture = thumbnails.decode(chosen.run.file(name).read_bytes())

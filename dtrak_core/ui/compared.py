@@ -13,7 +13,7 @@ from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
 from dtrak_core.entries import LATENT_L2, Entry, by_arm, label, of_size
 from dtrak_core.removals import IDENTITY
-from dtrak_core.ui import comparison_charts, gallery, panels
+from dtrak_core.ui import comparison_charts, gallery, panels, plotting
 
 _ROW, _OPEN, _CLICKED = "counterfactual-row", "_opened_entry", "_clicked_points"
 _ORIGINAL = "original"
@@ -55,18 +55,34 @@ def _distances(comparison: Comparison, size: int) -> None:
     )
     left, right = st.columns(2)
     with left:
-        clicked = st.plotly_chart(
-            comparison_charts.boxes(comparison, size, "l2"), key="boxes-l2", on_select="rerun", selection_mode="points"
+        clicked = plotting.show(
+            comparison_charts.boxes(comparison, size, "l2"),
+            key="boxes-l2",
+            alt=comparison_charts.told(comparison, size, "l2"),
+            on_select="rerun",
+            selection_mode="points",
         )
     with right:
-        st.plotly_chart(comparison_charts.boxes(comparison, size, "cosine"), key="boxes-cosine")
+        plotting.show(
+            comparison_charts.boxes(comparison, size, "cosine"),
+            key="boxes-cosine",
+            alt=comparison_charts.told(comparison, size, "cosine"),
+        )
     latent = LATENT_L2 in comparisons.measures(comparison)
     if latent:
-        st.plotly_chart(comparison_charts.boxes(comparison, size, "latent_l2"), key="boxes-latent")
+        plotting.show(
+            comparison_charts.boxes(comparison, size, "latent_l2"),
+            key="boxes-latent",
+            alt=comparison_charts.told(comparison, size, "latent_l2"),
+        )
         st.caption("Latent l2: how far apart the autoencoder sees the pictures, the paper's measure on ArtBench.")
     left, right = st.columns(2, vertical_alignment="center")
     with left:
-        st.plotly_chart(comparison_charts.boxes(comparison, size, "loss_change"), key="boxes-loss")
+        plotting.show(
+            comparison_charts.boxes(comparison, size, "loss_change"),
+            key="boxes-loss",
+            alt=comparison_charts.told(comparison, size, "loss_change"),
+        )
     with right:
         st.caption(
             "The change of the loss: how much worse the retrained model denoises the original picture. It is a mean "
@@ -80,7 +96,8 @@ def _distances(comparison: Comparison, size: int) -> None:
         if named in comparison.originals:
             st.session_state[_ROW] = named
     if len(comparison.settings.remove) > 1:
-        st.plotly_chart(comparison_charts.doses(comparison, "l2"), key="doses")
+        alt = "Median pixel l2 by number of training pictures removed, a line a method"
+        plotting.show(comparison_charts.doses(comparison, "l2"), key="doses", alt=alt)
     _medians(comparison, size)
 
 

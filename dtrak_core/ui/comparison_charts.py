@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dtrak_core.comparisons import Comparison
 from dtrak_core.entries import Entry, by_arm, label, of_size
 from dtrak_core.removals import IDENTITY, RANDOM
+from dtrak_core.ui.charts import words
 
 Measure = Literal["l2", "cosine", "loss_change", "latent_l2"]
 AXES: dict[Measure, str] = {
@@ -27,7 +28,7 @@ def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
     for arm, own in reversed(arms.items()):  # the first stands at the top
         shown.add_box(
             x=[getattr(e, measure) for e in own],
-            name=label(arm),
+            name=words(label(arm)),
             boxpoints="all",
             jitter=0.4,
             pointpos=0,
@@ -39,6 +40,13 @@ def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
     return shown.update_layout(
         xaxis_title=AXES[measure], height=90 + 46 * len(arms), margin={"l": 10, "r": 10, "t": 10, "b": 10}
     )
+
+
+def told(comparison: Comparison, size: int, measure: Measure) -> str:
+    """Return a chart of boxes in words, for screen readers: each arm's median."""
+    arms = by_arm([e for e in of_size(comparison.entries, size) if e.method != IDENTITY])
+    medians = [f"{label(arm)} {np.median([getattr(e, measure) for e in own]):.3f}" for arm, own in arms.items()]
+    return f"{AXES[measure]}, medians: {', '.join(medians)}"
 
 
 def doses(comparison: Comparison, measure: Measure) -> go.Figure:
@@ -58,7 +66,7 @@ def doses(comparison: Comparison, measure: Measure) -> go.Figure:
             for each in own.values()
         )
         x, y = zip(*points, strict=True)
-        shown.add_scatter(x=x, y=y, mode="lines+markers", name=label(method))
+        shown.add_scatter(x=x, y=y, mode="lines+markers", name=words(label(method)))
     return shown.update_layout(
         xaxis_title="training pictures removed",
         yaxis_title=AXES[measure].partition(" (")[0],

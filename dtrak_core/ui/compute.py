@@ -104,7 +104,7 @@ def _available(model: EmbeddingModel) -> str:
 
 def _start(wanted: Sequence[Job], question: Question) -> None:
     for job in wanted:
-        panels.start(job, f"Explain {question.target.id} of {question.checkpoint.name}")
+        panels.start(job, f"Explain {question.target.called} of {question.checkpoint.name}")
 
 
 def facts(question: Question, method: str) -> dict[str, Any]:

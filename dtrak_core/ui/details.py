@@ -9,7 +9,7 @@ import streamlit as st
 
 from dtrak_core import crediting, figure, results, store, targets
 from dtrak_core.results import Ranking
-from dtrak_core.ui import charts, compute, fader_panel, panels, rows
+from dtrak_core.ui import charts, compute, fader_panel, panels, plotting, rows
 from dtrak_core.ui.answers import Question
 
 CREDIT, CURVE, FADERS, KEEP = "Credit by contributor", "All scores", "Layers and noise levels", "Keep and share"
@@ -57,7 +57,7 @@ def _credit(question: Question, found: Sequence[Ranking]) -> None:
     name = None if first is None else f"**{panels.plain(first.contributor)}**"
     st.write(crediting.sentence(panels.plain(one.label), credits, crediting.chance(one, names), name))
     alt = f"Share of the positive {one.label} score: " + ", ".join(crediting.words(c) for c in credits[:LISTED])
-    st.plotly_chart(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
+    plotting.show(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
     if len(credits) > LISTED:
         st.caption(f"The first {LISTED} of {len(credits)} contributors; the file holds all.")
     st.download_button(
@@ -83,7 +83,7 @@ def _curve(
         f"The {len(first)} shown hold {rows.percent(sum(e.share for e in first))} of it."
     )
     alt = f"{one.label} scores of {len(one.values):,} training pictures from highest to lowest, {positive:,} above zero"
-    st.plotly_chart(charts.score_curve(one, first, last, names), key="curve", alt=alt)
+    plotting.show(charts.score_curve(one, first, last, names), key="curve", alt=alt)
     st.caption("Scores have a scale of their own for every method and damping: compare ranks, not sizes.")
 
 

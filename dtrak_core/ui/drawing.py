@@ -11,7 +11,7 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import SampleJob
 from dtrak_core.settings import DIFFUSION_STEPS, Sampled, build
-from dtrak_core.tables import duration
+from dtrak_core.tables import counted, duration
 from dtrak_core.targets import Target
 from dtrak_core.ui import frame, gallery, panels
 
@@ -137,4 +137,4 @@ def _submit(checkpoint: Checkpoint) -> None:
             seeds=tuple(range(first, first + count)),
             pictures_per_batch=AT_ONCE,
         )
-        panels.start(job, f"Draw {count} pictures with {checkpoint.name}")
+        panels.start(job, f"Draw {counted(count, 'picture')} with {checkpoint.name}")

@@ -179,7 +179,7 @@ def _offer(question: Question, settings: FeatureSettings) -> None:
         st.write("Layers and noise levels are kept apart in features of their own.")
         st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), missing)}")
 
-    panels.offer(job, "Compute", f"Faders for {question.target.id} of {question.checkpoint.name}", cost)
+    panels.offer(job, "Compute", f"Faders for {question.target.called} of {question.checkpoint.name}", cost)
 
 
 def _method_of(settings: FeatureSettings) -> str:

@@ -13,7 +13,7 @@ from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
 from dtrak_core.recipes import Recipe, Sweep
-from dtrak_core.ui import benchmark, benchmark_charts, finding_words, panels
+from dtrak_core.ui import benchmark, benchmark_charts, finding_words, panels, plotting
 from dtrak_core.ui.benchmark import Question
 from dtrak_core.ui.benchmark_charts import Line
 
@@ -33,8 +33,8 @@ FINDINGS: Mapping[str, Finding] = {
     "functions": Finding(
         "Model output function",
         "",
-        "The paper's main finding: there, gradients of the squared output (D-TRAK) predict the loss better than those of "
-        "the loss itself (TRAK).",
+        "The paper's main finding: there, gradients of the squared output (D-TRAK) predict the loss better than those "
+        "of the loss itself (TRAK).",
     ),
     "eta": Finding(
         "From D-TRAK to TRAK",
@@ -193,8 +193,8 @@ def _where(chosen: str, recipe: Recipe, question: Question) -> str:
         output = recipe.target_output if chosen == "mixtures" else recipe.model_output
         return OUTPUT_NAMES[output or "loss"]
     place = _place(chosen, recipe, question)
-    unit = {"eta": "η = {:g}", "timesteps": "{:g} timesteps", "dimension": "{:,.0f} dimensions"}
-    return unit.get(chosen, "{:g} % of the training").format(place)
+    unit = {"eta": "η = {:g}", "timesteps": "{:g} timestep{s}", "dimension": "{:,.0f} dimensions"}
+    return unit.get(chosen, "{:g} % of the training").format(place, s="" if place == 1 else "s")
 
 
 def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question) -> None:
@@ -274,7 +274,7 @@ def _damping(question: Question, kind: str) -> None:
     if agreements:
         shown = benchmark_charts.lines(agreements, FINDINGS["damping"].axis)
         shown.update_yaxes(title="shared of the first 10")
-        st.plotly_chart(shown, key="agreement-curve", alt="Part of the first 10 that both halves of the draws name")
+        plotting.show(shown, key="agreement-curve", alt="Part of the first 10 that both halves of the draws name")
         st.caption(
             "Which part of the first 10 pictures both halves of the draws name, mean over generated targets. It needs "
             "no training; where it is highest is the damping that Attribution starts with."
@@ -285,10 +285,10 @@ def _damping(question: Question, kind: str) -> None:
         theirs[METHODS[method].label] = ([place for place, _ in points], [value for _, value in points])
     with st.expander("The paper's own curves"):
         shown = benchmark_charts.lines(theirs, "damping on the paper's scale").update_xaxes(type="log")
-        st.plotly_chart(shown, key="paper-damping", alt="LDS over damping in the paper, CIFAR-2, 100 timesteps")
+        plotting.show(shown, key="paper-damping", alt="LDS over damping in the paper, CIFAR-2, 100 timesteps")
         st.caption(f"{paper.SETTING}, 100 timesteps.")
 
 
 def _drawn(shown: Any, key: str, values: Mapping[str, Sequence[float]]) -> None:
     told = "; ".join(f"{name}: {', '.join(f'{value:.3f}' for value in line)}" for name, line in values.items())
-    st.plotly_chart(shown, key=f"finding-{key}", alt=f"{FINDINGS[key].title}, LDS: {told}")
+    plotting.show(shown, key=f"finding-{key}", alt=f"{FINDINGS[key].title}, LDS: {told}")

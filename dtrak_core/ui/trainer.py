@@ -10,7 +10,7 @@ from dtrak_core import bases, checkpoints, jobs, presets, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import BaseJob, ProbeJob, TrainJob
 from dtrak_core.settings import build
-from dtrak_core.tables import duration
+from dtrak_core.tables import counted, duration
 from dtrak_core.train_settings import TrainSettings
 from dtrak_core.ui import panels
 
@@ -121,8 +121,9 @@ def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) 
         f" Measured while other work kept {load:g} cores busy: measure again when it has ended." if load >= BUSY else ""
     )
     st.info(
-        f"About {duration(each * settings.epochs * count)} on this machine: {settings.epochs:,} epochs of {count:,} "
-        f"pictures at {1000 * each:.1f} ms each.{busy} You can close the page meanwhile, or cancel and resume."
+        f"About {duration(each * settings.epochs * count)} on this machine: {counted(settings.epochs, 'epoch')} of "
+        f"{counted(count, 'picture')} at {1000 * each:.1f} ms each.{busy} You can close the page meanwhile, or cancel "
+        "and resume."
     )
 
 
@@ -137,7 +138,9 @@ def _problem(name: str, dataset: Dataset) -> str:
 
 def _train(settings: TrainSettings, name: str) -> None:
     with panels.reported():
-        panels.start(build(TrainJob, train=settings, name=name), f"Train {name} for {settings.epochs:,} epochs")
+        panels.start(
+            build(TrainJob, train=settings, name=name), f"Train {name} for {counted(settings.epochs, 'epoch')}"
+        )
 
 
 def _use(name: str) -> None:

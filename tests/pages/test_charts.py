@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
+import plotly.graph_objects as go
+import pytest
 
 from dtrak_core import results
-from dtrak_core.ui import charts, rows
+from dtrak_core.ui import charts, plotting, rows
 
 
 def test_the_score_curve_marks_the_shown_ones_by_index() -> None:
@@ -46,3 +50,37 @@ def test_a_click_is_parsed_by_method_and_index() -> None:
     assert rows.parse("target", ["d-trak"]) is None
     assert rows.parse("trak/12", ["d-trak"]) is None
     assert rows.parse("d-trak/../1", ["d-trak"]) is None
+
+
+MARKUP = ["<b>bold</b>", "<a href='https://x.org'>x</a>", "A & B &lt;", "$x^2$", "two\nlines", "%{x}"]
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_names_are_text_in_every_chart(name: str) -> None:
+    found = results.ranking("t", "T", np.array([2.0, -1.0]))
+    bars, sets = charts.credit_bars(results.credit(found, [name, "other"]), 2).data
+    shown = [*bars.y, *sets.y, *charts.score_curve(found, results.proponents(found, 1), [], [name, "o"]).data[1].text]
+    for text in shown:
+        assert not set(text) & {"<", ">", "$", "\n"}
+    held = [html.unescape(text) for text in shown]
+    assert " ".join(name.splitlines()) in held
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#0e1117"])
+def test_colours_are_seen_on_both_themes(ground: str) -> None:
+    for colour in plotting.PALETTE:
+        low, high = sorted((luminance(colour), luminance(ground)))
+        assert (high + 0.05) / (low + 0.05) >= 3, colour
+
+
+def test_a_method_has_one_colour_whatever_stands_beside_it() -> None:
+    alone = plotting.coloured(go.Figure([go.Box(x=[1.0], name="TRAK")]))
+    beside = plotting.coloured(go.Figure([go.Scatter(x=[1.0], name=name) for name in ("Random", "D-TRAK", "TRAK")]))
+    assert alone.data[0].marker.color == beside.data[2].marker.color
+    assert len({trace.marker.color for trace in beside.data}) == 3
