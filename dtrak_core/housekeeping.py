@@ -12,6 +12,7 @@ from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import JobState
 from dtrak_core.settings import FORMATS
 from dtrak_core.store import Artifact
+from dtrak_core.tables import counted
 
 # Kinds of which a job reads many small ones, which its own settings do not name: all of its dataset or checkpoint.
 READ_BY_THE_MANY = (
@@ -186,7 +187,7 @@ def origin(kind: str, settings: Mapping[str, Any]) -> str:
         case "checkpoints" | "retrained" if "epochs" in settings:
             chosen = settings["indices"]
             count = f"{len(chosen):,} pictures, " if chosen is not None else ""
-            return f"training: {count}{settings['epochs']} {'epoch' if settings['epochs'] == 1 else 'epochs'}, seed {settings['train_seed']}"
+            return f"training: {count}{counted(settings['epochs'], 'epoch')}, seed {settings['train_seed']}"
         case "names":
             return f"run {settings['run']}"
         case "checkpoints":
