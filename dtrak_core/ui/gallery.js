@@ -80,11 +80,14 @@ export default function (component) {
   const rows = child(layout, 1, "div", "rows")
   const heads = child(rows, 0, "div", "heads")
   const columns = data.columns || []
+  // Each part grows to as much a column, so that no picture of one is larger than of the other.
+  const widest = (place) => (columns.length ? `${columns[place] * 9}rem` : "")
   const share = (place) => (columns.length ? `${columns[place]} 1 0` : "1 1 auto")
   ;(data.heads || []).forEach((head, place) => {
     const node = child(heads, place, "div", "head")
     text(node, head)
     node.style.flex = share(place)
+    node.style.maxWidth = widest(place)
   })
   trim(heads, (data.heads || []).length)
   heads.hidden = !data.heads
@@ -102,6 +105,7 @@ export default function (component) {
     row.parts.forEach((part, place) => {
       const box = child(parts, place, "div", "part")
       box.style.flex = share(place)
+      box.style.maxWidth = widest(place)
       text(child(box, 0, "div", "part-head"), (data.heads || [])[place] || "")
       const items = child(box, 1, "div", "items")
       items.style.setProperty("--cell", `${data.cell}px`)
