@@ -12,4 +12,5 @@ with panels.reported():
     panels.taken_up()
     with frame.inside():
         if frame.sidebar():
+            panels.refused()
             page.run()

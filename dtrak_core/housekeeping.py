@@ -152,6 +152,10 @@ def verified(kind: str = "") -> list[dict[str, str]]:
     """Check every file of every artifact against its manifest; return those that differ, which are put aside."""
     damaged = []
     for each in [_kind(kind)] if kind else FORMATS:
+        for key in [entry.name for entry in store.entries(store.root() / each) if entry.suffix == ""]:
+            if store.find(each, key) is None:
+                error = f"Stored artifact cache/{each}/{key} is damaged: its manifest cannot be read. It was put aside."
+                damaged.append({"kind": each, "key": key, "error": error})
         for artifact in store.listing(each):
             try:
                 artifact.verify()

@@ -160,3 +160,13 @@ def test_half_a_line_of_what_was_deleted_is_left_out(cache: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text('{"kind": "features"}\n{"kind": "ker')
     assert eviction.evicted() == [{"kind": "features"}]
+
+
+def test_verifying_tells_of_a_broken_manifest(cache: Path) -> None:
+    key, whole = put("features", features(1), days=1), put("features", features(2), days=1)
+    (cache / "features" / key / store.MANIFEST).write_bytes(b"")
+    (damaged,) = housekeeping.verified()
+    assert (damaged["kind"], damaged["key"]) == ("features", key)
+    assert "its manifest cannot be read" in damaged["error"]
+    assert left("features") == [whole]
+    assert housekeeping.verified() == []

@@ -129,7 +129,7 @@ def _asked(drawn: Target, chosen: Sampled) -> bool:
 
 def _submit(checkpoint: Checkpoint) -> None:
     first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], how(checkpoint)
-    with panels.reported():
+    with panels.noted():
         job = build(
             SampleJob,
             checkpoint=checkpoint.digest,

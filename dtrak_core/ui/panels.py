@@ -17,7 +17,7 @@ from dtrak_core.jobs import Job, JobState
 from dtrak_core.tables import duration, size
 
 _LOG = logging.getLogger(__name__)
-_WATCHED, _DISMISSED = "_watched", "_dismissed"
+_WATCHED, _DISMISSED, _REFUSED = "_watched", "_dismissed", "_refused"
 _POLL = 0.7  # seconds between two looks at a job's state
 _SPECIAL = "\\`*_{}[]()<>#+-.!|~$:&"
 
@@ -47,9 +47,26 @@ def reported() -> Iterator[None]:
         )
 
 
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Keep what a callback was refused for the next drawing: what a callback draws itself is drawn over."""
+    try:
+        yield
+    except (StudioError, OSError) as error:
+        if not (reason := str(error) if isinstance(error, StudioError) else store.refusal(error)):
+            raise
+        st.session_state[_REFUSED] = reason
+
+
+def refused() -> None:
+    """Show once what a callback was refused."""
+    if reason := st.session_state.pop(_REFUSED, ""):
+        st.error(plain(reason), icon=":material/error:")
+
+
 def start(job: Job, label: str) -> None:
     """Ask for a job from a callback, and remember its key so that its end is announced."""
-    with reported():
+    with noted():
         key, _ = jobs.submit(job, label)
         _keys(_WATCHED).add(key)
         _keys(_DISMISSED).discard(key)
@@ -57,7 +74,7 @@ def start(job: Job, label: str) -> None:
 
 def asked(change: Callable[[str], object], key: str) -> None:
     """Change a job from a callback: resume, cancel, forget it."""
-    with reported():
+    with noted():
         change(key)
 
 
@@ -105,7 +122,7 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
                 beside()
             if now.state in ("queued", "interrupted") and time.time() - (now.submitted or 0) > 3:
                 jobs.recover()
-            if now.going != state.going or dismissed(key) != hidden:
+            if now.going != state.going or dismissed(key) != hidden or _REFUSED in st.session_state:
                 st.rerun()
 
     st.fragment(run_every=_POLL if state.going else None)(panel)()

@@ -137,7 +137,7 @@ def _problem(name: str, dataset: Dataset) -> str:
 
 
 def _train(settings: TrainSettings, name: str) -> None:
-    with panels.reported():
+    with panels.noted():
         panels.start(
             build(TrainJob, train=settings, name=name), f"Train {name} for {counted(settings.epochs, 'epoch')}"
         )

@@ -46,6 +46,18 @@ def test_the_form_starts_a_job_and_shows_its_steps(small: Small, monkeypatch: py
     assert job_files.cancel_flag(job_files.folder() / job.key, 1).exists()
 
 
+def test_a_cache_that_cannot_be_written_to_still_shows_what_ships(
+    small: Small, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STUDIO_DEMO", str(store.root()))
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "file"))
+    at = opened("generate")
+    assert len(galleries(at)["drawn"]["rows"][0]["parts"][0]["items"]) == 5
+    press(at, "Draw")
+    assert "Set STUDIO\\_CACHE to a writable folder" in at.error[0].value
+
+
 def test_many_pictures_are_shown_a_page_at_a_time(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PER_PAGE", 2)
 
