@@ -102,7 +102,7 @@ def inside() -> Iterator[None]:
 
 
 def _links(place: DeltaGenerator, view: dict[str, str]) -> None:
-    with place.container(gap=None):
+    with place.container(gap="xxsmall"):
         for page in pages():
             st.page_link(page, query_params=view, width="stretch")
 
@@ -137,7 +137,8 @@ def require_model(title: str, lacking: str) -> tuple[Dataset, Checkpoint]:
 def sidebar() -> bool:
     """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
     names = [*(known := datasets.names()), *(name for name in datasets.BUILT_IN if name not in known)]
-    asked = _chosen("dataset", names, datasets.DEFAULT)
+    before = address.get("dataset")  # a switch of pages by a click drops what widgets held
+    asked = _chosen("dataset", names, before if before in names else datasets.DEFAULT)
     with st.sidebar:
         name = st.selectbox(
             "Dataset",

@@ -122,3 +122,11 @@ def test_two_datasets_keep_their_own_target_and_damping(visit: Callable[..., Any
     page.get_by_role("option", name="openmoji-people").click()
     until(page, dataset="openmoji-people", sample="seed:40", **{"rank-d-trak": "30"})
     explained(page, 40)
+
+
+def test_a_click_on_overview_keeps_a_dataset_that_is_not_the_default(visit: Callable[..., Any]) -> None:
+    page = visit("/?dataset=discs")
+    page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).first.click()
+    page.wait_for_url("**/attribution?**example=**")
+    until(page, dataset="discs")
+    explained(page, 0)
