@@ -8,11 +8,10 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import eviction, housekeeping
-from dtrak_core.errors import StudioError
 from dtrak_core.tables import duration, size
 from dtrak_core.ui import panels
 
-_FREED, _REFUSED, _SAID = "_freed", "_refused", "_limit_said"
+_FREED, _SAID = "_freed", "_limit_said"
 
 
 def panel() -> None:
@@ -23,8 +22,6 @@ def panel() -> None:
     _limit(own, shipped)
     if freed := st.session_state.pop(_FREED, None):
         st.success(freed, icon=":material/check:")
-    if refused := st.session_state.pop(_REFUSED, None):
-        st.error(panels.plain(refused), icon=":material/error:")
     kinds = housekeeping.kinds(rows)
     if not kinds:
         st.write("The cache is empty.")
@@ -94,11 +91,8 @@ def _question(kind: str, keys: list[str], amount: int, which: str) -> None:
 
 
 def _delete(kind: str, keys: list[str]) -> None:
-    try:
+    with panels.noted():
         freed = housekeeping.deleted(kind, keys)
-    except StudioError as error:  # what a callback writes is not seen
-        st.session_state[_REFUSED] = str(error)
-    else:
         st.session_state[_FREED] = f"Deleted {len(keys)} of {kind}: {size(freed)} freed."
         st.session_state.pop(f"doomed-{kind}", None)
 
@@ -138,16 +132,19 @@ def _limit(own: int, shipped: int) -> None:
 
 
 def _set_limit() -> None:
-    number = float(st.session_state["cache-limit"])
+    with panels.noted():
+        st.session_state[_SAID] = _limited(float(st.session_state["cache-limit"]))
+
+
+def _limited(number: float) -> str:
+    """Set the limit in GB, 0 for none, and say what it did."""
     eviction.set_limit(int(number * 1e9) or None)
     gone, own = eviction.evict(), housekeeping.own_bytes(housekeeping.stored())
     if gone:
-        said = f"Deleted {len(gone)} of the least recently read entries, {size(sum(r['bytes'] for r in gone))}."
-    elif number and own > number * 1e9:
-        said = f"{size(own)} are in use, more than the limit, but none of it may be deleted by itself."
-    else:
-        said = "No limit." if not number else f"The limit is {size(number * 1e9)}. Nothing had to be deleted."
-    st.session_state[_SAID] = said
+        return f"Deleted {len(gone)} of the least recently read entries, {size(sum(r['bytes'] for r in gone))}."
+    if number and own > number * 1e9:
+        return f"{size(own)} are in use, more than the limit, but none of it may be deleted by itself."
+    return "No limit." if not number else f"The limit is {size(number * 1e9)}. Nothing had to be deleted."
 
 
 def ago(timestamp: float) -> str:

@@ -200,7 +200,7 @@ def _cost(dataset: Dataset, checkpoint: Checkpoint, number: int) -> str:
 
 
 def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    with panels.reported():
+    with panels.noted():
         settings = _settings(dataset, checkpoint)
         assert settings is not None  # the button is not drawn without
         job = build(CounterfactualJob, settings=settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
@@ -106,3 +107,16 @@ def test_limit_says_what_it_did(small: Small, tmp_path: Path, monkeypatch: pytes
     assert "Deleted 1 of the least recently read entries, 2.0 MB." in at.info[0].value
     at.number_input(key="cache-limit").set_value(0.0).run()
     assert eviction.limit() is None
+
+
+def test_a_limit_that_cannot_be_written_is_said(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened("jobs", list="Cache")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(eviction, "set_limit", full)
+    at.number_input(key="cache-limit").set_value(20.0).run()
+    assert not at.exception
+    assert "disk is full" in at.error[0].value.replace("\\", "")
+    assert not at.info
