@@ -47,7 +47,7 @@ def jobs_for(
     if names:
         wanted.append(build(ScoreJob, methods=names, **where, **drawn))
     for model in dict.fromkeys(one.embedding for one in methods if one.embedding is not None):
-        wanted.append(build(EmbedJob, model=model, **where, **drawn))
+        wanted.append(build(EmbedJob, model=model, weights=embeddings.known_weights(model), **where, **drawn))
     return wanted
 
 

@@ -43,7 +43,9 @@ def compute(
     """
     made = []
     for number, recipe in enumerate(recipes):
-        about = f"{label(recipe)}, {number + 1} of {len(recipes)}"
+        about, encoder = f"{label(recipe)}, {number + 1} of {len(recipes)}", method_for(recipe).embedding
+        if encoder is not None:
+            embeddings.obtained(encoder)  # its weights are part of what the predictions are stored under
         wanted = predictions.settings_for(recipe, settings)
         found = store.find("predictions", key_of("predictions", wanted))
         if found is None or keep_scores:

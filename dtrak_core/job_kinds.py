@@ -14,7 +14,7 @@ from dtrak_core import scores
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.recipes import Recipe, method_for
-from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core.removal_settings import CounterfactualSettings, EncoderWeights
 from dtrak_core.settings import (
     DatasetSettings,
     Digest,
@@ -32,7 +32,9 @@ from dtrak_core.settings import (
 from dtrak_core.targets import TargetId
 from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
 
-EXECUTION = {"pictures_per_batch"}  # fields that say how, not what
+EXECUTION = {"pictures_per_batch", "clip_file"}  # fields that say how, not what
+# The file that CLIP's weights are taken from where the job is asked for, empty for the hub's, None where no one said.
+ClipFile = Annotated[str | None, Field(exclude_if=lambda value: value is None)]
 
 
 class DatasetJob(Settings):
@@ -106,12 +108,17 @@ class AttributeJob(Sampled, TargetSide):
 
 
 class BenchmarkJob(Settings):
-    """Compute what these recipes predict for the models of an LDS, with the features and models that they need."""
+    """Compute what these recipes predict for the models of an LDS, with the features and models that they need.
+
+    `encoder_weights` are the digests of the weights of the encoders of similarities (encoders.py).
+    """
 
     kind: Literal["benchmark"] = "benchmark"
     settings: LdsSettings
     recipes: tuple[Recipe, ...] = Field(min_length=1)
     keep_scores: bool = False
+    encoder_weights: EncoderWeights = Field(default=(), exclude_if=lambda value: not value)
+    clip_file: ClipFile = None
 
 
 class ScoreJob(Sampled):
@@ -125,10 +132,15 @@ class ScoreJob(Sampled):
 
 
 class EmbedJob(Sampled):
-    """Embed a training set, and targets of one of its checkpoints, by a network that is not ours."""
+    """Embed a training set, and targets of one of its checkpoints, by a network that is not ours.
+
+    `weights` is the digest of its weights (`EmbeddingSettings.weights`).
+    """
 
     kind: Literal["embed"] = "embed"
     model: EmbeddingModel
+    weights: str = Field(default="", exclude_if=lambda value: not value)
+    clip_file: ClipFile = None
     dataset: Digest
     checkpoint: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     targets: tuple[TargetId, ...] = ()
@@ -155,6 +167,7 @@ class CounterfactualJob(Settings):
 
     kind: Literal["counterfactual"] = "counterfactual"
     settings: CounterfactualSettings
+    clip_file: ClipFile = None
     name: str = Field(default="comparison", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dtrak_core import engine, job_files, job_index, program, store
+from dtrak_core import embeddings, engine, job_files, job_index, program, store
 from dtrak_core.errors import JobError, NotFoundError
 from dtrak_core.job_kinds import AttributeJob as AttributeJob
 from dtrak_core.job_kinds import BaseJob as BaseJob
@@ -281,5 +281,7 @@ def _naming(job: Job) -> bool:
 
 
 def _write_job(index: sqlite3.Connection, key: str, job: Job, label: str, attempt: int) -> None:
+    if isinstance(job, (EmbedJob, BenchmarkJob, CounterfactualJob)):  # an engine may have begun with other weights
+        job = job.model_copy(update={"clip_file": embeddings.place()})
     asked = job_index.Row(key, job.kind, label, job.model_dump(mode="json"), attempt, time.time())
     job_index.put(index, asked)

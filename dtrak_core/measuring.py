@@ -12,6 +12,7 @@ from dtrak_core import (
     asking,
     checkpoints,
     datasets,
+    encoders,
     jobs,
     lds_runs,
     predictions,
@@ -109,7 +110,8 @@ def lds(
         if lds_runs.lacking(settings):
             answers.completed(jobs.LdsJob(settings=settings), f"LDS of {weights.name}: {models} models")
     if any(predictions.find(recipe, settings) is None for recipe in recipes):
-        job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes))
+        encoder_weights = encoders.of_methods(recipe.method for recipe in recipes)
+        job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes), encoder_weights=encoder_weights)
         answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
 

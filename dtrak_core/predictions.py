@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 from scipy import stats
 
-from dtrak_core import lds, lds_runs, scores, store
+from dtrak_core import embeddings, lds, lds_runs, scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.gradient_scores import RANK_SHARES, read_scores, write_scores
 from dtrak_core.lds import Chance, Lds
@@ -28,12 +28,16 @@ LEAST_SUBSETS = 32  # predicted at least, so that a run that grows needs no new 
 
 
 class ScoredSettings(Sampled):
-    """Which recipe scores which targets; `checkpoint` is the one whose retraining is predicted."""
+    """Which recipe scores which targets; `checkpoint` is the one whose retraining is predicted.
+
+    `encoder_weights` is the digest of the weights of a similarity's encoder (`EmbeddingSettings.weights`).
+    """
 
     dataset: Digest
     checkpoint: Digest
     recipe: Recipe
     targets: tuple[TargetId, ...] = Field(min_length=1)
+    encoder_weights: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class PredictionSettings(ScoredSettings):
@@ -60,14 +64,18 @@ class Predictions:
 
 
 def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
-    """Return the settings of a recipe's predictions for an LDS; Journey TRAK predicts the generated targets alone."""
-    names, subsets = measured.targets, LEAST_SUBSETS
+    """Return the settings of a recipe's predictions for an LDS; Journey TRAK predicts the generated targets alone.
+
+    Similarities are by the weights that their encoder has here and now.
+    """
+    names, subsets, method = measured.targets, LEAST_SUBSETS, method_for(recipe)
     while subsets < measured.num_subsets:
         subsets *= 2
-    if method_for(recipe).generated_only:
+    if method.generated_only:
         names = tuple(name for name in names if name.startswith("seed:"))
     shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
-    return PredictionSettings(**shared, recipe=recipe, targets=names, num_subsets=subsets)
+    weights = "" if method.embedding is None else embeddings.known_weights(method.embedding)
+    return PredictionSettings(**shared, recipe=recipe, targets=names, encoder_weights=weights, num_subsets=subsets)
 
 
 def find(recipe: Recipe, measured: LdsSettings) -> Predictions | None:
@@ -102,7 +110,9 @@ def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence
     ranks = []
     small = np.uint8 if 2 * settings.num_subsets < 256 else np.uint16
     for share in shares:
-        found_scores = scores.score_matrix(method, dataset, weights, targets, recipe.features, rank_share=share).values
+        found_scores = scores.score_matrix(
+            method, dataset, weights, targets, recipe.features, None, share, settings.encoder_weights
+        ).values
         used = np.square(found_scores) if recipe.squared else found_scores
         guess = lds.predicted(used, masks)
         ranks.append(np.rint(2 * stats.rankdata(guess, axis=0)).astype(small))
@@ -127,7 +137,8 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
 def _scored(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target], key: str) -> Artifact:
     recipe = settings.recipe
     weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
-    values = scores.score_matrix(method_for(recipe), dataset, weights, targets, recipe.features).values
+    method, encoder = method_for(recipe), settings.encoder_weights
+    values = scores.score_matrix(method, dataset, weights, targets, recipe.features, encoder_weights=encoder).values
     write_scores(store.partial("scores", key), "scores", values)
     return store.publish("scores", key, settings)
 

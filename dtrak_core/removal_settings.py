@@ -17,14 +17,20 @@ from dtrak_core.settings import (
     Settings,
 )
 
+EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
+
 
 class OutcomeSettings(Settings):
-    """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target."""
+    """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target.
+
+    `encoder_weights` is the digest of the encoder's weights (`EmbeddingSettings.weights`).
+    """
 
     sample: SampleSettings
     removed: tuple[int, ...]
     train_seed: Seed
     encoder: EmbeddingModel
+    encoder_weights: str = Field(default="", exclude_if=lambda value: not value)
     num_timesteps: EvenGrid = 50
     noise_seed: Seed = 0
 
@@ -33,7 +39,8 @@ class CounterfactualSettings(Sampled):
     """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
 
     `facts` is the digest of the dataset's contributors and families where removal sets depend on them, so that a
-    corrected table asks for another comparison.
+    corrected table asks for another comparison. So are `encoder_weights` the digests of the weights of all encoders,
+    by which pictures are compared or ranked (encoders.py), but of those that EfficientNet-Lite0's package comes with.
 
     `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
     each model that the methods look at. Every arm, removals, `random_draws` random sets of each size and nothing
@@ -52,6 +59,7 @@ class CounterfactualSettings(Sampled):
     train_seeds: int = Field(default=1, ge=1, le=100, validation_alias=AliasChoices("train_seeds", "floor_seeds"))
     bottom: bool = True
     encoder: EmbeddingModel = "efficientnet-lite0"
+    encoder_weights: EncoderWeights = Field(default=(), exclude_if=lambda value: not value)
     features: tuple[FeatureSettings, ...] = ()
 
     @model_validator(mode="after")

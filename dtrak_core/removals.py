@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dtrak_core import checkpoints, defaults, embeddings, scores, store, targets
+from dtrak_core import checkpoints, defaults, embeddings, encoders, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
@@ -125,7 +125,7 @@ def settings_for(
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
     if needs_facts(methods, asked.get("group", "none")):
         where["facts"] = dataset.facts
-    settings = build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked)
+    settings = encoders.settled(build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked))
     makers = tuple(one for one in methods if one.startswith(CONTRIBUTOR))
     _named(dataset, checkpoint, settings.model_copy(update={"methods": makers}), learned)  # refused before it is begun
     return settings
@@ -214,6 +214,7 @@ def outcome_of(wanted: Wanted, settings: CounterfactualSettings) -> OutcomeSetti
         removed=wanted.removed,
         train_seed=wanted.train_seed,
         encoder=settings.encoder,
+        encoder_weights=encoders.weights_of(settings, settings.encoder),
     )
 
 
@@ -289,7 +290,8 @@ def _order(
 ) -> np.ndarray:
     """Return the training indices learned from, from the highest score to the lowest, equal scores by index."""
     found = targets.resolve(dataset, checkpoint.digest, target, settings)
-    result = scores.attribution_scores(method, dataset, checkpoint.digest, found, features_of(settings, method))
+    where = (method, dataset, checkpoint.digest, found, features_of(settings, method))
+    result = scores.attribution_scores(*where, encoder_weights=encoders.of_method(settings, method))
     order = np.argsort(-result.values, kind="stable")
     return order[np.isin(order, learned)]
 

@@ -101,8 +101,9 @@ def _check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
     if group != "none" and not any(row.get(group) for row in dataset.train.rows):
         raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
     for model in dict.fromkeys(one.embedding for one in map(method_of, methods) if one.embedding is not None):
-        stored = [a for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
-        if not any(a.settings["model"] == model for a in stored) and (reason := embeddings.available(model)):
+        stored = [a.settings for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
+        known = any((one["model"], one["weights"]) == (model, embeddings.known_weights(model)) for one in stored)
+        if not known and (reason := embeddings.available(model)):
             raise SettingsError(reason)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import checkpoints, ensembles, gradient_scores, store
+from dtrak_core import checkpoints, embeddings, ensembles, gradient_scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.gradient_scores import divided
@@ -55,9 +55,10 @@ def attribution_scores(
     base: FeatureSettings | None = None,
     damping: float | None = None,
     rank_share: float | None = None,
+    encoder_weights: str | None = None,
 ) -> Scores:
     """Score every training example for one target; see `score_matrix`, of which this is one row."""
-    found = score_matrix(method, dataset, checkpoint, [target], base, damping, rank_share)
+    found = score_matrix(method, dataset, checkpoint, [target], base, damping, rank_share, encoder_weights)
     own = {"target": target.id, "pixels": target.pixels}
     return replace(found, values=found.values[0], provenance={**found.provenance, **own})
 
@@ -70,6 +71,7 @@ def score_matrix(
     base: FeatureSettings | None = None,
     damping: float | None = None,
     rank_share: float | None = None,
+    encoder_weights: str | None = None,
 ) -> Scores:
     """Score every training example for every target.
 
@@ -82,6 +84,7 @@ def score_matrix(
             None takes the defaults.
         damping: λ, greater than 0. At most one of this and `rank_share` is given.
         rank_share: Effective rank over N, between 0 and 1. Neither: the method's default.
+        encoder_weights: Digest of the weights of a similarity's encoder. None takes those that are set up here.
 
     Returns:
         Scores with values (M, N).
@@ -127,11 +130,12 @@ def score_matrix(
         values = _similarity(train, own, chosen.cosine)
         facts["pixels_in"] = "[-1, 1]"
     else:
-        of_train, *of_targets = _embeddings(chosen, dataset, targets)
+        of_train, *of_targets = _embeddings(chosen, dataset, targets, encoder_weights)
         train = np.asarray(of_train.array("embeddings.npy"))
         own = np.concatenate([np.asarray(one.array("embeddings.npy")) for one in of_targets])
         values = _similarity(train, own, chosen.cosine)
         facts |= {"encoder": chosen.embedding, "embeddings": of_train.key}
+        facts |= {"encoder_weights": weights} if (weights := of_train.settings["weights"]) else {}
     return Scores(chosen.id, values, None, None, facts)
 
 
@@ -146,8 +150,8 @@ def needed(
             parts += gradient_scores.parts(chosen, features, target)
     elif chosen.family in ("patches", "influence"):
         parts = [own_settings(chosen, dataset, checkpoint, target)]
-    elif chosen.family == "embedding" and not _embedded(chosen, dataset, [target]):
-        parts = [("embeddings", settings) for settings in _default_embeddings(chosen, dataset, target)]
+    elif chosen.family == "embedding":
+        parts = [("embeddings", settings) for settings in _embedding_settings(chosen, dataset, [target])]
     keyed = [(kind, key_of(kind, settings), settings) for kind, settings in parts]
     return [one for one in keyed if store.find(one[0], one[1]) is None]
 
@@ -230,37 +234,26 @@ def _own_artifact(method: Method, dataset: Dataset, checkpoint: str, target: Tar
     return store.find(kind, key_of(kind, settings))
 
 
-def _default_embeddings(method: Method, dataset: Dataset, target: Target) -> list[EmbeddingSettings]:
+def _embedding_settings(
+    method: Method, dataset: Dataset, targets: Sequence[Target], weights: str | None = None
+) -> list[EmbeddingSettings]:
+    """Return the settings of the embeddings of the training set and of each target, all by the same weights."""
     assert method.embedding is not None
-    return [EmbeddingSettings(model=method.embedding, pixels=pixels) for pixels in (dataset.digest, target.pixels)]
+    known = embeddings.known_weights(method.embedding) if weights is None else weights
+    pictures = (dataset.digest, *(target.pixels for target in targets))
+    return [EmbeddingSettings(model=method.embedding, weights=known, pixels=pixels) for pixels in pictures]
 
 
-def _embedded(method: Method, dataset: Dataset, targets: Sequence[Target]) -> list[Artifact]:
-    """Return the stored embeddings of the training set and of each target, all by the same weights of the encoder.
-
-    Where several weights will do, those that the training set was embedded with last are taken; an empty list if none
-    will.
-    """
-    made: dict[str, dict[str, Artifact]] = {}
-    for artifact in store.listing("embeddings"):
-        if artifact.settings["model"] == method.embedding:
-            made.setdefault(artifact.settings["pixels"], {})[artifact.settings["weights"]] = artifact
-    wanted = [made.get(pixels, {}) for pixels in (dataset.digest, *(target.pixels for target in targets))]
-    shared = [weights for weights in wanted[0] if all(weights in one for one in wanted)]
-    return [one[shared[-1]] for one in wanted] if shared else []
-
-
-def _embeddings(method: Method, dataset: Dataset, targets: Sequence[Target]) -> list[Artifact]:
-    if found := _embedded(method, dataset, targets):
-        return found
-    if lacking := [target.id for target in targets if not _embedded(method, dataset, [target])]:
+def _embeddings(method: Method, dataset: Dataset, targets: Sequence[Target], weights: str | None) -> list[Artifact]:
+    wanted = _embedding_settings(method, dataset, targets, weights)
+    found = [store.find("embeddings", key_of("embeddings", one)) for one in wanted]
+    if None in found:
+        names = ["the training set", *(target.id for target in targets)]
         raise NotFoundError(
-            f"{method.label}: {lacking[0]} or the training set has no stored embeddings. Embed them first."
+            f"{method.label}: {names[found.index(None)]} has no stored embeddings by the encoder's weights that are "
+            "set up. Embed it first."
         )
-    raise NotFoundError(
-        f"{method.label}: the targets were embedded with different weights of the encoder, which cannot be compared. "
-        "Embed them together once more."
-    )
+    return [one for one in found if one is not None]
 
 
 def _similarity(train: np.ndarray, own: np.ndarray, cosine: bool) -> np.ndarray:

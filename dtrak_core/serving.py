@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from dtrak_core import job_files, parts, processes, store
+from dtrak_core import embeddings, job_files, parts, processes, store
 from dtrak_core.errors import Cancelled, StudioError
 from dtrak_core.job_kinds import DatasetJob, read_job
 from dtrak_core.parts import Part
@@ -92,6 +92,8 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
 def _carry_out(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Do what an order says; return what belongs into the answer."""
     job = read_job(order["job"])
+    if (place := getattr(job, "clip_file", None)) is not None:
+        embeddings.take_from(place)
     if order["do"] == "stage":
         planned = parts.stage(job, order["stage"])
         return {"parts": None if planned is None else [dataclasses.asdict(part) for part in planned]}

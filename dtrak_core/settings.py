@@ -207,7 +207,10 @@ class TargetFeatureSettings(TargetSide):
 
 
 class EmbeddingSettings(Settings):
-    """Embeddings of a whole training set, or of one target by its pixel digest."""
+    """Embeddings of a whole training set, or of one target by its pixel digest.
+
+    `weights` is the digest of the encoder's weights, empty for those that EfficientNet-Lite0's package comes with.
+    """
 
     model: EmbeddingModel
     weights: str = ""

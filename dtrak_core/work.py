@@ -15,6 +15,8 @@ from dtrak_core import (
     certainty,
     checkpoints,
     datasets,
+    embeddings,
+    encoders,
     fader_scores,
     lds_runs,
     removals,
@@ -193,8 +195,8 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
 
 
 def _embeddings(job: EmbedJob, progress: Progress) -> list[Artifact]:
-    from dtrak_core import embeddings
-
+    if job.weights not in ("", embeddings.UNKNOWN):
+        embeddings.refuse_other(job.model, job.weights)
     dataset = datasets.by_digest(job.dataset)
     if job.checkpoint:
         _generate_missing(job.targets, job.checkpoint, job, progress)
@@ -258,6 +260,7 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
 
 def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
+    settings = encoders.obtained(settings)
     _generate_missing(settings.targets, settings.checkpoint, settings, progress)
     ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
     named = {one.id: removals.features_of(settings, one.id) for one in ranked}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
+import clip_helpers
 import numpy as np
 import open_clip
 import pytest
@@ -28,20 +28,7 @@ def no_local_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     """Put a CLIP of one layer in place of ViT-B/32, with its random weights in a local file."""
-    config = {
-        "embed_dim": 24,
-        "quick_gelu": True,
-        "vision_cfg": {"image_size": 224, "layers": 1, "width": 64, "patch_size": 32},
-        "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
-    }
-    (tmp_path / "small-clip.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "small-clip.json")
-    monkeypatch.setattr(embeddings, "CLIP_CONFIG", "small-clip")
-    torch.manual_seed(0)
-    net = open_clip.create_model("small-clip").eval()
-    torch.save(net.state_dict(), tmp_path / "weights.pt")
-    monkeypatch.setenv(embeddings.WEIGHTS_VARIABLE, str(tmp_path / "weights.pt"))
-    return net
+    return clip_helpers.small(tmp_path, monkeypatch)
 
 
 def noise(count: int, side: int = 16, seed: int = 0) -> np.ndarray:
@@ -128,7 +115,7 @@ def test_other_weights_are_other_embeddings(
 
 def test_the_big_model_is_openais_vit_b_32() -> None:
     config = open_clip.get_model_config(embeddings.CLIP_CONFIG)
-    tag = open_clip.get_pretrained_cfg("ViT-B-32", embeddings.CLIP_TAG)
+    tag = open_clip.get_pretrained_cfg("ViT-B-32", "openai")
     assert config is not None
     assert config["quick_gelu"] is tag["quick_gelu"] is True
     assert (config["embed_dim"], config["vision_cfg"]["patch_size"], config["vision_cfg"]["layers"]) == (512, 32, 12)
@@ -186,3 +173,47 @@ def test_asking_brings_no_torch() -> None:
         "e.available('efficientnet-lite0'); e.available('clip-vit-b-32'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_from_the_hub_are_known_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = clip_helpers.small(tmp_path, monkeypatch)
+    (tmp_path / "weights.pt").rename(tmp_path / "open_clip_pytorch_model.bin")
+    monkeypatch.delenv(embeddings.WEIGHTS_VARIABLE)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert embeddings.known_weights(CLIP) == embeddings.UNKNOWN
+    repository = tmp_path / "hub" / f"models--{embeddings.CLIP_HUB.replace('/', '--')}"
+
+    def got(commit: str) -> str:
+        place = repository / "snapshots" / commit
+        place.mkdir(parents=True)
+        torch.save(net.state_dict(), place / "open_clip_pytorch_model.bin")
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / "main").write_text(commit)
+        return embeddings.known_weights(CLIP)
+
+    first = got("1" * 40)
+    settings = embeddings.settings_of(CLIP, PIXELS)
+    assert settings.weights == first
+    assert embeddings.embed(noise(1), settings).shape == (1, 24)
+    with torch.no_grad():
+        net.visual.proj *= 2
+    assert got("2" * 40) not in (first, "", embeddings.UNKNOWN)
+    with pytest.raises(SettingsError, match="but other weights are set up"):
+        embeddings.embed(noise(1), settings)
+
+
+def test_the_stand_ins_weights_are_those_of_the_release_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = embeddings._file(LITE0)
+    assert shipped is not None
+    assert embeddings.known_weights(LITE0) == "", "what ships was stored without them"
+    other = tmp_path / "other.pth"
+    state = torch.load(shipped, weights_only=True)
+    torch.save({name: value * 1.01 for name, value in state.items()}, other)
+    monkeypatch.setattr(embeddings, "_of_package", lambda name: other)
+    settings = embeddings.settings_of(LITE0, PIXELS)
+    assert settings.weights not in ("", embeddings.UNKNOWN)
+    assert np.abs(embeddings.embed(noise(1), settings)).sum() > 0
+    with pytest.raises(SettingsError, match="Install requirements"):
+        embeddings.embed(noise(1), settings.model_copy(update={"weights": ""}))

@@ -45,7 +45,7 @@ LAYERS = [
     ["agreement", "datamodels", "crossed"],
     ["fader_scores"],
     ["turned"],
-    ["certainty", "crediting"],
+    ["certainty", "crediting", "encoders"],
     ["removals", "lds_runs", "recipes"],
     ["predictions"],
     ["standings"],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import feature_store, features, kernel, models, scores, store
+from dtrak_core import embeddings, feature_store, features, kernel, models, scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods import METHODS
@@ -110,13 +110,22 @@ def test_raw_pixels(pictures: Dataset, target: Target, cosine: bool) -> None:
     assert scores.needed(method, pictures, CHECKPOINT, target) == []
 
 
-def embed(pixels: str, values: np.ndarray, weights: str = "") -> None:
+HERE = "c" * 16  # digest of the encoder's weights that are set up
+
+
+@pytest.fixture
+def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "known_weights", lambda model: HERE if model == "clip-vit-b-32" else "")
+
+
+def embed(pixels: str, values: np.ndarray, weights: str = HERE) -> None:
     settings = EmbeddingSettings(model="clip-vit-b-32", weights=weights, pixels=pixels)
     key = key_of("embeddings", settings)
     store.write_array(store.partial("embeddings", key) / "embeddings.npy", values.astype(np.float32))
     store.publish("embeddings", key, settings)
 
 
+@pytest.mark.usefixtures("encoder")
 def test_embeddings_are_compared_only_within_the_same_weights(pictures: Dataset, target: Target) -> None:
     random = np.random.default_rng(0)
     rows, z = random.normal(size=(24, 8)), random.normal(size=(1, 8))
@@ -135,21 +144,22 @@ def test_embeddings_are_compared_only_within_the_same_weights(pictures: Dataset,
     assert len(scores.needed("lite0-dot", pictures, CHECKPOINT, target)) == 2
 
 
-def test_several_targets_are_compared_by_weights_that_all_of_them_have(pictures: Dataset, target: Target) -> None:
+@pytest.mark.usefixtures("encoder")
+def test_several_targets_are_compared_by_the_weights_that_are_set_up(pictures: Dataset, target: Target) -> None:
     other = of_split(pictures.held_out, "held-out", 5)
     random = np.random.default_rng(0)
-    for weights in ("", "a" * 16):
+    for weights in (HERE, "a" * 16, ""):
         embed(pictures.digest, random.normal(size=(24, 8)), weights)
     z = random.normal(size=(3, 8))
-    embed(target.pixels, z[:1], "")
+    embed(target.pixels, z[:1])
     embed(other.pixels, z[1:2], "a" * 16)
-    for one in (target, other):
-        assert scores.needed("clip-dot", pictures, CHECKPOINT, one) == []
-    with pytest.raises(NotFoundError, match="different weights of the encoder"):
+    assert scores.needed("clip-dot", pictures, CHECKPOINT, target) == []
+    assert [n[2].pixels for n in scores.needed("clip-dot", pictures, CHECKPOINT, other)] == [other.pixels]
+    with pytest.raises(NotFoundError, match="held-out:5 has no stored embeddings by the encoder's weights"):
         scores.score_matrix("clip-dot", pictures, CHECKPOINT, [target, other])
-    embed(other.pixels, z[2:], "")
+    embed(other.pixels, z[2:])
     found = scores.score_matrix("clip-dot", pictures, CHECKPOINT, [target, other])
-    own = EmbeddingSettings(model="clip-vit-b-32", weights="", pixels=pictures.digest)
+    own = EmbeddingSettings(model="clip-vit-b-32", weights=HERE, pixels=pictures.digest)
     rows = store.get("embeddings", key_of("embeddings", own)).array("embeddings.npy")
     np.testing.assert_allclose(found.values, z[[0, 2]] @ rows.T, rtol=1e-4, atol=1e-5)
     assert found.provenance["embeddings"] == key_of("embeddings", own)

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import certainty, datasets, defaults, results, scores, store
+from dtrak_core import certainty, datasets, defaults, embeddings, results, scores, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.methods import METHODS
@@ -68,7 +68,8 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
         chosen = METHODS[method]
         share = (ranks or {}).get(method, chosen.rank_share) if chosen.damped else None
         model, target = question.checkpoint, question.target
-        key = (target.id, target.pixels, model.digest, model.name, base.model_dump_json())
+        weights = "" if chosen.embedding is None else embeddings.known_weights(chosen.embedding)
+        key = (target.id, target.pixels, model.digest, model.name, base.model_dump_json(), weights)
         found.append(_marked(_ranking(method, question.dataset.key, share, key, question), question))
     return Answers(tuple(found), missing, refused)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import asking, jobs, lds_runs, predictions, standings, store
+from dtrak_core import asking, encoders, jobs, lds_runs, predictions, standings, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.lds import Lds
@@ -102,7 +102,8 @@ def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores:
     able = tuple(one for one in lacking if not unusable(one.method, question.checkpoint.digest))
     if not able:
         return
-    job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, keep_scores=keep_scores)
+    told = {"keep_scores": keep_scores, "encoder_weights": encoders.of_methods(one.method for one in able)}
+    job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, **told)
     panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}")
 
 

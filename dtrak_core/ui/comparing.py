@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from dtrak_core import checkpoints, jobs, removals, store, targets
+from dtrak_core import checkpoints, encoders, jobs, removals, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
@@ -151,7 +151,8 @@ def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     for key in panels.announce(("counterfactual",), "The comparison is finished."):
         ended = jobs.job_of(key)
         assert isinstance(ended, CounterfactualJob)
-        address.put({"comparison": key_of("comparisons", ended.settings)})  # the one that was waited for is shown
+        waited_for = key_of("comparisons", encoders.settled(ended.settings))
+        address.put({"comparison": waited_for})
     job = panels.newest("counterfactual", checkpoint.digest)
     if job is None:
         return None
