@@ -26,6 +26,7 @@ from dtrak_core import (
     program,
     results,
     scores,
+    sources,
     store,
     targets,
 )
@@ -99,7 +100,7 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
     Raises:
         SettingsError: If there is no such built-in dataset and no source is given.
     """
-    if source is not None and name not in datasets.FROM_FILES:
+    if source is not None and name not in sources.FROM_FILES:
         settings = datasets.source_settings(pictures.kind_of(source), source, name, resolution or 32, on_broken)
         return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
     if name not in datasets.BUILT_IN:
@@ -108,7 +109,8 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
             "Give --source with a folder or an .npz of your own pictures."
         )
     settings = build(DatasetSettings, kind=name, name=name, resolution=resolution or datasets.RESOLUTIONS[name])
-    return jobs.DatasetJob(dataset=settings, source=str(source.resolve()) if source is not None else "")
+    where = str(source.resolve()) if source is not None else ""
+    return jobs.DatasetJob(dataset=datasets.settled(settings, source), source=where)
 
 
 def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dtrak_core import subsets
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.images import open_picture
 from dtrak_core.splits import Content, Split, row_of
 
@@ -67,17 +67,9 @@ def load(kind: str, resolution: int, source: Path | None, on_step: Callable[[int
     """
     if source is None:
         raise NotFoundError(f"'{kind}' is read from files of yours. {GET_IT}.")
-    plan, rows = PLANS[kind], _table(source)
-    chosen = {
-        split: _draw(rows, plan.styles, split, size) for split, size in (("train", plan.train), ("test", plan.held_out))
-    }
-    if tuple(chosen["test"][: len(plan.held_out_begins)]) != plan.held_out_begins:
-        raise DataError(
-            f"The draw of held-out pictures begins with {', '.join(map(str, chosen['test'][:5]))}, the paper's with "
-            f"{', '.join(map(str, plan.held_out_begins))}. The rows of {TABLE} must be in the original order."
-        )
-    total, read, splits = plan.train + plan.held_out, 0, []
-    for indices in chosen.values():
+    rows, chosen = _drawn(PLANS[kind], source)
+    total, read, splits = sum(map(len, chosen)), 0, []
+    for indices in chosen:
         images = np.empty((len(indices), resolution, resolution, 3), np.uint8)
         for place, i in enumerate(indices):
             path = _path(source, rows[i])
@@ -94,6 +86,15 @@ def load(kind: str, resolution: int, source: Path | None, on_step: Callable[[int
     return Content(splits[0], splits[1], LICENCE, CREDIT)
 
 
+def files(kind: str, source: Path) -> list[Path]:
+    """Return all files that are read of a copy of ArtBench-10: the CSV, then the drawn pictures in order.
+
+    The errors are those of `load`.
+    """
+    rows, chosen = _drawn(PLANS[kind], source)
+    return [source / TABLE, *(_path(source, rows[i]) for indices in chosen for i in indices)]
+
+
 def caption(label: str) -> str:
     """Return the paper's caption of a style."""
     return f"a {label.replace('_', ' ').lower()} painting"
@@ -103,12 +104,29 @@ def _table(source: Path) -> list[dict[str, str]]:
     path = source / TABLE
     if not path.is_file():
         raise NotFoundError(f"'{source.name}' has no {TABLE}. {GET_IT}.")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise DataError(f"{TABLE} has no column {', '.join(missing)}. {GET_IT}.")
-        return list(reader)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # a spreadsheet puts a mark before UTF-8
+            reader = csv.DictReader(file, restval="")
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+            if missing:
+                raise DataError(f"{TABLE} has no column {', '.join(missing)}. {GET_IT}.")
+            return list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{TABLE} cannot be read ({words_of(error)}). Save it as CSV in UTF-8.") from None
+
+
+def _drawn(plan: Plan, source: Path) -> tuple[list[dict[str, str]], list[list[int]]]:
+    """Return the rows of the CSV, and those that are drawn for training and to be held out."""
+    rows = _table(source)
+    train, held_out = (
+        _draw(rows, plan.styles, split, size) for split, size in (("train", plan.train), ("test", plan.held_out))
+    )
+    if tuple(held_out[: len(plan.held_out_begins)]) != plan.held_out_begins:
+        raise DataError(
+            f"The draw of held-out pictures begins with {', '.join(map(str, held_out[:5]))}, the paper's with "
+            f"{', '.join(map(str, plan.held_out_begins))}. The rows of {TABLE} must be in the original order."
+        )
+    return rows, [train, held_out]
 
 
 def _draw(rows: Sequence[dict[str, str]], styles: Sequence[str], split: str, size: int) -> list[int]:

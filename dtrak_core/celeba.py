@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dtrak_core import store, subsets
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.images import decoded, fit
 from dtrak_core.splits import Content, Split, row_of
 
@@ -45,14 +45,7 @@ def load(resolution: int, source: Path | None, on_step: Callable[[int, int], Non
         DataError: If the partition file is not CelebA's, or a picture cannot be read.
     """
     folder = _downloaded() if source is None else source
-    table = folder / PARTITIONS
-    if not table.is_file():
-        raise NotFoundError(f"'{folder.name}' has no {PARTITIONS}. {GET_IT}.")
-    rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if any(len(row) != 2 or not row[1].isdecimal() for row in rows):
-        raise DataError(f"{PARTITIONS} is not CelebA's: each line should be a file name and 0, 1 or 2. {GET_IT}.")
-    names, partition = [name for name, _ in rows], np.array([int(part) for _, part in rows])
-    drawn = {part: _draw(partition, part) for part in PARTS}
+    names, drawn = _drawn(folder)
     total, read, splits = sum(PARTS.values()), 0, []
     for part in PARTS:
         images = np.empty((len(drawn[part]), resolution, resolution, 3), np.uint8)
@@ -63,6 +56,38 @@ def load(resolution: int, source: Path | None, on_step: Callable[[int, int], Non
                 on_step(read, total)
         splits.append(Split(images, [row_of(int(row), "", name=names[row]) for row in drawn[part]]))
     return Content(splits[0], splits[1], LICENCE, CREDIT)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return all files that are read of a copy of CelebA: the partition file, then the drawn pictures in order.
+
+    The errors are those of `load`.
+    """
+    names, drawn = _drawn(folder)
+    paths = [folder / PICTURES / names[row] for part in PARTS for row in drawn[part]]
+    for path in paths:
+        if not path.is_file():
+            raise _lacking(path)
+    return [folder / PARTITIONS, *paths]
+
+
+def _drawn(folder: Path) -> tuple[list[str], dict[int, np.ndarray]]:
+    """Return the names of all pictures, and for each part the rows of the partition file that are drawn."""
+    table = folder / PARTITIONS
+    if not table.is_file():
+        raise NotFoundError(f"'{folder.name}' has no {PARTITIONS}. {GET_IT}.")
+    try:
+        rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{PARTITIONS} cannot be read ({words_of(error)}). {GET_IT}.") from None
+    if any(len(row) != 2 or not row[1].isdecimal() for row in rows):
+        raise DataError(f"{PARTITIONS} is not CelebA's: each line should be a file name and 0, 1 or 2. {GET_IT}.")
+    partition = np.array([int(part) for _, part in rows])
+    return [name for name, _ in rows], {part: _draw(partition, part) for part in PARTS}
+
+
+def _lacking(path: Path) -> NotFoundError:
+    return NotFoundError(f"'{path.parent.name}' has no {path.name}. {GET_IT}.")
 
 
 def _draw(partition: np.ndarray, part: int) -> np.ndarray:
@@ -84,7 +109,7 @@ def _picture(path: Path, resolution: int) -> np.ndarray:
     try:
         whole = decoded(path.read_bytes(), path.name, resolution)
     except FileNotFoundError:
-        raise NotFoundError(f"'{path.parent.name}' has no {path.name}. {GET_IT}.") from None
+        raise _lacking(path) from None
     except DataError as error:
         raise DataError(f"{error} Unpack the archive again.") from None
     left, top = (whole.width - CROP) // 2, (whole.height - CROP) // 2

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import artbench, celeba, cifar, duplicates, openmoji, pictures, program, store
+from dtrak_core import duplicates, program, sources, store
 from dtrak_core.duplicates import Equal
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
-from dtrak_core.splits import Content, LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
+from dtrak_core.splits import LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
 from dtrak_core.store import Artifact
 
 __all__ = [
@@ -41,20 +41,19 @@ __all__ = [
     "make_newest",
     "names",
     "prepare",
+    "settled",
     "source_settings",
 ]
 
 KIND = "datasets"
 DEFAULT = "openmoji-people"
 PREPARE = program.command("dataset")
-OWN_KINDS = ("folder", "npz")
 RESOLUTIONS = {  # of the built-in datasets, where the user names none
     "openmoji-people": 16, "openmoji-roles": 32, "cifar2": 32, "cifar10": 32, "celeba": 64, "artbench2": 256,
     "artbench5": 256,
 }  # fmt: skip
 BUILT_IN = tuple(RESOLUTIONS)
 PAPERS = ("cifar2", "cifar10", "celeba", "artbench2", "artbench5")  # whose splits are the paper's, kept as they are
-FROM_FILES = ("celeba", "artbench2", "artbench5")  # built in, read from the user's copy
 DIGEST_AT_ONCE = 64 * 2**20  # bytes of pixels up to which the digest is checked when a dataset is opened
 
 
@@ -92,17 +91,20 @@ def prepare(
 
     Args:
         settings: Which pictures; for the user's own, made by `source_settings`.
-        source: The folder or .npz of the user's own pictures; None for built-in datasets.
+        source: The folder or .npz of the user's own pictures, or the copy of a built-in dataset that is read from
+            one; None for the others.
         on_step: Told the number of pictures read and their total.
 
     Raises:
         SettingsError: If name, kind and source do not go together.
         DataError: If the pictures cannot be read as asked.
     """
+    settings = settled(settings, source)
     key = key_of(KIND, settings)
     if (stored := store.find(KIND, key)) is not None:
         return stored
-    content = _read(settings, source, on_step)
+    _check_name(settings.name, settings.kind)
+    content = sources.read(settings, source, on_step)
     captioned = has_captions(settings.kind, content.train, content.held_out)
     facts = {"licence": content.licence, "credit": content.credit, "notes": content.notes, "captioned": captioned}
     with store.computing(KIND, key) as stored:
@@ -135,11 +137,30 @@ def source_settings(
         NotFoundError: If the folder or file is not there.
         DataError: If it is not a folder of pictures or an .npz.
     """
-    if kind not in OWN_KINDS:
+    if kind not in sources.OWN_KINDS:
         raise SettingsError(f"'{kind}' is built in and has no source. Own pictures are of kind: folder, npz.")
     _check_name(name, kind)
     told = {"kind": kind, "name": name, "resolution": resolution, "on_broken": on_broken}
-    return build(DatasetSettings, **told, source_digest=pictures.source_digest(kind, source))
+    return build(DatasetSettings, **told, source_digest=sources.digest(kind, source))
+
+
+def settled(settings: DatasetSettings, source: Path | None) -> DatasetSettings:
+    """Return the settings of a built-in dataset with the digest of the copy that it is read from; others as they are.
+
+    Where no copy is named, what is stored of one is meant, the newest. A dataset from before copies had a digest is
+    opened like any other, and read anew once its copy is named.
+
+    Raises:
+        NotFoundError: If a file of the copy is not there; the sentence names it.
+        DataError: If the copy is not what was published.
+    """
+    if settings.kind not in sources.FROM_FILES or settings.source_digest:
+        return settings
+    if source is not None:
+        return settings.model_copy(update={"source_digest": sources.digest(settings.kind, source)})
+    asked = settings.model_dump(exclude={"source_digest"})
+    alike = [artifact for artifact in store.listing(KIND) if asked.items() <= artifact.settings.items()]
+    return build(DatasetSettings, **max(alike, key=_age).settings) if alike else settings
 
 
 def names() -> list[str]:
@@ -201,27 +222,7 @@ def make_newest(artifact: Artifact) -> Artifact:
 
 def equal_pictures(dataset: Dataset) -> list[str]:
     """Say which pictures are equal by pixels: a sentence on training pictures, one on held-out ones, or none."""
-    equal, told = dataset.equal, []
-    if equal.copies:
-        repeated = int((np.unique(equal.train, return_counts=True)[1] > 1).sum())
-        told.append(
-            f"{equal.distinct:,} of {len(equal.train):,} training pictures differ by pixels: {repeated:,} "
-            f"{'stands' if repeated == 1 else 'stand'} there more than once. Equal pictures count as one family."
-        )
-    if not len(equal.held_out):
-        told.append("No picture is held out: each is there more often than one in ten, and equal ones stay together.")
-    if equal.leaked:
-        one = len(equal.leaked) == 1
-        kept = (
-            f"The split is the paper's own and kept as it is, so its held-out LDS counts {'it' if one else 'them'} too."
-            if dataset.settings.kind in PAPERS
-            else f"A held-out LDS leaves {'it' if one else 'them'} out."
-        )
-        told.append(
-            f"{len(equal.leaked):,} of {len(equal.held_out):,} held-out pictures {'is a' if one else 'are'} training "
-            f"{'picture' if one else 'pictures'} too, by pixels. {kept}"
-        )
-    return told
+    return duplicates.told(dataset.equal, dataset.settings.kind in PAPERS)
 
 
 def load(artifact: Artifact) -> Dataset:
@@ -270,24 +271,6 @@ def _split(artifact: Artifact, stem: str) -> Split:
     images = np.asarray(artifact.array(f"{stem}.npy"))
     rows: list[dict[str, Any]] = json.loads(artifact.file(f"{stem}.json").read_bytes())
     return Split(images, rows)
-
-
-def _read(settings: DatasetSettings, source: Path | None, on_step: Callable[[int, int], None] | None) -> Content:
-    """Read the pictures that the settings ask for."""
-    _check_name(settings.name, settings.kind)
-    if settings.kind in OWN_KINDS:
-        if source is None:
-            raise SettingsError(f"Dataset '{settings.name}' is of kind {settings.kind}; give the path of its pictures.")
-        return pictures.load(settings, source, on_step)
-    if settings.kind == "celeba":
-        return celeba.load(settings.resolution, source, on_step)
-    if settings.kind in ("artbench2", "artbench5"):
-        return artbench.load(settings.kind, settings.resolution, source, on_step)
-    if source is not None:
-        raise SettingsError(f"'{settings.kind}' is built in and has no source. Leave the path out.")
-    if settings.kind in ("openmoji-people", "openmoji-roles"):
-        return openmoji.load(settings.resolution, on_step, settings.kind)
-    return cifar.load(settings.kind, settings.resolution, on_step)
 
 
 def _check_name(name: str, kind: DatasetKind) -> None:

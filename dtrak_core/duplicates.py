@@ -46,6 +46,34 @@ def between(train: np.ndarray, held_out: np.ndarray) -> Equal:
     return Equal(own, other, tuple(np.flatnonzero(other < len(train)).tolist()))
 
 
+def told(equal: Equal, papers: bool) -> list[str]:
+    """Say which pictures are equal by pixels: a sentence on training pictures, one on held-out ones, or none.
+
+    `papers` says that the split is the paper's, which is kept as it is.
+    """
+    said = []
+    if equal.copies:
+        repeated = int((np.unique(equal.train, return_counts=True)[1] > 1).sum())
+        said.append(
+            f"{equal.distinct:,} of {len(equal.train):,} training pictures differ by pixels: {repeated:,} "
+            f"{'stands' if repeated == 1 else 'stand'} there more than once. Equal pictures count as one family."
+        )
+    if not len(equal.held_out):
+        said.append("No picture is held out: each is there more often than one in ten, and equal ones stay together.")
+    if equal.leaked:
+        one = len(equal.leaked) == 1
+        kept = (
+            f"The split is the paper's own and kept as it is, so its held-out LDS counts {'it' if one else 'them'} too."
+            if papers
+            else f"A held-out LDS leaves {'it' if one else 'them'} out."
+        )
+        said.append(
+            f"{len(equal.leaked):,} of {len(equal.held_out):,} held-out pictures {'is a' if one else 'are'} training "
+            f"{'picture' if one else 'pictures'} too, by pixels. {kept}"
+        )
+    return said
+
+
 def classes(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Return for each picture the number of the first one that equals it by shape and pixels, shape (N,), int64."""
     found = np.arange(len(images))

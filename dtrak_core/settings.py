@@ -85,8 +85,8 @@ class Settings(BaseModel):
 class DatasetSettings(Settings):
     """Which pictures, at which size.
 
-    `name` is what the user calls the dataset; for `folder` and `npz`, `source_digest` is
-    the digest of the files' contents, so that the same pictures are stored once.
+    `name` is what the user calls the dataset; for what is read from files (sources.py), `source_digest` is
+    the digest of their contents, so that the same pictures are stored once, and others never taken for them.
     """
 
     kind: DatasetKind = "openmoji-people"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from dtrak_core import answers, artbench, celeba, datasets
 from dtrak_core.errors import DataError, NotFoundError, StudioError
-from dtrak_core.settings import DatasetSettings
+from dtrak_core.settings import DatasetSettings, key_of
 
 COUNTS = (162_770, 19_867, 19_962)  # CelebA's partitions, in the order of its rows
 STYLES = ("ukiyo_e", "post_impressionism", "baroque")
@@ -159,3 +160,129 @@ def test_a_source_is_taken_for_the_papers_files_alone(cache: Path, paintings: Pa
     assert datasets.by_name("artbench2").digest == stored.digest
     with pytest.raises(StudioError, match="is built in and has no source"):
         datasets.prepare(DatasetSettings(kind="cifar2", name="cifar2", resolution=32), paintings)
+
+
+def asked(folder: Path | None, name: str = "artbench2") -> datasets.Dataset:
+    """Prepare a set of files as the command line does."""
+    job = answers.dataset_job(name, folder, 32, "refuse")
+    return datasets.load(datasets.make_newest(datasets.prepare(job.dataset, Path(job.source) if job.source else None)))
+
+
+def drawn(folder: Path) -> Path:
+    """Return a training picture that the draw takes."""
+    return artbench.files("artbench2", folder)[1]
+
+
+def test_a_corrected_table_of_artists_is_read_anew(cache: Path, paintings: Path) -> None:
+    first, table = asked(paintings), paintings / artbench.TABLE
+    whole = table.read_text(encoding="utf-8")
+    assert asked(paintings).key == first.key, "the same copy is stored once"
+    table.write_text(whole.replace("artist-1", "artist-9"), encoding="utf-8-sig")  # as a spreadsheet saves it
+    second = asked(paintings)
+    assert (second.digest, second.key == first.key) == (first.digest, False), "no picture has changed"
+    assert "artist-9" in {row["contributor"] for row in second.train.rows}
+    assert "artist-1" not in {row["contributor"] for row in second.train.rows}
+    assert datasets.by_name("artbench2").facts == second.facts != first.facts
+    table.write_text(whole, encoding="utf-8")
+    assert asked(paintings).key == first.key
+    assert datasets.by_name("artbench2").facts == first.facts
+
+
+def test_a_replaced_painting_is_read_anew_even_with_its_old_size_and_time(cache: Path, paintings: Path) -> None:
+    for path in artbench.files("artbench2", paintings)[1:]:
+        Image.open(path).save(path, format="BMP")  # all of one size in bytes
+    first, path = asked(paintings), drawn(paintings)
+    before = path.stat()
+    Image.fromarray(np.full((256, 256, 3), 250, np.uint8)).save(path, format="BMP")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    second = asked(paintings)
+    assert second.digest != first.digest
+    assert (second.train.images[0] == 250).all()
+
+
+def test_a_copy_is_known_by_what_it_holds_not_by_its_place(cache: Path, paintings: Path, tmp_path: Path) -> None:
+    first = asked(paintings)
+    moved = paintings.rename(tmp_path / "moved")
+    os.utime(drawn(moved))
+    assert asked(moved).key == first.key
+
+
+def test_a_set_from_before_copies_had_a_digest_opens_and_is_read_anew_when_asked(cache: Path, paintings: Path) -> None:
+    first = asked(paintings)
+    old = DatasetSettings(kind="artbench2", name="artbench2", resolution=32)
+    manifest = json.loads((first_path := cache / "datasets" / first.key / "manifest.json").read_text())
+    manifest |= {"key": key_of("datasets", old), "settings": old.model_dump(), "date": "2026-11-25T00:00:00+00:00"}
+    first_path.write_text(json.dumps(manifest))
+    first_path.parent.rename(cache / "datasets" / key_of("datasets", old))
+    assert datasets.by_name("artbench2").key == key_of("datasets", old)
+    assert asked(None).key == key_of("datasets", old), "it is used without its copy"
+    assert asked(paintings).key == first.key, "its copy is read anew"
+    assert asked(None).key == datasets.by_name("artbench2").key == first.key, "and is what the name means"
+
+
+def test_a_copy_that_changes_between_question_and_answer_is_refused(cache: Path, paintings: Path) -> None:
+    job = answers.dataset_job("artbench2", paintings, 32, "refuse")
+    drawn(paintings).write_bytes(b"another")
+    with pytest.raises(DataError, match="has changed since it was chosen"):
+        datasets.prepare(job.dataset, paintings)
+    with pytest.raises(StudioError, match="give their folder"):
+        datasets.prepare(job.dataset)
+    assert not list((cache / "datasets").glob("[0-9a-f]*"))
+
+
+def test_settings_without_a_digest_get_that_of_the_copy(cache: Path, paintings: Path) -> None:
+    bare, table = DatasetSettings(kind="artbench2", name="artbench2", resolution=32), paintings / artbench.TABLE
+    first = datasets.prepare(bare, paintings)
+    table.write_text(table.read_text(encoding="utf-8").replace("artist-1", "artist-9"), encoding="utf-8")
+    assert datasets.prepare(bare, paintings).key != first.key
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe bad", b'name,artist,label,split\n"' + b"x" * 200_000])
+def test_a_table_of_artists_that_cannot_be_read_is_refused(paintings: Path, text: bytes) -> None:
+    (paintings / artbench.TABLE).write_bytes(text)
+    with pytest.raises(DataError, match=r"ArtBench-10.csv cannot be read .*Save it as CSV in UTF-8\."):
+        artbench.files("artbench2", paintings)
+
+
+@pytest.fixture
+def few_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lay out CelebA in small: 40 and 10 pictures in the partitions that are drawn from, each of its own grey."""
+    folder = tmp_path / "faces"
+    (folder / celeba.PICTURES).mkdir(parents=True)
+    parts = np.repeat([0, 1, 2], (40, 10, 5))
+    lines = [f"{row + 1:06}.jpg {part}" for row, part in enumerate(parts)]
+    (folder / celeba.PARTITIONS).write_text("\n".join(lines) + "\n")
+    for row in range(len(parts)):
+        grey = np.full((218, 178, 3), 4 * row, np.uint8)
+        Image.fromarray(grey).save(folder / celeba.PICTURES / f"{row + 1:06}.jpg")
+    monkeypatch.setattr(celeba, "PARTS", {0: 16, 1: 4})
+    monkeypatch.setattr(celeba, "WHOLE", {0: 40, 1: 10})
+    begins = {}
+    for part, size in celeba.PARTS.items():
+        rows, _ = train_test_split(np.flatnonzero(parts == part), train_size=size, random_state=42)
+        begins[part] = tuple(rows[:5].tolist())
+    monkeypatch.setattr(celeba, "BEGINS", begins)
+    return folder
+
+
+def test_a_face_that_is_replaced_is_read_anew_and_a_lacking_one_named(cache: Path, few_faces: Path) -> None:
+    first, files = asked(few_faces, "celeba"), celeba.files(few_faces)
+    assert len(files) == 1 + 16 + 4
+    unused = sorted(set((few_faces / celeba.PICTURES).iterdir()) - set(files))
+    unused[0].unlink()
+    assert asked(few_faces, "celeba").key == first.key, "what is not drawn is not looked at"
+    whole = files[1].read_bytes()
+    Image.fromarray(np.full((218, 178, 3), 250, np.uint8)).save(files[1])
+    second = asked(few_faces, "celeba")
+    assert second.digest != first.digest
+    assert (second.train.images[0] == 250).all()
+    assert datasets.by_name("celeba").digest == second.digest
+    files[-1].unlink()
+    with pytest.raises(NotFoundError, match=rf"'img_align_celeba' has no {files[-1].name}\. Give --source"):
+        asked(few_faces, "celeba")
+    assert asked(None, "celeba").key == second.key, "what is stored is used without the copy, and not downloaded"
+    files[1].write_bytes(whole)
+    (few_faces / celeba.PARTITIONS).write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"list_eval_partition\.txt cannot be read"):
+        asked(few_faces, "celeba")

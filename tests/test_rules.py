@@ -29,6 +29,7 @@ LAYERS = [
     ["captions", "arrays", "array_labels"],
     ["archives", "picture_tables"],
     ["openmoji", "pictures", "cifar", "celeba", "artbench"],
+    ["sources"],
     ["datasets", "checkpoints", "bases"],
     ["latents", "text_side"],
     ["denoiser"],

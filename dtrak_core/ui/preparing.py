@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dtrak_core import datasets, jobs
+from dtrak_core import datasets, jobs, sources
 from dtrak_core.errors import StudioError
 from dtrak_core.jobs import DatasetJob
 from dtrak_core.settings import DatasetKind, DatasetSettings, build
@@ -45,13 +45,18 @@ def page(name: str, error: StudioError) -> None:
     st.title(title)
     st.write(f"{about} {FROM[kind]}")
     source = ""
-    if kind in datasets.FROM_FILES:
+    if kind in sources.FROM_FILES:
         source = st.text_input("Folder on this machine", key=f"source-{kind}", placeholder="/data/…").strip()
         if source and not Path(source).expanduser().is_dir():
             st.error(f"There is no folder '{panels.plain(source)}' on the machine that the app runs on.")
             return
     place = str(Path(source).expanduser().resolve()) if source else ""
     settings = build(DatasetSettings, kind=kind, name=kind, resolution=datasets.RESOLUTIONS[kind])
+    try:
+        settings = datasets.settled(settings, Path(place) if place else None)
+    except StudioError as refused:  # what is lacking in the folder, before it is begun
+        st.error(panels.plain(refused))
+        return
     job = DatasetJob(dataset=settings, source=place)
     state = panels.follow(jobs.key_of_job(job))
     if not state.active:
