@@ -54,9 +54,8 @@ def page(name: str, error: StudioError) -> None:
     settings = build(DatasetSettings, kind=kind, name=kind, resolution=datasets.RESOLUTIONS[kind])
     try:
         settings = datasets.settled(settings, Path(place) if place else None)
-    except StudioError as refused:  # what is lacking in the folder, before it is begun
+    except StudioError as refused:  # said before it is begun; whoever puts it right presses the button
         st.error(panels.plain(refused))
-        return
     job = DatasetJob(dataset=settings, source=place)
     state = panels.follow(jobs.key_of_job(job))
     if not state.active:
