@@ -89,6 +89,37 @@ def by_name(name: str) -> Comparison:
     raise NotFoundError(f"There is no comparison '{name}'. There are: {names}.")
 
 
+def outdated(dataset: Dataset, checkpoint: str, name: str) -> Comparison | None:
+    """Return the newest comparison of this name or key that `listing` leaves out, None where there is none."""
+    wanted = {"dataset": dataset.digest, "checkpoint": checkpoint}
+    found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items() and not _holds(a, dataset)]
+    named = [a for a in found if name in (a.manifest["name"], a.key)]
+    return _open(max(named, key=lambda a: a.manifest["date"])) if named else None
+
+
+def changed(comparison: Comparison) -> str:
+    """Say in a sentence that contributors or families, on which its removals leaned, are others now; else nothing.
+
+    Asked is the newest dataset of each name with these pictures: where one has them still, nothing has changed.
+    """
+    settings = comparison.settings
+    if not removals.needs_facts(settings.methods, settings.group):
+        return ""
+    if not settings.facts:
+        return (
+            f"The comparison '{comparison.name}' is from before comparisons kept which contributors and families "
+            "they leaned on, so its removals may be those of another table than today's. Compare again."
+        )
+    now = datasets.newest_of(settings.dataset)
+    if not now or settings.facts in [one.facts for one in now]:
+        return ""
+    names = " and ".join(f"'{one.name}'" for one in now)
+    return (
+        f"Contributors or families of {names} have changed since the comparison '{comparison.name}' was made: its "
+        "removals are those of the table before. Compare again for today's."
+    )
+
+
 def measures(comparison: Comparison) -> tuple[str, ...]:
     """Return the measures that its entries have: those of latents only for text-to-image models."""
     return entries.measures_of(comparison.entries)
@@ -147,13 +178,15 @@ def sentences(
 def document(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
 
-    Medians and `statistics` are of the largest `size` asked for.
+    `changed` is empty where its removals are those of today's contributors and families, else a sentence. Medians and
+    `statistics` are of the largest `size` asked for.
     """
     told = measures(comparison)
     return {
         "name": comparison.name,
         "key": comparison.key,
         "finished": comparison.finished,
+        "changed": changed(comparison),
         "encoder": comparison.settings.encoder,
         "measures": {
             "l2": "Euclidean distance of the pictures in [-1, 1]; larger = the removal changed the picture more",

@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "make_newest",
     "names",
+    "newest_of",
     "prepare",
     "settled",
     "source_settings",
@@ -205,6 +206,15 @@ def by_digest(digest: str, facts: str = "") -> Dataset:
     raise NotFoundError(
         f"The dataset with digest {digest} is not stored. Prepare it again, or choose another of: {', '.join(names())}."
     )
+
+
+def newest_of(digest: str) -> list[Dataset]:
+    """Return the datasets with this digest that names mean: of each name the newest of them, in order of names."""
+    of_name: dict[str, Artifact] = {}
+    for artifact in sorted(store.listing(KIND), key=_age):
+        if artifact.manifest["digest"] == digest:
+            of_name[artifact.manifest["name"]] = artifact
+    return [load(of_name[name]) for name in sorted(of_name)]
 
 
 def make_newest(artifact: Artifact) -> Artifact:

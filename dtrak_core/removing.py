@@ -140,4 +140,5 @@ def _shown(found: comparisons.Comparison, document: dict[str, Any]) -> str:
             "\n".join([verdicts.NAMES[measure], *(f"  {line}" for line in lines)])
             for measure, lines in comparisons.sentences(found).items()
         )
-    return f"Medians over targets\n{tables.table(rounded, columns)}\n\n{told}\n\n{listed}"
+    changed = f"{document['changed']}\n\n" if document["changed"] else ""
+    return f"{changed}Medians over targets\n{tables.table(rounded, columns)}\n\n{told}\n\n{listed}"

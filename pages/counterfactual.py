@@ -19,12 +19,15 @@ link = address.get("comparison")
 wanted = link if link in known else by_name.get(link, "")
 with st.expander("A new comparison", expanded=not finished and asked is None, icon=":material/add:"):
     comparing.form(dataset, checkpoint)
-if link and not wanted and (asked is None or link != key_of("comparisons", asked)):
+before = comparisons.outdated(dataset, checkpoint.digest, link) if link and not wanted else None
+if link and not wanted and before is None and (asked is None or link != key_of("comparisons", asked)):
     instead = (
         "the one under way" if asked is not None else f"'{panels.plain(finished[0].name)}'" if finished else "none"
     )
     st.warning(f"This checkpoint has no comparison '{panels.plain(link)}'; showing {instead}.")
-if asked is not None and not wanted:
+if before is not None:
+    compared.show(before, dataset)
+elif asked is not None and not wanted:
     compared.show(comparisons.read(asked), dataset)
 elif finished:
     chosen = known[wanted] if wanted else finished[0]

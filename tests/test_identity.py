@@ -89,15 +89,17 @@ def test_a_corrected_contributor_is_another_comparison_of_the_same_model(
     assert len(by(right, "Ben")) > len(by(wrong, "Ben"))
 
 
-def test_comparisons_are_listed_where_their_facts_hold(wrong: Dataset, trained: Checkpoint, tmp_path: Path) -> None:
-    def keep(settings: CounterfactualSettings, name: str) -> None:
-        key = key_of("comparisons", settings)
-        place = store.partial("comparisons", key)
-        store.write_json(place / comparisons.ENTRIES, [])
-        store.write_array(place / comparisons.IMAGES, np.zeros((0, 8, 8, 3), np.uint8))
-        store.write_array(place / comparisons.ORIGINALS, np.zeros((1, 8, 8, 3), np.uint8))
-        store.publish("comparisons", key, settings, name=name, encoder=settings.encoder)
+def keep(settings: CounterfactualSettings, name: str) -> None:
+    """Store a comparison without entries."""
+    key = key_of("comparisons", settings)
+    place = store.partial("comparisons", key)
+    store.write_json(place / comparisons.ENTRIES, [])
+    store.write_array(place / comparisons.IMAGES, np.zeros((0, 8, 8, 3), np.uint8))
+    store.write_array(place / comparisons.ORIGINALS, np.zeros((1, 8, 8, 3), np.uint8))
+    store.publish("comparisons", key, settings, name=name, encoder=settings.encoder)
 
+
+def test_comparisons_are_listed_where_their_facts_hold(wrong: Dataset, trained: Checkpoint, tmp_path: Path) -> None:
     right = prepared(folder(tmp_path / "mine", {4: {"contributor": "Ben"}}))
     pixels = asked(wrong, trained, "raw-pixel-cosine")
     keep(pixels, "plain")
@@ -109,6 +111,42 @@ def test_comparisons_are_listed_where_their_facts_hold(wrong: Dataset, trained: 
     assert "facts" not in pixels.model_dump(), "what does not depend on them keeps its key"
     names = [{one.name for one in comparisons.listing(d, trained.digest)} for d in (wrong, right)]
     assert names == [{"plain", "labels", "wrong"}, {"plain", "labels", "right", "family"}]
+
+
+def test_a_comparison_that_is_shown_by_name_says_that_its_table_has_changed(
+    wrong: Dataset, trained: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(name: str) -> str:
+        """Return what `--show` says of a change, the same in JSON as in text."""
+        assert cli.main(["counterfactual", "--show", name, "--json"]) == 0
+        told: str = json.loads(capsys.readouterr().out)["changed"]
+        assert cli.main(["counterfactual", "--show", name]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"{told}\n\nMedians" if told else "Medians")
+        return told
+
+    def changes() -> list[bool]:
+        return [bool(said(name)) for name in ("plain", "maker", "family")]
+
+    keep(asked(wrong, trained, "raw-pixel-cosine"), "plain")
+    keep(asked(wrong, trained, "contributor:Ben"), "maker")
+    keep(asked(wrong, trained, "raw-pixel-cosine", group="family"), "family")
+    keep(asked(wrong, trained, "contributor:Ben").model_copy(update={"facts": ""}), "did not say")
+    assert changes() == [False, False, False]
+    assert "kept which contributors and families" in said("did not say")
+    prepared(folder(tmp_path / "mine", {4: {"contributor": "Ben"}}))
+    assert changes() == [False, True, True]
+    assert said("maker") == (
+        "Contributors or families of 'mine' have changed since the comparison 'maker' was made: its removals are those "
+        "of the table before. Compare again for today's."
+    )
+    held = comparisons.outdated(datasets.by_name("mine"), trained.digest, "maker")
+    assert held is not None
+    assert held.name == "maker"
+    assert comparisons.outdated(datasets.by_name("mine"), trained.digest, "plain") is None
+    twin = folder(tmp_path / "twin", {1: {"contributor": "Ben"}, 2: {"family": "red"}, 3: {"family": "red"}})
+    prepared(twin, "twin")
+    assert changes() == [False, False, False], "it holds for a dataset of another name"
 
 
 def test_a_digest_with_facts_opens_that_table_and_no_other(wrong: Dataset, tmp_path: Path) -> None:

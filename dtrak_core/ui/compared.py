@@ -22,6 +22,8 @@ ROUNDING = 0.05  # pixel l2 that some 8-bit steps make, where the original was d
 
 def show(comparison: Comparison, dataset: Dataset) -> None:
     """Show all of a comparison, finished or under way."""
+    if said := comparisons.changed(comparison):
+        st.warning(panels.plain(said), icon=":material/history:")
     if not comparison.entries:
         st.info("No training has finished yet. Results appear here one by one.")
         return

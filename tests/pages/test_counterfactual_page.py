@@ -10,18 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_store
 from comparison_helpers import compared, controls, named, publish
 from page_helpers import galleries, opened, running
 from PIL import Image
 
-from dtrak_core import comparison_figure, comparisons, counterfactual, jobs, removals, store, targets
+from dtrak_core import comparison_figure, comparisons, counterfactual, datasets, jobs, removals, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.ui import comparing, comparison_charts
+from dtrak_core.ui import comparing, comparison_charts, panels
 
 
 @pytest.fixture
@@ -87,6 +88,25 @@ def test_an_unknown_comparison_is_not_passed_off_as_another(pair: Comparison) ->
     assert [one.value for one in at.warning] == [f"This checkpoint has no comparison 'nothing'; showing '{pair.name}'."]
     for name in (pair.name, pair.key):
         assert not opened("counterfactual", comparison=name).warning
+
+
+def test_a_comparison_of_a_table_before_says_so_where_the_address_names_it(
+    small: tuple[Dataset, Checkpoint], tmp_path: Path
+) -> None:
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest}
+    bare = compared(named(method="contributor:Ben"), np.zeros((6, 6)), **where)
+    settings = bare.settings.model_copy(update={"facts": small[0].facts})
+    publish(dataclasses.replace(bare, key=key_of("comparisons", settings), settings=settings), "makers")
+    assert not [one for one in opened("counterfactual", comparison="makers").warning if "have changed" in one.value]
+    source = small_store.folder(tmp_path / "corrected")
+    table = (source / "metadata.csv").read_text()
+    (source / "metadata.csv").write_text(table.replace(",Cy", ",Ben"))
+    datasets.prepare(datasets.source_settings("folder", source, small_store.NAME, 16), source)
+    at = opened("counterfactual", comparison="makers")
+    assert [one.value for one in at.warning] == [panels.plain(comparisons.changed(comparisons.by_name("makers")))]
+    assert "have changed since the comparison" in at.warning[0].value
+    assert galleries(at)["pictures"], "its pictures are shown"
+    assert not opened("counterfactual").warning, "it is not shown unasked"
 
 
 def test_every_drawn_picture_can_be_a_target(
