@@ -4,7 +4,9 @@
 
 Someone who gave half of the pictures gets half of the credit from any method, so a share alone says nothing. Named is
 whoever's credit lies furthest above their share of the pictures. Whether that is more than chance is asked by giving
-the pictures' credits to pictures at random: p is the part of such draws in which somebody lies as far above.
+credit away at random: p is the part of such draws in which somebody lies as far above. The pictures of a family are
+alike and score alike, so a family's credit goes as a whole to a family of as many, and inside it to any of its
+pictures. A family that is alone in its size keeps its credit: nothing says what chance would have given it.
 """
 
 from __future__ import annotations
@@ -26,30 +28,48 @@ def foremost(credits: Sequence[Credit]) -> Credit | None:
     return max(known, key=lambda one: (one.share - one.set_share, one.contributor), default=None)
 
 
-def chance(found: Ranking, contributors: Sequence[str]) -> float:
-    """Return p: how often credit given to pictures at random lifts somebody as far above their share.
+def chance(found: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
+    """Return p: how often credit given to families at random lifts somebody as far above their share.
+
+    A draw permutes families of equal size as wholes, and the pictures inside each: both leave the distribution of
+    scores as it is where pictures of a family are alike, families are not, and contributors do not matter.
 
     Args:
         found: Ranking over N examples.
         contributors: One name for each, shape (N,); pictures without a name are nobody's.
+        families: Family of each, shape (N,); pictures without one stand alone.
 
     Returns:
         (1 + draws that reach it) / (1 + all draws), 400 draws from a fixed seed; 1 where nobody lies above.
     """
-    names, which = np.unique(np.asarray(contributors, dtype=str), return_inverse=True)
-    positive = np.maximum(found.values, 0) / (found.positive_total or 1.0)
-    expected = np.bincount(which) / len(which)
-    own = names != ""
+    alone = [name or f"\0{index}" for index, name in enumerate(families)]
+    family = np.unique(np.asarray(alone, dtype=str), return_inverse=True)[1]
+    order = np.argsort(family, kind="stable")
+    family = family[order]
+    names, which = np.unique(np.asarray(contributors, dtype=str)[order], return_inverse=True)
+    above = np.maximum(found.values[order], 0) / (found.positive_total or 1.0) - 1 / len(which)
+    begins, sizes = np.unique(family, return_index=True, return_counts=True)[1:]
+    inside = np.arange(len(which)) - begins[family]
+    alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
+    shared = np.flatnonzero((np.maximum.reduceat(which, begins) > np.minimum.reduceat(which, begins))[family])
 
-    def highest(values: np.ndarray) -> float:
-        above = (np.bincount(which, values) - expected)[own]
-        return float(above.max(initial=0.0))
+    def highest(holders: np.ndarray) -> float:
+        sums = np.bincount(holders, above, len(names))
+        return float(sums[names != ""].max(initial=0.0))
 
-    here = highest(positive)
-    if here <= 0:
+    def drawn() -> float:
+        holders = which.copy()
+        holders[shared] = holders[shared[np.argsort(family[shared] + random.random(len(shared)))]]
+        taker = np.empty_like(begins)
+        for each in alike:
+            taker[each] = random.permutation(each)
+        return highest(holders[begins[taker][family] + inside])
+
+    here = highest(which)
+    if here <= 1e-12:  # rounding of shares
         return 1.0
     random = np.random.default_rng(0)
-    reached = sum(highest(random.permutation(positive)) >= here * (1 - 1e-9) for _ in range(DRAWS))
+    reached = sum(drawn() >= here * (1 - 1e-9) for _ in range(DRAWS))
     return (1 + reached) / (1 + DRAWS)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from dtrak_core import crediting, results
 
 
-def told(values: np.ndarray, names: list[str]) -> str:
+def told(values: np.ndarray, names: list[str], families: list[str] | None = None) -> str:
     found = results.ranking("t", "T", values)
-    return crediting.sentence("T", results.credit(found, names), crediting.chance(found, names))
+    p = crediting.chance(found, names, families or [""] * len(names))
+    return crediting.sentence("T", results.credit(found, names), p)
 
 
 def test_the_one_above_her_share_is_named_and_not_the_largest() -> None:
@@ -56,5 +57,52 @@ def test_chance_is_the_share_of_exact_permutations() -> None:
     names = ["a"] * 2 + ["b"] * 6
     values = np.array([6.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     # Only a pair of both large ones lifts anybody so far: 1 of 28 pairs.
-    p = crediting.chance(results.ranking("t", "T", values), names)
+    p = crediting.chance(results.ranking("t", "T", values), names, [""] * 8)
     assert abs(p - 1 / 28) < 0.03
+
+
+def test_families_move_as_a_whole_and_give_no_credit_by_chance() -> None:
+    """Each contributor drew 3 families of 8 pictures; inside a family all score nearly alike, and at random."""
+    random = np.random.default_rng(3)
+    families = [f"family {i}" for i in np.repeat(np.arange(30), 8)]
+    names = [f"person {i}" for i in np.repeat(np.arange(10), 24)]
+    beyond = {True: 0, False: 0}
+    for _ in range(60):
+        values = np.repeat(random.normal(size=30), 8) + 0.1 * random.normal(size=240)
+        for known in beyond:
+            beyond[known] += "chance" not in told(values, names, families if known else None)
+    assert beyond[True] <= 8  # of 60 at a level of 5 %: 8 or fewer in 99.6 % of such sixties
+    assert beyond[False] > 30, "without families the same scores would credit somebody nearly always"
+
+
+def test_who_stands_out_over_many_families_is_credited() -> None:
+    random = np.random.default_rng(4)
+    families = [f"family {i}" for i in np.repeat(np.arange(30), np.arange(30) % 5 + 1)]
+    names = ["Ada" if int(name.split()[1]) < 6 else "Ben" for name in families]
+    values = np.abs(random.normal(size=len(names))) + np.where(np.array(names) == "Ada", 5.0, 0.0)
+    assert "By T, Ada: " in told(values, names, families)
+    # One family says nothing about who stands out, whatever its size; nor do pictures that are equal.
+    alike = np.array(["Ada"] * 40 + ["Ben"] * 40)
+    split = ["one"] * 40 + [f"family {i}" for i in range(40)]
+    assert "chance" in told(np.where(alike == "Ada", 5.0, 1.0), alike.tolist(), split)
+    assert "chance" in told(np.ones(80), alike.tolist(), ["one"] * 80)
+
+
+def test_contributors_of_one_family_are_told_apart_by_its_pictures() -> None:
+    names = ["Ada", "Ben", "Cai", "Dan"] * 10
+    families = [f"family {i}" for i in np.repeat(np.arange(10), 4)]
+    random = np.random.default_rng(5)
+    assert "By T, Ada: " in told(np.where(np.array(names) == "Ada", 5.0, 1.0), names, families)
+    beyond = 0
+    for _ in range(60):
+        values = 3 * np.repeat(random.normal(size=10), 4) + random.normal(size=40)
+        beyond += "chance" not in told(values, names, families)
+    assert beyond <= 8
+
+
+def test_chance_by_families_is_the_share_of_exact_permutations() -> None:
+    names = ["a", "a", "a", "a", *"bbbbbbbbbbbb"]
+    families = [str(i) for i in np.repeat(np.arange(8), 2)]
+    values = np.repeat([6.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 2)
+    p = crediting.chance(results.ranking("t", "T", values), names, families)
+    assert abs(p - 1 / 28) < 0.03, "one of 28 pairs of families"

@@ -54,8 +54,9 @@ def _credit(question: Question, found: Sequence[Ranking]) -> None:
     one = _one(found, "credit-method")
     credits = results.credit(one, names)
     first = crediting.foremost(credits)
+    chance = crediting.chance(one, names, [row["family"] for row in question.dataset.train.rows])
     name = None if first is None else f"**{panels.plain(first.contributor)}**"
-    st.write(crediting.sentence(panels.plain(one.label), credits, crediting.chance(one, names), name))
+    st.write(crediting.sentence(panels.plain(one.label), credits, chance, name))
     alt = f"Share of the positive {one.label} score: " + ", ".join(crediting.words(c) for c in credits[:LISTED])
     plotting.show(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
     if len(credits) > LISTED:

@@ -141,10 +141,11 @@ def test_an_example_opens_with_its_ranks_under_every_method(small: Small) -> Non
 def test_credit_is_told_in_numbers(small: Small) -> None:
     at = opened("attribution")
     names = [row["contributor"] for row in small[0].train.rows]
+    families = [row["family"] for row in small[0].train.rows]
     found = expected(small, "d-trak")
     credits = results.credit(found, names)
     text = " ".join(m.value for m in at.markdown).replace("\\", "").replace("**", "")
-    assert crediting.sentence("D-TRAK", credits, crediting.chance(found, names)) in text
+    assert crediting.sentence("D-TRAK", credits, crediting.chance(found, names, families)) in text
     assert at.get("plotly_chart")
     assert {d.proto.label for d in at.get("download_button")} == {"Download as CSV"}
     at = opened("attribution", details="Keep and share")
