@@ -155,7 +155,26 @@ def publish(name: str, digest: str, resolution: int, place: Path | None, assumed
         if found is not None:
             return found
         store.partial("bases", key)
+        facts["drawn_alike"] = text_pipelines.drawn_alike(where, name)
         return store.publish("bases", key, settings, place=str(where), stats=_stats(where), noted=time.time(), **facts)
+
+
+def drawn_alike(digest: str) -> bool:
+    """Say whether a base's pictures have always been drawn as they are now; no where its files cannot be read."""
+    try:
+        return _drawn_alike(digest)
+    except StudioError:
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn_alike(digest: str) -> bool:
+    own = [one.manifest for one in _notes() if one.settings["digest"] == digest]
+    noted = [facts["drawn_alike"] for facts in own if "drawn_alike" in facts]
+    if noted:  # the files may be away
+        return bool(noted[0])
+    base = by_digest(digest)
+    return text_pipelines.drawn_alike(base.folder, base.name)
 
 
 def _notes() -> list[store.Artifact]:

@@ -6,7 +6,9 @@ named demo, `demo@50` the one half way. A run that was asked for again under ano
 that name too (artifact kind `names`, which holds no weights).
 
 The digest of a checkpoint that was trained here is that of its weights: network, schedule and sampler are ours. One
-that was imported is known by its weights and by all else that its pictures depend on (`facts_of`).
+that was imported is known by its weights and by all else that its pictures depend on (`facts_of`). So are LoRA weights
+that were trained here on a base whose scheduler is not like Stable Diffusion's own: its pictures were once drawn as if
+it were, and lie under the digest of the weights alone.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import model_files, store
+from dtrak_core import bases, model_files, store
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.settings import Settings, canonical_json, digest_of, key_of
 from dtrak_core.train_settings import TrainSettings
@@ -71,7 +73,9 @@ def of_run(artifact: store.Artifact) -> list[Checkpoint]:
         name = artifact.manifest["name"] + ("" if step["share"] == 100 else f"@{step['share']}")
         folder, base = run.path / step["folder"], facts.get("base", "")
         digest = step["digest"]
-        if "epochs" not in run.settings and "weights" not in step:  # imported before it was known by more than weights
+        # Imported before it was known by more than weights, or trained on a base that is drawn by a way of its own.
+        ours = "epochs" in run.settings and (not base or bases.drawn_alike(base))
+        if not ours and "weights" not in step:
             digest = _identity_of(str(folder), digest, facts["fold"], base)
         where = (run, step["step"], step["share"], digest, folder)
         found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"], base, assumed))
@@ -144,7 +148,7 @@ def by_digest(digest: str, dataset: str = "") -> Checkpoint:
 
 
 def identity(weights: str, facts: Mapping[str, Any]) -> str:
-    """Return the digest of an imported checkpoint: of its weights' digest, and of all else (`facts_of`)."""
+    """Return the digest of a checkpoint by its weights' digest, and by all else (`facts_of`)."""
     return digest_of("imported", weights, canonical_json(dict(facts)))
 
 

@@ -27,6 +27,15 @@ EXTRA_INPUTS = (  # settings of a UNet2DConditionModel with which it wants more 
     "num_class_embeds",
     "time_cond_proj_dim",
 )
+# How Stable Diffusion's own pictures are drawn: what its scheduler says, beside what is so where one says nothing.
+DRAWN = {
+    "timestep_spacing": ("leading", "leading"),
+    "steps_offset": (1, 0),
+    "clip_sample": (False, True),
+    "thresholding": (False, False),
+    "rescale_betas_zero_snr": (False, False),
+    "variance_type": ("fixed_small", "fixed_small"),
+}
 
 
 def judged(folder: Path, source: str) -> tuple[int, list[str]]:
@@ -73,6 +82,19 @@ def files(folder: Path) -> list[Path]:
     used = {path for part in STEMS for path in weights_of(folder, part).paths}
     found = sorted(path for part in PARTS for path in (folder / part).rglob("*") if path.is_file())
     return [path for path in found if path in used or not (path.suffix == ".bin" or path.name.startswith("."))]
+
+
+def drawn_alike(folder: Path, source: str) -> bool:
+    """Say whether a pipeline's scheduler and autoencoder are like Stable Diffusion's own.
+
+    Before every scheduler was followed as diffusers does, pictures of the others came out differently. The errors are
+    those of `config_of`.
+    """
+    schedule = config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
+    vae = config_of(folder / "vae" / "config.json", folder, source)
+    told = {name: schedule.get(name) for name in DRAWN}
+    alike = all((silent if told[name] is None else told[name]) == own for name, (own, silent) in DRAWN.items())
+    return alike and vae.get("_class_name", "AutoencoderKL") == "AutoencoderKL"
 
 
 def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> list[str]:

@@ -16,12 +16,23 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from dtrak_core import bases, housekeeping, importing_text, lora, sampling, store
+from dtrak_core import (
+    bases,
+    checkpoints,
+    housekeeping,
+    importing_text,
+    lora,
+    sampling,
+    store,
+    targets,
+    text_pipelines,
+    training,
+)
 from dtrak_core.bases import Base
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError, StudioError
 from dtrak_core.progress import quiet
-from dtrak_core.settings import ImportSettings
-from dtrak_core.train_settings import LoraSettings
+from dtrak_core.settings import ImportSettings, Sampled
+from dtrak_core.train_settings import LoraSettings, TrainSettings
 
 PROMPTS = ["a red disc"]
 DENOISER = "unet/diffusion_pytorch_model.safetensors"
@@ -326,3 +337,58 @@ def test_the_base_of_stored_lora_weights_stays(folder: Path) -> None:
     housekeeping.deleted("checkpoints")
     housekeeping.deleted("bases")
     assert store.listing("bases") == []
+
+
+DIFFERENT: list[dict[str, Any]] = [
+    {"timestep_spacing": "trailing"},
+    {"timestep_spacing": "linspace"},
+    {"steps_offset": 0},
+    {"steps_offset": None},
+    {"clip_sample": True},
+    {"clip_sample": None},
+    {"thresholding": True},
+    {"rescale_betas_zero_snr": True},
+    {"variance_type": "fixed_large"},
+]
+
+
+@pytest.mark.parametrize("values", DIFFERENT, ids=str)
+def test_bases_that_were_drawn_otherwise_are_known(folder: Path, values: dict[str, Any]) -> None:
+    assert text_pipelines.drawn_alike(folder, "base")
+    change(folder / SCHEDULER, timestep_spacing=None, set_alpha_to_one=True, beta_end=0.01, variance_type="fixed_small")
+    assert text_pipelines.drawn_alike(folder, "base"), "these were followed from the first"
+    change(folder / SCHEDULER, **values)
+    assert not text_pipelines.drawn_alike(folder, "base")
+
+
+def test_another_autoencoder_is_drawn_otherwise(folder: Path) -> None:
+    change(folder / "vae/config.json", _class_name="AutoencoderTiny")
+    assert not text_pipelines.drawn_alike(folder, "base")
+
+
+@pytest.mark.parametrize("values", [{}, {"timestep_spacing": "trailing"}], ids=str)
+def test_weights_trained_on_a_base_that_was_drawn_otherwise_are_another_checkpoint(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
+) -> None:
+    change(folder / SCHEDULER, **values)
+    base, discs = taken_in(folder), text_helpers.captioned(tmp_path / "discs")
+    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
+    own = LoraSettings(base=base.digest, rank=1)
+    training.train(discs, TrainSettings(dataset=discs.digest, model=own, epochs=1, batch_size=40), "lo", quiet)
+    found = checkpoints.by_name("lo")
+    weights = found.run.manifest["steps"][-1]["digest"]
+    how = Sampled(prompts=("a red disc",))
+    targets.publish_sample(targets.sample_settings(weights, 3, how), np.zeros((32, 32, 3), np.uint8))
+    before = targets.find_sample(targets.sample_settings(found.digest, 3, how))
+    assert checkpoints.by_digest(found.digest).run.key == found.run.key
+    shutil.rmtree(folder)
+    bases._drawn_alike.cache_clear()
+    assert checkpoints.by_name("lo").digest == found.digest, "whether or not the base's files are there"
+    if not values:
+        assert found.digest == weights
+        assert before is not None, "what was drawn rightly is found"
+        return
+    assert found.digest == checkpoints.identity(weights, checkpoints.facts_of(found.folder, 1, base.digest))
+    assert before is None, "what was drawn as if by another sampler is not"
+    with pytest.raises(NotFoundError, match="No stored checkpoint"):
+        checkpoints.by_digest(weights)
