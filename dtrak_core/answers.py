@@ -20,6 +20,7 @@ from dtrak_core import (
     crediting,
     datasets,
     defaults,
+    embeddings,
     figure,
     jobs,
     pictures,
@@ -261,6 +262,9 @@ def _compute_missing(
             raise SettingsError(reason)
     parts = {m: scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id]) for m in wanted}
     lacking = [m for m in wanted if parts[m]]
+    for one in lacking:  # here, since an engine may have begun with an encoder's weights that are not set up now
+        if one.embedding is not None and (reason := embeddings.available(one.embedding)):
+            raise SettingsError(reason)
     if lacking:
         cost = costs.estimate(dataset, checkpoint, [part for m in lacking for part in parts[m]])
         print(f"To compute for {', '.join(m.label for m in lacking)}: {costs.sentence(cost)}.", file=sys.stderr)

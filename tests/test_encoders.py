@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import clip_helpers
 import numpy as np
 import pytest
 
 from dtrak_core import (
+    answers,
     asking,
     benchmarking,
     comparisons,
@@ -29,7 +31,7 @@ from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.recipes import Recipe
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import Sampled, build, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, build, key_of
 
 CLIP, LITE0 = "clip-vit-b-32", "efficientnet-lite0"
 CHECKPOINT = "0" * 16  # similarities ignore it
@@ -163,3 +165,14 @@ def test_a_job_takes_weights_from_where_it_was_asked_for(tmp_path: Path, monkeyp
         assert embeddings.known_weights(CLIP) == set_up
     embeddings.take_from(asked[0])
     assert embeddings.known_weights(CLIP) == asked[1]
+
+
+def test_weights_that_are_not_there_are_said_before_an_engine_takes_its_own(
+    pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDIO_CLIP_WEIGHTS", "gone.pt")
+    monkeypatch.setattr(answers, "completed", lambda *_: pytest.fail("a job was asked for"))
+    target, method = targets.resolve(pictures, CHECKPOINT, "held-out:0"), METHODS["clip-cosine"]
+    base = FeatureSettings(dataset=pictures.digest, checkpoint=CHECKPOINT)
+    with pytest.raises(SettingsError, match=r"names 'gone\.pt', which is not there\. Correct the path\."):
+        answers._compute_missing(pictures, SimpleNamespace(digest=CHECKPOINT), target, [method], {method.id: base}, 1)  # type: ignore[arg-type]
