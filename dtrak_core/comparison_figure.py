@@ -11,28 +11,34 @@ import json
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from dtrak_core import comparisons, entries
+from dtrak_core import comparisons, crediting, entries
 from dtrak_core.comparisons import Comparison
-from dtrak_core.figure import CELL, GAP, GREY, INK, PAD, font, paste
+from dtrak_core.datasets import Dataset
+from dtrak_core.figure import CELL, GAP, GREY, INK, LINE, PAD, font, paste, wrapped
 from dtrak_core.removals import IDENTITY
 
 _HEAD, _WORDS = 52, 70  # pixels above the rows, and under each picture
 
 
-def draw(comparison: Comparison, size: int) -> bytes:
+def draw(comparison: Comparison, size: int, dataset: Dataset | None = None) -> bytes:
     """Draw the pictures of all targets for one number of removed pictures.
 
     Args:
         comparison: The comparison, finished or under way; what is not there yet is left blank.
         size: Number removed, one of `comparison.settings.remove`.
+        dataset: The dataset, as of `comparisons.document`.
 
     Returns:
-        The PNG file, with settings and medians in its text chunk `provenance`.
+        The PNG file, with the dataset's licence line under the pictures and in the text chunk `licence`, settings and
+        medians in the chunk `provenance`, and whose pictures were removed in the chunk `credits`.
     """
+    dataset = dataset or comparisons.dataset_of(comparison)
+    terms = "" if dataset is None else crediting.terms(dataset)
     shown = [e for e in entries.of_size(comparison.entries, size) if e.method != IDENTITY and e.draw == 0]
     arms = entries.by_arm(shown)
     width = 2 * PAD + (1 + len(arms)) * (CELL + GAP)
-    sheet = Image.new("RGB", (width, _HEAD + PAD + len(comparison.originals) * (CELL + _WORDS) + PAD), "white")
+    below, bottom = wrapped(terms, width - 2 * PAD), _HEAD + PAD + len(comparison.originals) * (CELL + _WORDS)
+    sheet = Image.new("RGB", (width, bottom + len(below) * LINE + PAD), "white")
     pen = ImageDraw.Draw(sheet)
     for column, words in enumerate(["Original", *map(entries.label, arms)]):
         _words(pen, words, PAD + column * (CELL + GAP), PAD)
@@ -50,10 +56,21 @@ def draw(comparison: Comparison, size: int) -> bytes:
             pen.text((left + CELL // 2, top + CELL + 8), told, INK, font(16), anchor="ma")
             loss = f"loss {entry.loss_change:+.3f}"
             pen.text((left + CELL // 2, top + CELL + 30), loss, GREY, font(16), anchor="ma")
+    for place, line in enumerate(below):
+        pen.text((PAD, bottom + place * LINE), line, GREY, font(16))
     notes, data = PngImagePlugin.PngInfo(), io.BytesIO()
     made = {"size": size, "settings": dict(comparison.stored)}
     made |= {"medians": comparisons.medians(comparison, size)}
     notes.add_itxt("provenance", json.dumps(made, sort_keys=True))
+    if dataset is not None:
+        by = [
+            {"method": e.method, "target": e.target, "contributors": crediting.counted(e.removed, dataset.train.rows)}
+            for e in shown
+            if e.removed
+        ]
+        notes.add_itxt("credits", json.dumps(by, ensure_ascii=False))
+    if terms:
+        notes.add_itxt("licence", terms)
     sheet.save(data, "PNG", pnginfo=notes)
     return data.getvalue()
 

@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core import checkpoints, datasets, encoders, entries, removals, spreadsheet, store, thumbnails, verdicts
+from dtrak_core import (
+    checkpoints,
+    crediting,
+    datasets,
+    encoders,
+    entries,
+    removals,
+    spreadsheet,
+    store,
+    thumbnails,
+    verdicts,
+)
 from dtrak_core.datasets import Dataset
 from dtrak_core.entries import LATENT_L2, Entry, facts, label, of_size
 from dtrak_core.errors import NotFoundError
@@ -175,17 +186,33 @@ def sentences(
     }
 
 
-def document(comparison: Comparison) -> dict[str, Any]:
+def dataset_of(comparison: Comparison) -> Dataset | None:
+    """Return the dataset whose pictures were removed, None where it is no longer stored as it was."""
+    try:
+        return datasets.by_digest(comparison.settings.dataset, comparison.settings.facts)
+    except NotFoundError:
+        return None
+
+
+def document(comparison: Comparison, dataset: Dataset | None = None) -> dict[str, Any]:
     """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
 
     `changed` is empty where its removals are those of today's contributors and families, else a sentence. Medians and
-    `statistics` are of the largest `size` asked for.
+    `statistics` are of the largest `size` asked for. `licence` is the line that whoever shows training pictures has to
+    give with them, an entry's `contributors` count the removed pictures of each; None where the dataset is gone.
+
+    Args:
+        comparison: The comparison.
+        dataset: The dataset, of which settings know the digest alone; None looks it up by that.
     """
-    told = measures(comparison)
+    told, dataset = measures(comparison), dataset or dataset_of(comparison)
+    rows = None if dataset is None else dataset.train.rows
     return {
         "name": comparison.name,
         "key": comparison.key,
         "finished": comparison.finished,
+        "dataset": None if dataset is None else dataset.name,
+        "licence": None if dataset is None else crediting.terms(dataset),
         "changed": changed(comparison),
         "encoder": comparison.settings.encoder,
         "measures": {
@@ -201,19 +228,28 @@ def document(comparison: Comparison) -> dict[str, Any]:
             for measure in told
         },
         "settings": dict(comparison.stored),
-        "entries": [facts(entry) for entry in comparison.entries],
+        "entries": [
+            facts(entry) | {"contributors": None if rows is None else crediting.counted(entry.removed, rows)}
+            for entry in comparison.entries
+        ],
         "made": dict(comparison.facts),
     }
 
 
-def to_csv(comparison: Comparison) -> bytes:
-    """Return the entries as CSV, the removed indices separated by spaces."""
-    told, lines = measures(comparison), []
+def to_csv(comparison: Comparison, dataset: Dataset | None = None) -> bytes:
+    """Return the entries as CSV, the removed indices separated by spaces; arguments as of `document`.
+
+    The last columns tell whose pictures were removed, as "Ada: 2; Ben: 1", and the licence line.
+    """
+    told, dataset, lines = measures(comparison), dataset or dataset_of(comparison), []
+    terms = "" if dataset is None else crediting.terms(dataset)
     for e in comparison.entries:
         where = [e.target, e.method, e.owner, e.draw, e.train_seed, e.size, len(e.removed)]
-        lines.append([*where, *(getattr(e, name) for name in told), " ".join(map(str, e.removed))])
+        counts = {} if dataset is None else crediting.counted(e.removed, dataset.train.rows)
+        by = "; ".join(f"{name}: {count}" for name, count in counts.items())
+        lines.append([*where, *(getattr(e, name) for name in told), " ".join(map(str, e.removed)), by, terms])
     first = ["target", "method", "owner", "draw", "train_seed", "size", "removed_count"]
-    return spreadsheet.to_csv([*first, *told, "removed"], lines)
+    return spreadsheet.to_csv([*first, *told, "removed", "removed_contributors", "licence"], lines)
 
 
 def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:

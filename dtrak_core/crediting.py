@@ -11,12 +11,13 @@ pictures. A family that is alone in its size keeps its credit: nothing says what
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from dtrak_core.datasets import Dataset
-from dtrak_core.results import NOT_GIVEN, Credit, Ranking
+from dtrak_core.results import NOT_GIVEN, Credit, Ranking, Row
 
 DRAWS = 400
 LEVEL = 0.05
@@ -94,6 +95,12 @@ def sentence(label: str, credits: Sequence[Credit], p: float, name: str | None =
     if p > LEVEL:
         return f"By {label}, nobody is credited beyond chance: {words(first, name)} is no more than chance."
     return f"By {label}, {words(first, name)}."
+
+
+def counted(indices: Sequence[int], rows: Sequence[Row]) -> dict[str, int]:
+    """Return how many of these training pictures are by each contributor, most first."""
+    counts = Counter(str(rows[index].get("contributor") or NOT_GIVEN) for index in indices)
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
 
 
 def terms(dataset: Dataset) -> str:

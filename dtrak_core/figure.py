@@ -58,7 +58,7 @@ def draw(
     told = [MARKED] if any(one.steady is not None for one in found) else []
     told += [UNKNOWN] if any(one.steady is None for one in found) else []
     width = PAD + LEFT + PAD + (first + last) * (CELL + GAP) + PAD + PAD
-    notes_below = [part for text in (*told, terms) for part in _wrapped(text, width - 2 * PAD)]
+    notes_below = [part for text in (*told, terms) for part in wrapped(text, width - 2 * PAD)]
     bottom = PAD + head + max(len(found) * line, LEFT + 60)
     sheet = Image.new("RGB", (width, bottom + len(notes_below) * LINE + PAD), "white")
     pen = ImageDraw.Draw(sheet)
@@ -127,7 +127,7 @@ def _cut(text: str, width: int, size: int) -> str:
     return f"{line.rstrip()}..."
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
     """Return text in lines of at most so many pixels, cut between words."""
     lines: list[str] = []
     for word in text.split():

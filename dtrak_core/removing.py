@@ -69,6 +69,7 @@ def counterfactual(
     """
     if show:
         found = comparisons.by_name(show)
+        of = comparisons.dataset_of(found)
     else:
         chosen = answers.prepared(dataset)
         weights = checkpoints.by_name(checkpoint, chosen.digest)
@@ -87,12 +88,12 @@ def counterfactual(
         settings = removals.settings_for(chosen, weights, methods, asked | answers.told(chosen, weights, how).drawing())
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         answers.completed(job, f"Compare removals for {', '.join(target)}")
-        found = comparisons.read(settings)
-    document = comparisons.document(found)
+        found, of = comparisons.read(settings), chosen
+    document = comparisons.document(found, of)
     if out is not None:
-        store.write_bytes(out / "comparison.csv", comparisons.to_csv(found))
+        store.write_bytes(out / "comparison.csv", comparisons.to_csv(found, of))
         store.write_json(out / "comparison.json", document)
-        store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove)))
+        store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove), of))
     say(document, json, lambda told: _shown(found, told))
 
 

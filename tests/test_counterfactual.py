@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dtrak_core import (
     checkpoints,
+    comparison_figure,
     comparisons,
     counterfactual,
     ensembles,
     features,
+    figure,
     jobs,
     models,
     removals,
@@ -269,6 +276,45 @@ def test_medians_and_tests_weigh_every_target_once(
     lines = comparisons.to_csv(found).decode().splitlines()
     assert len(lines) == 17
     assert lines[0].startswith("target,method,owner,draw,train_seed,size,removed_count,l2,cosine,loss_change,removed")
+
+
+def test_exports_name_whose_pictures_were_removed_and_the_licence(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, tmp_path: Path
+) -> None:
+    made = [row | {"contributor": ("Ada", "Ben", "")[i % 3]} for i, row in enumerate(pictures.train.rows)]
+    named = dataclasses.replace(pictures, train=dataclasses.replace(pictures.train, rows=made), credit="By Ada & Ben")
+    counterfactual.compare(pictures, checkpoint, settings, "try", quiet)
+    found = comparisons.read(settings)
+    document = comparisons.document(found, named)
+    assert (document["dataset"], document["licence"]) == (pictures.name, "By Ada & Ben")
+    lines = list(csv.DictReader(io.StringIO(comparisons.to_csv(found, named).decode())))
+    assert len(lines) == len(document["entries"]) == 16
+    for entry, line in zip(document["entries"], lines, strict=True):
+        by = [("Ada", "Ben", "not given")[i % 3] for i in entry["removed"]]
+        assert entry["contributors"] == {name: by.count(name) for name in sorted(set(by))}
+        told = [each.rsplit(": ", 1) for each in line["removed_contributors"].split("; ") if each]
+        assert {name: int(count) for name, count in told} == entry["contributors"]
+        assert [count for _, count in told] == sorted((count for _, count in told), reverse=True)
+        assert line["licence"] == "By Ada & Ben"
+    picture = Image.open(io.BytesIO(comparison_figure.draw(found, 6, named)))
+    bare = Image.open(io.BytesIO(comparison_figure.draw(found, 6)))
+    assert picture.info["licence"] == "By Ada & Ben"
+    assert "licence" not in bare.info
+    below = np.asarray(picture.convert("L"))[-32 - figure.LINE :]
+    assert picture.height == bare.height + figure.LINE
+    assert (below < 200).any(), "the line is drawn"
+    (first, *_) = json.loads(picture.info["credits"])
+    entry = next(e for e in document["entries"] if e["method"] == first["method"] and e["target"] == first["target"])
+    assert first["contributors"] == entry["contributors"]
+
+    removing.counterfactual(show="try", out=tmp_path)  # by the command line, of the stored dataset
+    written = json.loads((tmp_path / "comparison.json").read_bytes())
+    assert written["licence"] == ""
+    assert {sum(e["contributors"].values()) for e in written["entries"]} == {0, 6}
+    for artifact in store.listing("datasets"):
+        shutil.rmtree(artifact.path)
+    gone = comparisons.document(comparisons.by_name("try"))
+    assert (gone["dataset"], gone["licence"], gone["entries"][-1]["contributors"]) == (None, None, None)
 
 
 def test_an_interrupted_comparison_shows_what_it_has_and_goes_on(

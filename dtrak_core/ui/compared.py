@@ -36,7 +36,7 @@ def show(comparison: Comparison, dataset: Dataset) -> None:
         _distances(comparison, size)
     _rows(comparison, dataset, size)
     if moved:
-        _exports(comparison, size)
+        _exports(comparison, dataset, size)
 
 
 def _size(comparison: Comparison) -> int:
@@ -212,12 +212,12 @@ def _key(entry: Entry) -> str:
     return f"{entry.method}/{len(entry.removed)}/{entry.draw}"
 
 
-def _exports(comparison: Comparison, size: int) -> None:
+def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
     name = comparison.name or comparison.key
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: comparisons.to_csv(comparison),
+            lambda: comparisons.to_csv(comparison, dataset),
             f"{name}.csv",
             "text/csv",
             icon=":material/download:",
@@ -225,7 +225,7 @@ def _exports(comparison: Comparison, size: int) -> None:
         )
         st.download_button(
             "JSON",
-            lambda: json.dumps(comparisons.document(comparison), indent=1).encode(),
+            lambda: json.dumps(comparisons.document(comparison, dataset), indent=1).encode(),
             f"{name}.json",
             "application/json",
             icon=":material/download:",
@@ -233,7 +233,7 @@ def _exports(comparison: Comparison, size: int) -> None:
         )
         st.download_button(
             "PNG",
-            lambda: comparison_figure.draw(comparison, size),
+            lambda: comparison_figure.draw(comparison, size, dataset),
             f"{name}.png",
             "image/png",
             icon=":material/image:",
