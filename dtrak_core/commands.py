@@ -13,6 +13,7 @@ import tyro
 from pydantic import Field, create_model
 
 from dtrak_core import answers, bases, checkpoints, datasets, estimates, jobs, presets, store, subsets, tables, targets
+from dtrak_core.dataset_files import identity
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import FeatureSettings, Sampled, Settings, build
 from dtrak_core.splits import by_reason
@@ -94,7 +95,7 @@ def dataset(
         "left_out": {why: count for why, (count, _) in left_out.items()},
         "skipped": [asdict(left) for left in opened.skipped],
     }
-    answer = {fact: artifact.manifest[fact] for fact in facts} | told | files
+    answer = {fact: artifact.manifest[fact] for fact in facts} | {"digest": opened.digest} | told | files
     say(answer, json, lambda found: tables.dataset(found, left_out))
 
 
@@ -105,7 +106,7 @@ def dataset_list(json: Json = False) -> None:
             "name": artifact.manifest["name"],
             "resolution": artifact.settings["resolution"],
             **artifact.manifest["counts"],
-            "digest": artifact.manifest["digest"],
+            "digest": identity(artifact),
         }
         for artifact in store.listing("datasets")
     ]

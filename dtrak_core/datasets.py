@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import datetime
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dtrak_core import duplicates, program, sources, store
+from dtrak_core import dataset_files, duplicates, program, sources, store
+from dtrak_core.dataset_files import HELD_OUT, TRAIN, identity
 from dtrak_core.duplicates import Equal
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
@@ -112,7 +111,7 @@ def prepare(
         if stored is not None:
             return stored
         folder = store.partial(KIND, key)
-        for stem, split in (("train", content.train), ("held-out", content.held_out)):
+        for stem, split in ((TRAIN, content.train), (HELD_OUT, content.held_out)):
             store.write_array(folder / f"{stem}.npy", split.images)
             store.write_json(folder / f"{stem}.json", split.rows)
         return store.publish(
@@ -194,7 +193,7 @@ def by_digest(digest: str, facts: str = "") -> Dataset:
     Raises:
         NotFoundError: If none has both, for example because it was deleted.
     """
-    found = [artifact for artifact in store.listing(KIND) if artifact.manifest["digest"] == digest]
+    found = [artifact for artifact in store.listing(KIND) if identity(artifact) == digest]
     for dataset in map(load, sorted(found, key=_age, reverse=True)):
         if facts in ("", dataset.facts):
             return dataset
@@ -212,7 +211,7 @@ def newest_of(digest: str) -> list[Dataset]:
     """Return the datasets with this digest that names mean: of each name the newest of them, in order of names."""
     of_name: dict[str, Artifact] = {}
     for artifact in sorted(store.listing(KIND), key=_age):
-        if artifact.manifest["digest"] == digest:
+        if identity(artifact) == digest:
             of_name[artifact.manifest["name"]] = artifact
     return [load(of_name[name]) for name in sorted(of_name)]
 
@@ -249,7 +248,7 @@ def image_digest(image: np.ndarray) -> str:
 def _load(key: str, path: Path, date: str) -> Dataset:
     artifact = store.get(KIND, key)
     manifest = artifact.manifest
-    train, held_out = _split(artifact, "train"), _split(artifact, "held-out")
+    train, held_out = (dataset_files.split(artifact, stem) for stem in (TRAIN, HELD_OUT))
     if train.images.nbytes + held_out.images.nbytes <= DIGEST_AT_ONCE:
         digest = content_digest(train, held_out, manifest.get("captioned", False))
         if digest != manifest["digest"]:
@@ -263,7 +262,7 @@ def _load(key: str, path: Path, date: str) -> Dataset:
     return Dataset(
         manifest["name"],
         key,
-        manifest["digest"],
+        identity(artifact),
         facts_digest(train),
         build(DatasetSettings, **artifact.settings),
         train,
@@ -275,12 +274,6 @@ def _load(key: str, path: Path, date: str) -> Dataset:
         left_out_of(manifest),
         tuple(manifest.get("notes", ())),
     )
-
-
-def _split(artifact: Artifact, stem: str) -> Split:
-    images = np.asarray(artifact.array(f"{stem}.npy"))
-    rows: list[dict[str, Any]] = json.loads(artifact.file(f"{stem}.json").read_bytes())
-    return Split(images, rows)
 
 
 def _check_name(name: str, kind: DatasetKind) -> None:

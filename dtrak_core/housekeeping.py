@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtrak_core import checkpoints, jobs, program, store
+from dtrak_core import checkpoints, dataset_files, jobs, program, store
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import JobState
 from dtrak_core.settings import FORMATS
@@ -129,6 +129,8 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
     artifact = store.find(kind, key)
     if artifact is not None:
         names |= {str(artifact.manifest.get("digest", ""))} - {""}
+        if kind == "datasets":
+            names |= {dataset_files.identity(artifact)}
         if "steps" in artifact.manifest:
             names |= {one.digest for one in checkpoints.of_run(artifact)}
         if kind in READ_BY_THE_MANY:

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import answers, checkpoints, cli, comparisons, datasets, parts, removals, store, training, work
+from dtrak_core import (
+    answers,
+    checkpoints,
+    cli,
+    comparisons,
+    dataset_files,
+    datasets,
+    parts,
+    removals,
+    store,
+    training,
+    work,
+)
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError
@@ -17,6 +29,7 @@ from dtrak_core.jobs import CounterfactualJob, key_of_job
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import key_of
+from dtrak_core.splits import content_digest
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 WHO = {"contributor": "Ada", "family": "", "caption": "", "name": ""}
@@ -205,3 +218,43 @@ def test_each_name_answers_for_itself(wrong: Dataset, tmp_path: Path, capsys: py
         written = (tmp_path / name / "scores.csv").read_text()
         assert ("Eve" in written) == (name == "twin")
         assert f",{name}," in written
+
+
+def aged(stored: Dataset, fact: bool | None) -> Dataset:
+    """Make a dataset what one from before every caption counted is: without the fact, its digest without captions."""
+    file = store.get("datasets", stored.key).path / store.MANIFEST
+    told = json.loads(file.read_text()) | {"digest": content_digest(stored.train, stored.held_out, False)}
+    told |= {"captioned": fact, "date": "2026-11-24T00:00:00+00:00"}
+    if fact is None:
+        del told["captioned"]
+    file.write_text(json.dumps(told))
+    return datasets.load(store.get("datasets", stored.key))
+
+
+@pytest.mark.parametrize("fact", [None, False])
+def test_datasets_from_before_that_differ_in_captions_alone_are_told_apart(
+    fact: bool | None, tmp_path: Path, tiny: ModelSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = prepared(folder(tmp_path / "bare"), "bare")
+    sources = {
+        word: folder(tmp_path / word, {i: {"caption": f"{word} {i}", "name": f"{word} {i}"} for i in range(20)})
+        for word in ("disc", "ring")
+    }
+    new = {word: prepared(source, word) for word, source in sources.items()}
+    old = {word: aged(one, fact) for word, one in new.items()}
+    manifests = {store.get("datasets", one.key).manifest["digest"] for one in old.values()}
+    assert manifests == {bare.digest}, "they had one digest, also that of the pictures without captions"
+    assert aged(bare, fact).digest == bare.digest, "without captions nothing was ambiguous"
+    assert {word: one.digest for word, one in old.items()} == {word: one.digest for word, one in new.items()}
+    assert len({bare.digest, *(one.digest for one in old.values())}) == 3
+    for word, one in old.items():
+        assert datasets.by_digest(one.digest).name == word
+        assert [found.name for found in datasets.newest_of(one.digest)] == [word]
+        assert dataset_files.identity(store.get("datasets", one.key)) == one.digest
+    assert datasets.by_digest(bare.digest).name == "bare"
+    assert cli.main(["dataset", "list", "--json"]) == 0
+    listed = {row["name"]: row["digest"] for row in json.loads(capsys.readouterr().out)}
+    assert listed.items() >= {word: one.digest for word, one in old.items()}.items()
+    settings = TrainSettings(dataset=bare.digest, model=tiny.model_copy(update={"fold": 1}), epochs=1, batch_size=8)
+    training.train(bare, settings, "ambiguous", quiet)
+    assert not checkpoints.listing(old["disc"].digest), "what leaned on the ambiguous digest is not taken for its own"

@@ -30,6 +30,7 @@ LAYERS = [
     ["archives", "picture_tables"],
     ["openmoji", "pictures", "cifar", "celeba", "artbench"],
     ["sources"],
+    ["dataset_files"],
     ["datasets", "checkpoints", "bases"],
     ["latents", "text_side"],
     ["denoiser"],

@@ -91,17 +91,19 @@ def test_an_unknown_comparison_is_not_passed_off_as_another(pair: Comparison) ->
 
 
 def test_a_comparison_of_a_table_before_says_so_where_the_address_names_it(
-    small: tuple[Dataset, Checkpoint], tmp_path: Path
+    small: tuple[Dataset, Checkpoint], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     where = {"dataset": small[0].digest, "checkpoint": small[1].digest}
     bare = compared(named(method="contributor:Ben"), np.zeros((6, 6)), **where)
     settings = bare.settings.model_copy(update={"facts": small[0].facts})
-    publish(dataclasses.replace(bare, key=key_of("comparisons", settings), settings=settings), "makers")
+    kept = publish(dataclasses.replace(bare, key=key_of("comparisons", settings), settings=settings), "makers")
+    request.addfinalizer(lambda: shutil.rmtree(kept.path))
     assert not [one for one in opened("counterfactual", comparison="makers").warning if "have changed" in one.value]
     source = small_store.folder(tmp_path / "corrected")
     table = (source / "metadata.csv").read_text()
     (source / "metadata.csv").write_text(table.replace(",Cy", ",Ben"))
-    datasets.prepare(datasets.source_settings("folder", source, small_store.NAME, 16), source)
+    corrected = datasets.prepare(datasets.source_settings("folder", source, small_store.NAME, 16), source)
+    request.addfinalizer(lambda: shutil.rmtree(corrected.path))
     at = opened("counterfactual", comparison="makers")
     assert [one.value for one in at.warning] == [panels.plain(comparisons.changed(comparisons.by_name("makers")))]
     assert "have changed since the comparison" in at.warning[0].value
