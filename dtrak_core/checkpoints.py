@@ -130,7 +130,14 @@ def by_name(name: str, dataset_digest: str | None = None) -> Checkpoint:
     matching = [c for c in known if c.name == name]
     if not matching:
         names = ", ".join(dict.fromkeys(c.name for c in known)) or "none yet: train one or import one"
-        raise NotFoundError(f"Checkpoint '{name}' does not exist for this dataset. There are: {names}.")
+        others = [c.run.manifest.get("dataset_name", "") for c in listing() if c.name == name]
+        other = (
+            f" One of this name learned from another dataset, or from '{others[-1]}' before its pictures, labels or "
+            "captions changed; train again, or choose what it learned from."
+            if others and others[-1]
+            else ""
+        )
+        raise NotFoundError(f"Checkpoint '{name}' does not exist for this dataset. There are: {names}.{other}")
     return matching[-1]
 
 

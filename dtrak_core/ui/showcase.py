@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import checkpoints, methods, program, targets
+from dtrak_core import checkpoints, datasets, methods, program, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
+from dtrak_core.settings import DatasetSettings
 from dtrak_core.ui import address, answers, frame, gallery, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
@@ -52,13 +53,25 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
 
 
 def no_model(dataset: Dataset) -> None:
-    """Say that no model has learned from these pictures, or that those of the shipped one came out differently."""
-    if any(c.run.manifest.get("dataset_name") == dataset.name for c in checkpoints.listing()):
+    """Say that no model has learned from these pictures, and of models of the dataset why they are not shown."""
+    of_name = [c for c in checkpoints.listing() if c.run.manifest.get("dataset_name") == dataset.name]
+    names = " and ".join(dict.fromkeys(f"'{panels.plain(c.name)}'" for c in of_name if c.share == 100))
+    if any(c.run.shipped for c in of_name) and _as_shipped(dataset.settings):
         st.warning(
             "There is a model of these pictures, but they came out differently on this machine than those it learned "
             "from. Its results would not fit and are not shown. Rebuild them with 'make demo', or train a model here."
         )
+    elif of_name:
+        st.warning(
+            f"The dataset '{panels.plain(dataset.name)}' has changed since {names} learned from it: pictures, labels, "
+            "captions or their size in pixels are others now. Results would not fit and are not shown. Train again, "
+            "prepare the dataset again as it was, or choose another dataset."
+        )
     panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
+
+
+def _as_shipped(settings: DatasetSettings) -> bool:
+    return settings.kind.startswith("openmoji") and settings.resolution == datasets.RESOLUTIONS[settings.kind]
 
 
 def next_steps(trained: bool) -> None:

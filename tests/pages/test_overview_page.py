@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
 import small_store
 from page_helpers import APP, galleries, opened
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import datasets, jobs
+from dtrak_core import checkpoints, datasets, jobs
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.errors import NotFoundError
 from dtrak_core.jobs import DatasetJob
 
 Small = tuple[Dataset, Checkpoint]
@@ -87,3 +90,20 @@ def test_it_says_which_files_were_left_out(empty: Path, tmp_path: Path) -> None:
     listed = [list(table.value["File"]) for table in at.dataframe]
     assert listed[:2] == [["red/a.HEIC", "red/b.HEIC"], ["red/.DS_Store"]]
     assert any("are taken as labels" in caption.value for caption in at.caption)
+
+
+def test_it_says_of_a_changed_dataset_that_its_model_belongs_to_the_pictures_before(
+    small: Small, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = small_store.folder(tmp_path / "changed")
+    table = (source / "metadata.csv").read_text()
+    (source / "metadata.csv").write_text(table.replace("disc 3", "another caption"))
+    changed = datasets.prepare(datasets.source_settings("folder", source, small_store.NAME, 16), source)
+    request.addfinalizer(lambda: shutil.rmtree(changed.path))
+    at = opened()
+    (said,) = [one.value for one in at.warning]
+    assert said.startswith("The dataset 'discs' has changed since 'tiny' learned from it")
+    assert "make demo" not in said
+    assert "Train again" in said
+    with pytest.raises(NotFoundError, match=r"One of this name learned from another dataset, or from 'discs' before"):
+        checkpoints.by_name("tiny", changed.manifest["digest"])
