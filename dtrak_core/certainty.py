@@ -78,6 +78,12 @@ def compute(settings: FeatureSettings, targets: Sequence[Target]) -> list[Artifa
     return [store.get(KIND, key) for key in keys]
 
 
+def measured(method: str, features: FeatureSettings, target: Target) -> bool:
+    """Say whether a target's certainty is stored for every damping; arguments as of `find`."""
+    wanted = RepeatSettings(method=method, target=feature_target(fader_scores.in_parts(features), target, SIDE))
+    return store.find(KIND, key_of(KIND, wanted)) is not None
+
+
 def find(method: str, features: FeatureSettings, target: Target, share: float) -> Certainty | None:
     """Return how far a target's ranking by a method with these features repeats at a damping.
 

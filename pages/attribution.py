@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import answers, compute, details, example, frame, gallery, panels, picking, rows, tuning
+from dtrak_core.ui import (
+    answers,
+    certainty_panel,
+    compute,
+    details,
+    example,
+    frame,
+    gallery,
+    panels,
+    picking,
+    rows,
+    tuning,
+)
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
@@ -33,6 +45,7 @@ with place:
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     compute.panel(question, methods, answer)
+    certainty_panel.panel(question, answer.found, st.session_state.get("details") == details.FADERS)
 if answer.found:
     details.tabs(question, answer.found, counts, families)
     details.provenance(question, answer.found)

@@ -1,4 +1,4 @@
-"""A comparison of removals on the page: boxes over all targets, then each target's pictures side by side."""
+"""A comparison of removals on the page: what it says, a target's pictures side by side, boxes over all targets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ def show(comparison: Comparison, dataset: Dataset) -> None:
     moved = any(entry.method != IDENTITY for entry in comparison.entries)
     if moved:
         _judged(comparison, size)
+    place = st.container()  # above the charts, whose points choose what stands here
+    if moved:
         _distances(comparison, size)
-    _rows(comparison, dataset, size)
+    with place:
+        _rows(comparison, dataset, size)
     if moved:
         _exports(comparison, dataset, size)
 
@@ -55,6 +58,7 @@ def _distances(comparison: Comparison, size: int) -> None:
         "Each point is one target, drawn again with its own seed by a model that was trained without the removed "
         "pictures. The noise floor is the same training set with another training seed."
     )
+    said = st.empty()
     left, right = st.columns(2)
     with left:
         clicked = plotting.show(
@@ -97,6 +101,10 @@ def _distances(comparison: Comparison, size: int) -> None:
         named = str(np.ravel(points[0].get("customdata", ""))[0]) if points else ""
         if named in comparison.originals:
             st.session_state[_ROW] = named
+    said.markdown(
+        f"Pictures of **{panels.plain(_target(comparison))}** stand above the charts; a click on a point of pixel l2 "
+        "shows those of its target."
+    )
     if len(comparison.settings.remove) > 1:
         alt = "Median pixel l2 by number of training pictures removed, a line a method"
         plotting.show(comparison_charts.doses(comparison, "l2"), key="doses", alt=alt)
@@ -160,11 +168,7 @@ def _numbers(
 
 def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     st.subheader("The same seed, other training pictures")
-    listed = list(comparison.originals)
-    if st.session_state.get(_ROW) not in listed:
-        linked = st.query_params.get("row", "")
-        st.session_state[_ROW] = linked if linked in listed else listed[0]
-    target = st.session_state[_ROW]
+    listed, target = list(comparison.originals), _target(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if len(listed) > 1:
             target = st.selectbox("Target", listed, key=_ROW, width=200)
@@ -194,6 +198,15 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
         for i in opened.removed
     ]
     gallery.grid("counterfactual-removed", "Removed training pictures", pictures, cell=48)
+
+
+def _target(comparison: Comparison) -> str:
+    """Return the target whose pictures are shown: the chosen one, else the link's, else the first."""
+    listed = list(comparison.originals)
+    if st.session_state.get(_ROW) not in listed:
+        linked = st.query_params.get("row", "")
+        st.session_state[_ROW] = linked if linked in listed else listed[0]
+    return str(st.session_state[_ROW])
 
 
 def _picture(entry: Entry, name: str, original: np.ndarray, differing: bool) -> gallery.Picture:

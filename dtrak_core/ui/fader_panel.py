@@ -12,6 +12,7 @@ from dtrak_core import fader_scores, jobs, results, scores, store, turned
 from dtrak_core.fader_layout import BANDS, Faders
 from dtrak_core.jobs import AttributeJob, FaderJob
 from dtrak_core.methods import METHODS
+from dtrak_core.scores import Needed
 from dtrak_core.settings import FeatureSettings, Settings, build, key_of
 from dtrak_core.targets import feature_target
 from dtrak_core.ui import compute, gallery, panels, rows
@@ -50,6 +51,16 @@ def settings_of(question: Question, method: str) -> FeatureSettings:
     one = METHODS[method]
     plain = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
     return fader_scores.in_parts(plain)
+
+
+def lacking(question: Question, features: FeatureSettings) -> list[Needed]:
+    """Return which features in parts have to be computed, of the training pictures and of the target."""
+    wanted: list[tuple[str, Settings]] = [
+        ("features", features),
+        ("target-features", feature_target(features, question.target, fader_scores.SIDE)),
+    ]
+    keyed = [(kind, key_of(kind, one), one) for kind, one in wanted]
+    return [one for one in keyed if store.find(one[0], one[1]) is None]
 
 
 def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None) -> None:
@@ -170,14 +181,8 @@ def _offer(question: Question, settings: FeatureSettings) -> None:
     job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
 
     def cost() -> None:
-        parts: list[tuple[str, Settings]] = [
-            ("features", settings),
-            ("target-features", feature_target(settings, question.target, fader_scores.SIDE)),
-        ]
-        needed = [(kind, key_of(kind, one), one) for kind, one in parts]
-        missing = [one for one in needed if store.find(one[0], one[1]) is None]
         st.write("Layers and noise levels are kept apart in features of their own.")
-        st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), missing)}")
+        st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), lacking(question, settings))}")
 
     panels.offer(job, "Compute", f"Faders for {question.target.called} of {question.checkpoint.name}", cost)
 

@@ -21,6 +21,11 @@ def chosen(page: Any) -> str:
     return str(page.get_by_test_id("stSelectbox").filter(has_text="Target").locator("input").input_value())
 
 
+def in_sight(page: Any, one: Any) -> bool:
+    box = one.bounding_box()
+    return bool(box and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"])
+
+
 def test_a_point_opens_its_target_and_the_list_still_chooses(
     visit: Callable[..., Any], settle: Callable[[Any], None], shipped: str
 ) -> None:
@@ -36,6 +41,11 @@ def test_a_point_opens_its_target_and_the_list_still_chooses(
             break
     clicked = chosen(page)
     assert clicked != before
+    # What the click changed is told in sight, without scrolling, at 1280 x 900; the pictures themselves stand above.
+    told = page.get_by_text(f"Pictures of {clicked} stand above the charts")
+    assert in_sight(page, told)
+    original = page.get_by_role("button", name=f"Original picture of {clicked}")
+    assert original.bounding_box()["y"] < told.bounding_box()["y"]
     box = page.get_by_test_id("stSelectbox").filter(has_text="Target").locator("input")
     box.scroll_into_view_if_needed()
     box.click()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,13 @@ import pytest
 from page_helpers import galleries, opened, running
 from PIL import Image
 
-from dtrak_core import crediting, jobs, results, scores, targets, work
+from dtrak_core import crediting, jobs, results, scores, store, targets, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StoreError
 from dtrak_core.jobs import AttributeJob, ScoreJob
 from dtrak_core.progress import quiet
+from dtrak_core.settings import build
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -228,3 +231,40 @@ def test_methods_of_several_checkpoints_are_one_job(small: Small) -> None:
     assert {one.normalise for one in asked.features} == {"none", "timestep"}
     assert len({one.checkpoint for one in asked.features}) == 4
     assert asked.pictures_of == small[1].digest
+
+
+def stored() -> set[Path]:
+    return {file.parent for file in store.root().glob(f"*/*/{store.MANIFEST}")}
+
+
+def test_certainty_that_was_never_measured_is_offered_and_follows(
+    small: Small, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A cache from before: a job has ended with features in parts stored, but no certainty."""
+    before = stored()
+    request.addfinalizer(lambda: [shutil.rmtree(path) for path in stored() - before])
+    plain = jobs_base(small, "squared-output").model_copy(update={"num_timesteps": 10})
+    work.run(build(AttributeJob, features=(plain,), targets=("seed:0",)), quiet)
+    at = opened("attribution", methods="d-trak", timesteps="10")
+    button = next(b for b in at.button if b.label == "Measure certainty")
+    assert any("TRAK" in m.value and "once for this model" in m.value for m in at.markdown), "its cost is told"
+    button.click().run()
+    assert not at.exception
+    (asked,) = jobs.listing()
+    job = jobs.job_of(asked.key)
+    assert [features.parts for features in job.features] == ["faders"]  # type: ignore[union-attr]
+    made = work.run(job, quiet)
+    measured = [artifact for artifact in made if artifact.kind in ("repeats", "certainties")]
+    assert len(measured) == 2
+    for artifact in measured:
+        shutil.rmtree(artifact.path)
+    kept = [[artifact.kind, artifact.key] for artifact in made if artifact not in measured]
+    running(monkeypatch, asked.key, state="done", finished=1.0, artifacts=kept)
+    at = opened("attribution", methods="d-trak", timesteps="10")
+    assert "Certainty not measured." in galleries(at)["figure"]["rows"][0]["note"]
+    next(b for b in at.button if b.label == "Measure certainty").click().run()
+    assert jobs.state(asked.key).going, "the ended job was asked for again"
+    work.run(job, quiet)
+    at = opened("attribution", methods="d-trak", timesteps="10")
+    assert "Repeatability" in galleries(at)["figure"]["rows"][0]["note"]
+    assert not [b for b in at.button if b.label == "Measure certainty"]
