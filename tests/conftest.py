@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 # Before numpy and torch are imported: several test processes with as many threads as cores slow each other many times.
@@ -64,9 +65,9 @@ def tiny() -> ModelSettings:
     return ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4)
 
 
-@pytest.fixture
-def pictures(cache: Path, tmp_path: Path) -> Dataset:
-    """Return a stored dataset of 24 training and 8 held-out pictures of coloured discs, 16x16, three labels."""
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with the pictures of `pictures`, prepared once."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:16, :16]
     images, labels = [], []
@@ -76,24 +77,52 @@ def pictures(cache: Path, tmp_path: Path) -> Dataset:
         colour = np.array([[230, 40, 40], [40, 200, 60], [50, 60, 220]])[i % 3] + random.integers(-30, 25, 3)
         images.append(np.where(disc[..., None], np.clip(colour, 0, 255), 255).astype(np.uint8))
         labels.append(i % 3)
-    file = tmp_path / "discs.npz"
+    place = tmp_path_factory.mktemp("discs")
     np.savez(
-        file,
+        place / "discs.npz",
         x_train=np.stack(images[:24]),
         y_train=np.array(labels[:24]),
         x_test=np.stack(images[24:]),
         y_test=np.array(labels[24:]),
         classes=np.array(["red", "green", "blue"]),
     )
-    settings = datasets.source_settings("npz", file, "discs", 16)
-    return datasets.load(datasets.prepare(settings, file))
+    with pytest.MonkeyPatch.context() as patch:
+        _use(patch, place)
+        settings = datasets.source_settings("npz", place / "discs.npz", "discs", 16)
+        datasets.prepare(settings, place / "discs.npz")
+    return place / "cache"
+
+
+@pytest.fixture(scope="session")
+def trained_discs(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with the checkpoint of `checkpoint`, trained once."""
+    from dtrak_core import training  # which brings torch
+
+    place = tmp_path_factory.mktemp("trained")
+    shutil.copytree(discs, place / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        _use(patch, place)
+        stored = datasets.by_name("discs")
+        settings = TrainSettings(dataset=stored.digest, model=tiny, epochs=2, batch_size=8)
+        training.train(stored, settings, "small", quiet)
+    return place / "cache"
 
 
 @pytest.fixture
-def checkpoint(pictures: Dataset, tiny: ModelSettings) -> Checkpoint:
-    """Train a checkpoint of the pictures, called `small`."""
-    from dtrak_core import training  # which brings torch
+def pictures(cache: Path, discs: Path) -> Dataset:
+    """Return a stored dataset of 24 training and 8 held-out pictures of coloured discs, 16x16, three labels."""
+    shutil.copytree(discs / "datasets", cache / "datasets")
+    return datasets.by_name("discs")
 
-    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=2, batch_size=8)
-    training.train(pictures, settings, "small", quiet)
+
+@pytest.fixture
+def checkpoint(cache: Path, pictures: Dataset, trained_discs: Path) -> Checkpoint:
+    """Return a small checkpoint of the pictures, called `small`."""
+    shutil.copytree(trained_discs / "checkpoints", cache / "checkpoints")
     return checkpoints.by_name("small", pictures.digest)
+
+
+def _use(patch: pytest.MonkeyPatch, place: Path) -> None:
+    """Take the cache of a place for the time of a patch, without the demo."""
+    patch.setenv("STUDIO_CACHE", str(place / "cache"))
+    patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
