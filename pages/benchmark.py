@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dtrak_core.tables import counted
 from dtrak_core.ui import benchmark, benchmark_detail, benchmark_table, findings, frame, measuring, panels
 
 METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"
@@ -16,9 +17,10 @@ state = measuring.under_way(checkpoint)
 if question is not None:
     known, measured = question.known, question.measured
     st.caption(
-        f"Linear datamodeling score (LDS): the model was trained again on {len(known.subsets)} random parts of the "
-        f"training set, {measured.share:.0%} of it each, {known.done} trainings in all. A method's scores, added up "
-        "over a part, predict each target's loss; the LDS is the rank correlation with the measured loss, 1 at best."
+        f"Linear datamodeling score (LDS): the model was trained again on {counted(len(known.subsets), 'random part')} "
+        f"of the training set, {100 * measured.share:.0f} % of it each, {counted(known.done, 'training')} in all. A "
+        "method's scores, added up over a part, predict each target's loss; the LDS is the rank correlation with the "
+        "measured loss, 1 at best."
     )
 if state is not None:
     measuring.follow(state)

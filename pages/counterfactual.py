@@ -6,6 +6,7 @@ import streamlit as st
 
 from dtrak_core import comparisons
 from dtrak_core.settings import key_of
+from dtrak_core.tables import counted
 from dtrak_core.ui import address, compared, comparing, frame, panels
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
@@ -35,7 +36,7 @@ elif finished:
 
         def named(key: str) -> str:
             one = known[key]
-            return f"{one.name}: {len(one.originals)} targets, {comparisons.taken(one)} removed"
+            return f"{one.name}: {counted(len(one.originals), 'target')}, {comparisons.taken(one)} removed"
 
         keys = list(known)
         picked = st.selectbox("Comparison", keys, keys.index(chosen.key), format_func=named)

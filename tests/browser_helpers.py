@@ -76,9 +76,13 @@ def settled(page: Any) -> None:
 
 
 def serious(page: Any) -> list[tuple[str, list[str]]]:
-    """Return what axe finds serious or critical on a page: the rule, and the elements."""
+    """Return what axe finds serious or critical on a page, or of headings that skip a level: the rule, the elements."""
+
+    def counts(violation: dict[str, Any]) -> bool:
+        return violation["impact"] in ("serious", "critical") or violation["id"] == "heading-order"
+
     found = Axe().run(page).response["violations"]
-    return [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if counts(v)]
 
 
 def fits(page: Any) -> bool:

@@ -28,8 +28,9 @@ def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | No
             height = _height(names.index(row["label"]), kinds.index(row["targets"]))
             ends += [(row["by_chance"]["low"], height), (row["by_chance"]["high"], height), (None, None)]
     shown.add_scatter(
-        x=[x for x, _ in ends], y=[y for _, y in ends], mode="lines", name="by chance", hoverinfo="skip", opacity=0.3,
-        line={"width": 9, "color": "gray"},
+        x=[x for x, _ in ends], y=[y for _, y in ends], mode="lines+markers", name="by chance", hoverinfo="skip",
+        line={"width": 9, "color": "rgba(128, 128, 128, 0.3)"},
+        marker={"symbol": "line-ns-open", "size": 9, "color": "gray"},  # a band so pale needs ends that are seen
     )  # fmt: skip
     for number, kind in enumerate(kinds):
         own = [row for row in rows if row["targets"] == kind]
@@ -75,7 +76,7 @@ def lines(found: Mapping[str, Line], x: str, chosen: Any = None, paper: Mapping[
             x=places, y=values, mode="lines+markers", name=name, line={"dash": "dot"}, marker={"symbol": "circle-open"}
         )
     if chosen is not None:
-        shown.add_vline(x=chosen, line_width=1, opacity=0.5)
+        shown.add_vline(x=chosen, line_width=1, line_color="gray")
     return _frame(shown, x, "LDS")
 
 

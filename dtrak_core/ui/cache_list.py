@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import eviction, housekeeping
-from dtrak_core.tables import duration, size
+from dtrak_core.tables import counted, duration, size
 from dtrak_core.ui import panels
 
 _FREED, _SAID = "_freed", "_limit_said"
@@ -85,7 +85,7 @@ def _entries(kind: str, rows: list[dict[str, Any]]) -> None:
 
 def _question(kind: str, keys: list[str], amount: int, which: str) -> None:
     """Ask once; the button deletes."""
-    what = f"Delete {len(keys)} {'entry' if len(keys) == 1 else 'entries'} of {kind}, {size(amount)}?"
+    what = f"Delete {_entries_of(len(keys))} of {kind}, {size(amount)}?"
     st.write(f"{what} {'It' if len(keys) == 1 else 'They'} cannot be brought back, only computed again.")
     st.button("Delete", key=f"delete-{which}", on_click=_delete, args=(kind, keys))
 
@@ -95,6 +95,10 @@ def _delete(kind: str, keys: list[str]) -> None:
         freed = housekeeping.deleted(kind, keys)
         st.session_state[_FREED] = f"Deleted {len(keys)} of {kind}: {size(freed)} freed."
         st.session_state.pop(f"doomed-{kind}", None)
+
+
+def _entries_of(number: int) -> str:
+    return f"{number:,} {'entry' if number == 1 else 'entries'}"
 
 
 def _limit(own: int, shipped: int) -> None:
@@ -119,7 +123,7 @@ def _limit(own: int, shipped: int) -> None:
         st.info(said, icon=":material/info:")
     gone = eviction.evicted()
     if gone:
-        with st.expander(f"Deleted for the limit: {len(gone)} entries, {size(sum(row['bytes'] for row in gone))}"):
+        with st.expander(f"Deleted for the limit: {_entries_of(len(gone))}, {size(sum(row['bytes'] for row in gone))}"):
             st.dataframe(
                 [
                     {"When": row["date"][:16].replace("T", " "), "Kind": row["kind"], "Made by": row["origin"]}
@@ -150,4 +154,4 @@ def _limited(number: float) -> str:
 def ago(timestamp: float) -> str:
     """Return how long ago a moment was."""
     seconds = time.time() - timestamp
-    return f"{duration(seconds)} ago" if seconds < 86_400 else f"{seconds / 86_400:.0f} days ago"
+    return f"{duration(seconds)} ago" if seconds < 86_400 else f"{counted(round(seconds / 86_400), 'day')} ago"

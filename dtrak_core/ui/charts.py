@@ -27,8 +27,8 @@ def loss_curve(lines: Sequence[Mapping[str, Any]]) -> go.Figure:
     padded = np.concatenate([np.full(width - 1, losses[0]), losses])
     mean = np.convolve(padded, np.ones(width) / width, mode="valid")
     shown = go.Figure()
-    shown.add_scatter(x=steps, y=mean, name="running mean", mode="lines", line={"width": 3})
-    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode="lines", line={"width": 1}, opacity=0.45)
+    shown.add_scatter(x=steps, y=mean, name="running mean", mode="lines", line={"width": 3}, zorder=1)
+    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode="lines", line={"width": 1})
     top = float(np.quantile(losses, 0.98)) * 1.1
     return _frame(shown, "training step", "loss (lower is better)").update_yaxes(range=[0, top])
 
@@ -58,7 +58,7 @@ def score_curve(found: Ranking, first: Sequence[Entry], last: Sequence[Entry], n
                 marker={"size": 10, "symbol": symbol},
                 name=label,
             )
-    shown.add_hline(y=0, line_width=1, opacity=0.5)
+    shown.add_hline(y=0, line_width=1, line_color="gray")
     return _frame(shown, "rank among the training pictures", f"{words(found.label)} score (its own scale)")
 
 
@@ -79,7 +79,7 @@ def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:
         x=[c.set_share for c in listed],
         y=names,
         mode="markers",
-        marker={"symbol": "diamond", "size": 9},
+        marker={"symbol": "diamond", "size": 10, "line": {"width": 1.5, "color": "#fff"}},  # it may lie on a bar
         name="share of the training set",
         hovertemplate="%{y}: %{x:.1%} of the training pictures<extra></extra>",
     )

@@ -13,6 +13,7 @@ from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
 from dtrak_core.entries import LATENT_L2, Entry, by_arm, label, of_size
 from dtrak_core.removals import IDENTITY
+from dtrak_core.tables import counted
 from dtrak_core.ui import comparison_charts, gallery, panels, plotting
 
 _ROW, _OPEN, _CLICKED = "counterfactual-row", "_opened_entry", "_clicked_points"
@@ -53,7 +54,7 @@ def _size(comparison: Comparison) -> int:
 
 
 def _distances(comparison: Comparison, size: int) -> None:
-    st.subheader("How far the pictures moved")
+    st.header("How far the pictures moved")
     st.caption(
         "Each point is one target, drawn again with its own seed by a model that was trained without the removed "
         "pictures. The noise floor is the same training set with another training seed."
@@ -136,7 +137,7 @@ def _medians(comparison: Comparison, size: int) -> None:
 
 def _judged(comparison: Comparison, size: int) -> None:
     """Say in a sentence a measure and removal what was found, and what chance gives."""
-    st.subheader("What it says")
+    st.header("What it says")
     if why := comparisons.unjudged(comparison):
         st.info(f"No verdict: {why}.")
         return
@@ -167,7 +168,7 @@ def _numbers(
 
 
 def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
-    st.subheader("The same seed, other training pictures")
+    st.header("The same seed, other training pictures")
     listed, target = list(comparison.originals), _target(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if len(listed) > 1:
@@ -192,7 +193,7 @@ def _rows(comparison: Comparison, dataset: Dataset, size: int) -> None:
     if opened is None:
         st.caption("Click a picture to see which training pictures were removed for it.")
         return
-    st.markdown(f"**{len(opened.removed)} pictures removed: {panels.plain(label(opened.method))}**")
+    st.markdown(f"**{counted(len(opened.removed), 'picture')} removed: {panels.plain(label(opened.method))}**")
     pictures = [
         gallery.Picture(str(i), np.asarray(dataset.train.images[i]), f"Training picture {i}", (str(i),))
         for i in opened.removed

@@ -33,7 +33,7 @@ def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
             jitter=0.4,
             pointpos=0,
             customdata=[e.target for e in own],
-            text=[e.target for e in own],
+            text=[words(e.target) for e in own],
             hovertemplate="%{text}: %{x:.3f}<extra>%{fullData.name}</extra>",
             showlegend=False,
         )

@@ -102,7 +102,7 @@ def _pictures(checkpoint: Checkpoint) -> None:
         cost = f" One takes about {duration(per_picture * FORWARD * chosen.sampling_steps)}." if per_picture else ""
         st.info(f"Nothing has been drawn with these settings yet.{cost} Press 'Draw'.")
         return
-    st.caption(f"{len(found):,} pictures. Click one to see which training pictures made it.")
+    st.caption(f"{counted(len(found), 'picture')}. Click one to see which training pictures made it.")
     # Those of the form stand first: they are what was just asked for.
     found.sort(key=lambda t: not _asked(t, chosen))
     pages = math.ceil(len(found) / PER_PAGE)

@@ -10,6 +10,7 @@ import streamlit as st
 from dtrak_core import patches, results, targets, thumbnails
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
+from dtrak_core.tables import counted
 from dtrak_core.targets import Target
 from dtrak_core.ui import frame, gallery, panels, rows
 
@@ -128,7 +129,7 @@ def _family(dataset: Dataset, index: int) -> None:
     members = results.family(dataset.train.rows, index)
     if not members:
         return
-    st.markdown(f"**Its family**: {len(members)} more versions of the same picture")
+    st.markdown(f"**Its family**: {counted(len(members), 'more version')} of the same picture")
     pictures = [
         gallery.Picture(
             str(i), dataset.train.images[i], f"Training picture {i}: {dataset.train.rows[i]['name']}", (f"#{i}",)

@@ -13,6 +13,7 @@ from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
 from dtrak_core.recipes import Recipe, Sweep
+from dtrak_core.tables import counted
 from dtrak_core.ui import benchmark, benchmark_charts, finding_words, panels, plotting
 from dtrak_core.ui.benchmark import Question
 from dtrak_core.ui.benchmark_charts import Line
@@ -106,7 +107,7 @@ def show(question: Question) -> None:
         _chart(chosen, heights, question, kind)
         _told(chosen, heights, question, kind, damping)
     if lacking:
-        benchmark.offer(question, lacking, f"{len(lacking)} missing points")
+        benchmark.offer(question, lacking, counted(len(lacking), "missing point"))
 
 
 def _sweep(name: str) -> Sweep:

@@ -81,7 +81,7 @@ export default function (component) {
   const heads = child(rows, 0, "div", "heads")
   const columns = data.columns || []
   // Each part grows to as much a column, so that no picture of one is larger than of the other.
-  const widest = (place) => (columns.length ? `${columns[place] * 9}rem` : "")
+  const widest = (place) => (columns.length ? `${columns[place] * 8.5}rem` : "")
   const share = (place) => (columns.length ? `${columns[place]} 1 0` : "1 1 auto")
   ;(data.heads || []).forEach((head, place) => {
     const node = child(heads, place, "div", "head")

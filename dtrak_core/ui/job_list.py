@@ -40,7 +40,7 @@ def panel() -> None:
 def _section(title: str, going: list[JobState]) -> None:
     if not going:
         return
-    st.subheader(f"{title} · {len(going)}", anchor=False)
+    st.header(f"{title} · {len(going)}", anchor=False)
     for job in going:
         with st.container(border=True):
             st.markdown(f"**{panels.plain(job.label)}**")
@@ -56,7 +56,7 @@ def _section(title: str, going: list[JobState]) -> None:
 def _ended(ended: list[JobState]) -> None:
     if not ended:
         return
-    st.subheader(f"Ended · {len(ended)}", anchor=False)
+    st.header(f"Ended · {len(ended)}", anchor=False)
     more = len(ended) > SHOWN and st.toggle(f"Show all {len(ended)}", key="jobs-all")
     for job in ended if more else ended[:SHOWN]:
         badge, again = LOOKS.get(job.state, ("", ""))

@@ -1,7 +1,7 @@
 """How every chart is drawn on a page: colours that stay, ink that is read on both themes, words for who cannot see it.
 
-A method has one colour in every chart, dataset and theme. All colours keep a contrast of 3 against both themes' ground;
-symbols and names tell apart as well.
+Whatever has a name of its own, above all a method, has one colour in every chart, dataset and theme. All colours keep a
+contrast of 3 against both themes' ground; symbols and names tell apart as well.
 """
 
 from __future__ import annotations
@@ -17,11 +17,20 @@ PALETTE = (
     "#2478c4", "#d1495b", "#2a9134", "#8a63d2", "#b8720a", "#138a8a", "#b84fa0", "#7a7d85", "#5a7d1c", "#c4532a",
     "#4a6fe0", "#96681e",
 )  # fmt: skip
-RANDOM_COLOUR, FLOOR_COLOUR = "#7a7d85", "#96681e"
+GREY = "#7a7d85"
 COLOURS = {one.label: PALETTE[place % len(PALETTE)] for place, one in enumerate(METHODS.values())} | {
-    "Random": RANDOM_COLOUR,
-    "Noise floor": FLOOR_COLOUR,
+    "Random": GREY,
+    "Noise floor": "#96681e",
+    "Lowest scores": "#5a7d1c",
+    "generated targets": "#8a63d2",
+    "held-out targets": "#b8720a",
+    "running mean": "#2478c4",
+    "every 20 steps": GREY,
+    "all training pictures": GREY,
+    "proponents shown": "#2a9134",
+    "opponents shown": "#b84fa0",
 }
+OTHER = "#138a8a"  # of what is named by a dataset or a user: all that was taken of one contributor
 INK = {"light": "#24262b", "dark": "#e6e8eb"}  # of ticks, titles and legend
 
 
@@ -34,12 +43,24 @@ def show(shown: go.Figure, key: str, alt: str, **selecting: Any) -> Any:
 
 
 def coloured(shown: go.Figure) -> go.Figure:
-    """Give each trace the colour of its method, or the next one where it is of none."""
+    """Give each trace the colour of its name."""
     for place, trace in enumerate(shown.data):
         if trace.type in ("scatter", "bar", "box"):
-            colour = COLOURS.get(trace.name or "", PALETTE[place % len(PALETTE)])
+            colour = of_name(trace.name or "", place)
             if trace.marker.color is None:
                 trace.marker.color = colour
             if trace.type != "bar" and trace.line.color is None:
                 trace.line.color = colour
     return shown
+
+
+def of_name(name: str, place: int) -> str:
+    """Return the colour of a trace: of its method or control, else the same for all of a kind, else by its place.
+
+    Args:
+        name: As in the legend; what follows the method's own label, as in "TRAK, the paper on CIFAR-2", may vary.
+        place: Among the chart's traces; decides only where a name says nothing, in charts that always have as many.
+    """
+    if name.startswith("Without "):
+        return OTHER
+    return COLOURS.get(name) or COLOURS.get(name.partition(", ")[0]) or PALETTE[place % len(PALETTE)]
