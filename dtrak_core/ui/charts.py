@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from dtrak_core.results import Credit, Entry, Ranking
 
+_SEEN = 5  # points that make a line; of a training of one or two, nothing would be seen
 _LINE = 2000  # points of a curve beyond which the middle is thinned out
 
 
@@ -26,9 +27,10 @@ def loss_curve(lines: Sequence[Mapping[str, Any]]) -> go.Figure:
     width = max(1, len(losses) // 20)
     padded = np.concatenate([np.full(width - 1, losses[0]), losses])
     mean = np.convolve(padded, np.ones(width) / width, mode="valid")
+    mode = "lines" if len(lines) > _SEEN else "lines+markers"
     shown = go.Figure()
-    shown.add_scatter(x=steps, y=mean, name="running mean", mode="lines", line={"width": 3}, zorder=1)
-    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode="lines", line={"width": 1})
+    shown.add_scatter(x=steps, y=mean, name="running mean", mode=mode, line={"width": 3}, zorder=1)
+    shown.add_scatter(x=steps, y=losses, name="every 20 steps", mode=mode, line={"width": 1})
     top = float(np.quantile(losses, 0.98)) * 1.1
     return _frame(shown, "training step", "loss (lower is better)").update_yaxes(range=[0, top])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -24,6 +25,9 @@ from dtrak_core.ui import address, panels, preparing, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
+_CLOSING = st.components.v2.component(
+    "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
+)
 _IN_FRAME, _SELECTION, _CHECKPOINTS = "_in_frame", "_selection", "_checkpoints"
 
 
@@ -99,6 +103,8 @@ def inside() -> Iterator[None]:
         address.write()
         if address.view() != before:
             _links(place, address.view())
+        with st.sidebar:  # at its end, where it takes no room
+            _CLOSING(key="closing", data={})
 
 
 def _links(place: DeltaGenerator, view: dict[str, str]) -> None:

@@ -27,7 +27,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if shown is None:
         return []
     st.write(
-        f"A small diffusion model drew the picture on the left. It had learned from {len(dataset.train.rows):,} "
+        f"A small diffusion model drew the large picture. It had learned from {len(dataset.train.rows):,} "
         "pictures. D-TRAK and TRAK name those that helped this one most, the strongest first. Click any of them."
     )
     ranks = {method: tuning.usual_rank(methods.METHODS[method], checkpoint) for method in METHODS}

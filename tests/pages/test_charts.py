@@ -84,3 +84,30 @@ def test_a_method_has_one_colour_whatever_stands_beside_it() -> None:
     beside = plotting.coloured(go.Figure([go.Scatter(x=[1.0], name=name) for name in ("Random", "D-TRAK", "TRAK")]))
     assert alone.data[0].marker.color == beside.data[2].marker.color
     assert len({trace.marker.color for trace in beside.data}) == 3
+
+
+def test_nothing_of_a_comparison_has_a_methods_colour_that_is_no_method() -> None:
+    """Boxes come from the first to the last as trainings end: no colour may hang on how many there are."""
+    controls = ["Random", "Random, 90 removed", "Noise floor", "Lowest scores", "Without Ada", "Without D-TRAK"]
+    found = {name: plotting.of_name(name, 0) for name in controls}
+    assert found == {name: plotting.of_name(name, 5) for name in controls}
+    assert not {*found.values()} & {plotting.COLOURS["D-TRAK"], plotting.COLOURS["TRAK"]}
+    assert found["Random"] == found["Random, 90 removed"]
+    assert len({found[name] for name in ("Random", "Noise floor", "Lowest scores", "Without Ada")}) == 4
+    assert plotting.of_name("TRAK, the paper on CIFAR-2", 3) == plotting.COLOURS["TRAK"]
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#0e1117"])
+def test_every_named_colour_and_all_ink_is_seen(ground: str) -> None:
+    def contrast(colour: str) -> float:
+        low, high = sorted((luminance(colour), luminance(ground)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert min(map(contrast, [*plotting.COLOURS.values(), plotting.OTHER])) >= 3
+    assert contrast(plotting.INK["light" if ground == "#ffffff" else "dark"]) >= 4.5
+
+
+def test_the_loss_of_a_short_training_is_seen() -> None:
+    short, long = ([{"step": 20 * i, "loss": 1 / i} for i in range(1, count + 1)] for count in (1, 60))
+    assert all("markers" in trace.mode for trace in charts.loss_curve(short).data)
+    assert all(trace.mode == "lines" for trace in charts.loss_curve(long).data)
