@@ -20,7 +20,7 @@ Small = tuple[Dataset, Checkpoint]
 
 
 def texts(at: AppTest) -> str:
-    return "\n".join(e.value for e in [*at.markdown, *at.caption, *at.subheader, *at.warning, *at.error, *at.success])
+    return "\n".join(e.value for e in [*at.markdown, *at.caption, *at.header, *at.warning, *at.error, *at.success])
 
 
 def ask(checkpoint: str, seed: int, label: str) -> str:
