@@ -85,9 +85,18 @@ def listing(dataset: Dataset, checkpoint: str) -> list[Comparison]:
 
     Those that leaned on other contributors or families than the dataset's, or did not say on which, are left out.
     """
+    return [_open(artifact) for artifact in _listed(dataset, checkpoint)]
+
+
+def first(dataset: Dataset, checkpoint: str) -> str:
+    """Return the key of the first of `listing`, which opens none; empty where there is none."""
+    return next((artifact.key for artifact in _listed(dataset, checkpoint)), "")
+
+
+def _listed(dataset: Dataset, checkpoint: str) -> list[Artifact]:
     wanted = {"dataset": dataset.digest, "checkpoint": checkpoint}
     found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items() and _holds(a, dataset)]
-    return [_open(a) for a in sorted(found, key=lambda a: (a.shipped, a.manifest["date"]), reverse=True)]
+    return sorted(found, key=lambda a: (a.shipped, a.manifest["date"]), reverse=True)
 
 
 def by_name(name: str) -> Comparison:

@@ -1,7 +1,7 @@
 """What every page stands in: navigation, the sidebar's dataset and checkpoint, and links that reopen a view.
 
-The sidebar's links to the pages carry the whole view (address.py), so that a page is reached in one step, which Back
-undoes. The opened example is an address parameter of its page alone.
+The sidebar's links to the pages carry the whole view (address.py), and the comparison that Counterfactual would open,
+so that a page is reached in one step, which Back undoes. The opened example is an address parameter of its page alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dtrak_core import checkpoints, datasets, program
+from dtrak_core import checkpoints, comparisons, datasets, program
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
@@ -28,7 +28,7 @@ COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py
 _CLOSING = st.components.v2.component(
     "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
 )
-_IN_FRAME, _SELECTION, _CHECKPOINTS = "_in_frame", "_selection", "_checkpoints"
+_IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS = "_in_frame", "_selection", "_checkpoints", "_opens"
 
 
 @dataclass(frozen=True)
@@ -94,23 +94,41 @@ def inside() -> Iterator[None]:
     The links to the pages are drawn with the last run's view, and again where this run changed it.
     """
     st.session_state[_IN_FRAME] = True
-    place, before = st.sidebar.empty(), address.view()
+    place, before = st.sidebar.empty(), _leading()
     _links(place, before)
     try:
         yield
     finally:
         st.session_state.pop(_IN_FRAME, None)
         address.write()
-        if address.view() != before:
-            _links(place, address.view())
+        if _leading() != before:
+            _links(place, _leading())
         with st.sidebar:  # at its end, where it takes no room
             _CLOSING(key="closing", data={})
 
 
-def _links(place: DeltaGenerator, view: dict[str, str]) -> None:
+def _leading() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the view that links carry, and what the one to Counterfactual carries as well."""
+    return address.view(), st.session_state.get(_OPENS, {})
+
+
+def _links(place: DeltaGenerator, leading: tuple[dict[str, str], dict[str, str]]) -> None:
+    view, compared = leading
     with place.container(gap="xxsmall"):
         for page in pages():
-            st.page_link(page, query_params=view, width="stretch")
+            own = compared if page.title == "Counterfactual" else {}
+            st.page_link(page, query_params=own | view, width="stretch")
+
+
+def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, str]:
+    """Return as a parameter the comparison that Counterfactual opens where the view names none.
+
+    Its link names it, for a page that writes it into the address only then makes one more step that Back undoes. Where
+    one is under way, that is shown, and none is named.
+    """
+    if address.get("comparison") or not (key := comparisons.first(dataset, checkpoint.digest)):
+        return {}
+    return {} if panels.newest("counterfactual", checkpoint.digest) else {"comparison": key}
 
 
 def require() -> Selection:
@@ -171,6 +189,7 @@ def sidebar() -> bool:
         address.drop("checkpoint")
     else:
         tuning.settle(checkpoint, changed)
+    st.session_state[_OPENS] = _opens(dataset, checkpoint) if checkpoint else {}
     with st.sidebar:
         _shortcuts()
     return True

@@ -71,7 +71,7 @@ def test_the_view_goes_over_all_pages_and_back(visit: Callable[..., Any], shippe
         go(page, title)
         told = asked(page)
         assert {name: told.get(name) for name in view} == view, title
-    for _ in range(4):  # Jobs, Benchmark, Counterfactual, the same before it named its comparison, Attribution
+    for _ in range(3):  # Jobs, Benchmark, Counterfactual, Attribution: one press a page
         page.go_back()
         page.wait_for_timeout(1200)
         settled(page)
