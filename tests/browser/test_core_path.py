@@ -26,7 +26,8 @@ PAGES = [
 
 
 def keys(page: Any) -> list[str]:
-    """Return the keys of the figure's pictures, in reading order."""
+    """Return the keys of the figure's pictures, in reading order, once it is drawn."""
+    page.locator("button[data-key*='/']").first.wait_for()
     buttons = page.locator("button[data-key*='/']")
     return [button.get_attribute("data-key") for button in buttons.all()]
 
