@@ -3,16 +3,20 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 PORT ?= 8501
-# Test processes, with one thread each.
-JOBS ?= 2
+# Test processes, with one thread each: one more than two cores, since many tests wait for an engine or a browser.
+JOBS ?= 3
 BIN := .venv/bin
 
-.PHONY: app test faults paper-dry-run lint demo demo-lora bench clean
+.PHONY: app test pytest faults paper-dry-run lint demo demo-lora bench clean
 
 app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
-test: .venv/test.stamp lint
+# The linters run beside the tests' first minutes, in which browsers and engines are waited for.
+test: .venv/test.stamp
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: .venv/test.stamp
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
 
 faults: .venv/test.stamp
