@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 PORT ?= 8501
-# Test processes, with one thread each: one more than two cores, since many tests wait for an engine or a browser.
-JOBS ?= 3
+# Test processes, with one thread each.
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: app test pytest faults paper-dry-run lint demo demo-lora bench clean
