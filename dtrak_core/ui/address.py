@@ -14,7 +14,6 @@ import streamlit as st
 
 _SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "_address_of"
 DRAWN = ("sampler", "sampling_steps", "guidance", "prompt")  # beside the target: how it was drawn
-EVERYWHERE = ("dataset", "checkpoint", "methods")
 RANK = "rank-"  # before a method's id: its damping
 
 

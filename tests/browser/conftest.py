@@ -11,6 +11,8 @@ import pytest
 import small_store
 from browser_helpers import FLAGS, NAMES, found_chromium, serve, settled
 
+from dtrak_core import store
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all tests of this folder."""
@@ -54,6 +56,12 @@ def app(served: Path, chromium: Any) -> Iterator[str]:
         patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
         small_store.build(place / "source")
     yield from serve(place / "cache", place / "no-demo")
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    """Serve the shipped demo with an empty cache beside it, as a fresh clone does."""
+    yield from serve(tmp_path_factory.mktemp("fresh"), store.PROJECT / "cache" / "demo")
 
 
 @pytest.fixture

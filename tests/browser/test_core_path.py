@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from browser_helpers import fits, serious, serve
-
-from dtrak_core import store
+from browser_helpers import fits, serious
 
 LINK = "?dataset=discs"
 PAGES = [
@@ -156,15 +154,6 @@ def test_new_pictures_and_their_answer(visit: Callable[..., Any], settle: Callab
     page.reload()
     settle(page)
     assert keys(page) == before
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
-    """Serve the project's own demo with an empty cache beside it."""
-    demo = store.PROJECT / "cache" / "demo"
-    if not (demo / "checkpoints").is_dir():
-        pytest.skip("cache/demo is not built here: run 'make demo'")
-    yield from serve(tmp_path_factory.mktemp("fresh"), demo)
 
 
 def test_the_demo_is_on_screen_at_once(visit: Callable[..., Any], shipped: str, record_property: Any) -> None:

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
-from browser_helpers import serve, settled
-
-from dtrak_core import store
+from browser_helpers import settled
 
 PAGES = ("Overview", "Generate", "Attribution", "Counterfactual", "Benchmark", "Jobs")
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
-    """Serve the project's own demo, which has two datasets with a model each."""
-    demo = store.PROJECT / "cache" / "demo"
-    if not (demo / "checkpoints").is_dir():
-        pytest.skip("cache/demo is not built here: run 'make demo'")
-    yield from serve(tmp_path_factory.mktemp("fresh"), demo)
 
 
 def asked(page: Any) -> dict[str, str]:

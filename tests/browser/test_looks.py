@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from browser_helpers import serious, serve
-
-from dtrak_core import store
+from browser_helpers import serious
 
 CUT = "all => all.filter(e => e.scrollHeight > e.clientHeight + 1).map(e => e.textContent)"
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
-    """Serve the shipped demo, as a fresh clone does."""
-    if not (store.PROJECT / "cache" / "demo" / "checkpoints").is_dir():
-        pytest.skip("cache/demo is not built here: run 'make demo'")
-    yield from serve(tmp_path_factory.mktemp("fresh"), store.PROJECT / "cache" / "demo")
 
 
 def test_names_and_pictures_have_room(visit: Callable[..., Any], shipped: str) -> None:

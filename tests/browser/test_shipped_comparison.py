@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from browser_helpers import fits, serious, serve
-
-from dtrak_core import store
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
-    """Serve the shipped demo, as a fresh clone does."""
-    yield from serve(tmp_path_factory.mktemp("fresh") / "cache", store.PROJECT / "cache" / "demo")
+from browser_helpers import fits, serious
 
 
 def chosen(page: Any) -> str:
