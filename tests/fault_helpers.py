@@ -35,7 +35,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: ModelSettings) -> Iterator[Undisturbed]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: ModelSettings) -> Undisturbed:
     place = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDIO_CACHE", str(place / "cache"))
@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: ModelSettings) -
         found = engine_process()
         assert found is not None
         kill(found[0])
-        yield Undisturbed(place / "base", attribute, train, sums)
+    return Undisturbed(place / "base", attribute, train, sums)  # outside: the patch must not last as long as the value
 
 
 @pytest.fixture
