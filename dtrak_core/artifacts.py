@@ -22,6 +22,7 @@ import numpy as np
 
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.files import crc32
+from dtrak_core.settings import format_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 MANIFEST = "manifest.json"
@@ -68,6 +69,11 @@ class Artifact:
         """Return the settings that made it, as plain JSON values."""
         settings: Mapping[str, Any] = self.manifest["settings"]
         return settings
+
+    @property
+    def outdated(self) -> bool:
+        """Say whether its numbers would come out differently now, so that it answers nothing any more."""
+        return bool(self.manifest.get("format") != format_of(self.kind, self.settings))
 
     @property
     def shipped(self) -> bool:

@@ -79,7 +79,7 @@ def evict() -> list[dict[str, Any]]:
     for row in sorted(rows, key=lambda row: (row["used"], row["key"])):
         if total <= most:
             break
-        if row["shipped"] or row["kind"] not in AGAIN or not row["date"]:
+        if row["shipped"] or row["kind"] not in AGAIN or row["name"] == housekeeping.UNFINISHED:
             continue
         if housekeeping.needed_by(row["kind"], row["key"], live) is not None:
             continue

@@ -58,6 +58,12 @@ ABOUT = {
     "certainties": "how far rankings repeat, at every damping",
     "turned": "scores with layers and noise levels turned up or down",
 }
+UNFINISHED = "unfinished"
+LEFT = {  # what may lie in the cache beside artifacts, by the end of its name: what it is called, and why it is there
+    ".partial": (UNFINISHED, "work that goes on or was stopped"),
+    ".damaged": ("damaged", "put aside, since it was not what its manifest says"),
+    ".deleted": ("deleted", "left by a deletion that was interrupted"),
+}
 Live = Sequence[tuple[JobState, set[str]]]
 
 
@@ -66,12 +72,17 @@ def stored(kind: str = "") -> list[dict[str, Any]]:
 
     Returns:
         Rows of kind, key, name, bytes, date (made), used (timestamp of the last reading), origin (what made it,
-        in words), shipped; unfinished work has the name `unfinished` and no date.
+        in words), shipped. What no answer is read from stands among them: what an older version made and this one
+        makes otherwise has the name `outdated`; unfinished work, what was put aside as damaged and what a deletion
+        left have the names `unfinished`, `damaged` and `deleted` and no date, and the latter two the end of their
+        folder's name in their key.
     """
     rows = []
     for each in [_kind(kind)] if kind else FORMATS:
         rows += [_row(artifact) for artifact in store.listing(each)]
-        rows += [_unfinished(each, folder) for folder in sorted((store.root() / each).glob("*.partial"))]
+        rows += [_row(artifact) | {"name": "outdated"} for artifact in store.outdated(each)]
+        beside = [place for place in store.entries(store.root() / each) if place.suffix in LEFT]
+        rows += [row for place in beside if (row := _lying(each, place)) is not None]
     return rows
 
 
@@ -135,7 +146,7 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
             names |= {one.digest for one in checkpoints.of_run(artifact)}
         if kind in READ_BY_THE_MANY:
             names |= set(re.findall(r"\b[0-9a-f]{16}\b", str(artifact.settings)))
-    elif kind in READ_BY_THE_MANY:  # unfinished work, of which nothing is written down yet
+    elif kind in READ_BY_THE_MANY and store.begun(kind, key):  # unfinished, of which nothing is written down yet
         return next((job for job, _ in live), None)
     return next((job for job, reads in live if reads & names), None)
 
@@ -154,8 +165,10 @@ def verified(kind: str = "") -> list[dict[str, str]]:
     """Check every file of every artifact against its manifest; return those that differ, which are put aside."""
     damaged = []
     for each in [_kind(kind)] if kind else FORMATS:
-        for key in [entry.name for entry in store.entries(store.root() / each) if entry.suffix == ""]:
-            if store.find(each, key) is None:
+        there = [entry.name for entry in store.entries(store.root() / each) if entry.suffix == ""]
+        old = {artifact.key for artifact in store.outdated(each)}
+        for key in there:
+            if key not in old and store.find(each, key) is None:
                 error = f"Stored artifact cache/{each}/{key} is damaged: its manifest cannot be read. It was put aside."
                 damaged.append({"kind": each, "key": key, "error": error})
         for artifact in store.listing(each):
@@ -179,10 +192,15 @@ def _row(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _unfinished(kind: str, folder: Path) -> dict[str, Any]:
-    size, used = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()), folder.stat().st_mtime
-    facts = {"kind": kind, "key": folder.name.removesuffix(".partial"), "name": "unfinished", "bytes": size}
-    return facts | {"date": "", "used": used, "origin": "work that goes on or was stopped", "shipped": False}
+def _lying(kind: str, place: Path) -> dict[str, Any] | None:
+    """Return the row of what is no artifact, a folder or a file in the place of one; None where it has gone."""
+    (name, about), key = LEFT[place.suffix], place.name.removesuffix(".partial")
+    try:
+        size, used = sum(p.stat().st_size for p in (place, *place.rglob("*")) if p.is_file()), place.stat().st_mtime
+    except FileNotFoundError:  # it was finished or deleted in this instant
+        return None
+    facts = {"kind": kind, "key": key, "name": name, "bytes": size}
+    return facts | {"date": "", "used": used, "origin": about, "shipped": False}
 
 
 def origin(kind: str, settings: Mapping[str, Any]) -> str:

@@ -233,11 +233,30 @@ def digest_of(*parts: bytes | str) -> str:
     return total.hexdigest()[:16]
 
 
-def key_of(kind: str, settings: Settings) -> str:
-    """Return the key under which an artifact of this kind and these settings is stored."""
+def format_of(kind: str, settings: Mapping[str, Any]) -> int:
+    """Return the format number of an artifact of this kind and these settings (as JSON values).
+
+    It is that of the kind, and 1 more where pictures lean on a sampler that was mended.
+    """
     if kind not in FORMATS:
         raise SettingsError(f"'{kind}' is not a kind of artifact. Kinds: {', '.join(FORMATS)}.")
-    return digest_of(kind, str(FORMATS[kind]), canonical_json(settings))
+    return FORMATS[kind] + _redrawn(settings)
+
+
+def _redrawn(settings: Mapping[str, Any]) -> bool:
+    """Say whether settings, or a part of them, draw pictures of prompts with fresh noise.
+
+    Their last step lacked its noise once: diffusers adds it at timestep 1, where Stable Diffusion's schedules end.
+    """
+    noisy = settings.get("sampler") == "ddpm" or ("sampler" in settings and settings.get("eta", 0) > 0)
+    parts = (one for one in settings.values() if isinstance(one, Mapping))
+    return bool(noisy and settings.get("prompts")) or any(map(_redrawn, parts))
+
+
+def key_of(kind: str, settings: Settings) -> str:
+    """Return the key under which an artifact of this kind and these settings is stored."""
+    number = format_of(kind, settings.model_dump(mode="json"))
+    return digest_of(kind, str(number), canonical_json(settings))
 
 
 def build(cls: type[SettingsT], **values: Any) -> SettingsT:

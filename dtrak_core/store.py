@@ -33,12 +33,13 @@ from dtrak_core.artifacts import MANIFEST, PROJECT, Artifact, demo_root, opened,
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.files import TEMPORARY, alone, crc32, made, write_array, write_bytes, write_json, writing
 from dtrak_core.progress import Progress, quiet
-from dtrak_core.settings import FORMATS, Settings
+from dtrak_core.settings import Settings, format_of
 
 __all__ = [
     "MANIFEST",
     "PROJECT",
     "Artifact",
+    "begun",
     "computing",
     "delete",
     "demo_root",
@@ -46,6 +47,7 @@ __all__ = [
     "find",
     "get",
     "listing",
+    "outdated",
     "partial",
     "publish",
     "refusal",
@@ -64,8 +66,9 @@ _FORBIDDEN = re.compile("readonly|unable to open|access permission")  # in what 
 
 
 def find(kind: str, key: str) -> Artifact | None:
-    """Return a finished artifact, or None. The user's cache comes before the demo."""
-    return next((found for base in (root(), demo_root()) if (found := opened(kind, key, base / kind / key))), None)
+    """Return a finished artifact, or None. The user's cache comes before the demo; what is outdated is not found."""
+    there = (opened(kind, key, base / kind / key) for base in (root(), demo_root()))
+    return next((found for found in there if found is not None and not found.outdated), None)
 
 
 def every(kind: str, keys: Sequence[str]) -> list[Artifact] | None:
@@ -83,7 +86,16 @@ def get(kind: str, key: str) -> Artifact:
 
 
 def listing(kind: str) -> list[Artifact]:
-    """Return all finished artifacts of a kind, the demo's first, then by date."""
+    """Return all finished artifacts of a kind, the demo's first, then by date; none that is outdated."""
+    return [artifact for artifact in _lying(kind) if not artifact.outdated]
+
+
+def outdated(kind: str) -> list[Artifact]:
+    """Return those of an older format, which are neither found nor listed: to be shown as such, and deleted."""
+    return [artifact for artifact in _lying(kind) if artifact.outdated]
+
+
+def _lying(kind: str) -> list[Artifact]:
     found: dict[str, Artifact] = {}
     for base in (demo_root(), root()):
         for key in sorted(entry.name for entry in entries(base / kind) if entry.suffix == ""):
@@ -131,6 +143,11 @@ def partial(kind: str, key: str) -> Path:
         return made(root() / kind / f"{key}.partial")
 
 
+def begun(kind: str, key: str) -> bool:
+    """Say whether unfinished work of this key lies in the cache."""
+    return (root() / kind / f"{key}.partial").is_dir()
+
+
 def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
     """Turn the partial folder into a finished artifact: manifest last, then one rename.
 
@@ -166,11 +183,12 @@ def _publish(kind: str, key: str, folder: Path, final: Path, settings: Settings,
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p.name != MANIFEST and not p.match(TEMPORARY)
     }
+    plain = settings.model_dump(mode="json")
     manifest = {
         "kind": kind,
         "key": key,
-        "format": FORMATS[kind],
-        "settings": settings.model_dump(mode="json"),
+        "format": format_of(kind, plain),
+        "settings": plain,
         "files": files,
         "bytes": sum(f["bytes"] for f in files.values()),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -191,6 +209,9 @@ def delete(kind: str, key: str) -> int:
     """Remove an artifact, its partial folder and what was put aside; return the bytes freed; never of the demo."""
     freed = 0
     for folder in (root() / kind / key, root() / kind / f"{key}.partial", root() / kind / f"{key}.damaged"):
+        if folder.is_file():  # put aside, since it stood where an artifact was to be
+            freed += folder.stat().st_size
+            folder.unlink(missing_ok=True)
         if folder.is_dir():
             freed += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
             # The rename makes it vanish at once, before the slow part.

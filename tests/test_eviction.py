@@ -115,6 +115,48 @@ def test_unfinished_work_is_listed_and_deleted_but_not_evicted() -> None:
     assert housekeeping.stored() == []
 
 
+def test_what_was_put_aside_is_listed_with_its_size_and_deleted(cache: Path) -> None:
+    key = put("features", features(0), 1)
+    (cache / "features" / key / "data.bin").write_bytes(bytes(900))
+    with pytest.raises(StoreError, match="put aside"):
+        store.get("features", key).file("data.bin")
+    assert put("features", features(0), 1) == key  # computed again
+    aside = f"{key}.damaged"
+    rows = {row["key"]: row for row in housekeeping.stored("features")}
+    assert rows.keys() == {key, aside}
+    assert (rows[aside]["name"], rows[aside]["date"], rows[aside]["shipped"]) == ("damaged", "", False)
+    amount = sum(path.stat().st_size for path in (cache / "features" / aside).iterdir())
+    assert rows[aside]["bytes"] == amount > 900
+    assert housekeeping.own_bytes(list(rows.values())) == 1000 + amount
+    assert housekeeping.deleted("features", [aside]) == amount
+    assert not (cache / "features" / aside).exists()
+    assert left("features") == [key], "the whole one stays"
+
+
+def test_a_file_put_aside_and_half_a_deletion_are_listed_and_deleted(cache: Path) -> None:
+    place = cache / "samples"
+    store.write_bytes(place / f"{A}.damaged", bytes(30))
+    store.write_bytes(place / f"{B}.deleted" / "image.png", bytes(20))
+    rows = [(row["key"], row["name"], row["bytes"]) for row in housekeeping.stored("samples") if not row["shipped"]]
+    assert rows == [(f"{A}.damaged", "damaged", 30), (f"{B}.deleted", "deleted", 20)]
+    assert housekeeping.deleted("samples") == 50
+    assert list(place.iterdir()) == []
+
+
+def test_the_limit_takes_damaged_copies_of_what_can_be_computed_again(cache: Path) -> None:
+    for kind in ("features", "checkpoints"):
+        store.write_bytes(cache / kind / f"{A}.damaged" / "data.bin", bytes(500))
+    eviction.set_limit(1)
+    assert [(row["kind"], row["key"]) for row in eviction.evict()] == [("features", f"{A}.damaged")]
+    assert (cache / "checkpoints" / f"{A}.damaged" / "data.bin").exists()
+
+
+def test_what_was_put_aside_is_deleted_though_a_job_waits(cache: Path) -> None:
+    jobs.submit(jobs.SampleJob(checkpoint=B, seeds=(1,)), "Draw")
+    store.write_bytes(cache / "samples" / f"{A}.damaged" / "image.png", bytes(5))
+    assert housekeeping.deleted("samples", [f"{A}.damaged"]) == 5
+
+
 def test_rows_say_what_made_an_artifact() -> None:
     put("features", features(3), 1)
     put("checkpoints", TrainSettings(dataset=A, indices=(1, 2), epochs=7, train_seed=5), 2, amount=300)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dtrak_core import store
+from dtrak_core import housekeeping, lds_runs, settings, store, targets
 from dtrak_core.bases import BaseSettings
 from dtrak_core.fader_scores import RepeatSettings
 from dtrak_core.job_kinds import SampleJob, TrainJob, key_of_job
@@ -113,6 +114,79 @@ def test_what_ships_is_found_under_the_key_of_its_own_settings(
         fitting = [cls for cls in classes if artifact.settings.keys() <= cls.model_fields.keys()]
         keys = {key_of(kind, cls(**artifact.settings)) for cls in fitting}
         assert artifact.key in keys, f"{kind}/{artifact.key} is not found any more"
+
+
+HOW = {"prompts": ("a cat", "a dog")}
+DRAWING: list[tuple[str, Settings]] = [  # all that holds how pictures are drawn, but no digest of them
+    ("samples", SampleSettings(checkpoint=B, seed=3, prompts=("a cat",))),
+    ("outcomes", STORED["outcomes"][0].model_copy(update={"sample": SampleSettings(checkpoint=B, prompts=("a cat",))})),
+    *((kind, STORED[kind][0].model_copy(update=HOW)) for kind in ("comparisons", "subset-losses", "predictions")),
+    ("scores", STORED["scores"][0].model_copy(update=HOW)),
+]
+NOISY = [{"sampler": "ddpm"}, {"eta": 0.5}, {"sampler": "ddpm", "eta": 1.0}]
+
+
+def drawn(one: Settings, **how: object) -> Settings:
+    if isinstance(one, OutcomeSettings):
+        return one.model_copy(update={"sample": one.sample.model_copy(update=how)})
+    return one.model_copy(update=how)
+
+
+def stored_before(kind: str, one: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Store an artifact as it was before the sampler's last step was mended; return its key."""
+    with monkeypatch.context() as before:
+        before.setattr(settings, "_redrawn", lambda _: False)
+        key = key_of(kind, one)
+        store.write_bytes(store.partial(kind, key) / "data", b"?")
+        assert store.publish(kind, key, one, name="old", pixels=A).path.is_dir()
+    return key
+
+
+def test_all_settings_that_say_how_pictures_are_drawn_are_tried() -> None:
+    def holds(cls: type[Settings]) -> bool:
+        inner = [field.annotation for field in cls.model_fields.values()]
+        return any(isinstance(one, type) and issubclass(one, settings.Sampled) for one in [cls, *inner])
+
+    assert {kind for kind, many in STORED.items() if any(holds(type(one)) for one in many)} == dict(DRAWING).keys()
+    assert {kind for kind, _ in DRAWING} <= set(settings.FORMATS)
+
+
+@pytest.mark.parametrize("how", NOISY, ids=str)
+@pytest.mark.parametrize(("kind", "plain"), DRAWING, ids=[kind for kind, _ in DRAWING])
+def test_what_leans_on_a_picture_that_is_drawn_otherwise_now_is_not_found(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str, plain: Settings, how: dict[str, object]
+) -> None:
+    noisy = drawn(plain, **how)
+    key, kept = stored_before(kind, noisy, monkeypatch), stored_before(kind, plain, monkeypatch)
+    assert kept == key_of(kind, plain), "what DDIM draws without fresh noise is what it was"
+    assert key != key_of(kind, noisy)
+    assert store.find(kind, key) is None
+    assert [found.key for found in store.listing(kind) if not found.shipped] == [kept]
+    rows = {row["key"]: row["name"] for row in housekeeping.stored(kind) if not row["shipped"]}
+    assert rows == {key: "outdated", kept: "old"}
+    assert housekeeping.verified(kind) == []
+    assert housekeeping.deleted(kind, [key]) > 0
+    assert not (cache / kind / key).exists()
+
+
+def test_a_picture_that_was_drawn_otherwise_is_drawn_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = settings.Sampled(sampler="ddpm", prompts=("a cat",))
+    wanted = targets.sample_settings(B, 3, how)
+    stored_before("samples", wanted, monkeypatch)
+    stored_before("subset-losses", LossSettings(**SHARED, **how.drawing(), subset=1, train_seed=0), monkeypatch)
+    assert targets.find_sample(wanted) is None
+    assert targets.samples(B, how) == []
+    assert lds_runs.of_checkpoint(A, B) == []
+    image = np.full((16, 16, 3), 7, np.uint8)
+    made = targets.publish_sample(wanted, image)
+    assert (targets.find_sample(wanted) or made).pixels == made.pixels != A
+    assert [target.pixels for target in targets.samples(B, how)] == [made.pixels]
+
+
+def test_pictures_from_noise_alone_keep_their_keys() -> None:
+    for how in NOISY:
+        one = SampleSettings(checkpoint=B, seed=3, **how)  # type: ignore[arg-type]
+        assert key_of("samples", one) == settings.digest_of("samples", "1", settings.canonical_json(one))
 
 
 def test_the_pydantic_that_is_asked_for_leaves_fields_out() -> None:

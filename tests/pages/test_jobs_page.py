@@ -88,6 +88,18 @@ def test_deletes_after_one_question(small: Small) -> None:
     assert not (store.root() / "probes" / f"{'f' * 16}.partial").exists()
 
 
+def test_what_was_put_aside_is_shown_and_deleted(small: Small) -> None:
+    aside = f"{'f' * 16}.damaged"
+    store.write_bytes(store.root() / "probes" / aside / "data.bin", bytes(2500))
+    at = opened("jobs", list="Cache", kind="probes")
+    row = next(row for _, row in at.dataframe[1].value.iterrows() if row["Key"] == aside)
+    assert (row["Name"], row["Size"]) == ("damaged", "2.5 kB")
+    at.selectbox(key="doomed-probes").set_value(aside).run()
+    at.button(key="delete-chosen").click().run()
+    assert "Deleted 1 of probes: 2.5 kB freed." in texts(at)
+    assert not (store.root() / "probes" / aside).exists()
+
+
 def test_never_deletes_what_a_live_job_needs(small: Small) -> None:
     ask(small[1].digest, 77, "Draw one more")
     at = opened("jobs", list="Cache", kind="checkpoints")
