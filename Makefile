@@ -7,7 +7,7 @@ PORT ?= 8501
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: app test pytest faults paper-dry-run lint demo demo-lora bench clean
+.PHONY: app test pytest faults paper-dry-run lint demo demo-lora bench gpu clean
 
 app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -41,6 +41,12 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/ui.py
 	$(BIN)/python benchmarks/contention.py
+
+# PYTHON_GPU= takes a Python that has all packages, the machine's own with its torch for example.
+PYTHON_GPU ?= $(BIN)/python
+gpu: $(if $(findstring $(BIN),$(PYTHON_GPU)),.venv/test.stamp)
+	$(PYTHON_GPU) -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py
+	$(PYTHON_GPU) benchmarks/gpu.py
 
 clean:
 	rm -rf .venv

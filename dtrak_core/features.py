@@ -21,7 +21,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.fader_layout import PARTS
-from dtrak_core.gradients import per_example_gradients, pictures_per_batch
+from dtrak_core.gradients import fewer_draws, per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector
 from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, key_of
@@ -212,7 +212,7 @@ def _gradients(
                 yield part, 0, per_example_gradients(denoiser, x0, sample_ids[part], settings, out=own, context=context)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            if size == 1:
+            if size == 1 and not fewer_draws(denoiser):
                 raise DataError(
                     "The device's memory does not hold the gradient of one picture. Choose a smaller model, or another "
                     "device with STUDIO_DEVICE."

@@ -38,6 +38,8 @@ from dtrak_core.settings import FeatureSettings
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
 ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it
 GRADIENT_BYTES = 2**28  # memory for one batch of gradients
+DRAWS_ON_GPU = 4096
+ACTIVATION_SHARE, GRADIENT_SHARE = 4, 16  # on a GPU: a quarter and a sixteenth of its memory
 Known = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm  # layers whose gradients the hooks can form
 
 
@@ -74,7 +76,8 @@ def per_example_gradients(
         grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     at_once = draws_at_once or draws_for(denoiser)
     if settings.normalise == "timestep":  # every draw's gradient is held
-        at_once = min(at_once, max(1, GRADIENT_BYTES // (4 * sum(p.numel() for _, p in parameters))))
+        held = _budget(x0.device)[2] // (4 * sum(p.numel() for _, p in parameters))
+        at_once = min(at_once, max(1, held))
     width = max(1, at_once // len(x0))
     total = x0.new_empty(len(x0), sum(p.numel() for _, p in parameters)) if out is None else out
     total.zero_()
@@ -121,7 +124,7 @@ def has_known_layers(unet: nn.Module) -> bool:
 
 
 def draws_for(denoiser: Denoiser) -> int:
-    """Return how many draws to send through the network at once: busy cores, at most `ACTIVATION_BYTES` of memory.
+    """Return how many draws to send through the network at once: a busy device within the memory of `_budget`.
 
     At least one, whatever it takes. It holds for passes without gradients too, which need less.
     """
@@ -129,11 +132,28 @@ def draws_for(denoiser: Denoiser) -> int:
         _NUMBERS[denoiser.unet] = _numbers_of_a_draw(denoiser)
     # Twice: the gradient of an activation is as large as the activation.
     one = 2 * denoiser.weight.element_size() * _NUMBERS[denoiser.unet]
-    return max(1, min(DRAWS_AT_ONCE, ACTIVATION_BYTES // one))
+    most, activations, _ = _budget(denoiser.weight.device)
+    return max(1, min(most, activations // one, _FITTED.get(denoiser.unet, most)))
+
+
+def _budget(where: torch.device) -> tuple[int, int, int]:
+    """Return how many draws a pass has at most on a device, and the bytes for its activations and for gradients."""
+    if where.type != "cuda":
+        return DRAWS_AT_ONCE, ACTIVATION_BYTES, GRADIENT_BYTES
+    memory = torch.cuda.get_device_properties(where).total_memory
+    return DRAWS_ON_GPU, memory // ACTIVATION_SHARE, memory // GRADIENT_SHARE
+
+
+def fewer_draws(denoiser: Denoiser) -> bool:
+    """Halve what `draws_for` says of a network, whose memory ran out; say whether that was possible."""
+    now = draws_for(denoiser)
+    _FITTED[denoiser.unet] = max(1, now // 2)
+    return now > 1
 
 
 # Only as long as the network itself lives: a cache that held it would hold its weights.
 _NUMBERS: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+_FITTED: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # draws, since more did not fit
 
 
 def _numbers_of_a_draw(denoiser: Denoiser) -> int:
@@ -160,7 +180,7 @@ def _numbers_of_a_draw(denoiser: Denoiser) -> int:
 def pictures_per_batch(denoiser: Denoiser, num_timesteps: int) -> int:
     """Return how many pictures to featurise together: about `draws_for` draws, bounded gradients."""
     parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
-    by_memory = GRADIENT_BYTES // (4 * parameters)
+    by_memory = _budget(denoiser.weight.device)[2] // (4 * parameters)
     return max(1, min(draws_for(denoiser) // num_timesteps, by_memory))
 
 

@@ -26,11 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dtrak_core.draws import stream
 from dtrak_core.errors import SettingsError
 from dtrak_core.settings import ProjectionKind
 
+GATHERED = 64  # blocks of a sparse projection that a GPU takes at once
 BLOCK = 256  # parameters a dense block; part of the matrix's definition, since each block has its own stream
 AHEAD = 8  # blocks of a dense matrix in memory, or one a thread where there are more: 33 MB each at K = 32,768
 DENSE: tuple[ProjectionKind, ...] = ("gaussian", "rademacher")
@@ -90,12 +92,26 @@ def _sparse(projector: Projector, gradients: Tensor) -> Tensor:
     """Sign, turn and add blocks. The turn is a write at an offset; what runs past K is folded back."""
     width = projector.proj_dim
     signs = _sparse_signs(projector.proj_seed, projector.num_parameters, gradients.device)
+    if gradients.device.type == "cuda":
+        return _gathered(gradients, signs, torch.tensor(_sparse_shifts(projector), device=gradients.device), width)
     total = gradients.new_zeros(len(gradients), 2 * width)
     for block, shift in enumerate(_sparse_shifts(projector)):
         start = block * width
         part = gradients[:, start : start + width]
         total[:, shift : shift + part.shape[1]].addcmul_(part, signs[start : start + width].to(part.dtype))
     return total[:, :width] + total[:, width:]
+
+
+def _gathered(gradients: Tensor, signs: Tensor, shifts: Tensor, width: int) -> Tensor:
+    """Do the same by reading, `GATHERED` blocks at once: on a GPU a block by itself is too little work."""
+    total, place = gradients.new_zeros(len(gradients), width), torch.arange(width, device=gradients.device)
+    for first in range(0, len(shifts), GATHERED):
+        some = shifts[first : first + GATHERED, None]
+        here = slice(first * width, (first + len(some)) * width)
+        part = gradients[:, here] * signs[here].to(gradients.dtype)
+        part = functional.pad(part, (0, len(some) * width - part.shape[1])).view(len(gradients), len(some), width)
+        total += part.gather(2, ((place - some) % width).expand_as(part)).sum(1)
+    return total
 
 
 # Features in parts project every group of layers by its own pattern: room for all of a network's groups, a byte a

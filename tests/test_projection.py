@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtrak_core import projection
 from dtrak_core.errors import SettingsError
 from dtrak_core.projection import Projector, project
 
@@ -105,3 +106,14 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         Projector("sparse", 5000, 42, 3210)
     with pytest.raises(SettingsError, match="10 numbers"):
         project(Projector("sparse", 4, 42, 8), torch.zeros(1, 10))
+
+
+@pytest.mark.parametrize(("count", "width"), [(1000, 32), (96, 32), (5, 5), (9, 4), (64 * 7 * 3 + 1, 7)])
+def test_what_a_gpu_reads_at_once_is_the_same_sparse_projection(count: int, width: int) -> None:
+    sparse = Projector("sparse", width, 42, count)
+    gradients = torch.from_numpy(np.random.default_rng(0).standard_normal((3, count)))
+    shifts = torch.tensor(projection._sparse_shifts(sparse))
+    signs = projection._sparse_signs(42, count, gradients.device)
+    torch.testing.assert_close(
+        projection._gathered(gradients, signs, shifts, width), project(sparse, gradients), rtol=1e-12, atol=1e-12
+    )

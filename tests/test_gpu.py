@@ -1,0 +1,169 @@
+"""What a GPU computes is what the CPU computes; `make gpu` runs these where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import text_helpers
+import torch
+from engine_helpers import emptied
+from test_devices import FEATURE_TOLERANCE, scores_of
+
+from dtrak_core import (
+    checkpoints,
+    devices,
+    draws,
+    features,
+    gradients,
+    jobs,
+    losses,
+    models,
+    projection,
+    sampling,
+    store,
+    training,
+    training_state,
+)
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.progress import quiet
+from dtrak_core.projection import Projector, project
+from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU on this machine to compare with its CPU"),
+]
+HALF_TOLERANCE = 0.05  # of a feature's norm: a frozen base in bfloat16, which keeps 8 bits
+
+
+@pytest.fixture
+def home(cache: Path) -> Iterator[Path]:
+    yield from emptied(cache)
+
+
+def wanted_of(dataset: Dataset, checkpoint: Checkpoint, **more: object) -> FeatureSettings:
+    plain = {"num_timesteps": 5, "proj_dim": 256}
+    return FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest, **plain | more)  # type: ignore[arg-type]
+
+
+def errors_of(found: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Return |found - exact| / |exact| of each row."""
+    error: np.ndarray = np.linalg.norm(found - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    return error
+
+
+def test_a_gpu_gives_the_cpus_features_and_pictures(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=5, proj_dim=256)
+    found, drawn, lost, influence = [], [], [], []
+    for name in ("cpu", "cuda"):
+        monkeypatch.setenv(devices.VARIABLE, name)
+        denoiser = models.load_denoiser(checkpoint)
+        images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
+        found.append(features.featurise(denoiser, images, ids, wanted, lambda done: None))
+        drawn.append(sampling.generate(denoiser, [0, 1], "ddim", 10, 0.0).astype(int))
+        lost.append(losses.of_draws(denoiser, images[0], "train:0", draws.timesteps("uniform", 10), 0))
+        influence.append(scores_of(pictures, checkpoint, denoiser))
+    assert errors_of(found[1], found[0]).max() < FEATURE_TOLERANCE
+    assert np.abs(drawn[0] - drawn[1]).mean() < 2
+    np.testing.assert_allclose(lost[1], lost[0], rtol=FEATURE_TOLERANCE)
+    assert np.corrcoef(influence[0], influence[1])[0, 1] > 0.98
+
+
+def test_every_kind_of_feature_is_the_cpus(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, ids = np.asarray(pictures.train.images)[:6], [f"train:{i}" for i in range(6)]
+    for more in (
+        {"projection": "gaussian"},
+        {"projection": "rademacher"},
+        {"parts": "faders"},
+        {"normalise": "timestep"},
+        {"model_output": "loss"},
+    ):
+        found = []
+        for name in ("cpu", "cuda"):
+            monkeypatch.setenv(devices.VARIABLE, name)
+            wanted = wanted_of(pictures, checkpoint, **more)
+            found.append(features.featurise(models.load_denoiser(checkpoint), images, ids, wanted, lambda done: None))
+        assert errors_of(found[1], found[0]).max() < FEATURE_TOLERANCE, more
+
+
+def test_a_sparse_projection_of_millions_is_the_cpus() -> None:
+    sparse = Projector("sparse", 4096, 42, 3_000_001)
+    rows = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3_000_001), dtype=np.float32))
+    here, there = project(sparse, rows), project(sparse, rows.cuda()).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-3)
+    assert projection.GATHERED * 4096 < 3_000_001
+
+
+def test_training_takes_the_same_steps(pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=20, batch_size=8)
+    lost = []
+    for name in ("cpu", "cuda"):
+        monkeypatch.setenv(devices.VARIABLE, name)
+        run = settings.model_copy(update={"weight_decay": 1e-6 + len(lost) * 1e-13})  # another key, the same training
+        done = training.train(pictures, run, name, quiet, kind="retrained")
+        lines = done.file(training_state.METRICS).read_text().splitlines()
+        lost.append([json.loads(line)["loss"] for line in lines])
+    np.testing.assert_allclose(lost[1], lost[0], rtol=FEATURE_TOLERANCE)
+
+
+def test_lora_weights_on_a_base_in_bfloat16(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    discs, base = text_helpers.captioned(tmp_path / "discs"), text_helpers.small_base(tmp_path / "base")
+    lora = LoraSettings(base=base.digest, rank=4, dropout=0.0)
+    settings = TrainSettings(dataset=discs.digest, model=lora, epochs=1, batch_size=8)
+    checkpoint, found, drawn = None, [], []
+    for name in ("cuda", "cpu"):  # trained on the GPU
+        monkeypatch.setenv(devices.VARIABLE, name)
+        done = training.train(discs, settings, "lo", quiet)
+        checkpoint = checkpoints.by_name("lo", discs.digest)
+        assert np.isfinite(done.manifest["final_loss"])
+        denoiser = models.load_denoiser(checkpoint)
+        assert denoiser.half == (name == "cuda")
+        images, ids = np.asarray(discs.train.images)[:4], [f"train:{i}" for i in range(4)]
+        wanted = wanted_of(discs, checkpoint, proj_dim=64)
+        words = discs.train.prompts[:4]
+        found.append(features.featurise(denoiser, images, ids, wanted, lambda done: None, prompts=words))
+        drawn.append(sampling.generate(denoiser, [0], "ddim", 5, 0.0, prompts=["a red disc"]).astype(int))
+    assert errors_of(found[0], found[1]).max() < HALF_TOLERANCE
+    assert np.abs(drawn[0] - drawn[1]).mean() < 4
+
+
+def test_a_pass_that_does_not_fit_is_made_smaller(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    """With a real lack of memory: what the process may take is cut to little more than it holds."""
+    wanted = wanted_of(pictures, checkpoint, num_timesteps=500)
+    images, ids = np.asarray(pictures.train.images)[:2], ["train:0", "train:1"]
+    denoiser = models.load_denoiser(checkpoint)
+    whole = features.featurise(denoiser, images, ids, wanted, lambda done: None)
+    before = gradients.draws_for(denoiser)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**25) / total)
+    try:
+        small = features.featurise(denoiser, images, ids, wanted, lambda done: None)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert gradients.draws_for(denoiser) < before
+    np.testing.assert_allclose(small, whole, rtol=1e-2, atol=1e-3 * np.abs(whole).max())
+
+
+def test_the_engine_computes_on_the_gpu(
+    home: Path, pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = wanted_of(pictures, checkpoint)
+    job = jobs.AttributeJob(features=(wanted,), targets=("held-out:0",))
+    done = jobs.wait(jobs.submit(job, "On the GPU")[0])
+    assert done.state == "done", done.message
+    stored = store.get("features", key_of("features", wanted))
+    monkeypatch.setenv(devices.VARIABLE, "cpu")
+    images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
+    here = features.featurise(models.load_denoiser(checkpoint), images, ids, wanted, lambda done: None)
+    assert 0 < errors_of(np.asarray(stored.array("00000.npy")), here).max() < FEATURE_TOLERANCE
