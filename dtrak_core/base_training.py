@@ -13,8 +13,6 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
-import itertools
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -61,8 +62,8 @@ def pictures(resolution: int) -> tuple[np.ndarray, list[str], np.ndarray]:
 def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     """Make a CLIP tokenizer with the merges that these captions need, in CLIP's order; other words become pieces.
 
-    A word is split as CLIP splits it, since of the pairs that occur in it the first in the table is joined, and that
-    pair is kept.
+    A word is split as CLIP splits it: each of its pieces was joined by one pair of CLIP's table, its halves by theirs,
+    and all these pairs are kept. Words are those of plain letters, as in the base that ships.
 
     Raises:
         DataError: If open_clip_torch, which brings the table, is not installed.
@@ -73,12 +74,19 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     table = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(table.read_bytes()).decode("utf-8").splitlines()[1 : 49152 - 256 - 2 + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]
-    rank = {pair: i for i, pair in enumerate(merges)}
+    letters = sorted(ByteLevel.alphabet())  # those that can be printed first, as in CLIP's vocabulary
+    letters += [letter + "</w>" for letter in letters]
+    split = Tokenizer(BPE(_numbered([*letters, *map("".join, merges)]), merges, end_of_word_suffix="</w>"))
+    split.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
     words = {word for caption in captions for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", caption.lower())}
-    used = sorted({rank[pair] for word in words for pair in _joined(word, rank)})
-    letters = _byte_letters()
-    vocabulary = [*letters, *(letter + "</w>" for letter in letters), *("".join(merges[i]) for i in used), START, END]
-    numbers = {token: i for i, token in enumerate(vocabulary)}
+    rank = {first + second: i for i, (first, second) in enumerate(merges)}
+    pieces = {piece for word in words for piece in split.encode(word).tokens}
+    found: set[int] = set()
+    while made := {rank[piece] for piece in pieces if piece in rank}:
+        found |= made
+        pieces = {half for i in made for half in merges[i]}
+    used = sorted(found)
+    numbers = _numbered([*letters, *("".join(merges[i]) for i in used), START, END])
     # With the list form, transformers writes vocab.json and merges.txt as older versions do.
     pairs: list[Any] = [merges[i] for i in used]
     return CLIPTokenizer(vocab=numbers, merges=pairs, model_max_length=TOKENS)
@@ -218,39 +226,8 @@ def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
     pipe.to(dtype=torch.float32)
 
 
-def _joined(word: str, rank: dict[tuple[str, str], int]) -> list[tuple[str, str]]:
-    """Return the pairs that byte-pair encoding joins in a word."""
-    letters = dict(zip(range(256), _byte_order(), strict=True))
-    parts = [letters[byte] for byte in word.encode("utf-8")]
-    parts[-1] += "</w>"
-    found = []
-    while len(parts) > 1:
-        pair = min(itertools.pairwise(parts), key=lambda p: rank.get(p, math.inf))
-        if pair not in rank:
-            break
-        found.append(pair)
-        joined, i = [], 0
-        while i < len(parts):
-            if tuple(parts[i : i + 2]) == pair:
-                joined.append(parts[i] + parts[i + 1])
-                i += 2
-            else:
-                joined.append(parts[i])
-                i += 1
-        parts = joined
-    return found
-
-
-def _byte_order() -> list[str]:
-    """Return the letter that stands for each byte: itself where it can be printed, else one from 256 on."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    other = iter(range(256, 512))
-    return [chr(byte) if byte in plain else chr(next(other)) for byte in range(256)]
-
-
-def _byte_letters() -> list[str]:
-    """Return the same letters in the order of CLIP's vocabulary: those that can be printed first."""
-    return sorted(_byte_order())
+def _numbered(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: i for i, token in enumerate(tokens)}
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, step: int, steps: int) -> None:
