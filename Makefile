@@ -7,7 +7,7 @@ PORT ?= 8501
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: app test pytest faults paper-dry-run lint demo demo-lora bench gpu clean
+.PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-lora bench gpu clean
 
 app: .venv/app.stamp
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -18,6 +18,10 @@ test: .venv/test.stamp
 
 pytest: .venv/test.stamp
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
+
+# The oldest versions that the requirements allow, in an environment of their own.
+test-oldest: .venv-oldest/test.stamp
+	.venv-oldest/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long and not browser"
 
 faults: .venv/test.stamp
 	STUDIO_FAULTS=docs/reliability.md $(BIN)/python -m pytest -m faults
@@ -49,7 +53,7 @@ gpu: $(if $(findstring $(BIN),$(PYTHON_GPU)),.venv/test.stamp)
 	$(PYTHON_GPU) benchmarks/gpu.py
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-oldest
 
 .venv/app.stamp: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -60,4 +64,11 @@ clean:
 
 .venv/test.stamp: .venv/app.stamp tests/requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -r tests/requirements.txt
+	touch $@
+
+.venv-oldest/test.stamp: requirements.txt tests/requirements.txt
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --disable-pip-version-check uv
+	.venv-oldest/bin/uv pip install --python .venv-oldest/bin/python --resolution lowest-direct $(PIP_FLAGS) \
+	  -r requirements.txt -r tests/requirements.txt
 	touch $@

@@ -10,10 +10,11 @@ import ctypes
 import functools
 import os
 import signal
-import subprocess
 import sys
 import zlib
 from pathlib import Path
+
+import psutil
 
 from dtrak_core import __version__
 
@@ -23,16 +24,19 @@ SHORT_WAITS = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 
 
 def birth(pid: int) -> str:
-    """Return what tells a process from a later one of the same id; empty if none lives under it."""
-    if sys.platform != "linux":
-        found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        return found.stdout.strip()
+    """Return what tells a process from a later one of the same id; empty if none lives under it.
+
+    On Linux this is the boot and the clock ticks from it to the birth: the time of day may be set meanwhile.
+    """
+    booted = psutil.boot_time()  # before the process is looked up, which is told by the same reading
     try:
-        # The name, in brackets, may hold spaces: fields are counted after it. Third is the state, 22nd the start.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        born = process.create_time()
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return ""
+    except psutil.NoSuchProcess:
         return ""
-    return "" if fields[0] in "ZX" else f"{_boot()}-{fields[19]}"
+    return f"{_boot()}-{round((born - booted) * os.sysconf('SC_CLK_TCK'))}" if _boot() else f"{born:.2f}"
 
 
 def living(pid: int, born: str) -> bool:
@@ -64,9 +68,8 @@ def gpus() -> int:
 
 def cores() -> int:
     """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def short_waits() -> dict[str, str]:
@@ -90,6 +93,7 @@ def code_version() -> str:
 
 @functools.cache
 def _boot() -> str:
+    """Return what tells this boot from others, empty where the system does not say it (only Linux does)."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     return ""
