@@ -22,6 +22,7 @@ from dtrak_core import (
     defaults,
     embeddings,
     figure,
+    job_costs,
     jobs,
     pictures,
     program,
@@ -142,6 +143,7 @@ def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled, batch: i
     job = build(
         jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how.drawing()
     )
+    costs.tell(job_costs.of_drawing(checkpoint, seeds, how), counted(len(seeds), "picture"))
     return completed(job, f"Generate {counted(len(seeds), 'picture')}")
 
 
@@ -267,7 +269,7 @@ def _compute_missing(
             raise SettingsError(reason)
     if lacking:
         cost = costs.estimate(dataset, checkpoint, [part for m in lacking for part in parts[m]])
-        print(f"To compute for {', '.join(m.label for m in lacking)}: {costs.sentence(cost)}.", file=sys.stderr)
+        costs.tell(cost, ", ".join(m.label for m in lacking))
     for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.how, lacking, bases):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")

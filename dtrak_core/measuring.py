@@ -11,8 +11,10 @@ from dtrak_core import (
     answers,
     asking,
     checkpoints,
+    costs,
     datasets,
     encoders,
+    job_costs,
     jobs,
     lds_runs,
     predictions,
@@ -105,6 +107,10 @@ def lds(
     recipes = [recipe for name, recipe in own.items() if name not in left_out]
     if not recipes:
         raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {reasons[names[0]]}")
+    cost = job_costs.of_recipes(chosen, weights, settings, recipes)
+    if not so_far:
+        cost = job_costs.of_lds(chosen, weights, settings, recipes)
+    costs.tell(cost, f"LDS of {weights.name}")
     if not so_far:
         models = num_subsets * train_seeds
         if lds_runs.lacking(settings):

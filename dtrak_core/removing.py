@@ -13,8 +13,10 @@ from dtrak_core import (
     checkpoints,
     comparison_figure,
     comparisons,
+    costs,
     datasets,
     embeddings,
+    job_costs,
     jobs,
     removals,
     store,
@@ -26,7 +28,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.entries import label
 from dtrak_core.errors import SettingsError
 from dtrak_core.methods import method_of
-from dtrak_core.settings import Sampled, build
+from dtrak_core.settings import Sampled, build, key_of
 from dtrak_core.tables import Json, say
 
 
@@ -87,6 +89,8 @@ def counterfactual(
         _check(chosen, method, group)
         settings = removals.settings_for(chosen, weights, methods, asked | answers.told(chosen, weights, how).drawing())
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
+        if store.find("comparisons", key_of("comparisons", settings)) is None:
+            costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found, of = comparisons.read(settings), chosen
     document = comparisons.document(found, of)

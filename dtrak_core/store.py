@@ -52,6 +52,7 @@ __all__ = [
     "publish",
     "refusal",
     "root",
+    "stamp",
     "versions",
     "writable",
     "write_array",
@@ -102,6 +103,15 @@ def _lying(kind: str) -> list[Artifact]:
             if (artifact := opened(kind, key, base / kind / key)) is not None:
                 found.setdefault(key, artifact)
     return sorted(found.values(), key=lambda a: (not a.shipped, a.manifest["date"], a.key))
+
+
+def stamp(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return what changes when the user's artifacts of these kinds do: for what is worked out from them and kept."""
+    found = [str(root())]
+    for kind in kinds:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(f"{kind} {(root() / kind).stat().st_mtime_ns}")
+    return tuple(found)
 
 
 def entries(folder: Path) -> list[Path]:

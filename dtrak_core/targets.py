@@ -81,13 +81,14 @@ def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:
     return found | {"dataset": dataset, "checkpoint": checkpoint}
 
 
-def publish_sample(settings: SampleSettings, image: np.ndarray) -> Target:
-    """Store a generated picture and return it as a target."""
+def publish_sample(settings: SampleSettings, image: np.ndarray, seconds: float | None = None) -> Target:
+    """Store a generated picture, with the seconds that it took where they are known, and return it as a target."""
     key = key_of("samples", settings)
     with store.computing("samples", key) as found:
         if found is None:
             store.write_bytes(store.partial("samples", key) / PICTURE, thumbnails.png(image))
-            store.publish("samples", key, settings, pixels=image_digest(image))
+            took = {} if seconds is None else {"seconds": round(seconds, 4)}
+            store.publish("samples", key, settings, pixels=image_digest(image), **took)
     return _generated(store.get("samples", key))
 
 
@@ -115,7 +116,12 @@ def _drawn(checkpoint: str, how: Sampled) -> list[Target]:
 
 def seed_of(target: Target) -> int:
     """Return the seed of a generated picture."""
-    return int(target.id.removeprefix("seed:"))
+    return seed_number(target.id)
+
+
+def seed_number(name: str) -> int:
+    """Return the seed that the id of a generated picture names."""
+    return int(name.removeprefix("seed:"))
 
 
 def usual(checkpoint: str) -> Sampled:

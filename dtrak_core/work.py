@@ -6,6 +6,7 @@ Modules with torch are imported when the first job needs them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -146,11 +147,13 @@ def _samples(
             progress(before * steps + done, len(wanted) * steps, "sampling steps", message)
 
         seeds_now, words = [s.seed for s in batch], [s.prompt_of(s.seed) for s in batch if s.prompts]
+        began = time.perf_counter()
         images = sampling.generate(
             denoiser, seeds_now, how.sampler, steps, how.eta, on_step, pictures_per_batch, words, how.guidance
         )
+        each = (time.perf_counter() - began) / len(batch)
         for settings, image in zip(batch, images, strict=True):
-            targets.publish_sample(settings, image)
+            targets.publish_sample(settings, image, each)
     return [artifact for s in wanted if (artifact := find("samples", key_of("samples", s))) is not None]
 
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 
-from dtrak_core import costs, feature_store, patches, scores, store
+from dtrak_core import (
+    checkpoints,
+    costs,
+    feature_store,
+    job_costs,
+    lds_runs,
+    patches,
+    recipes,
+    removals,
+    scores,
+    speeds,
+    store,
+    targets,
+)
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import FeatureSettings, TargetSide, key_of
+from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, Settings, TargetSide, key_of
 from dtrak_core.targets import Target, feature_target, of_split
 
 PAPER = {"dataset": "0" * 16, "checkpoint": "1" * 16, "num_timesteps": 100, "proj_dim": 32_768}
@@ -57,7 +73,6 @@ def test_an_estimate_holds_gradients_and_projection_and_says_how_much_of_it(
     pictures: Dataset, checkpoint: Checkpoint, target: Target
 ) -> None:
     each, parameters = costs.gradient_seconds(checkpoint), checkpoint.run.manifest["parameters"]
-    assert each is not None
     for kind in ("sparse", "gaussian"):
         settings = base(pictures, checkpoint, projection=kind, proj_dim=256)
         own = feature_target(settings, target, TargetSide())
@@ -68,10 +83,22 @@ def test_an_estimate_holds_gradients_and_projection_and_says_how_much_of_it(
         assert found.projection == pytest.approx(projection)
         assert found.seconds == pytest.approx(25 * 10 * each + projection)
         assert found.disk == 24 * 256 * 4 + 4 * 256 + 8 * 24
-    said = costs.sentence(costs.Cost(7200.0, 3600.0, 2**20))
-    assert said == "about 2.0 h, 60 min of it for the projection, 1.0 MB on disk"
-    assert "projection" not in costs.sentence(costs.Cost(7200.0, 30.0, 2**20))
-    assert "not known yet" in costs.sentence(costs.Cost(None, 30.0, 2**20))
+
+
+def test_a_cost_is_said_as_a_range_with_its_parts_and_how_it_is_known() -> None:
+    def part(name: str, seconds: float, spread: float, source: str) -> costs.Part:
+        return costs.Part(name, speeds.Speed(seconds, spread, source))
+
+    both = costs.Cost((part("training", 3600.0, 1.25, speeds.HERE),), 2**20)
+    both += costs.Cost((part("drawing", 60.0, 2.0, speeds.ELSEWHERE), part("training", 3600.0, 1.25, speeds.HERE)), 0)
+    assert (both.seconds, both.disk) == (7260.0, 2**20)
+    assert both.by_name == {"training": 7200.0, "drawing": 60.0}
+    assert both.between == pytest.approx((7200 / 1.25 + 30, 7200 * 1.25 + 120))
+    said = costs.sentence(both)
+    assert said == "about 1.6 h to 2.5 h (training 2.0 h, drawing 60 s), 1.0 MB on disk; measured here"
+    assert costs.sentence(costs.Cost((part("drawing", 0.1, 2.0, speeds.ELSEWHERE),), 500)) == (
+        "about 1 s, 500 B on disk; measured on another machine"
+    )
 
 
 def test_dense_features_do_not_tell_what_a_gradient_costs(
@@ -92,3 +119,139 @@ def test_patches_cost_by_the_pairs_of_patches(pictures: Dataset, checkpoint: Che
     assert found.seconds == pytest.approx(24 * costs.PATCH_SECONDS * sum(n**2 for n in patches.counts(16, 16)))
     assert costs.patch_seconds(256, 256) > 1e5 * costs.patch_seconds(16, 16)
     assert METHODS["nda"].family == "patches"
+
+
+def published(kind: str, settings: Settings, **facts: object) -> None:
+    key = key_of(kind, settings)
+    store.partial(kind, key)
+    store.publish(kind, key, settings, **facts)
+
+
+def member(checkpoint: Checkpoint, each: float, number: int = 0, **changes: object) -> None:
+    """Store what a retrained model's manifest tells: seconds a picture and step, of the same or another network."""
+    own = checkpoints.training_of(checkpoint)
+    settings = own.model_copy(update={"train_seed": 1000 + number, **changes})
+    facts = {**checkpoint.run.manifest, "seconds_per_picture_step": each}
+    kept = {name: facts[name] for name in ("dataset", "dataset_name", "steps", "fold", "parameters", "seconds")}
+    if "model" in changes:
+        kept["parameters"] = 4 * facts["parameters"]
+    published("retrained", settings, name="member", **kept, seconds_per_picture_step=each)
+
+
+@pytest.fixture
+def unmeasured(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Checkpoint:
+    """Let the model be one that ships: it was trained on another machine, and nothing was measured here."""
+    shipped = tmp_path / "shipped"
+    for kind in ("checkpoints", "datasets"):
+        shutil.move(store.root() / kind, shipped / kind)
+    for kind in ("features", "retrained", "probes", "samples", "kernels"):
+        shutil.rmtree(store.root() / kind, ignore_errors=True)
+    monkeypatch.setenv("STUDIO_DEMO", str(shipped))
+    return checkpoints.by_digest(checkpoint.digest)
+
+
+def test_a_training_is_as_fast_as_the_same_network_was_here(unmeasured: Checkpoint) -> None:
+    own = unmeasured.seconds_per_picture_step
+    assert own is not None
+    assert speeds.training(unmeasured) == speeds.Speed(own, 3.0, speeds.ELSEWHERE)
+    for number, each in enumerate((0.5, 2.0, 3.0)):
+        member(unmeasured, each, number)
+    assert speeds.training(unmeasured) == speeds.Speed(2.0, 4.0, speeds.HERE)
+    (part,) = costs.training(unmeasured, 100).parts
+    assert (part.name, part.seconds) == ("training", 200.0)
+    assert speeds.gradient(unmeasured).seconds == pytest.approx(2.0 * speeds.GRADIENT_OVER_TRAINING)
+
+
+def test_another_network_here_is_scaled_by_parameters_and_places(unmeasured: Checkpoint) -> None:
+    larger = checkpoints.training_of(unmeasured).model.model_copy(update={"layers_per_block": 4})
+    member(unmeasured, 8.0, model=larger)
+    assert speeds.training(unmeasured) == speeds.Speed(2.0, 2.5, speeds.ALIKE), "it has four times the parameters"
+    member(unmeasured, 7.0)
+    assert speeds.training(unmeasured).seconds == 7.0
+
+
+def test_a_model_that_was_trained_elsewhere_is_told_by_the_constant(
+    unmeasured: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "seconds_per_picture_step", None)
+    places = 16**2 / unmeasured.fold**2
+    told = speeds.STEP_SECONDS * unmeasured.run.manifest["parameters"] * places
+    assert speeds.training(unmeasured).seconds == pytest.approx(told)
+
+
+def test_drawing_is_as_fast_as_pictures_were_drawn(unmeasured: Checkpoint) -> None:
+    how = Sampled(sampling_steps=20)
+    before = costs.drawing(unmeasured, 3, how).seconds
+    assert before == pytest.approx(60 * speeds.FORWARD_OVER_TRAINING * speeds.training(unmeasured).seconds)
+    published("samples", SampleSettings(checkpoint=unmeasured.digest, sampling_steps=10), pixels="0" * 16, seconds=5.0)
+    assert costs.drawing(unmeasured, 3, how).seconds == pytest.approx(60 * 0.5)
+    guided = how.model_copy(update={"prompts": ("a cat",)})
+    assert speeds.passes(guided) == 2 * speeds.passes(guided.model_copy(update={"guidance": 1.0})) == 40
+
+
+def test_kernels_and_dense_projections_follow_what_they_took_here(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    sparse = base(pictures, checkpoint, proj_dim=2**19)
+    part = [("kernels", key_of("kernels", sparse), sparse)]
+    before = costs.estimate(pictures, checkpoint, part).seconds  # type: ignore[arg-type]
+    assert before == pytest.approx(costs.KERNEL_SECONDS * 24 * 24 * 2**19)
+    other = base(pictures, checkpoint, proj_dim=2**19, noise_seed=5)
+    published("kernels", other, rows=24, rank=24, seconds=10 * before)
+    assert costs.estimate(pictures, checkpoint, part).seconds == pytest.approx(10 * before)  # type: ignore[arg-type]
+    dense = base(pictures, checkpoint, projection="rademacher")
+    part = [("features", key_of("features", dense), dense)]
+    projection = costs.estimate(pictures, checkpoint, part).projection  # type: ignore[arg-type]
+    took = 240 * costs.gradient_seconds(checkpoint) + 7 * projection
+    parameters = checkpoint.run.manifest["parameters"]
+    facts = {"rows": 24, "width": 4096, "parameters": parameters, "gradients": 240, "seconds": took}
+    published("features", base(pictures, checkpoint, projection="rademacher", noise_seed=5), **facts)
+    found = costs.estimate(pictures, checkpoint, part)  # type: ignore[arg-type]
+    assert found.projection == pytest.approx(7 * projection)
+
+
+def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    names = ("seed:900", "seed:901", "held-out:0")
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "targets": names}
+    settings = LdsSettings(**where, num_subsets=4, sampling_steps=10, num_timesteps=5)  # type: ignore[arg-type]
+    own = recipes.usual(pictures, checkpoint, "d-trak")
+    assert own.features is not None
+    found = job_costs.of_lds(pictures, checkpoint, settings, [own])
+    step, pass_ = speeds.training(checkpoint).seconds, speeds.forward(checkpoint).seconds
+    run = lds_runs.training(pictures, checkpoint, lds_runs.models(settings)[0])
+    assert run.indices is not None
+    draws = own.features.num_timesteps
+    assert found.by_name["training"] == pytest.approx(4 * run.epochs * len(run.indices) * step)
+    assert found.by_name["drawing"] == pytest.approx(2 * 10 * pass_)
+    assert found.by_name["losses"] == pytest.approx(4 * 3 * 5 * pass_)
+    assert found.by_name["features"] == pytest.approx((24 + 3) * draws * speeds.gradient(checkpoint).seconds)
+    assert {"projection", "kernel"} <= found.by_name.keys()
+    assert found.seconds == pytest.approx(sum(found.by_name.values()))
+    ensemble = recipes.usual(pictures, checkpoint, "d-trak-ensemble")
+    more = job_costs.of_recipes(pictures, checkpoint, settings, [ensemble])
+    members = METHODS["d-trak-ensemble"].models
+    assert more.by_name["training"] == pytest.approx(members * run.epochs * len(run.indices) * step)
+    assert more.by_name["features"] == pytest.approx(members * found.by_name["features"])
+
+
+def test_what_is_stored_costs_nothing(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    how = Sampled(sampling_steps=10)
+    assert job_costs.of_drawing(checkpoint, [900, 900, 901], how).by_name["drawing"] == pytest.approx(
+        20 * speeds.forward(checkpoint).seconds
+    )
+    for seed in (900, 901):
+        targets.publish_sample(targets.sample_settings(checkpoint.digest, seed, how), pictures.train.images[seed % 24])
+    assert job_costs.of_drawing(checkpoint, [900, 901], how) == costs.Cost()
+
+
+def test_a_comparison_costs_trainings_pictures_losses_and_scores(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    asked = {"targets": ("seed:900", "seed:901"), "remove": (3,), "sampling_steps": 10}
+    settings = removals.settings_for(pictures, checkpoint, ("d-trak",), asked, "efficientnet-lite0")
+    found = job_costs.of_comparison(pictures, checkpoint, settings)
+    models, pass_ = removals.count_trainings(settings), speeds.forward(checkpoint).seconds
+    epochs = checkpoints.training_of(checkpoint).epochs
+    assert found.by_name["training"] == pytest.approx(models * 24 * epochs * speeds.training(checkpoint).seconds)
+    assert found.by_name["drawing"] == pytest.approx((2 + 2 * (models + 1)) * 10 * pass_)
+    assert found.by_name["losses"] == pytest.approx((2 * (models + 1) + 2) * job_costs.OUTCOME_TIMESTEPS * pass_)
+    assert {"features", "projection", "kernel", "embeddings"} <= found.by_name.keys()
+    assert found == job_costs.of_comparison(pictures, checkpoint, settings, planned=False)

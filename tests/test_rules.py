@@ -66,6 +66,8 @@ LAYERS = [
         "dispatcher",
         "answers",
         "estimates",
+        "job_costs",
+        "speeds",
         "costs",
         "tables",
         "housekeeping",

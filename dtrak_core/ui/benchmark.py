@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import asking, encoders, jobs, lds_runs, predictions, standings, store
+from dtrak_core import asking, costs, encoders, job_costs, jobs, lds_runs, predictions, standings, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.lds import Lds
@@ -104,7 +104,12 @@ def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores:
         return
     told = {"keep_scores": keep_scores, "encoder_weights": encoders.of_methods(one.method for one in able)}
     job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, **told)
-    panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}")
+
+    def cost() -> None:
+        found = job_costs.of_recipes(question.dataset, question.checkpoint, question.measured, able)
+        st.caption(f"{costs.sentence(found).capitalize()}.")
+
+    panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}", cost)
 
 
 def provenance(question: Question) -> None:

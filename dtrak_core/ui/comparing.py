@@ -1,4 +1,4 @@
-"""The form of a new comparison: targets, methods, how many to remove; its cost in trainings before the click."""
+"""The form of a new comparison: targets, methods, how many to remove; its cost before the click."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from dtrak_core import checkpoints, encoders, jobs, removals, store, targets
+from dtrak_core import costs, encoders, job_costs, jobs, removals, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
@@ -14,7 +14,6 @@ from dtrak_core.methods import METHODS
 from dtrak_core.metrics import FEWEST
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
-from dtrak_core.tables import duration
 from dtrak_core.targets import Target
 from dtrak_core.ui import address, frame, panels
 
@@ -110,7 +109,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             return
         number = removals.count_trainings(settings)
         st.caption(
-            f"{number} trainings{_cost(dataset, checkpoint, number)}, counted as if none were stored. "
+            f"{number} trainings, {_cost(dataset, checkpoint, settings)}; no training is counted as stored. "
             "The job goes on when this page is closed."
         )
         st.button(
@@ -191,13 +190,9 @@ def _settings(
     return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
 
 
-def _cost(dataset: Dataset, checkpoint: Checkpoint, number: int) -> str:
-    """Return the time of the trainings, from the measured time of the original's."""
-    per_step = checkpoint.seconds_per_picture_step
-    if per_step is None:
-        return ""
-    seconds = per_step * checkpoints.training_of(checkpoint).epochs * len(dataset.train.rows) * number
-    return f", about {duration(seconds)} on the machine that trained '{panels.plain(checkpoint.name)}'"
+def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> str:
+    """Return the cost in words; models are counted as if none were stored, since scores would have to name them."""
+    return costs.sentence(job_costs.of_comparison(dataset, checkpoint, settings, planned=False))
 
 
 def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:

@@ -74,8 +74,8 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     return f"**{label}** is ready for this model and needs this picture alone: {amount}."
 
 
-def cost(question: Question, parts: Sequence[Needed]) -> tuple[float | None, int]:
-    """Estimate seconds (None if nothing was ever measured) and bytes of missing artifacts."""
+def cost(question: Question, parts: Sequence[Needed]) -> tuple[float, int]:
+    """Estimate seconds and bytes of missing artifacts."""
     found = costs.estimate(question.dataset, question.checkpoint, parts)
     return found.seconds, found.disk
 

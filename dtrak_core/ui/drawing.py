@@ -6,19 +6,18 @@ import math
 
 import streamlit as st
 
-from dtrak_core import store, targets
+from dtrak_core import costs, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import SampleJob
 from dtrak_core.settings import DIFFUSION_STEPS, Sampled, build
-from dtrak_core.tables import counted, duration
+from dtrak_core.tables import counted
 from dtrak_core.targets import Target
 from dtrak_core.ui import frame, gallery, panels
 
 MOST = 64  # pictures a click
 PER_PAGE = 64
 AT_ONCE = 8  # pictures a batch: they appear this many at a time
-FORWARD = 0.35  # cost of a sampling step over that of a training step, which also goes backward
 SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
 
 
@@ -98,9 +97,8 @@ def _pictures(checkpoint: Checkpoint) -> None:
     chosen = how(checkpoint)
     found = targets.samples(checkpoint.digest, chosen.model_copy(update={"prompts": ()}))
     if not found:
-        per_picture = checkpoint.seconds_per_picture_step
-        cost = f" One takes about {duration(per_picture * FORWARD * chosen.sampling_steps)}." if per_picture else ""
-        st.info(f"Nothing has been drawn with these settings yet.{cost} Press 'Draw'.")
+        cost = costs.sentence(costs.drawing(checkpoint, 1, chosen))
+        st.info(f"Nothing has been drawn with these settings yet. One takes {cost}. Press 'Draw'.")
         return
     st.caption(f"{counted(len(found), 'picture')}. Click one to see which training pictures made it.")
     # Those of the form stand first: they are what was just asked for.

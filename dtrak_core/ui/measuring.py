@@ -1,4 +1,4 @@
-"""The form that asks for an LDS: subsets, seeds and targets, its cost in trainings before the click."""
+"""The form that asks for an LDS: subsets, seeds and targets, its cost before the click."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import jobs, lds_runs, presets
+from dtrak_core import costs, job_costs, jobs, lds_runs
 from dtrak_core import targets as drawn
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
@@ -14,7 +14,6 @@ from dtrak_core.errors import StudioError
 from dtrak_core.jobs import JobState, LdsJob
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.settings import build
-from dtrak_core.tables import duration
 from dtrak_core.ui import panels
 
 SUBSETS, SEEDS, TARGETS = (8, 16, 32, 64), (1, 2, 3), (8, 16, 32, 64)
@@ -45,15 +44,12 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:
         missing = lds_runs.lacking(settings)
-        runs = [lds_runs.training(dataset, checkpoint, one) for one in missing[:1]]  # all subsets are of one size
-        steps = len(missing) * sum(presets.steps_on(run, len(dataset.train.rows)) for run in runs)
+        cost = job_costs.of_lds(dataset, checkpoint, settings)
     except StudioError as error:  # an imported model cannot be trained again
         st.info(panels.plain(error))
         return
-    each = checkpoint.seconds_per_picture_step
-    batch = checkpoint.run.settings["batch_size"]
-    time = "" if each is None else f", about {duration(steps * batch * each)} one after the other"
-    st.caption(f"{len(missing)} of {subsets * seeds} models are to be trained: {steps:,} training steps{time}.")
+    said = f": {costs.sentence(cost)}, one after the other" if missing else ""
+    st.caption(f"{len(missing)} of {subsets * seeds} models are to be trained{said}.")
     st.button(
         "Train and measure",
         icon=":material/play_arrow:",
