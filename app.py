@@ -10,7 +10,7 @@ frame.configure()
 page = st.navigation(frame.pages(), position="hidden")  # the sidebar's own links carry the view
 with panels.reported():
     panels.taken_up()
-    with frame.inside():
+    with frame.inside(page.url_path):
         if frame.sidebar():
             panels.refused()
             page.run()

@@ -12,6 +12,7 @@ from dtrak_core.ui import (
     example,
     frame,
     gallery,
+    named,
     panels,
     picking,
     rows,
@@ -20,7 +21,7 @@ from dtrak_core.ui import (
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
-how = frame.how(checkpoint)
+how = named.how(checkpoint)
 target = picking.current(dataset, checkpoint, how)
 if target is None:
     panels.nothing("There is no picture to explain yet.", frame.GENERATE, "Draw some")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import drawing, frame, panels, trainer
+from dtrak_core.ui import drawing, frame, lacking, panels, trainer
 
 selection = frame.require()
 st.title("Generate")
@@ -12,6 +12,7 @@ draw, train = st.tabs(["Draw pictures", "Train a model"], key="tab", bind="query
 if draw.open:
     with draw:
         if selection.checkpoint is None:
+            lacking.why(selection.dataset)
             st.info("There is no model to draw with yet. Open 'Train a model' above.")
         else:
             drawing.form(selection.dataset, selection.checkpoint)

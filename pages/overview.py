@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import browser, card, example, frame, panels, showcase
+from dtrak_core.ui import browser, card, example, frame, lacking, panels, showcase
 
 selection = frame.require()
 dataset, checkpoint = selection.dataset, selection.checkpoint
 found = []
 if checkpoint is None:
     st.title(panels.plain(dataset.name))
-    showcase.no_model(dataset)
+    lacking.why(dataset)
+    panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
 else:
     st.title("Which training pictures made this one?")
     found = showcase.show(dataset, checkpoint)

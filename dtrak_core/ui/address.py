@@ -9,10 +9,14 @@ drops a page's parameters on the way to another page.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 _SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "_address_of"
+_PAGES = "_address_pages"
+EXAMPLE = "example"  # the opened picture: of one page and one moment
 DRAWN = ("sampler", "sampling_steps", "guidance", "prompt")  # beside the target: how it was drawn
 RANK = "rank-"  # before a method's id: its damping
 
@@ -61,16 +65,37 @@ def drop(*names: str) -> None:
 
 
 def view() -> dict[str, str]:
-    """Return all parameters of this run's view, for links that lead to another page."""
-    return dict(_state(_NOW))
+    """Return all parameters of this run's view."""
+    return {name: str(value) for name, value in _state(_NOW).items()}
+
+
+def leading(page: str) -> dict[str, str | list[str]]:
+    """Return the parameters of a link to a page (by its file): this run's view, and the page's own as last left.
+
+    A page writes its own parameters again when it is shown. A link without them would make that one step more.
+    """
+    own = st.session_state.get(_PAGES, {}).get(Path(page).stem, {})
+    return own | view()
+
+
+def leave(page: str) -> None:
+    """Keep the parameters that are of this page alone, for links that lead back to it."""
+    now = _state(_NOW)
+    own = [name for name in st.query_params if name not in now and not _of_owner(name) and name != EXAMPLE]
+    _state(_PAGES)[Path(page).stem] = {name: st.query_params.get_all(name) for name in own}
 
 
 def write() -> None:
-    """Write the view into the address where it is not there yet."""
+    """Write the view into the address where it is not there yet.
+
+    After Back or Forward it is sent in any case: what a run before still wrote may meanwhile have come to this entry.
+    """
     now = _state(_NOW)
     for name in [name for name in st.query_params if _of_owner(name) and name not in now]:
         del st.query_params[name]
-    if lacking := {name: value for name, value in now.items() if _said(name) != value}:
+    lacking = {name: value for name, value in now.items() if _said(name) != value}
+    run = get_script_run_ctx()
+    if lacking or (run is not None and run.is_history_navigation):
         st.query_params.update(lacking)
     st.session_state[_SEEN] = dict(now)
 

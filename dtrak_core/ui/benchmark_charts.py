@@ -65,8 +65,8 @@ def standings(rows: Sequence[Mapping[str, Any]], floors: Mapping[str, float | No
     return shown.update_layout(height=100 + 30 * len(names))
 
 
-def lines(found: Mapping[str, Line], x: str, chosen: Any = None, paper: Mapping[str, Line] | None = None) -> go.Figure:
-    """Draw LDS over what was turned, a line for each name; the paper's own lines dashed, the chosen point marked."""
+def lines(found: Mapping[str, Line], x: str, paper: Mapping[str, Line] | None = None) -> go.Figure:
+    """Draw LDS over what was turned, a line for each name; the paper's own lines dashed."""
     shown = go.Figure()
     for number, (name, (places, values)) in enumerate(found.items()):
         marker = {"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]}
@@ -75,8 +75,6 @@ def lines(found: Mapping[str, Line], x: str, chosen: Any = None, paper: Mapping[
         shown.add_scatter(
             x=places, y=values, mode="lines+markers", name=name, line={"dash": "dot"}, marker={"symbol": "circle-open"}
         )
-    if chosen is not None:
-        shown.add_vline(x=chosen, line_width=1, line_color="gray")
     return _frame(shown, x, "LDS")
 
 

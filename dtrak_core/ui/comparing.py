@@ -15,7 +15,7 @@ from dtrak_core.metrics import FEWEST
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
 from dtrak_core.targets import Target
-from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui import address, frame, named, panels
 
 GROUPS = {
     "none": "The top pictures themselves",
@@ -127,7 +127,7 @@ def _drawn(checkpoint: Checkpoint) -> dict[str, Target]:
 
 def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
     """Return the mark of the picture that the link names; empty where there is none of it."""
-    seed, prompts = frame.target_id(""), frame.how(checkpoint).prompts
+    seed, prompts = named.target(""), named.how(checkpoint).prompts
     found = (mark for mark, t in drawn.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
     return next(found, "")
 

@@ -13,7 +13,7 @@ from dtrak_core.jobs import SampleJob
 from dtrak_core.settings import DIFFUSION_STEPS, Sampled, build
 from dtrak_core.tables import counted
 from dtrak_core.targets import Target
-from dtrak_core.ui import frame, gallery, panels
+from dtrak_core.ui import frame, gallery, named, panels
 
 MOST = 64  # pictures a click
 PER_PAGE = 64
@@ -107,9 +107,8 @@ def _pictures(checkpoint: Checkpoint) -> None:
     page = min(st.pagination(pages, key="drawn-page"), pages) if pages > 1 else 1
     shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     pictures = [gallery.Picture(t.mark, t.image, f"Explain the picture of {t.caption}", _under(t)) for t in shown]
-    clicked = gallery.grid("drawn", "Generated pictures", pictures, cell=80)
-    if clicked:
-        frame.to_attribution(next(t for t in found if t.mark == clicked))
+    ways = gallery.Ways(frame.ATTRIBUTION, {t.mark: named.leading(frame.ATTRIBUTION, t) for t in shown})
+    gallery.grid("drawn", "Generated pictures", pictures, cell=80, ways=ways)
 
 
 def _under(drawn: Target) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
 from dtrak_core.tables import counted
 from dtrak_core.targets import Target
-from dtrak_core.ui import frame, gallery, panels, rows
+from dtrak_core.ui import gallery, named, panels, rows
 
 _ROW, _FOCUS, _OPENED = "_row", "_focus", "_opened"
 LARGE = 320  # pixels of the enlarged picture
@@ -74,7 +74,7 @@ def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -
                 "positive total; shares of two methods are not comparable in size.",
             )
         if st.button("Explain this one instead", help="Make it the target: which other training pictures act like it?"):
-            frame.choose_target(targets.of_split(dataset.train, "train", index))
+            named.choose(targets.of_split(dataset.train, "train", index))
             st.rerun()
     if target is not None:
         _patches(dataset, target, index)

@@ -7,24 +7,23 @@ so that a page is reached in one step, which Back undoes. The opened example is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import RerunException
 
-from dtrak_core import checkpoints, comparisons, datasets, program
+from dtrak_core import checkpoints, comparisons, datasets, program, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
-from dtrak_core.settings import DIFFUSION_STEPS, Sampled
-from dtrak_core.targets import Target
-from dtrak_core.ui import address, panels, preparing, tuning
+from dtrak_core.ui import address, lacking, named, panels, preparing, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
+FILES = (OVERVIEW, GENERATE, ATTRIBUTION, COUNTERFACTUAL, BENCHMARK, JOBS)
 _CLOSING = st.components.v2.component(
     "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
 )
@@ -88,47 +87,61 @@ def pages() -> list[st.Page]:
 
 
 @contextlib.contextmanager
-def inside() -> Iterator[None]:
+def inside(page: str) -> Iterator[None]:
     """Mark that app.py runs, so that a page knows it has its frame; at the page's end write the address.
 
     The links to the pages are drawn with the last run's view, and again where this run changed it.
+
+    Args:
+        page: The page's address path, empty for the start.
     """
+    page = page or Path(OVERVIEW).stem
     st.session_state[_IN_FRAME] = True
     place, before = st.sidebar.empty(), _leading()
     _links(place, before)
+    overtaken = False
     try:
         yield
+    except RerunException:  # by Back, perhaps: the address is of the next run, which writes it
+        overtaken = True
+        raise
     finally:
         st.session_state.pop(_IN_FRAME, None)
-        address.write()
-        if _leading() != before:
-            _links(place, _leading())
+        if not overtaken:
+            address.write()
+            address.leave(page)
+            if _leading() != before:
+                _links(place, _leading())
         with st.sidebar:  # at its end, where it takes no room
             _CLOSING(key="closing", data={})
 
 
-def _leading() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the view that links carry, and what the one to Counterfactual carries as well."""
-    return address.view(), st.session_state.get(_OPENS, {})
+def _leading() -> dict[str, Mapping[str, str | list[str]]]:
+    """Return by page what its link carries: the view, the page's own parameters, and what it will open."""
+    opens = st.session_state.get(_OPENS, {})
+    return {page: opens.get(page, {}) | address.leading(page) for page in FILES}
 
 
-def _links(place: DeltaGenerator, leading: tuple[dict[str, str], dict[str, str]]) -> None:
-    view, compared = leading
+def _links(place: DeltaGenerator, leading: Mapping[str, Mapping[str, str | list[str]]]) -> None:
     with place.container(gap="xxsmall"):
-        for page in pages():
-            own = compared if page.title == "Counterfactual" else {}
-            st.page_link(page, query_params=own | view, width="stretch")
+        for file, page in zip(FILES, pages(), strict=True):
+            st.page_link(page, query_params=leading[file], width="stretch")
 
 
-def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, str]:
-    """Return as a parameter the comparison that Counterfactual opens where the view names none.
+def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
+    """Return by page the target or the comparison that it opens where the view names none, as parameters.
 
     Its link names it, for a page that writes it into the address only then makes one more step that Back undoes. Where
-    one is under way, that is shown, and none is named.
+    a comparison is under way, that is shown, and none is named.
     """
-    if address.get("comparison") or not (key := comparisons.first(dataset, checkpoint.digest)):
-        return {}
-    return {} if panels.newest("counterfactual", checkpoint.digest) else {"comparison": key}
+    found: dict[str, dict[str, str]] = {}
+    if not address.get("sample"):
+        drawn = [target.id for target in targets.samples(checkpoint.digest, named.how(checkpoint))]
+        found = {page: {"sample": named.usual(drawn)} for page in (OVERVIEW, ATTRIBUTION)}
+    if not address.get("comparison") and (key := comparisons.first(dataset, checkpoint.digest)):
+        if not panels.newest("counterfactual", checkpoint.digest):
+            found[COUNTERFACTUAL] = {"comparison": key}
+    return found
 
 
 def require() -> Selection:
@@ -145,15 +158,16 @@ def require() -> Selection:
     return selection
 
 
-def require_model(title: str, lacking: str) -> tuple[Dataset, Checkpoint]:
-    """Draw a page's title and return the dataset and checkpoint; without a model say what is lacking, and stop there.
+def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:
+    """Draw a page's title and return the dataset and checkpoint; without a model say this and why, and stop there.
 
     Call it once, at a page's top, as `require`.
     """
     selection = require()
     st.title(title)
     if selection.checkpoint is None:
-        panels.nothing(lacking, GENERATE, "Train one")
+        lacking.why(selection.dataset)
+        panels.nothing(sentence, GENERATE, "Train one")
         st.stop()
     return selection.dataset, selection.checkpoint
 
@@ -228,9 +242,7 @@ def _checkpoint(dataset: Dataset) -> Checkpoint | None:
         )
     last |= {"of": dataset.digest, dataset.digest: name}
     if asked not in names:
-        st.warning(
-            f"Checkpoint '{panels.plain(asked)}' does not exist for this dataset; showing '{panels.plain(name)}'."
-        )
+        lacking.checkpoint(dataset, asked, name)
     return checkpoints.by_name(name, dataset.digest)
 
 
@@ -240,53 +252,3 @@ def _shortcuts() -> None:
             "**Tab** to a row of pictures  \n**Arrow keys** from picture to picture  \n"
             "**Enter** opens or chooses  \n**←** and **→** step inside an opened picture  \n**Esc** closes it"
         )
-
-
-def target_id(default: str) -> str:
-    """Return the id of the target picture: the view's, else the default."""
-    return address.get("sample") or default
-
-
-def choose_target(target: Target) -> None:
-    """Make a picture the target, in the link too; an opened example is closed. The page is to be run again then."""
-    st.query_params.pop("example", None)
-    address.drop(*address.DRAWN)
-    address.put(link_to(target))
-    address.write()  # at once: the next run begins with the address of this moment
-
-
-def link_to(target: Target) -> dict[str, str]:
-    """Return the address parameters that name a picture, and how it was drawn where that is not the usual way."""
-    how = target.how
-    told = {"sampler": how.sampler, "sampling_steps": str(how.sampling_steps), "guidance": f"{how.guidance:g}"}
-    usual = {"sampler": "ddim", "sampling_steps": "50", "guidance": "7.5"}
-    found = {name: value for name, value in told.items() if value != usual[name]}
-    return {"sample": target.id} | found | ({"prompt": how.prompts[0]} if how.prompts else {})
-
-
-def view_of(target: Target) -> dict[str, str]:
-    """Return the address parameters of the whole view with this target."""
-    return {name: value for name, value in address.view().items() if name not in address.DRAWN} | link_to(target)
-
-
-def how(checkpoint: Checkpoint) -> Sampled:
-    """Return how the link's picture is drawn; what it does not name properly is the usual way."""
-    sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "50")
-    known = sampler if sampler in ("ddim", "ddpm") else "ddim"
-    found: dict[str, Any] = {"sampler": known}
-    if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
-        found["sampling_steps"] = int(steps)
-    prompt = address.get("prompt")
-    if prompt and checkpoint.base:  # the link may still name a prompt of another model
-        found["prompts"] = (prompt,)
-    with contextlib.suppress(ValueError):
-        guidance = float(address.get("guidance", "7.5"))
-        found |= {"guidance": guidance} if 1 <= guidance <= 100 else {}
-    return Sampled(**found)
-
-
-def to_attribution(target: Target, example: int | None = None) -> None:
-    """Go to Attribution with this target, and with a training example opened where one is given."""
-    address.drop(*address.DRAWN)
-    address.put(link_to(target))
-    st.switch_page(ATTRIBUTION, query_params=address.view() | ({} if example is None else {"example": str(example)}))

@@ -144,7 +144,11 @@ export default function (component) {
   }
   root.onclick = (event) => {
     const button = event.target.closest("button")
-    if (button) setTriggerValue("clicked", button.dataset.key)
+    if (!button) return
+    // Links that gallery.py draws beside this component, unseen: one for each of these keys, in this order.
+    const way = data.ways ? data.ways.keys.indexOf(button.dataset.key) : -1
+    if (way < 0) setTriggerValue("clicked", button.dataset.key)
+    else document.querySelectorAll(`.st-key-${data.ways.place} .stPageLink`)[way]?.querySelector("a").click()
   }
   root.onkeydown = (event) => {
     if (!["ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "Home", "End"].includes(event.key)) return

@@ -8,7 +8,7 @@ without smoothing. Which picture is which is said by the caller's `key`, never b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,18 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Ways:
+    """Where clicks lead: a page, and by picture key the address parameters it is reached with.
+
+    The browser itself follows them, as it follows the sidebar's links. Were the server told of the click instead and to
+    switch the page, the address would change before the page does: one more step, which Back would stop at.
+    """
+
+    page: str
+    views: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class Row:
     """A row of the figure: title, one sentence, and its pictures at either side of the rule."""
 
@@ -68,6 +80,7 @@ def grid(
     cell: int = 72,
     action: Literal["choose", "open"] = "open",
     focus: tuple[str, int] | None = None,
+    ways: Ways | None = None,
 ) -> str | None:
     """Show pictures that wrap at the edge; return the key of the one just clicked, else None.
 
@@ -79,9 +92,10 @@ def grid(
         cell: Least width of a picture in CSS pixels.
         action: Whether a click chooses a picture or opens it.
         focus: Key of a picture to focus, with a number that changes when it shall happen again.
+        ways: The page that a click leads to; such a click is not returned.
     """
     row = {"title": "", "note": "", "parts": [{"items": [_item(p) for p in pictures], "empty": ""}]}
-    return _mount(key, {"label": label, "cell": cell, "chosen": chosen, "action": action, "rows": [row]}, focus)
+    return _mount(key, {"label": label, "cell": cell, "chosen": chosen, "action": action, "rows": [row]}, focus, ways)
 
 
 def figure(
@@ -93,6 +107,7 @@ def figure(
     *,
     cell: int = 68,
     focus: tuple[str, int] | None = None,
+    ways: Ways | None = None,
 ) -> str | None:
     """Show the target at the left and a row a method, the same rank in the same column.
 
@@ -104,6 +119,7 @@ def figure(
         counts: Columns for proponents and for opponents; all rows keep them.
         cell: Least width of a picture in CSS pixels.
         focus: Key of a picture to focus, with a number that changes when it shall happen again.
+        ways: The page that a click leads to; such a click is not returned.
 
     Returns:
         The key of the picture just clicked, else None.
@@ -120,7 +136,7 @@ def figure(
     legend += [{"mark": "unknown", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
     data["legend"] = legend
-    return _mount(key, data | {"target": _item(target)}, focus)
+    return _mount(key, data | {"target": _item(target)}, focus, ways)
 
 
 def _item(picture: Picture) -> dict[str, Any]:
@@ -134,8 +150,14 @@ def _item(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _mount(key: str, data: dict[str, Any], focus: tuple[str, int] | None) -> str | None:
+def _mount(key: str, data: dict[str, Any], focus: tuple[str, int] | None, ways: Ways | None) -> str | None:
     data["focus"] = list(focus) if focus else None
+    if ways:
+        data["ways"] = {"place": f"ways-{key}", "keys": list(ways.views)}
+        with st.container(key=f"ways-{key}"):
+            st.html("<style>[data-testid='stLayoutWrapper']:has(> [class*='st-key-ways-']) { display: none }</style>")
+            for view in ways.views.values():
+                st.page_link(ways.page, label="Open", query_params=view)
     result = _COMPONENT(key=key, data=data, on_clicked_change=lambda: None)
     clicked = result.clicked
     return None if clicked is None else str(clicked)

@@ -15,6 +15,7 @@ from dtrak_core import jobs, store
 from dtrak_core.errors import JobError, StoreError, StudioError
 from dtrak_core.jobs import Job, JobState
 from dtrak_core.tables import duration, size
+from dtrak_core.ui import address
 
 _LOG = logging.getLogger(__name__)
 _WATCHED, _DISMISSED, _REFUSED = "_watched", "_dismissed", "_refused"
@@ -204,7 +205,7 @@ def nothing(sentence: str, page: str, label: str) -> None:
     """Show an empty state with the one thing to do next."""
     with st.container(border=True):
         st.write(sentence)
-        st.page_link(page, label=label, icon=":material/arrow_forward:")
+        st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=address.leading(page))
 
 
 def strip(facts: Mapping[str, Any]) -> None:

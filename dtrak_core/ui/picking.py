@@ -12,10 +12,9 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
 from dtrak_core.settings import Sampled
 from dtrak_core.targets import Target
-from dtrak_core.ui import address, frame, gallery, panels
+from dtrak_core.ui import address, frame, gallery, named, panels
 
 PER_PAGE = 32
-FIRST = "seed:32"  # where it exists: one of the clearest answers of the shipped demo
 SOURCES = {"generated": "Generated", "held-out": "Held out", "own": "Your own"}
 _KIND = {"seed": "generated", "held-out": "held-out", "upload": "own"}
 
@@ -25,12 +24,13 @@ def current(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Target | 
 
     None means that there is nothing to show: the model has drawn nothing yet and no target is named.
     """
-    drawn = {t.id: t for t in reversed(targets.samples(checkpoint.digest, how))}
-    usual = FIRST if FIRST in drawn else next(reversed(drawn), "held-out:0")
-    for name in (frame.target_id(usual), usual):
+    found_first = targets.samples(checkpoint.digest, how)
+    drawn = {t.id: t for t in reversed(found_first)}
+    usual = named.usual([t.id for t in found_first])
+    for name in (named.target(usual), usual):
         try:
             found = drawn.get(name) or targets.resolve(dataset, checkpoint.digest, name, how)
-            if name == frame.target_id(name):  # not where the view names another one, which the warning is about
+            if name == named.target(name):  # not where the view names another one, which the warning is about
                 address.put({"sample": name})
             return found
         except StudioError as error:
@@ -75,7 +75,7 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, how: Sampled, 
     label = "Generated pictures" if source == "generated" else "Held-out pictures"
     clicked = gallery.grid(f"targets-{source}", label, pictures, chosen=shown.mark, cell=40, action="choose")
     if clicked and clicked != shown.mark:
-        frame.choose_target(next(t for t in listed if t.mark == clicked))
+        named.choose(next(t for t in listed if t.mark == clicked))
         st.rerun()
 
 
@@ -94,5 +94,5 @@ def _upload(dataset: Dataset) -> None:
     except StudioError as error:
         st.error(panels.plain(error))
         return
-    frame.choose_target(kept)
+    named.choose(kept)
     st.rerun()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import checkpoints, datasets, methods, program, targets
+from dtrak_core import methods, program, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
-from dtrak_core.settings import DatasetSettings
-from dtrak_core.ui import address, answers, frame, gallery, panels, picking, rows, tuning
+from dtrak_core.ui import address, answers, frame, gallery, named, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
 METHODS = ("d-trak", "trak")
@@ -23,7 +22,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if not drawn:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return []
-    shown = picking.current(dataset, checkpoint, frame.how(checkpoint))
+    shown = picking.current(dataset, checkpoint, named.how(checkpoint))
     if shown is None:
         return []
     st.write(
@@ -34,52 +33,37 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     answer = answers.ask(Question(dataset, checkpoint, shown), METHODS, ranks)
     listed = [rows.row(found, dataset, (COLUMNS, 0), note=False) for found in answer.found]
     label = f"Training pictures behind {shown.caption or shown.id}"
-    clicked = gallery.figure("showcase", label, rows.target(shown), listed, (COLUMNS, 0))
-    if clicked:
-        opened = rows.parse(clicked, METHODS)
-        frame.to_attribution(shown, example=opened[1] if opened else None)
+    link = named.leading(frame.ATTRIBUTION, shown)
+    opened = {p.key: rows.parse(p.key, METHODS) for row in listed for p in row.proponents}
+    views = {rows.TARGET: link} | {key: link | {"example": str(to[1])} for key, to in opened.items() if to}
+    gallery.figure(
+        "showcase", label, rows.target(shown), listed, (COLUMNS, 0), ways=gallery.Ways(frame.ATTRIBUTION, views)
+    )
     if answer.missing:
         st.info("The training pictures behind this one have not been computed yet. Attribution offers to do it.")
-    link = frame.view_of(shown)
     st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
     st.caption("Or choose another picture that the model drew:")
-    listed_first = sorted(drawn, key=lambda t: t.id != picking.FIRST)[:OTHERS]
+    listed_first = sorted(drawn, key=lambda t: t.id != named.FIRST)[:OTHERS]
     pictures = [gallery.Picture(t.mark, t.image, f"Show the picture of {t.caption}") for t in listed_first]
     chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.mark, cell=40, action="choose")
     if chosen and chosen != shown.mark:
-        frame.choose_target(next(t for t in listed_first if t.mark == chosen))
+        named.choose(next(t for t in listed_first if t.mark == chosen))
         st.rerun()
     return list(answer.found)
-
-
-def no_model(dataset: Dataset) -> None:
-    """Say that no model has learned from these pictures, and of models of the dataset why they are not shown."""
-    of_name = [c for c in checkpoints.listing() if c.run.manifest.get("dataset_name") == dataset.name]
-    names = " and ".join(dict.fromkeys(f"'{panels.plain(c.name)}'" for c in of_name if c.share == 100))
-    if any(c.run.shipped for c in of_name) and _as_shipped(dataset.settings):
-        st.warning(
-            "There is a model of these pictures, but they came out differently on this machine than those it learned "
-            "from. Its results would not fit and are not shown. Rebuild them with 'make demo', or train a model here."
-        )
-    elif of_name:
-        st.warning(
-            f"The dataset '{panels.plain(dataset.name)}' has changed since {names} learned from it: pictures, labels, "
-            "captions or their size in pixels are others now. Results would not fit and are not shown. Train again, "
-            "prepare the dataset again as it was, or choose another dataset."
-        )
-    panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
-
-
-def _as_shipped(settings: DatasetSettings) -> bool:
-    return settings.kind.startswith("openmoji") and settings.resolution == datasets.RESOLUTIONS[settings.kind]
 
 
 def next_steps(trained: bool) -> None:
     """Draw the things one can do now, each with a link."""
     with st.container(border=True):
         if trained:
-            st.page_link(frame.ATTRIBUTION, label="Explain a picture, method by method", icon=":material/account_tree:")
-            st.page_link(frame.GENERATE, label="Let the model draw new pictures", icon=":material/draw:")
+            st.page_link(
+                frame.ATTRIBUTION, label="Explain a picture, method by method", icon=":material/account_tree:",
+                query_params=address.leading(frame.ATTRIBUTION),
+            )  # fmt: skip
+            st.page_link(
+                frame.GENERATE, label="Let the model draw new pictures", icon=":material/draw:",
+                query_params=address.leading(frame.GENERATE) | {"tab": "Draw pictures"},
+            )  # fmt: skip
         st.page_link(
             frame.GENERATE,
             label="Train a model of your own",

@@ -85,14 +85,42 @@ def test_back_gives_the_target_before_and_closes_a_dialog(visit: Callable[..., A
     until(page, sample="seed:33")
     explained(page, 33)
     go(page, "Overview")
-    page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).first.click()
-    page.get_by_role("dialog").wait_for()
-    page.wait_for_url("**/attribution?**example=**")
+    before = page.url
+    steps = page.evaluate("history.length")
+    for moment in ("at once", "while the page is drawn", "in the dialog"):
+        page.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).first.click()
+        page.wait_for_url("**/attribution?**example=**", wait_until="commit")
+        assert page.evaluate("history.length") == steps + 1, "the page and its dialog are one step"
+        if moment == "while the page is drawn":
+            page.wait_for_timeout(150)
+        elif moment == "in the dialog":
+            page.get_by_role("dialog").wait_for()
+            settled(page)
+        page.go_back()
+        page.wait_for_function("location.pathname === '/'")
+        explained(page, 33)
+        page.wait_for_timeout(1000)  # a dialog that came back would be there by now
+        settled(page)
+        assert page.get_by_role("dialog").count() == 0, moment
+        assert page.url == before, moment
+
+
+def test_one_press_of_back_undoes_one_step_whatever_a_page_is_set_to(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/attribution?proponents=8", base=shipped)
+    steps = page.evaluate("history.length")
+    for count, title in enumerate(("Benchmark", "Attribution", "Overview", "Generate"), 1):
+        go(page, title)
+        assert page.evaluate("history.length") == steps + count, title
+        assert asked(page).get("proponents") == ("8" if title == "Attribution" else None), title
+    page.locator("button[data-key='seed:40']").click()
+    until(page, sample="seed:40", proponents="8")
+    explained(page, 40)
+    assert page.evaluate("history.length") == steps + 5, "a click on a drawn picture"
+    page.go_back()
+    page.wait_for_url("**/generate?**")
     settled(page)
     page.go_back()
     page.wait_for_function("location.pathname === '/'")
-    page.get_by_role("dialog").wait_for(state="hidden")
-    explained(page, 33)
 
 
 def test_two_datasets_keep_their_own_target_and_damping(visit: Callable[..., Any], shipped: str) -> None:

@@ -105,5 +105,7 @@ def test_it_says_of_a_changed_dataset_that_its_model_belongs_to_the_pictures_bef
     assert said.startswith("The dataset 'discs' has changed since 'tiny' learned from it")
     assert "make demo" not in said
     assert "Train again" in said
+    for page in ("attribution", "counterfactual", "benchmark", "generate"):
+        assert [one.value for one in opened(page, checkpoint="tiny").warning] == [said], page
     with pytest.raises(NotFoundError, match=r"One of this name learned from another dataset, or from 'discs' before"):
         checkpoints.by_name("tiny", changed.manifest["digest"])

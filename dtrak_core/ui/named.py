@@ -1,0 +1,64 @@
+"""The picture to explain, as the address names it: its id, and how it was drawn where that is not the usual way."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.targets import Target
+from dtrak_core.ui import address
+
+FIRST = "seed:32"  # where it exists: one of the clearest answers of the shipped demo
+
+
+def usual(drawn: Sequence[str]) -> str:
+    """Return the id of the target where none is named: of the pictures drawn (by seed), else a held-out one."""
+    return FIRST if FIRST in drawn else next(iter(drawn), "held-out:0")
+
+
+def target(default: str) -> str:
+    """Return the id of the target picture: the view's, else the default."""
+    return address.get("sample") or default
+
+
+def choose(target: Target) -> None:
+    """Make a picture the target, in the link too; an opened example is closed. The page is to be run again then."""
+    st.query_params.pop(address.EXAMPLE, None)
+    address.drop(*address.DRAWN)
+    address.put(link_to(target))
+    address.write()  # at once: the next run begins with the address of this moment
+
+
+def link_to(target: Target) -> dict[str, str]:
+    """Return the address parameters that name a picture, and how it was drawn where that is not the usual way."""
+    how = target.how
+    told = {"sampler": how.sampler, "sampling_steps": str(how.sampling_steps), "guidance": f"{how.guidance:g}"}
+    usual = {"sampler": "ddim", "sampling_steps": "50", "guidance": "7.5"}
+    found = {name: value for name, value in told.items() if value != usual[name]}
+    return {"sample": target.id} | found | ({"prompt": how.prompts[0]} if how.prompts else {})
+
+
+def leading(page: str, target: Target) -> dict[str, str | list[str]]:
+    """Return the parameters of a link to a page (by its file) with this target."""
+    return {name: value for name, value in address.leading(page).items() if name not in address.DRAWN} | link_to(target)
+
+
+def how(checkpoint: Checkpoint) -> Sampled:
+    """Return how the link's picture is drawn; what it does not name properly is the usual way."""
+    sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "50")
+    known = sampler if sampler in ("ddim", "ddpm") else "ddim"
+    found: dict[str, Any] = {"sampler": known}
+    if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
+        found["sampling_steps"] = int(steps)
+    prompt = address.get("prompt")
+    if prompt and checkpoint.base:  # the link may still name a prompt of another model
+        found["prompts"] = (prompt,)
+    with contextlib.suppress(ValueError):
+        guidance = float(address.get("guidance", "7.5"))
+        found |= {"guidance": guidance} if 1 <= guidance <= 100 else {}
+    return Sampled(**found)
