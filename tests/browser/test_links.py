@@ -105,17 +105,6 @@ def test_back_gives_the_target_before_and_closes_a_dialog(visit: Callable[..., A
         assert page.url == before, moment
 
 
-def test_one_press_of_back_undoes_one_step_whatever_a_page_is_set_to(visit: Callable[..., Any], shipped: str) -> None:
-    page = visit("/attribution?proponents=8", base=shipped)
-    steps = page.evaluate("history.length")
-    for count, title in enumerate(("Counterfactual", "Attribution", "Overview"), 1):
-        go(page, title)
-        assert page.evaluate("history.length") == steps + count, title
-        assert asked(page).get("proponents") == ("8" if title == "Attribution" else None), title
-    page.go_back()
-    page.wait_for_url("**/attribution?**proponents=8**")
-
-
 def test_two_datasets_keep_their_own_target_and_damping(visit: Callable[..., Any], shipped: str) -> None:
     page = visit("/attribution?sample=seed:40&rank-d-trak=30", base=shipped)
     explained(page, 40)
