@@ -8,6 +8,7 @@ palettes become RGB, 16 bits become 8, floats in [0, 1] (or [0, 255]) too. Then,
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -17,6 +18,8 @@ from dtrak_core.formats import formats_for, what_it_is
 
 MAX_PIXELS = 50_000_000  # per picture: more than any camera's, and no more than 200 MB decoded
 HALF_A_LEVEL = 0.5 / 255  # floats this far outside [0, 1] round to the same byte as the bound
+# The entry of an AVIF's EXIF among its items; its name is one that decoders skip once it is another.
+AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
 TURNS = {  # how pixels are brought upright, by the number of EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,7 +56,7 @@ def decoded(data: bytes, name: str, resolution: int) -> Image.Image:
     # Decoders meet foreign bytes and raise what they like (OSError, SyntaxError, struct.error, ...);
     # for the user all of it means that this file cannot be read.
     try:
-        picture = Image.open(io.BytesIO(data), formats=formats_for(name))
+        picture = _opened(data, name)
     except Image.DecompressionBombError:
         raise _too_large(f"'{name}'") from None
     except Exception:
@@ -68,6 +71,17 @@ def decoded(data: bytes, name: str, resolution: int) -> Image.Image:
             raise
         except Exception as error:
             raise DataError(f"'{name}' cannot be decoded: {words_of(error)}.") from None
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """Open a picture; an AVIF whose EXIF is malformed without it, which other formats read when they are asked to."""
+    try:
+        return Image.open(io.BytesIO(data), formats=formats_for(name))
+    except (OSError, ValueError, SyntaxError):  # the decoder or Pillow may refuse it
+        without = AVIF_EXIF.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
+        if without == data:
+            raise
+        return Image.open(io.BytesIO(without), formats=formats_for(name))
 
 
 def fit(picture: Image.Image, resolution: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from dtrak_core import formats
 from dtrak_core.errors import DataError
@@ -178,6 +178,23 @@ def test_what_pillow_reads_is_read_by_its_ending(kind: str, ending: str) -> None
 def test_a_common_format_is_known_whatever_its_ending(kind: str) -> None:
     found = open_picture(encoded(Image.new("RGB", (16, 16), "red"), kind), "a.jpg", 16)
     assert np.abs(found[0, 0].astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_an_avif_with_malformed_exif_is_read_without_it() -> None:
+    shades = np.repeat(np.arange(16, dtype=np.uint8)[:, None] * 16, 16, axis=1)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 1
+    exif[ExifTags.Base.Software] = "marked"
+    out = io.BytesIO()
+    Image.fromarray(np.repeat(shades[..., None], 3, axis=2)).save(out, "AVIF", quality=100, exif=exif)
+    place = out.getvalue().index(b"marked")
+    begin = max(out.getvalue().rfind(mark, 0, place) for mark in (b"II*\0", b"MM\0*"))
+    harmed = out.getvalue()[:begin] + b"????" + out.getvalue()[begin + 4 :]
+    with pytest.raises((OSError, ValueError)):
+        Image.open(io.BytesIO(harmed))
+    np.testing.assert_array_equal(open_picture(harmed, "a.avif", 16), open_picture(out.getvalue(), "a.avif", 16))
+    with pytest.raises(DataError, match="damaged"):
+        open_picture(harmed[: len(harmed) // 4], "a.avif", 16)
 
 
 def test_a_rare_format_is_not_tried_where_the_ending_does_not_name_it() -> None:
