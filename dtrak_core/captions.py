@@ -63,5 +63,15 @@ def decoded(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         form = "CSV UTF-8" if name.lower().endswith((".csv", ".tsv")) else "UTF-8"
         raise DataError(
-            f"{name} is not text in UTF-8 ({error.reason} at byte {error.start:,}). Save it as {form}."
+            f"{name} is not text in UTF-8 ({error.reason} at byte {error.start:,}). Save it as {form}.{_guessed(data)}"
         ) from None
+
+
+def _guessed(data: bytes) -> str:
+    """Say which encoding bytes are probably in, and what converts them: no byte tells Windows-1252 from its like."""
+    try:
+        printed = data.decode("cp1252").replace("\r", "").replace("\n", "").replace("\t", "").isprintable()
+    except UnicodeDecodeError:
+        return ""
+    how = "`iconv -f WINDOWS-1252 -t UTF-8` converts it"
+    return f" It is probably in Windows-1252 (cp1252): {how}." if printed else ""

@@ -240,6 +240,17 @@ def test_a_changed_caption_changes_the_digest(source: Path) -> None:
     assert len(set(digests)) == 4
 
 
+@pytest.mark.parametrize(
+    ("data", "guessed"),
+    [("größe\r\nzwei".encode("cp1252"), True), ("„a“ – 5 €".encode("cp1252"), True), (b"\xff\0\x81\x01", False)],
+    ids=str,
+)
+def test_the_encoding_that_text_is_probably_in_is_named(data: bytes, guessed: bool) -> None:
+    with pytest.raises(DataError, match=r"Save it as CSV UTF-8\.") as refused:
+        captions.decoded(data, "metadata.csv")
+    assert ("Windows-1252 (cp1252): `iconv -f WINDOWS-1252 -t UTF-8`" in str(refused.value)) == guessed
+
+
 def test_text_in_no_known_encoding_is_named() -> None:
     file = SourceFile("a/0.txt", 3, lambda: "größe".encode("latin-1"))
     with pytest.raises(DataError, match=r"a/0\.txt is not text in UTF-8 \(invalid .* at byte 2\)\. Save it as UTF-8\."):
