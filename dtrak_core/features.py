@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from dtrak_core import draws, faders, feature_store, losses, mixtures, projected, sampling, store
+from dtrak_core import draws, faders, feature_store, losses, mixtures, model_outputs, projected, sampling, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
@@ -194,8 +194,9 @@ def _gradients(
     prompts: Sequence[str],
 ) -> projected.Made:
     """Yield pictures, part and gradients, batch by batch, as `projected.rows` takes them."""
-    size = batch or pictures_per_batch(denoiser, settings.num_timesteps)
-    weight = denoiser.weight
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    model_outputs.refuse_infinite(settings.model_output, grid, denoiser.betas, denoiser.alphas_cumprod)
+    size, weight = batch or pictures_per_batch(denoiser, settings.num_timesteps), denoiser.weight
     words = prompts or [""] * len(images)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
     told(0)

@@ -18,8 +18,11 @@ one damping does not suit two of them; an effective rank does.
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from dtrak_core.errors import SettingsError
 from dtrak_core.settings import ModelOutput
 
 
@@ -74,3 +77,21 @@ def elbo_weights(t: Tensor, betas: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """Return w_t = β_t / (2 α_t (1 - ᾱ_t)), the variational bound's weight of each timestep, shape (B,)."""
     beta, alpha_bar = betas[t], alphas_cumprod[t]
     return beta / (2 * (1 - beta) * (1 - alpha_bar))
+
+
+def refuse_infinite(name: ModelOutput, timesteps: np.ndarray, betas: Tensor, alphas_cumprod: Tensor) -> None:
+    """Refuse a model output that has no finite value at one of these timesteps, before anything is computed.
+
+    Raises:
+        SettingsError: For `elbo` where its weight is infinite: a schedule of zero terminal SNR has ᾱ_999 = α_999 = 0.
+    """
+    if name != "elbo":
+        return
+    weights = elbo_weights(torch.as_tensor(timesteps).long(), betas.cpu(), alphas_cumprod.cpu())
+    infinite = [int(t) for t, weight in zip(timesteps, weights, strict=True) if not bool(weight.isfinite())]
+    if infinite:
+        raise SettingsError(
+            f"The ELBO has an infinite weight at timestep {infinite[0]} of this model's noise schedule, at which "
+            "nothing is left of the picture or nothing is added. Choose fewer or other timesteps, or another model "
+            "output, 'loss' say."
+        )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from dtrak_core import model_outputs, models
-from dtrak_core.settings import ModelOutput
+from dtrak_core import features, model_outputs, models, schedules
+from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.datasets import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.progress import quiet
+from dtrak_core.settings import FeatureSettings, ModelOutput
 
 SCHEDULE = models.default_scheduler()
 
@@ -55,6 +60,32 @@ def test_elbo_weights_are_the_references() -> None:
     t = torch.tensor([0, 10, 100, 500, 999])
     weights = model_outputs.elbo_weights(t, SCHEDULE.betas, SCHEDULE.alphas_cumprod)
     np.testing.assert_allclose(weights, [0.500, 0.068, 0.0100, 0.0055, 0.0102], rtol=0.02)
+
+
+def test_an_infinite_weight_of_the_elbo_is_refused_before_anything_is_computed() -> None:
+    zero = schedules.read({"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True}, "zero")
+    assert zero.alphas_cumprod[999] == 0
+    every = np.arange(1000)
+    with pytest.raises(SettingsError, match=r"infinite weight at timestep 999 .* Choose fewer or other timesteps"):
+        model_outputs.refuse_infinite("elbo", every, zero.betas, zero.alphas_cumprod)
+    model_outputs.refuse_infinite("elbo", every[:999], zero.betas, zero.alphas_cumprod)
+    model_outputs.refuse_infinite("loss", every, zero.betas, zero.alphas_cumprod)
+    model_outputs.refuse_infinite("elbo", every, SCHEDULE.betas, SCHEDULE.alphas_cumprod)
+
+
+def test_features_of_an_infinite_elbo_are_not_begun(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    denoiser = models.load_denoiser(checkpoint)
+    alphas = denoiser.alphas_cumprod.clone()
+    alphas[999] = 0.0
+    betas = denoiser.betas.clone()
+    betas[999] = 1.0
+    flawed = replace(denoiser, betas=betas, alphas_cumprod=alphas)
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest}
+    settings = FeatureSettings(
+        **where, model_output="elbo", timestep_strategy="cumulative", num_timesteps=1000, proj_dim=8
+    )
+    with pytest.raises(SettingsError, match="infinite weight at timestep 999"):
+        features.compute_features(pictures, flawed, settings, quiet)
 
 
 def test_interpolation_ends_at_trak_and_d_trak() -> None:
