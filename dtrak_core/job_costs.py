@@ -42,7 +42,8 @@ def of_lds(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, reci
     """
     found, missing = Cost(), lds_runs.lacking(settings)
     if missing:
-        drawn = {one.subset: lds_runs.training(dataset, checkpoint, one) for one in missing}  # subsets are slow to draw
+        first = {one.subset: one for one in missing}  # subsets are slow to draw
+        drawn = {subset: lds_runs.training(dataset, checkpoint, one) for subset, one in first.items()}
         runs = [drawn[one.subset].model_copy(update={"train_seed": one.train_seed}) for one in missing]
         found += _trainings(dataset, checkpoint, runs)
         each = len(settings.targets) * settings.num_timesteps * settings.noise_seeds
