@@ -191,7 +191,10 @@ def test_drawing_is_as_fast_as_pictures_were_drawn(unmeasured: Checkpoint) -> No
     assert speeds.passes(guided) == 2 * speeds.passes(guided.model_copy(update={"guidance": 1.0})) == 40
 
 
-def test_kernels_and_dense_projections_follow_what_they_took_here(pictures: Dataset, checkpoint: Checkpoint) -> None:
+def test_kernels_and_dense_projections_follow_what_they_took_here(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2**40}))
     sparse = base(pictures, checkpoint, proj_dim=2**19)
     part = [("kernels", key_of("kernels", sparse), sparse)]
     before = costs.estimate(pictures, checkpoint, part).seconds  # type: ignore[arg-type]
