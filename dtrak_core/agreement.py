@@ -8,7 +8,6 @@ does for one target more than for the others.
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from dtrak_core import lds
 
@@ -40,6 +39,8 @@ def disagreement(first: np.ndarray, second: np.ndarray, top: int) -> tuple[np.nd
     Returns:
         Indices that the first ranks most above the second, and the other way round, by the mean difference of ranks.
     """
+    from scipy import stats
+
     ranks = [stats.rankdata(x.astype(np.float64), axis=1) for x in (first, second)]
     above = (ranks[0] - ranks[1]).mean(0)
     order = np.argsort(-above, kind="stable")

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize
 
 from dtrak_core import agreement, draws, feature_store, store
 from dtrak_core.fader_layout import BANDS, HALVES, Faders, part_of, together, training_rows
@@ -245,6 +244,8 @@ def learned_layers(
 
     Each group's scores are divided by their spread first, so that weights compare groups and not scales.
     """
+    from scipy import optimize
+
     groups = len(trained.manifest["groups"])
     each = []
     for number in range(groups):

@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import linalg
 
 from dtrak_core import feature_store, sketch, store
 from dtrak_core.errors import SettingsError
@@ -227,6 +226,8 @@ def decompose(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     A Gram matrix has no negative eigenvalues; those that rounding makes, and those that it
     hides, are left out: c has no part in their directions either.
     """
+    from scipy import linalg
+
     values, vectors = linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
     kept = values > NOISE * max(values[-1], 0)
     return values[kept][::-1].copy(), vectors[:, kept][:, ::-1]

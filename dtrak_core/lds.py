@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from dtrak_core.errors import SettingsError
 
@@ -100,6 +99,8 @@ def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: f
 
 def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
     """Return the LDS of predictions or their ranks, shape (S, M); see `evaluate`."""
+    from scipy import stats
+
     if guess.shape != losses.shape:
         raise SettingsError(
             f"Predictions have shape {guess.shape}, losses {losses.shape}. Give both for equal targets."
@@ -202,6 +203,8 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
 
 def _scaled_ranks(values: np.ndarray) -> np.ndarray:
     """Return ranks over the first axis with sum 0 and squared sum 1, or all 0 where values are constant."""
+    from scipy import stats
+
     ranks = stats.rankdata(values, axis=0)
     ranks -= ranks.mean(0)
     norm = np.sqrt((ranks**2).sum(0))

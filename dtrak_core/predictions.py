@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy import stats
 
 from dtrak_core import embeddings, lds, lds_runs, scores, store
 from dtrak_core.datasets import Dataset
@@ -97,6 +96,8 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
 
 
 def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target], key: str) -> Artifact:
+    from scipy import stats
+
     method, recipe = method_for(settings.recipe), settings.recipe
     labels = dataset.train.labels
     masks = lds_runs.masks_of(labels, settings.num_subsets, settings.share)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import Progress
@@ -49,6 +48,8 @@ def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int
     Raises:
         DataError: If a feature is not finite.
     """
+    from scipy import linalg
+
     rank = min(rank, rows, width)
     drawn = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
     test = _orthonormal(drawn)
@@ -75,6 +76,8 @@ def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int
 
 
 def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    from scipy import linalg
+
     found: np.ndarray = linalg.qr(columns, mode="economic", overwrite_a=True, check_finite=False)[0]
     return found
 

@@ -158,7 +158,7 @@ def test_what_the_pages_import_leaves_torch_out() -> None:
         "    try: importlib.import_module(name)\n"
         "    except ModuleNotFoundError as error:\n"
         "        if not str(error.name).startswith('dtrak_core'): raise\n"
-        "print(json.dumps([m for m in ('torch', 'diffusers', 'open_clip', 'sklearn') if m in sys.modules]))"
+        "print(json.dumps([m for m in ('torch', 'diffusers', 'open_clip', 'scipy', 'sklearn') if m in sys.modules]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, env=os.environ, capture_output=True, text=True, check=False
