@@ -15,7 +15,7 @@ from PIL import Image
 from dtrak_core import datasets, job_files, jobs, processes
 from dtrak_core.settings import DatasetKind
 
-LARGE = 200  # pictures of a folder that takes several seconds to read
+LARGE = 100  # pictures of a folder that takes several seconds to read
 
 
 def large_folder(folder: Path, count: int = LARGE) -> Path:
