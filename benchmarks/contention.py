@@ -30,7 +30,7 @@ import numpy as np
 
 from dtrak_core import children, files, models, presets, processes, store
 from dtrak_core.denoiser import add_noise
-from dtrak_core.settings import FeatureSettings
+from dtrak_core.feature_settings import FeatureSettings
 
 QUICK = "--quick" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("contention-quick.json" if QUICK else "contention.json")

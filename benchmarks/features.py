@@ -44,10 +44,11 @@ from torch.func import functional_call, grad, vmap
 
 from dtrak_core import feature_store, files, kernel, models, presets, projection, store
 from dtrak_core.denoiser import add_noise
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 
 QUICK, PAPER = "--quick" in sys.argv, "--paper" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("features-quick.json" if QUICK else "features.json")

@@ -58,9 +58,9 @@ from dtrak_core import (
     training_step,
 )
 from dtrak_core.denoiser import Denoiser
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings
 from dtrak_core.train_settings import LoraSettings
 from dtrak_core.training_state import Run
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from scipy import stats
 
-from dtrak_core import lds
+from dtrak_core import lds, statistics
 
 SUBSETS, TARGETS, ROUNDS = 32, 64, 60
 
@@ -43,7 +43,7 @@ def ranked_anew(guess: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
     """Return the BCa interval with ranks taken anew in every resample, as scipy's spearmanr on it would."""
     ends = stats.bootstrap(
         (np.arange(len(guess)),),
-        lambda drawn: float(lds.spearman(guess[drawn], losses[drawn]).mean()),
+        lambda drawn: float(statistics.spearman(guess[drawn], losses[drawn]).mean()),
         vectorized=False,
         n_resamples=lds.RESAMPLES // 4,
         rng=np.random.default_rng(0),

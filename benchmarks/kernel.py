@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from dtrak_core import feature_store, files, kernel, processes, store
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 
 QUICK = "--quick" in sys.argv
 SIZES = (300, 600) if QUICK else (1000, 5000, 10_000)

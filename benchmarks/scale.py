@@ -31,8 +31,9 @@ import numpy as np
 from scipy import stats
 
 from dtrak_core import datasets, feature_store, files, kernel, sketch, store
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 
 SIZES, WIDTH, TARGETS, TOP = (1000, 2000, 5000, 10_000, 20_000, 50_000), 32_768, 16, 50

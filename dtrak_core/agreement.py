@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtrak_core import lds
+from dtrak_core import statistics
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the Spearman correlation of two methods' scores (M, N) over training pictures, shape (M,)."""
-    return lds.spearman(first.T.astype(np.float64), second.T.astype(np.float64))
+    return statistics.spearman(first.T.astype(np.float64), second.T.astype(np.float64))
 
 
 def overlap(first: np.ndarray, second: np.ndarray, top: int) -> np.ndarray:

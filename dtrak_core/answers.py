@@ -32,16 +32,19 @@ from dtrak_core import (
     store,
     targets,
 )
+from dtrak_core.amounts import counted, duration
 from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import Method, method_of
 from dtrak_core.results import Ranking
-from dtrak_core.settings import LONGEST_TYPED, DatasetSettings, FeatureSettings, Sampled, build
+from dtrak_core.settings import build
 from dtrak_core.store import Artifact
-from dtrak_core.tables import counted, duration
 from dtrak_core.targets import Target
+from dtrak_core.train_settings import LONGEST_TYPED, Sampled
 
 SAY_EVERY = 10.0  # seconds between two lines of progress where stderr is no terminal
 

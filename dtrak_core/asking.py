@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from dtrak_core import embeddings, scores
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
 from dtrak_core.methods import Method
-from dtrak_core.settings import FeatureSettings, Sampled, build
+from dtrak_core.settings import build
+from dtrak_core.train_settings import Sampled
 
 
 def jobs_for(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from dtrak_core import (
     checkpoints,
-    counterfactual,
     ekfac,
     embeddings,
     ensembles,
@@ -16,16 +15,18 @@ from dtrak_core import (
     models,
     patches,
     predictions,
+    retrained,
     scores,
     store,
     targets,
 )
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import ends_of
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import Method
 from dtrak_core.progress import Progress
 from dtrak_core.recipes import Recipe, label, method_for
-from dtrak_core.settings import ends_of, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 
 
@@ -81,7 +82,7 @@ def _features(
 ) -> None:
     if method.models:
         for training in ensembles.member_trainings(checkpoint, method.models, dataset.digest):
-            counterfactual.retrained(dataset, training, progress)
+            retrained.retrained(dataset, training, progress)
     assert recipe.features is not None  # recipes of gradient methods name them
     if method.model_output == "interpolated":
         _ends(dataset, recipe, own, progress)

@@ -22,12 +22,13 @@ import numpy as np
 
 from dtrak_core import agreement, fader_scores, store
 from dtrak_core.fader_scores import SIDE, RepeatSettings, ends_shared, halves_of
+from dtrak_core.feature_settings import FeatureSettings, feature_target
 from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Ranking
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target, feature_target
+from dtrak_core.targets import Target
 
 PERCENT = range(1, 96)  # effective rank, of the number of training pictures
 KIND = "certainties"

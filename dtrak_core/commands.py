@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import tyro
 from pydantic import Field, create_model
 
-from dtrak_core import answers, bases, checkpoints, datasets, estimates, jobs, presets, store, subsets, tables, targets
+from dtrak_core import answers, bases, checkpoints, datasets, estimates, jobs, presets, store, tables, targets
 from dtrak_core.dataset_files import identity
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import FeatureSettings, Sampled, Settings, build
+from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.number_lists import indices_of, numbers_of
+from dtrak_core.settings import Settings, build
 from dtrak_core.splits import by_reason
 from dtrak_core.tables import Json, say
-from dtrak_core.train_settings import TrainSettings
+from dtrak_core.train_settings import Sampled, TrainSettings
 
 TRAINING = {
     "epochs": "Passes over the training set.",
@@ -265,28 +267,3 @@ def attribute(
     if out is not None:
         answers.write_files(out, facts, target, found, chosen, top)
     say(answers.both_ends(facts, found, chosen, top), json, tables.ranking)
-
-
-def indices_of(only: str, without: str, count: int) -> tuple[int, ...] | None:
-    """Return the training indices to train on, None for all of the `count`.
-
-    Those outside are refused: of `without` here, of `only` by the training.
-    """
-    if not only and not without:
-        return None
-    left_out = numbers_of(without, "training indices", count) if without else []
-    kept = tuple(subsets.complement(count, left_out).tolist())
-    return tuple(sorted(set(numbers_of(only, "training indices", count)) - set(left_out))) if only else kept
-
-
-def numbers_of(text: str, what: str, most: int) -> list[int]:
-    """Return the numbers that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise SettingsError(f"'{text}' is not a list of {what}. Write numbers and ranges, like 0-15 or 3,7,20-23.")
-        if len(found) > most or (dash and int(last) - int(first) >= most):
-            raise SettingsError(f"'{text}' names more than {most:,} {what}. Take fewer at once.")
-        found += range(int(first), int(last if dash else first) + 1)
-    return list(dict.fromkeys(found))

@@ -19,14 +19,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dtrak_core import checkpoints, feature_store, patches, speeds, store
+from dtrak_core.amounts import duration, size
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.fader_layout import PARTS
-from dtrak_core.score_settings import InfluenceSettings, PatchSettings
+from dtrak_core.feature_settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
+from dtrak_core.score_settings import EmbeddingSettings, InfluenceSettings, PatchSettings
 from dtrak_core.scores import Needed
-from dtrak_core.settings import EmbeddingSettings, FeatureSettings, ProjectionKind, Sampled, TargetFeatureSettings
 from dtrak_core.speeds import Speed
-from dtrak_core.tables import duration, size
+from dtrak_core.train_settings import Sampled
 
 SPARSE_SECONDS = 1.5e-9  # a parameter and gradient
 DRAWN_SECONDS: Mapping[ProjectionKind, float] = {"gaussian": 1.25e-8, "rademacher": 1.2e-9}  # a number of the matrix

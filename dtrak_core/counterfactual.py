@@ -12,33 +12,32 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dtrak_core import (
-    checkpoints,
     comparisons,
-    draws,
     embeddings,
     encoders,
-    losses,
     models,
     removals,
     sampling,
     store,
     thumbnails,
-    training,
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.entries import facts
 from dtrak_core.errors import NotFoundError
+from dtrak_core.losses import denoising_loss
 from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.presets import steps_on
 from dtrak_core.progress import Progress
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.removals import Wanted
-from dtrak_core.settings import EmbeddingSettings, SampleSettings, key_of
+from dtrak_core.retrained import retrained
+from dtrak_core.score_settings import EmbeddingSettings
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import PICTURE, Target, find_sample
-from dtrak_core.train_settings import TrainSettings
+from dtrak_core.train_settings import SampleSettings
 
 
 def compare(
@@ -101,18 +100,6 @@ def retrain(
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
         drawing = _drawing(progress, steps_on(run, len(dataset.train.rows)))
         _outcomes(retrained(dataset, run, progress), _losses(models.load_denoiser(checkpoint)), bars, settings, drawing)
-
-
-def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
-    """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
-    trained = training.train(dataset, run, "retrained", progress, kind="retrained")
-    return models.load_denoiser(checkpoints.of_run(trained)[-1])
-
-
-def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> float:
-    """Return a target's mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
-    grid = draws.timesteps("uniform", num_timesteps)
-    return float(losses.of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt).mean())
 
 
 def _outcomes(

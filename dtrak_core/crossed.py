@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dtrak_core.metrics import FEWEST
+from dtrak_core.statistics import FEWEST
 
 EXACT = 8  # models up to which every permutation is gone through
 PERMUTATIONS = 10_000  # drawn above that

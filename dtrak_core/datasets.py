@@ -22,9 +22,10 @@ import numpy as np
 
 from dtrak_core import dataset_files, duplicates, program, sources, store
 from dtrak_core.dataset_files import HELD_OUT, TRAIN, identity
+from dtrak_core.dataset_settings import DatasetKind, DatasetSettings
 from dtrak_core.duplicates import Equal
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
-from dtrak_core.settings import DatasetKind, DatasetSettings, build, digest_of, key_of
+from dtrak_core.settings import build, digest_of, key_of
 from dtrak_core.splits import LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
 from dtrak_core.store import Artifact
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dtrak_core import store
+from dtrak_core.feature_settings import FeatureSettings, ModelOutput
 from dtrak_core.methods import Method
-from dtrak_core.settings import FeatureSettings, ModelOutput, build
+from dtrak_core.settings import build
 
 
 def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutput) -> FeatureSettings:

@@ -41,20 +41,16 @@ from dtrak_core import (
     targets,
     training,
 )
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings, ModelOutput, TargetFeatureSettings
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import Progress
 from dtrak_core.recipes import Recipe
-from dtrak_core.settings import (
-    DatasetSettings,
-    EmbeddingModel,
-    FeatureSettings,
-    ModelOutput,
-    SampleSettings,
-    TargetFeatureSettings,
-    key_of,
-)
+from dtrak_core.score_settings import EmbeddingModel
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import SampleSettings
 
 NAME = "demo"
 TEXT_LISTED = "lora.json"  # in the demo's folder: what demo_lora.py has put there

@@ -31,9 +31,12 @@ from dtrak_core import (
 )
 from dtrak_core.bases import Base
 from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings, ModelOutput
 from dtrak_core.job_kinds import AttributeJob, SampleJob
-from dtrak_core.settings import DatasetSettings, FeatureSettings, ModelOutput, Sampled, key_of
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import Sampled
 
 NAME, BASE, DATASET = "lora-demo", "openmoji-base", "openmoji-roles"
 RESOLUTION = 32

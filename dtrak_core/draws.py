@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import DIFFUSION_STEPS
+from dtrak_core.train_settings import DIFFUSION_STEPS
 
 
 def timesteps(strategy: Literal["uniform", "cumulative"], num_timesteps: int) -> np.ndarray:

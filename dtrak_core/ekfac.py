@@ -28,12 +28,14 @@ from torch.nn import functional
 from dtrak_core import draws, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import draws_for, per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.score_settings import InfluenceSettings
-from dtrak_core.settings import DIFFUSION_STEPS, FeatureSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target
+from dtrak_core.train_settings import DIFFUSION_STEPS
 
 DRAWS_A_PICTURE = 4  # for the curvature
 AT_ONCE = 32  # draws in one pass, fewer where `draws_for` says so

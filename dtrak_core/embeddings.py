@@ -30,7 +30,8 @@ from dtrak_core import store
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import quiet
-from dtrak_core.settings import EmbeddingModel, EmbeddingSettings, build, digest_of, key_of
+from dtrak_core.score_settings import EmbeddingModel, EmbeddingSettings
+from dtrak_core.settings import build, digest_of, key_of
 from dtrak_core.store import Artifact
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dtrak_core import embeddings
 from dtrak_core.methods import METHODS
 from dtrak_core.removal_settings import CounterfactualSettings, EncoderWeights
-from dtrak_core.settings import EmbeddingModel
+from dtrak_core.score_settings import EmbeddingModel
 
 
 def of_methods(names: Iterable[str]) -> EncoderWeights:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dtrak_core.methods import METHODS
-from dtrak_core.metrics import interval
 from dtrak_core.removals import BOTTOM, CONTRIBUTOR, FLOOR, IDENTITY, RANDOM
+from dtrak_core.statistics import interval
 
 LATENT_L2 = "latent_l2"
 MEASURES = ("l2", "cosine", "loss_change")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dtrak_core import jobs, presets
+from dtrak_core.amounts import duration
 from dtrak_core.answers import completed
 from dtrak_core.datasets import Dataset
 from dtrak_core.settings import build
-from dtrak_core.tables import duration
 from dtrak_core.train_settings import TrainSettings
 
 

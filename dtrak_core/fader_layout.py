@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core import feature_store
-from dtrak_core.settings import DIFFUSION_STEPS
 from dtrak_core.store import Artifact
+from dtrak_core.train_settings import DIFFUSION_STEPS
 
 BANDS = {"fine": (0, 200), "middle": (200, 600), "coarse": (600, DIFFUSION_STEPS)}  # noise levels, by what they decide
 HALVES = 2

@@ -24,12 +24,13 @@ import numpy as np
 
 from dtrak_core import agreement, draws, feature_store, store
 from dtrak_core.fader_layout import BANDS, HALVES, Faders, part_of, together, training_rows
+from dtrak_core.feature_settings import FeatureSettings, TargetFeatureSettings, TargetSide, feature_target
 from dtrak_core.gradient_scores import RANK_SHARES, damping_of, read_scores, write_scores
 from dtrak_core.kernel import decompose, effective_rank
 from dtrak_core.methods import METHODS, Method
-from dtrak_core.settings import FeatureSettings, Settings, TargetFeatureSettings, TargetSide, key_of
+from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target, feature_target
+from dtrak_core.targets import Target
 
 TOP = 10  # pictures of a half that are compared
 LEAST_TARGETS = 8  # for a choice of damping

@@ -23,9 +23,9 @@ from dtrak_core import draws
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import BANDS, HALVES, PARTS, part_of
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.projection import Projector
-from dtrak_core.settings import FeatureSettings
 
 
 def groups(denoiser: Denoiser) -> dict[str, slice]:

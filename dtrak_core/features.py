@@ -21,12 +21,14 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.fader_layout import PARTS
+from dtrak_core.feature_settings import FeatureSettings, TargetSide, feature_target, own_side
 from dtrak_core.gradients import fewer_draws, per_example_gradients, pictures_per_batch
 from dtrak_core.progress import Progress
 from dtrak_core.projection import Projector
-from dtrak_core.settings import FeatureSettings, SampleSettings, TargetSide, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target, feature_target
+from dtrak_core.targets import Target
+from dtrak_core.train_settings import SampleSettings
 
 
 def compute_features(
@@ -271,14 +273,6 @@ def _along_trajectory(
             yield slice(number, number + 1), 0, gradients
 
     return projected.rows(projectors_of(denoiser, settings), made(), len(targets), 1, projecting)
-
-
-def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:
-    """Return the settings that the target's own feature is made with."""
-    if side.target_output is None:
-        return features
-    changed = {"model_output": side.target_output, "eta": side.target_eta}
-    return FeatureSettings(**features.model_dump() | changed)
 
 
 def width_of(denoiser: Denoiser, settings: FeatureSettings) -> int:

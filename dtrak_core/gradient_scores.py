@@ -24,6 +24,7 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings, feature_target
 from dtrak_core.feature_store import target_feature
 from dtrak_core.kernel import (
     Kernel,
@@ -35,9 +36,9 @@ from dtrak_core.kernel import (
     squared_sums,
 )
 from dtrak_core.methods import Method
-from dtrak_core.settings import FeatureSettings, Settings, key_of
+from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target, feature_target
+from dtrak_core.targets import Target
 
 RANK_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)  # effective rank over N, for curves
 HALF_RANGE = 2.0**15  # stored halves are between this and its negative, far from where float16 loses small numbers

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from dtrak_core import draws, model_outputs
 from dtrak_core.denoiser import Denoiser, add_noise, repeated, tracked_parameters
-from dtrak_core.settings import FeatureSettings
+from dtrak_core.feature_settings import FeatureSettings
 
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
 ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core import checkpoints, dataset_files, jobs, program, store
+from dtrak_core.amounts import counted
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import JobState
 from dtrak_core.settings import FORMATS
 from dtrak_core.store import Artifact
-from dtrak_core.tables import counted
 
 # Kinds of which a job reads many small ones, which its own settings do not name: all of its dataset or checkpoint.
 READ_BY_THE_MANY = (

@@ -24,7 +24,8 @@ from dtrak_core import checkpoints, models, pipelines, schedules, store, weights
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.progress import Progress
-from dtrak_core.settings import ImportSettings, build, key_of
+from dtrak_core.settings import build, key_of
+from dtrak_core.train_settings import ImportSettings
 
 WANTED = ["*.json", "scheduler/*.json"] + [
     f"{folder}{name}" for folder in ("", "unet/", "unet_ema/") for name in ("config.json", "diffusion_pytorch_model*")

@@ -12,7 +12,8 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import tracked_parameters
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.progress import Progress
-from dtrak_core.settings import ImportSettings, build, digest_of, key_of
+from dtrak_core.settings import build, digest_of, key_of
+from dtrak_core.train_settings import ImportSettings
 
 BASE_FILES = [
     "*.json", "unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "text_encoder/*.json",

@@ -14,15 +14,16 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.costs import Cost
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError
+from dtrak_core.feature_settings import FeatureSettings, ends_of
 from dtrak_core.gradient_scores import parts
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import Method, method_of
 from dtrak_core.recipes import Recipe, method_for
 from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.scores import Needed
-from dtrak_core.settings import FeatureSettings, Sampled, digest_of, ends_of, key_of
+from dtrak_core.settings import digest_of, key_of
 from dtrak_core.targets import Target
-from dtrak_core.train_settings import TrainSettings
+from dtrak_core.train_settings import Sampled, TrainSettings
 
 OUTCOME_TIMESTEPS = 50  # of a loss under a retrained model (`OutcomeSettings`)
 

@@ -11,26 +11,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from dtrak_core import scores
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings, TargetSide, ends_of
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.recipes import Recipe, method_for
 from dtrak_core.removal_settings import CounterfactualSettings, EncoderWeights
-from dtrak_core.settings import (
-    DatasetSettings,
-    Digest,
-    EmbeddingModel,
-    FeatureSettings,
-    Sampled,
-    Seed,
-    Settings,
-    TargetSide,
-    canonical_json,
-    digest_of,
-    ends_of,
-    key_of,
-)
+from dtrak_core.score_settings import EmbeddingModel
+from dtrak_core.settings import Digest, Seed, Settings, canonical_json, digest_of, key_of
 from dtrak_core.targets import TargetId
-from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
+from dtrak_core.train_settings import LoraSettings, ModelSettings, Sampled, TrainSettings
 
 EXECUTION = {"pictures_per_batch", "clip_file"}  # fields that say how, not what
 # The file that CLIP's weights are taken from where the job is asked for, empty for the hub's, None where no one said.

@@ -29,8 +29,9 @@ import numpy as np
 
 from dtrak_core import feature_store, sketch, store
 from dtrak_core.errors import SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import Progress
-from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 
 LEADING = 16

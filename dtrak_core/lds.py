@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core.errors import SettingsError
+from dtrak_core.statistics import scaled_ranks, spearman
 
 RESAMPLES = 1000
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
@@ -70,15 +71,6 @@ def predicted(scores: np.ndarray, masks: np.ndarray) -> np.ndarray:
             "Take both from one dataset."
         )
     return -(masks.astype(np.float64) @ scores.T.astype(np.float64))
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the Spearman correlation over the first axis of two arrays (S, M), shape (M,); ties share their rank.
-
-    It is 0 where one of them is constant: what does not vary predicts nothing.
-    """
-    found: np.ndarray = (_scaled_ranks(a) * _scaled_ranks(b)).sum(0)
-    return found
 
 
 def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
@@ -188,7 +180,7 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
             `losses`: such predictions change with the permutation.
         losses: Shape (S, M).
     """
-    x, y = (_scaled_ranks(each) for each in (guess, losses))
+    x, y = (scaled_ranks(each) for each in (guess, losses))
     products, count = x @ y.T / guess.shape[1], len(guess)
     if math.factorial(count) <= PERMUTATIONS:
         orders = np.array(list(itertools.permutations(range(count))))  # the one found is the first
@@ -199,17 +191,6 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
     low, high = np.quantile(values, (0.025, 0.975))
     reached = float((values >= values[0] - 1e-12).mean())
     return Chance(float(values.std()), float(low), float(high), reached)
-
-
-def _scaled_ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks over the first axis with sum 0 and squared sum 1, or all 0 where values are constant."""
-    from scipy import stats
-
-    ranks = stats.rankdata(values, axis=0)
-    ranks -= ranks.mean(0)
-    norm = np.sqrt((ranks**2).sum(0))
-    found: np.ndarray = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
-    return found
 
 
 def masks_of(subsets: Sequence[np.ndarray], count: int) -> np.ndarray:

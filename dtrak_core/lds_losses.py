@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtrak_core import counterfactual, lds_runs, presets, store
+from dtrak_core import lds_runs, losses, presets, retrained, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.lds_runs import LdsSettings, LossSettings
@@ -49,14 +49,12 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progr
 
 def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, progress: Progress) -> Artifact:
     run, measured = lds_runs.training(dataset, checkpoint, one), lds_runs.pictures(dataset, one)
-    denoiser = counterfactual.retrained(dataset, run, progress)
+    denoiser = retrained.retrained(dataset, run, progress)
     total = presets.steps_on(run, len(dataset.train.rows))
-    losses = np.empty(len(one.targets))
+    values = np.empty(len(one.targets))
     for i, target in enumerate(measured):
-        progress(total, total, "training steps", f"Losses: {i} of {len(losses)} targets")
-        each = [
-            counterfactual.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)
-        ]
-        losses[i] = np.mean(each)
-    store.write_array(store.partial("subset-losses", key) / lds_runs.LOSSES, losses)
+        progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
+        each = [losses.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)]
+        values[i] = np.mean(each)
+    store.write_array(store.partial("subset-losses", key) / lds_runs.LOSSES, values)
     return store.publish("subset-losses", key, one, name=f"subset {one.subset}, seed {one.train_seed}")

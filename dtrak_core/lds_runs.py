@@ -15,9 +15,9 @@ from pydantic import Field
 from dtrak_core import checkpoints, datasets, lds, store, subsets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.settings import Digest, EvenGrid, Sampled, Seed, canonical_json, key_of
+from dtrak_core.settings import Digest, Seed, canonical_json, key_of
 from dtrak_core.targets import TargetId
-from dtrak_core.train_settings import TrainSettings
+from dtrak_core.train_settings import EvenGrid, Sampled, TrainSettings
 
 LOSSES = "losses.npy"
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dtrak_core import draws, model_outputs
+from dtrak_core import (
+    draws,
+    model_outputs,
+)
 from dtrak_core.denoiser import Denoiser, add_noise, repeated
 from dtrak_core.gradients import draws_for
+from dtrak_core.targets import Target
 
 
 @torch.no_grad()
@@ -37,3 +41,9 @@ def of_draws(
         prediction = denoiser.predict(add_noise(denoiser, x0, noise, t), t, repeated(context, len(t)))
         values[part] = model_outputs.loss(prediction.flatten(1), noise.flatten(1)).cpu().numpy()
     return values
+
+
+def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> float:
+    """Return a target's mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
+    grid = draws.timesteps("uniform", num_timesteps)
+    return float(of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt).mean())

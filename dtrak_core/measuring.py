@@ -21,15 +21,16 @@ from dtrak_core import (
     standings,
     tables,
 )
-from dtrak_core.commands import numbers_of
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS, method_of
+from dtrak_core.number_lists import numbers_of
 from dtrak_core.recipes import Recipe
 from dtrak_core.recipes import usual as recipe_usual
-from dtrak_core.settings import Sampled, build
+from dtrak_core.settings import build
 from dtrak_core.tables import Json, say
+from dtrak_core.train_settings import Sampled
 
 FIRST = ("d-trak", "trak", "raw-pixel-cosine")
 MOST = 100_000

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dtrak_core.errors import NotFoundError
-from dtrak_core.settings import EmbeddingModel, ModelOutput, TargetSide
+from dtrak_core.feature_settings import ModelOutput, TargetSide
+from dtrak_core.score_settings import EmbeddingModel
 
 Family = Literal["gradient", "influence", "patches", "pixels", "embedding"]
 

@@ -8,14 +8,9 @@ A larger l2 and a smaller cosine mean that the removal changed the picture more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dtrak_core.errors import SettingsError
-
-RESAMPLES = 2000
-FEWEST = 6  # targets or models below which there is no interval and no p-value
 
 
 def pixel_l2(a: np.ndarray, b: np.ndarray) -> float:
@@ -34,16 +29,3 @@ def cosine(u: np.ndarray, v: np.ndarray) -> float:
     a, b = np.asarray(u, np.float64), np.asarray(v, np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.clip(a @ b / lengths, -1.0, 1.0)) if lengths else 0.0
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Return the percentile bootstrap interval of the median of some values, None below six of them.
-
-    The draws are always the same.
-    """
-    if len(values) < FEWEST:
-        return None
-    found = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
-    low, high = np.quantile(np.median(found[drawn], axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

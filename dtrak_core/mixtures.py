@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from dtrak_core import feature_store, store
-from dtrak_core.settings import FeatureSettings, TargetSide, ends_of, key_of
-from dtrak_core.targets import Target, feature_target
+from dtrak_core.feature_settings import FeatureSettings, TargetSide, ends_of, feature_target
+from dtrak_core.settings import key_of
+from dtrak_core.targets import Target
 
 
 def of_rows(settings: FeatureSettings, rows: slice) -> np.ndarray | None:

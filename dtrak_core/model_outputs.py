@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import ModelOutput
+from dtrak_core.feature_settings import ModelOutput
 
 
 def value(

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dtrak_core import checkpoints, comparisons, datasets, feature_store, lds_runs, presets, removals, store
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.job_kinds import AttributeJob, CounterfactualJob, Job, LdsJob
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 
 
 @dataclass(frozen=True)

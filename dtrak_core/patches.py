@@ -22,9 +22,10 @@ from dtrak_core import draws, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.progress import Progress
 from dtrak_core.score_settings import PatchSettings
-from dtrak_core.settings import DIFFUSION_STEPS, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target
+from dtrak_core.train_settings import DIFFUSION_STEPS
 
 SIDE = 7  # pixels of a patch's side
 MAPPED = 32  # training pictures whose maps are kept, the highest first

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from dtrak_core import archives, captions, layout, picture_tables
+from dtrak_core.dataset_settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.formats import endings, what_it_is, why_left_out
 from dtrak_core.images import open_picture
-from dtrak_core.settings import DatasetKind, DatasetSettings, digest_of
+from dtrak_core.settings import digest_of
 from dtrak_core.source_files import NOT_LOOKED_AT, Listing, SourceFile, archive_of, opened
 from dtrak_core.splits import MIN_PICTURES, Content, LeftOut, Split, by_reason, check_size, hold_out, notes_on, row_of
 

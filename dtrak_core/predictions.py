@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from dtrak_core import embeddings, lds, lds_runs, scores, store
+from dtrak_core import embeddings, lds, lds_runs, scores, statistics, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.gradient_scores import RANK_SHARES, read_scores, write_scores
 from dtrak_core.lds import Chance, Lds
 from dtrak_core.lds_runs import LdsSettings, Losses
 from dtrak_core.recipes import Recipe, method_for
 from dtrak_core.score_settings import InfluenceSettings
-from dtrak_core.settings import Digest, Sampled, key_of
+from dtrak_core.settings import Digest, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, TargetId
+from dtrak_core.train_settings import Sampled
 
 LEAST_SUBSETS = 32  # predicted at least, so that a run that grows needs no new predictions
 
@@ -194,7 +195,7 @@ def curve(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -
     """Return the LDS at each share of effective rank, shape (D,), without intervals."""
     mine, theirs = of_kind(found, known, measured, kind)
     losses = known.mean[:, theirs]
-    return np.array([lds.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in found.ranks])
+    return np.array([statistics.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in found.ranks])
 
 
 def of_kind(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:

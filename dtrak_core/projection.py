@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from dtrak_core.draws import stream
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import ProjectionKind
+from dtrak_core.feature_settings import ProjectionKind
 
 GATHERED = 64  # blocks of a sparse projection that a GPU takes at once
 BLOCK = 256  # parameters a dense block; part of the matrix's definition, since each block has its own stream

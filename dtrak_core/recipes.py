@@ -11,8 +11,9 @@ from pydantic import Field
 from dtrak_core import checkpoints, defaults
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings, ModelOutput, TargetSide
 from dtrak_core.methods import METHODS, Method, method_of
-from dtrak_core.settings import FeatureSettings, ModelOutput, Settings, TargetSide, build
+from dtrak_core.settings import Settings, build
 
 OUTPUTS: tuple[ModelOutput, ...] = (
     "loss",

@@ -6,16 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from dtrak_core.settings import (
-    Digest,
-    EmbeddingModel,
-    EvenGrid,
-    FeatureSettings,
-    Sampled,
-    SampleSettings,
-    Seed,
-    Settings,
-)
+from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.score_settings import EmbeddingModel
+from dtrak_core.settings import Digest, Seed, Settings
+from dtrak_core.train_settings import EvenGrid, Sampled, SampleSettings
 
 EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
 

@@ -17,13 +17,15 @@ import numpy as np
 from dtrak_core import checkpoints, defaults, embeddings, encoders, scores, store, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
-from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.errors import SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.methods import method_of
+from dtrak_core.removal_sets import ascending, grouped, pictures_of, random_set
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
-from dtrak_core.results import Row
-from dtrak_core.settings import EmbeddingModel, FeatureSettings, SampleSettings, build, key_of
+from dtrak_core.score_settings import EmbeddingModel
+from dtrak_core.settings import build, key_of
 from dtrak_core.subsets import complement
-from dtrak_core.train_settings import TrainSettings
+from dtrak_core.train_settings import SampleSettings, TrainSettings
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
 CONTRIBUTOR = "contributor:"
@@ -71,7 +73,7 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
     arms = []
     for draw in range(settings.random_draws):
         for asked, size in sizes:
-            arms.append(_Arm("", RANDOM, draw, asked, _sorted(learned[list(random_set(len(learned), size, draw))])))
+            arms.append(_Arm("", RANDOM, draw, asked, ascending(learned[list(random_set(len(learned), size, draw))])))
         if draw == 0:
             arms.append(_Arm("", FLOOR, 0, 0, ()))
     unmoved = original(checkpoint)
@@ -134,33 +136,6 @@ def settings_for(
 def needs_facts(methods: Sequence[str], group: str) -> bool:
     """Say whether removal sets depend on who made the training pictures, or on families."""
     return group in ("family", "contributor") or any(method.startswith(CONTRIBUTOR) for method in methods)
-
-
-def random_set(count: int, size: int, draw: int) -> tuple[int, ...]:
-    """Return `size` of `count` training indices, drawn at random: the same for the same draw number."""
-    drawn = np.random.Generator(np.random.PCG64(draw)).choice(count, size, replace=False)
-    return _sorted(drawn)
-
-
-def grouped(order: np.ndarray, size: int, rows: Sequence[Row], group: str) -> tuple[int, ...]:
-    """Return whole groups of the best-ranked pictures, in the order of their best, until `size` are reached.
-
-    Args:
-        order: The training indices that may be removed, from the highest score to the lowest, shape (N,).
-        size: Number of pictures asked for; the last group may exceed it.
-        rows: Facts of each training picture.
-        group: The fact that groups them: family, contributor or label. Pictures without it stand alone.
-    """
-    members: dict[str, list[int]] = {}
-    names = {i: str(rows[i].get(group) or f"alone {i}") for i in sorted(order.tolist())}
-    for index, name in names.items():
-        members.setdefault(name, []).append(index)
-    taken: list[int] = []
-    for name in dict.fromkeys(names[i] for i in order.tolist()):
-        if len(taken) >= size:
-            break
-        taken += members[name]
-    return _sorted(taken)
 
 
 def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[Model]:
@@ -253,16 +228,16 @@ def _named(
         orders = {method: _order(dataset, checkpoint, settings, target, method, learned) for method in ranking}
         for size in settings.remove:
             for method, order in orders.items():
-                taken = _sorted(order[:size])
+                taken = ascending(order[:size])
                 if settings.group != "none":
                     taken = grouped(order, size, dataset.train.rows, settings.group)
                 found.append(_Arm(target, method, 0, size, taken))
             if orders and _removes_lowest(settings):
                 lowest = orders[settings.methods[0]][::-1][:size]
-                found.append(_Arm(target, BOTTOM, 0, size, _sorted(lowest)))
+                found.append(_Arm(target, BOTTOM, 0, size, ascending(lowest)))
     for size in settings.remove:
         for maker in makers:
-            found.append(_Arm("", maker, 0, size, _pictures_of(maker.removeprefix(CONTRIBUTOR), dataset, learned)))
+            found.append(_Arm("", maker, 0, size, pictures_of(maker.removeprefix(CONTRIBUTOR), dataset, learned)))
     for arm in found:
         if len(arm.removed) >= len(learned):
             raise SettingsError(
@@ -270,14 +245,6 @@ def _named(
                 "Remove fewer, or smaller groups."
             )
     return found
-
-
-def _pictures_of(name: str, dataset: Dataset, learned: np.ndarray) -> tuple[int, ...]:
-    """Return the training indices of a contributor's pictures."""
-    found = [i for i in learned.tolist() if dataset.train.rows[i].get("contributor") == name]
-    if not found:
-        raise NotFoundError(f"No training picture is by '{name}'. Take a contributor's name as the dataset has it.")
-    return tuple(found)
 
 
 def _order(
@@ -294,7 +261,3 @@ def _order(
     result = scores.attribution_scores(*where, encoder_weights=encoders.of_method(settings, method))
     order = np.argsort(-result.values, kind="stable")
     return order[np.isin(order, learned)]
-
-
-def _sorted(indices: Sequence[int] | np.ndarray) -> tuple[int, ...]:
-    return tuple(sorted(int(i) for i in indices))

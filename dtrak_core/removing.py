@@ -23,13 +23,14 @@ from dtrak_core import (
     tables,
     verdicts,
 )
-from dtrak_core.commands import numbers_of
 from dtrak_core.datasets import Dataset
 from dtrak_core.entries import label
 from dtrak_core.errors import SettingsError
 from dtrak_core.methods import method_of
-from dtrak_core.settings import Sampled, build, key_of
+from dtrak_core.number_lists import numbers_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.tables import Json, say
+from dtrak_core.train_settings import Sampled
 
 
 def counterfactual(

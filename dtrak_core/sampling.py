@@ -17,7 +17,7 @@ from torch import Tensor
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.schedules import Sampler
-from dtrak_core.settings import DIFFUSION_STEPS
+from dtrak_core.train_settings import DIFFUSION_STEPS
 
 PICTURES_AT_ONCE = 16
 PAPERS = Sampler()

@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from dtrak_core.errors import DataError
-from dtrak_core.settings import DIFFUSION_STEPS
+from dtrak_core.train_settings import DIFFUSION_STEPS
 
 Spacing = Literal["leading", "linspace", "trailing"]
 Variance = Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]

@@ -1,10 +1,26 @@
-"""Settings of methods that keep no features: what one target's scores depend on."""
+"""Settings of methods that keep no features: what embeddings, or one target's scores, depend on."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
-from dtrak_core.settings import DIFFUSION_STEPS, Digest, EvenGrid, Seed, Settings
+from dtrak_core.settings import Digest, Seed, Settings
+from dtrak_core.train_settings import DIFFUSION_STEPS, EvenGrid
+
+EmbeddingModel = Literal["clip-vit-b-32", "efficientnet-lite0"]
+
+
+class EmbeddingSettings(Settings):
+    """Embeddings of a whole training set, or of one target by its pixel digest.
+
+    `weights` is the digest of the encoder's weights, empty for those of EfficientNet-Lite0 that ship.
+    """
+
+    model: EmbeddingModel
+    weights: str = ""
+    pixels: Digest
 
 
 class PatchSettings(Settings):

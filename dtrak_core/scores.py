@@ -17,15 +17,11 @@ import numpy as np
 from dtrak_core import checkpoints, embeddings, ensembles, gradient_scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradient_scores import divided
 from dtrak_core.methods import Method, method_of
-from dtrak_core.score_settings import InfluenceSettings, PatchSettings
-from dtrak_core.settings import (
-    EmbeddingSettings,
-    FeatureSettings,
-    Settings,
-    key_of,
-)
+from dtrak_core.score_settings import EmbeddingSettings, InfluenceSettings, PatchSettings
+from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dtrak_core import artbench, celeba, cifar, openmoji, pictures
+from dtrak_core.dataset_settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.settings import DatasetKind, DatasetSettings, digest_of
+from dtrak_core.settings import digest_of
 from dtrak_core.splits import Content
 
 OWN_KINDS = ("folder", "npz")

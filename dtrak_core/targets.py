@@ -18,18 +18,9 @@ from dtrak_core import store, thumbnails
 from dtrak_core.datasets import Dataset, Split, image_digest
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.images import open_picture
-from dtrak_core.settings import (
-    Digest,
-    FeatureSettings,
-    Sampled,
-    SampleSettings,
-    Settings,
-    TargetFeatureSettings,
-    TargetSide,
-    build,
-    key_of,
-)
+from dtrak_core.settings import Digest, Settings, build, key_of
 from dtrak_core.splits import prompt_of
+from dtrak_core.train_settings import Sampled, SampleSettings
 
 PICTURE = "image.png"
 TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
@@ -199,11 +190,6 @@ def find_sample(settings: SampleSettings) -> Target | None:
     """Return one generated picture, or None where it is not stored."""
     artifact = store.find("samples", key_of("samples", settings))
     return None if artifact is None else _generated(artifact)
-
-
-def feature_target(features: FeatureSettings, target: Target, side: TargetSide) -> TargetFeatureSettings:
-    """Return the settings under which a target's feature is stored."""
-    return TargetFeatureSettings(features=features, target=target.id, pixels=target.pixels, **side.model_dump())
 
 
 def resolve(

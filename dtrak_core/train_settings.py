@@ -1,12 +1,73 @@
-"""Settings of what is trained: a network of pixels, or LoRA weights on a text-to-image model; and how."""
+"""Settings of models: what is trained and how, what is taken in from elsewhere, and how pictures are drawn."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dtrak_core.settings import Digest, Seed, Settings
+
+DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
+LONGEST_TYPED = 400  # characters of a prompt that a user types
+
+
+def even_grid(num_timesteps: int) -> int:
+    """Return the number of timesteps if they divide the noise schedule evenly, or raise ValueError."""
+    if DIFFUSION_STEPS % num_timesteps:
+        raise ValueError(
+            f"num_timesteps {num_timesteps} does not divide {DIFFUSION_STEPS}; "
+            "choose 1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500 or 1000"
+        )
+    return num_timesteps
+
+
+EvenGrid = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS), AfterValidator(even_grid)]
+Prompt = Annotated[str, Field(min_length=1)]  # a caption may be of any length
+
+
+class ImportSettings(Settings):
+    """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, or LoRA weights of `base`, by its digest.
+
+    `identity` is the digest of weights, network, schedule and sampler (checkpoints.py); of LoRA weights the base and
+    the file's own digest say as much.
+    """
+
+    source: str
+    weights_digest: Digest
+    dataset: Digest
+    base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
+    identity: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
+
+
+class Sampled(Settings):
+    """How pictures are generated from seeds: part of all settings that need them.
+
+    `prompts` and `guidance` are for text-to-image models alone: seeds take the prompts in turn, each for
+    `seeds_a_prompt` seeds (reference.md, section 1: blocks of 500 on ArtBench-2, of 200 on ArtBench-5).
+    """
+
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampling_steps: int = Field(default=50, ge=1, le=DIFFUSION_STEPS)
+    eta: float = Field(default=0.0, ge=0, le=1)
+    prompts: tuple[Prompt, ...] = Field(default=(), exclude_if=lambda value: not value)
+    seeds_a_prompt: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    guidance: float = Field(default=7.5, ge=1, le=100, exclude_if=lambda value: value == 7.5)
+
+    def drawing(self) -> dict[str, Any]:
+        """Return these values alone, whatever settings they are part of."""
+        return {name: getattr(self, name) for name in Sampled.model_fields}
+
+    def prompt_of(self, seed: int) -> str:
+        """Return the prompt of a seed, empty where there are none."""
+        return self.prompts[seed // self.seeds_a_prompt % len(self.prompts)] if self.prompts else ""
+
+
+class SampleSettings(Sampled):
+    """One generated picture: checkpoint, sampler, seed."""
+
+    checkpoint: Digest
+    seed: Seed = 0
 
 
 class ModelSettings(Settings):

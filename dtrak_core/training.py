@@ -30,9 +30,9 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.presets import total_steps
 from dtrak_core.progress import Progress
 from dtrak_core.sampling import generate
-from dtrak_core.settings import DIFFUSION_STEPS, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.thumbnails import sheet
-from dtrak_core.train_settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.train_settings import DIFFUSION_STEPS, LoraSettings, ModelSettings, ProbeSettings, TrainSettings
 from dtrak_core.training_state import Run
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)

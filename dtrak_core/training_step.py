@@ -16,9 +16,9 @@ from torch.nn import functional
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise
 from dtrak_core.errors import DataError
-from dtrak_core.settings import DIFFUSION_STEPS, digest_of
+from dtrak_core.settings import digest_of
 from dtrak_core.splits import prompt_of
-from dtrak_core.train_settings import LoraSettings, TrainSettings
+from dtrak_core.train_settings import DIFFUSION_STEPS, LoraSettings, TrainSettings
 from dtrak_core.training_state import Run
 
 

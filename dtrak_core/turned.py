@@ -14,10 +14,11 @@ import numpy as np
 from dtrak_core import fader_scores, store
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import Faders
+from dtrak_core.feature_settings import FeatureSettings, TargetFeatureSettings, feature_target
 from dtrak_core.methods import Method
-from dtrak_core.settings import FeatureSettings, Settings, TargetFeatureSettings, key_of
+from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target, feature_target
+from dtrak_core.targets import Target
 
 
 class TurnedSettings(Settings):

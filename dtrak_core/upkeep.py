@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from dtrak_core import answers, engine, eviction, housekeeping, jobs, processes, tables
+from dtrak_core import amounts, answers, engine, eviction, housekeeping, jobs, processes, tables
 from dtrak_core.errors import JobError, SettingsError, StoreError
 from dtrak_core.tables import Json, say
 
@@ -37,8 +37,8 @@ def jobs_show(key: tyro.conf.Positional[str], lines: int = 20, json: Json = Fals
 
 def _shown(values: dict[str, Any]) -> str:
     """Return a job as lines for people, the log last."""
-    times = {name: tables.moment(values[name]) for name in ("submitted", "started", "finished") if values[name]}
-    left = {"seconds_left": tables.duration(values["seconds_left"])} if values["seconds_left"] is not None else {}
+    times = {name: amounts.moment(values[name]) for name in ("submitted", "started", "finished") if values[name]}
+    left = {"seconds_left": amounts.duration(values["seconds_left"])} if values["seconds_left"] is not None else {}
     told = {name: values[name] for name in ("key", "label", "state", "message", "attempt", "position")}
     made = [f"{kind}/{key}" for kind, key in values["artifacts"]]
     count = f"{values['done']:,} of {values['total']:,} {values['unit']}"
@@ -87,9 +87,9 @@ def cache_list(kind: str = "", json: Json = False) -> None:
     """
 
     def shown(rows: list[dict[str, Any]]) -> str:
-        sized = [row | {"size": tables.size(row["bytes"])} for row in rows]
+        sized = [row | {"size": amounts.size(row["bytes"])} for row in rows]
         listed = tables.table(sized, ("kind", "key", "name", "size", "date", "shipped", "origin"))
-        return f"{listed}\n{tables.size(sum(row['bytes'] for row in rows))} in {len(rows)} artifacts".lstrip()
+        return f"{listed}\n{amounts.size(sum(row['bytes'] for row in rows))} in {len(rows)} artifacts".lstrip()
 
     say(housekeeping.stored(kind), json, shown)
 
@@ -109,7 +109,7 @@ def cache_delete(kind: tyro.conf.Positional[str], key: str = "", yes: bool = Fal
     say(
         {"bytes_freed": housekeeping.deleted(kind, (key,) if key else ())},
         json,
-        lambda v: f"{tables.size(v['bytes_freed'])} freed",
+        lambda v: f"{amounts.size(v['bytes_freed'])} freed",
     )
 
 
@@ -126,10 +126,10 @@ def cache_limit(amount: tyro.conf.Positional[str] = "", json: Json = False) -> N
     answer = {"limit": eviction.limit(), "bytes": used, "evicted": gone}
 
     def shown(values: dict[str, Any]) -> str:
-        most = "no limit" if values["limit"] is None else f"limit {tables.size(values['limit'])}"
-        rows = [row | {"size": tables.size(row["bytes"])} for row in values["evicted"]]
+        most = "no limit" if values["limit"] is None else f"limit {amounts.size(values['limit'])}"
+        rows = [row | {"size": amounts.size(row["bytes"])} for row in values["evicted"]]
         listed = tables.table(rows, ("kind", "key", "size", "origin"))
-        return f"{tables.size(values['bytes'])} used, {most}\n{listed}".rstrip()
+        return f"{amounts.size(values['bytes'])} used, {most}\n{listed}".rstrip()
 
     say(answer, json, shown)
 

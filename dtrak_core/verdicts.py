@@ -14,8 +14,8 @@ import numpy as np
 
 from dtrak_core.crossed import Beyond, beyond_random, by_block, permutation_p
 from dtrak_core.entries import LATENT_L2, SHRINKING, Entry, label
-from dtrak_core.metrics import FEWEST
 from dtrak_core.removals import IDENTITY, RANDOM
+from dtrak_core.statistics import FEWEST
 
 BEFORE = "made before every model drew every target"
 UNFINISHED = "not every model has drawn every target yet"

@@ -25,6 +25,7 @@ from dtrak_core import (
     turned,
 )
 from dtrak_core.fader_layout import Faders
+from dtrak_core.feature_settings import FeatureSettings, TargetSide
 from dtrak_core.job_kinds import (
     AttributeJob,
     BaseJob,
@@ -46,8 +47,9 @@ from dtrak_core.methods import method_of
 from dtrak_core.parts import Part
 from dtrak_core.progress import Progress
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact, find
+from dtrak_core.train_settings import Sampled
 
 
 def run(job: Job, progress: Progress) -> list[Artifact]:

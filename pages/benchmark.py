@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.tables import counted
+from dtrak_core.amounts import counted
 from dtrak_core.ui import benchmark, benchmark_detail, benchmark_table, findings, frame, measuring, panels
 
 METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"

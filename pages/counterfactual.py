@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core import comparisons
+from dtrak_core.amounts import counted
 from dtrak_core.settings import key_of
-from dtrak_core.tables import counted
 from dtrak_core.ui import address, compared, comparing, frame, panels
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")

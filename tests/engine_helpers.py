@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dtrak_core import datasets, job_files, jobs, processes
-from dtrak_core.settings import DatasetKind
+from dtrak_core.dataset_settings import DatasetKind
 
 LARGE = 100  # pictures of a folder that takes several seconds to read
 

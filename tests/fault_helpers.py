@@ -15,9 +15,10 @@ from engine_helpers import emptied, engine_process, kill, until
 from fault_table import record
 
 from dtrak_core import checkpoints, datasets, jobs, store, training
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.feature_store import seal_path
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FORMATS, FeatureSettings, key_of
+from dtrak_core.settings import FORMATS, key_of
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 PICTURES, TIMESTEPS = 300, 25

@@ -10,9 +10,9 @@ import pytest
 from dtrak_core import checkpoints, datasets, targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, SampleSettings
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.train_settings import ModelSettings, SampleSettings, TrainSettings
 
 NAME, MODEL, SEEDS = "discs", "tiny", 5
 CONTRIBUTORS = ("Ada", "Ben", "Cy")

@@ -31,8 +31,7 @@ from dtrak_core import (
 from dtrak_core.bases import Base
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError, StudioError
 from dtrak_core.progress import quiet
-from dtrak_core.settings import ImportSettings, Sampled
-from dtrak_core.train_settings import LoraSettings, TrainSettings
+from dtrak_core.train_settings import ImportSettings, LoraSettings, Sampled, TrainSettings
 
 PROMPTS = ["a red disc"]
 DENOISER = "unet/diffusion_pytorch_model.safetensors"

@@ -14,9 +14,10 @@ from dtrak_core import certainty, checkpoints, datasets, fader_scores, feature_s
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.fader_layout import Faders, together
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.targets import Target, resolve
 
 NAMES = ("held-out:3", "train:6")

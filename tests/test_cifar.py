@@ -19,8 +19,8 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from dtrak_core import cifar, datasets, subsets
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import DataError
-from dtrak_core.settings import DatasetSettings
 
 EACH = 100  # pictures in each of the six files
 FOLDER = "cifar-10-batches-py"

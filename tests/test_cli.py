@@ -17,21 +17,12 @@ import pytest
 from engine_helpers import emptied, large_folder
 from PIL import Image
 
-from dtrak_core import (
-    checkpoints,
-    cli,
-    datasets,
-    defaults,
-    engine,
-    jobs,
-    scores,
-    store,
-    tables,
-    targets,
-)
-from dtrak_core.commands import indices_of, numbers_of
+from dtrak_core import amounts, checkpoints, cli, datasets, defaults, engine, jobs, scores, store, tables, targets
 from dtrak_core.errors import SettingsError
-from dtrak_core.settings import FeatureSettings, Sampled, key_of
+from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.number_lists import indices_of, numbers_of
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import Sampled
 
 QUICK = ["--timesteps", "2", "--proj-dim", "64", "--sampling-steps", "4"]
 
@@ -321,12 +312,12 @@ def test_defaults_prefer_what_is_stored(
     ("number", "text"), [(0, "0 B"), (834, "834 B"), (9_300, "9.3 kB"), (17_300_000, "17.3 MB"), (4.2e9, "4.2 GB")]
 )
 def test_sizes(number: float, text: str) -> None:
-    assert tables.size(number) == text
+    assert amounts.size(number) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (150, "2 min"), (9000, "2.5 h")])
 def test_durations(seconds: float, text: str) -> None:
-    assert tables.duration(seconds) == text
+    assert amounts.duration(seconds) == text
 
 
 def test_tables_align() -> None:

@@ -29,9 +29,10 @@ from dtrak_core import (
     work,
 )
 from dtrak_core.errors import EngineError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.settings import build
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 Start = Callable[..., str]

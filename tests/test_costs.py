@@ -24,10 +24,12 @@ from dtrak_core import (
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings, TargetSide, feature_target
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, Settings, TargetSide, key_of
-from dtrak_core.targets import Target, feature_target, of_split
+from dtrak_core.settings import Settings, key_of
+from dtrak_core.targets import Target, of_split
+from dtrak_core.train_settings import Sampled, SampleSettings
 
 PAPER = {"dataset": "0" * 16, "checkpoint": "1" * 16, "num_timesteps": 100, "proj_dim": 32_768}
 PARAMETERS = 38_307_203

@@ -24,9 +24,12 @@ from dtrak_core import (
     features,
     figure,
     jobs,
+    losses,
     models,
+    removal_sets,
     removals,
     removing,
+    retrained,
     sampling,
     scores,
     store,
@@ -37,11 +40,13 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.files import crc32
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, build, key_of
+from dtrak_core.settings import build, key_of
+from dtrak_core.train_settings import Sampled, SampleSettings
 
 
 @pytest.fixture
@@ -216,8 +221,8 @@ def test_a_comparison_from_end_to_end(
     np.testing.assert_array_equal(sampling.generate(denoiser, [4], "ddim", 5, 0.0)[0], entry.image)
     own = targets.resolve(pictures, checkpoint.digest, "seed:4", Sampled(sampling_steps=5))
     np.testing.assert_array_equal(found.originals["seed:4"], own.image)
-    loss = counterfactual.denoising_loss(denoiser, own, 50, 0)
-    before = counterfactual.denoising_loss(models.load_denoiser(checkpoint), own, 50, 0)
+    loss = losses.denoising_loss(denoiser, own, 50, 0)
+    before = losses.denoising_loss(models.load_denoiser(checkpoint), own, 50, 0)
     assert loss - before == pytest.approx(entry.loss_change, abs=1e-9)
     # Retrained models are no checkpoints to choose from.
     assert {c.run.manifest["name"] for c in checkpoints.listing()} == {"small", "by-hand"}
@@ -372,10 +377,10 @@ def test_equal_questions_are_one_job_whatever_their_names(settings: Counterfactu
 def test_groups_are_removed_whole() -> None:
     rows = [{"family": f} for f in ("a", "b", "a", "c", "b", "")]
     order = np.array([5, 1, 0, 2, 3, 4])
-    assert removals.grouped(order, 1, rows, "family") == (5,)
-    assert removals.grouped(order, 2, rows, "family") == (1, 4, 5)
-    assert removals.grouped(order, 4, rows, "family") == (0, 1, 2, 4, 5)
-    assert removals.grouped(order[[0, 1, 3]], 2, rows, "family") == (1, 5)  # of the learned 1, 2 and 5
+    assert removal_sets.grouped(order, 1, rows, "family") == (5,)
+    assert removal_sets.grouped(order, 2, rows, "family") == (1, 4, 5)
+    assert removal_sets.grouped(order, 4, rows, "family") == (0, 1, 2, 4, 5)
+    assert removal_sets.grouped(order[[0, 1, 3]], 2, rows, "family") == (1, 5)  # of the learned 1, 2 and 5
 
 
 @pytest.mark.parametrize(
@@ -412,8 +417,12 @@ def test_a_contributor_is_removed_whole_and_an_unknown_one_is_refused(
 
 
 def test_random_sets_repeat_and_differ_by_draw() -> None:
-    assert removals.random_set(900, 180, 0) == removals.random_set(900, 180, 0) != removals.random_set(900, 180, 1)
-    assert len(set(removals.random_set(900, 180, 0))) == 180
+    assert (
+        removal_sets.random_set(900, 180, 0)
+        == removal_sets.random_set(900, 180, 0)
+        != removal_sets.random_set(900, 180, 1)
+    )
+    assert len(set(removal_sets.random_set(900, 180, 0))) == 180
 
 
 @pytest.mark.parametrize(
@@ -458,7 +467,7 @@ def test_every_kind_of_method_ranks_removals(pictures: Dataset, checkpoint: Chec
         with pytest.raises(NotFoundError, match="Model 1 of 4 of the ensemble is not trained yet"):
             removals.settings_for(pictures, checkpoint, (method,), {"targets": ("seed:3",), "remove": (6,)})
         for one in ensembles.member_trainings(checkpoint.digest, METHODS[method].models):
-            counterfactual.retrained(pictures, one, quiet)
+            retrained.retrained(pictures, one, quiet)
     asked = {"targets": ("seed:3",), "remove": (6,), "random_draws": 1, "bottom": False, "sampling_steps": 5}
     settings = removals.settings_for(pictures, checkpoint, (method,), asked)
     work.run(build(jobs.CounterfactualJob, settings=settings, name=method), quiet)

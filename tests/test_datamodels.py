@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
-from dtrak_core import datamodels, lds
+from dtrak_core import datamodels, lds, statistics
 from dtrak_core.errors import SettingsError
 
 
@@ -20,7 +20,7 @@ def world(subsets: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.nda
 
 def held_out(name: str, masks: np.ndarray, losses: np.ndarray) -> float:
     guess = datamodels.held_out_predictions(datamodels.METHODS[name][1], masks, losses)
-    return float(lds.spearman(guess, losses).mean())
+    return float(statistics.spearman(guess, losses).mean())
 
 
 def test_empirical_influence_is_a_difference_of_means() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dtrak_core import datasets, store
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
-from dtrak_core.settings import DatasetSettings, digest_of
+from dtrak_core.settings import digest_of
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,6 @@ from dtrak_core import (
     feature_store,
     features,
     kernel,
-    lds,
     lds_runs,
     measuring,
     models,
@@ -28,14 +27,16 @@ from dtrak_core import (
     sampling,
     scores,
     standings,
+    statistics,
     store,
     targets,
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
+from dtrak_core.feature_settings import TargetFeatureSettings
 from dtrak_core.methods import METHODS
-from dtrak_core.settings import TargetFeatureSettings, key_of
+from dtrak_core.settings import key_of
 
 LIMIT = 30e6  # bytes that the demo may take
 
@@ -189,7 +190,7 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
     assert found is not None
     drawn = [targets.resolve(dataset, checkpoint.digest, name) for name in found.targets[:8]]
     values = scores.score_matrix("d-trak", dataset, checkpoint.digest, drawn, usual.features).values
-    again = lds.spearman(-(masks @ values.T), found.ranks[found.place][:, :8])
+    again = statistics.spearman(-(masks @ values.T), found.ranks[found.place][:, :8])
     np.testing.assert_allclose(again, 1, atol=1e-3)  # another processor may swap two that are next to each other
     assert fader_scores.chosen_share("d-trak", checkpoint.digest) is not None
 

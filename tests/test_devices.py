@@ -32,9 +32,9 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
 from dtrak_core.score_settings import InfluenceSettings
-from dtrak_core.settings import FeatureSettings
 from dtrak_core.targets import Target, of_split
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 

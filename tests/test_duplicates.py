@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtrak_core import answers, cli, datasets, duplicates, openmoji, removals, splits, work
+from dtrak_core import answers, cli, datasets, duplicates, openmoji, removal_sets, splits, work
 from dtrak_core.datasets import Dataset
 from dtrak_core.progress import quiet
 from dtrak_core.splits import Split, row_of
@@ -137,7 +137,7 @@ def test_a_folder_with_equal_pictures(folder: Path, capsys: pytest.CaptureFixtur
     members = tuple(i for i, row in enumerate(found.train.rows) if row["family"] == "red")
     assert len(members) == 5
     order = np.array([*members[:1], *(i for i in range(len(family)) if i != members[0])])
-    assert removals.grouped(order, 1, found.train.rows, "family") == members, "removed together"
+    assert removal_sets.grouped(order, 1, found.train.rows, "family") == members, "removed together"
     assert cli.main(["dataset", "--name", "mine", "--source", str(folder), "--resolution", "8"]) == 0
     assert "training pictures differ by pixels" in capsys.readouterr().out
 

@@ -11,13 +11,15 @@ from dtrak_core import answers, cli, embeddings, lds_losses, lds_runs, store, wo
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError, StudioError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import LdsJob, SampleJob
 from dtrak_core.lds_runs import LdsSettings, LossSettings
 from dtrak_core.parts import Part
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import OutcomeSettings
 from dtrak_core.score_settings import InfluenceSettings
-from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, build
+from dtrak_core.settings import build
+from dtrak_core.train_settings import Sampled, SampleSettings
 
 
 @pytest.fixture(autouse=True)

@@ -25,13 +25,15 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import BenchmarkJob, CounterfactualJob, EmbedJob, key_of_job
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.recipes import Recipe
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, Sampled, build, key_of
+from dtrak_core.settings import build, key_of
+from dtrak_core.train_settings import Sampled
 
 CLIP, LITE0 = "clip-vit-b-32", "efficientnet-lite0"
 CHECKPOINT = "0" * 16  # similarities ignore it

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtrak_core import engine, eviction, housekeeping, job_files, jobs, store
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import DatasetSettings, EmbeddingSettings, FeatureSettings, SampleSettings, Settings, key_of
-from dtrak_core.train_settings import TrainSettings
+from dtrak_core.score_settings import EmbeddingSettings
+from dtrak_core.settings import Settings, key_of
+from dtrak_core.train_settings import SampleSettings, TrainSettings
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 

@@ -12,13 +12,14 @@ from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import SettingsError
 from dtrak_core.fader_layout import BANDS, Faders, part_of, together
 from dtrak_core.fader_scores import RepeatSettings, score, steady, target_rows
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.jobs import AttributeJob, FaderJob, inputs
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import Target, resolve
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dtrak_core import feature_store, store
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 
 

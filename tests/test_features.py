@@ -13,9 +13,10 @@ from dtrak_core import feature_store, features, models, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import Cancelled, NotFoundError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.targets import of_split
 from dtrak_core.train_settings import ModelSettings

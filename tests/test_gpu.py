@@ -30,9 +30,10 @@ from dtrak_core import (
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
 
 pytestmark = [

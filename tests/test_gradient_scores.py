@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import agreement, lds, store
+from dtrak_core import agreement, statistics, store
 from dtrak_core.gradient_scores import read_scores, write_scores
 from dtrak_core.settings import Settings
 from dtrak_core.store import Artifact
@@ -32,7 +32,7 @@ def test_rankings_survive(kind: str, cache: Path) -> None:
     scores = SCORES[kind]
     write_scores(store.partial("scores", "0" * 16), "scores", scores)
     kept = read_scores(published(), "scores")
-    assert lds.spearman(scores.T, kept.T).min() > 0.9999
+    assert statistics.spearman(scores.T, kept.T).min() > 0.9999
     assert agreement.overlap(scores, kept, 10).mean() >= 0.95
     np.testing.assert_allclose(kept, scores / np.abs(scores).max(1, keepdims=True), atol=1e-3)
 
@@ -42,7 +42,7 @@ def test_squared_scores_in_bytes_lose_ranks_and_are_still_read(cache: Path) -> N
     store.write_array(store.partial("scores", "0" * 16) / "scores.npy", np.rint(127 * scores).astype(np.int8))
     kept = read_scores(published(), "scores")
     np.testing.assert_allclose(kept, scores, atol=0.5 / 127 + 1e-6)
-    assert lds.spearman(scores.T, kept.T).max() < 0.98
+    assert statistics.spearman(scores.T, kept.T).max() < 0.98
 
 
 def test_equal_scores_stay_equal(cache: Path) -> None:

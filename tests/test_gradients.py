@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dtrak_core import draws, gradients, model_outputs, models
 from dtrak_core.denoiser import Denoiser
-from dtrak_core.settings import FeatureSettings
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.train_settings import ModelSettings
 
 NETWORKS = {

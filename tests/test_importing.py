@@ -16,7 +16,8 @@ from dtrak_core.datasets import Dataset
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.model_files import LORA
 from dtrak_core.progress import quiet
-from dtrak_core.settings import ImportSettings, key_of
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import ImportSettings
 
 
 def foreign(folder: Path, safe: bool = True, **changes: object) -> UNet2DModel:

@@ -34,10 +34,12 @@ from dtrak_core import (
     serving,
     store,
 )
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError, StoreError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.recipes import Recipe
-from dtrak_core.settings import DatasetSettings, FeatureSettings, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 from dtrak_core.ui import panels
 

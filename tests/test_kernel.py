@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dtrak_core import feature_store, kernel, store
 from dtrak_core.errors import SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 
 DAMPINGS = [1e-3, 0.5, 30.0, 1e6]

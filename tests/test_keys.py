@@ -11,28 +11,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import housekeeping, lds_runs, settings, store, targets
+from dtrak_core import housekeeping, lds_runs, settings, store, targets, train_settings
 from dtrak_core.bases import BaseSettings
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.fader_scores import RepeatSettings
+from dtrak_core.feature_settings import FeatureSettings, TargetFeatureSettings
 from dtrak_core.job_kinds import SampleJob, TrainJob, key_of_job
 from dtrak_core.latents import LatentSettings
 from dtrak_core.lds_runs import LossSettings
 from dtrak_core.predictions import PredictionSettings, ScoredSettings
 from dtrak_core.recipes import Recipe
 from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
-from dtrak_core.score_settings import InfluenceSettings, PatchSettings
-from dtrak_core.settings import (
-    DatasetSettings,
-    EmbeddingSettings,
-    FeatureSettings,
-    ImportSettings,
-    SampleSettings,
-    Settings,
-    TargetFeatureSettings,
-    key_of,
-)
+from dtrak_core.score_settings import EmbeddingSettings, InfluenceSettings, PatchSettings
+from dtrak_core.settings import Settings, key_of
 from dtrak_core.targets import UploadSettings
-from dtrak_core.train_settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.train_settings import (
+    ImportSettings,
+    LoraSettings,
+    ModelSettings,
+    ProbeSettings,
+    SampleSettings,
+    TrainSettings,
+)
 
 A, B = "a" * 16, "b" * 16
 FEATURES = FeatureSettings(dataset=A, checkpoint=B)
@@ -145,7 +145,7 @@ def stored_before(kind: str, one: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 def test_all_settings_that_say_how_pictures_are_drawn_are_tried() -> None:
     def holds(cls: type[Settings]) -> bool:
         inner = [field.annotation for field in cls.model_fields.values()]
-        return any(isinstance(one, type) and issubclass(one, settings.Sampled) for one in [cls, *inner])
+        return any(isinstance(one, type) and issubclass(one, train_settings.Sampled) for one in [cls, *inner])
 
     assert {kind for kind, many in STORED.items() if any(holds(type(one)) for one in many)} == dict(DRAWING).keys()
     assert {kind for kind, _ in DRAWING} <= set(settings.FORMATS)
@@ -170,7 +170,7 @@ def test_what_leans_on_a_picture_that_is_drawn_otherwise_now_is_not_found(
 
 
 def test_a_picture_that_was_drawn_otherwise_is_drawn_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    how = settings.Sampled(sampler="ddpm", prompts=("a cat",))
+    how = train_settings.Sampled(sampler="ddpm", prompts=("a cat",))
     wanted = targets.sample_settings(B, 3, how)
     stored_before("samples", wanted, monkeypatch)
     stored_before("subset-losses", LossSettings(**SHARED, **how.drawing(), subset=1, train_seed=0), monkeypatch)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from dtrak_core import lds
+from dtrak_core import lds, statistics
 from dtrak_core.errors import SettingsError
 
 SUBSETS, EXAMPLES, TARGETS = 40, 60, 6
@@ -50,12 +50,12 @@ def test_shuffled_effects_score_about_nothing(world: tuple[np.ndarray, np.ndarra
 
 @given(hnp.arrays(np.int8, (5, 3), elements=st.integers(0, 6)), hnp.arrays(np.int8, (5, 3)))
 def test_few_subsets_are_permuted_in_every_way(guess: np.ndarray, losses: np.ndarray) -> None:
-    values = [lds.spearman(guess[list(order)], losses).mean() for order in itertools.permutations(range(5))]
+    values = [statistics.spearman(guess[list(order)], losses).mean() for order in itertools.permutations(range(5))]
     found = lds.by_chance(guess, losses)
     assert np.mean(values) == pytest.approx(0, abs=1e-12)
     assert found.std == pytest.approx(np.std(values), abs=1e-12)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), abs=1e-12)
-    assert found.p == pytest.approx(np.mean(np.array(values) >= lds.spearman(guess, losses).mean() - 1e-9))
+    assert found.p == pytest.approx(np.mean(np.array(values) >= statistics.spearman(guess, losses).mean() - 1e-9))
 
 
 def test_chance_is_what_simulated_benchmarks_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +74,15 @@ def test_chance_is_what_simulated_benchmarks_reach(monkeypatch: pytest.MonkeyPat
         scores -= scores @ basis @ basis.T
         losses = masks @ truth.T + random.standard_normal((16, 8))
         guess = lds.predicted(scores, masks)
-        values.append(lds.spearman(guess, losses).mean())
+        values.append(statistics.spearman(guess, losses).mean())
         found.append(lds.by_chance(guess, losses))
     assert stats.kstest([one.p for one in found], "uniform").pvalue > 0.05
     inside = [one.low <= value <= one.high for one, value in zip(found, values, strict=True)]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
     assert np.mean([one.std for one in found]) == pytest.approx(np.std(values), rel=0.1)
-    alone = [lds.spearman(lds.predicted(random.standard_normal((8, 40)), masks), losses).mean() for _ in range(200)]
+    alone = [
+        statistics.spearman(lds.predicted(random.standard_normal((8, 40)), masks), losses).mean() for _ in range(200)
+    ]
     assert np.std(alone) < 0.7 * np.std(values), "random scores would have given too narrow a band"
 
 
@@ -110,7 +112,7 @@ def test_is_scipys_correlation_with_an_interval_around_the_mean(
 
 @given(hnp.arrays(np.int8, (12, 3), elements=st.integers(0, 4)), hnp.arrays(np.int8, (12, 3)))
 def test_ties_share_ranks_as_in_scipy(a: np.ndarray, b: np.ndarray) -> None:
-    found = lds.spearman(a, b)
+    found = statistics.spearman(a, b)
     for m in range(3):
         constant = len(set(a[:, m])) == 1 or len(set(b[:, m])) == 1
         expected = 0.0 if constant else stats.spearmanr(a[:, m], b[:, m]).statistic
@@ -123,7 +125,7 @@ def test_noise_floor_is_what_the_truth_reaches(seeds: int, noise: float) -> None
     random = np.random.default_rng(11)
     truth = random.standard_normal((400, 1, 30))
     losses = truth + noise * random.standard_normal((400, seeds, 30))
-    reached = lds.spearman(truth[:, 0], losses.mean(1)).mean()
+    reached = statistics.spearman(truth[:, 0], losses.mean(1)).mean()
     found = lds.noise_floor(losses)
     assert found is not None
     assert found == pytest.approx(reached, abs=0.03)
@@ -180,5 +182,5 @@ def test_resampled_correlations_are_those_of_the_drawn_ranks(seed: int, tied: bo
             np.corrcoef(a, b)[0, 1] if np.ptp(a) and np.ptp(b) else 0 for a, b in zip(x[one].T, y[one].T, strict=True)
         ]
         assert value == pytest.approx(np.mean(each), abs=1e-9)
-    assert found[0] == pytest.approx(lds.spearman(guess, losses).mean()), "nothing drawn twice: Spearman's own"
+    assert found[0] == pytest.approx(statistics.spearman(guess, losses).mean()), "nothing drawn twice: Spearman's own"
     assert lds._of_drawn(x, y, drawn[0]) == pytest.approx(found[0])

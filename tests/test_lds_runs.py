@@ -11,11 +11,11 @@ from dtrak_core import (
     answers,
     checkpoints,
     cli,
-    counterfactual,
     jobs,
     lds,
     lds_losses,
     lds_runs,
+    losses,
     models,
     parts,
     store,
@@ -62,7 +62,7 @@ def test_losses_are_those_of_the_trained_model_and_of_equal_noise(
     denoiser = models.load_denoiser(checkpoints.of_run(trained)[-1])
     for value, number in zip(stored, (0, 5), strict=True):
         own = targets.of_split(pictures.held_out, "held-out", number)
-        each = [counterfactual.denoising_loss(denoiser, own, 4, seed) for seed in (0, 1)]
+        each = [losses.denoising_loss(denoiser, own, 4, seed) for seed in (0, 1)]
         assert value == pytest.approx(np.mean(each), rel=1e-9)
         assert each[0] != each[1]
 

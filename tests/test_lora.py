@@ -49,15 +49,16 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
 from dtrak_core.errors import SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.job_kinds import CounterfactualJob, LdsJob, SampleJob
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import FeatureSettings, Sampled, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.targets import resolve
-from dtrak_core.train_settings import LoraSettings, TrainSettings
+from dtrak_core.train_settings import LoraSettings, Sampled, TrainSettings
 
 PROMPTS = ("a red disc", "a blue disc")
 HALF_TOLERANCE = 0.05  # of a feature's norm: bfloat16 keeps 8 bits

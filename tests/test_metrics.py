@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dtrak_core.errors import SettingsError
-from dtrak_core.metrics import cosine, interval, pixel_l2
+from dtrak_core.metrics import cosine, pixel_l2
+from dtrak_core.statistics import interval
 
 
 def test_pixel_l2_is_taken_in_minus_one_to_one() -> None:

@@ -13,8 +13,8 @@ from dtrak_core import features, model_outputs, models, schedules
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.feature_settings import FeatureSettings, ModelOutput
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, ModelOutput
 
 SCHEDULE = models.default_scheduler()
 

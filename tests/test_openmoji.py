@@ -14,8 +14,8 @@ import pytest
 
 from dtrak_core import datasets, openmoji, store
 from dtrak_core.data import build_openmoji_facts
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import DataError
-from dtrak_core.settings import DatasetSettings
 from dtrak_core.store import Artifact
 
 

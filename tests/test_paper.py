@@ -43,9 +43,11 @@ from dtrak_core import (
 )
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
 from dtrak_core.projection import project
-from dtrak_core.settings import FeatureSettings, SampleSettings, build
+from dtrak_core.settings import build
+from dtrak_core.train_settings import SampleSettings
 
 pytestmark = [pytest.mark.paper, pytest.mark.long, pytest.mark.timeout(3000)]
 PARAMETERS = {"cifar": 38_307_203, "celeba": 118_795_011, "lora": 25_509_888}  # reference.md, 2.1 and 2.2

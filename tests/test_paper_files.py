@@ -12,8 +12,9 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from dtrak_core import answers, artbench, celeba, datasets
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, StudioError
-from dtrak_core.settings import DatasetSettings, key_of
+from dtrak_core.settings import key_of
 
 COUNTS = (162_770, 19_867, 19_962)  # CelebA's partitions, in the order of its rows
 STYLES = ("ukiyo_e", "post_impressionism", "baroque")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dtrak_core import checkpoints, datasets, features, kernel, models, presets, scores, targets, training
+from dtrak_core.dataset_settings import DatasetSettings
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.progress import quiet
-from dtrak_core.settings import DatasetSettings, FeatureSettings
 from dtrak_core.train_settings import ModelSettings
 
 PICTURES, ORIGINAL, COPY = 450, 12, 250

@@ -9,23 +9,24 @@ from scipy import stats
 from dtrak_core import (
     benchmarking,
     checkpoints,
-    lds,
     lds_losses,
     lds_runs,
     predictions,
     recipes,
     scores,
     standings,
+    statistics,
     store,
 )
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.duplicates import Equal
 from dtrak_core.errors import SettingsError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.lds_runs import LdsSettings
 from dtrak_core.progress import quiet
 from dtrak_core.recipes import Recipe
-from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.settings import build
 from dtrak_core.targets import resolve
 
 
@@ -91,7 +92,7 @@ def test_held_out_targets_that_were_trained_on_are_left_out_but_of_the_papers_dr
     found = predicted(pictures, measured, Recipe(method="trak", features=base))
     for one in lds_runs.models(measured):
         lds_losses.losses_of(pictures, checkpoint, one, quiet)
-    expected = lds.spearman(found.ranks[found.place][:4], lds_runs.read(pictures, measured).mean)
+    expected = statistics.spearman(found.ranks[found.place][:4], lds_runs.read(pictures, measured).mean)
     equal = Equal(pictures.equal.train, pictures.equal.held_out, (0, 1))
     leaking = Dataset(**{**vars(pictures), "equal": equal})
     known = lds_runs.read(leaking, measured)

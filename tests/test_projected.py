@@ -16,10 +16,10 @@ from dtrak_core import faders, feature_store, features, models, projected, proje
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import StoreError
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.gradients import per_example_gradients
 from dtrak_core.progress import quiet
 from dtrak_core.projection import Projector, project
-from dtrak_core.settings import FeatureSettings
 from dtrak_core.targets import of_split
 from dtrak_core.train_settings import ModelSettings
 

@@ -11,10 +11,12 @@ import torch
 from dtrak_core import embeddings, feature_store, features, kernel, models, scores, store
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings, TargetSide, feature_target
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import EmbeddingSettings, FeatureSettings, TargetSide, key_of
-from dtrak_core.targets import Target, feature_target, of_split
+from dtrak_core.score_settings import EmbeddingSettings
+from dtrak_core.settings import key_of
+from dtrak_core.targets import Target, of_split
 from dtrak_core.train_settings import ModelSettings
 
 CHECKPOINT = "1" * 16

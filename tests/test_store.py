@@ -20,7 +20,8 @@ import pytest
 from dtrak_core import store, targets, thumbnails
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, StoreError
-from dtrak_core.settings import SampleSettings, key_of
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import SampleSettings
 
 SETTINGS = SampleSettings(checkpoint="a" * 16, seed=5)
 KEY = key_of("samples", SETTINGS)

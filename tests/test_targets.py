@@ -15,7 +15,7 @@ from PIL import Image
 from dtrak_core import targets, thumbnails
 from dtrak_core.datasets import Dataset, image_digest
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
-from dtrak_core.settings import Sampled, SampleSettings
+from dtrak_core.train_settings import Sampled, SampleSettings
 
 CHECKPOINT = "c" * 16
 

@@ -15,10 +15,11 @@ from dtrak_core import checkpoints, draws, models, scores, training, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.denoiser import Denoiser, add_noise
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, build
+from dtrak_core.settings import build
 from dtrak_core.targets import Target, resolve
 from dtrak_core.train_settings import ModelSettings, TrainSettings
 

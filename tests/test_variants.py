@@ -22,11 +22,13 @@ from dtrak_core import (
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.feature_settings import FeatureSettings, TargetSide, ends_of, feature_target
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.methods import METHODS
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, Sampled, TargetSide, build, ends_of, key_of
-from dtrak_core.targets import Target, feature_target, resolve
+from dtrak_core.settings import build, key_of
+from dtrak_core.targets import Target, resolve
+from dtrak_core.train_settings import Sampled
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import streamlit as st
 from dtrak_core import certainty, datasets, defaults, embeddings, results, scores, store
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.methods import METHODS
 from dtrak_core.results import Ranking
 from dtrak_core.scores import Needed
-from dtrak_core.settings import FeatureSettings
 from dtrak_core.targets import Target
 
 

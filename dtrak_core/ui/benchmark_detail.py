@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from dtrak_core import agreement, lds, lds_runs, predictions, recipes, standings
+from dtrak_core import agreement, lds_runs, predictions, recipes, standings, statistics
 from dtrak_core.methods import METHODS
 from dtrak_core.ui import benchmark, benchmark_charts, example, gallery, panels, plotting
 from dtrak_core.ui.benchmark import Question
@@ -46,7 +46,7 @@ def one_target(question: Question) -> None:
         return
     ranks = one.ranks[one.place][question.known.subsets, one.targets.index(chosen)]
     losses = question.known.mean[:, question.measured.targets.index(chosen)]
-    correlation = float(lds.spearman(ranks[:, None], losses[:, None])[0])
+    correlation = float(statistics.spearman(ranks[:, None], losses[:, None])[0])
     picture, chart = st.columns([1, 3])
     with picture:
         gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)

@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import paper, recipes, standings
+from dtrak_core.amounts import duration
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
-from dtrak_core.tables import duration
 from dtrak_core.ui import benchmark, benchmark_charts, panels, plotting
 from dtrak_core.ui.benchmark import Question
 

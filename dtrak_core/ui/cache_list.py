@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import eviction, housekeeping
-from dtrak_core.tables import counted, duration, size
+from dtrak_core.amounts import counted, duration, size
 from dtrak_core.ui import panels
 
 _FREED, _SAID = "_freed", "_limit_said"

@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import store, thumbnails
+from dtrak_core.amounts import duration
 from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.tables import duration
 from dtrak_core.ui import charts, panels, plotting
 
 

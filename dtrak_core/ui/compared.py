@@ -9,11 +9,11 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core import comparison_figure, comparisons, verdicts
+from dtrak_core.amounts import counted
 from dtrak_core.comparisons import Comparison
 from dtrak_core.datasets import Dataset
 from dtrak_core.entries import LATENT_L2, Entry, by_arm, label, of_size
 from dtrak_core.removals import IDENTITY
-from dtrak_core.tables import counted
 from dtrak_core.ui import comparison_charts, gallery, panels, plotting
 
 _ROW, _OPEN, _CLICKED = "counterfactual-row", "_opened_entry", "_clicked_points"

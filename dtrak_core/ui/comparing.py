@@ -11,10 +11,12 @@ from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import CounterfactualJob
 from dtrak_core.methods import METHODS
-from dtrak_core.metrics import FEWEST
 from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.settings import EmbeddingModel, Sampled, build, key_of
+from dtrak_core.score_settings import EmbeddingModel
+from dtrak_core.settings import build, key_of
+from dtrak_core.statistics import FEWEST
 from dtrak_core.targets import Target
+from dtrak_core.train_settings import Sampled
 from dtrak_core.ui import address, frame, named, panels
 
 GROUPS = {

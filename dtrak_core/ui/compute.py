@@ -10,8 +10,8 @@ import streamlit as st
 from dtrak_core import asking, costs, embeddings, engine, jobs, scores
 from dtrak_core.jobs import Job
 from dtrak_core.methods import METHODS
+from dtrak_core.score_settings import EmbeddingModel
 from dtrak_core.scores import Needed
-from dtrak_core.settings import EmbeddingModel
 from dtrak_core.ui import panels
 from dtrak_core.ui.answers import Answers, Question
 

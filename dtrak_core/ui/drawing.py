@@ -7,12 +7,13 @@ import math
 import streamlit as st
 
 from dtrak_core import costs, store, targets
+from dtrak_core.amounts import counted
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import SampleJob
-from dtrak_core.settings import DIFFUSION_STEPS, Sampled, build
-from dtrak_core.tables import counted
+from dtrak_core.settings import build
 from dtrak_core.targets import Target
+from dtrak_core.train_settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.ui import frame, gallery, named, panels
 
 MOST = 64  # pictures a click

@@ -8,9 +8,9 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core import patches, results, targets, thumbnails
+from dtrak_core.amounts import counted
 from dtrak_core.datasets import Dataset
 from dtrak_core.results import Ranking
-from dtrak_core.tables import counted
 from dtrak_core.targets import Target
 from dtrak_core.ui import gallery, named, panels, rows
 

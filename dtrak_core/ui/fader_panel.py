@@ -10,11 +10,11 @@ import streamlit as st
 
 from dtrak_core import fader_scores, jobs, results, scores, store, turned
 from dtrak_core.fader_layout import BANDS, Faders
+from dtrak_core.feature_settings import FeatureSettings, feature_target
 from dtrak_core.jobs import AttributeJob, FaderJob
 from dtrak_core.methods import METHODS
 from dtrak_core.scores import Needed
-from dtrak_core.settings import FeatureSettings, Settings, build, key_of
-from dtrak_core.targets import feature_target
+from dtrak_core.settings import Settings, build, key_of
 from dtrak_core.ui import compute, gallery, panels, rows
 from dtrak_core.ui.answers import Question
 

@@ -9,11 +9,11 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import checkpoints, fader_scores, paper, predictions, recipes, standings
+from dtrak_core.amounts import counted
 from dtrak_core.gradient_scores import RANK_SHARES
 from dtrak_core.methods import METHODS
 from dtrak_core.predictions import Predictions
 from dtrak_core.recipes import Recipe, Sweep
-from dtrak_core.tables import counted
 from dtrak_core.ui import benchmark, benchmark_charts, finding_words, panels, plotting
 from dtrak_core.ui.benchmark import Question
 from dtrak_core.ui.benchmark_charts import Line

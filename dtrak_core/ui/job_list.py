@@ -7,8 +7,8 @@ import time
 import streamlit as st
 
 from dtrak_core import engine, jobs
+from dtrak_core.amounts import duration, moment
 from dtrak_core.jobs import JobState
-from dtrak_core.tables import duration, moment
 from dtrak_core.ui import frame, panels
 
 POLL = 1.0  # seconds between two looks

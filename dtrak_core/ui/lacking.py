@@ -6,8 +6,8 @@ import streamlit as st
 
 from dtrak_core import checkpoints, datasets
 from dtrak_core.checkpoints import Checkpoint
+from dtrak_core.dataset_settings import DatasetSettings
 from dtrak_core.datasets import Dataset
-from dtrak_core.settings import DatasetSettings
 from dtrak_core.ui import panels
 
 

@@ -10,8 +10,8 @@ from dtrak_core import targets
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
 from dtrak_core.errors import StudioError
-from dtrak_core.settings import Sampled
 from dtrak_core.targets import Target
+from dtrak_core.train_settings import Sampled
 from dtrak_core.ui import address, frame, gallery, named, panels
 
 PER_PAGE = 32

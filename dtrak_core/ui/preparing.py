@@ -7,9 +7,10 @@ from pathlib import Path
 import streamlit as st
 
 from dtrak_core import datasets, jobs, sources
+from dtrak_core.dataset_settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import StudioError
 from dtrak_core.jobs import DatasetJob
-from dtrak_core.settings import DatasetKind, DatasetSettings, build
+from dtrak_core.settings import build
 from dtrak_core.ui import panels
 
 ABOUT: dict[DatasetKind, tuple[str, str]] = {

@@ -7,10 +7,10 @@ import re
 import streamlit as st
 
 from dtrak_core import bases, checkpoints, jobs, presets, store
+from dtrak_core.amounts import counted, duration
 from dtrak_core.datasets import Dataset
 from dtrak_core.jobs import BaseJob, ProbeJob, TrainJob
 from dtrak_core.settings import build
-from dtrak_core.tables import counted, duration
 from dtrak_core.train_settings import TrainSettings
 from dtrak_core.ui import panels
 

@@ -9,9 +9,10 @@ from page_helpers import galleries, opened, running
 from dtrak_core import certainty, fader_scores, jobs, results, targets, work
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import AttributeJob
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, build, key_of
+from dtrak_core.settings import build, key_of
 from dtrak_core.ui import compute
 from dtrak_core.ui.answers import Question
 

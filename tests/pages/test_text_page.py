@@ -16,10 +16,11 @@ from dtrak_core import bases, engine, jobs, store, targets, work
 from dtrak_core.bases import Base
 from dtrak_core.checkpoints import Checkpoint
 from dtrak_core.datasets import Dataset
+from dtrak_core.feature_settings import FeatureSettings
 from dtrak_core.jobs import AttributeJob, BaseJob, CounterfactualJob, DatasetJob, LdsJob, SampleJob, TrainJob
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FeatureSettings, Sampled, SampleSettings, key_of
-from dtrak_core.train_settings import LoraSettings
+from dtrak_core.settings import key_of
+from dtrak_core.train_settings import LoraSettings, Sampled, SampleSettings
 
 PROMPTS = ("a red disc", "a blue disc")
 Told = tuple[Dataset, Checkpoint]

@@ -1,0 +1,19 @@
+"""Models trained for a comparison or an LDS: kept, but no checkpoints of the user's."""
+
+from __future__ import annotations
+
+from dtrak_core import (
+    checkpoints,
+    models,
+    training,
+)
+from dtrak_core.datasets import Dataset
+from dtrak_core.denoiser import Denoiser
+from dtrak_core.progress import Progress
+from dtrak_core.train_settings import TrainSettings
+
+
+def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
+    """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
+    trained = training.train(dataset, run, "retrained", progress, kind="retrained")
+    return models.load_denoiser(checkpoints.of_run(trained)[-1])

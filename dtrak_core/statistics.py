@@ -1,0 +1,43 @@
+"""Statistics that several measures share: rank correlation, and the interval of a median. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 2000
+FEWEST = 6  # targets or models below which there is no interval and no p-value
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval of the median of some values, None below six of them.
+
+    The draws are always the same.
+    """
+    if len(values) < FEWEST:
+        return None
+    found = np.asarray(values, np.float64)
+    drawn = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
+    low, high = np.quantile(np.median(found[drawn], axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the Spearman correlation over the first axis of two arrays (S, M), shape (M,); ties share their rank.
+
+    It is 0 where one of them is constant: what does not vary predicts nothing.
+    """
+    found: np.ndarray = (scaled_ranks(a) * scaled_ranks(b)).sum(0)
+    return found
+
+
+def scaled_ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks over the first axis with sum 0 and squared sum 1, or all 0 where values are constant."""
+    from scipy import stats
+
+    ranks = stats.rankdata(values, axis=0)
+    ranks -= ranks.mean(0)
+    norm = np.sqrt((ranks**2).sum(0))
+    found: np.ndarray = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
+    return found
