@@ -48,31 +48,23 @@ def measure(given: argparse.Namespace) -> None:
     """Train, measure, predict, print."""
     import torch
 
-    from dtrak_core import (
-        benchmarking,
-        checkpoints,
-        datasets,
-        files,
-        lds_losses,
-        lds_runs,
-        predictions,
-        presets,
-        processes,
-        recipes,
-        standings,
-        tables,
-        training,
-        work,
-    )  # fmt: skip
-    from dtrak_core.jobs import SampleJob
-    from dtrak_core.lds_runs import LdsSettings
+    from dtrak_core import files
+    from dtrak_core.commands import tables
+    from dtrak_core.datasets import catalogue
+    from dtrak_core.engine import work
+    from dtrak_core.jobs import processes
+    from dtrak_core.jobs.jobs import SampleJob
+    from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models  # fmt: skip
+    from dtrak_core.lds.subset_models import LdsSettings
+    from dtrak_core.models import checkpoints
+    from dtrak_core.training import presets, training
 
     torch.set_num_threads(processes.cores())
     file = given.folder / "pictures.npz"
     if not file.exists():
         np.savez(file, **chosen(given.pictures, given.targets))
-    settings = datasets.source_settings("npz", file, f"cifar2-{given.pictures}", given.resolution)
-    dataset = datasets.load(datasets.prepare(settings, file))
+    settings = catalogue.source_settings("npz", file, f"cifar2-{given.pictures}", given.resolution)
+    dataset = catalogue.load(catalogue.prepare(settings, file))
     run = presets.train_settings("demo", dataset.digest, epochs=given.epochs)
     training.train(dataset, run, "cifar2", told("Training"))
     checkpoint = checkpoints.by_name("cifar2", dataset.digest)
@@ -84,8 +76,8 @@ def measure(given: argparse.Namespace) -> None:
     )  # fmt: skip
     usual = [recipes.with_timesteps(recipes.usual(dataset, checkpoint, name), recipes.FEW) for name in METHODS]
     benchmarking.compute(dataset, measured, usual, False, told("Scores"))
-    lds_losses.compute(dataset, checkpoint, measured, told("Subsets"))
-    known = lds_runs.read(dataset, measured)
+    subset_losses.compute(dataset, checkpoint, measured, told("Subsets"))
+    known = subset_models.read(dataset, measured)
     found = [one for recipe in usual if (one := predictions.find(recipe, measured)) is not None]
     rows = standings.rows(found, known, measured)
     kinds = standings.kinds(known, measured)

@@ -28,9 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from dtrak_core import children, files, models, presets, processes, store
-from dtrak_core.denoiser import add_noise
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core import files, store
+from dtrak_core.engine import children
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import processes
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import add_noise
+from dtrak_core.training import presets
 
 QUICK = "--quick" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("contention-quick.json" if QUICK else "contention.json")
@@ -106,12 +110,12 @@ def measure(nice: int) -> dict[str, Any]:
     """Return the median milliseconds of a training step, and of a feature's (picture, timestep)."""
     import torch
 
-    from dtrak_core import features
+    from dtrak_core.features import features
 
     os.nice(nice)
     torch.manual_seed(0)
-    denoiser = models.denoiser_of(
-        models.build_unet(presets.DEMO, 16), models.default_scheduler().config, presets.DEMO.fold
+    denoiser = networks.denoiser_of(
+        networks.build_unet(presets.DEMO, 16), networks.default_scheduler().config, presets.DEMO.fold
     )
     optimiser = torch.optim.AdamW(denoiser.unet.parameters(), lr=0.0)
 

@@ -18,7 +18,7 @@ Prints, and writes to benchmarks/results/features.json:
    extrapolated: inversion by k^3, products with the features by k^2.
 5. The paper's CIFAR network and 32,768 numbers: what projecting costs as a share of the gradient, in turns. Aim: 5 % at
    most for the sparse one. Of the dense ones a few blocks are timed and multiplied by their number: the constants of
-   dtrak_core/costs.py.
+   dtrak_core/methods/costs.py.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from dtrak_core import feature_store, files, kernel, models, presets, projection, store
-from dtrak_core.denoiser import add_noise
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.gradients import per_example_gradients, pictures_per_batch
+from dtrak_core import files, store
+from dtrak_core.features import feature_store, kernel, projection
+from dtrak_core.features.gradients import per_example_gradients, pictures_per_batch
+from dtrak_core.features.projection import Projector, project
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import add_noise
 from dtrak_core.progress import quiet
-from dtrak_core.projection import Projector, project
 from dtrak_core.settings import key_of
+from dtrak_core.training import presets
 
 QUICK, PAPER = "--quick" in sys.argv, "--paper" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("features-quick.json" if QUICK else "features.json")
@@ -74,7 +77,9 @@ def main() -> None:
         "load_before": round(os.getloadavg()[0], 2),
         "versions": store.versions(),
     }
-    denoiser = models.denoiser_of(models.build_unet(presets.DEMO, 16), models.default_scheduler(), presets.DEMO.fold)
+    denoiser = networks.denoiser_of(
+        networks.build_unet(presets.DEMO, 16), networks.default_scheduler(), presets.DEMO.fold
+    )
     report["network"] = {"preset": "demo", "parameters": sum(p.numel() for p in denoiser.unet.parameters())}
     report["features"] = [features(denoiser, count) for count in ((2,) if QUICK else (10, 50))]
     report["authors"] = authors(denoiser)
@@ -90,7 +95,7 @@ def main() -> None:
     say(f"\nWritten to {RESULTS.relative_to(RESULTS.parent.parent.parent)}.")
 
 
-def features(denoiser: models.Denoiser, timesteps: int) -> dict[str, Any]:
+def features(denoiser: networks.Denoiser, timesteps: int) -> dict[str, Any]:
     """Time training steps, gradients and projections in turns; return medians in ms."""
     settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps, proj_dim=PROJ_DIM)
     pictures = pictures_per_batch(denoiser, timesteps)
@@ -138,7 +143,7 @@ def features(denoiser: models.Denoiser, timesteps: int) -> dict[str, Any]:
     return found
 
 
-def training_step(denoiser: models.Denoiser, optimiser: torch.optim.Optimizer) -> None:
+def training_step(denoiser: networks.Denoiser, optimiser: torch.optim.Optimizer) -> None:
     """One plain training step: noise, forward, backward, clipping, AdamW."""
     x0 = torch.rand(TRAINING_BATCH, *denoiser.shape) * 2 - 1
     noise, t = torch.randn_like(x0), torch.randint(0, 1000, (TRAINING_BATCH,))
@@ -153,7 +158,7 @@ def paper() -> dict[str, Any]:
     """Time gradients of the paper's CIFAR network and their projections in turns; return medians in seconds."""
     width = 256 if QUICK else presets.PAPER_FEATURES["proj_dim"]
     model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
-    denoiser = models.denoiser_of(models.build_unet(model, side).eval(), models.default_scheduler(), model.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(model, side).eval(), networks.default_scheduler(), model.fold)
     count = sum(p.numel() for p in denoiser.unet.parameters())
     timesteps, rounds = 10, []
     settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps)
@@ -190,7 +195,7 @@ def paper() -> dict[str, Any]:
     return found
 
 
-def authors(denoiser: models.Denoiser) -> dict[str, Any]:
+def authors(denoiser: networks.Denoiser) -> dict[str, Any]:
     """Time vmap's per-sample gradients and traker's projection; return ms."""
     weights = {name: value.detach() for name, value in denoiser.unet.named_parameters()}
 

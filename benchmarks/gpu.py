@@ -40,29 +40,18 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from dtrak_core import (
-    base_training,
-    bases,
-    checkpoints,
-    datasets,
-    devices,
-    features,
-    files,
-    gradients,
-    kernel,
-    models,
-    presets,
-    sampling,
-    store,
-    targets,
-    training_step,
-)
-from dtrak_core.denoiser import Denoiser
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.gradients import per_example_gradients
-from dtrak_core.projection import Projector, project
-from dtrak_core.train_settings import LoraSettings
-from dtrak_core.training_state import Run
+from dtrak_core import files, store
+from dtrak_core.datasets import catalogue
+from dtrak_core.demo import text_base
+from dtrak_core.features import features, gradients, kernel
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.projection import Projector, project
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import bases, checkpoints, devices, networks, sampling, targets
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import LoraSettings
+from dtrak_core.training import presets, training_step
+from dtrak_core.training.training_state import Run
 
 QUICK = "--quick" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("gpu-quick.json" if QUICK else "gpu.json")
@@ -110,7 +99,7 @@ def card(where: torch.device) -> dict[str, Any]:
 
 def demo(where: torch.device) -> dict[str, Any]:
     """Compare features and scores of the shipped demo on this device with those of this machine's CPU."""
-    dataset = datasets.by_name("openmoji-people")
+    dataset = catalogue.by_name("openmoji-people")
     checkpoint = checkpoints.by_name("demo", dataset.digest)
     wanted = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest, num_timesteps=10, proj_dim=4096)
     count = 64 if QUICK else len(dataset.train.images)
@@ -120,7 +109,7 @@ def demo(where: torch.device) -> dict[str, Any]:
     rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, device, half in (("cpu", "cpu", False), ("tf32", str(where), False), ("bfloat16", str(where), True)):
         os.environ[devices.VARIABLE] = device
-        denoiser = models.load_denoiser(checkpoint)
+        denoiser = networks.load_denoiser(checkpoint)
         with autocast(where, half):
             began = time.perf_counter()
             trained = features.featurise(denoiser, images, ids, wanted, lambda done: None)
@@ -156,7 +145,7 @@ def cifar(where: torch.device) -> dict[str, Any]:
     """Measure the paper's CIFAR network."""
     model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
     torch.manual_seed(0)
-    denoiser = models.denoiser_of(models.build_unet(model, side).eval(), models.default_scheduler(), model.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(model, side).eval(), networks.default_scheduler(), model.fold)
     timesteps = 10 if QUICK else presets.PAPER_FEATURES["num_timesteps"]
     found = measured(where, denoiser, timesteps, 4 if QUICK else 128)
     found["cpu"] = against_cpu(where, denoiser, model, side)
@@ -235,9 +224,9 @@ def measured(
 def against_cpu(where: torch.device, denoiser: Denoiser, model: Any, side: int) -> dict[str, Any]:
     """Compare gradients and a picture with the CPU's, of the same random weights."""
     os.environ[devices.VARIABLE] = "cpu"
-    own = models.build_unet(model, side).eval()
+    own = networks.build_unet(model, side).eval()
     own.load_state_dict({name: value.cpu() for name, value in denoiser.unet.state_dict().items()})
-    other = models.denoiser_of(own, models.default_scheduler(), model.fold)
+    other = networks.denoiser_of(own, networks.default_scheduler(), model.fold)
     os.environ[devices.VARIABLE] = str(where)
     wanted = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=4, proj_dim=256)
     x0, ids = torch.rand(2, *denoiser.shape) * 2 - 1, ["train:0", "train:1"]
@@ -303,7 +292,7 @@ def lora_weights(where: torch.device) -> dict[str, Any]:
         digest, side = bases.inspected(folder, lambda done, total: None)
         bases.publish("sd", digest, side, folder)
         settings = LoraSettings(base=digest, rank=4 if QUICK else 128)
-        denoiser = models.untrained(settings, side, 0, "0" * 16)
+        denoiser = networks.untrained(settings, side, 0, "0" * 16)
         assert denoiser.text is not None
         if where.type == "cuda":
             denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -318,7 +307,7 @@ def lora_weights(where: torch.device) -> dict[str, Any]:
 
 def stable_diffusion(folder: Path, where: torch.device) -> Path:
     """Save a pipeline of Stable Diffusion 1.5's architecture with random weights."""
-    tokenizer = base_training.build_tokenizer(["a picture"])
+    tokenizer = text_base.build_tokenizer(["a picture"])
     tokenizer.model_max_length = 77
     width = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
     if QUICK:

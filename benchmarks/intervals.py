@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from scipy import stats
 
-from dtrak_core import lds, statistics
+from dtrak_core import statistics
+from dtrak_core.lds import lds
 
 SUBSETS, TARGETS, ROUNDS = 32, 64, 60
 

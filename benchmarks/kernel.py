@@ -27,8 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from dtrak_core import feature_store, files, kernel, processes, store
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core import files, store
+from dtrak_core.features import feature_store, kernel
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import processes
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 

@@ -30,8 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from scipy import stats
 
-from dtrak_core import datasets, feature_store, files, kernel, sketch, store
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core import files, store
+from dtrak_core.datasets import catalogue
+from dtrak_core.features import feature_store, kernel, sketch
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
@@ -120,7 +122,7 @@ def measure(count: int, width: int) -> dict[str, Any]:
 
 def real_features() -> np.ndarray:
     """Return the shipped demo's features of D-TRAK, (900, 3584) float32."""
-    dataset = datasets.by_name(datasets.DEFAULT)
+    dataset = catalogue.by_name(catalogue.DEFAULT)
     known = [a for a in store.listing("features") if a.shipped and a.settings["model_output"] == "squared-output"]
     own = [a for a in known if a.settings["dataset"] == dataset.digest and "parts" not in a.settings]
     return np.concatenate([rows for _, rows in feature_store.blocks(own[0])])

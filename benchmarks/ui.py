@@ -24,7 +24,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from browser_helpers import FLAGS, found_chromium, serving, settled  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
-from dtrak_core import datasets, jobs, presets, processes, store  # noqa: E402
+from dtrak_core import store  # noqa: E402
+from dtrak_core.datasets import catalogue  # noqa: E402
+from dtrak_core.jobs import jobs, processes  # noqa: E402
+from dtrak_core.training import presets  # noqa: E402
 
 PAGES = ("Overview", "Generate", "Attribution", "Counterfactual", "Jobs")
 RERUNS, ROUNDS = 8, 3
@@ -72,7 +75,7 @@ def main() -> None:
 
 def _training() -> str:
     """Start a training that lasts longer than the measurement; return its key once it trains."""
-    dataset = datasets.by_name(datasets.DEFAULT)
+    dataset = catalogue.by_name(catalogue.DEFAULT)
     settings = presets.train_settings("demo", dataset.digest, epochs=1000)
     key, _ = jobs.submit(jobs.TrainJob(train=settings, name="busy"), "Train in the background")
     while jobs.state(key).done < 3:

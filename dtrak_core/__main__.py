@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 
-from dtrak_core import processes
-from dtrak_core.cli import main
+from dtrak_core.commands.cli import main
+from dtrak_core.jobs import processes
 
 if __name__ == "__main__":
     os.environ |= processes.short_waits()  # before torch is loaded: `demo` computes in this process

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import (
-    answers,
-    certainty_panel,
-    compute,
-    details,
-    example,
-    frame,
-    gallery,
-    named,
-    panels,
-    picking,
-    rows,
-    tuning,
-)
+from dtrak_core.ui import answers, example, frame, gallery, named, panels, picking, rows, tuning
+from dtrak_core.ui.attribution import certainty_panel, compute, details
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 

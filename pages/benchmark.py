@@ -5,14 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.amounts import counted
-from dtrak_core.ui import benchmark, benchmark_detail, benchmark_table, findings, frame, measuring, panels
+from dtrak_core.ui import frame, panels
+from dtrak_core.ui.benchmark import detail, findings, measuring, methods_table, questions
 
 METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"
 
 dataset, checkpoint = frame.require_model("Benchmark", "There is no model yet whose attributions could be measured.")
 st.write("Which method knows best what the model would lose if it had learned from other pictures?")
 panels.announce(("lds", "benchmark"), "Computed.")
-question = benchmark.ask(dataset, checkpoint)
+question = questions.ask(dataset, checkpoint)
 state = measuring.under_way(checkpoint)
 if question is not None:
     known, measured = question.known, question.measured
@@ -28,10 +29,8 @@ with st.expander("Train more models", expanded=question is None and state is Non
     measuring.form(dataset, checkpoint, question.measured if question else None)
 if question is not None:
     tabs = st.tabs([METHODS, FINDINGS, TARGET, AGREEMENT], key="part", bind="query-params", on_change="rerun")
-    for tab, draw in zip(
-        tabs, (benchmark_table.show, findings.show, benchmark_detail.one_target, benchmark_detail.agreeing), strict=True
-    ):
+    for tab, draw in zip(tabs, (methods_table.show, findings.show, detail.one_target, detail.agreeing), strict=True):
         if tab.open:
             with tab:
                 draw(question)
-    benchmark.provenance(question)
+    questions.provenance(question)

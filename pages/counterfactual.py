@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import comparisons
 from dtrak_core.amounts import counted
+from dtrak_core.counterfactual import comparisons
 from dtrak_core.settings import key_of
-from dtrak_core.ui import address, compared, comparing, frame, panels
+from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui.counterfactual import compared, comparing
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
 st.write("What would this picture be if its most influential training pictures had never been there?")

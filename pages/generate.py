@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import drawing, frame, lacking, panels, trainer
+from dtrak_core.ui import frame, lacking, panels
+from dtrak_core.ui.generate import drawing, trainer
 
 selection = frame.require()
 st.title("Generate")

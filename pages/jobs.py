@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import cache_list, frame, job_list, panels
+from dtrak_core.ui import frame, panels
+from dtrak_core.ui.jobs import cache_list, job_list
 
 frame.require()
 st.title("Jobs")

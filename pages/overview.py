@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import browser, card, example, frame, lacking, panels, showcase
+from dtrak_core.ui import example, frame, lacking, panels
+from dtrak_core.ui.overview import browser, card, showcase
 
 selection = frame.require()
 dataset, checkpoint = selection.dataset, selection.checkpoint

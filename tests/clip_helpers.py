@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 
-from dtrak_core import embeddings
+from dtrak_core.methods import embeddings
 
 
 def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dtrak_core import comparisons, entries, store
-from dtrak_core.comparisons import Comparison
-from dtrak_core.entries import Entry
-from dtrak_core.removal_settings import CounterfactualSettings
+from dtrak_core import store
+from dtrak_core.counterfactual import comparisons, entries
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.entries import Entry
+from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.settings import build, key_of
 
 TARGETS = tuple(f"seed:{i}" for i in range(6))

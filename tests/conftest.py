@@ -15,11 +15,12 @@ import paper_table
 import pytest
 from fault_helpers import home, undisturbed, watch  # noqa: F401 - fixtures of the tests that harm jobs
 
-from dtrak_core import checkpoints, datasets
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.train_settings import ModelSettings, TrainSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub
 os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon
@@ -88,22 +89,22 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         _use(patch, place)
-        settings = datasets.source_settings("npz", place / "discs.npz", "discs", 16)
-        datasets.prepare(settings, place / "discs.npz")
+        settings = catalogue.source_settings("npz", place / "discs.npz", "discs", 16)
+        catalogue.prepare(settings, place / "discs.npz")
     return place / "cache"
 
 
 @pytest.fixture(scope="session")
 def trained_discs(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache with the checkpoint of `checkpoint`, trained once."""
-    from dtrak_core import training  # which brings torch
+    from dtrak_core.training import training  # which brings torch
 
     place = tmp_path_factory.mktemp("trained")
     shutil.copytree(discs, place / "cache")
     with pytest.MonkeyPatch.context() as patch:
         _use(patch, place)
         patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
-        stored = datasets.by_name("discs")
+        stored = catalogue.by_name("discs")
         settings = TrainSettings(dataset=stored.digest, model=tiny, epochs=2, batch_size=8)
         training.train(stored, settings, "small", quiet)
     return place / "cache"
@@ -113,7 +114,7 @@ def trained_discs(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.Tem
 def pictures(cache: Path, discs: Path) -> Dataset:
     """Return a stored dataset of 24 training and 8 held-out pictures of coloured discs, 16x16, three labels."""
     shutil.copytree(discs / "datasets", cache / "datasets")
-    return datasets.by_name("discs")
+    return catalogue.by_name("discs")
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dtrak_core import datasets, job_files, jobs, processes
-from dtrak_core.dataset_settings import DatasetKind
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.settings import DatasetKind
+from dtrak_core.jobs import job_files, jobs, processes
 
 LARGE = 100  # pictures of a folder that takes several seconds to read
 
@@ -29,7 +30,7 @@ def large_folder(folder: Path, count: int = LARGE) -> Path:
 
 def dataset_job(source: Path, name: str) -> jobs.DatasetJob:
     kind: DatasetKind = "npz" if source.suffix == ".npz" else "folder"
-    settings = datasets.source_settings(kind, source, name, 16)
+    settings = catalogue.source_settings(kind, source, name, 16)
     return jobs.DatasetJob(dataset=settings, source=str(source))
 
 
@@ -69,8 +70,8 @@ def worker() -> int:
 def child() -> int:
     """Return the process that does the work, under the worker, waiting until there is one."""
     parent = worker()
-    until(lambda: below(parent, "dtrak_core.serving") != [])
-    return below(parent, "dtrak_core.serving")[0]
+    until(lambda: below(parent, "dtrak_core.engine.child_main") != [])
+    return below(parent, "dtrak_core.engine.child_main")[0]
 
 
 def kill(pid: int) -> None:

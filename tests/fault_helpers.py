@@ -14,12 +14,16 @@ import pytest
 from engine_helpers import emptied, engine_process, kill, until
 from fault_table import record
 
-from dtrak_core import checkpoints, datasets, jobs, store, training
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.feature_store import seal_path
+from dtrak_core import store
+from dtrak_core.datasets import catalogue
+from dtrak_core.features.feature_store import seal_path
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import jobs
+from dtrak_core.models import checkpoints
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import FORMATS, key_of
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import training
 
 PICTURES, TIMESTEPS = 300, 25
 Sums = dict[str, dict[str, str]]
@@ -45,8 +49,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: ModelSettings) -
         labels = np.arange(PICTURES + 4) % 2
         parts = {"x_train": images[:-4], "y_train": labels[:-4], "x_test": images[-4:], "y_test": labels[-4:]}
         np.savez(place / "noise.npz", **parts)
-        settings = datasets.source_settings("npz", place / "noise.npz", "noise", 16)
-        dataset = datasets.load(datasets.prepare(settings, place / "noise.npz"))
+        settings = catalogue.source_settings("npz", place / "noise.npz", "noise", 16)
+        dataset = catalogue.load(catalogue.prepare(settings, place / "noise.npz"))
         run = TrainSettings(dataset=dataset.digest, model=tiny, epochs=1, batch_size=32)
         training.train(dataset, run, "small", quiet)
         checkpoint = checkpoints.by_name("small", dataset.digest)

@@ -10,7 +10,8 @@ import pytest
 import small_store
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import engine, job_files, store
+from dtrak_core import store
+from dtrak_core.jobs import job_files, launch
 
 APP = str(store.PROJECT / "app.py")
 
@@ -34,7 +35,7 @@ def galleries(at: AppTest) -> dict[str, dict[str, Any]]:
 
 def running(monkeypatch: pytest.MonkeyPatch, key: str, **status: Any) -> None:
     """Pretend that a living worker has said this of a job."""
-    monkeypatch.setattr(engine, "lives", lambda: True)
+    monkeypatch.setattr(launch, "lives", lambda: True)
     told = {"attempt": 1, "state": "running", "done": 0, "total": 0, "unit": "", "message": "", "artifacts": []}
     told |= {"seconds_left": None, "started": time.time(), "beat": time.time()} | status
     place = job_files.folder() / key

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import checkpoints, datasets, targets
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import ModelSettings, SampleSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.train_settings import ModelSettings, SampleSettings, TrainSettings
 
 NAME, MODEL, SEEDS = "discs", "tiny", 5
 CONTRIBUTORS = ("Ada", "Ben", "Cy")
@@ -51,15 +52,17 @@ def folder(place: Path) -> Path:
 def dataset(place: Path) -> Dataset:
     """Store the pictures as a dataset, in the cache that STUDIO_CACHE names."""
     source = folder(place)
-    settings = datasets.source_settings("folder", source, NAME, 16)
-    return datasets.load(datasets.prepare(settings, source))
+    settings = catalogue.source_settings("folder", source, NAME, 16)
+    return catalogue.load(catalogue.prepare(settings, source))
 
 
 def build(place: Path) -> tuple[Dataset, Checkpoint]:
     """Store everything; the features of both methods, for the first three seeds alone."""
     import torch
 
-    from dtrak_core import features, kernel, models, sampling, training
+    from dtrak_core.features import features, kernel
+    from dtrak_core.models import networks, sampling
+    from dtrak_core.training import training
 
     torch.set_num_threads(1)
     stored = dataset(place)
@@ -68,7 +71,7 @@ def build(place: Path) -> tuple[Dataset, Checkpoint]:
         patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
         training.train(stored, settings, MODEL, quiet)
     checkpoint = checkpoints.by_name(MODEL, stored.digest)
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     drawn = sampling.generate(denoiser, list(range(SEEDS)), "ddim", 50, 0.0)
     samples = [
         targets.publish_sample(SampleSettings(checkpoint=checkpoint.digest, seed=seed), picture)

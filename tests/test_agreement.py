@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dtrak_core import agreement
+from dtrak_core.methods import agreement
 
 
 @given(st.integers(0, 10_000), st.integers(1, 8))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dtrak_core import archives, arrays, datasets, store
+from dtrak_core import store
+from dtrak_core.datasets import arrays, catalogue, npz
 from dtrak_core.errors import DataError
 
 CIFAR2 = store.PROJECT.parent / "shared" / "data" / "cifar2.npz"
@@ -25,7 +26,7 @@ def saved(folder: Path, **arrays: Any) -> Path:
 
 def all_images(path: Path, resolution: int = 8) -> tuple[np.ndarray, list[str]]:
     """Return pictures and labels of both splits in the order of the file."""
-    content = archives.load(path, resolution)
+    content = npz.load(path, resolution)
     images = np.concatenate([content.train.images, content.held_out.images])
     rows = content.train.rows + content.held_out.rows
     order = np.argsort([row["origin"] for row in rows])
@@ -65,11 +66,11 @@ def test_column_of_labels_with_class_names(tmp_path: Path) -> None:
 def test_a_file_without_test_pictures_holds_one_in_ten_out(tmp_path: Path) -> None:
     different = np.repeat(IMAGES, 4, axis=0) ^ np.tile(np.arange(4, dtype=np.uint8), 12)[:, None, None, None]
     path = saved(tmp_path, images=different, labels=np.repeat(LABELS, 4))
-    content = archives.load(path, 8)
+    content = npz.load(path, 8)
     held_out = [row["origin"] for row in content.held_out.rows]
     assert (len(held_out), len(content.train.rows)) == (5, 43)
     assert sorted(held_out + [row["origin"] for row in content.train.rows]) == list(range(48))
-    assert [row["origin"] for row in archives.load(path, 8).held_out.rows] == held_out
+    assert [row["origin"] for row in npz.load(path, 8).held_out.rows] == held_out
 
 
 def test_test_pictures_and_names_of_the_file_are_used(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_test_pictures_and_names_of_the_file_are_used(tmp_path: Path) -> None:
         y_test=LABELS[:3],
     )
     steps: list[tuple[int, int]] = []
-    content = archives.load(path, 8, lambda done, total: steps.append((done, total)))
+    content = npz.load(path, 8, lambda done, total: steps.append((done, total)))
     assert [row["name"] for row in content.train.rows[:2]] == ["train/0", "train/1"]
     assert np.array_equal(content.held_out.images, IMAGES[:3])
     assert steps == [(i, 15) for i in range(1, 16)]
@@ -91,8 +92,8 @@ def test_test_pictures_and_names_of_the_file_are_used(tmp_path: Path) -> None:
 @pytest.mark.skipif(not CIFAR2.exists(), reason="cifar2.npz is kept beside the project and is not there")
 def test_cifar2_beside_the_project_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))
-    settings = datasets.source_settings("npz", CIFAR2, "cifar2-jpeg", 32)
-    dataset = datasets.load(datasets.prepare(settings, CIFAR2))
+    settings = catalogue.source_settings("npz", CIFAR2, "cifar2-jpeg", 32)
+    dataset = catalogue.load(catalogue.prepare(settings, CIFAR2))
     assert (dataset.train.images.shape, dataset.held_out.images.shape) == ((5000, 32, 32, 3), (1000, 32, 32, 3))
     assert {label: dataset.train.labels.count(label) for label in set(dataset.train.labels)} == {
         "automobile": 2500,
@@ -141,7 +142,7 @@ def test_cifar2_beside_the_project_opens(tmp_path: Path, monkeypatch: pytest.Mon
 def test_wrong_arrays(tmp_path: Path, given: dict[str, Any], says: str) -> None:
     path = saved(tmp_path, **given)
     with pytest.raises(DataError) as error:
-        archives.load(path, 8)
+        npz.load(path, 8)
     assert str(error.value).startswith(says)
 
 
@@ -163,7 +164,7 @@ def test_validation_pictures_are_held_out_too(tmp_path: Path) -> None:
     parts = {"train": IMAGES, "val": IMAGES[:2] ^ 1, "test": IMAGES[2:5] ^ 2}
     arrays = {f"{part}_images": images for part, images in parts.items()}
     arrays |= {f"{part}_labels": LABELS[: len(images), None] for part, images in parts.items()}
-    content = archives.load(saved(tmp_path, **arrays, label_names=["a", "b", "c"]), 8)
+    content = npz.load(saved(tmp_path, **arrays, label_names=["a", "b", "c"]), 8)
     assert np.array_equal(content.train.images, IMAGES)
     assert np.array_equal(content.held_out.images, np.concatenate([parts["test"], parts["val"]]))
     assert content.held_out.labels == list("abcab")
@@ -200,7 +201,7 @@ def test_grey_pictures_with_their_number_last(tmp_path: Path) -> None:
     assert np.array_equal(all_images(saved(tmp_path, images=grey, labels=LABELS))[0], expected)
     path = saved(tmp_path, images=grey)
     assert np.array_equal(all_images(path)[0], expected)
-    assert "The shape (8, 8, 12) of images can be read in two ways: taken as (H, W, N)." in archives.load(path, 8).notes
+    assert "The shape (8, 8, 12) of images can be read in two ways: taken as (H, W, N)." in npz.load(path, 8).notes
     assert np.array_equal(all_images(saved(tmp_path, images=IMAGES[..., 0]))[0], expected)
 
 
@@ -216,19 +217,19 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path) -> None:
 def test_zeros_and_ones_are_read_as_black_and_white(tmp_path: Path, kind: type) -> None:
     path = saved(tmp_path, images=(IMAGES > 127).astype(kind), labels=LABELS)
     assert np.array_equal(all_images(path)[0], np.where(IMAGES > 127, 255, 0))
-    assert archives.load(path, 8).notes == ["The pictures hold 0 and 1 alone: read as black and white, 0 and 255."]
+    assert npz.load(path, 8).notes == ["The pictures hold 0 and 1 alone: read as black and white, 0 and 255."]
 
 
 def test_what_is_assumed_and_not_read_is_said(tmp_path: Path) -> None:
-    content = archives.load(saved(tmp_path, images=IMAGES, ids=LABELS, other=IMAGES.astype(object)), 8)
+    content = npz.load(saved(tmp_path, images=IMAGES, ids=LABELS, other=IMAGES.astype(object)), 8)
     assert content.notes == ["The file has no labels (an array y_train or labels): the pictures have none."]
     assert [(left.file, left.reason) for left in content.skipped] == [
         ("ids", "an array that is not read"), ("other", "an array that is not read")
     ]  # fmt: skip
     strips = np.repeat(IMAGES[:, :3], 2, axis=2)[:, :, :, :3]
-    content = archives.load(saved(tmp_path, images=strips, labels=LABELS), 8)
+    content = npz.load(saved(tmp_path, images=strips, labels=LABELS), 8)
     assert content.notes == ["The shape (12, 3, 16, 3) of images can be read in two ways: taken as (N, H, W, C)."]
-    content = archives.load(saved(tmp_path, images=IMAGES % 3, labels=LABELS), 8)
+    content = npz.load(saved(tmp_path, images=IMAGES % 3, labels=LABELS), 8)
     assert content.notes == ["The pictures are nearly black: no value is above 2 of 255. Rescale them."]
 
 
@@ -240,14 +241,14 @@ def test_a_single_array(tmp_path: Path) -> None:
     assert set(labels) == {""}
     np.save(path, IMAGES.astype(object))
     with pytest.raises(DataError, match="Array mine holds Python objects"):
-        archives.load(path, 8)
+        npz.load(path, 8)
     np.save(path, np.zeros((300, 200, 3), np.uint8))
     with pytest.raises(DataError, match=r"Array mine has shape \(300, 200, 3\).* It is one picture; at least 8"):
-        archives.load(path, 8)
+        npz.load(path, 8)
     np.save(path, IMAGES)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="Array mine is shorter than its header says"):
-        archives.load(path, 8)
+        npz.load(path, 8)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ def test_a_single_array(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_next_step_is_told(tmp_path: Path, given: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError) as error:
-        archives.load(saved(tmp_path, **given), 8)
+        npz.load(saved(tmp_path, **given), 8)
     assert says in str(error.value)
     assert len(str(error.value)) < 400
 
@@ -282,10 +283,10 @@ def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(DataError, match=r"'mine\.npz' is a Git LFS pointer"):
-        archives.load(path, 8)
+        npz.load(path, 8)
     path.write_bytes(b"<!DOCTYPE html><html>404</html>")
     with pytest.raises(DataError, match=r"'mine\.npz' is an HTML page"):
-        archives.load(path, 8)
+        npz.load(path, 8)
 
 
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
@@ -294,12 +295,12 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
     for data in (b"", b"not a zip", whole[: len(whole) // 2]):
         path.write_bytes(data)
         with pytest.raises(DataError, match=r"'mine\.npz' is not an \.npz or is damaged"):
-            archives.load(path, 8)
+            npz.load(path, 8)
     flipped = bytearray(whole)
     flipped[600] ^= 255
     path.write_bytes(bytes(flipped))
     with pytest.raises(DataError, match=r"'mine\.npz' is not an \.npz or is damaged"):
-        archives.load(path, 8)
+        npz.load(path, 8)
 
 
 def member(shape: tuple[int, ...], data: bytes) -> bytes:
@@ -321,7 +322,7 @@ def test_headers_are_checked_before_values(tmp_path: Path, content: bytes, says:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", content)
     with pytest.raises(DataError) as error:
-        archives.load(path, 8)
+        npz.load(path, 8)
     assert str(error.value).startswith(says)
 
 
@@ -344,7 +345,7 @@ def test_a_header_of_any_kind_is_refused_in_a_sentence(tmp_path: Path, header: s
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("images.npy", content + text + bytes(8))
         with pytest.raises(DataError, match=r"^Array images "):
-            archives.load(path, 8)
+            npz.load(path, 8)
 
 
 def test_a_long_header_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +353,7 @@ def test_a_long_header_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         archive.writestr("images.npy", b"\x93NUMPY\2\0" + (2**31).to_bytes(4, "little") + bytes(10**6))
     monkeypatch.setattr(np.lib.format, "read_magic", lambda *args: pytest.fail("the header was parsed"))
     with pytest.raises(DataError, match="Array images has a header of 2,147,483,648 bytes"):
-        archives.load(tmp_path / "mine.npz", 8)
+        npz.load(tmp_path / "mine.npz", 8)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def test_a_small_file_that_asks_for_much_is_refused_before_it_is_read(
     assert path.stat().st_size < 100_000
     monkeypatch.setattr(arrays, "read", lambda *args: pytest.fail("values were read"))
     with pytest.raises(DataError, match=says):
-        archives.load(path, resolution)
+        npz.load(path, resolution)
 
 
 def test_a_zip_bomb_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,4 +380,4 @@ def test_a_zip_bomb_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "mine.npz").stat().st_size < 200_000
     monkeypatch.setattr(arrays, "MAX_BYTES", 2**20)
     with pytest.raises(DataError, match=r"Array images takes 0\.0 GiB; at most"):
-        archives.load(tmp_path / "mine.npz", 8)
+        npz.load(tmp_path / "mine.npz", 8)

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import open_clip
 
-from dtrak_core import base_training, demo, openmoji
+from dtrak_core.datasets import openmoji
+from dtrak_core.demo import portraits, text_base
 
-SHIPPED = sorted((Path(demo.__file__).parent.parent / "cache" / "demo" / "bases").glob("*/pipeline/tokenizer"))
+SHIPPED = sorted((Path(portraits.__file__).parent.parent / "cache" / "demo" / "bases").glob("*/pipeline/tokenizer"))
 
 
 def captions() -> list[str]:
-    with base_training.FACTS.open(encoding="utf-8", newline="") as file:
+    with text_base.FACTS.open(encoding="utf-8", newline="") as file:
         names = [row["name"] for row in csv.DictReader(file)]
     return names + [row["caption"] for row in openmoji.facts() if row["subgroup"] == openmoji.ROLES]
 
 
 def test_the_tokenizer_of_the_base_that_ships_is_made_again(tmp_path: Path) -> None:
-    base_training.build_tokenizer(captions()).save_pretrained(tmp_path)
+    text_base.build_tokenizer(captions()).save_pretrained(tmp_path)
     made, shipped = (json.loads((folder / "tokenizer.json").read_text())["model"] for folder in (tmp_path, *SHIPPED))
     assert len(shipped["vocab"]) == 2920
     assert made["vocab"] == shipped["vocab"]
@@ -29,7 +30,7 @@ def test_the_tokenizer_of_the_base_that_ships_is_made_again(tmp_path: Path) -> N
 
 def test_captions_are_split_as_open_clip_splits_them() -> None:
     said = sorted({caption for caption in captions() if caption.isascii()})
-    ours, theirs = base_training.build_tokenizer(said), open_clip.get_tokenizer("ViT-B-32")
+    ours, theirs = text_base.build_tokenizer(said), open_clip.get_tokenizer("ViT-B-32")
     assert len(said) > 1000
     for caption in said:
         split = [theirs.decoder[number] for number in theirs.encode(caption)]

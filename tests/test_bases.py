@@ -16,22 +16,14 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from dtrak_core import (
-    bases,
-    checkpoints,
-    housekeeping,
-    importing_text,
-    lora,
-    sampling,
-    store,
-    targets,
-    text_pipelines,
-    training,
-)
-from dtrak_core.bases import Base
+from dtrak_core import store
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError, StudioError
+from dtrak_core.jobs import housekeeping
+from dtrak_core.models import bases, checkpoints, importing_text, lora, sampling, targets, text_pipelines
+from dtrak_core.models.bases import Base
+from dtrak_core.models.settings import ImportSettings, LoraSettings, Sampled, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.train_settings import ImportSettings, LoraSettings, Sampled, TrainSettings
+from dtrak_core.training import training
 
 PROMPTS = ["a red disc"]
 DENOISER = "unet/diffusion_pytorch_model.safetensors"

@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dtrak_core import certainty, checkpoints, datasets, fader_scores, feature_store, results, store, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.fader_layout import Faders, together
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.jobs import AttributeJob
+from dtrak_core import store
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.features import feature_store
+from dtrak_core.features.fader_layout import Faders, together
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs.jobs import AttributeJob
+from dtrak_core.methods import certainty, fader_scores, results
+from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
-from dtrak_core.targets import Target, resolve
 
 NAMES = ("held-out:3", "train:6")
 
@@ -106,7 +111,7 @@ def test_older_stores_know_their_grid_and_marks_at_one_damping(
 def test_the_demo_repeats_less_the_less_it_is_damped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STUDIO_CACHE", str(tmp_path))
     monkeypatch.delenv("STUDIO_DEMO", raising=False)
-    dataset = datasets.by_name("openmoji-people")
+    dataset = catalogue.by_name("openmoji-people")
     model = checkpoints.by_name("demo", dataset.digest)
     features = FeatureSettings(
         dataset=dataset.digest, checkpoint=model.digest, num_timesteps=50, proj_dim=3584, storage="int8"

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from dtrak_core import cifar, datasets, subsets
-from dtrak_core.dataset_settings import DatasetSettings
+from dtrak_core.datasets import catalogue, cifar, subsets
+from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError
 
 EACH = 100  # pictures in each of the six files
@@ -110,9 +110,9 @@ def hub_labels() -> np.ndarray:
     return np.concatenate([labels_of(name) for name in MEMBERS if name.startswith("data_batch_")])
 
 
-def prepare(kind: str, resolution: int = 32) -> datasets.Dataset:
+def prepare(kind: str, resolution: int = 32) -> catalogue.Dataset:
     settings = DatasetSettings(kind=kind, name=kind, resolution=resolution)
-    return datasets.load(datasets.prepare(settings))
+    return catalogue.load(catalogue.prepare(settings))
 
 
 @pytest.mark.usefixtures("archive", "small_plans")

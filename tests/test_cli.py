@@ -17,12 +17,17 @@ import pytest
 from engine_helpers import emptied, large_folder
 from PIL import Image
 
-from dtrak_core import amounts, checkpoints, cli, datasets, defaults, engine, jobs, scores, store, tables, targets
+from dtrak_core import amounts, store
+from dtrak_core.commands import cli, tables
+from dtrak_core.commands.number_lists import indices_of, numbers_of
+from dtrak_core.datasets import catalogue
 from dtrak_core.errors import SettingsError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.number_lists import indices_of, numbers_of
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import jobs, launch
+from dtrak_core.methods import defaults, scores
+from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import Sampled
 
 QUICK = ["--timesteps", "2", "--proj-dim", "64", "--sampling-steps", "4"]
 
@@ -111,7 +116,7 @@ def test_training_indices_that_are_not_there_cannot_be_left_out(only: str) -> No
 
 def test_commands_leave_torch_out(cache: Path) -> None:
     code = (
-        "import sys; from dtrak_core import cli; status = cli.main(['cache', 'list', '--json']); "
+        "import sys; from dtrak_core.commands import cli; status = cli.main(['cache', 'list', '--json']); "
         "print('torch' in sys.modules, file=sys.stderr)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
@@ -139,7 +144,7 @@ def test_the_whole_path(
     found = answer(capsys, *asked)
     assert capsys.readouterr().err == ""
     # The same as the core says, and its ranks are those of the scores themselves.
-    dataset, checkpoint = datasets.by_name("mine"), checkpoints.by_name("tiny")
+    dataset, checkpoint = catalogue.by_name("mine"), checkpoints.by_name("tiny")
     base = defaults.feature_settings_for(dataset.digest, checkpoint.digest, "squared-output")
     assert (base.num_timesteps, base.proj_dim) == (2, 64), "stored features are taken where none are named"
     target = targets.resolve(dataset, checkpoint.digest, "seed:3", Sampled(sampling_steps=4))
@@ -245,7 +250,7 @@ def test_nothing_that_a_job_needs_is_deleted(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = answer(capsys, "dataset", "--name", "mine", "--source", str(pictures), "--resolution", "16")
-    monkeypatch.setattr(engine, "ensure", lambda: None)
+    monkeypatch.setattr(launch, "ensure", lambda: None)
     (home / "jobs" / "END").touch()  # so that no worker takes the job meanwhile
     settings = FeatureSettings(dataset=made["digest"], checkpoint="b" * 16)
     key, _ = jobs.submit(jobs.AttributeJob(features=(settings,)), "Attribute")

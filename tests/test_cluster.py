@@ -14,26 +14,20 @@ import pytest
 import torch
 from engine_helpers import emptied, until
 
-from dtrak_core import (
-    checkpoints,
-    cli,
-    cluster,
-    comparisons,
-    datasets,
-    engine,
-    job_files,
-    jobs,
-    processes,
-    store,
-    training,
-    work,
-)
+from dtrak_core import store
+from dtrak_core.commands import cli
+from dtrak_core.counterfactual import comparisons
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets import catalogue
+from dtrak_core.engine import cluster, work
 from dtrak_core.errors import EngineError
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import job_files, jobs, launch, processes
+from dtrak_core.models import checkpoints
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import build
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import training
 
 Start = Callable[..., str]
 
@@ -83,8 +77,8 @@ def job(home: Path, tiny: ModelSettings, tmp_path: Path, monkeypatch: pytest.Mon
     """A comparison of 4 trainings over features of 2 shards, of which nothing is computed yet."""
     images = np.random.default_rng(5).integers(0, 256, (160, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=images, y_train=np.arange(160) % 2, x_test=images[:4], y_test=[0, 1, 0, 1])
-    settings = datasets.source_settings("npz", tmp_path / "noise.npz", "noise", 16)
-    dataset = datasets.load(datasets.prepare(settings, tmp_path / "noise.npz"))
+    settings = catalogue.source_settings("npz", tmp_path / "noise.npz", "noise", 16)
+    dataset = catalogue.load(catalogue.prepare(settings, tmp_path / "noise.npz"))
     run = TrainSettings(dataset=dataset.digest, model=tiny, epochs=1, batch_size=32)
     monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
     training.train(dataset, run, "small", quiet)
@@ -168,4 +162,4 @@ def test_an_address_without_a_scheduler_fails_the_job_with_a_sentence(
     monkeypatch.setenv("STUDIO_ENGINE", "")  # so that it is taken back, which the command line does not
     assert cli.main(["engine", "--engine", "tcp://127.0.0.1:9"]) == 1
     assert "No Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
-    assert engine.address() == "tcp://127.0.0.1:9"
+    assert launch.address() == "tcp://127.0.0.1:9"

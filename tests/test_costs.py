@@ -8,28 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from dtrak_core import (
-    checkpoints,
-    costs,
-    feature_store,
-    job_costs,
-    lds_runs,
-    patches,
-    recipes,
-    removals,
-    scores,
-    speeds,
-    store,
-    targets,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.feature_settings import FeatureSettings, TargetSide, feature_target
-from dtrak_core.lds_runs import LdsSettings
-from dtrak_core.methods import METHODS
+from dtrak_core import store
+from dtrak_core.counterfactual import removals
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features import feature_store
+from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target
+from dtrak_core.jobs import job_costs
+from dtrak_core.lds import recipes, subset_models
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import costs, patches, scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, speeds, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled, SampleSettings
+from dtrak_core.models.targets import Target, of_split
 from dtrak_core.settings import Settings, key_of
-from dtrak_core.targets import Target, of_split
-from dtrak_core.train_settings import Sampled, SampleSettings
 
 PAPER = {"dataset": "0" * 16, "checkpoint": "1" * 16, "num_timesteps": 100, "proj_dim": 32_768}
 PARAMETERS = 38_307_203
@@ -223,7 +216,7 @@ def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset
     assert own.features is not None
     found = job_costs.of_lds(pictures, checkpoint, settings, [own])
     step, pass_ = speeds.training(checkpoint).seconds, speeds.forward(checkpoint).seconds
-    run = lds_runs.training(pictures, checkpoint, lds_runs.models(settings)[0])
+    run = subset_models.training(pictures, checkpoint, subset_models.models(settings)[0])
     assert run.indices is not None
     draws = own.features.num_timesteps
     assert found.by_name["training"] == pytest.approx(4 * run.epochs * len(run.indices) * step)

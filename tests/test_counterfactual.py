@@ -15,44 +15,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import (
-    checkpoints,
-    comparison_figure,
-    comparisons,
-    counterfactual,
-    ensembles,
-    features,
-    figure,
-    jobs,
-    losses,
-    models,
-    removal_sets,
-    removals,
-    removing,
-    retrained,
-    sampling,
-    scores,
-    store,
-    targets,
-    training,
-    work,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.commands import removing
+from dtrak_core.counterfactual import comparison_figure, comparisons, counterfactual, removal_sets, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.features import features, losses
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.files import crc32
-from dtrak_core.methods import METHODS
+from dtrak_core.jobs import jobs
+from dtrak_core.methods import figure, scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, networks, sampling, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.progress import quiet
-from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import build, key_of
-from dtrak_core.train_settings import Sampled, SampleSettings
+from dtrak_core.training import ensembles, retrained, training
 
 
 @pytest.fixture
 def settings(pictures: Dataset, checkpoint: Checkpoint) -> CounterfactualSettings:
     """Two targets, one method that needs no features, three sizes of controls."""
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     for seed in (3, 4):
         image = sampling.generate(denoiser, [seed], "ddim", 5, 0.0)[0]
         targets.publish_sample(SampleSettings(checkpoint=checkpoint.digest, seed=seed, sampling_steps=5), image)
@@ -217,12 +204,12 @@ def test_a_comparison_from_end_to_end(
     assert entry.train_seed == 43
     run = removals.retraining(pictures, checkpoint, entry.removed, 43)
     training.train(pictures, run, "by-hand", quiet)
-    denoiser = models.load_denoiser(checkpoints.by_name("by-hand", pictures.digest))
+    denoiser = networks.load_denoiser(checkpoints.by_name("by-hand", pictures.digest))
     np.testing.assert_array_equal(sampling.generate(denoiser, [4], "ddim", 5, 0.0)[0], entry.image)
     own = targets.resolve(pictures, checkpoint.digest, "seed:4", Sampled(sampling_steps=5))
     np.testing.assert_array_equal(found.originals["seed:4"], own.image)
     loss = losses.denoising_loss(denoiser, own, 50, 0)
-    before = losses.denoising_loss(models.load_denoiser(checkpoint), own, 50, 0)
+    before = losses.denoising_loss(networks.load_denoiser(checkpoint), own, 50, 0)
     assert loss - before == pytest.approx(entry.loss_change, abs=1e-9)
     # Retrained models are no checkpoints to choose from.
     assert {c.run.manifest["name"] for c in checkpoints.listing()} == {"small", "by-hand"}
@@ -462,7 +449,7 @@ def test_the_shown_comparison_must_exist(cache: Path) -> None:
 @pytest.mark.parametrize("method", ["d-trak", "tracin-cp", "journey-trak", "das", "d-trak-ensemble", "nda", "ek-fac"])
 def test_every_kind_of_method_ranks_removals(pictures: Dataset, checkpoint: Checkpoint, method: str) -> None:
     small = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32)
-    features.compute_features(pictures, models.load_denoiser(checkpoint), small, quiet)  # usual from here on
+    features.compute_features(pictures, networks.load_denoiser(checkpoint), small, quiet)  # usual from here on
     if METHODS[method].models:
         with pytest.raises(NotFoundError, match="Model 1 of 4 of the ensemble is not trained yet"):
             removals.settings_for(pictures, checkpoint, (method,), {"targets": ("seed:3",), "remove": (6,)})

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from dtrak_core import crediting, results
+from dtrak_core.methods import crediting, results
 
 
 def told(values: np.ndarray, names: list[str], families: list[str] | None = None) -> str:

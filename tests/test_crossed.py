@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dtrak_core.crossed import RESAMPLES, beyond_random, by_block, permutation_p
+from dtrak_core.counterfactual.crossed import RESAMPLES, beyond_random, by_block, permutation_p
 
 ALONE = [[i] for i in range(6)]  # each model named for one target
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
-from dtrak_core import datamodels, lds, statistics
+from dtrak_core import statistics
 from dtrak_core.errors import SettingsError
+from dtrak_core.lds import datamodels, lds
 
 
 def world(subsets: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,35 +7,20 @@ import json
 import numpy as np
 import pytest
 
-from dtrak_core import (
-    checkpoints,
-    comparisons,
-    datasets,
-    demo,
-    demo_lora,
-    fader_scores,
-    feature_store,
-    features,
-    kernel,
-    lds_runs,
-    measuring,
-    models,
-    openmoji,
-    predictions,
-    recipes,
-    removals,
-    sampling,
-    scores,
-    standings,
-    statistics,
-    store,
-    targets,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser
-from dtrak_core.feature_settings import TargetFeatureSettings
-from dtrak_core.methods import METHODS
+from dtrak_core import statistics, store
+from dtrak_core.commands import measuring
+from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.datasets import catalogue, openmoji
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.demo import portraits, roles
+from dtrak_core.features import feature_store, features, kernel
+from dtrak_core.features.settings import TargetFeatureSettings
+from dtrak_core.lds import predictions, recipes, standings, subset_models
+from dtrak_core.methods import fader_scores, scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, networks, sampling, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
 
 LIMIT = 30e6  # bytes that the demo may take
@@ -43,7 +28,7 @@ LIMIT = 30e6  # bytes that the demo may take
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return datasets.by_name("openmoji-people")
+    return catalogue.by_name("openmoji-people")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +38,7 @@ def checkpoint(dataset: Dataset) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def denoiser(checkpoint: Checkpoint) -> Denoiser:
-    return models.load_denoiser(checkpoint)
+    return networks.load_denoiser(checkpoint)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +49,7 @@ def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
 
 def test_it_is_small_whole_and_says_what_made_it() -> None:
     root = store.demo_root()
-    others = [root / place for place in demo_lora.listed(root)]  # of the text-to-image demo: test_demo_lora.py
+    others = [root / place for place in roles.listed(root)]  # of the text-to-image demo: test_demo_lora.py
     files = [path for path in root.rglob("*") if path.is_file() and not set(others) & set(path.parents)]
     assert 0 < sum(path.stat().st_size for path in files) < LIMIT
     for kind in (
@@ -113,15 +98,15 @@ def test_a_sample_is_drawn_again(checkpoint: Checkpoint, denoiser: Denoiser, see
     assert difference.max() <= 12
 
 
-@pytest.mark.parametrize("model_output", demo.MODEL_OUTPUTS)
+@pytest.mark.parametrize("model_output", portraits.MODEL_OUTPUTS)
 def test_features_are_computed_again(
     dataset: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, model_output: str
 ) -> None:
-    settings = demo.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
+    settings = portraits.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
     stored = np.concatenate(
         [rows for _, rows in feature_store.blocks(store.get("features", key_of("features", settings)))]
     )
-    assert stored.shape == (900, demo.PROJ_DIM)
+    assert stored.shape == (900, portraits.PROJ_DIM)
     for index in (0, 451, 899):
         ids, image = [f"train:{index}"], np.asarray(dataset.train.images[index])[None]
         (fresh,) = features.featurise(denoiser, image, ids, settings, lambda done: None)
@@ -129,9 +114,9 @@ def test_features_are_computed_again(
         assert error < 0.015, "8 bits a number leave half a percent"
 
 
-@pytest.mark.parametrize("model_output", demo.MODEL_OUTPUTS)
+@pytest.mark.parametrize("model_output", portraits.MODEL_OUTPUTS)
 def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkpoint, model_output: str) -> None:
-    settings = demo.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
+    settings = portraits.feature_settings(dataset.digest, checkpoint.digest, model_output)  # type: ignore[arg-type]
     trained = store.get("features", key_of("features", settings))
     phi = np.concatenate([rows for _, rows in feature_store.blocks(trained)]).astype(np.float64)
     opened = kernel.open_kernel(store.get("kernels", key_of("kernels", settings)))
@@ -152,15 +137,15 @@ def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkp
 
 def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoint: Checkpoint) -> None:
     found = comparisons.by_name("demo")
-    assert found.settings.targets == demo.COMPARED
-    demo.embed(dataset, checkpoint)  # which is not shipped
+    assert found.settings.targets == portraits.COMPARED
+    portraits.embed(dataset, checkpoint)  # which is not shipped
     # It was made before every model drew every target: each target has the models that were named for it.
     plan = removals.plan(dataset, checkpoint, found.settings)
     own = {(w.target, w.method, w.removed) for w in plan if w.owner in ("", w.target)}
     assert {(e.target, e.method, e.removed) for e in found.entries} == own
     assert comparisons.unjudged(found) == "made before every model drew every target"
     controls = {"identity", "random", "noise_floor", "bottom"}
-    assert {e.method for e in found.entries} == controls | set(demo.COMPARED_BY)
+    assert {e.method for e in found.entries} == controls | set(portraits.COMPARED_BY)
     for entry in found.entries:
         original = targets.resolve(dataset, checkpoint.digest, entry.target).image
         np.testing.assert_array_equal(found.originals[entry.target], original)
@@ -172,8 +157,8 @@ def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoin
 
 
 def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    measured = lds_runs.of_checkpoint(dataset.digest, checkpoint.digest)[0]
-    known = lds_runs.read(dataset, measured)
+    measured = subset_models.of_checkpoint(dataset.digest, checkpoint.digest)[0]
+    known = subset_models.read(dataset, measured)
     assert len(known.subsets) == 32
     assert len(measured.targets) == 128
     kinds = standings.kinds(known, measured)
@@ -181,10 +166,10 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
     floor = kinds["held-out"]["noise_floor"]
     assert floor is not None
     assert 0.5 < floor <= 1
-    table, curves = demo.shipped_recipes(dataset, checkpoint)
+    table, curves = portraits.shipped_recipes(dataset, checkpoint)
     assert [one for one in table + curves if predictions.find(one, measured) is None] == []
     assert all(predictions.stored_scores(one, measured) for one in table)
-    masks = lds_runs.masks_of(dataset.train.labels, 32, 0.5)
+    masks = subset_models.masks_of(dataset.train.labels, 32, 0.5)
     usual = recipes.usual(dataset, checkpoint, "d-trak")
     found = predictions.find(usual, measured)
     assert found is not None
@@ -197,7 +182,7 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
 
 def test_a_shipped_loss_is_that_of_a_target_under_some_model(dataset: Dataset, checkpoint: Checkpoint) -> None:
     for artifact in store.listing("subset-losses"):
-        losses = np.asarray(artifact.array(lds_runs.LOSSES))
+        losses = np.asarray(artifact.array(subset_models.LOSSES))
         assert losses.shape == (128,)
         assert ((losses > 0) & (losses < 1)).all()
 

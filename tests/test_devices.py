@@ -13,30 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dtrak_core import (
-    devices,
-    draws,
-    ekfac,
-    features,
-    gradients,
-    losses,
-    models,
-    processes,
-    sampling,
-    serving,
-    tasks,
-    training,
-    training_step,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import child_main, tasks
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.features import draws, features, gradients, losses
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import processes
+from dtrak_core.methods import ekfac
+from dtrak_core.methods.settings import InfluenceSettings
+from dtrak_core.models import devices, networks, sampling
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.models.targets import Target, of_split
 from dtrak_core.progress import quiet
-from dtrak_core.score_settings import InfluenceSettings
-from dtrak_core.targets import Target, of_split
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import training, training_step
 
 FEATURE_TOLERANCE = 2e-2  # of a feature's norm: TF32 keeps 10 bits of a product's factors
 
@@ -116,7 +107,7 @@ def test_the_mode_knows_what_a_device_without_float64_refuses(
 
 
 def test_nothing_is_asked_of_a_device_that_it_cannot_do(pictures: Dataset, checkpoint: Checkpoint) -> None:
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
     where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "num_timesteps": 5, "proj_dim": 256}
     with Elsewhere() as mode:
@@ -134,7 +125,7 @@ def test_nothing_is_asked_of_a_device_that_it_cannot_do(pictures: Dataset, check
 def test_tf32_keeps_features_within_the_tolerance(pictures: Dataset, checkpoint: Checkpoint) -> None:
     """Weights and pictures cut to TF32's 10 bits of mantissa, which is what it does to a product's factors."""
     wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=5, proj_dim=256)
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
     exact = features.featurise(denoiser, images, ids, wanted, lambda done: None)
     with torch.no_grad():
@@ -149,7 +140,7 @@ def test_features_go_on_in_smaller_batches_when_memory_runs_out(
     pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=64)
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
     whole = features.featurise(denoiser, images, ids, wanted, lambda done: None, batch=24)
     sizes: list[int] = []
@@ -210,7 +201,7 @@ def test_draws_are_halved_where_memory_runs_out_at_one_picture(
     pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = FeatureSettings(dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=20, proj_dim=64)
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(2)]
     whole = features.featurise(denoiser, images[:2], ids, wanted, lambda done: None)
     real, sizes = Denoiser.predict, []
@@ -223,7 +214,7 @@ def test_draws_are_halved_where_memory_runs_out_at_one_picture(
 
     monkeypatch.setattr(Denoiser, "predict", small)
     monkeypatch.setattr(gradients, "DRAWS_AT_ONCE", 40)
-    again = features.featurise(models.load_denoiser(checkpoint), images[:2], ids, wanted, lambda done: None)
+    again = features.featurise(networks.load_denoiser(checkpoint), images[:2], ids, wanted, lambda done: None)
     assert sizes[:6] == [1, 40, 20, 20, 10, 5]
     assert max(sizes[5:]) == 5
     np.testing.assert_allclose(again, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
@@ -250,9 +241,9 @@ def test_a_child_computes_on_the_device_of_its_order(cache: object, monkeypatch:
     import io
     import os
 
-    monkeypatch.setattr(serving, "IDLE", 0)
+    monkeypatch.setattr(child_main, "IDLE", 0)
     monkeypatch.setenv(devices.VARIABLE, "")  # put back afterwards
     order = {"root": str(cache), "key": "none", "device": "cuda:1"}
     with pytest.raises(FileNotFoundError):  # there is no such job: its log cannot be opened
-        serving.serve(io.StringIO(json.dumps(order) + "\n"), lambda said: None, 0)
+        child_main.serve(io.StringIO(json.dumps(order) + "\n"), lambda said: None, 0)
     assert os.environ[devices.VARIABLE] == "cuda:1"

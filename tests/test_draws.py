@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import draws
 from dtrak_core.errors import SettingsError
+from dtrak_core.features import draws
 
 SHAPE = (12, 8, 8)
 

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dtrak_core import answers, cli, datasets, duplicates, openmoji, removal_sets, splits, work
-from dtrak_core.datasets import Dataset
+from dtrak_core.commands import answers, cli
+from dtrak_core.counterfactual import removal_sets
+from dtrak_core.datasets import catalogue, content, duplicates, openmoji
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import Split, row_of
+from dtrak_core.engine import work
 from dtrak_core.progress import quiet
-from dtrak_core.splits import Split, row_of
 
 
 def noise(kinds: list[int], side: int = 8) -> np.ndarray:
@@ -70,7 +73,7 @@ def test_families_are_joined_as_by_walking_from_picture_to_picture(pairs: list[t
 
 @given(st.lists(st.integers(0, 15), min_size=8, max_size=60))
 def test_what_is_held_out_is_not_trained_on(kinds: list[int]) -> None:
-    train, held_out = splits.hold_out(split(kinds))
+    train, held_out = content.hold_out(split(kinds))
     sides = [{kinds[row["origin"]] for row in side.rows} for side in (train, held_out)]
     assert not sides[0] & sides[1]
     assert sides[0]
@@ -81,7 +84,7 @@ def test_what_is_held_out_is_not_trained_on(kinds: list[int]) -> None:
 
 
 def test_without_equal_pictures_the_draw_is_what_it_was() -> None:
-    train, held_out = splits.hold_out(split(list(range(40))))
+    train, held_out = content.hold_out(split(list(range(40))))
     drawn = sorted(np.random.RandomState(42).permutation(40)[:4].tolist())
     assert [row["origin"] for row in held_out.rows] == drawn
     assert [row["origin"] for row in train.rows] == [i for i in range(40) if i not in drawn]
@@ -121,8 +124,8 @@ def folder(cache: Path, tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> Dataset:
-    settings = datasets.source_settings("folder", folder, "mine", 8)
-    return datasets.load(datasets.prepare(settings, folder))
+    settings = catalogue.source_settings("folder", folder, "mine", 8)
+    return catalogue.load(catalogue.prepare(settings, folder))
 
 
 def test_a_folder_with_equal_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,21 +170,21 @@ def test_a_test_split_of_ones_own_is_kept_and_its_leak_is_said(
         "20 of 22 training pictures differ by pixels: 2 stand there more than once. Equal pictures count as one "
         "family. 2 of 4 held-out pictures are training pictures too, by pixels. A held-out LDS leaves them out."
     )
-    assert [row["family"] for row in datasets.by_name("own").train.rows][-2:] == ["equal to 0", "equal to 1"]
+    assert [row["family"] for row in catalogue.by_name("own").train.rows][-2:] == ["equal to 0", "equal to 1"]
 
 
 def test_where_all_are_equal_none_is_held_out(cache: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", images=noise([3] * 12), labels=np.zeros(12, int))
-    settings = datasets.source_settings("npz", tmp_path / "one.npz", "one", 8)
-    found = datasets.load(datasets.prepare(settings, tmp_path / "one.npz"))
+    settings = catalogue.source_settings("npz", tmp_path / "one.npz", "one", 8)
+    found = catalogue.load(catalogue.prepare(settings, tmp_path / "one.npz"))
     assert (len(found.train.rows), len(found.held_out.rows), found.equal.leaked) == (12, 0, ())
-    assert datasets.equal_pictures(found)[1].startswith("No picture is held out: each is there more often")
+    assert catalogue.equal_pictures(found)[1].startswith("No picture is held out: each is there more often")
 
 
 def test_the_papers_split_is_kept_and_its_leak_is_said(pictures: Dataset) -> None:
     paper = pictures.settings.model_copy(update={"kind": "cifar2"})
     equal = duplicates.Equal(pictures.equal.train, pictures.equal.held_out, (3,))
-    told = datasets.equal_pictures(Dataset(**{**vars(pictures), "settings": paper, "equal": equal}))
+    told = catalogue.equal_pictures(Dataset(**{**vars(pictures), "settings": paper, "equal": equal}))
     assert told == [
         "1 of 8 held-out pictures is a training picture too, by pixels. The split is the paper's own and kept as it "
         "is, so its held-out LDS counts it too."

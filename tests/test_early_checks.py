@@ -7,19 +7,23 @@ from typing import Any
 
 import pytest
 
-from dtrak_core import answers, cli, embeddings, lds_losses, lds_runs, store, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.commands import answers, cli
+from dtrak_core.counterfactual.settings import OutcomeSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.engine.parts import Part
 from dtrak_core.errors import SettingsError, StudioError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.jobs import LdsJob, SampleJob
-from dtrak_core.lds_runs import LdsSettings, LossSettings
-from dtrak_core.parts import Part
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs.jobs import LdsJob, SampleJob
+from dtrak_core.lds import subset_losses, subset_models
+from dtrak_core.lds.subset_models import LdsSettings, LossSettings
+from dtrak_core.methods import embeddings
+from dtrak_core.methods.settings import InfluenceSettings
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.progress import quiet
-from dtrak_core.removal_settings import OutcomeSettings
-from dtrak_core.score_settings import InfluenceSettings
 from dtrak_core.settings import build
-from dtrak_core.train_settings import Sampled, SampleSettings
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +116,7 @@ def test_an_lds_of_targets_that_do_not_exist(
     for run in (
         lambda: work.run(job, quiet),
         lambda: work.run_part(job, Part(1, "steps", "Pictures"), quiet),
-        lambda: lds_losses.losses_of(pictures, checkpoint, lds_runs.models(settings)[0], quiet),
+        lambda: subset_losses.losses_of(pictures, checkpoint, subset_models.models(settings)[0], quiet),
     ):
         with pytest.raises(StudioError, match=r"does not exist|has not been generated"):
             run()

@@ -8,17 +8,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dtrak_core import checkpoints, draws, ekfac, models, store
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser, tracked_parameters
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features import draws
+from dtrak_core.methods import ekfac
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
-from dtrak_core.targets import resolve
 
 
 @pytest.fixture
 def denoiser(checkpoint: Checkpoint) -> Denoiser:
-    return models.load_denoiser(checkpoints.by_digest(checkpoint.digest))
+    return networks.load_denoiser(checkpoints.by_digest(checkpoint.digest))
 
 
 def plain_draws(denoiser: Denoiser, images: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dtrak_core import datasets, embeddings, openmoji, store
+from dtrak_core import store
+from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.methods import embeddings
 
 PIXELS = "0123456789abcdef"
 LITE0, CLIP = "efficientnet-lite0", "clip-vit-b-32"
@@ -96,7 +98,7 @@ def test_other_weights_are_other_embeddings(
     assert first.settings == {
         "model": CLIP,
         "weights": embeddings.settings_of(CLIP, PIXELS).weights,
-        "pixels": datasets.image_digest(image),
+        "pixels": catalogue.image_digest(image),
     }
     with torch.no_grad():
         small_clip.visual.proj *= 2
@@ -155,7 +157,7 @@ def test_weights_that_do_not_fit(small_clip: torch.nn.Module, tmp_path: Path, da
 def test_a_training_set_is_embedded_once(cache: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", images=noise(12), labels=np.arange(12))
     path = tmp_path / "mine.npz"
-    dataset = datasets.load(datasets.prepare(datasets.source_settings("npz", path, "mine", 16), path))
+    dataset = catalogue.load(catalogue.prepare(catalogue.source_settings("npz", path, "mine", 16), path))
     steps: list[tuple[int, int]] = []
     artifact = embeddings.embed_dataset(dataset, LITE0, lambda done, total: steps.append((done, total)))
     assert artifact.settings == {"model": LITE0, "weights": "", "pixels": dataset.digest}
@@ -168,7 +170,7 @@ def test_a_training_set_is_embedded_once(cache: Path, tmp_path: Path) -> None:
 
 def test_asking_brings_no_torch() -> None:
     code = (
-        "import sys; from dtrak_core import embeddings as e; "
+        "import sys; from dtrak_core.methods import embeddings as e; "
         "e.available('efficientnet-lite0'); e.available('clip-vit-b-32'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

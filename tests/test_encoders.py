@@ -9,31 +9,25 @@ import clip_helpers
 import numpy as np
 import pytest
 
-from dtrak_core import (
-    answers,
-    asking,
-    benchmarking,
-    comparisons,
-    embeddings,
-    encoders,
-    predictions,
-    removals,
-    scores,
-    targets,
-    work,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.commands import answers
+from dtrak_core.counterfactual import comparisons, encoders, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.jobs import BenchmarkJob, CounterfactualJob, EmbedJob, key_of_job
-from dtrak_core.lds_runs import LdsSettings
-from dtrak_core.methods import METHODS
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import asking
+from dtrak_core.jobs.jobs import BenchmarkJob, CounterfactualJob, EmbedJob, key_of_job
+from dtrak_core.lds import benchmarking, predictions
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import embeddings, scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
 from dtrak_core.progress import quiet
-from dtrak_core.recipes import Recipe
-from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import build, key_of
-from dtrak_core.train_settings import Sampled
 
 CLIP, LITE0 = "clip-vit-b-32", "efficientnet-lite0"
 CHECKPOINT = "0" * 16  # similarities ignore it

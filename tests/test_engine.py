@@ -24,8 +24,10 @@ from engine_helpers import (
     worker,
 )
 
-from dtrak_core import engine, job_files, jobs, processes, serving, store
+from dtrak_core import store
+from dtrak_core.engine import child_main
 from dtrak_core.errors import DataError
+from dtrak_core.jobs import job_files, jobs, launch, processes
 from dtrak_core.progress import SILENT, WINDOW, Pace
 
 
@@ -65,7 +67,7 @@ def test_does_the_job_and_ends_when_idle(home: Path, small: Path, monkeypatch: p
     assert len(images) == store.get(kind, artifact).manifest["counts"]["train"]
     assert jobs.submit(job, "Prepare 'small'") == (key, False)
     until(lambda: not processes.living(*found))
-    assert not engine.lives()
+    assert not launch.lives()
     store.delete(kind, artifact)
     assert jobs.submit(job, "Prepare 'small'") == (key, True)
     assert jobs.wait(key).state == "done"
@@ -167,7 +169,7 @@ def test_errors_not_foreseen_have_a_number(capsys: pytest.CaptureFixture[str]) -
         try:
             raise error from cause
         except Exception as raised:
-            return serving.sentence(raised)
+            return child_main.sentence(raised)
 
     assert caught(DataError("Picture 'x.png' is broken.")) == "Picture 'x.png' is broken."
     assert capsys.readouterr().err == ""

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import engine, eviction, housekeeping, job_files, jobs, store
-from dtrak_core.dataset_settings import DatasetSettings
+from dtrak_core import store
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.removal_settings import CounterfactualSettings
-from dtrak_core.score_settings import EmbeddingSettings
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import eviction, housekeeping, job_files, jobs, launch
+from dtrak_core.methods.settings import EmbeddingSettings
+from dtrak_core.models.settings import SampleSettings, TrainSettings
 from dtrak_core.settings import Settings, key_of
-from dtrak_core.train_settings import SampleSettings, TrainSettings
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 
@@ -26,7 +27,7 @@ A, B, C = "a" * 16, "b" * 16, "c" * 16
 @pytest.fixture(autouse=True)
 def still(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no engine start."""
-    monkeypatch.setattr(engine, "ensure", lambda: None)
+    monkeypatch.setattr(launch, "ensure", lambda: None)
 
 
 def put(kind: str, settings: Settings, days: float, amount: int = 1000) -> str:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dtrak_core import checkpoints, draws, fader_scores, faders, feature_store, models, store, turned, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import SettingsError
-from dtrak_core.fader_layout import BANDS, Faders, part_of, together
-from dtrak_core.fader_scores import RepeatSettings, score, steady, target_rows
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.gradient_scores import RANK_SHARES
-from dtrak_core.gradients import per_example_gradients
-from dtrak_core.jobs import AttributeJob, FaderJob, inputs
-from dtrak_core.methods import METHODS
+from dtrak_core.features import draws, faders, feature_store
+from dtrak_core.features.fader_layout import BANDS, Faders, part_of, together
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.projection import Projector, project
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs.jobs import AttributeJob, FaderJob, inputs
+from dtrak_core.methods import fader_scores, turned
+from dtrak_core.methods.fader_scores import RepeatSettings, score, steady, target_rows
+from dtrak_core.methods.gradient_scores import RANK_SHARES
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
-from dtrak_core.projection import Projector, project
 from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import Target, resolve
 
 HALVED = [Faders((1.0,) * 9, (1.0,) * 3, (half,)) for half in (0, 1)]
 
@@ -35,7 +39,7 @@ def settings(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
 
 @pytest.fixture
 def denoiser(checkpoint: Checkpoint) -> Denoiser:
-    return models.load_denoiser(checkpoints.by_digest(checkpoint.digest))
+    return networks.load_denoiser(checkpoints.by_digest(checkpoint.digest))
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ from fault_helpers import (
 )
 from fault_table import record
 
-from dtrak_core import jobs, processes, store
+from dtrak_core import store
 from dtrak_core.errors import StoreError
+from dtrak_core.jobs import jobs, processes
 from dtrak_core.settings import key_of
 
 pytestmark = pytest.mark.faults
@@ -135,7 +136,7 @@ def test_askers_at_the_same_instant(home: Path, undisturbed: Undisturbed, watch:
 
 _ASKING_COMMAND = """
 import json
-from dtrak_core import jobs
+from dtrak_core.jobs import jobs
 key, fresh = jobs.submit(jobs.AttributeJob(**json.loads('{job}')), "By command")
 print(json.dumps([key, fresh]))
 """

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dtrak_core import feature_store, store
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core import store
+from dtrak_core.features import feature_store
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 

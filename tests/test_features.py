@@ -9,23 +9,25 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import feature_store, features, models, store
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.gradients import per_example_gradients
+from dtrak_core.features import feature_store, features
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings
+from dtrak_core.models.targets import of_split
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
-from dtrak_core.targets import of_split
-from dtrak_core.train_settings import ModelSettings
 
 
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
 
 
 @pytest.fixture(autouse=True)

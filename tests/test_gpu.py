@@ -13,28 +13,18 @@ import torch
 from engine_helpers import emptied
 from test_devices import FEATURE_TOLERANCE, scores_of
 
-from dtrak_core import (
-    checkpoints,
-    devices,
-    draws,
-    features,
-    gradients,
-    jobs,
-    losses,
-    models,
-    projection,
-    sampling,
-    store,
-    training,
-    training_state,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features import draws, features, gradients, losses, projection
+from dtrak_core.features.projection import Projector, project
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import jobs
+from dtrak_core.models import checkpoints, devices, networks, sampling
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.projection import Projector, project
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import LoraSettings, ModelSettings, TrainSettings
+from dtrak_core.training import training, training_state
 
 pytestmark = [
     pytest.mark.gpu,
@@ -66,7 +56,7 @@ def test_a_gpu_gives_the_cpus_features_and_pictures(
     found, drawn, lost, influence = [], [], [], []
     for name in ("cpu", "cuda"):
         monkeypatch.setenv(devices.VARIABLE, name)
-        denoiser = models.load_denoiser(checkpoint)
+        denoiser = networks.load_denoiser(checkpoint)
         images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
         found.append(features.featurise(denoiser, images, ids, wanted, lambda done: None))
         drawn.append(sampling.generate(denoiser, [0, 1], "ddim", 10, 0.0).astype(int))
@@ -93,7 +83,7 @@ def test_every_kind_of_feature_is_the_cpus(
         for name in ("cpu", "cuda"):
             monkeypatch.setenv(devices.VARIABLE, name)
             wanted = wanted_of(pictures, checkpoint, **more)
-            found.append(features.featurise(models.load_denoiser(checkpoint), images, ids, wanted, lambda done: None))
+            found.append(features.featurise(networks.load_denoiser(checkpoint), images, ids, wanted, lambda done: None))
         assert errors_of(found[1], found[0]).max() < FEATURE_TOLERANCE, more
 
 
@@ -127,7 +117,7 @@ def test_lora_weights_on_a_base_in_bfloat16(cache: Path, tmp_path: Path, monkeyp
         done = training.train(discs, settings, "lo", quiet)
         checkpoint = checkpoints.by_name("lo", discs.digest)
         assert np.isfinite(done.manifest["final_loss"])
-        denoiser = models.load_denoiser(checkpoint)
+        denoiser = networks.load_denoiser(checkpoint)
         assert denoiser.half == (name == "cuda")
         images, ids = np.asarray(discs.train.images)[:4], [f"train:{i}" for i in range(4)]
         wanted = wanted_of(discs, checkpoint, proj_dim=64)
@@ -142,7 +132,7 @@ def test_a_pass_that_does_not_fit_is_made_smaller(pictures: Dataset, checkpoint:
     """With a real lack of memory: what the process may take is cut to little more than it holds."""
     wanted = wanted_of(pictures, checkpoint, num_timesteps=500)
     images, ids = np.asarray(pictures.train.images)[:2], ["train:0", "train:1"]
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     whole = features.featurise(denoiser, images, ids, wanted, lambda done: None)
     before = gradients.draws_for(denoiser)
     total = torch.cuda.get_device_properties(0).total_memory
@@ -166,5 +156,5 @@ def test_the_engine_computes_on_the_gpu(
     stored = store.get("features", key_of("features", wanted))
     monkeypatch.setenv(devices.VARIABLE, "cpu")
     images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
-    here = features.featurise(models.load_denoiser(checkpoint), images, ids, wanted, lambda done: None)
+    here = features.featurise(networks.load_denoiser(checkpoint), images, ids, wanted, lambda done: None)
     assert 0 < errors_of(np.asarray(stored.array("00000.npy")), here).max() < FEATURE_TOLERANCE

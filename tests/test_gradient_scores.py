@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import agreement, statistics, store
-from dtrak_core.gradient_scores import read_scores, write_scores
+from dtrak_core import statistics, store
+from dtrak_core.methods import agreement
+from dtrak_core.methods.gradient_scores import read_scores, write_scores
 from dtrak_core.settings import Settings
 from dtrak_core.store import Artifact
 

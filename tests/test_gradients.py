@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dtrak_core import draws, gradients, model_outputs, models
-from dtrak_core.denoiser import Denoiser
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.train_settings import ModelSettings
+from dtrak_core.features import draws, gradients, model_outputs
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings
 
 NETWORKS = {
     "plain": ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4),
@@ -56,7 +57,7 @@ class Odd(nn.Module):
 
 
 def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64) -> Denoiser:
-    schedule = models.default_scheduler()
+    schedule = networks.default_scheduler()
     for parameter in unet.parameters():  # biases and norms start at 0 and 1, where errors can hide
         parameter.data += 0.05 * torch.randn_like(parameter)
     betas, bars = schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype)
@@ -65,7 +66,7 @@ def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64) -> Denoiser
 
 def network(name: str, dtype: torch.dtype = torch.float64) -> Denoiser:
     torch.manual_seed(0)
-    return denoiser_of(models.build_unet(NETWORKS[name], 16), dtype)
+    return denoiser_of(networks.build_unet(NETWORKS[name], 16), dtype)
 
 
 def settings_of(**values: object) -> FeatureSettings:

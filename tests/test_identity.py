@@ -9,28 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import (
-    answers,
-    checkpoints,
-    cli,
-    comparisons,
-    dataset_files,
-    datasets,
-    parts,
-    removals,
-    store,
-    training,
-    work,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.commands import answers, cli
+from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets import catalogue, dataset_files
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import content_digest
+from dtrak_core.engine import parts, work
 from dtrak_core.errors import NotFoundError
-from dtrak_core.jobs import CounterfactualJob, key_of_job
+from dtrak_core.jobs.jobs import CounterfactualJob, key_of_job
+from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import key_of
-from dtrak_core.splits import content_digest
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import training
 
 WHO = {"contributor": "Ada", "family": "", "caption": "", "name": ""}
 
@@ -54,7 +48,7 @@ def folder(place: Path, changes: dict[int, dict[str, str]] | None = None) -> Pat
 
 
 def prepared(source: Path, name: str = "mine") -> Dataset:
-    return datasets.load(datasets.prepare(datasets.source_settings("folder", source, name, 8), source))
+    return catalogue.load(catalogue.prepare(catalogue.source_settings("folder", source, name, 8), source))
 
 
 def by(dataset: Dataset, name: str) -> tuple[int, ...]:
@@ -85,7 +79,7 @@ def test_a_corrected_contributor_is_another_comparison_of_the_same_model(
     right = prepared(folder(tmp_path / "mine", {1: {"contributor": "Ben"}, 4: {"contributor": "Ben"}}))
     assert (right.digest, right.name) == (wrong.digest, wrong.name), "nothing that training looks at has changed"
     assert right.facts != wrong.facts
-    assert datasets.by_name("mine").facts == right.facts
+    assert catalogue.by_name("mine").facts == right.facts
     before, after = asked(wrong, trained, "contributor:Ben"), asked(right, trained, "contributor:Ben")
     assert key_of("comparisons", before) != key_of("comparisons", after)
     jobs = [CounterfactualJob(settings=one) for one in (before, after)]
@@ -153,10 +147,10 @@ def test_a_comparison_that_is_shown_by_name_says_that_its_table_has_changed(
         "Contributors or families of 'mine' have changed since the comparison 'maker' was made: its removals are those "
         "of the table before. Compare again for today's."
     )
-    held = comparisons.outdated(datasets.by_name("mine"), trained.digest, "maker")
+    held = comparisons.outdated(catalogue.by_name("mine"), trained.digest, "maker")
     assert held is not None
     assert held.name == "maker"
-    assert comparisons.outdated(datasets.by_name("mine"), trained.digest, "plain") is None
+    assert comparisons.outdated(catalogue.by_name("mine"), trained.digest, "plain") is None
     twin = folder(tmp_path / "twin", {1: {"contributor": "Ben"}, 2: {"family": "red"}, 3: {"family": "red"}})
     prepared(twin, "twin")
     assert changes() == [False, False, False], "it holds for a dataset of another name"
@@ -166,12 +160,12 @@ def test_a_digest_with_facts_opens_that_table_and_no_other(wrong: Dataset, tmp_p
     other = prepared(folder(tmp_path / "mine", {1: {"contributor": "Cy"}}), "twin")
     assert other.digest == wrong.digest
     for each in (wrong, other):
-        found = datasets.by_digest(each.digest, each.facts)
+        found = catalogue.by_digest(each.digest, each.facts)
         assert (found.name, found.key) == (each.name, each.key)
     store.delete("datasets", wrong.key)
     with pytest.raises(NotFoundError, match="stored with other contributors or families than were asked for"):
-        datasets.by_digest(wrong.digest, wrong.facts)
-    assert datasets.by_digest(wrong.digest).name == "twin"
+        catalogue.by_digest(wrong.digest, wrong.facts)
+    assert catalogue.by_digest(wrong.digest).name == "twin"
 
 
 def test_a_table_that_is_changed_back_is_meant_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +174,7 @@ def test_a_table_that_is_changed_back_is_meant_again(tmp_path: Path, capsys: pyt
         folder(tmp_path / "mine", changes)
         words = ["dataset", "--name", "mine", "--source", str(tmp_path / "mine"), "--resolution", "8"]
         assert cli.main(words) == 0
-        facts.append(datasets.by_name("mine").facts)
+        facts.append(catalogue.by_name("mine").facts)
     assert facts[0] == facts[2] != facts[1]
     assert len(store.listing("datasets")) == 2
     capsys.readouterr()
@@ -228,7 +222,7 @@ def aged(stored: Dataset, fact: bool | None) -> Dataset:
     if fact is None:
         del told["captioned"]
     file.write_text(json.dumps(told))
-    return datasets.load(store.get("datasets", stored.key))
+    return catalogue.load(store.get("datasets", stored.key))
 
 
 @pytest.mark.parametrize("fact", [None, False])
@@ -248,10 +242,10 @@ def test_datasets_from_before_that_differ_in_captions_alone_are_told_apart(
     assert {word: one.digest for word, one in old.items()} == {word: one.digest for word, one in new.items()}
     assert len({bare.digest, *(one.digest for one in old.values())}) == 3
     for word, one in old.items():
-        assert datasets.by_digest(one.digest).name == word
-        assert [found.name for found in datasets.newest_of(one.digest)] == [word]
+        assert catalogue.by_digest(one.digest).name == word
+        assert [found.name for found in catalogue.newest_of(one.digest)] == [word]
         assert dataset_files.identity(store.get("datasets", one.key)) == one.digest
-    assert datasets.by_digest(bare.digest).name == "bare"
+    assert catalogue.by_digest(bare.digest).name == "bare"
     assert cli.main(["dataset", "list", "--json"]) == 0
     listed = {row["name"]: row["digest"] for row in json.loads(capsys.readouterr().out)}
     assert listed.items() >= {word: one.digest for word, one in old.items()}.items()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from dtrak_core import formats
+from dtrak_core.datasets import formats
+from dtrak_core.datasets.images import MAX_PIXELS, fit, open_picture
 from dtrak_core.errors import DataError
-from dtrak_core.images import MAX_PIXELS, fit, open_picture
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

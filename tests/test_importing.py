@@ -11,13 +11,15 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from dtrak_core import checkpoints, housekeeping, importing, models, sampling, store
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.model_files import LORA
+from dtrak_core.jobs import housekeeping
+from dtrak_core.models import checkpoints, importing, networks, sampling
+from dtrak_core.models.model_files import LORA
+from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import ImportSettings
 
 
 def foreign(folder: Path, safe: bool = True, **changes: object) -> UNet2DModel:
@@ -44,7 +46,7 @@ def foreign(folder: Path, safe: bool = True, **changes: object) -> UNet2DModel:
 def test_a_pipeline_folder_opens_with_its_own_schedule(pictures: Dataset, tmp_path: Path, safe: bool) -> None:
     unet = foreign(tmp_path / "theirs", safe)
     importing.import_checkpoint(str(tmp_path / "theirs"), pictures, "theirs", quiet)
-    denoiser = models.load_denoiser(checkpoints.by_name("theirs", pictures.digest))
+    denoiser = networks.load_denoiser(checkpoints.by_name("theirs", pictures.digest))
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 800])
     with torch.no_grad():
         torch.testing.assert_close(denoiser.predict(x, t), unet(x, t).sample)
@@ -56,14 +58,14 @@ def test_a_network_alone_opens_with_the_papers_schedule(pictures: Dataset, tmp_p
     foreign(tmp_path / "theirs")
     (tmp_path / "theirs" / "unet").rename(tmp_path / "alone")
     importing.import_checkpoint(str(tmp_path / "alone"), pictures, "unet-alone", quiet)
-    denoiser = models.load_denoiser(checkpoints.by_name("unet-alone"))
-    torch.testing.assert_close(denoiser.alphas_cumprod, models.default_scheduler().alphas_cumprod)
+    denoiser = networks.load_denoiser(checkpoints.by_name("unet-alone"))
+    torch.testing.assert_close(denoiser.alphas_cumprod, networks.default_scheduler().alphas_cumprod)
 
 
 def test_our_own_folded_folder_opens_again(pictures: Dataset, tmp_path: Path) -> None:
     foreign(tmp_path / "folded", sample_size=8, in_channels=12, out_channels=12)
     importing.import_checkpoint(str(tmp_path / "folded"), pictures, "folded", quiet)
-    assert models.load_denoiser(checkpoints.by_name("folded")).fold == 2
+    assert networks.load_denoiser(checkpoints.by_name("folded")).fold == 2
 
 
 def taken_in(folder: Path, pictures: Dataset, name: str) -> checkpoints.Checkpoint:
@@ -104,7 +106,7 @@ def test_equal_weights_with_other_settings_are_another_run(
     second = taken_in(tmp_path / "theirs", pictures, "theirs")  # the very same name: the newest wins
     assert first.digest != second.digest
     assert checkpoints.by_digest(first.digest).run.key == first.run.key
-    drawn = [sampling.generate(models.load_denoiser(one), [3], "ddim", 4, 0.0) for one in (first, second)]
+    drawn = [sampling.generate(networks.load_denoiser(one), [3], "ddim", 4, 0.0) for one in (first, second)]
     assert (drawn[0] != drawn[1]).any()
     path.write_text(before)
     assert taken_in(tmp_path / "theirs", pictures, "theirs").digest == first.digest  # and the first has its name again
@@ -126,7 +128,7 @@ def test_what_was_imported_before_is_known_by_more_than_its_weights(pictures: Da
     with pytest.raises(NotFoundError):  # results that are stored under the weights alone are of nobody now
         checkpoints.by_digest(weights)
     assert taken_in(tmp_path / "theirs", pictures, "again").run.key == key
-    assert models.load_denoiser(before).sampler == models.load_denoiser(checkpoints.by_name("again")).sampler
+    assert networks.load_denoiser(before).sampler == networks.load_denoiser(checkpoints.by_name("again")).sampler
 
 
 def test_deleting_a_run_deletes_its_names(pictures: Dataset, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_configs_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, config:
     checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 800])
     with torch.no_grad():
-        torch.testing.assert_close(models.load_denoiser(checkpoint).predict(x, t), unet(x, t).sample)
+        torch.testing.assert_close(networks.load_denoiser(checkpoint).predict(x, t), unet(x, t).sample)
     assert any("names no class" in one for one in checkpoint.assumed)
     assert any("16 pixels, as the dataset has" in one for one in checkpoint.assumed) == (None in config.values())
 
@@ -157,7 +159,7 @@ def test_configs_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, config:
 @pytest.mark.parametrize("wrapped", [False, True], ids=["old attention", "old attention, compiled"])
 def test_old_attentions_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, wrapped: bool) -> None:
     foreign(tmp_path / "theirs", attention_head_dim=None, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0)
-    path = tmp_path / "theirs" / "unet" / models.WEIGHTS
+    path = tmp_path / "theirs" / "unet" / networks.WEIGHTS
     stored = load_file(path)
     for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
         stored = {name.replace(f".{new}.", f".{old}."): value for name, value in stored.items()}
@@ -166,7 +168,7 @@ def test_old_attentions_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, 
     unet = UNet2DModel.from_pretrained(path.parent)
     if wrapped:
         save_file({f"_orig_mod.{name}": value for name, value in stored.items()}, path)
-    denoiser = models.load_denoiser(taken_in(tmp_path / "theirs", pictures, "theirs"))
+    denoiser = networks.load_denoiser(taken_in(tmp_path / "theirs", pictures, "theirs"))
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 800])
     with torch.no_grad():
         torch.testing.assert_close(denoiser.predict(x, t), unet(x, t).sample)
@@ -186,15 +188,15 @@ def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Pat
     foreign(run)  # draws from cosine betas
     for name in ("unet", "unet_ema"):
         shutil.copytree(run / "unet", run / "checkpoint-5" / name)
-    averaged = run / "checkpoint-5" / "unet_ema" / models.WEIGHTS
+    averaged = run / "checkpoint-5" / "unet_ema" / networks.WEIGHTS
     save_file({name: value + 0.01 for name, value in load_file(averaged).items()}, averaged)
     checkpoint = taken_in(run / given, pictures, "part")
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     expected = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
     torch.testing.assert_close(denoiser.alphas_cumprod, expected)
     assert "its scheduler is that of 'run', the folder it lies in" in checkpoint.assumed
     taken = given if given.startswith("unet") or given.count("/") else "checkpoint-5/unet_ema"
-    torch.testing.assert_close(dict(denoiser.unet.state_dict()), load_file(run / taken / models.WEIGHTS))
+    torch.testing.assert_close(dict(denoiser.unet.state_dict()), load_file(run / taken / networks.WEIGHTS))
     assert any("averaged ones" in one for one in checkpoint.assumed) == (given == "checkpoint-5")
     (run / "unet").rename(tmp_path / "elsewhere")
     with pytest.raises(NotFoundError, match=r"'run' has no network of its own\. Give one of its checkpoints"):
@@ -215,16 +217,16 @@ def test_an_old_pipeline_in_one_folder_opens(pictures: Dataset, tmp_path: Path) 
     checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
     assert checkpoint.assumed == ()
     expected = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
-    torch.testing.assert_close(models.load_denoiser(checkpoint).alphas_cumprod, expected)
+    torch.testing.assert_close(networks.load_denoiser(checkpoint).alphas_cumprod, expected)
 
 
 def test_what_is_assumed_is_said_under_every_name(pictures: Dataset, tmp_path: Path) -> None:
     foreign(tmp_path / "theirs")
     network = tmp_path / "theirs" / "unet"
     scheduler = tmp_path / "theirs" / "scheduler" / "scheduler_config.json"
-    scheduler.write_text(json.dumps(dict(models.default_scheduler().config)))
+    scheduler.write_text(json.dumps(dict(networks.default_scheduler().config)))
     assert taken_in(tmp_path / "theirs", pictures, "whole").assumed == ()
-    (network / models.WEIGHTS).rename(network / "diffusion_pytorch_model.fp16.safetensors")
+    (network / networks.WEIGHTS).rename(network / "diffusion_pytorch_model.fp16.safetensors")
     network.rename(tmp_path / "alone")
     for name in ("alone", "whole"):
         found = taken_in(tmp_path / "alone", pictures, name)
@@ -283,7 +285,7 @@ def test_missing_parts_are_named(pictures: Dataset, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="There is no folder 'nowhere'"):
         importing.import_checkpoint(str(tmp_path / "nowhere"), pictures, "bad", quiet)
     foreign(tmp_path / "theirs")
-    weights = tmp_path / "theirs" / "unet" / models.WEIGHTS
+    weights = tmp_path / "theirs" / "unet" / networks.WEIGHTS
     weights.unlink()
     with pytest.raises(NotFoundError, match=r"has no weights: neither diffusion_pytorch_model.safetensors nor"):
         importing.import_checkpoint(str(tmp_path / "theirs"), pictures, "bad", quiet)

@@ -20,27 +20,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import (
-    children,
-    cli,
-    dispatcher,
-    engine,
-    eviction,
-    job_files,
-    job_index,
-    job_kinds,
-    jobs,
-    processes,
-    serving,
-    store,
-)
-from dtrak_core.dataset_settings import DatasetSettings
+from dtrak_core import store
+from dtrak_core.commands import cli
+from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.engine import child_main, children, dispatcher
 from dtrak_core.errors import JobError, NotFoundError, SettingsError, StoreError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.lds_runs import LdsSettings
-from dtrak_core.recipes import Recipe
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import eviction, job_files, job_index, job_kinds, jobs, launch, processes
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.settings import build, key_of
-from dtrak_core.train_settings import ModelSettings, TrainSettings
 from dtrak_core.ui import panels
 
 A, B = "a" * 16, "b" * 16
@@ -65,9 +55,9 @@ def started(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def start() -> None:
         calls.append(1)
-        engine.write_down(os.getpid(), engine.version())
+        launch.write_down(os.getpid(), launch.version())
 
-    monkeypatch.setattr(engine, "start", start)
+    monkeypatch.setattr(launch, "start", start)
     return calls
 
 
@@ -211,7 +201,7 @@ def test_ended_work_runs_again_when_asked(started: list[int], state: str) -> Non
 
 def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: subprocess.Popen[bytes]) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
-    engine.write_down(sleeper.pid, processes.code_version())
+    launch.write_down(sleeper.pid, processes.code_version())
     say(key, "running", seconds_left=9.0)
     assert jobs.state(key).state == "running"
     sleeper.kill()  # a zombie from here on, since nobody has collected it
@@ -250,7 +240,7 @@ def test_recover_starts_a_worker_for_those_who_wait(started: list[int]) -> None:
 def test_worker_of_other_code_is_asked_to_end(started: list[int]) -> None:
     jobs.submit(DATASET, "Prepare")
     assert not (job_files.folder() / "END").exists()
-    engine.write_down(os.getpid(), "0.0.1-0")
+    launch.write_down(os.getpid(), "0.0.1-0")
     jobs.submit(OTHER, "Another")
     assert (job_files.folder() / "END").exists()
     assert started == [1]
@@ -264,7 +254,7 @@ def test_idle_engine_may_end_only_without_a_queue(started: list[int]) -> None:
     assert dispatcher.write_end(key, 1, {"state": "cancelled", "message": ""}), "its end stands"
     assert jobs.state(key).state == "failed"
     assert dispatcher.retired()
-    assert not engine.lives()
+    assert not launch.lives()
 
 
 def test_cluster_that_refuses_fails_all_that_wait(started: list[int]) -> None:
@@ -365,7 +355,7 @@ def test_live_jobs_tell_what_they_read(started: list[int]) -> None:
 
 
 def test_asking_for_jobs_imports_no_torch(cache: Path) -> None:
-    code = "import sys, dtrak_core.jobs; print([m for m in ('torch', 'distributed') if m in sys.modules])"
+    code = "import sys, dtrak_core.jobs.jobs; print([m for m in ('torch', 'distributed') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -426,10 +416,10 @@ def test_a_garbled_status_reads_as_not_begun(started: list[int], content: bytes)
 def test_garbled_facts_of_the_engine_mean_that_none_lives(started: list[int], content: bytes) -> None:
     job_files.folder().mkdir(parents=True)
     (job_files.folder() / "engine.json").write_bytes(content)
-    assert not engine.lives()
+    assert not launch.lives()
     jobs.submit(DATASET, "Prepare")
     assert started == [1]
-    assert engine.lives()
+    assert launch.lives()
 
 
 OLDER = {
@@ -474,7 +464,7 @@ def test_the_engine_ends_a_job_of_another_version_with_that_sentence(cache: Path
     order = {"root": str(cache), "key": A, "attempt": 1, "job": {"kind": "paint"}, "threads": 1, "do": "whole"}
     out, err = os.dup(1), os.dup(2)
     try:
-        serving.serve(io.StringIO(json.dumps(order) + "\n"), said.append, os.getppid())
+        child_main.serve(io.StringIO(json.dumps(order) + "\n"), said.append, os.getppid())
     finally:
         os.dup2(out, 1)
         os.dup2(err, 2)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtrak_core import feature_store, kernel, store
+from dtrak_core import store
 from dtrak_core.errors import SettingsError
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.features import feature_store, kernel
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact

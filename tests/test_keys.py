@@ -11,21 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import housekeeping, lds_runs, settings, store, targets, train_settings
-from dtrak_core.bases import BaseSettings
-from dtrak_core.dataset_settings import DatasetSettings
-from dtrak_core.fader_scores import RepeatSettings
-from dtrak_core.feature_settings import FeatureSettings, TargetFeatureSettings
-from dtrak_core.job_kinds import SampleJob, TrainJob, key_of_job
-from dtrak_core.latents import LatentSettings
-from dtrak_core.lds_runs import LossSettings
-from dtrak_core.predictions import PredictionSettings, ScoredSettings
-from dtrak_core.recipes import Recipe
-from dtrak_core.removal_settings import CounterfactualSettings, OutcomeSettings
-from dtrak_core.score_settings import EmbeddingSettings, InfluenceSettings, PatchSettings
-from dtrak_core.settings import Settings, key_of
-from dtrak_core.targets import UploadSettings
-from dtrak_core.train_settings import (
+from dtrak_core import settings, store
+from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
+from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings
+from dtrak_core.jobs import housekeeping
+from dtrak_core.jobs.job_kinds import SampleJob, TrainJob, key_of_job
+from dtrak_core.lds import subset_models
+from dtrak_core.lds.predictions import PredictionSettings, ScoredSettings
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LossSettings
+from dtrak_core.methods.fader_scores import RepeatSettings
+from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings
+from dtrak_core.models import settings as model_settings
+from dtrak_core.models import targets
+from dtrak_core.models.bases import BaseSettings
+from dtrak_core.models.latents import LatentSettings
+from dtrak_core.models.settings import (
     ImportSettings,
     LoraSettings,
     ModelSettings,
@@ -33,6 +35,8 @@ from dtrak_core.train_settings import (
     SampleSettings,
     TrainSettings,
 )
+from dtrak_core.models.targets import UploadSettings
+from dtrak_core.settings import Settings, key_of
 
 A, B = "a" * 16, "b" * 16
 FEATURES = FeatureSettings(dataset=A, checkpoint=B)
@@ -145,7 +149,7 @@ def stored_before(kind: str, one: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 def test_all_settings_that_say_how_pictures_are_drawn_are_tried() -> None:
     def holds(cls: type[Settings]) -> bool:
         inner = [field.annotation for field in cls.model_fields.values()]
-        return any(isinstance(one, type) and issubclass(one, train_settings.Sampled) for one in [cls, *inner])
+        return any(isinstance(one, type) and issubclass(one, model_settings.Sampled) for one in [cls, *inner])
 
     assert {kind for kind, many in STORED.items() if any(holds(type(one)) for one in many)} == dict(DRAWING).keys()
     assert {kind for kind, _ in DRAWING} <= set(settings.FORMATS)
@@ -170,13 +174,13 @@ def test_what_leans_on_a_picture_that_is_drawn_otherwise_now_is_not_found(
 
 
 def test_a_picture_that_was_drawn_otherwise_is_drawn_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    how = train_settings.Sampled(sampler="ddpm", prompts=("a cat",))
+    how = model_settings.Sampled(sampler="ddpm", prompts=("a cat",))
     wanted = targets.sample_settings(B, 3, how)
     stored_before("samples", wanted, monkeypatch)
     stored_before("subset-losses", LossSettings(**SHARED, **how.drawing(), subset=1, train_seed=0), monkeypatch)
     assert targets.find_sample(wanted) is None
     assert targets.samples(B, how) == []
-    assert lds_runs.of_checkpoint(A, B) == []
+    assert subset_models.of_checkpoint(A, B) == []
     image = np.full((16, 16, 3), 7, np.uint8)
     made = targets.publish_sample(wanted, image)
     assert (targets.find_sample(wanted) or made).pixels == made.pixels != A

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dtrak_core import layout
+from dtrak_core.datasets import layout
 from dtrak_core.errors import DataError
 
 

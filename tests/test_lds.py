@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from dtrak_core import lds, statistics
+from dtrak_core import statistics
 from dtrak_core.errors import SettingsError
+from dtrak_core.lds import lds
 
 SUBSETS, EXAMPLES, TARGETS = 40, 60, 6
 

@@ -7,26 +7,18 @@ import json
 import numpy as np
 import pytest
 
-from dtrak_core import (
-    answers,
-    checkpoints,
-    cli,
-    jobs,
-    lds,
-    lds_losses,
-    lds_runs,
-    losses,
-    models,
-    parts,
-    store,
-    subsets,
-    targets,
-    work,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.commands import answers, cli
+from dtrak_core.datasets import subsets
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import parts, work
 from dtrak_core.errors import Cancelled, SettingsError
-from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.features import losses
+from dtrak_core.jobs import jobs
+from dtrak_core.lds import lds, subset_losses, subset_models
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.models import checkpoints, networks, targets
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
 
@@ -41,9 +33,9 @@ def settings(pictures: Dataset, checkpoint: Checkpoint) -> LdsSettings:
 def test_models_go_seed_by_seed_on_the_papers_subsets(
     pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings
 ) -> None:
-    every = lds_runs.models(settings)
+    every = subset_models.models(settings)
     assert [(one.subset, one.train_seed) for one in every] == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
-    run = lds_runs.training(pictures, checkpoint, every[4])
+    run = subset_models.training(pictures, checkpoint, every[4])
     drawn = subsets.subset("lds-val", 1, 24, pictures.train.labels, 0.5)
     assert run.indices == tuple(sorted(drawn.tolist()))
     assert (len(drawn), run.train_seed, run.epochs) == (12, 1, 2)
@@ -54,12 +46,12 @@ def test_models_go_seed_by_seed_on_the_papers_subsets(
 def test_losses_are_those_of_the_trained_model_and_of_equal_noise(
     pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings
 ) -> None:
-    (one, *_) = lds_runs.models(settings.model_copy(update={"targets": ("held-out:0", "held-out:5")}))
+    (one, *_) = subset_models.models(settings.model_copy(update={"targets": ("held-out:0", "held-out:5")}))
     one = one.model_copy(update={"noise_seeds": 2})
-    stored = np.asarray(lds_losses.losses_of(pictures, checkpoint, one, quiet).array(lds_runs.LOSSES))
-    run = lds_runs.training(pictures, checkpoint, one)
+    stored = np.asarray(subset_losses.losses_of(pictures, checkpoint, one, quiet).array(subset_models.LOSSES))
+    run = subset_models.training(pictures, checkpoint, one)
     trained = store.get("retrained", key_of("retrained", run))
-    denoiser = models.load_denoiser(checkpoints.of_run(trained)[-1])
+    denoiser = networks.load_denoiser(checkpoints.of_run(trained)[-1])
     for value, number in zip(stored, (0, 5), strict=True):
         own = targets.of_split(pictures.held_out, "held-out", number)
         each = [losses.denoising_loss(denoiser, own, 4, seed) for seed in (0, 1)]
@@ -78,7 +70,7 @@ def test_a_stopped_run_tells_what_it_has_and_goes_on(
 
     with pytest.raises(Cancelled):
         work.run(job, stop)
-    known = lds_runs.read(pictures, settings)
+    known = subset_models.read(pictures, settings)
     assert (known.done, known.expected, known.losses.shape) == (4, 6, (3, 2, 3))
     assert np.isnan(known.losses).all(2).tolist() == [[False, False], [False, True], [False, True]]
     np.testing.assert_allclose(known.mean[1], known.losses[1, 0])
@@ -89,14 +81,14 @@ def test_a_stopped_run_tells_what_it_has_and_goes_on(
         work.run_part(job, part, quiet)
     assert parts.stage(job, 1) == []
     assert len(work.run(job, quiet)) == 6
-    whole = lds_runs.read(pictures, settings)
+    whole = subset_models.read(pictures, settings)
     assert whole.losses.shape == (3, 2, 3)
     np.testing.assert_array_equal(whole.losses[:, 0], known.losses[:, 0])
     assert whole.masks.sum(1).tolist() == [12, 12, 12]
-    wider = lds_runs.read(pictures, settings.model_copy(update={"num_subsets": 5}))
+    wider = subset_models.read(pictures, settings.model_copy(update={"num_subsets": 5}))
     assert (wider.done, wider.expected, wider.losses.shape) == (6, 10, (3, 2, 3)), "a wider run goes on from it"
     assert wider.subsets == [0, 1, 2]
-    (same,) = lds_runs.of_checkpoint(pictures.digest, checkpoint.digest)
+    (same,) = subset_models.of_checkpoint(pictures.digest, checkpoint.digest)
     assert same == settings
 
 
@@ -116,8 +108,8 @@ def test_the_command_answers_for_each_kind_of_target(
     assert document["models"] == {"finished": 6, "expected": 6}
     assert {kind: part["count"] for kind, part in document["targets"].items()} == {"generated": 1, "held-out": 3}
     asked = LdsSettings(**document["settings"])
-    known = lds_runs.read(pictures, asked)
-    found = lds_runs.pictures(pictures, asked)
+    known = subset_models.read(pictures, asked)
+    found = subset_models.pictures(pictures, asked)
     pixels = np.asarray(pictures.train.images, np.float64).reshape(24, -1) / 127.5 - 1
     own = np.stack([t.image for t in found[1:]]).astype(np.float64).reshape(3, -1) / 127.5 - 1
     cosine = (own @ pixels.T) / np.linalg.norm(own, axis=1)[:, None] / np.linalg.norm(pixels, axis=1)

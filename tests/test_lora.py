@@ -19,46 +19,31 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
-from dtrak_core import (
-    asking,
-    bases,
-    checkpoints,
-    comparisons,
-    datasets,
-    devices,
-    draws,
-    faders,
-    features,
-    importing_text,
-    latents,
-    lds_runs,
-    lora,
-    losses,
-    model_outputs,
-    models,
-    removals,
-    sampling,
-    scores,
-    store,
-    text_side,
-    training,
-    work,
-)
-from dtrak_core.bases import Base
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser, add_noise, tracked_parameters
+from dtrak_core import store
+from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import SettingsError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.gradients import per_example_gradients
-from dtrak_core.job_kinds import CounterfactualJob, LdsJob, SampleJob
-from dtrak_core.lds_runs import LdsSettings
-from dtrak_core.methods import METHODS
+from dtrak_core.features import draws, faders, features, losses, model_outputs
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import asking
+from dtrak_core.jobs.job_kinds import CounterfactualJob, LdsJob, SampleJob
+from dtrak_core.lds import subset_models
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import bases, checkpoints, devices, importing_text, latents, lora, networks, sampling, text_side
+from dtrak_core.models.bases import Base
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser, add_noise, tracked_parameters
+from dtrak_core.models.settings import LoraSettings, Sampled, TrainSettings
+from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
-from dtrak_core.removal_settings import CounterfactualSettings
 from dtrak_core.settings import build, key_of
-from dtrak_core.targets import resolve
-from dtrak_core.train_settings import LoraSettings, Sampled, TrainSettings
+from dtrak_core.training import training
 
 PROMPTS = ("a red disc", "a blue disc")
 HALF_TOLERANCE = 0.05  # of a feature's norm: bfloat16 keeps 8 bits
@@ -81,7 +66,7 @@ def template() -> Path:
 @pytest.fixture
 def discs(cache: Path) -> Dataset:
     shutil.copytree(template() / "cache", cache)
-    return datasets.by_name("discs")
+    return catalogue.by_name("discs")
 
 
 @pytest.fixture
@@ -107,7 +92,7 @@ def checkpoint(discs: Dataset, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
 
 @pytest.fixture
 def denoiser(checkpoint: Checkpoint) -> Denoiser:
-    return models.load_denoiser(checkpoint)
+    return networks.load_denoiser(checkpoint)
 
 
 def plain_pipeline(base: Base, folder: Path) -> StableDiffusionPipeline:
@@ -287,7 +272,7 @@ def elsewhere(base: Base, folder: Path, targets: list[str]) -> Path:
 def test_weights_made_elsewhere_open_and_draw_what_diffusers_draws(discs: Dataset, base: Base, tmp_path: Path) -> None:
     file = elsewhere(base, tmp_path / "other", ["to_q", "to_v"])
     importing_text.import_lora(str(file), base, discs, "theirs", quiet)
-    denoiser = models.load_denoiser(checkpoints.by_name("theirs", discs.digest))
+    denoiser = networks.load_denoiser(checkpoints.by_name("theirs", discs.digest))
     ours = sampling.generate(denoiser, [0], "ddim", 5, 0.0, prompts=["a red disc"])
     pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     pipe.load_lora_weights(str(file.parent), weight_name=file.name)
@@ -300,7 +285,7 @@ def test_weights_made_elsewhere_open_and_draw_what_diffusers_draws(discs: Datase
 
 def test_pictures_must_have_the_size_of_the_base(discs: Dataset, base: Base) -> None:
     with pytest.raises(SettingsError, match="draws pictures of 32 pixels, the dataset has 16"):
-        models.untrained(LoraSettings(base=base.digest), 16, 0, discs.digest)
+        networks.untrained(LoraSettings(base=base.digest), 16, 0, discs.digest)
 
 
 def test_the_tokenizer_splits_as_clip_does(base: Base) -> None:
@@ -334,7 +319,7 @@ def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoin
     same = next(entry for entry in found.entries if entry.method == removals.IDENTITY)
     assert same.l2 == pytest.approx(0, abs=0.03)  # a batch of two and one of one may round a pixel apart
     assert same.latent_l2 == pytest.approx(0, abs=0.05)
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     assert denoiser.text is not None
     other = next(entry for entry in found.entries if entry.method == removals.FLOOR)
     pair = np.stack([found.originals[other.target], other.image])
@@ -349,10 +334,10 @@ def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoin
         num_subsets=3, num_timesteps=2, **how,
     )  # fmt: skip
     work.run(LdsJob(settings=lds), quiet)
-    known = lds_runs.read(discs, lds)
+    known = subset_models.read(discs, lds)
     assert known.done == 3
-    run = lds_runs.training(discs, checkpoint, lds_runs.models(lds)[1])
-    again = models.load_denoiser(checkpoints.of_run(store.get("retrained", key_of("retrained", run)))[-1])
+    run = subset_models.training(discs, checkpoint, subset_models.models(lds)[1])
+    again = networks.load_denoiser(checkpoints.of_run(store.get("retrained", key_of("retrained", run)))[-1])
     held_out = np.asarray(discs.held_out.images[2])
     grid, words = draws.timesteps("uniform", 2), discs.held_out.prompts[2]
     mine = losses.of_draws(again, held_out, "held-out:2", grid, 0, words).mean()
@@ -366,7 +351,7 @@ def test_a_base_in_bfloat16_keeps_features_within_the_tolerance(
     images, words, ids = np.asarray(discs.train.images[:8]), discs.train.prompts[:8], [f"train:{i}" for i in range(8)]
     exact = features.featurise(denoiser, images, ids, wanted, lambda done: None, 0, words)
     monkeypatch.setattr(devices, "frozen_dtype", lambda where: torch.bfloat16)  # as on CUDA
-    half = models.load_denoiser(checkpoint)
+    half = networks.load_denoiser(checkpoint)
     assert half.half
     assert {p.dtype for p in half.unet.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert half.weight.dtype == torch.float32

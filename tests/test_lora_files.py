@@ -20,23 +20,15 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dtrak_core import (
-    bases,
-    checkpoints,
-    datasets,
-    importing_text,
-    models,
-    sampling,
-    store,
-    targets,
-    thumbnails,
-    work,
-)
-from dtrak_core.bases import Base
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets import catalogue, thumbnails
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import StudioError
-from dtrak_core.job_kinds import ImportJob, SampleJob
-from dtrak_core.lora_files import FILE
+from dtrak_core.jobs.job_kinds import ImportJob, SampleJob
+from dtrak_core.models import bases, checkpoints, importing_text, networks, sampling, targets
+from dtrak_core.models.bases import Base
+from dtrak_core.models.lora_files import FILE
 from dtrak_core.progress import quiet
 
 RANK, ALPHA = 3, 6
@@ -67,7 +59,7 @@ def template() -> Path:
 @pytest.fixture
 def discs(cache: Path) -> Dataset:
     shutil.copytree(template() / "cache", cache)
-    return datasets.by_name("discs")
+    return catalogue.by_name("discs")
 
 
 @pytest.fixture
@@ -82,7 +74,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def drawn(name: str) -> np.ndarray:
-    denoiser = models.load_denoiser(checkpoints.by_name(name))
+    denoiser = networks.load_denoiser(checkpoints.by_name(name))
     return sampling.generate(denoiser, [0], "ddim", 4, 0.0, prompts=["a red disc"]).astype(float)
 
 
@@ -280,7 +272,7 @@ def test_weights_without_their_base_are_refused(discs: Dataset, base: Base, fold
 
 
 def test_pictures_must_have_the_size_of_the_base(base: Base, folder: Path, tmp_path: Path) -> None:
-    settings = datasets.source_settings("folder", template() / "discs", "little", 16)
-    little = datasets.load(datasets.prepare(settings, template() / "discs"))
+    settings = catalogue.source_settings("folder", template() / "discs", "little", 16)
+    little = catalogue.load(catalogue.prepare(settings, template() / "discs"))
     with pytest.raises(StudioError, match="draws pictures of 32 pixels, the dataset has 16"):
         importing_text.import_lora(str(folder), base, little, "bad", quiet)

@@ -7,16 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtrak_core import draws, gradients, losses, models, presets
-from dtrak_core.denoiser import Denoiser
-from dtrak_core.train_settings import ModelSettings
+from dtrak_core.features import draws, gradients, losses
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings
+from dtrak_core.training import presets
 
 
 def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
     tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler().config, tiny.fold)
+    denoiser = networks.denoiser_of(
+        networks.build_unet(tiny, 16).eval(), networks.default_scheduler().config, tiny.fold
+    )
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     grid, seen = draws.timesteps("uniform", 1000), list[int]()
     real = Denoiser.predict
@@ -47,10 +51,10 @@ def test_a_pass_of_the_papers_networks_stays_within_the_stated_memory(preset: st
     """Nothing is computed here: the layers' outputs are counted on torch's device of shapes alone."""
     model = presets.PRESETS[preset].model
     assert model is not None
-    schedule = models.default_scheduler()
+    schedule = networks.default_scheduler()
     with torch.device("meta"):
         denoiser = Denoiser(
-            models.build_unet(model, side).eval(), schedule.betas, schedule.alphas_cumprod, 1, (3, side, side)
+            networks.build_unet(model, side).eval(), schedule.betas, schedule.alphas_cumprod, 1, (3, side, side)
         )
     at_once, numbers = gradients.draws_for(denoiser), 0
 

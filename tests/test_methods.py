@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dtrak_core.errors import NotFoundError
-from dtrak_core.methods import METHODS, Method, method_of
+from dtrak_core.methods.methods import METHODS, Method, method_of
 
 
 def test_the_methods_are_the_papers() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dtrak_core.counterfactual.distances import cosine, pixel_l2
 from dtrak_core.errors import SettingsError
-from dtrak_core.metrics import cosine, pixel_l2
 from dtrak_core.statistics import interval
 
 

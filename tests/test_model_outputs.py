@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import features, model_outputs, models, schedules
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
-from dtrak_core.feature_settings import FeatureSettings, ModelOutput
+from dtrak_core.features import features, model_outputs
+from dtrak_core.features.settings import FeatureSettings, ModelOutput
+from dtrak_core.models import networks, schedules
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 
-SCHEDULE = models.default_scheduler()
+SCHEDULE = networks.default_scheduler()
 
 
 def values_of(name: str, e: np.ndarray, eps: np.ndarray, t: list[int], eta: float = 0.0) -> np.ndarray:
@@ -74,7 +75,7 @@ def test_an_infinite_weight_of_the_elbo_is_refused_before_anything_is_computed()
 
 
 def test_features_of_an_infinite_elbo_are_not_begun(pictures: Dataset, checkpoint: Checkpoint) -> None:
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     alphas = denoiser.alphas_cumprod.clone()
     alphas[999] = 0.0
     betas = denoiser.betas.clone()

@@ -10,19 +10,21 @@ import pytest
 import torch
 from diffusers import DDPMPipeline
 
-from dtrak_core import checkpoints, models, store, training
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser, add_noise
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
-from dtrak_core.presets import PRESETS
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.denoiser import Denoiser, add_noise
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import training
+from dtrak_core.training.presets import PRESETS
 
 
 def tiny_denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def tiny_denoiser(tiny: ModelSettings) -> Denoiser:
 )
 def test_the_papers_networks_have_the_papers_size(preset: str, resolution: int, parameters: int) -> None:
     with torch.device("meta"):
-        unet = models.build_unet(PRESETS[preset].model, resolution)
+        unet = networks.build_unet(PRESETS[preset].model, resolution)
     assert sum(p.numel() for p in unet.parameters()) == parameters
     assert {m.p for m in unet.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
 
@@ -61,7 +63,7 @@ def test_a_resolution_that_cannot_be_halved_is_refused(tiny: ModelSettings) -> N
     with pytest.raises(
         SettingsError, match=r"Resolution 18 cannot be folded by 2 and halved 1 times. Choose a multiple"
     ):
-        models.build_unet(tiny, 18)
+        networks.build_unet(tiny, 18)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def checkpoint(pictures: Dataset, tiny: ModelSettings) -> checkpoints.Checkpoint
 
 
 def test_diffusers_opens_what_we_store(checkpoint: checkpoints.Checkpoint) -> None:
-    ours = models.load_denoiser(checkpoint)
+    ours = networks.load_denoiser(checkpoint)
     theirs = DDPMPipeline.from_pretrained(checkpoint.folder, local_files_only=True)
     x, t = torch.randn(2, *ours.shape), torch.tensor([3, 900])
     with torch.no_grad():
@@ -82,8 +84,8 @@ def test_diffusers_opens_what_we_store(checkpoint: checkpoints.Checkpoint) -> No
 
 
 def test_a_checkpoint_is_known_by_its_weights(checkpoint: checkpoints.Checkpoint) -> None:
-    ours = models.load_denoiser(checkpoint)
-    assert models.weights_digest(ours.unet, torch.float16) == checkpoint.digest
+    ours = networks.load_denoiser(checkpoint)
+    assert networks.weights_digest(ours.unet, torch.float16) == checkpoint.digest
     assert checkpoints.by_digest(checkpoint.digest) == checkpoint
     names = [c.name for c in checkpoints.listing()]
     assert names == ["small", "small@25", "small@50", "small@75"]
@@ -110,12 +112,12 @@ def test_equal_weights_of_two_datasets_are_told_apart(cache: Path, tiny: ModelSe
 
 
 def test_damaged_weights_are_not_used(checkpoint: checkpoints.Checkpoint) -> None:
-    path = checkpoint.folder / "unet" / models.WEIGHTS
+    path = checkpoint.folder / "unet" / networks.WEIGHTS
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(StoreError, match="does not have the checksum"):
-        models.load_denoiser(checkpoint)
+        networks.load_denoiser(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -130,9 +132,9 @@ def test_damaged_weights_are_not_used(checkpoint: checkpoints.Checkpoint) -> Non
 def test_what_is_no_noise_predicting_ddpm_is_refused(
     tiny: ModelSettings, tmp_path: Path, change: dict[str, dict[str, object]], said: str
 ) -> None:
-    unet = models.build_unet(tiny, 16)
-    models.save_pipeline(unet, tmp_path, torch.float32)
+    unet = networks.build_unet(tiny, 16)
+    networks.save_pipeline(unet, tmp_path, torch.float32)
     config = json.loads((tmp_path / "unet" / "config.json").read_text()) | change.get("config", {})
     schedule = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text()) | change.get("schedule", {})
     with pytest.raises(DataError, match=said):
-        models.assemble(config, unet.state_dict(), schedule, 2)
+        networks.assemble(config, unet.state_dict(), schedule, 2)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import datasets, openmoji, store
-from dtrak_core.data import build_openmoji_facts
-from dtrak_core.dataset_settings import DatasetSettings
+from dtrak_core import store
+from dtrak_core.datasets import catalogue, openmoji
+from dtrak_core.datasets.data import build_openmoji_facts
+from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError
 from dtrak_core.store import Artifact
 
@@ -24,7 +25,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDIO_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("STUDIO_DEMO", str(tmp_path_factory.mktemp("demo")))
-        return datasets.prepare(DatasetSettings())
+        return catalogue.prepare(DatasetSettings())
 
 
 def test_table_of_facts() -> None:
@@ -145,5 +146,6 @@ def test_facts_are_built_from_openmojis_list(tmp_path: Path, monkeypatch: pytest
 
 
 def test_importing_datasets_brings_no_torch() -> None:
-    code = "import sys, dtrak_core.datasets, dtrak_core.subsets; sys.exit(bool({'torch', 'sklearn'} & {*sys.modules}))"
+    code = "import sys; from dtrak_core.datasets import catalogue, subsets"
+    code += "; sys.exit(bool({'torch', 'sklearn'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -21,33 +21,19 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from dtrak_core import (
-    artbench,
-    base_training,
-    bases,
-    checkpoints,
-    datasets,
-    draws,
-    feature_store,
-    features,
-    gradients,
-    kernel,
-    losses,
-    models,
-    openmoji,
-    presets,
-    sampling,
-    scores,
-    targets,
-    training,
-)
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.datasets import artbench, catalogue, openmoji
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.demo import text_base
+from dtrak_core.features import draws, feature_store, features, gradients, kernel, losses
+from dtrak_core.features.projection import project
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.methods import scores
+from dtrak_core.models import bases, checkpoints, networks, sampling, targets
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
-from dtrak_core.projection import project
 from dtrak_core.settings import build
-from dtrak_core.train_settings import SampleSettings
+from dtrak_core.training import presets, training
 
 pytestmark = [pytest.mark.paper, pytest.mark.long, pytest.mark.timeout(3000)]
 PARAMETERS = {"cifar": 38_307_203, "celeba": 118_795_011, "lora": 25_509_888}  # reference.md, 2.1 and 2.2
@@ -57,7 +43,7 @@ COUNT = 12  # pictures: 11 are trained on, one is held out
 def pictures(folder: Path, kind: str) -> Dataset:
     """Store portraits at a setting's resolution, with its labels and captions."""
     folder.mkdir()
-    side = datasets.RESOLUTIONS[kind]  # type: ignore[index]
+    side = catalogue.RESOLUTIONS[kind]  # type: ignore[index]
     styles = artbench.PLANS[kind].styles if kind in artbench.PLANS else ("automobile", "horse")
     lines = ["file_name,caption,contributor,label"]
     for i, row in enumerate(openmoji.facts()[:COUNT]):
@@ -67,15 +53,15 @@ def pictures(folder: Path, kind: str) -> Dataset:
             f"{i:02}.png,{artbench.caption(label) if kind in artbench.PLANS else ''},{row['contributor']},{label}"
         )
     (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
-    settings = datasets.source_settings("folder", folder, "dry", side)
-    return datasets.load(datasets.prepare(settings, folder))
+    settings = catalogue.source_settings("folder", folder, "dry", side)
+    return catalogue.load(catalogue.prepare(settings, folder))
 
 
 @pytest.fixture(scope="session")
 def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a pipeline of miniSD's architecture with random weights, in half precision (2 GB)."""
     captions = [artbench.caption(style) for plan in artbench.PLANS.values() for style in plan.styles]
-    tokenizer = base_training.build_tokenizer(captions)
+    tokenizer = text_base.build_tokenizer(captions)
     tokenizer.model_max_length = 77
     text = CLIPTextModel(
         CLIPTextConfig(
@@ -143,10 +129,10 @@ def test_a_setting_of_the_paper_runs(
     trained = time.perf_counter() - began
     assert run.manifest["parameters"] == PARAMETERS[preset]
     checkpoint = checkpoints.by_digest(run.manifest["steps"][-1]["digest"])
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     prompts = ("a ukiyo e painting",) if preset == "lora" else ()
     image = sampling.generate(denoiser, [0], "ddim", 2, 0.0, prompts=prompts)[0]
-    assert image.shape == (datasets.RESOLUTIONS[kind],) * 2 + (3,)  # type: ignore[index]
+    assert image.shape == (catalogue.RESOLUTIONS[kind],) * 2 + (3,)  # type: ignore[index]
     where = {"checkpoint": checkpoint.digest, "sampling_steps": 2, "prompts": prompts}
     target = targets.publish_sample(build(SampleSettings, seed=0, **where), image)
     wanted = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest, **presets.PAPER_FEATURES)

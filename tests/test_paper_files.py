@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from dtrak_core import answers, artbench, celeba, datasets
-from dtrak_core.dataset_settings import DatasetSettings
+from dtrak_core.commands import answers
+from dtrak_core.datasets import artbench, catalogue, celeba
+from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, StudioError
 from dtrak_core.settings import key_of
 
@@ -156,17 +157,19 @@ def test_artbench_names_what_is_missing(paintings: Path, tmp_path: Path, monkeyp
 def test_a_source_is_taken_for_the_papers_files_alone(cache: Path, paintings: Path) -> None:
     job = answers.dataset_job("artbench2", paintings, None, "refuse")
     assert (job.dataset.kind, job.dataset.resolution, job.source) == ("artbench2", 256, str(paintings))
-    stored = datasets.load(datasets.prepare(job.dataset, Path(job.source)))
+    stored = catalogue.load(catalogue.prepare(job.dataset, Path(job.source)))
     assert stored.train.rows[0]["caption"].endswith("painting")
-    assert datasets.by_name("artbench2").digest == stored.digest
+    assert catalogue.by_name("artbench2").digest == stored.digest
     with pytest.raises(StudioError, match="is built in and has no source"):
-        datasets.prepare(DatasetSettings(kind="cifar2", name="cifar2", resolution=32), paintings)
+        catalogue.prepare(DatasetSettings(kind="cifar2", name="cifar2", resolution=32), paintings)
 
 
-def asked(folder: Path | None, name: str = "artbench2") -> datasets.Dataset:
+def asked(folder: Path | None, name: str = "artbench2") -> catalogue.Dataset:
     """Prepare a set of files as the command line does."""
     job = answers.dataset_job(name, folder, 32, "refuse")
-    return datasets.load(datasets.make_newest(datasets.prepare(job.dataset, Path(job.source) if job.source else None)))
+    return catalogue.load(
+        catalogue.make_newest(catalogue.prepare(job.dataset, Path(job.source) if job.source else None))
+    )
 
 
 def drawn(folder: Path) -> Path:
@@ -183,10 +186,10 @@ def test_a_corrected_table_of_artists_is_read_anew(cache: Path, paintings: Path)
     assert (second.digest, second.key == first.key) == (first.digest, False), "no picture has changed"
     assert "artist-9" in {row["contributor"] for row in second.train.rows}
     assert "artist-1" not in {row["contributor"] for row in second.train.rows}
-    assert datasets.by_name("artbench2").facts == second.facts != first.facts
+    assert catalogue.by_name("artbench2").facts == second.facts != first.facts
     table.write_text(whole, encoding="utf-8")
     assert asked(paintings).key == first.key
-    assert datasets.by_name("artbench2").facts == first.facts
+    assert catalogue.by_name("artbench2").facts == first.facts
 
 
 def test_a_replaced_painting_is_read_anew_even_with_its_old_size_and_time(cache: Path, paintings: Path) -> None:
@@ -216,27 +219,27 @@ def test_a_set_from_before_copies_had_a_digest_opens_and_is_read_anew_when_asked
     manifest |= {"key": key_of("datasets", old), "settings": old.model_dump(), "date": "2026-11-25T00:00:00+00:00"}
     first_path.write_text(json.dumps(manifest))
     first_path.parent.rename(cache / "datasets" / key_of("datasets", old))
-    assert datasets.by_name("artbench2").key == key_of("datasets", old)
+    assert catalogue.by_name("artbench2").key == key_of("datasets", old)
     assert asked(None).key == key_of("datasets", old), "it is used without its copy"
     assert asked(paintings).key == first.key, "its copy is read anew"
-    assert asked(None).key == datasets.by_name("artbench2").key == first.key, "and is what the name means"
+    assert asked(None).key == catalogue.by_name("artbench2").key == first.key, "and is what the name means"
 
 
 def test_a_copy_that_changes_between_question_and_answer_is_refused(cache: Path, paintings: Path) -> None:
     job = answers.dataset_job("artbench2", paintings, 32, "refuse")
     drawn(paintings).write_bytes(b"another")
     with pytest.raises(DataError, match="has changed since it was chosen"):
-        datasets.prepare(job.dataset, paintings)
+        catalogue.prepare(job.dataset, paintings)
     with pytest.raises(StudioError, match="give their folder"):
-        datasets.prepare(job.dataset)
+        catalogue.prepare(job.dataset)
     assert not list((cache / "datasets").glob("[0-9a-f]*"))
 
 
 def test_settings_without_a_digest_get_that_of_the_copy(cache: Path, paintings: Path) -> None:
     bare, table = DatasetSettings(kind="artbench2", name="artbench2", resolution=32), paintings / artbench.TABLE
-    first = datasets.prepare(bare, paintings)
+    first = catalogue.prepare(bare, paintings)
     table.write_text(table.read_text(encoding="utf-8").replace("artist-1", "artist-9"), encoding="utf-8")
-    assert datasets.prepare(bare, paintings).key != first.key
+    assert catalogue.prepare(bare, paintings).key != first.key
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe bad", b'name,artist,label,split\n"' + b"x" * 200_000])
@@ -278,7 +281,7 @@ def test_a_face_that_is_replaced_is_read_anew_and_a_lacking_one_named(cache: Pat
     second = asked(few_faces, "celeba")
     assert second.digest != first.digest
     assert (second.train.images[0] == 250).all()
-    assert datasets.by_name("celeba").digest == second.digest
+    assert catalogue.by_name("celeba").digest == second.digest
     files[-1].unlink()
     with pytest.raises(NotFoundError, match=rf"'img_align_celeba' has no {files[-1].name}\. Give --source"):
         asked(few_faces, "celeba")

@@ -7,11 +7,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dtrak_core import draws, patches, store
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features import draws
+from dtrak_core.methods import patches
+from dtrak_core.methods.settings import PatchSettings
+from dtrak_core.models.targets import of_split
 from dtrak_core.progress import quiet
-from dtrak_core.score_settings import PatchSettings
-from dtrak_core.targets import of_split
 
 
 def settings_of(pictures: Dataset) -> PatchSettings:

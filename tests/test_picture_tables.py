@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dtrak_core import captions, datasets, pictures
+from dtrak_core.datasets import captions, catalogue, pictures
+from dtrak_core.datasets.content import Content
+from dtrak_core.datasets.source_files import SourceFile
 from dtrak_core.errors import DataError
-from dtrak_core.source_files import SourceFile
-from dtrak_core.splits import Content
 
 HEAD = "file_name,caption,contributor"
 
@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def read(source: Path, on_broken: str = "refuse") -> Content:
-    return pictures.load(datasets.source_settings("folder", source, "mine", 8, on_broken), source)
+    return pictures.load(catalogue.source_settings("folder", source, "mine", 8, on_broken), source)
 
 
 def facts(content: Content, fact: str) -> dict[str, str]:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import answers, cli, datasets, pictures, splits, work
+from dtrak_core.commands import answers, cli
+from dtrak_core.datasets import catalogue, content, pictures
+from dtrak_core.engine import work
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
 from dtrak_core.progress import quiet
 
@@ -33,9 +35,9 @@ def folder(tmp_path: Path) -> Path:
     return source
 
 
-def prepare(source: Path, on_broken: str = "refuse") -> datasets.Dataset:
-    settings = datasets.source_settings("folder", source, "mine", 8, on_broken)
-    return datasets.load(datasets.prepare(settings, source))
+def prepare(source: Path, on_broken: str = "refuse") -> catalogue.Dataset:
+    settings = catalogue.source_settings("folder", source, "mine", 8, on_broken)
+    return catalogue.load(catalogue.prepare(settings, source))
 
 
 def write_metadata(source: Path, *lines: str, header: str = "file_name,caption,contributor") -> None:
@@ -134,9 +136,9 @@ def test_a_broken_file_is_skipped_and_recorded(folder: Path) -> None:
     whole = (folder / "dogs" / "03.png").read_bytes()
     (folder / "dogs" / "03.png").write_bytes(whole[: len(whole) // 2])
     write_metadata(folder, "dogs/03.png,a,b", "dogs/05.png,c,d")
-    settings = datasets.source_settings("folder", folder, "mine", 8, "skip")
-    artifact = datasets.prepare(settings, folder)
-    dataset = datasets.load(artifact)
+    settings = catalogue.source_settings("folder", folder, "mine", 8, "skip")
+    artifact = catalogue.prepare(settings, folder)
+    dataset = catalogue.load(artifact)
     (left,) = dataset.skipped
     assert (left.file, left.count) == ("dogs/03.png", 1)
     assert left.reason.startswith("is a PNG that is damaged")
@@ -176,7 +178,7 @@ def test_sources_that_are_no_folder_of_pictures(tmp_path: Path, folder: Path) ->
 
 
 def test_too_many_bytes_are_refused_before_anything_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "MAX_BYTES", 12 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(content, "MAX_BYTES", 12 * 8 * 8 * 3 - 1)
     monkeypatch.setattr(pictures, "open_picture", lambda *args: pytest.fail("a picture was read"))
     with pytest.raises(DataError, match="12 pictures of 8 x 8 take"):
         prepare(folder)
@@ -200,14 +202,14 @@ def test_the_source_digest_follows_names_contents_and_metadata(folder: Path) -> 
 
 def test_progress_counts_files(folder: Path) -> None:
     steps: list[tuple[int, int]] = []
-    settings = datasets.source_settings("folder", folder, "mine", 8)
-    datasets.prepare(settings, folder, lambda done, total: steps.append((done, total)))
+    settings = catalogue.source_settings("folder", folder, "mine", 8)
+    catalogue.prepare(settings, folder, lambda done, total: steps.append((done, total)))
     assert steps == [(i, 12) for i in range(1, 13)]
 
 
 def test_rows_are_plain_json(folder: Path) -> None:
-    settings = datasets.source_settings("folder", folder, "mine", 8)
-    artifact = datasets.prepare(settings, folder)
+    settings = catalogue.source_settings("folder", folder, "mine", 8)
+    artifact = catalogue.prepare(settings, folder)
     assert all(isinstance(row["origin"], str) for row in json.loads(artifact.file("train.json").read_bytes()))
 
 
@@ -216,7 +218,7 @@ def shade(path: Path, level: int, kind: str = "PNG") -> None:
     Image.new("RGB", (8, 8), (level, 255 - level, 9)).save(path, kind)
 
 
-def reasons(dataset: datasets.Dataset) -> dict[str, str]:
+def reasons(dataset: catalogue.Dataset) -> dict[str, str]:
     return {left.file: left.reason for left in dataset.skipped}
 
 
@@ -269,8 +271,8 @@ def test_a_zip_gives_what_its_folder_gives(folder: Path, tmp_path: Path, around:
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
         for path in folder.rglob("*.*"):
             archive.write(path, f"{around}{path.relative_to(folder).as_posix()}")
-    settings = datasets.source_settings(pictures.kind_of(tmp_path / "mine.zip"), tmp_path / "mine.zip", "mine", 8)
-    packed = datasets.load(datasets.prepare(settings, tmp_path / "mine.zip"))
+    settings = catalogue.source_settings(pictures.kind_of(tmp_path / "mine.zip"), tmp_path / "mine.zip", "mine", 8)
+    packed = catalogue.load(catalogue.prepare(settings, tmp_path / "mine.zip"))
     assert (packed.digest, packed.facts) == (prepare(folder).digest, prepare(folder).facts)
     assert packed.skipped == ()
 
@@ -320,13 +322,13 @@ def test_a_zip_without_pictures(tmp_path: Path) -> None:
 
 
 def test_what_was_stored_before_reasons_were_kept_still_opens(folder: Path, cache: Path) -> None:
-    settings = datasets.source_settings("folder", folder, "mine", 8)
-    place = datasets.prepare(settings, folder).path / "manifest.json"
+    settings = catalogue.source_settings("folder", folder, "mine", 8)
+    place = catalogue.prepare(settings, folder).path / "manifest.json"
     manifest = json.loads(place.read_text())
     manifest["skipped"] = ["dogs/99.png"]
     del manifest["notes"]
     place.write_text(json.dumps(manifest))
-    dataset = datasets.by_name("mine")
+    dataset = catalogue.by_name("mine")
     assert (reasons(dataset), dataset.notes) == ({"dogs/99.png": "could not be read"}, ())
 
 

@@ -7,23 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import checkpoints, datasets, features, kernel, models, presets, scores, targets, training
-from dtrak_core.dataset_settings import DatasetSettings
-from dtrak_core.feature_settings import FeatureSettings
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.features import features, kernel
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.methods import scores
+from dtrak_core.models import checkpoints, networks, targets
+from dtrak_core.models.settings import ModelSettings
 from dtrak_core.progress import quiet
-from dtrak_core.train_settings import ModelSettings
+from dtrak_core.training import presets, training
 
 PICTURES, ORIGINAL, COPY = 450, 12, 250
 
 
 @pytest.mark.slow
 def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(cache: Path, tmp_path: Path) -> None:
-    portraits = datasets.load(datasets.prepare(DatasetSettings()))
+    portraits = catalogue.load(catalogue.prepare(DatasetSettings()))
     images = np.array(portraits.train.images[:PICTURES])
     images[COPY] = images[ORIGINAL]
     file = tmp_path / "planted.npz"
     np.savez(file, x_train=images, y_train=np.zeros(PICTURES, int), x_test=images[:8], y_test=np.zeros(8, int))
-    dataset = datasets.load(datasets.prepare(datasets.source_settings("npz", file, "planted", 16), file))
+    dataset = catalogue.load(catalogue.prepare(catalogue.source_settings("npz", file, "planted", 16), file))
     assert len(dataset.train.images) == PICTURES
 
     # Half the pictures and a narrower network: enough to tell copies from the rest, in a quarter of the time.
@@ -31,7 +35,7 @@ def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(cache: Pat
     settings = settings.model_copy(update={"model": ModelSettings(channels=(16, 32))})
     run = training.train(dataset, settings, "planted", quiet, kind="retrained")  # draws no grids of pictures
     (checkpoint,) = checkpoints.of_run(run)
-    denoiser = models.load_denoiser(checkpoint)
+    denoiser = networks.load_denoiser(checkpoint)
     base = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest)
     kernel.compute_kernel(features.compute_features(dataset, denoiser, base, quiet), quiet)
     target = targets.resolve(dataset, checkpoint.digest, f"train:{ORIGINAL}")

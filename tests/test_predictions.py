@@ -6,28 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dtrak_core import (
-    benchmarking,
-    checkpoints,
-    lds_losses,
-    lds_runs,
-    predictions,
-    recipes,
-    scores,
-    standings,
-    statistics,
-    store,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.duplicates import Equal
+from dtrak_core import statistics, store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.duplicates import Equal
 from dtrak_core.errors import SettingsError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import scores
+from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
-from dtrak_core.recipes import Recipe
 from dtrak_core.settings import build
-from dtrak_core.targets import resolve
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ def test_ranks_are_of_summed_scores_at_every_damping(
     found = predicted(pictures, measured, recipe)
     assert found.shares[found.place] == 0.15
     assert found.ranks.shape == (len(found.shares), predictions.LEAST_SUBSETS, 3)
-    masks = lds_runs.masks_of(pictures.train.labels, 32, 0.5)
+    masks = subset_models.masks_of(pictures.train.labels, 32, 0.5)
     for place in (0, found.place, len(found.shares) - 1):
         for number, name in enumerate(measured.targets):
             target = resolve(pictures, checkpoint.digest, name)
@@ -71,9 +63,9 @@ def test_lds_is_told_of_the_subsets_that_are_finished(
     pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
 ) -> None:
     found = predicted(pictures, measured, Recipe(method="trak", features=base))
-    for one in [lds_runs.models(measured)[number] for number in (0, 2, 3)]:
-        lds_losses.losses_of(pictures, checkpoint, one, quiet)
-    known = lds_runs.read(pictures, measured)
+    for one in [subset_models.models(measured)[number] for number in (0, 2, 3)]:
+        subset_losses.losses_of(pictures, checkpoint, one, quiet)
+    known = subset_models.read(pictures, measured)
     assert known.subsets == [0, 2, 3]
     value = predictions.evaluated(found, known, measured, "held-out")
     ranks = found.ranks[found.place][[0, 2, 3]]
@@ -90,12 +82,12 @@ def test_held_out_targets_that_were_trained_on_are_left_out_but_of_the_papers_dr
     pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
 ) -> None:
     found = predicted(pictures, measured, Recipe(method="trak", features=base))
-    for one in lds_runs.models(measured):
-        lds_losses.losses_of(pictures, checkpoint, one, quiet)
-    expected = statistics.spearman(found.ranks[found.place][:4], lds_runs.read(pictures, measured).mean)
+    for one in subset_models.models(measured):
+        subset_losses.losses_of(pictures, checkpoint, one, quiet)
+    expected = statistics.spearman(found.ranks[found.place][:4], subset_models.read(pictures, measured).mean)
     equal = Equal(pictures.equal.train, pictures.equal.held_out, (0, 1))
     leaking = Dataset(**{**vars(pictures), "equal": equal})
-    known = lds_runs.read(leaking, measured)
+    known = subset_models.read(leaking, measured)
     value = predictions.evaluated(found, known, measured, "held-out")
     np.testing.assert_allclose(value.per_target, [expected[1]])
     assert predictions.curve(found, known, measured, "held-out")[found.place] == pytest.approx(expected[1])
@@ -107,12 +99,12 @@ def test_held_out_targets_that_were_trained_on_are_left_out_but_of_the_papers_dr
         "1 of 2 held-out targets; 1 is a training picture too, by pixels, and left out."
     )
     paper = Dataset(**{**vars(leaking), "settings": pictures.settings.model_copy(update={"kind": "cifar10"})})
-    known = lds_runs.read(paper, measured)
+    known = subset_models.read(paper, measured)
     np.testing.assert_allclose(predictions.evaluated(found, known, measured, "held-out").per_target, expected[:2])
     assert standings.kinds(known, measured)["held-out"]["count"] == 2
     assert "kept: the split is the paper's own" in standings.leak(known, measured)
     every = Dataset(**{**vars(pictures), "equal": Equal(equal.train, equal.held_out, (0, 5))})
-    known = lds_runs.read(every, measured)
+    known = subset_models.read(every, measured)
     assert standings.rows([found], known, measured) == []
     assert standings.kinds(known, measured) == {}
     assert standings.leak(known, measured).startswith("0 of 2 held-out targets")
@@ -181,7 +173,7 @@ def test_an_ensemble_is_the_mean_over_models_trained_on_halves(
         ).values
         for digest in digests
     ]
-    masks = lds_runs.masks_of(pictures.train.labels, 32, 0.5)
+    masks = subset_models.masks_of(pictures.train.labels, 32, 0.5)
     sums = -(masks @ np.mean(each, axis=0))
     np.testing.assert_array_equal(found.ranks[found.place][:, 0], stats.rankdata(sums))
 

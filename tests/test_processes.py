@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dtrak_core import processes
+from dtrak_core.jobs import processes
 
 NOBODY = 2**22 + 1  # above Linux's highest id
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dtrak_core import datasets, program
+from dtrak_core import program
+from dtrak_core.datasets import catalogue
 
 
 def test_a_python_inside_the_project_is_named_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,4 +37,4 @@ def test_the_printed_command_runs_outside_the_environment() -> None:
 
 
 def test_messages_name_it() -> None:
-    assert program.command("dataset") == datasets.PREPARE
+    assert program.command("dataset") == catalogue.PREPARE

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import faders, feature_store, features, models, projected, projection, store
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import StoreError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.gradients import per_example_gradients
+from dtrak_core.features import faders, feature_store, features, projected, projection
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.projection import Projector, project
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings
+from dtrak_core.models.targets import of_split
 from dtrak_core.progress import quiet
-from dtrak_core.projection import Projector, project
-from dtrak_core.targets import of_split
-from dtrak_core.train_settings import ModelSettings
 
 DENSE = ["gaussian", "rademacher"]
 
@@ -29,7 +31,7 @@ DENSE = ["gaussian", "rademacher"]
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler().config, tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler().config, tiny.fold)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtrak_core import projection
 from dtrak_core.errors import SettingsError
-from dtrak_core.projection import Projector, project
+from dtrak_core.features import projection
+from dtrak_core.features.projection import Projector, project
 
 RANDOM = ["sparse", "gaussian", "rademacher"]
 

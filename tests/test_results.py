@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import figure, results, thumbnails
+from dtrak_core.datasets import thumbnails
 from dtrak_core.errors import SettingsError
+from dtrak_core.methods import figure, results
 
 VALUES = np.array([3.0, -1.0, 0.0, 1.0, 3.0, -5.0])
 ROWS = [

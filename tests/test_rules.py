@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import os
 import re
@@ -17,74 +18,42 @@ CORE = PROJECT / "dtrak_core"
 PAGES = sorted((PROJECT / "pages").glob("*.py"))
 SOURCES = [p for p in sorted(CORE.rglob("*.py")) if "data" not in p.parts]
 
-# A module imports only from its own layer's left (design.md, section 3). One line a layer.
-LAYERS = [
-    ["errors", "progress", "duplicates", "program", "spreadsheet"],
-    ["settings", "processes", "files", "devices", "model_files"],
-    ["train_settings", "removal_settings", "score_settings", "weights", "schedules", "pipelines"],
-    ["artifacts"],
-    ["store", "text_pipelines"],
-    ["splits", "thumbnails", "presets", "subsets", "formats"],
-    ["images", "source_files", "layout"],
-    ["captions", "arrays", "array_labels"],
-    ["archives", "picture_tables"],
-    ["openmoji", "pictures", "cifar", "celeba", "artbench"],
-    ["sources"],
-    ["dataset_files"],
-    ["datasets", "checkpoints", "bases"],
-    ["latents", "text_side"],
-    ["denoiser"],
-    ["base_parts", "lora_files"],
-    ["lora"],
-    ["ensembles", "targets", "draws", "model_outputs", "feature_store", "methods", "models"],
-    ["sketch"],
-    ["kernel", "projection", "sampling", "gradients", "embeddings", "fader_layout", "losses", "patches"],
-    ["faders", "projected", "mixtures"],
-    ["training_state"],
-    ["training_step"],
-    ["training", "importing", "base_training", "features", "ekfac", "gradient_scores", "scores", "defaults"],
-    ["figure", "results", "metrics", "lds", "paper", "importing_text"],
-    ["agreement", "datamodels", "crossed"],
-    ["fader_scores"],
-    ["turned"],
-    ["certainty", "crediting", "encoders"],
-    ["removals", "lds_runs", "recipes"],
-    ["predictions"],
-    ["standings"],
-    ["entries"],
-    ["verdicts"],
-    ["comparisons"],
-    ["comparison_figure"],
-    ["job_kinds", "counterfactual"],
-    ["asking"],
-    ["lds_losses", "benchmarking"],
-    ["job_files", "engine", "job_index", "jobs", "parts"],
-    ["work", "demo"],
-    ["demo_lora"],
-    ["serving", "children", "tasks", "cluster"],
-    [
-        "dispatcher",
-        "answers",
-        "estimates",
-        "job_costs",
-        "speeds",
-        "costs",
-        "tables",
-        "housekeeping",
-        "eviction",
-        "commands",
-        "removing",
-        "measuring",
-        "upkeep",
-        "cli",
-    ],
-    ["__main__"],
+# From the bottom (docstrings say what is in each): a package imports only from those before its line, and from the
+# files beside them all, which know none.
+PACKAGES = [
+    ["datasets"],
+    ["models"],
+    ["features", "training"],
+    ["methods"],
+    ["lds", "counterfactual"],
+    ["jobs"],
+    ["engine", "ui"],
+    ["demo"],
+    ["commands"],
 ]
-LIGHT = ["results", "jobs", "datasets", "checkpoints", "targets", "scores", "presets", "cli"]
+MODULES = {
+    ".".join(p.relative_to(CORE).with_suffix("").parts): p for p in SOURCES if p.stem not in ("__init__", "__main__")
+}
+LIGHT = [
+    "methods.results",
+    "jobs.jobs",
+    "datasets.catalogue",
+    "models.checkpoints",
+    "models.targets",
+    "methods.scores",
+    "training.presets",
+    "commands.cli",
+]
 
 
-def layer_of(module: str) -> int:
-    return next(i for i, layer in enumerate(LAYERS) if module in layer)
+def in_project(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def rank_of(module: str) -> int:
+    """Return how high a module stands: 0 beside the packages, then its package's line."""
+    package = module.split(".")[0]
+    return next((i for i, line in enumerate(PACKAGES, 1) if package in line), 0) if "." in module else 0
 
 
 def imports_of(path: Path) -> set[str]:
@@ -99,31 +68,44 @@ def imports_of(path: Path) -> set[str]:
 
 
 def core_modules(names: set[str]) -> set[str]:
-    parts = (name.split(".") for name in names if name.startswith("dtrak_core."))
-    return {part[1] for part in parts if part[1] == "ui" or (CORE / f"{part[1]}.py").exists()}
+    """Return the modules that names of modules, or of things in them, lead to."""
+    found = {name.removeprefix("dtrak_core.") for name in names if name.startswith("dtrak_core.")}
+    return {end for name in found for end in (name, name.rpartition(".")[0]) if end in MODULES}
 
 
-def test_every_core_module_has_a_layer() -> None:
-    modules = {p.stem for p in CORE.glob("*.py")} - {"__init__"}
-    assert modules == {name for layer in LAYERS for name in layer}
+def test_every_package_has_its_line_and_few_files_lie_beside_them() -> None:
+    folders = {p.parent.relative_to(CORE).parts[0] for p in SOURCES if p.parent != CORE}
+    assert folders == {name for line in PACKAGES for name in line}
+    assert len(list(CORE.glob("*.py"))) <= 12, "find a package for it"
 
 
-@pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda p: p.stem)
-def test_a_module_imports_only_what_stands_to_its_left(path: Path) -> None:
-    if path.stem == "__init__":
-        return
-    mine = layer_of(path.stem)
-    wrong = {m for m in core_modules(imports_of(path)) - {path.stem} if m == "ui" or layer_of(m) > mine}
-    assert not wrong, f"{path.stem} imports {wrong}, which stand to its right"
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_stands_below_it(module: str) -> None:
+    package = module.split(".")[0] if "." in module else ""
+    others = {m for m in core_modules(imports_of(MODULES[module])) if not package or m.split(".")[0] != package}
+    wrong = {m for m in others if rank_of(m) > rank_of(module) or ("." in m and rank_of(m) == rank_of(module))}
+    assert not wrong, f"{module} imports {wrong}, which do not stand below it"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CORE)))
+def test_no_modules_import_each_other() -> None:
+    graph = {module: core_modules(imports_of(path)) - {module} for module, path in MODULES.items()}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("ui.")])
+def test_pages_share_only_what_lies_beside_their_folders(module: str) -> None:
+    folder = module.rpartition(".")[0]
+    used = {m.rpartition(".")[0] for m in core_modules(imports_of(MODULES[module])) if m.startswith("ui.")}
+    assert used <= {"ui", folder}, f"{module} leans on another page's pieces"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_project)
 def test_only_the_ui_imports_streamlit(path: Path) -> None:
     if "ui" not in path.relative_to(CORE).parts:
         assert not {n for n in imports_of(path) if n.split(".")[0] in ("streamlit", "plotly")}
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *PAGES, PROJECT / "app.py"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES, PROJECT / "app.py"], ids=in_project)
 def test_size_and_forbidden_words(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= (120 if path in PAGES else 300), "split it by noun"
@@ -133,13 +115,13 @@ def test_size_and_forbidden_words(path: Path) -> None:
         assert "weights_only=True" in call
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CORE)))
+@pytest.mark.parametrize("path", SOURCES, ids=in_project)
 def test_what_is_published_is_computed_under_a_lock(path: Path) -> None:
     text = path.read_text()
     assert "store.publish(" not in text or "store.computing(" in text, "two jobs may compute it at the same time"
 
 
-@pytest.mark.parametrize("path", [*sorted((CORE / "ui").glob("*.py")), *PAGES], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*sorted((CORE / "ui").rglob("*.py")), *PAGES], ids=in_project)
 def test_every_streamlit_cache_is_bounded(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         for decorator in getattr(node, "decorator_list", []):
@@ -150,7 +132,7 @@ def test_every_streamlit_cache_is_bounded(path: Path) -> None:
 
 def test_what_the_pages_import_leaves_torch_out() -> None:
     modules = [f"dtrak_core.{name}" for name in LIGHT]
-    modules += [f"dtrak_core.ui.{p.stem}" for p in sorted((CORE / "ui").glob("*.py")) if p.stem != "__init__"]
+    modules += [f"dtrak_core.{name}" for name in MODULES if name.startswith("ui.")]
     modules += sorted({n for p in [*PAGES, PROJECT / "app.py"] for n in imports_of(p) if n.startswith("dtrak_core")})
     code = (
         "import importlib, json, sys\n"

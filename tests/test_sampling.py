@@ -9,22 +9,22 @@ import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
 
-from dtrak_core import models, sampling, schedules
-from dtrak_core.denoiser import Denoiser
 from dtrak_core.errors import DataError
-from dtrak_core.schedules import Sampler
-from dtrak_core.train_settings import ModelSettings
+from dtrak_core.models import networks, sampling, schedules
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.schedules import Sampler
+from dtrak_core.models.settings import ModelSettings
 
 
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(3)
-    return models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
 
 
 def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
     ours = sampling.generate(denoiser, [5], "ddim", 50, 0.0)
-    pipeline = DDIMPipeline(denoiser.unet, DDPMScheduler.from_config(models.default_scheduler().config))
+    pipeline = DDIMPipeline(denoiser.unet, DDPMScheduler.from_config(networks.default_scheduler().config))
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(generator=torch.Generator().manual_seed(5), num_inference_steps=50, eta=0.0, output_type="np")
     folded = torch.from_numpy(theirs.images).permute(0, 3, 1, 2) * 2 - 1
@@ -34,7 +34,7 @@ def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: Denoiser, eta: float) -> None:
-    scheduler = DDIMScheduler.from_config(models.default_scheduler().config)
+    scheduler = DDIMScheduler.from_config(networks.default_scheduler().config)
     scheduler.set_timesteps(10)
     random = torch.Generator().manual_seed(8)
     x = torch.randn(denoiser.shape, generator=random)[None]
@@ -49,7 +49,7 @@ def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: Denoiser, eta: 
 
 
 def test_ddpm_equals_diffusers(denoiser: Denoiser) -> None:
-    scheduler = models.default_scheduler()
+    scheduler = networks.default_scheduler()
     scheduler.set_timesteps(20)
     random = torch.Generator().manual_seed(2)
     x = torch.randn(denoiser.shape, generator=random)[None]

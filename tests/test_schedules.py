@@ -14,9 +14,9 @@ from diffusers import (
     PNDMScheduler,
 )
 
-from dtrak_core import schedules
 from dtrak_core.errors import DataError
-from dtrak_core.schedules import Sampler
+from dtrak_core.models import schedules
+from dtrak_core.models.schedules import Sampler
 
 
 @pytest.mark.parametrize(

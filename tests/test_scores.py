@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import embeddings, feature_store, features, kernel, models, scores, store
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.feature_settings import FeatureSettings, TargetSide, feature_target
-from dtrak_core.methods import METHODS
+from dtrak_core.features import feature_store, features, kernel
+from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target
+from dtrak_core.methods import embeddings, scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.settings import EmbeddingSettings
+from dtrak_core.models import networks
+from dtrak_core.models.settings import ModelSettings
+from dtrak_core.models.targets import Target, of_split
 from dtrak_core.progress import quiet
-from dtrak_core.score_settings import EmbeddingSettings
 from dtrak_core.settings import key_of
-from dtrak_core.targets import Target, of_split
-from dtrak_core.train_settings import ModelSettings
 
 CHECKPOINT = "1" * 16
 ONE_MODEL = [m.id for m in METHODS.values() if m.shares == (100,) and not m.models]
@@ -38,7 +41,7 @@ def target(pictures: Dataset) -> Target:
 def computed(pictures: Dataset, tiny: ModelSettings, base: FeatureSettings, target: Target) -> Dataset:
     """Store features, kernels and target features of both model outputs."""
     torch.manual_seed(0)
-    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
     for method in GRADIENT[:2]:
         settings = scores.feature_settings(method, pictures.digest, CHECKPOINT, base)
         kernel.compute_kernel(features.compute_features(pictures, denoiser, settings, quiet), quiet)
@@ -181,7 +184,7 @@ def test_what_is_needed_is_named_with_the_key_under_which_it_will_lie(
     with pytest.raises(NotFoundError, match="held-out:3"):
         scores.attribution_scores("d-trak", pictures, CHECKPOINT, target, base)
     torch.manual_seed(0)
-    denoiser = models.denoiser_of(models.build_unet(tiny, 16).eval(), models.default_scheduler(), tiny.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
     for kind, key, settings in scores.needed("d-trak", pictures, CHECKPOINT, target, base)[:1]:
         assert isinstance(settings, FeatureSettings)
         assert features.compute_features(pictures, denoiser, settings, quiet).key == key

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dtrak_core.errors import SettingsError
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.presets import PRESETS, train_settings
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models.settings import LoraSettings, ModelSettings, SampleSettings, TrainSettings
 from dtrak_core.settings import build, canonical_json, digest_of, key_of
-from dtrak_core.train_settings import LoraSettings, ModelSettings, SampleSettings, TrainSettings
+from dtrak_core.training.presets import PRESETS, train_settings
 
 A, B = "a" * 16, "b" * 16
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import linalg, stats
 from test_kernel import stored
 
-from dtrak_core import kernel, sketch
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.features import kernel, sketch
 from dtrak_core.progress import quiet
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dtrak_core import pictures, source_files
+from dtrak_core.datasets import pictures, source_files
+from dtrak_core.datasets.source_files import opened
 from dtrak_core.errors import DataError
-from dtrak_core.source_files import opened
 
 
 def write(folder: Path, *names: str) -> Path:

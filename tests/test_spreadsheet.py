@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from dtrak_core import results, spreadsheet
+from dtrak_core.methods import results, spreadsheet
 
 FORMULAS = [
     "=1+1", "=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1",

@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import store, targets, thumbnails
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, StoreError
+from dtrak_core.models import targets
+from dtrak_core.models.settings import SampleSettings
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import SampleSettings
 
 SETTINGS = SampleSettings(checkpoint="a" * 16, seed=5)
 KEY = key_of("samples", SETTINGS)

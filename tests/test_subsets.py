@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dtrak_core import subsets
+from dtrak_core.datasets import subsets
 from dtrak_core.errors import SettingsError
 
 CIFAR10_LIKE = 10  # classes in the stand-in, where every ten rows in a row have one of each

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import targets, thumbnails
-from dtrak_core.datasets import Dataset, image_digest
+from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
-from dtrak_core.train_settings import Sampled, SampleSettings
+from dtrak_core.models import targets
+from dtrak_core.models.settings import Sampled, SampleSettings
 
 CHECKPOINT = "c" * 16
 

@@ -11,13 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtrak_core import checkpoints, models, presets, scores, store, training, training_state, training_step
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
-from dtrak_core.methods import METHODS
+from dtrak_core.methods import scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import presets, training, training_state, training_step
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +36,7 @@ def settings_for(pictures: Dataset, tiny: ModelSettings, **changes: object) -> T
 
 def weights(run: store.Artifact, share: int = 100) -> dict[str, torch.Tensor]:
     folder = next(s["folder"] for s in run.manifest["steps"] if s["share"] == share)
-    return load_file(run.path / folder / "unet" / models.WEIGHTS)
+    return load_file(run.path / folder / "unet" / networks.WEIGHTS)
 
 
 def test_a_run_is_published_with_its_checkpoints_curve_and_grids(pictures: Dataset, tiny: ModelSettings) -> None:
@@ -145,7 +148,7 @@ def test_a_short_training_keeps_each_step_once(
     assert {one.share: one.step for one in checkpoints.of_run(run)} == kept
     assert len({one.digest for one in checkpoints.of_run(run)}) == len(kept)
     last = checkpoints.by_name("short", pictures.digest)
-    assert models.load_denoiser(last).unet.training is False
+    assert networks.load_denoiser(last).unet.training is False
     if epochs < 4:
         with pytest.raises(NotFoundError, match=r"TracInCP compares checkpoints at .* for at least 4 steps"):
             scores.models_of(METHODS["tracin-cp"], pictures.digest, last.digest)

@@ -11,17 +11,21 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from dtrak_core import checkpoints, draws, models, scores, training, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.denoiser import Denoiser, add_noise
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.jobs import AttributeJob
-from dtrak_core.methods import METHODS
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.features import draws
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs.jobs import AttributeJob
+from dtrak_core.methods import scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser, add_noise
+from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.targets import Target, resolve
-from dtrak_core.train_settings import ModelSettings, TrainSettings
+from dtrak_core.training import training
 
 trak = pytest.importorskip("trak", reason="traker is in tests/requirements.txt; install that to compare with it")
 WIDTH, TIMESTEPS = 4096, 5
@@ -81,7 +85,7 @@ def test_ranks_agree_with_traker(pictures: Dataset, trained: Checkpoint, tmp_pat
     targets: list[Target] = [resolve(pictures, checkpoint.digest, name) for name in names]
     ours = scores.score_matrix(method, pictures, checkpoint.digest, targets, base)
 
-    denoiser = models.load_denoiser(checkpoints.by_digest(checkpoint.digest))
+    denoiser = networks.load_denoiser(checkpoints.by_digest(checkpoint.digest))
     count = sum(p.numel() for p in denoiser.unet.parameters())
     projector = trak.projectors.BasicProjector(
         grad_dim=count, proj_dim=WIDTH, seed=1, proj_type="normal", device="cpu", block_size=256

@@ -6,29 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from dtrak_core import (
-    asking,
-    checkpoints,
-    draws,
-    feature_store,
-    features,
-    kernel,
-    models,
-    sampling,
-    scores,
-    store,
-    work,
-)
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.feature_settings import FeatureSettings, TargetSide, ends_of, feature_target
-from dtrak_core.jobs import AttributeJob
-from dtrak_core.methods import METHODS
+from dtrak_core.features import draws, feature_store, features, kernel
+from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of, feature_target
+from dtrak_core.jobs import asking
+from dtrak_core.jobs.jobs import AttributeJob
+from dtrak_core.methods import scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, networks, sampling
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
-from dtrak_core.targets import Target, resolve
-from dtrak_core.train_settings import Sampled
 
 
 @pytest.fixture
@@ -94,7 +87,7 @@ def test_damped_variants_are_their_formulas(pictures: Dataset, base: FeatureSett
 
 def residuals(pictures: Dataset, settings: FeatureSettings) -> np.ndarray:
     """Return the mean over draws of the root of each picture's own loss, one draw at a time."""
-    denoiser = models.load_denoiser(checkpoints.by_digest(settings.checkpoint))
+    denoiser = networks.load_denoiser(checkpoints.by_digest(settings.checkpoint))
     found = []
     for i, image in enumerate(pictures.train.images):
         x0 = denoiser.encode(np.asarray(image)[None])
@@ -110,7 +103,7 @@ def residuals(pictures: Dataset, settings: FeatureSettings) -> np.ndarray:
 
 
 def test_normalised_features_are_means_of_directions(pictures: Dataset, base: FeatureSettings) -> None:
-    denoiser = models.load_denoiser(checkpoints.by_digest(base.checkpoint))
+    denoiser = networks.load_denoiser(checkpoints.by_digest(base.checkpoint))
     settings = base.model_copy(update={"normalise": "timestep", "model_output": "loss"})
     image = np.asarray(pictures.train.images[:3])
     ids = ["train:0", "train:1", "train:2"]
@@ -170,7 +163,7 @@ def test_journey_trak_follows_the_sampling(pictures: Dataset, base: FeatureSetti
     target = resolve(pictures, base.checkpoint, "seed:2", Sampled(sampling_steps=4))
     settings = base.model_copy(update={"model_output": "loss"})
     _, z = stored(settings, target, METHODS["journey-trak"].side)
-    denoiser = models.load_denoiser(checkpoints.by_digest(base.checkpoint))
+    denoiser = networks.load_denoiser(checkpoints.by_digest(base.checkpoint))
     x = torch.randn(denoiser.shape, generator=torch.Generator().manual_seed(2))[None]
     parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]
     total = np.zeros(len(z))
@@ -205,7 +198,7 @@ def test_both_sides_may_have_a_function_of_their_own(pictures: Dataset, base: Fe
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_interpolated_features_are_mixed_from_both_ends(pictures: Dataset, base: FeatureSettings, eta: float) -> None:
-    denoiser = models.load_denoiser(checkpoints.by_digest(base.checkpoint))
+    denoiser = networks.load_denoiser(checkpoints.by_digest(base.checkpoint))
     wanted = base.model_copy(update={"model_output": "interpolated", "eta": eta, "projection": "sparse"})
     direct = features.featurise(
         denoiser, np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)], wanted, lambda _: None

@@ -11,7 +11,7 @@ import pytest
 from comparison_helpers import TARGETS, Removal, compared, controls, named
 from scipy import stats
 
-from dtrak_core import comparisons, entries, verdicts
+from dtrak_core.counterfactual import comparisons, entries, verdicts
 
 
 def test_a_removal_is_compared_with_random_ones_of_its_own_size_alone() -> None:

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from dtrak_core import model_files, weights
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.model_files import TRANSFORMERS, find_weights
+from dtrak_core.models import model_files, weights
+from dtrak_core.models.model_files import TRANSFORMERS, find_weights
 
 NAME = "diffusion_pytorch_model"
 WEIGHTS = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}

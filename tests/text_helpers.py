@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core import base_training, bases, checkpoints, datasets
-from dtrak_core.bases import Base
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.demo import text_base
+from dtrak_core.models import bases, checkpoints
+from dtrak_core.models.bases import Base
+from dtrak_core.models.checkpoints import Checkpoint
 
 WORDS = ("red disc", "green disc", "blue disc")
 
@@ -32,8 +34,8 @@ def captioned(folder: Path) -> Dataset:
         Image.fromarray(np.where(disc[..., None], colour, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
         lines.append(f"{i:02}.png,a {WORDS[i % 3]},{'Ann' if i % 2 else 'Bo'}")
     (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
-    settings = datasets.source_settings("folder", folder, "discs", 32)
-    return datasets.load(datasets.prepare(settings, folder))
+    settings = catalogue.source_settings("folder", folder, "discs", 32)
+    return catalogue.load(catalogue.prepare(settings, folder))
 
 
 @functools.cache
@@ -46,10 +48,10 @@ def saved() -> Path:
     narrow = {"TEXT_WIDTH": 16, "TEXT_LAYERS": 1, "VAE_CHANNELS": (8, 8, 8), "UNET_CHANNELS": (16, 16)}
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         for name, value in narrow.items():
-            patch.setattr(base_training, name, value)
+            patch.setattr(text_base, name, value)
         torch.manual_seed(0)
-        pipe = base_training.build([f"a {words}" for words in WORDS], 32)
-    base_training.save(pipe, folder)
+        pipe = text_base.build([f"a {words}" for words in WORDS], 32)
+    text_base.save(pipe, folder)
     return folder
 
 
@@ -63,9 +65,9 @@ def small_base(folder: Path) -> Base:
 
 def trained(place: Path) -> tuple[Dataset, Checkpoint]:
     """Fill the cache in use with captioned pictures, the base, and LoRA weights called `told`."""
-    from dtrak_core import training
+    from dtrak_core.models.settings import LoraSettings, TrainSettings
     from dtrak_core.progress import quiet
-    from dtrak_core.train_settings import LoraSettings, TrainSettings
+    from dtrak_core.training import training
 
     discs, base = captioned(place / "discs"), small_base(place / "base")
     model = LoraSettings(base=base.digest, rank=2)

@@ -12,14 +12,16 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import certainty, datasets, defaults, embeddings, results, scores, store
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.methods import METHODS
-from dtrak_core.results import Ranking
-from dtrak_core.scores import Needed
-from dtrak_core.targets import Target
+from dtrak_core import store
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.methods import certainty, defaults, embeddings, results, scores
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.results import Ranking
+from dtrak_core.methods.scores import Needed
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.targets import Target
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _marked(found: Ranking, question: Question) -> Ranking:
 @st.cache_data(max_entries=256, show_spinner=False)
 def _ranking(method: str, dataset: str, share: float | None, key: tuple[str, ...], _question: Question) -> Ranking:
     """Score and order; `key` names all that the question asks beyond method, dataset and damping."""
-    opened = datasets.load(store.get("datasets", dataset))
+    opened = catalogue.load(store.get("datasets", dataset))
     model = _question.checkpoint
     scored = scores.attribution_scores(
         method, opened, model.digest, _question.target, _question.base(method), rank_share=share

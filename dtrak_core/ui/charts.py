@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dtrak_core.results import Credit, Entry, Ranking
+from dtrak_core.methods.results import Credit, Entry, Ranking
 
 _SEEN = 5  # points that make a line; of a training of one or two, nothing would be seen
 _LINE = 2000  # points of a curve beyond which the middle is thinned out

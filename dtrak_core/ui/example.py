@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from dtrak_core import patches, results, targets, thumbnails
 from dtrak_core.amounts import counted
-from dtrak_core.datasets import Dataset
-from dtrak_core.results import Ranking
-from dtrak_core.targets import Target
+from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import patches, results
+from dtrak_core.methods.results import Ranking
+from dtrak_core.models import targets
+from dtrak_core.models.targets import Target
 from dtrak_core.ui import gallery, named, panels, rows
 
 _ROW, _FOCUS, _OPENED = "_row", "_focus", "_opened"

@@ -15,10 +15,13 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import RerunException
 
-from dtrak_core import checkpoints, comparisons, datasets, program, targets
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import program
+from dtrak_core.counterfactual import comparisons
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import StudioError
+from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, lacking, named, panels, preparing, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
@@ -174,9 +177,9 @@ def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:
 
 def sidebar() -> bool:
     """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
-    names = [*(known := datasets.names()), *(name for name in datasets.BUILT_IN if name not in known)]
+    names = [*(known := catalogue.names()), *(name for name in catalogue.BUILT_IN if name not in known)]
     before = address.get("dataset")  # a switch of pages by a click drops what widgets held
-    asked = _chosen("dataset", names, before if before in names else datasets.DEFAULT)
+    asked = _chosen("dataset", names, before if before in names else catalogue.DEFAULT)
     with st.sidebar:
         name = st.selectbox(
             "Dataset",
@@ -188,7 +191,7 @@ def sidebar() -> bool:
     if asked not in names:
         st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")
     try:
-        dataset = datasets.by_name(name)
+        dataset = catalogue.by_name(name)
     except StudioError as error:
         address.enter(name)
         address.put({"dataset": name})

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import streamlit as st
 
-from dtrak_core.thumbnails import address
+from dtrak_core.datasets.thumbnails import address
 
 HERE = Path(__file__).parent
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core import checkpoints, datasets
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.dataset_settings import DatasetSettings
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import panels
 
 
@@ -46,4 +47,4 @@ def _of_name(dataset: Dataset) -> list[Checkpoint]:
 
 
 def _as_shipped(settings: DatasetSettings) -> bool:
-    return settings.kind.startswith("openmoji") and settings.resolution == datasets.RESOLUTIONS[settings.kind]
+    return settings.kind.startswith("openmoji") and settings.resolution == catalogue.RESOLUTIONS[settings.kind]

@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.targets import Target
-from dtrak_core.train_settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.models.targets import Target
 from dtrak_core.ui import address
 
 FIRST = "seed:32"  # where it exists: one of the clearest answers of the shipped demo

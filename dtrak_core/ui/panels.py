@@ -11,10 +11,11 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import jobs, store
+from dtrak_core import store
 from dtrak_core.amounts import duration, size
 from dtrak_core.errors import JobError, StoreError, StudioError
-from dtrak_core.jobs import Job, JobState
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import Job, JobState
 from dtrak_core.ui import address
 
 _LOG = logging.getLogger(__name__)

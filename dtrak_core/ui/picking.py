@@ -6,12 +6,12 @@ import math
 
 import streamlit as st
 
-from dtrak_core import targets
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import StudioError
-from dtrak_core.targets import Target
-from dtrak_core.train_settings import Sampled
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, frame, gallery, named, panels
 
 PER_PAGE = 32

@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from dtrak_core.methods import METHODS
+from dtrak_core.methods.methods import METHODS
 
 PALETTE = (
     "#2478c4", "#d1495b", "#2a9134", "#8a63d2", "#b8720a", "#138a8a", "#b84fa0", "#7a7d85", "#5a7d1c", "#c4532a",

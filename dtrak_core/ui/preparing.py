@@ -6,10 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from dtrak_core import datasets, jobs, sources
-from dtrak_core.dataset_settings import DatasetKind, DatasetSettings
+from dtrak_core.datasets import catalogue, sources
+from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import StudioError
-from dtrak_core.jobs import DatasetJob
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import DatasetJob
 from dtrak_core.settings import build
 from dtrak_core.ui import panels
 
@@ -52,15 +53,15 @@ def page(name: str, error: StudioError) -> None:
             st.error(f"There is no folder '{panels.plain(source)}' on the machine that the app runs on.")
             return
     place = str(Path(source).expanduser().resolve()) if source else ""
-    settings = build(DatasetSettings, kind=kind, name=kind, resolution=datasets.RESOLUTIONS[kind])
+    settings = build(DatasetSettings, kind=kind, name=kind, resolution=catalogue.RESOLUTIONS[kind])
     try:
-        settings = datasets.settled(settings, Path(place) if place else None)
+        settings = catalogue.settled(settings, Path(place) if place else None)
     except StudioError as refused:  # said before it is begun; whoever puts it right presses the button
         st.error(panels.plain(refused))
     job = DatasetJob(dataset=settings, source=place)
     state = panels.follow(jobs.key_of_job(job))
     if not state.active:
-        label = "Draw the portraits" if kind == datasets.DEFAULT else "Prepare the pictures"
+        label = "Draw the portraits" if kind == catalogue.DEFAULT else "Prepare the pictures"
         needs = kind.startswith("artbench") and not source
         st.button(
             label, icon=":material/download:", disabled=needs, on_click=panels.start, args=(job, f"Prepare {title}"),

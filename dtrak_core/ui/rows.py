@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtrak_core import results
-from dtrak_core.datasets import Dataset
-from dtrak_core.methods import METHODS
-from dtrak_core.results import Entry, Ranking
-from dtrak_core.targets import Target
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import results
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.results import Entry, Ranking
+from dtrak_core.models.targets import Target
 from dtrak_core.ui.gallery import UNKNOWN, UNSURE, Picture, Row
 
 TARGET = "target"  # key of the target in the figure; the others are `method/index`

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import certainty, defaults, fader_scores
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.methods import METHODS, Method
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import certainty, defaults, fader_scores
+from dtrak_core.methods.methods import METHODS, Method
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, panels
 
 FIRST = ["d-trak", "trak"]

@@ -11,7 +11,7 @@ from browser_helpers import serving
 from engine_helpers import begun, until
 from fault_helpers import Undisturbed, Watch, told
 
-from dtrak_core import jobs
+from dtrak_core.jobs import jobs
 
 
 @pytest.mark.long

@@ -9,9 +9,9 @@ import pytest
 import small_store
 import streamlit as st
 
-from dtrak_core import engine
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import launch
+from dtrak_core.models.checkpoints import Checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def small(built: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.MonkeyPat
     place, dataset, checkpoint = built
     monkeypatch.setenv("STUDIO_CACHE", str(place / "cache"))
     monkeypatch.setenv("STUDIO_DEMO", str(place / "no-demo"))
-    monkeypatch.setattr(engine, "ensure", lambda: None)
+    monkeypatch.setattr(launch, "ensure", lambda: None)
     shutil.rmtree(place / "cache" / "jobs", ignore_errors=True)
     st.cache_data.clear()
     return dataset, checkpoint
@@ -40,6 +40,6 @@ def small(built: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def empty(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the page an empty cache; no worker starts."""
-    monkeypatch.setattr(engine, "ensure", lambda: None)
+    monkeypatch.setattr(launch, "ensure", lambda: None)
     st.cache_data.clear()
     return cache

@@ -13,11 +13,15 @@ import pytest
 from page_helpers import galleries, opened, running
 from PIL import Image
 
-from dtrak_core import crediting, jobs, results, scores, store, targets, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
 from dtrak_core.errors import StoreError
-from dtrak_core.jobs import AttributeJob, ScoreJob
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import AttributeJob, ScoreJob
+from dtrak_core.methods import crediting, results, scores
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 
@@ -37,7 +41,7 @@ def expected(small: Small, method: str, sample: str = "seed:0") -> results.Ranki
 
 
 def jobs_base(small: Small, output: str) -> Any:
-    from dtrak_core import defaults
+    from dtrak_core.methods import defaults
 
     return defaults.feature_settings_for(small[0].digest, small[1].digest, output)  # type: ignore[arg-type]
 
@@ -188,7 +192,7 @@ def test_an_error_of_the_core_is_a_sentence(small: Small, monkeypatch: pytest.Mo
 
 
 def test_a_similarity_is_a_row_too_and_clip_is_not_faked(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dtrak_core import embeddings
+    from dtrak_core.methods import embeddings
 
     monkeypatch.setattr(embeddings, "available", lambda model: "" if model == "efficientnet-lite0" else "No weights.")
     at = opened("attribution", methods=["Raw pixels, cosine", "CLIP, cosine", "EfficientNet-Lite0, cosine"])  # type: ignore[arg-type]

@@ -7,14 +7,17 @@ import json
 import pytest
 from page_helpers import galleries, opened, running
 
-from dtrak_core import benchmarking, embeddings, jobs, lds_losses, lds_runs, predictions, recipes, standings, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.jobs import BenchmarkJob, LdsJob
-from dtrak_core.lds_runs import LdsSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import BenchmarkJob, LdsJob
+from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import embeddings
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui import benchmark_charts, findings
+from dtrak_core.ui.benchmark import benchmark_charts, findings
 
 
 @pytest.fixture
@@ -24,9 +27,9 @@ def measured(small: tuple[Dataset, Checkpoint]) -> LdsSettings:
     targets = ("seed:0", "seed:1", "held-out:0", "held-out:1")
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": targets}
     settings = build(LdsSettings, **where, num_subsets=4, num_timesteps=4)
-    for one in lds_runs.models(settings)[:3]:
-        lds_losses.losses_of(dataset, checkpoint, one, quiet)
-    known = lds_runs.of_checkpoint(dataset.digest, checkpoint.digest)[0]
+    for one in subset_models.models(settings)[:3]:
+        subset_losses.losses_of(dataset, checkpoint, one, quiet)
+    known = subset_models.of_checkpoint(dataset.digest, checkpoint.digest)[0]
     methods = ("d-trak", "trak", "raw-pixel-cosine", "journey-trak")
     wanted = [recipes.usual(dataset, checkpoint, method) for method in methods]
     benchmarking.compute(dataset, known, wanted, True, quiet)
@@ -57,7 +60,7 @@ def test_the_table_shows_what_is_there_and_offers_the_rest(
     recipe = recipes.usual(dataset, checkpoint, "d-trak")
     found = predictions.find(recipe, measured)
     assert found is not None
-    expected = predictions.evaluated(found, lds_runs.read(dataset, measured), measured, "seed").mean
+    expected = predictions.evaluated(found, subset_models.read(dataset, measured), measured, "seed").mean
     own = table[(table["Method"] == "D-TRAK") & (table["Targets"] == "generated")]
     assert own["LDS"].item() == pytest.approx(expected)
     next(b for b in at.button if b.label == "Compute the missing methods").click().run()
@@ -103,7 +106,7 @@ def test_a_new_model_is_shown_while_the_job_runs(
     running(monkeypatch, key, done=3, total=9, unit="training steps")
     at = opened("benchmark")
     assert at.get("progress")
-    lds_losses.losses_of(dataset, checkpoint, lds_runs.lacking(wider)[0], quiet)
+    subset_losses.losses_of(dataset, checkpoint, subset_models.lacking(wider)[0], quiet)
     at.run()
     assert any("4 random parts" in caption.value for caption in at.caption)
 

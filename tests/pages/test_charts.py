@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from dtrak_core import results
+from dtrak_core.methods import results
 from dtrak_core.ui import charts, plotting, rows
 
 

@@ -15,14 +15,19 @@ from comparison_helpers import compared, controls, named, publish
 from page_helpers import galleries, opened, running
 from PIL import Image
 
-from dtrak_core import comparison_figure, comparisons, counterfactual, datasets, jobs, removals, store, targets
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.comparisons import Comparison
-from dtrak_core.datasets import Dataset
-from dtrak_core.methods import METHODS
+from dtrak_core import store
+from dtrak_core.counterfactual import comparison_figure, comparisons, counterfactual, removals
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import jobs
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.ui import comparing, comparison_charts, panels
+from dtrak_core.ui import panels
+from dtrak_core.ui.counterfactual import comparing, comparison_charts
 
 
 @pytest.fixture
@@ -102,7 +107,7 @@ def test_a_comparison_of_a_table_before_says_so_where_the_address_names_it(
     source = small_store.folder(tmp_path / "corrected")
     table = (source / "metadata.csv").read_text()
     (source / "metadata.csv").write_text(table.replace(",Cy", ",Ben"))
-    corrected = datasets.prepare(datasets.source_settings("folder", source, small_store.NAME, 16), source)
+    corrected = catalogue.prepare(catalogue.source_settings("folder", source, small_store.NAME, 16), source)
     request.addfinalizer(lambda: shutil.rmtree(corrected.path))
     at = opened("counterfactual", comparison="makers")
     assert [one.value for one in at.warning] == [panels.plain(comparisons.changed(comparisons.by_name("makers")))]

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
 
-from dtrak_core import certainty, fader_scores, jobs, results, targets, work
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.jobs import AttributeJob
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import AttributeJob
+from dtrak_core.methods import certainty, fader_scores, results
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
-from dtrak_core.ui import compute
 from dtrak_core.ui.answers import Question
+from dtrak_core.ui.attribution import compute
 
 Small = tuple[Dataset, Checkpoint]
 TAB = "Layers and noise levels"

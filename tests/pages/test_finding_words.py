@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dtrak_core.ui.finding_words import Point, compare, trend
+from dtrak_core.ui.benchmark.finding_words import Point, compare, trend
 
 
 def curve(*values: float, width: float | None = 0.02) -> list[Point]:

@@ -9,13 +9,16 @@ import pytest
 from page_helpers import galleries, opened, running
 from small_store import MODEL
 
-from dtrak_core import job_files, jobs, presets, store
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import job_files, jobs
+from dtrak_core.jobs.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import ProbeSettings
 from dtrak_core.settings import Settings, key_of
-from dtrak_core.train_settings import ProbeSettings
-from dtrak_core.ui import drawing, panels
+from dtrak_core.training import presets
+from dtrak_core.ui import panels
+from dtrak_core.ui.generate import drawing
 
 Small = tuple[Dataset, Checkpoint]
 

@@ -10,11 +10,12 @@ import pytest
 from page_helpers import opened, running
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import eviction, job_files, jobs, store
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.jobs import ProbeJob, SampleJob
-from dtrak_core.train_settings import ModelSettings
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import eviction, job_files, jobs
+from dtrak_core.jobs.jobs import ProbeJob, SampleJob
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import ModelSettings
 
 Small = tuple[Dataset, Checkpoint]
 

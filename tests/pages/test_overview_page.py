@@ -10,11 +10,13 @@ import small_store
 from page_helpers import APP, galleries, opened
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import checkpoints, datasets, jobs
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError
-from dtrak_core.jobs import DatasetJob
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import DatasetJob
+from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -80,8 +82,8 @@ def test_it_says_which_files_were_left_out(empty: Path, tmp_path: Path) -> None:
         (source / side).mkdir()
         (source / "red" / name).rename(source / side / name)
     (source / "metadata.csv").unlink()
-    settings = datasets.source_settings("folder", source, small_store.NAME, 16)
-    datasets.prepare(settings, source)
+    settings = catalogue.source_settings("folder", source, small_store.NAME, 16)
+    catalogue.prepare(settings, source)
     at = opened()
     assert [e.label for e in at.expander if "left out" in e.label] == ["3 files of the source left out"]
     said = " ".join(m.value for m in at.markdown)
@@ -98,7 +100,7 @@ def test_it_says_of_a_changed_dataset_that_its_model_belongs_to_the_pictures_bef
     source = small_store.folder(tmp_path / "changed")
     table = (source / "metadata.csv").read_text()
     (source / "metadata.csv").write_text(table.replace("disc 3", "another caption"))
-    changed = datasets.prepare(datasets.source_settings("folder", source, small_store.NAME, 16), source)
+    changed = catalogue.prepare(catalogue.source_settings("folder", source, small_store.NAME, 16), source)
     request.addfinalizer(lambda: shutil.rmtree(changed.path))
     at = opened()
     (said,) = [one.value for one in at.warning]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from dtrak_core import jobs
-from dtrak_core.jobs import JobState
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import JobState
 from dtrak_core.ui import panels
 
 KEY = "a" * 16

@@ -10,7 +10,8 @@ import streamlit as st
 from page_helpers import galleries
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import openmoji, store
+from dtrak_core import store
+from dtrak_core.datasets import openmoji
 
 APP = str(store.PROJECT / "app.py")
 

@@ -12,15 +12,18 @@ import text_helpers
 from page_helpers import galleries
 from streamlit.testing.v1 import AppTest
 
-from dtrak_core import bases, engine, jobs, store, targets, work
-from dtrak_core.bases import Base
-from dtrak_core.checkpoints import Checkpoint
-from dtrak_core.datasets import Dataset
-from dtrak_core.feature_settings import FeatureSettings
-from dtrak_core.jobs import AttributeJob, BaseJob, CounterfactualJob, DatasetJob, LdsJob, SampleJob, TrainJob
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import jobs, launch
+from dtrak_core.jobs.jobs import AttributeJob, BaseJob, CounterfactualJob, DatasetJob, LdsJob, SampleJob, TrainJob
+from dtrak_core.models import bases, targets
+from dtrak_core.models.bases import Base
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import LoraSettings, Sampled, SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.train_settings import LoraSettings, Sampled, SampleSettings
 
 PROMPTS = ("a red disc", "a blue disc")
 Told = tuple[Dataset, Checkpoint]
@@ -46,7 +49,7 @@ def told(built_text: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.Monke
     place, dataset, checkpoint = built_text
     monkeypatch.setenv("STUDIO_CACHE", str(place / "cache"))
     monkeypatch.setenv("STUDIO_DEMO", str(place / "no-demo"))
-    monkeypatch.setattr(engine, "ensure", lambda: None)
+    monkeypatch.setattr(launch, "ensure", lambda: None)
     shutil.rmtree(place / "cache" / "jobs", ignore_errors=True)
     st.cache_data.clear()
     return dataset, checkpoint

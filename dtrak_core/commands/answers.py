@@ -1,0 +1,284 @@
+"""What the command line answers: asks for the jobs that an answer needs, follows them, reads what they stored.
+
+Progress goes to stderr. No torch here: it is the worker that computes.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dtrak_core import program, store
+from dtrak_core.amounts import counted, duration
+from dtrak_core.datasets import catalogue, pictures, sources
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.errors import JobError, NotFoundError, SettingsError
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import asking, job_costs, jobs
+from dtrak_core.jobs.jobs import AttributeJob
+from dtrak_core.methods import certainty, costs, crediting, defaults, embeddings, figure, results, scores
+from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.results import Ranking
+from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import LONGEST_TYPED, Sampled
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import build
+from dtrak_core.store import Artifact
+
+SAY_EVERY = 10.0  # seconds between two lines of progress where stderr is no terminal
+
+
+def completed(job: jobs.Job, label: str) -> list[Artifact]:
+    """Have a job done, telling on stderr how far it is; return what it stored.
+
+    Raises:
+        JobError: If it failed, was cancelled or lost its worker.
+        KeyboardInterrupt: If the user stops following; the job goes on, which is said.
+    """
+    key, fresh = jobs.submit(job, label)
+    return follow(key, label if fresh else f"{label} (already asked for)")
+
+
+def follow(key: str, label: str) -> list[Artifact]:
+    """Follow a job to its end as `completed` does."""
+    terminal, last, shown = sys.stderr.isatty(), 0.0, ""
+
+    def tell(now: jobs.JobState) -> None:
+        nonlocal last, shown
+        parts = [label, f"{now.done:,} of {now.total:,} {now.unit}" if now.total else "", now.message.rstrip(".")]
+        if now.seconds_left is not None:
+            parts.append(f"about {duration(now.seconds_left)} left")
+        text = " · ".join(part for part in parts if part)
+        if terminal:
+            print(f"\r\x1b[K{text[:160]}", end="", file=sys.stderr, flush=True)
+        elif text != shown and (time.monotonic() - last > SAY_EVERY or not now.active):
+            print(text, file=sys.stderr, flush=True)
+            last, shown = time.monotonic(), text
+
+    try:
+        end = jobs.wait(key, tell)
+    except KeyboardInterrupt:
+        print(
+            f"\nThe job goes on. Follow it with '{program.command(f'jobs show {key}')}', "
+            f"stop it with '{program.command(f'jobs cancel {key}')}'.",
+            file=sys.stderr,
+        )
+        raise
+    if terminal:
+        print(file=sys.stderr)
+    if end.state != "done":
+        raise JobError(f"{label}: {end.state}. {end.message} Its log: {program.command(f'jobs show {key}')}.")
+    return [store.get(kind, name) for kind, name in end.artifacts]
+
+
+def prepared(name: str) -> Dataset:
+    """Open a dataset; the default one is prepared first where it is not stored."""
+    if name == catalogue.DEFAULT and not any(a.manifest["name"] == name for a in store.listing("datasets")):
+        completed(jobs.DatasetJob(dataset=DatasetSettings()), f"Prepare '{name}'")
+    return catalogue.by_name(name)
+
+
+def dataset_job(name: str, source: Path | None, resolution: int | None, on_broken: str) -> jobs.DatasetJob:
+    """Return the job that prepares a built-in dataset, or one's own pictures from a folder or an .npz.
+
+    Raises:
+        SettingsError: If there is no such built-in dataset and no source is given.
+    """
+    if source is not None and name not in sources.FROM_FILES:
+        settings = catalogue.source_settings(pictures.kind_of(source), source, name, resolution or 32, on_broken)
+        return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
+    if name not in catalogue.BUILT_IN:
+        raise SettingsError(
+            f"'{name}' is not a built-in dataset ({', '.join(catalogue.BUILT_IN)}). "
+            "Give --source with a folder or an .npz of your own pictures."
+        )
+    settings = build(DatasetSettings, kind=name, name=name, resolution=resolution or catalogue.RESOLUTIONS[name])
+    where = str(source.resolve()) if source is not None else ""
+    return jobs.DatasetJob(dataset=catalogue.settled(settings, source), source=where)
+
+
+def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:
+    """Return how pictures are drawn: a text-to-image model without prompts takes those of its stored pictures in turn.
+
+    Where it has drawn none yet, it takes captions from all over the training set, whatever their length.
+
+    Raises:
+        SettingsError: If a prompt was typed that is too long, or that the model does not take.
+    """
+    if how.prompts and not checkpoint.base:
+        raise SettingsError(f"'{checkpoint.name}' draws from noise alone and takes no prompts. Leave --prompts out.")
+    for prompt in how.prompts:
+        if len(prompt) > LONGEST_TYPED and prompt not in (*dataset.train.prompts, *dataset.held_out.prompts):
+            raise SettingsError(
+                f"The prompt '{prompt[:40]}…' has {len(prompt):,} characters; only captions of the dataset may have "
+                f"more than {LONGEST_TYPED}. Shorten it."
+            )
+    if how.prompts or not checkpoint.base:
+        return how
+    known = targets.usual(checkpoint.digest)
+    guidance = known.guidance if how.guidance == Sampled().guidance else how.guidance
+    return how.model_copy(update={"prompts": known.prompts or dataset.train.examples(), "guidance": guidance})
+
+
+def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled, batch: int = 16) -> list[Artifact]:
+    """Return the generated pictures of these seeds, generating those that are not stored."""
+    job = build(
+        jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how.drawing()
+    )
+    costs.tell(job_costs.of_drawing(checkpoint, seeds, how), counted(len(seeds), "picture"))
+    return completed(job, f"Generate {counted(len(seeds), 'picture')}")
+
+
+def attribution(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    sample: str,
+    chosen: Sequence[str],
+    changes: Mapping[str, Any],
+    how: Sampled,
+    damping: float | None,
+    rank_share: float | None,
+    feature_batch: int,
+) -> tuple[Target, list[Ranking]]:
+    """Return a target and each method's ranking for it, computing what is not stored.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The weights.
+        sample: Id of the target, or the path of a picture of one's own.
+        chosen: Ids of methods.
+        changes: Feature settings that replace the stored or default ones; None leaves one as it is.
+        how: Sampler, steps and eta with which a target is generated.
+        damping: Damping for the methods that have one, in the kernel's units; None takes the rank share.
+        rank_share: Effective rank over the number of training pictures; None takes each method's own.
+        feature_batch: Pictures whose gradients are computed at once; 0 lets the machine choose.
+    """
+    wanted = [method_of(name) for name in dict.fromkeys(chosen)]
+    _check_damping(wanted, damping, rank_share)
+    for one in wanted:
+        if reason := scores.refusal(one, checkpoint.digest):
+            raise SettingsError(reason)
+    target = _target(dataset, checkpoint, sample, how)
+    bases = {one.id: defaults.base_for(dataset.digest, checkpoint.digest, one, changes) for one in wanted}
+    _compute_missing(dataset, checkpoint, target, wanted, bases, feature_batch)
+    found = []
+    for one in wanted:
+        held = damping if one.damped else None
+        share = rank_share if one.damped else None
+        result = scores.attribution_scores(one.id, dataset, checkpoint.digest, target, bases[one.id], held, share)
+        made = dict(result.provenance)
+        ranked = results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, made)
+        if one.family == "gradient":
+            own = scores.feature_settings(one, dataset.digest, checkpoint.digest, bases[one.id])
+            ranked = certainty.marked(ranked, own, target)
+        found.append(ranked)
+    return target, found
+
+
+def _check_damping(wanted: Sequence[Method], damping: float | None, rank_share: float | None) -> None:
+    """Refuse a damping that scores would refuse, before anything is computed."""
+    if damping is not None and rank_share is not None:
+        raise SettingsError(f"--damping {damping:g} and --rank-share {rank_share:g} were both given. Give one of them.")
+    if damping is not None and not 0 < damping < math.inf:
+        raise SettingsError(f"--damping is {damping:g}; give a number greater than 0.")
+    if rank_share is not None and not 0 < rank_share < 1:
+        raise SettingsError(f"--rank-share is {rank_share:g}; give a share between 0 and 1.")
+    if (damping, rank_share) != (None, None) and not any(one.damped for one in wanted):
+        labels = ", ".join(one.label for one in wanted)
+        raise SettingsError(f"A damping was given, but {labels} has none. Leave --damping and --rank-share out.")
+
+
+def both_ends(facts: Mapping[str, Any], found: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:
+    """Return the document of `results.document`; of a single method, both ends at the top as well."""
+    document = results.document(facts, found, dataset.train.rows, top, crediting.terms(dataset))
+    if len(found) == 1:
+        only = document["methods"][found[0].method]
+        document |= {"proponents": only["proponents"], "opponents": only["opponents"]}
+    return document
+
+
+def write_files(
+    folder: Path, facts: Mapping[str, Any], target: Target, found: Sequence[Ranking], dataset: Dataset, top: int
+) -> None:
+    """Write every score as CSV and JSON, and the figure as PNG, each with the settings that made them."""
+    rows, images = dataset.train.rows, dataset.train.images
+    made = {"target": dict(facts), "methods": {one.method: dict(one.provenance) for one in found}}
+    store.write_bytes(folder / "scores.csv", results.to_csv(facts, found, rows, crediting.terms(dataset)))
+    store.write_bytes(folder / "scores.json", results.to_json(facts, found, rows, crediting.terms(dataset)))
+    title = target.caption or target.id
+    drawn = figure.draw(
+        target.image, title, found, images, (top, top), made, rows=dataset.train.rows, terms=crediting.terms(dataset)
+    )
+    store.write_bytes(folder / "figure.png", drawn)
+
+
+def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Sampled) -> Target:
+    """Return the target, generated or taken in first where that is needed."""
+    file = Path(sample).expanduser()
+    if file.is_file():
+        return targets.keep_upload(dataset, file.read_bytes(), file.name)
+    if ":" not in sample and (file.suffix or file.is_dir() or len(file.parts) > 1):
+        what = "is a folder" if file.is_dir() else "is no file"
+        raise NotFoundError(
+            f"'{sample}' {what}. Give the path of a picture, or a target of the dataset: seed:3 (generated), "
+            "held-out:7, train:12."
+        )
+    try:
+        return targets.resolve(dataset, checkpoint.digest, sample, how)
+    except NotFoundError:
+        if not sample.startswith("seed:"):
+            raise
+    sampled(checkpoint, [int(sample.removeprefix("seed:"))], how)
+    return targets.resolve(dataset, checkpoint.digest, sample, how)
+
+
+def _compute_missing(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    target: Target,
+    wanted: Sequence[Method],
+    bases: Mapping[str, FeatureSettings],
+    feature_batch: int,
+) -> None:
+    """Have computed what the scores need: one job for all gradient features, one for each kind of embedding."""
+    for one in wanted:
+        if reason := scores.refusal(one, checkpoint.digest, target):
+            raise SettingsError(reason)
+    parts = {m: scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id]) for m in wanted}
+    lacking = [m for m in wanted if parts[m]]
+    for one in lacking:  # here, since an engine may have begun with an encoder's weights that are not set up now
+        if one.embedding is not None and (reason := embeddings.available(one.embedding)):
+            raise SettingsError(reason)
+    if lacking:
+        cost = costs.estimate(dataset, checkpoint, [part for m in lacking for part in parts[m]])
+        costs.tell(cost, ", ".join(m.label for m in lacking))
+    for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.how, lacking, bases):
+        own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
+        completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
+
+
+def checkpoint_of(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
+    """Return what is told of a run: its name (the one asked for), its checkpoints and their digests, cost, place.
+
+    `dataset` is the one asked about: the run's own may have the same pictures under another name.
+    """
+    kept = sorted(checkpoints.of_run(artifact), key=lambda c: c.share != 100)
+    facts, assumed = kept[0].run.manifest, list(kept[0].assumed)
+    told = ("parameters", "seconds", "final_loss")
+    found = {"name": artifact.manifest["name"], "dataset_name": dataset.name} | {
+        name: facts[name] for name in told if name in facts
+    }
+    return (
+        found
+        | ({"assumed": assumed} if assumed else {})
+        | {
+            "checkpoints": [{"name": c.name, "step": c.step, "share": c.share, "digest": c.digest} for c in kept],
+            "folder": str(kept[0].run.path),
+        }
+    )

@@ -1,0 +1,142 @@
+"""The command that removes, retrains and compares, and the one that shows a finished comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from dtrak_core import store
+from dtrak_core.commands import answers, tables
+from dtrak_core.commands.number_lists import numbers_of
+from dtrak_core.commands.tables import Json, say
+from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
+from dtrak_core.counterfactual.entries import label
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.jobs import job_costs, jobs
+from dtrak_core.methods import costs, embeddings
+from dtrak_core.methods.methods import method_of
+from dtrak_core.models import checkpoints
+from dtrak_core.models.settings import Sampled
+from dtrak_core.settings import build, key_of
+
+
+def counterfactual(
+    target: tuple[str, ...] = (),
+    method: tuple[str, ...] = (),
+    remove: Annotated[str, tyro.conf.arg(metavar="COUNTS", help_behavior_hint="(default: 20 %)")] = "",
+    share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
+    contributor: tuple[str, ...] = (),
+    group: Literal["none", "family", "contributor", "label"] = "none",
+    random_draws: int = 2,
+    train_seeds: Annotated[int, tyro.conf.arg(aliases=("--floor-seeds",))] = 1,
+    bottom: bool = True,
+    dataset: str = catalogue.DEFAULT,
+    checkpoint: str = "demo",
+    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    name: str = "comparison",
+    show: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = "",
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
+    json: Json = False,
+) -> None:
+    """Remove the top training pictures, retrain, regenerate with the same seed, compare.
+
+    Args:
+        target: A generated target, like seed:3; may be given several times.
+        method: d-trak, trak, lite0-cosine, raw-pixel-cosine, ...; may be given several times (default: d-trak).
+        remove: Numbers of pictures removed, like 90 or 10,30,90.
+        share: Share of the training set removed, 0 to 1, instead of a number.
+        contributor: Remove all pictures of this contributor; may be given several times.
+        group: Remove whole families, contributors or labels of the top pictures.
+        random_draws: Random removals of equal size, at least 1.
+        train_seeds: Training seeds of every removal and control, at least 1; none is the original's.
+        bottom: Leave out the control that removes the lowest scores of the first method.
+        dataset: Name of the training set.
+        checkpoint: Name of the checkpoint.
+        how: Sampler.
+        name: What to call the comparison.
+        show: Show a finished comparison of this name instead of computing one.
+        out: Folder for comparison.csv, comparison.json and comparison.png.
+    """
+    if show:
+        found = comparisons.by_name(show)
+        of = comparisons.dataset_of(found)
+    else:
+        chosen = answers.prepared(dataset)
+        weights = checkpoints.by_name(checkpoint, chosen.digest)
+        methods = (*(method or (() if contributor else ("d-trak",))), *(f"contributor:{one}" for one in contributor))
+        asked = {
+            "targets": target,
+            "remove": _counts(remove, share, len(chosen.train.rows), bool(contributor and not method)),
+            "group": group,
+            "random_draws": random_draws,
+            "train_seeds": train_seeds,
+            "bottom": bottom,
+        }
+        if not target:
+            raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
+        _check(chosen, method, group)
+        settings = removals.settings_for(chosen, weights, methods, asked | answers.told(chosen, weights, how).drawing())
+        job = build(jobs.CounterfactualJob, settings=settings, name=name)
+        if store.find("comparisons", key_of("comparisons", settings)) is None:
+            costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
+        answers.completed(job, f"Compare removals for {', '.join(target)}")
+        found, of = comparisons.read(settings), chosen
+    document = comparisons.document(found, of)
+    if out is not None:
+        store.write_bytes(out / "comparison.csv", comparisons.to_csv(found, of))
+        store.write_json(out / "comparison.json", document)
+        store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove), of))
+    say(document, json, lambda told: _shown(found, told))
+
+
+def _check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
+    """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
+    if group != "none" and not any(row.get(group) for row in dataset.train.rows):
+        raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
+    for model in dict.fromkeys(one.embedding for one in map(method_of, methods) if one.embedding is not None):
+        stored = [a.settings for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
+        known = any((one["model"], one["weights"]) == (model, embeddings.known_weights(model)) for one in stored)
+        if not known and (reason := embeddings.available(model)):
+            raise SettingsError(reason)
+
+
+def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:
+    if remove and share is not None:
+        raise SettingsError(f"--remove {remove} and --share {share:g} were both given. Give one of them.")
+    if share is not None and not 0 < share < 1:
+        raise SettingsError(f"--share is {share:g}; give a share of the training set between 0 and 1.")
+    if remove:
+        return tuple(numbers_of(remove, "numbers of pictures", count))
+    if by_name_only:
+        return (1,)  # a contributor's pictures are as many as they are
+    return (round((0.2 if share is None else share) * count),)
+
+
+def _shown(found: comparisons.Comparison, document: dict[str, Any]) -> str:
+    """Return the medians and the entries as two tables, and the verdicts as sentences between them."""
+    columns = ("method", "l2", "cosine", "loss_change", "n")
+    rounded = [
+        {"method": label(name)} | {c: round(row[c], 4) for c in columns[1:]}
+        for name, row in document["medians"].items()
+    ]
+    entries = [
+        {"target": e["target"], "method": label(e["method"]), "removed": len(e["removed"])}
+        | {"named for": e["owner"]}
+        | {c: round(e[c], 4) for c in columns[1:4]}
+        for e in document["entries"]
+    ]
+    listed = tables.table(entries, ("target", "method", "named for", "removed", "l2", "cosine", "loss_change"))
+    if why := comparisons.unjudged(found):
+        told = f"No verdict: {why}."
+    else:
+        told = "\n\n".join(
+            "\n".join([verdicts.NAMES[measure], *(f"  {line}" for line in lines)])
+            for measure, lines in comparisons.sentences(found).items()
+        )
+    changed = f"{document['changed']}\n\n" if document["changed"] else ""
+    return f"{changed}Medians over targets\n{tables.table(rounded, columns)}\n\n{told}\n\n{listed}"

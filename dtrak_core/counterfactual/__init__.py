@@ -1,0 +1,1 @@
+"""Removing, retraining, regenerating: comparisons, their entries, and what they say."""

@@ -1,0 +1,198 @@
+"""Remove, retrain, regenerate with the same seed, compare (paper, section 5.3; reference.md, section 6).
+
+Each retrained model is stored (`retrained`), so that an interrupted comparison goes on with it, and draws every
+target; what it makes of one is an `outcomes` artifact, so that results appear one by one; the whole is a
+`comparisons` artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dtrak_core import store
+from dtrak_core.counterfactual import comparisons, encoders, removals
+from dtrak_core.counterfactual.distances import cosine, pixel_l2
+from dtrak_core.counterfactual.entries import facts
+from dtrak_core.counterfactual.removals import Wanted
+from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
+from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets.catalogue import Dataset, image_digest
+from dtrak_core.errors import NotFoundError
+from dtrak_core.features.losses import denoising_loss
+from dtrak_core.methods import embeddings
+from dtrak_core.methods.settings import EmbeddingSettings
+from dtrak_core.models import networks, sampling
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.targets import PICTURE, Target, find_sample
+from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
+from dtrak_core.store import Artifact
+from dtrak_core.training.presets import steps_on
+from dtrak_core.training.retrained import retrained
+
+
+def compare(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, progress: Progress
+) -> Artifact:
+    """Compute a comparison of removals, going on from what is stored, and publish it.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The original model: its settings and seed train every model here.
+        settings: Targets, methods, sizes, controls; scores and samples they need must be stored.
+        name: What the comparison is called; not part of its key.
+        progress: Called once a training step with unit "training steps", over all trainings together.
+
+    Returns:
+        Artifact of kind `comparisons`.
+
+    Raises:
+        NotFoundError: If a target or its scores are not stored.
+        SettingsError: If the checkpoint cannot be trained again, or an encoder has other weights than were asked for.
+    """
+    settings = encoders.obtained(settings)
+    key = key_of("comparisons", settings)
+    with store.computing("comparisons", key, progress) as finished:
+        return finished or _compared(dataset, checkpoint, settings, name, key, progress)
+
+
+def _compared(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, key: str, progress: Progress
+) -> Artifact:
+    wanted = removals.plan(dataset, checkpoint, settings)
+    lacking = removals.lacking(wanted, settings)
+    runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
+    original, unmoved = removals.original(checkpoint), networks.load_denoiser(checkpoint)
+    loss_before = _losses(unmoved)
+    steps = {each: 0 if each == original else steps_on(run, len(dataset.train.rows)) for each, run in runs.items()}
+    before, trainings = 0, [each for each in runs if each != original]
+    for each, bars in lacking.items():
+        place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
+        about = f"Training{place}: {comparisons.about(bars)}"
+        part = _part(progress, before, sum(steps.values()), about)
+        denoiser = unmoved if each == original else retrained(dataset, runs[each], part)
+        _outcomes(denoiser, loss_before, bars, settings, _drawing(part, steps[each]))
+        before += steps[each]
+    return _publish(wanted, settings, name, key)
+
+
+def retrain(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: CounterfactualSettings,
+    removed: tuple[int, ...],
+    train_seed: int,
+    progress: Progress,
+) -> None:
+    """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does."""
+    settings = encoders.obtained(settings)
+    lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
+    if (bars := lacking.get((removed, train_seed))) is not None:
+        run = removals.retraining(dataset, checkpoint, removed, train_seed)
+        drawing = _drawing(progress, steps_on(run, len(dataset.train.rows)))
+        _outcomes(
+            retrained(dataset, run, progress), _losses(networks.load_denoiser(checkpoint)), bars, settings, drawing
+        )
+
+
+def _outcomes(
+    denoiser: Denoiser,
+    loss_before: Callable[[OutcomeSettings], float],
+    bars: Sequence[Wanted],
+    settings: CounterfactualSettings,
+    drawing: Callable[[int, int], None],
+) -> None:
+    """Regenerate the targets of a model, one by one, and store what became of them.
+
+    One by one, so that a picture does not depend on which others are still to be drawn.
+
+    Args:
+        denoiser: The model.
+        loss_before: Loss of a target under the original model.
+        bars: What is wanted of the model.
+        settings: The comparison's settings.
+        drawing: Told the number of targets drawn and their total.
+    """
+    wanted = list(dict.fromkeys(removals.outcome_of(w, settings) for w in bars))
+    for number, outcome in enumerate(wanted):
+        drawing(number, len(wanted))
+        with store.computing("outcomes", key_of("outcomes", outcome)) as found:
+            if found is None:
+                _outcome(denoiser, loss_before, outcome)
+
+
+def _outcome(denoiser: Denoiser, loss_before: Callable[[OutcomeSettings], float], outcome: OutcomeSettings) -> None:
+    target, how = _original(outcome), outcome.sample
+    image = sampling.generate(
+        denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
+    )[0]
+    pair = np.stack([target.image, image])
+    encoder = EmbeddingSettings(model=outcome.encoder, weights=outcome.encoder_weights, pixels=target.pixels)
+    seen = embeddings.embed(pair, encoder)
+    loss = denoising_loss(denoiser, target, outcome.num_timesteps, outcome.noise_seed)
+    key = key_of("outcomes", outcome)
+    store.write_bytes(store.partial("outcomes", key) / PICTURE, thumbnails.png(image))
+    store.publish(
+        "outcomes",
+        key,
+        outcome,
+        pixels=image_digest(image),
+        l2=pixel_l2(target.image, image),
+        cosine=cosine(seen[0], seen[1]),
+        loss=loss,
+        loss_change=loss - loss_before(outcome),
+        **_latent_distance(denoiser, pair),
+    )
+
+
+def _losses(unmoved: Denoiser) -> Callable[[OutcomeSettings], float]:
+    """Return what gives a target's loss under the original model, which is computed once for all models."""
+    known: dict[SampleSettings, float] = {}
+
+    def loss(outcome: OutcomeSettings) -> float:
+        if outcome.sample not in known:
+            target = _original(outcome)
+            known[outcome.sample] = denoising_loss(unmoved, target, outcome.num_timesteps, outcome.noise_seed)
+        return known[outcome.sample]
+
+    return loss
+
+
+def _original(outcome: OutcomeSettings) -> Target:
+    """Return the target's own picture."""
+    target = find_sample(outcome.sample)
+    if target is None:
+        raise NotFoundError(f"The picture of seed {outcome.sample.seed} is not there any more. Generate it again.")
+    return target
+
+
+def _drawing(progress: Progress, steps: int) -> Callable[[int, int], None]:
+    """Return progress of a model's drawing, which comes after all of its training steps."""
+    return lambda done, total: progress(steps, steps, "training steps", f"Target {done + 1} of {total}")
+
+
+def _latent_distance(denoiser: Denoiser, pair: np.ndarray) -> dict[str, float]:
+    """Return ||a - b||_2 of two pictures' unscaled latent modes, as the paper measures ArtBench; nothing for pixels."""
+    if denoiser.text is None:
+        return {}
+    a, b = denoiser.text.latents(pair)
+    return {"latent_l2": float((a - b).norm())}
+
+
+def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: str, key: str) -> Artifact:
+    found = [comparisons.entry_of(w, settings) for w in wanted]
+    entries = [entry for entry in found if entry is not None]
+    folder = store.partial("comparisons", key)
+    store.write_json(folder / comparisons.ENTRIES, [facts(entry) for entry in entries])
+    store.write_array(folder / comparisons.IMAGES, np.stack([entry.image for entry in entries]))
+    own = [find_sample(removals.sample_of(target, settings)) for target in settings.targets]
+    store.write_array(folder / comparisons.ORIGINALS, np.stack([target.image for target in own if target is not None]))
+    return store.publish("comparisons", key, settings, name=name, encoder=settings.encoder)
+
+
+def _part(progress: Progress, before: int, total: int, about: str) -> Progress:
+    return lambda done, _total, unit, message: progress(before + done, total, unit, f"{about}. {message}")

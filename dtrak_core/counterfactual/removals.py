@@ -1,0 +1,266 @@
+"""What a comparison of removals consists of: which pictures each removal takes, which trainings that asks for.
+
+No torch here: pages count trainings before anything is computed. The controls belong to every plan: nothing
+removed and the original's training seed (identity), nothing removed (noise floor), and random removals as large as
+each other removal. All arms but the identity have the same training seeds, none of them the original's, and every
+model draws every target (design.md, section 6a).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dtrak_core import store
+from dtrak_core.counterfactual import encoders
+from dtrak_core.counterfactual.removal_sets import ascending, grouped, pictures_of, random_set
+from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.subsets import complement
+from dtrak_core.errors import SettingsError
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.methods import defaults, embeddings, scores
+from dtrak_core.methods.methods import method_of
+from dtrak_core.methods.settings import EmbeddingModel
+from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings, TrainSettings
+from dtrak_core.settings import build, key_of
+
+IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
+CONTRIBUTOR = "contributor:"
+Model: TypeAlias = tuple[tuple[int, ...], int]  # (removed, train_seed): what a trained model is known by
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One bar of a comparison: what a model makes of `target`.
+
+    `owner` is the target for which the removal was named, empty for controls and contributors. `draw` numbers what an
+    arm has several of, random sets and training seeds; `asked` is the size asked for.
+    """
+
+    target: str
+    method: str
+    draw: int
+    asked: int
+    removed: tuple[int, ...]
+    train_seed: int
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """What one set of models leaves out, and for which target it was named."""
+
+    owner: str
+    method: str
+    draw: int
+    asked: int
+    removed: tuple[int, ...]
+
+
+def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> list[Wanted]:
+    """Return every bar of a comparison, in the order in which it is best computed: controls, then target by target.
+
+    Raises:
+        NotFoundError: If scores are not stored yet, or a contributor is unknown.
+        SettingsError: If the checkpoint cannot be trained again, or a removal leaves nothing to train on.
+    """
+    learned = trained_on(dataset, checkpoint)
+    own = _named(dataset, checkpoint, settings, learned)
+    sizes = list(dict.fromkeys((arm.asked, len(arm.removed)) for arm in own))
+    arms = []
+    for draw in range(settings.random_draws):
+        for asked, size in sizes:
+            arms.append(_Arm("", RANDOM, draw, asked, ascending(learned[list(random_set(len(learned), size, draw))])))
+        if draw == 0:
+            arms.append(_Arm("", FLOOR, 0, 0, ()))
+    unmoved = original(checkpoint)
+    found = [Wanted(target, IDENTITY, 0, 0, *unmoved) for target in settings.targets]
+    seeds = train_seeds(checkpoint, settings)
+    for number, seed in enumerate(seeds):
+        for arm in [*arms, *own]:
+            where = (arm.method, arm.draw * len(seeds) + number, arm.asked, arm.removed, seed, arm.owner)
+            found += [Wanted(target, *where) for target in settings.targets]
+    return found
+
+
+def train_seeds(checkpoint: Checkpoint, settings: CounterfactualSettings) -> tuple[int, ...]:
+    """Return the training seeds that every arm has: those that follow the original's, which is none of them."""
+    own = checkpoints.training_of(checkpoint).train_seed
+    return tuple((own + 1 + number) % 2**31 for number in range(settings.train_seeds))
+
+
+def trained_on(dataset: Dataset, checkpoint: Checkpoint) -> np.ndarray:
+    """Return the training indices that a checkpoint has learned from: only those can be taken from it."""
+    chosen = checkpoints.training_of(checkpoint).indices
+    return np.arange(len(dataset.train.rows)) if chosen is None else np.array(chosen)
+
+
+def settings_for(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    methods: tuple[str, ...],
+    asked: Mapping[str, Any],
+    encoder: EmbeddingModel | None = None,
+) -> CounterfactualSettings:
+    """Return the settings of a comparison, with stored features where there are some and the encoder that can be had.
+
+    Pages and command line share it, so that equal questions are one job.
+
+    Raises:
+        NotFoundError: If a method compares checkpoints that were not kept, or members of an ensemble that are not
+            trained, or a contributor is unknown.
+        SettingsError: If the checkpoint cannot be trained again, or a size leaves nothing to train on.
+    """
+    learned = trained_on(dataset, checkpoint)
+    wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
+    each: list[FeatureSettings] = []
+    for one in wanted:
+        if one.family == "gradient":
+            base = defaults.base_for(dataset.digest, checkpoint.digest, one, {})
+            each += scores.models_of(one, dataset.digest, checkpoint.digest, base)
+    features = tuple(dict.fromkeys(each))
+    if encoder is None:
+        encoder = "efficientnet-lite0" if embeddings.available("clip-vit-b-32") else "clip-vit-b-32"
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "methods": methods}
+    if needs_facts(methods, asked.get("group", "none")):
+        where["facts"] = dataset.facts
+    settings = encoders.settled(build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked))
+    makers = tuple(one for one in methods if one.startswith(CONTRIBUTOR))
+    _named(dataset, checkpoint, settings.model_copy(update={"methods": makers}), learned)  # refused before it is begun
+    return settings
+
+
+def needs_facts(methods: Sequence[str], group: str) -> bool:
+    """Say whether removal sets depend on who made the training pictures, or on families."""
+    return group in ("family", "contributor") or any(method.startswith(CONTRIBUTOR) for method in methods)
+
+
+def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[Model]:
+    """Return the different trainings (removed, train_seed) of a plan; what was trained already is not one."""
+    unmoved = original(checkpoint)
+    return [each for each in dict.fromkeys((w.removed, w.train_seed) for w in wanted) if each != unmoved]
+
+
+def original(checkpoint: Checkpoint) -> Model:
+    """Return (removed, train_seed) of the checkpoint itself."""
+    return (), checkpoints.training_of(checkpoint).train_seed
+
+
+def lacking(
+    wanted: Sequence[Wanted], settings: CounterfactualSettings
+) -> dict[tuple[tuple[int, ...], int], list[Wanted]]:
+    """Return the bars whose outcome is not stored, by the model (removed, train_seed) that they need."""
+    found: dict[Model, list[Wanted]] = {}
+    for bar in wanted:
+        if store.find("outcomes", key_of("outcomes", outcome_of(bar, settings))) is None:
+            found.setdefault((bar.removed, bar.train_seed), []).append(bar)
+    return found
+
+
+def count_trainings(settings: CounterfactualSettings) -> int:
+    """Return how many trainings a comparison costs at most, before any score is known."""
+    contributors = sum(method.startswith(CONTRIBUTOR) for method in settings.methods)
+    ranked = len(settings.methods) - contributors
+    # A contributor's pictures are one removal, whatever the target and the size asked for.
+    sizes = removals = contributors
+    if ranked:
+        # Whole groups differ in size by target and method, and each size has random draws of its own.
+        by_group = len(settings.targets) * ranked + _removes_lowest(settings)
+        sizes += len(settings.remove) * (1 if settings.group == "none" else by_group)
+        removals += (ranked + _removes_lowest(settings)) * len(settings.targets) * len(settings.remove)
+    return settings.train_seeds * (1 + settings.random_draws * sizes + removals)
+
+
+def retraining(dataset: Dataset, checkpoint: Checkpoint, removed: tuple[int, ...], train_seed: int) -> TrainSettings:
+    """Return the original training settings without the removed pictures, with this training seed."""
+    original = checkpoints.training_of(checkpoint)
+    left = np.intersect1d(trained_on(dataset, checkpoint), complement(len(dataset.train.rows), removed))
+    indices = original.indices if not removed else tuple(left.tolist())
+    return TrainSettings(**(original.model_dump() | {"indices": indices, "train_seed": train_seed}))
+
+
+def outcome_of(wanted: Wanted, settings: CounterfactualSettings) -> OutcomeSettings:
+    """Return the settings under which one bar's picture and distances are stored."""
+    return OutcomeSettings(
+        sample=sample_of(wanted.target, settings),
+        removed=wanted.removed,
+        train_seed=wanted.train_seed,
+        encoder=settings.encoder,
+        encoder_weights=encoders.weights_of(settings, settings.encoder),
+    )
+
+
+def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
+    """Return the settings of a target's own picture."""
+    return targets.sample_settings(settings.checkpoint, int(target.removeprefix("seed:")), settings)
+
+
+def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:
+    """Return the feature settings from which a method takes its models', None for one without gradients."""
+    wanted = method_of(method)
+    if wanted.family != "gradient":
+        return None
+    own = (wanted.model_output, wanted.normalise)
+    found = next(f for f in settings.features if (f.model_output, f.normalise) == own)
+    return found.model_copy(update={"checkpoint": settings.checkpoint})
+
+
+def _removes_lowest(settings: CounterfactualSettings) -> bool:
+    """Say whether the lowest scores are removed too: they are the first method's, if it gives scores."""
+    return settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR)
+
+
+def _named(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, learned: np.ndarray
+) -> list[_Arm]:
+    """Return the removals that were asked for: those that methods name for each target, then of contributors."""
+    if max(settings.remove) >= len(learned):
+        raise SettingsError(
+            f"{max(settings.remove)} of {len(learned)} training pictures cannot be removed. Leave at least 1."
+        )
+    makers = [method for method in settings.methods if method.startswith(CONTRIBUTOR)]
+    ranking = [method for method in settings.methods if method not in makers]
+    found: list[_Arm] = []
+    for target in settings.targets:
+        orders = {method: _order(dataset, checkpoint, settings, target, method, learned) for method in ranking}
+        for size in settings.remove:
+            for method, order in orders.items():
+                taken = ascending(order[:size])
+                if settings.group != "none":
+                    taken = grouped(order, size, dataset.train.rows, settings.group)
+                found.append(_Arm(target, method, 0, size, taken))
+            if orders and _removes_lowest(settings):
+                lowest = orders[settings.methods[0]][::-1][:size]
+                found.append(_Arm(target, BOTTOM, 0, size, ascending(lowest)))
+    for size in settings.remove:
+        for maker in makers:
+            found.append(_Arm("", maker, 0, size, pictures_of(maker.removeprefix(CONTRIBUTOR), dataset, learned)))
+    for arm in found:
+        if len(arm.removed) >= len(learned):
+            raise SettingsError(
+                f"Without the pictures of '{arm.method}' none of the {len(learned)} training pictures is left. "
+                "Remove fewer, or smaller groups."
+            )
+    return found
+
+
+def _order(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: CounterfactualSettings,
+    target: str,
+    method: str,
+    learned: np.ndarray,
+) -> np.ndarray:
+    """Return the training indices learned from, from the highest score to the lowest, equal scores by index."""
+    found = targets.resolve(dataset, checkpoint.digest, target, settings)
+    where = (method, dataset, checkpoint.digest, found, features_of(settings, method))
+    result = scores.attribution_scores(*where, encoder_weights=encoders.of_method(settings, method))
+    order = np.argsort(-result.values, kind="stable")
+    return order[np.isin(order, learned)]

@@ -1,0 +1,64 @@
+"""Settings of removals: of one outcome, and of a whole comparison."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.methods.settings import EmbeddingModel
+from dtrak_core.models.settings import EvenGrid, Sampled, SampleSettings
+from dtrak_core.settings import Digest, Seed, Settings
+
+EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
+
+
+class OutcomeSettings(Settings):
+    """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target.
+
+    `encoder_weights` is the digest of the encoder's weights (`EmbeddingSettings.weights`).
+    """
+
+    sample: SampleSettings
+    removed: tuple[int, ...]
+    train_seed: Seed
+    encoder: EmbeddingModel
+    encoder_weights: str = Field(default="", exclude_if=lambda value: not value)
+    num_timesteps: EvenGrid = 50
+    noise_seed: Seed = 0
+
+
+class CounterfactualSettings(Sampled):
+    """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
+
+    `facts` is the digest of the dataset's contributors and families where removal sets depend on them, so that a
+    corrected table asks for another comparison. So are `encoder_weights` the digests of the weights of all encoders,
+    by which pictures are compared or ranked (encoders.py), but of those of EfficientNet-Lite0 that ship.
+
+    `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
+    each model that the methods look at. Every arm, removals, `random_draws` random sets of each size and nothing
+    removed, is trained with the same `train_seeds` seeds, none of them the original's. (Jobs and comparisons from
+    before that was so call it `floor_seeds`: other seeds had the noise floor alone.)
+    """
+
+    dataset: Digest
+    facts: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
+    checkpoint: Digest
+    targets: tuple[Annotated[str, Field(pattern=r"^seed:[0-9]{1,10}$")], ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
+    remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    group: Literal["none", "family", "contributor", "label"] = "none"
+    random_draws: int = Field(default=2, ge=1, le=100)
+    train_seeds: int = Field(default=1, ge=1, le=100, validation_alias=AliasChoices("train_seeds", "floor_seeds"))
+    bottom: bool = True
+    encoder: EmbeddingModel = "efficientnet-lite0"
+    encoder_weights: EncoderWeights = Field(default=(), exclude_if=lambda value: not value)
+    features: tuple[FeatureSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> CounterfactualSettings:
+        for name in ("targets", "methods", "remove"):
+            if len(set(values := getattr(self, name))) != len(values):
+                raise ValueError(f"{name} {list(values)} names something twice; name each once")
+        return self

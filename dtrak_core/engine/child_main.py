@@ -1,0 +1,152 @@
+"""The process that does work: reads orders, carries them out, says how far it is and how it ended.
+
+    python -m dtrak_core.engine.child_main <parent>   reads orders, answers {"state", ...}, each a line of JSON
+
+An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number of `threads`, and what to `do`:
+`whole` does the job, `stage` plans the parts of one stage, `part` does one of them (parts.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+import traceback
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from dtrak_core import store
+from dtrak_core.engine import parts
+from dtrak_core.engine.parts import Part
+from dtrak_core.engine.work import run, run_part
+from dtrak_core.errors import Cancelled, StudioError
+from dtrak_core.jobs import job_files, processes
+from dtrak_core.jobs.job_kinds import DatasetJob, read_job
+from dtrak_core.methods import embeddings
+from dtrak_core.progress import Progress
+
+IDLE = 120  # seconds without an order after which the process ends
+SAY = 0.1  # seconds between two reports of progress
+OFFLINE = ("ConnectionError", "ConnectError", "ConnectTimeout", "LocalEntryNotFoundError", "OfflineModeIsEnabled")
+
+
+def sentence(error: BaseException) -> str:
+    """Say what went wrong in words for the user; print the traceback to the log where words do not suffice."""
+    if isinstance(error, StudioError):
+        return str(error)
+    number = secrets.token_hex(3)
+    print(f"Error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    names = {type(e).__name__ for e in chain}
+    if any(isinstance(e, (socket.gaierror, ConnectionError, urllib.error.URLError)) for e in chain) or names & set(
+        OFFLINE
+    ):
+        return (
+            f"The network was needed and could not be reached. Connect and resume the job (error {number} in its log)."
+        )
+    if reasons := [reason for e in chain if (reason := store.refusal(e))]:
+        return reasons[0]
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
+        return f"Memory did not suffice. Use fewer pictures at once or a smaller model (error {number} in the log)."
+    return f"Something failed that was not foreseen: {type(error).__name__} (error {number} in the job's log)."
+
+
+def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) -> None:
+    """Carry out orders, one a line, until there are no more, or none comes for a while."""
+    while True:
+        signal.alarm(IDLE)  # whose default is to end the process: an idle one holds memory, a GPU's too
+        line = orders.readline()
+        signal.alarm(0)
+        if not line:
+            return
+        order = json.loads(line)
+        os.environ["STUDIO_CACHE"] = order["root"]
+        if order.get("device"):
+            os.environ["STUDIO_DEVICE"] = order["device"]
+        place = job_files.folder() / order["key"]
+        log = os.open(place / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        if order["do"] != "stage":
+            where = f"process {os.getpid()} on {socket.gethostname()}"
+            what = f", {order['part']['about']}" if order["do"] == "part" else ""
+            moment = time.strftime("%Y-%m-%d %H:%M:%S")
+            print(f"--- attempt {order['attempt']}, {moment}, {where}{what}", flush=True)
+        try:
+            progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent)
+            say({"state": "done", "message": ""} | _carry_out(order, progress))
+        except Cancelled:
+            say({"state": "cancelled", "message": job_files.CANCELLED})
+        except Exception as error:
+            say({"state": "failed", "message": sentence(error)})
+
+
+def _carry_out(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Do what an order says; return what belongs into the answer."""
+    job = read_job(order["job"])
+    if (place := getattr(job, "clip_file", None)) is not None:
+        embeddings.take_from(place)
+    if order["do"] == "stage":
+        planned = parts.stage(job, order["stage"])
+        return {"parts": None if planned is None else [dataclasses.asdict(part) for part in planned]}
+    if not isinstance(job, DatasetJob):
+        _import_torch(order["threads"])
+    progress(0, 0, "", "")
+    if order["do"] == "part":
+        run_part(job, Part(**order["part"] | {"removed": tuple(order["part"]["removed"])}), progress)
+        return {}
+    return {"artifacts": [[artifact.kind, artifact.key] for artifact in run(job, progress)]}
+
+
+def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) -> Progress:
+    """Return the progress function of a job: it reports, looks at the wish to cancel, and at its parent."""
+    last = (0.0, "")
+
+    def progress(done: int, total: int, unit: str, message: str) -> None:
+        nonlocal last
+        processes.leave_if_orphaned(parent)
+        if flag.exists():
+            say({"state": "stopping", "message": "Stopping."})
+            raise Cancelled(job_files.CANCELLED)
+        now = time.monotonic()
+        if now - last[0] >= SAY or unit != last[1] or done == total:
+            say({"state": "running", "done": done, "total": total, "unit": unit, "message": message})
+            last = (now, unit)
+
+    return progress
+
+
+def _import_torch(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def main(parent: int) -> None:
+    """Serve the process whose id is given."""
+    processes.die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    faulthandler.enable()
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer, allow_nan=False) + "\n")
+        answers.flush()
+
+    serve(sys.stdin, say, parent)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,243 @@
+"""What runs on the workers of the engine, as Dask tasks: a job, and the parts of a job.
+
+The task of a job writes its status, starts the children that do the work, begins again what was killed, and on
+an engine of several workers first spreads the parts over them. Arrays never go through the engine: only this
+module's small dictionaries do. Nothing here reads the job index, which is on the app's host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, get_client, get_worker, rejoin, secede
+
+from dtrak_core.engine.children import attend
+from dtrak_core.jobs import job_files, processes
+from dtrak_core.progress import Pace
+
+BEAT = 1.0  # seconds between two writes of an unchanged status
+LOOK = 0.2  # seconds between two looks at the parts
+RETRIES = 3  # times that killed work begins again by itself
+STOPPED = {"state": "cancelled", "message": job_files.CANCELLED}
+
+
+@dataclass
+class Status:
+    """A job's status as it is written: its values, its pace, and when it was last written."""
+
+    place: Path
+    values: dict[str, Any]
+    pace: Pace = field(default_factory=Pace)
+    wrote: float = 0.0
+    changed: bool = True
+
+    def tell(self, answer: Mapping[str, Any]) -> None:
+        """Take over how far the work is."""
+        self.changed = True
+        if answer["state"] == "running":
+            self.values |= {name: answer[name] for name in ("state", "done", "total", "unit", "message")}
+            self.values["started"] = self.values["started"] or time.time()
+            self.pace.add(time.monotonic(), answer["done"], answer["total"], answer["unit"])
+        elif answer["state"] == "stopping":
+            self.values["message"] = answer["message"]
+
+    def beat(self) -> None:
+        """Write the status where it has changed, or has not been written for a while."""
+        now = time.monotonic()
+        if now - self.wrote > (LOOK if self.changed else BEAT):
+            self.write({"seconds_left": self.pace.seconds_left(now)})
+            self.wrote, self.changed = now, False
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Write it; on a full disk say nothing: the job then reads as interrupted, and the engine writes its end."""
+        self.values |= {**values, "beat": time.time()}
+        with contextlib.suppress(OSError):
+            job_files.write_json(self.place / job_files.STATUS, self.values)
+
+    def end(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Write how the job ended, and return it."""
+        done = {"done": self.values["total"]} if answer["state"] == "done" else {}
+        self.write({**answer, **done, "seconds_left": None, "finished": time.time()})
+        return self.values
+
+
+def run_job(root: str, key: str, attempt: int, job: dict[str, Any], threads: int, priority: float) -> dict[str, Any]:
+    """Do a job to its end; return its last status.
+
+    Args:
+        root: The cache folder, the same on every host.
+        key: The job's key.
+        attempt: Number of the attempt.
+        job: The job as JSON values.
+        threads: With how many threads it is computed. The app's host decides, so that workers differ in speed alone.
+        priority: Dask's priority of the job and all of its parts: who asked first is served first.
+    """
+    place = Path(root) / "jobs" / key
+    place.mkdir(parents=True, exist_ok=True)
+    before = job_files.read_status(place) or {}
+    status = Status(place, _begun(attempt, before))
+    order = {"root": root, "key": key, "attempt": attempt, "job": job, "threads": threads, "device": device()}
+    flag = job_files.cancel_flag(place, attempt)
+    if flag.exists():
+        return status.end(STOPPED)
+    if status.values["tries"] > RETRIES:
+        return status.end(_worn_out("the worker that ran it ended"))
+    status.write({})
+    client = get_client()
+    if sum(client.nthreads().values()) > 1 and (end := _spread(client, order, flag, status, priority)) is not None:
+        return status.end(end)
+    while True:
+        answer = attend(order | {"do": "whole"}, flag, status.tell, status.beat)
+        if answer["state"] != "died":
+            return status.end(answer)
+        if flag.exists():
+            return status.end(STOPPED)
+        status.values["tries"] += 1
+        why = f"the process that did the work died ({answer['message']})"
+        if status.values["tries"] > RETRIES:
+            return status.end(_worn_out(why))
+        again = f"Begun again ({status.values['tries']} of {RETRIES}): {why}."
+        status.write({"message": again, "seconds_left": None})
+
+
+def run_part(order: dict[str, Any], number: int) -> dict[str, Any]:
+    """Do one part of a job; return the child's last answer.
+
+    Raises:
+        RuntimeError: If the child died, so that Dask begins the part again, on this worker or another.
+    """
+    place = Path(order["root"]) / "jobs" / order["key"]
+    told: dict[str, Any] = {"done": 0, "total": 0, "message": ""}
+    wrote = 0.0
+
+    def beat() -> None:
+        nonlocal wrote
+        if time.monotonic() - wrote > LOOK:
+            wrote = time.monotonic()
+            with contextlib.suppress(OSError):
+                job_files.write_json(place / f"part-{number}.json", told)
+
+    answer = attend(order | {"device": device()}, job_files.cancel_flag(place, order["attempt"]), told.update, beat)
+    (place / f"part-{number}.json").unlink(missing_ok=True)
+    if answer["state"] == "died":
+        raise RuntimeError(f"the process that did the work died ({answer['message']})")
+    return answer
+
+
+def device() -> str:
+    """Return this worker's own device where the app's host has several GPUs, for STUDIO_DEVICE; else nothing."""
+    name = str(get_worker().name)
+    several = processes.gpus() > 1 and not os.environ.get("STUDIO_DEVICE")
+    return f"cuda:{name}" if several and name.isdecimal() else ""
+
+
+def _begun(attempt: int, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first status of a run; one that goes on after a lost worker counts as one more try."""
+    again = before.get("attempt") == attempt
+    return {
+        "attempt": attempt,
+        "state": "queued",
+        "done": 0,
+        "total": 0,
+        "unit": "",
+        "message": "Starting worker.",
+        "seconds_left": None,
+        "started": before.get("started") if again else None,
+        "artifacts": [],
+        "tries": before.get("tries", 0) + 1 if again else 0,
+    }
+
+
+def _worn_out(why: str) -> dict[str, Any]:
+    message = (
+        f"It was begun {RETRIES + 1} times, and the last time {why}. SIGKILL mostly means that memory ran out. "
+        "What was finished is kept: resume goes on from there."
+    )
+    return {"state": "failed", "message": message}
+
+
+def _spread(
+    client: Client, order: dict[str, Any], flag: Path, status: Status, priority: float
+) -> dict[str, Any] | None:
+    """Do the parts of a job, stage by stage, on all workers; return its end if it ended early, else None."""
+    number, submitted = 0, 0
+    while True:
+        planned = attend(order | {"do": "stage", "stage": number}, flag, status.tell, status.beat)
+        if planned["state"] != "done":
+            return None if planned["state"] == "died" else planned  # the whole job will meet it again
+        if planned["parts"] is None:
+            return None
+        parts = dict(enumerate(planned["parts"], submitted))
+        submitted += len(parts)
+        futures = {
+            i: client.submit(
+                run_part,
+                order | {"do": "part", "part": part},
+                i,
+                key=f"part-{order['key']}-{order['attempt']}-{status.values['tries']}-{i}",
+                priority=priority,
+                retries=RETRIES,
+                pure=False,
+            )
+            for i, part in parts.items()
+        }
+        if futures:
+            secede()  # this task only waits from here on; its place is for the parts
+            try:
+                end = _awaited(client, parts, futures, flag, status)
+            finally:
+                rejoin()
+            if end is not None:
+                return end
+        number += 1
+
+
+def _awaited(
+    client: Client,
+    parts: Mapping[int, Mapping[str, Any]],
+    futures: Mapping[int, Future[Any]],
+    flag: Path,
+    status: Status,
+) -> dict[str, Any] | None:
+    """Wait for the parts of a stage; return the job's end if one failed or it is cancelled, else None."""
+    total = sum(part["weight"] for part in parts.values())
+    while True:
+        ended = {i for i, future in futures.items() if future.done()}
+        for i in ended:
+            if futures[i].status == "error":
+                client.cancel([future for each, future in futures.items() if each not in ended])
+                return _worn_out(str(futures[i].exception()))
+            answer = futures[i].result()
+            if answer["state"] != "done" and not flag.exists():
+                client.cancel([future for each, future in futures.items() if each not in ended])
+                return dict(answer)
+        if flag.exists():
+            client.cancel([future for future in futures.values() if not future.done()])
+            return STOPPED
+        shares, now = _shares(status.place, set(parts) - ended), [parts[i] for i in sorted(set(parts) - ended)]
+        done = sum(parts[i]["weight"] for i in ended) + sum(int(parts[i]["weight"] * s) for i, s in shares.items())
+        at_work = sorted(shares)
+        if at_work:
+            about = f"{parts[at_work[0]]['about']}. {len(at_work)} at once, {len(ended)} of {len(parts)} done"
+            unit = parts[at_work[0]]["unit"]
+            status.tell({"state": "running", "done": done, "total": total, "unit": unit, "message": about})
+        status.beat()
+        if not now:
+            return None
+        time.sleep(LOOK)
+
+
+def _shares(place: Path, numbers: set[int]) -> dict[int, float]:
+    """Return how far each of these parts is, 0..1, of those that have begun."""
+    found = {}
+    for number in numbers:
+        told = job_files.read_json(place / f"part-{number}.json", {"done": int, "total": int})
+        if told is not None:
+            found[number] = min(1.0, told["done"] / told["total"]) if told["total"] else 0.0
+    return found

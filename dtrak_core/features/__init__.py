@@ -1,0 +1,1 @@
+"""From a picture to its feature: draws, model outputs, gradients, projection; and their kernel."""

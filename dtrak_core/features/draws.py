@@ -1,0 +1,64 @@
+"""Timesteps and noise of a picture's draws.
+
+A draw is one (timestep t, noise ε_t) pair. The noise is a function of (noise_seed, sample
+id, draw number) alone: a counter-based generator (Philox) keyed by their hash, always on
+the CPU. Features therefore do not depend on batch size, order, shard or machine. (The
+authors seed by timestep and batch, so there a picture's noise follows its place in the
+batch; reference.md, section 10, item 9.)
+
+The draw number of a timestep is the timestep itself, so a grid of 10 timesteps uses the
+same noise as the grid of 100 where they meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from dtrak_core.errors import SettingsError
+from dtrak_core.models.settings import DIFFUSION_STEPS
+
+
+def timesteps(strategy: Literal["uniform", "cumulative"], num_timesteps: int) -> np.ndarray:
+    """Return the timesteps of a picture's draws, shape (T,), int64.
+
+    uniform: 0, 1000/T, 2·1000/T, ... (0 is nearly clean); cumulative: 0, 1, ..., T - 1.
+
+    Raises:
+        SettingsError: If T is out of range, or does not divide 1000 for `uniform`.
+    """
+    if not 1 <= num_timesteps <= DIFFUSION_STEPS:
+        raise SettingsError(f"{num_timesteps} timesteps cannot be drawn. Choose 1 to {DIFFUSION_STEPS}.")
+    if strategy == "cumulative":
+        return np.arange(num_timesteps, dtype=np.int64)
+    if DIFFUSION_STEPS % num_timesteps:
+        raise SettingsError(f"{num_timesteps} timesteps do not divide {DIFFUSION_STEPS} evenly. Choose a divisor.")
+    return np.arange(0, DIFFUSION_STEPS, DIFFUSION_STEPS // num_timesteps, dtype=np.int64)
+
+
+def noise(noise_seed: int, sample_id: str, draws: Sequence[int] | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return standard normal noise for some draws of one sample.
+
+    Args:
+        noise_seed: Seed of the whole noise family.
+        sample_id: `train:17` for a training example, otherwise the target's id.
+        draws: Draw numbers, length T.
+        shape: Shape of one noise, in the network's space (C, H, W).
+
+    Returns:
+        Noise, shape (T, C, H, W), float32. Row j depends on draws[j] alone.
+    """
+    out = np.empty((len(draws), *shape), dtype=np.float32)
+    for row, draw in zip(out, draws, strict=True):
+        text = f"noise/{noise_seed}/{sample_id}/{int(draw)}"
+        stream(text).standard_normal(out=row, dtype=np.float32)
+    return out
+
+
+def stream(name: str) -> np.random.Generator:
+    """Return the random stream of a name: the same numbers for the same name, everywhere."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))

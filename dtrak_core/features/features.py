@@ -1,0 +1,296 @@
+"""Features of a training set and of target samples: draws, gradients, projection, storage.
+
+    φ(x) = P g(x),   g(x) the mean over timesteps of a model output function's gradient
+
+The training set is worked through in shards of rows; a shard that is whole stays, so an
+interrupted computation goes on where it stopped and ends with the same numbers. A target
+needs its own feature and one product with the stored ones, c = Φ φ(z); everything else
+follows from c and the kernel (kernel.py). Batch sizes change no number beyond rounding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.features import draws, faders, feature_store, losses, mixtures, model_outputs, projected
+from dtrak_core.features.fader_layout import PARTS
+from dtrak_core.features.gradients import fewer_draws, per_example_gradients, pictures_per_batch
+from dtrak_core.features.projection import Projector
+from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target, own_side
+from dtrak_core.models import sampling
+from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.targets import Target
+from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
+from dtrak_core.store import Artifact
+
+
+def compute_features(
+    dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress, batch: int = 0
+) -> Artifact:
+    """Return the features of all training examples, computing those that are not stored.
+
+    Args:
+        dataset: Its training split is featurised, without flips, ids `train:0`, `train:1`, ...
+        denoiser: The checkpoint's network.
+        settings: What is computed; must name this dataset and checkpoint.
+        progress: Told gradients done, of N·T, after each batch.
+        batch: Pictures at once; 0 chooses.
+
+    Returns:
+        Artifact of kind `features`: shards (see feature_store.py), facts rows N, width K,
+        gradients (N·T) and seconds.
+    """
+    key = key_of("features", settings)
+    with store.computing("features", key, progress) as found:
+        if found is not None:
+            return found
+        sizes = feature_store.shard_sizes(len(dataset.train.images))
+        compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
+        facts: dict[str, object] = {
+            "rows": sum(sizes),
+            "width": width_of(denoiser, settings),
+            "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.unet)),
+            "gradients": sum(sizes) * settings.num_timesteps,
+            "seconds": round(feature_store.unseal(store.partial("features", key), len(sizes)), 2),
+        }
+        if settings.parts == "faders":
+            facts |= {"groups": list(faders.groups(denoiser)), "group_widths": faders.widths(denoiser, settings)}
+        return store.publish("features", key, settings, **facts)
+
+
+def compute_shards(
+    dataset: Dataset,
+    denoiser: Denoiser,
+    settings: FeatureSettings,
+    numbers: Iterable[int],
+    progress: Progress,
+    batch: int = 0,
+) -> None:
+    """Compute those of these shards of the training features that are not there yet; see `compute_features`."""
+    folder = store.partial("features", key_of("features", settings))
+    images, prompts, per_picture = dataset.train.images, dataset.train.prompts, settings.num_timesteps
+    width, chosen = width_of(denoiser, settings), list(numbers)
+    sizes, before = feature_store.shard_sizes(len(images)), 0
+    total = sum(sizes[number] for number in chosen) * per_picture
+    for number in chosen:
+        start = number * feature_store.SHARD
+        shard = images[start : start + feature_store.SHARD]
+        if not feature_store.has_shard(folder, number, len(shard), width, settings.storage):
+            started = time.perf_counter()
+
+            def told(done: int, before: int = before) -> None:
+                progress((before + done) * per_picture, total, "gradients", "")
+
+            def projecting(done: int, out_of: int, after: int = before + len(shard)) -> None:
+                progress(after * per_picture, total, "gradients", _drawn(done, out_of))
+
+            ids = [f"train:{start + i}" for i in range(len(shard))]
+            rows = mixtures.of_rows(settings, slice(start, start + len(shard)))
+            if rows is None:
+                words = prompts[start : start + len(shard)]
+                rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch, words, projecting)
+            feature_store.write_shard(folder, number, rows, settings.storage)
+            feature_store.seal(folder, number, time.perf_counter() - started)
+        before += len(shard)
+
+
+def compute_target_features(
+    dataset: Dataset,
+    denoiser: Denoiser,
+    settings: FeatureSettings,
+    targets: Sequence[Target],
+    progress: Progress,
+    batch: int = 0,
+    side: TargetSide = TargetSide(),  # noqa: B008 - frozen
+) -> list[Artifact]:
+    """Return the features of targets, and their products with the stored training features.
+
+    `side` says what differs from the training side.
+
+    Returns:
+        One artifact of kind `target-features` a target, in order: φ(z) as a shard of one row
+        (see feature_store.py), and cross.npy c = Φ φ(z), shape (N,), float64 (float32 where the
+        features are compact). Stored ones are found.
+
+    Raises:
+        NotFoundError: If the training features are not stored.
+    """
+    trained = store.get("features", key_of("features", settings))
+    wanted = [feature_target(settings, t, side) for t in targets]
+    keys = [key_of("target-features", s) for s in wanted]
+    if (made := store.every("target-features", keys)) is not None:
+        return made
+    with store.computing("target-features", trained.key, progress):  # one lock for all targets of these features
+        if (made := store.every("target-features", keys)) is not None:
+            return made
+        both = zip(keys, wanted, targets, strict=True)
+        missing = {k: (s, t) for k, s, t in both if store.find("target-features", k) is None}
+        started, per_picture = time.perf_counter(), settings.num_timesteps
+
+        def told(done: int) -> None:
+            progress(done * per_picture, len(missing) * per_picture, "gradients", "")
+
+        def projecting(done: int, out_of: int) -> None:
+            progress(len(missing) * per_picture, len(missing) * per_picture, "gradients", _drawn(done, out_of))
+
+        chosen, own = [target for _, target in missing.values()], own_side(settings, side)
+        mixed = [mixtures.of_target(settings, target, side) for target in chosen]
+        if all(one is not None for one in mixed):
+            features = np.stack([one for one in mixed if one is not None])
+        elif side.trajectory:
+            features = _along_trajectory(denoiser, chosen, own, projecting)
+        else:
+            images = np.stack([target.image for target in chosen])
+            ids, words = [target.id for target in chosen], [target.prompt for target in chosen]
+            features = featurise(denoiser, images, ids, own, told, batch, words, projecting)
+        if settings.parts == "faders":
+            cross = np.zeros((len(features), 0))  # follows from the faders
+        else:
+            cross = feature_store.cross_products(trained, features)
+        # One row gains nothing from 8 bits with a scale a column, so compact targets take 16.
+        storage: feature_store.Storage = "float32" if settings.storage == "float32" else "float16"
+        exact = np.float64 if storage == "float32" else np.float32
+        seconds = round((time.perf_counter() - started) / len(missing), 3)
+        for (key, (one, _)), feature, products in zip(missing.items(), features, cross, strict=True):
+            folder = store.partial("target-features", key)
+            feature_store.write_shard(folder, 0, feature[None], storage)
+            store.write_array(folder / "cross.npy", products.astype(exact))
+            store.publish("target-features", key, one, gradients=per_picture, seconds=seconds)
+    return [store.get("target-features", key) for key in keys]
+
+
+def featurise(
+    denoiser: Denoiser,
+    images: np.ndarray,
+    sample_ids: Sequence[str],
+    settings: FeatureSettings,
+    told: Callable[[int], None],
+    batch: int = 0,
+    prompts: Sequence[str] = (),
+    projecting: projected.Told = lambda done, total: None,
+) -> np.ndarray:
+    """Return the features of pictures (n, H, W, 3) uint8, shape (n, K), float32; `told` counts pictures done.
+
+    `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance. `projecting`
+    counts blocks of a dense projection.
+    """
+    made = _gradients(denoiser, images, sample_ids, settings, told, batch, prompts)
+    parts = PARTS if settings.parts == "faders" else 1
+    return projected.rows(projectors_of(denoiser, settings), made, len(images), parts, projecting)
+
+
+def _gradients(
+    denoiser: Denoiser,
+    images: np.ndarray,
+    sample_ids: Sequence[str],
+    settings: FeatureSettings,
+    told: Callable[[int], None],
+    batch: int,
+    prompts: Sequence[str],
+) -> projected.Made:
+    """Yield pictures, part and gradients, batch by batch, as `projected.rows` takes them."""
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    model_outputs.refuse_infinite(settings.model_output, grid, denoiser.betas, denoiser.alphas_cumprod)
+    size, weight = batch or pictures_per_batch(denoiser, settings.num_timesteps), denoiser.weight
+    words = prompts or [""] * len(images)
+    memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
+    told(0)
+    start = 0
+    while start < len(images):
+        part = slice(start, min(start + size, len(images)))
+        try:
+            x0 = denoiser.encode(images[part]).to(weight)
+            own, context = memory[: len(x0)], denoiser.contexts(words[part])
+            if settings.parts == "faders":
+                for number, gradients in faders.by_parts(denoiser, x0, sample_ids[part], settings, own, context):
+                    yield part, number, gradients
+            else:
+                yield part, 0, per_example_gradients(denoiser, x0, sample_ids[part], settings, out=own, context=context)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if size == 1 and not fewer_draws(denoiser):
+                raise DataError(
+                    "The device's memory does not hold the gradient of one picture. Choose a smaller model, or another "
+                    "device with STUDIO_DEVICE."
+                ) from None
+            size = max(1, size // 2)  # changes no number beyond rounding
+            continue
+        start += size
+        told(min(start, len(images)))
+
+
+def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
+    """Return how far the model is from each training picture's noise, on the draws of its feature, for DAS.
+
+    Returns:
+        Artifact of kind `residuals`: residuals.npy r (N,), r_i the mean over draws of √((1/d) |e - ε|²), float32.
+    """
+    with store.computing("residuals", key_of("residuals", settings), progress) as found:
+        return found or _residuals(dataset, denoiser, settings, progress)
+
+
+def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
+    key = key_of("residuals", settings)
+    images, words = dataset.train.images, dataset.train.prompts
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    values = np.empty(len(images), np.float32)
+    for i, image in enumerate(images):
+        progress(i, len(images), "pictures", "Residuals")
+        values[i] = np.sqrt(losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed, words[i])).mean()
+    store.write_array(store.partial("residuals", key) / "residuals.npy", values)
+    return store.publish("residuals", key, settings)
+
+
+def _along_trajectory(
+    denoiser: Denoiser, targets: Sequence[Target], settings: FeatureSettings, projecting: projected.Told
+) -> np.ndarray:
+    """Return the features (M, K) of generated targets, their draws taken along their sampling (Journey TRAK).
+
+    At every sampling step the clean picture that the model then expects, noised afresh at that step's timestep
+    (reference.md, section 4); the mean over the steps.
+    """
+
+    def made() -> projected.Made:
+        for number, target in enumerate(targets):
+            if not target.id.startswith("seed:") or target.row["settings"]["sampler"] != "ddim":
+                raise SettingsError(
+                    f"'{target.id}' has no DDIM trajectory. Choose a picture that the model generated by DDIM."
+                )
+            how = SampleSettings(**target.row["settings"])
+            points = sampling.expected(denoiser, how.seed, how.sampling_steps, how.eta, how.prompts, how.guidance)
+            grid = np.array(sampling.sampling_timesteps(how.sampling_steps, denoiser.sampler))
+            context = denoiser.contexts([target.prompt])
+            gradients = per_example_gradients(
+                denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, context=context
+            )
+            yield slice(number, number + 1), 0, gradients
+
+    return projected.rows(projectors_of(denoiser, settings), made(), len(targets), 1, projecting)
+
+
+def width_of(denoiser: Denoiser, settings: FeatureSettings) -> int:
+    """Return the length of a feature."""
+    if settings.parts == "faders":
+        return faders.width(denoiser, settings)
+    return projectors_of(denoiser, settings)[0][0].width
+
+
+def projectors_of(denoiser: Denoiser, settings: FeatureSettings) -> list[tuple[Projector, slice]]:
+    """Return the projections that these settings mean for this network, each with its range of parameters."""
+    if settings.parts == "faders":
+        return faders.projectors(denoiser, settings)
+    count = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    return [(Projector(settings.projection, settings.proj_dim, settings.proj_seed, count), slice(0, count))]
+
+
+def _drawn(done: int, out_of: int) -> str:
+    return f"Projection: {done:,} of {out_of:,} blocks of its matrix"

@@ -1,0 +1,298 @@
+"""Per-example gradients: the raw feature of a picture, before projection.
+
+    g(x) = (1/T) Σ_t ∇_θ f(x, t, ε_t) / n_t    shape (P,), θ in `tracked_parameters` order
+
+with n_t = 1, or the length of the draw's own gradient where settings normalise by timestep (large noise levels have
+gradients of quite another size; peers.md, 2.1). It holds
+
+with f a model output function and one noise ε_t a timestep (paper, section 3; reference.md,
+section 3). All T draws of several pictures go through the network as one batch. One
+backward pass then carries the gradient to every layer's output; hooks there form each
+picture's own weight gradient from the layer's input and output gradient, while the
+ordinary weight gradients, which would sum over pictures, are switched off:
+
+    Linear      Gᵀ X over the picture's draws and positions
+    Conv2d      the backend's weight gradient on the picture's draws (1x1: as Linear)
+    GroupNorm   Σ G ⊙ x̂, x̂ the normalised input; LayerNorm likewise
+
+A network with any other kind of trained layer is differentiated picture by picture, which
+costs more and gives the same numbers. Neither knows of projections or of the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dtrak_core.features import draws, model_outputs
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models.denoiser import Denoiser, add_noise, repeated, tracked_parameters
+
+DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
+ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it
+GRADIENT_BYTES = 2**28  # memory for one batch of gradients
+DRAWS_ON_GPU = 4096
+ACTIVATION_SHARE, GRADIENT_SHARE = 4, 16  # on a GPU: a quarter and a sixteenth of its memory
+Known = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm  # layers whose gradients the hooks can form
+
+
+def per_example_gradients(
+    denoiser: Denoiser,
+    x0: Tensor,
+    sample_ids: Sequence[str],
+    settings: FeatureSettings,
+    draws_at_once: int | None = None,
+    out: Tensor | None = None,
+    grid: np.ndarray | None = None,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Return the gradient of each picture's mean model output over its draws.
+
+    The noise comes from (settings.noise_seed, sample id, timestep); nothing else is random.
+
+    Args:
+        denoiser: Network in eval mode.
+        x0: Pictures in model space, shape (B, C, H, W); or one for each draw, shape (B, T, C, H, W).
+        sample_ids: One id a picture: `train:17`, or a target's id.
+        settings: Model output, timesteps and noise seed.
+        draws_at_once: Draws in one pass, at least one a picture; default from `draws_for`.
+        out: Memory of shape (B, P) to overwrite; taking it again and again saves a tenth of the time.
+        grid: Timesteps of the draws; None takes those of the settings.
+        context: What a text-to-image model is told of each picture, shape (B, L, D).
+
+    Returns:
+        Gradients, shape (B, P), in the dtype of the weights.
+    """
+    parameters = tracked_parameters(denoiser.unet)
+    collect = _collect_by_hooks if has_known_layers(denoiser.unet) else _collect_by_picture
+    if grid is None:
+        grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    at_once = draws_at_once or draws_for(denoiser)
+    if settings.normalise == "timestep":  # every draw's gradient is held
+        held = _budget(x0.device)[2] // (4 * sum(p.numel() for _, p in parameters))
+        at_once = min(at_once, max(1, held))
+    width = max(1, at_once // len(x0))
+    total = x0.new_empty(len(x0), sum(p.numel() for _, p in parameters)) if out is None else out
+    total.zero_()
+    for start in range(0, len(grid), width):
+        part = grid[start : start + width]
+        noise = torch.stack(
+            [torch.from_numpy(draws.noise(settings.noise_seed, i, part, x0.shape[-3:])) for i in sample_ids]
+        )
+        eps = noise.to(x0).flatten(0, 1)
+        t = torch.from_numpy(part).to(x0.device).repeat(len(x0))
+        clean = x0[:, start : start + width].flatten(0, 1) if x0.dim() == 5 else x0.repeat_interleave(len(part), 0)
+        x_t = add_noise(denoiser, clean, eps, t)
+        told = repeated(context, len(part))
+
+        def summed(
+            rows: slice, x_t: Tensor = x_t, eps: Tensor = eps, t: Tensor = t, told: Tensor | None = told
+        ) -> Tensor:
+            prediction = denoiser.predict(x_t[rows], t[rows], None if told is None else told[rows])
+            values = model_outputs.value(
+                settings.model_output,
+                prediction,
+                eps[rows],
+                t[rows],
+                denoiser.betas,
+                denoiser.alphas_cumprod,
+                settings.eta,
+            )
+            return values.sum() / len(grid)
+
+        if settings.normalise == "none":
+            collect(denoiser.unet, parameters, summed, len(part), total)
+            continue
+        each = x0.new_zeros(len(x0) * len(part), total.shape[1])
+        collect(denoiser.unet, parameters, summed, 1, each)
+        # A draw whose gradient is zero has no direction to add.
+        each /= (len(grid) * torch.linalg.vector_norm(each, dim=1, keepdim=True)).clamp_min(1e-30)
+        total += each.view(len(x0), len(part), -1).sum(1)
+    return total
+
+
+def has_known_layers(unet: nn.Module) -> bool:
+    """Say whether every trained parameter belongs to a layer that the hooks know."""
+    return all(_known(layer) for layer in unet.modules() if _own(layer))
+
+
+def draws_for(denoiser: Denoiser) -> int:
+    """Return how many draws to send through the network at once: a busy device within the memory of `_budget`.
+
+    At least one, whatever it takes. It holds for passes without gradients too, which need less.
+    """
+    if denoiser.unet not in _NUMBERS:
+        _NUMBERS[denoiser.unet] = _numbers_of_a_draw(denoiser)
+    # Twice: the gradient of an activation is as large as the activation.
+    one = 2 * denoiser.weight.element_size() * _NUMBERS[denoiser.unet]
+    most, activations, _ = _budget(denoiser.weight.device)
+    return max(1, min(most, activations // one, _FITTED.get(denoiser.unet, most)))
+
+
+def _budget(where: torch.device) -> tuple[int, int, int]:
+    """Return how many draws a pass has at most on a device, and the bytes for its activations and for gradients."""
+    if where.type != "cuda":
+        return DRAWS_AT_ONCE, ACTIVATION_BYTES, GRADIENT_BYTES
+    memory = torch.cuda.get_device_properties(where).total_memory
+    return DRAWS_ON_GPU, memory // ACTIVATION_SHARE, memory // GRADIENT_SHARE
+
+
+def fewer_draws(denoiser: Denoiser) -> bool:
+    """Halve what `draws_for` says of a network, whose memory ran out; say whether that was possible."""
+    now = draws_for(denoiser)
+    _FITTED[denoiser.unet] = max(1, now // 2)
+    return now > 1
+
+
+# Only as long as the network itself lives: a cache that held it would hold its weights.
+_NUMBERS: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+_FITTED: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # draws, since more did not fit
+
+
+def _numbers_of_a_draw(denoiser: Denoiser) -> int:
+    """Count the numbers that the layers put out in a forward pass of a single draw."""
+    numbers = 0
+
+    def count(_: nn.Module, __: object, output: object) -> None:
+        nonlocal numbers
+        numbers += output.numel() if isinstance(output, Tensor) else 0
+
+    layers = [layer for layer in denoiser.unet.modules() if not list(layer.children())]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    weight = denoiser.weight
+    try:
+        with torch.no_grad():
+            zero = torch.zeros(1, dtype=torch.long, device=weight.device)
+            denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.contexts([""]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(1, numbers)
+
+
+def pictures_per_batch(denoiser: Denoiser, num_timesteps: int) -> int:
+    """Return how many pictures to featurise together: about `draws_for` draws, bounded gradients."""
+    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    by_memory = _budget(denoiser.weight.device)[2] // (4 * parameters)
+    return max(1, min(draws_for(denoiser) // num_timesteps, by_memory))
+
+
+def _collect_by_picture(
+    unet: nn.Module,
+    parameters: list[tuple[str, nn.Parameter]],
+    summed: Callable[[slice], Tensor],
+    width: int,
+    total: Tensor,
+) -> None:
+    """Add each picture's gradient to its row of `total` (B, P): one backward pass a picture."""
+    for row, out in enumerate(total):
+        value = summed(slice(row * width, (row + 1) * width))
+        gradients = torch.autograd.grad(value, [p for _, p in parameters], allow_unused=True)
+        for view, gradient in zip(out.split([p.numel() for _, p in parameters]), gradients, strict=True):
+            if gradient is not None:
+                view += gradient.reshape(-1)
+
+
+def _collect_by_hooks(
+    unet: nn.Module,
+    parameters: list[tuple[str, nn.Parameter]],
+    summed: Callable[[slice], Tensor],
+    width: int,
+    total: Tensor,
+) -> None:
+    """Add each picture's gradient to its row of `total` (B, P): one backward pass for all pictures."""
+    columns = total.split([p.numel() for _, p in parameters], dim=1)
+    views = {id(p): view for (_, p), view in zip(parameters, columns, strict=True)}
+
+    def watch(layer: Known, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # The first layers' inputs need no gradient, so their outputs start the graph.
+        if not output.requires_grad:
+            output.requires_grad_()
+        x = inputs[0].detach()
+        output.register_hook(lambda g: _accumulate(layer, x, g, width, views))
+
+    handles = [layer.register_forward_hook(watch) for layer in unet.modules() if _own(layer)]
+    try:
+        with _weight_gradients_off([p for _, p in parameters]):
+            summed(slice(None)).backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _accumulate(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]) -> None:
+    """Add a layer's per-picture gradients for input x (B·width, ...) and output gradient g to the views."""
+    x, g = x.to(layer.weight), g.to(layer.weight)  # a frozen base may compute in bfloat16
+    pictures = len(x) // width
+    bias = views.get(id(layer.bias))
+    if bias is not None:
+        by_channel = g.flatten(2).sum(2) if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else g
+        bias += by_channel.reshape(pictures, -1, bias.shape[1]).sum(1)
+    weight = views.get(id(layer.weight))
+    if weight is None:
+        return
+    if isinstance(layer, nn.Linear):
+        weight += _outer(g, x, pictures).flatten(1)
+    elif isinstance(layer, nn.Conv2d) and _is_pointwise(layer):
+        weight += _outer(g.movedim(1, -1), x.movedim(1, -1), pictures).flatten(1)
+    elif isinstance(layer, nn.Conv2d):
+        for row, x_one, g_one in zip(weight, x.split(width), g.split(width), strict=True):
+            row += _conv_weight_gradient(layer, x_one, g_one).reshape(-1)
+    elif isinstance(layer, nn.GroupNorm):
+        normal = functional.group_norm(x, layer.num_groups, eps=layer.eps)
+        weight += (g * normal).flatten(2).sum(2).reshape(pictures, width, -1).sum(1)
+    else:
+        normal = functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+        weight += (g * normal).reshape(pictures, -1, weight.shape[1]).sum(1)
+
+
+def _outer(g: Tensor, x: Tensor, pictures: int) -> Tensor:
+    """Return Gᵀ X of each picture, shape (B, O, I), for g (B·width, ..., O) and x (B·width, ..., I)."""
+    rows = g.reshape(pictures, -1, g.shape[-1])
+    return torch.bmm(rows.transpose(1, 2), x.reshape(pictures, -1, x.shape[-1]))
+
+
+def _conv_weight_gradient(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
+    """Return a convolution's weight gradient summed over the draws in x and g."""
+    found = torch.ops.aten.convolution_backward(
+        g, x, layer.weight, None, layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups,
+        [False, True, False],
+    )  # fmt: skip
+    gradient: Tensor = found[1]
+    return gradient
+
+
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    plain = layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0)
+    return plain and layer.groups == 1
+
+
+def _own(layer: nn.Module) -> list[nn.Parameter]:
+    """Return the trained parameters that the layer itself holds."""
+    return [p for p in layer.parameters(recurse=False) if p.requires_grad]
+
+
+def _known(layer: nn.Module) -> bool:
+    """Say whether the hooks know this layer. Subclasses may compute something else, so they do not count."""
+    plain_padding = not isinstance(layer, nn.Conv2d) or (
+        layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
+    return type(layer) in get_args(Known) and plain_padding
+
+
+@contextlib.contextmanager
+def _weight_gradients_off(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,251 @@
+"""The damped kernel of training features, for every damping from one eigendecomposition.
+
+With features Φ (N, K) and a target's products c = Φ φ(z), the scores of D-TRAK and TRAK are
+
+    Φ (ΦᵀΦ + λ I)⁻¹ φ(z)  =  (ΦΦᵀ + λ I)⁻¹ c  =  U (S + λ)⁻¹ Uᵀ c          (shape (N,))
+
+with ΦΦᵀ = U S Uᵀ (reference.md, section 0; peers.md, 3.2). Where N ≤ K the decomposition is of
+ΦΦᵀ ("dual"); otherwise of ΦᵀΦ = V S Vᵀ, and U = Φ V S^(-1/2) ("primal"). From U and S also
+
+    leverage         h_i(λ) = Σ_j U²_ij s_j / (s_j + λ)
+    effective rank   d(λ)   = Σ_j s_j / (s_j + λ)     between 0 and the rank: how many directions count
+
+λ has the units of the kernel's diagonal, so it means nothing by itself; d(λ) means the same for
+any model, model output function and projection. Sums and decompositions are in float64.
+
+Of the squared output's kernel one direction holds most (92 % measured), so rounding U would drown
+the others in it. The first `LEADING` directions are therefore stored in float64 and taken out of
+c before it meets the rest, which are stored in float32 (float16 where the features are compact).
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dtrak_core import store
+from dtrak_core.errors import SettingsError
+from dtrak_core.features import feature_store, sketch
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.progress import Progress
+from dtrak_core.settings import build, key_of
+from dtrak_core.store import Artifact
+
+LEADING = 16
+LARGEST = 12_288  # side of a Gram matrix that is decomposed whole: above it float64 takes more than 1.2 GB, thrice
+BLOCK_BYTES = 2**28  # memory for one block of features in float64
+NOISE = 1e-13  # eigenvalues below this share of the largest are rounding, not data
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An opened kernel: S (R,) descending, U in two parts (N, L) float64 and (N, R - L) float32, |φ_i| (N,).
+
+    A sketched kernel (sketch.py) knows its leading directions alone; the `others` directions beyond them are taken to
+    have the eigenvalue `tail` each, their mean.
+    """
+
+    eigenvalues: np.ndarray
+    leading: np.ndarray
+    rest: np.ndarray
+    norms: np.ndarray
+    tail: float = 0.0
+    others: int = 0
+
+    @property
+    def spectrum(self) -> np.ndarray:
+        """Return all eigenvalues, those beyond a sketch by their mean."""
+        return np.concatenate([self.eigenvalues, np.full(self.others, self.tail)]) if self.others else self.eigenvalues
+
+
+def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
+    """Return the eigendecomposition of stored features' kernel, computing it if it is not stored.
+
+    Returns:
+        Artifact of kind `kernels`, under the features' own settings: eigenvalues.npy (R,) float64,
+        leading.npy (N, ≤ 16) float64, eigenvectors.npy (N, R - 16), norms.npy (N,) float32;
+        facts form, rows, rank, seconds, and of a sketch tail and others.
+    """
+    settings = build(FeatureSettings, **features.settings)
+    key = key_of("kernels", settings)
+    with store.computing("kernels", key, progress) as found:
+        return found or _decomposed(features, settings, key, progress)
+
+
+def _decomposed(features: Artifact, settings: FeatureSettings, key: str, progress: Progress) -> Artifact:
+    started = time.perf_counter()
+    rows, width = feature_store.shape(features)
+    if min(rows, width) > LARGEST:
+        return _sketched(features, settings, key, progress)
+    form = "dual" if rows <= width else "primal"
+    eigenvalues, vectors, norms = _dual(features, progress) if form == "dual" else _primal(features, progress)
+    compact = np.float32 if settings.storage == "float32" else np.float16
+    folder = store.partial("kernels", key)
+    store.write_array(folder / "eigenvalues.npy", eigenvalues)
+    store.write_array(folder / "leading.npy", np.ascontiguousarray(vectors[:, :LEADING]))
+    store.write_array(folder / "eigenvectors.npy", np.ascontiguousarray(vectors[:, LEADING:], dtype=compact))
+    store.write_array(folder / "norms.npy", norms.astype(np.float32))
+    seconds = round(time.perf_counter() - started, 2)
+    return store.publish("kernels", key, settings, form=form, rows=rows, rank=len(eigenvalues), seconds=seconds)
+
+
+def open_kernel(artifact: Artifact) -> Kernel:
+    """Open a stored kernel. The last few opened stay in memory."""
+    return _opened(artifact.path, artifact.key)
+
+
+def damped_scores(kernel: Kernel, cross: np.ndarray, damping: float) -> np.ndarray:
+    """Return U (S + λ)⁻¹ Uᵀ c, float64, for one target's c (N,) or several, (M, N).
+
+    Raises:
+        SettingsError: If λ is not positive.
+    """
+    if not damping > 0:
+        raise SettingsError(f"Damping {damping:g} cannot be used: it must be greater than 0.")
+    inverse = 1 / (kernel.eigenvalues + damping)
+    count = kernel.leading.shape[1]
+    first = cross @ kernel.leading
+    left = cross - first @ kernel.leading.T
+    # Scaled to 1, so that float32 neither overflows nor loses small ones.
+    lengths = scale = np.abs(left).max(initial=0) or 1.0
+    others = ((left / scale).astype(np.float32) @ kernel.rest).astype(np.float64) * (scale * inverse[count:])
+    scale = np.abs(others).max(initial=0) or 1.0
+    scores = (kernel.rest @ (others / scale).astype(np.float32).T).T.astype(np.float64) * scale
+    together: np.ndarray = (first * inverse[:count]) @ kernel.leading.T + scores
+    if kernel.others:
+        inside = (kernel.rest @ ((left / lengths).astype(np.float32) @ kernel.rest).T).T * lengths
+        together += (left - inside) / (kernel.tail + damping)
+    return together
+
+
+def squared_sums(kernel: Kernel, weights: np.ndarray) -> np.ndarray:
+    """Return Σ_j U_ij² w_j for every example, shape (N,), float64; w has a weight for each of the `spectrum`."""
+    count, known = kernel.leading.shape[1], len(kernel.eigenvalues)
+    found: np.ndarray = (
+        kernel.leading**2 @ weights[:count] + np.square(kernel.rest, dtype=np.float64) @ weights[count:known]
+    )
+    if kernel.others:
+        # What of example i lies beyond the known directions is the rest of its length.
+        inside = squared_sums(replace(kernel, others=0), kernel.eigenvalues)
+        beyond = np.maximum(kernel.norms.astype(np.float64) ** 2 - inside, 0) / max(kernel.tail, 1e-300)
+        found += beyond * weights[known]
+    return found
+
+
+def effective_rank(eigenvalues: np.ndarray, damping: float) -> float:
+    """Return d(λ) = Σ s / (s + λ): about how many directions the damped kernel uses."""
+    return float((eigenvalues / (eigenvalues + damping)).sum())
+
+
+def damping_for_rank(eigenvalues: np.ndarray, rank: float) -> float:
+    """Return the λ whose effective rank is `rank`, to 10 digits, by halving in log λ.
+
+    Raises:
+        SettingsError: If the rank is not between 0 and the number of positive eigenvalues.
+    """
+    positive = eigenvalues[eigenvalues > 0]
+    if not 0 < rank < len(positive):
+        raise SettingsError(
+            f"An effective rank of {rank:g} cannot be reached with {len(positive)} directions. "
+            f"Choose more than 0 and less than {len(positive)}."
+        )
+    low, high = np.log(positive.min()) - 40, np.log(positive.sum()) + 40
+    for _ in range(60):
+        middle = (low + high) / 2
+        if effective_rank(positive, float(np.exp(middle))) > rank:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))
+
+
+def leverage(kernel: Kernel, damping: float) -> np.ndarray:
+    """Return h_i(λ), shape (N,), between 0 and 1: how much example i's feature explains itself."""
+    return squared_sums(kernel, kernel.spectrum / (kernel.spectrum + damping))
+
+
+def _sketched(features: Artifact, settings: FeatureSettings, key: str, progress: Progress) -> Artifact:
+    """Publish the leading directions of a kernel too large to be decomposed whole, without holding Φ or U in memory."""
+    started, (rows, width) = time.perf_counter(), feature_store.shape(features)
+    found = sketch.leading(lambda: feature_store.blocks(features), rows, width, progress)
+    compact = np.float32 if settings.storage == "float32" else np.float16
+    folder, norms, rank = store.partial("kernels", key), np.empty(rows), len(found.values)
+    first, rest = np.empty((rows, min(LEADING, rank))), np.empty((rows, max(rank - LEADING, 0)), compact)
+    for start, part in feature_store.blocks(features):
+        progress(start, rows, "rows", "Directions of the pictures")
+        here, left = slice(start, start + len(part)), (part @ found.vectors) / np.sqrt(found.values)
+        first[here], rest[here] = left[:, :LEADING], left[:, LEADING:]
+        norms[here] = np.linalg.norm(part.astype(np.float64), axis=1)
+    others = min(rows, width) - rank
+    facts = {"tail": max(float(np.square(norms).sum() - found.values.sum()), 0.0) / max(others, 1), "others": others}
+    store.write_array(folder / "eigenvalues.npy", found.values)
+    store.write_array(folder / "leading.npy", first)
+    store.write_array(folder / "eigenvectors.npy", rest)
+    store.write_array(folder / "norms.npy", norms.astype(np.float32))
+    seconds = round(time.perf_counter() - started, 2)
+    return store.publish("kernels", key, settings, form="sketch", rows=rows, rank=rank, seconds=seconds, **facts)
+
+
+def _dual(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return S (R,), U (N, R) and |φ_i| (N,) from ΦΦᵀ, summed over blocks of columns."""
+    rows, width = feature_store.shape(features)
+    gram = np.zeros((rows, rows))
+    for start, part in feature_store.columns(features, max(1, BLOCK_BYTES // (8 * rows))):
+        progress(start, width, "columns", "")
+        exact = part.astype(np.float64)
+        gram += exact @ exact.T
+    progress(width, width, "columns", "")
+    norms = np.sqrt(np.diag(gram))
+    return (*decompose(gram), norms)
+
+
+def _primal(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return S (R,), U = Φ V S^(-1/2) (N, R) and |φ_i| (N,) from ΦᵀΦ, summed over blocks of rows."""
+    rows, width = feature_store.shape(features)
+    height = max(1, BLOCK_BYTES // (8 * width))
+    gram, norms = np.zeros((width, width)), np.empty(rows)
+    for start, part in feature_store.blocks(features, height):
+        progress(start, 2 * rows, "rows", "")
+        exact = part.astype(np.float64)
+        gram += exact.T @ exact
+        norms[start : start + len(part)] = np.linalg.norm(exact, axis=1)
+    eigenvalues, right = decompose(gram)
+    right /= np.sqrt(eigenvalues)
+    left = np.empty((rows, len(eigenvalues)))
+    for start, part in feature_store.blocks(features, height):
+        progress(rows + start, 2 * rows, "rows", "")
+        left[start : start + len(part)] = part.astype(np.float64) @ right
+    return eigenvalues, left, norms
+
+
+def decompose(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues (R,), descending and positive, and eigenvectors (n, R) of a Gram matrix (n, n).
+
+    A Gram matrix has no negative eigenvalues; those that rounding makes, and those that it
+    hides, are left out: c has no part in their directions either.
+    """
+    from scipy import linalg
+
+    values, vectors = linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
+    kept = values > NOISE * max(values[-1], 0)
+    return values[kept][::-1].copy(), vectors[:, kept][:, ::-1]
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: Path, key: str) -> Kernel:
+    artifact = store.get("kernels", key)
+    rest = artifact.array("eigenvectors.npy")
+    if rest.dtype == np.float16:  # products in float16 are slow and too coarse
+        rest = rest.astype(np.float32)
+    return Kernel(
+        np.asarray(artifact.array("eigenvalues.npy")),
+        np.asarray(artifact.array("leading.npy")),
+        rest,
+        np.asarray(artifact.array("norms.npy")),
+        artifact.manifest.get("tail", 0.0),
+        artifact.manifest.get("others", 0),
+    )

@@ -1,0 +1,46 @@
+"""The denoising loss of a picture under a model, draw by draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dtrak_core.features import draws, model_outputs
+from dtrak_core.features.gradients import draws_for
+from dtrak_core.models.denoiser import Denoiser, add_noise, repeated
+from dtrak_core.models.targets import Target
+
+
+@torch.no_grad()
+def of_draws(
+    denoiser: Denoiser, image: np.ndarray, sample_id: str, timesteps: np.ndarray, noise_seed: int, prompt: str = ""
+) -> np.ndarray:
+    """Return (1/d) |e - ε|² of each draw of a picture, shape (T,), float64.
+
+    The noise is a function of the seed, the sample's id and the timestep, so that two models are compared on equal
+    draws, and a picture on those of its feature. At most `draws_for` draws are in memory at once.
+
+    Args:
+        denoiser: The model.
+        image: The picture, shape (H, W, 3), uint8.
+        sample_id: `train:17` for a training example, otherwise the target's id.
+        timesteps: One a draw, shape (T,), int64.
+        noise_seed: Seed of the noise.
+        prompt: What a text-to-image model is told.
+    """
+    weight, at_once = denoiser.weight, draws_for(denoiser)
+    x0, context = denoiser.encode(np.asarray(image)[None]).to(weight), denoiser.contexts([prompt])
+    values = np.empty(len(timesteps))
+    for start in range(0, len(timesteps), at_once):
+        part = slice(start, start + at_once)
+        t = torch.from_numpy(timesteps[part]).to(weight.device)
+        noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps[part], denoiser.shape)).to(weight)
+        prediction = denoiser.predict(add_noise(denoiser, x0, noise, t), t, repeated(context, len(t)))
+        values[part] = model_outputs.loss(prediction.flatten(1), noise.flatten(1)).cpu().numpy()
+    return values
+
+
+def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> float:
+    """Return a target's mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
+    grid = draws.timesteps("uniform", num_timesteps)
+    return float(of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt).mean())

@@ -1,0 +1,95 @@
+"""Settings of features: everything that a gradient feature depends on, and the keys of features to be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dtrak_core.models.settings import DIFFUSION_STEPS, even_grid
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import Digest, Seed, Settings
+
+ModelOutput = Literal[
+    "loss", "squared-output", "elbo", "mean-output", "l1-norm", "l2-norm", "linf-norm", "interpolated"
+]
+ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
+
+
+class FeatureSettings(Settings):
+    """Everything that a gradient feature depends on (paper, section 3; reference.md, section 3).
+
+    `num_timesteps` K draws a picture: uniform takes 0, 1000/K, ...; cumulative 0..K-1.
+    `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
+    `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row. `normalise` timestep divides each
+    draw's gradient by its length before the mean. `parts` faders keeps layers and noise levels apart (faders.py).
+
+    Fields that came later are left out of the JSON at their default, so that what was stored before keeps its key.
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    model_output: ModelOutput = "squared-output"
+    eta: float = Field(default=0.0, ge=0, le=1)
+    timestep_strategy: Literal["uniform", "cumulative"] = "uniform"
+    num_timesteps: int = Field(default=10, ge=1, le=DIFFUSION_STEPS)
+    noise_seed: Seed = 0
+    projection: ProjectionKind = "sparse"
+    proj_dim: int = Field(default=4096, ge=1, le=2**20)
+    proj_seed: Seed = 42
+    storage: Literal["float32", "float16", "int8"] = "float32"
+    normalise: Literal["none", "timestep"] = Field(default="none", exclude_if=lambda value: value == "none")
+    parts: Literal["whole", "faders"] = Field(default="whole", exclude_if=lambda value: value == "whole")
+
+    @model_validator(mode="after")
+    def _check(self) -> FeatureSettings:
+        if self.timestep_strategy == "uniform":
+            even_grid(self.num_timesteps)
+        if self.model_output != "interpolated" and self.eta != 0:
+            raise ValueError(
+                f"eta {self.eta:g} has no meaning for '{self.model_output}'; leave it 0 or choose 'interpolated'"
+            )
+        return self
+
+
+def ends_of(settings: FeatureSettings) -> list[FeatureSettings]:
+    """Return the settings of both ends of an interpolation: squared output (η = 0), loss (η = 1)."""
+    ends: tuple[ModelOutput, ...] = ("squared-output", "loss")
+    return [FeatureSettings(**settings.model_dump() | {"model_output": end, "eta": 0.0}) for end in ends]
+
+
+class TargetSide(Settings):
+    """What may differ on the target's side: the model output function, and where its draws are taken.
+
+    `target_output` None takes the training side's function. `trajectory` takes them along the sampling of a
+    generated target (Journey TRAK) instead of around its picture.
+    """
+
+    target_output: ModelOutput | None = Field(default=None, exclude_if=lambda value: value is None)
+    target_eta: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda value: value == 0)
+    trajectory: bool = Field(default=False, exclude_if=lambda value: not value)
+
+
+class TargetFeatureSettings(TargetSide):
+    """Feature of one target sample under the same settings as the training features, but for `TargetSide`.
+
+    `target` is the sample id (`seed:3`, `held-out:7`, `train:12`, `upload:<digest>`) and
+    `pixels` the digest of its picture, so that a seed under another sampler is another target.
+    """
+
+    features: FeatureSettings
+    target: str = Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")
+    pixels: Digest
+
+
+def feature_target(features: FeatureSettings, target: Target, side: TargetSide) -> TargetFeatureSettings:
+    """Return the settings under which a target's feature is stored."""
+    return TargetFeatureSettings(features=features, target=target.id, pixels=target.pixels, **side.model_dump())
+
+
+def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:
+    """Return the settings that the target's own feature is made with."""
+    if side.target_output is None:
+        return features
+    changed = {"model_output": side.target_output, "eta": side.target_eta}
+    return FeatureSettings(**features.model_dump() | changed)

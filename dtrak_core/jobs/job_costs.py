@@ -1,0 +1,181 @@
+"""What whole jobs cost, said before they are asked for: an LDS, a benchmark, a comparison, pictures. No torch here.
+
+Pages and command line share it. Only what is not stored yet is counted, each thing once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dtrak_core import store
+from dtrak_core.counterfactual import removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import NotFoundError
+from dtrak_core.features.settings import FeatureSettings, ends_of
+from dtrak_core.lds import predictions, subset_models
+from dtrak_core.lds.recipes import Recipe, method_for
+from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import costs, scores
+from dtrak_core.methods.costs import Cost
+from dtrak_core.methods.gradient_scores import parts
+from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.scores import Needed
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled, TrainSettings
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import digest_of, key_of
+from dtrak_core.training import ensembles
+
+OUTCOME_TIMESTEPS = 50  # of a loss under a retrained model (`OutcomeSettings`)
+
+
+def of_drawing(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled) -> Cost:
+    """Return what the pictures of these seeds cost that are not stored."""
+    wanted = [targets.sample_settings(checkpoint.digest, seed, how) for seed in dict.fromkeys(seeds)]
+    missing = sum(targets.find_sample(one) is None for one in wanted)
+    return costs.drawing(checkpoint, missing, how) if missing else Cost()
+
+
+def of_lds(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, recipes: Sequence[Recipe] = ()) -> Cost:
+    """Return what an LDS costs: its models and targets, the targets' losses, and what these recipes need.
+
+    Raises:
+        SettingsError: If the checkpoint cannot be trained again.
+    """
+    found, missing = Cost(), subset_models.lacking(settings)
+    if missing:
+        first = {one.subset: one for one in missing}  # subsets are slow to draw
+        drawn = {subset: subset_models.training(dataset, checkpoint, one) for subset, one in first.items()}
+        runs = [drawn[one.subset].model_copy(update={"train_seed": one.train_seed}) for one in missing]
+        found += _trainings(dataset, checkpoint, runs)
+        each = len(settings.targets) * settings.num_timesteps * settings.noise_seeds
+        found += costs.losses(checkpoint, len(missing) * each)
+    return found + of_recipes(dataset, checkpoint, settings, recipes, drawn=bool(missing))
+
+
+def of_recipes(
+    dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, recipes: Sequence[Recipe], drawn: bool = False
+) -> Cost:
+    """Return what the predictions of these recipes cost that are not stored.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The model whose retraining is predicted.
+        settings: The LDS.
+        recipes: The recipes.
+        drawn: Whether generated targets are drawn whatever the recipes need.
+    """
+    lacking = [one for one in recipes if predictions.find(one, settings) is None]
+    found = Cost()
+    if drawn or lacking:
+        seeds = [targets.seed_number(name) for name in settings.targets if name.startswith("seed:")]
+        found += of_drawing(checkpoint, seeds, settings)
+    if not lacking:
+        return found
+    own = _targets(dataset, settings.targets, settings.checkpoint, settings)
+    needed: list[Needed] = []
+    members: dict[str, TrainSettings] = {}
+    for recipe in lacking:
+        method = method_for(recipe)
+        chosen = [one for one in own if not method.generated_only or one.id.startswith("seed:")]
+        if method.models:
+            runs = ensembles.member_trainings(checkpoint.digest, method.models, dataset.digest)
+            members |= {key_of("retrained", run): run for run in runs}
+        needed += _needed(dataset, checkpoint, method, recipe.features, chosen)
+    found += _trainings(dataset, checkpoint, list(members.values()))
+    return found + costs.estimate(dataset, checkpoint, needed)
+
+
+def of_comparison(
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, planned: bool = True
+) -> Cost:
+    """Return what a comparison of removals costs: scores, trainings, and what retrained models draw.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The original model.
+        settings: The comparison.
+        planned: Whether to look which models and pictures are stored, where the scores that name them are; else
+            every training is counted.
+    """
+    seeds = [targets.seed_number(name) for name in settings.targets]
+    found = of_drawing(checkpoint, seeds, settings)
+    own = _targets(dataset, settings.targets, settings.checkpoint, settings)
+    needed: list[Needed] = []
+    for name in settings.methods:
+        if not name.startswith(removals.CONTRIBUTOR):
+            needed += _needed(dataset, checkpoint, method_of(name), removals.features_of(settings, name), own)
+    found += costs.estimate(dataset, checkpoint, needed)
+    try:
+        lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings) if planned else None
+    except NotFoundError:  # which models are trained is known once there are scores
+        lacking = None
+    learned = len(removals.trained_on(dataset, checkpoint))
+    if lacking is None:
+        models = removals.count_trainings(settings)
+        found += costs.training(checkpoint, models * learned * _epochs(checkpoint))
+        outcomes = (1 + models) * len(settings.targets)
+    else:
+        runs = [removals.retraining(dataset, checkpoint, *one) for one in lacking]
+        unmoved = removals.original(checkpoint)
+        found += _trainings(
+            dataset, checkpoint, [run for run, one in zip(runs, lacking, strict=True) if one != unmoved]
+        )
+        outcomes = sum(len({bar.target for bar in bars}) for bars in lacking.values())
+    if not outcomes:
+        return found
+    found += costs.drawing(checkpoint, outcomes, settings)
+    found += costs.losses(checkpoint, (outcomes + len(settings.targets)) * OUTCOME_TIMESTEPS)
+    return found + costs.embedding(2 * outcomes)
+
+
+def _trainings(dataset: Dataset, checkpoint: Checkpoint, runs: Sequence[TrainSettings]) -> Cost:
+    """Return what those of these trainings cost that are not stored."""
+    fresh = [run for run in runs if store.find("retrained", key_of("retrained", run)) is None]
+    pictures = [len(dataset.train.rows) if run.indices is None else len(run.indices) for run in fresh]
+    if not fresh:
+        return Cost()
+    return costs.training(checkpoint, sum(run.epochs * count for run, count in zip(fresh, pictures, strict=True)))
+
+
+def _epochs(checkpoint: Checkpoint) -> int:
+    return int(checkpoint.run.settings["epochs"])
+
+
+def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, how: Sampled) -> list[Target]:
+    """Return these targets; in the place of one that is still to be drawn a stand-in, of which nothing is stored."""
+    found = []
+    for name in names:
+        try:
+            found.append(targets.resolve(dataset, checkpoint, name, how))
+        except NotFoundError:
+            found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), ""))
+    return found
+
+
+def _needed(
+    dataset: Dataset, checkpoint: Checkpoint, method: Method, base: FeatureSettings | None, own: Sequence[Target]
+) -> list[Needed]:
+    """Return all that a method's scores of these targets still need; of models to be trained, all they would need."""
+    try:
+        if method.family == "gradient":
+            models = scores.models_of(method, dataset.digest, checkpoint.digest, base)
+    except NotFoundError:  # members of an ensemble, of which one at least is to be trained
+        wanted = scores.feature_settings(method, dataset.digest, checkpoint.digest, base)
+        digests = [digest_of("to be trained", str(number)) for number in range(method.models)]
+        models = [FeatureSettings(**wanted.model_dump() | {"checkpoint": digest}) for digest in digests]
+    if method.family != "gradient":
+        return [one for target in own for one in scores.needed(method, dataset, checkpoint.digest, target, base)]
+    found: dict[tuple[str, str], Needed] = {}
+    for features in models:
+        # An interpolation is a sum of both of its ends.
+        for one in ends_of(features) if features.model_output == "interpolated" else [features]:
+            for target in own:
+                for kind, settings in parts(method, one, target):
+                    key = key_of(kind, settings)
+                    found.setdefault((kind, key), (kind, key, settings))
+    return [one for (kind, key), one in found.items() if store.find(kind, key) is None]

@@ -1,0 +1,223 @@
+"""What a recipe's scores predict for the subsets of an LDS, before anything is trained on them. No torch here.
+
+Predicted losses are sums of scores, and LDS looks at their ranks alone. So what is stored is the ranks, for every
+damping of a grid of effective ranks: LDS follows from them within milliseconds, for as many models as are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from dtrak_core import statistics, store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.lds import lds, subset_models
+from dtrak_core.lds.lds import Chance, Lds
+from dtrak_core.lds.recipes import Recipe, method_for
+from dtrak_core.lds.subset_models import LdsSettings, Losses
+from dtrak_core.methods import embeddings, scores
+from dtrak_core.methods.gradient_scores import RANK_SHARES, read_scores, write_scores
+from dtrak_core.methods.settings import InfluenceSettings
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target, TargetId
+from dtrak_core.settings import Digest, key_of
+from dtrak_core.store import Artifact
+
+LEAST_SUBSETS = 32  # predicted at least, so that a run that grows needs no new predictions
+
+
+class ScoredSettings(Sampled):
+    """Which recipe scores which targets; `checkpoint` is the one whose retraining is predicted.
+
+    `encoder_weights` is the digest of the weights of a similarity's encoder (`EmbeddingSettings.weights`).
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    recipe: Recipe
+    targets: tuple[TargetId, ...] = Field(min_length=1)
+    encoder_weights: str = Field(default="", exclude_if=lambda value: not value)
+
+
+class PredictionSettings(ScoredSettings):
+    """Which recipe predicts which targets' losses on which subsets."""
+
+    num_subsets: int = Field(ge=3)
+    share: float = Field(gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """An opened artifact: ranks (D, S, M) over effective-rank shares (D,), D = 1 and no share where undamped.
+
+    `place` is the method's own share among them. `targets` are M ids.
+    """
+
+    recipe: Recipe
+    targets: tuple[str, ...]
+    shares: tuple[float, ...]
+    place: int
+    ranks: np.ndarray
+    gradients: int
+    seconds: float
+
+
+def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
+    """Return the settings of a recipe's predictions for an LDS; Journey TRAK predicts the generated targets alone.
+
+    Similarities are by the weights that their encoder has here and now.
+    """
+    names, subsets, method = measured.targets, LEAST_SUBSETS, method_for(recipe)
+    while subsets < measured.num_subsets:
+        subsets *= 2
+    if method.generated_only:
+        names = tuple(name for name in names if name.startswith("seed:"))
+    shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
+    weights = "" if method.embedding is None else embeddings.known_weights(method.embedding)
+    return PredictionSettings(**shared, recipe=recipe, targets=names, encoder_weights=weights, num_subsets=subsets)
+
+
+def find(recipe: Recipe, measured: LdsSettings) -> Predictions | None:
+    """Return a recipe's predictions for an LDS, or None where they are not stored."""
+    artifact = store.find("predictions", key_of("predictions", settings_for(recipe, measured)))
+    return None if artifact is None else read(artifact)
+
+
+def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target]) -> Artifact:
+    """Return the stored predictions, computing them from stored scores where they are not there.
+
+    Returns:
+        Artifact of kind `predictions`: ranks.npy (D, S, M), twice the rank, so that shared ranks are whole, uint8 or
+        uint16; facts shares, place, gradients, seconds.
+    """
+    key = key_of("predictions", settings)
+    with store.computing("predictions", key) as found:
+        return found or _predicted(dataset, settings, targets, key)
+
+
+def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target], key: str) -> Artifact:
+    from scipy import stats
+
+    method, recipe = method_for(settings.recipe), settings.recipe
+    labels = dataset.train.labels
+    masks = subset_models.masks_of(labels, settings.num_subsets, settings.share)
+    shares: list[float | None] = [*RANK_SHARES] if method.damped else [None]
+    place = 0
+    if method.rank_share is not None:
+        damped = sorted({*RANK_SHARES, method.rank_share})
+        shares, place = [*damped], damped.index(method.rank_share)
+    # A recipe's checkpoint may be an earlier one than that whose retraining is predicted.
+    weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
+    ranks = []
+    small = np.uint8 if 2 * settings.num_subsets < 256 else np.uint16
+    for share in shares:
+        found_scores = scores.score_matrix(
+            method, dataset, weights, targets, recipe.features, None, share, settings.encoder_weights
+        ).values
+        used = np.square(found_scores) if recipe.squared else found_scores
+        guess = lds.predicted(used, masks)
+        ranks.append(np.rint(2 * stats.rankdata(guess, axis=0)).astype(small))
+    folder = store.partial("predictions", key)
+    store.write_array(folder / "ranks.npy", np.stack(ranks))
+    gradients, seconds = _cost(dataset, settings)
+    facts = {"shares": [] if shares == [None] else shares, "place": place}
+    return store.publish("predictions", key, settings, **facts, gradients=gradients, seconds=round(seconds, 1))
+
+
+def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target]) -> Artifact:
+    """Return a recipe's scores of all targets at its own damping, for comparing methods with each other.
+
+    Returns:
+        Artifact of kind `scores`: scores.npy and scores-places.npy, see `gradient_scores.write_scores`.
+    """
+    key = key_of("scores", settings)
+    with store.computing("scores", key) as found:
+        return found or _scored(dataset, settings, targets, key)
+
+
+def _scored(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target], key: str) -> Artifact:
+    recipe = settings.recipe
+    weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
+    method, encoder = method_for(recipe), settings.encoder_weights
+    values = scores.score_matrix(method, dataset, weights, targets, recipe.features, encoder_weights=encoder).values
+    write_scores(store.partial("scores", key), "scores", values)
+    return store.publish("scores", key, settings)
+
+
+def stored_scores(recipe: Recipe, measured: LdsSettings) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Return the targets' ids and the scores (M, N) of a recipe, at most 1, or None where they are not stored."""
+    wanted = scored_settings(recipe, measured)
+    artifact = store.find("scores", key_of("scores", wanted))
+    return None if artifact is None else (wanted.targets, read_scores(artifact, "scores"))
+
+
+def scored_settings(recipe: Recipe, measured: LdsSettings) -> ScoredSettings:
+    """Return the settings of a recipe's scores for the targets of an LDS."""
+    predicted = settings_for(recipe, measured)
+    return ScoredSettings(**predicted.model_dump(include=set(ScoredSettings.model_fields)))
+
+
+def read(artifact: Artifact) -> Predictions:
+    """Open stored predictions."""
+    settings = PredictionSettings(**artifact.settings)
+    facts = artifact.manifest
+    return Predictions(
+        settings.recipe,
+        settings.targets,
+        tuple(facts["shares"]),
+        facts["place"],
+        np.asarray(artifact.array("ranks.npy"), np.float64) / 2,
+        facts["gradients"],
+        facts["seconds"],
+    )
+
+
+def evaluated(found: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:
+    """Return the LDS of predictions on targets of one kind (`seed` or `held-out`), with its interval.
+
+    Held-out targets that were trained on are left out (`Losses.leaked`). Predictions must explain some of the kind.
+
+    `place` chooses the damping among `found.shares`; None takes the method's own.
+    """
+    mine, theirs = of_kind(found, known, measured, kind)
+    at = found.place if place is None else place
+    return lds.judge(found.ranks[at][known.subsets][:, mine], known.mean[:, theirs])
+
+
+def chance(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> Chance:
+    """Return the LDS that predictions at the method's own damping would have by chance."""
+    mine, theirs = of_kind(found, known, measured, kind)
+    return lds.by_chance(found.ranks[found.place][known.subsets][:, mine], known.mean[:, theirs])
+
+
+def curve(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> np.ndarray:
+    """Return the LDS at each share of effective rank, shape (D,), without intervals."""
+    mine, theirs = of_kind(found, known, measured, kind)
+    losses = known.mean[:, theirs]
+    return np.array([statistics.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in found.ranks])
+
+
+def of_kind(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:
+    """Return places of a kind's targets that count among the predictions' targets and among the losses'."""
+    place = {name: number for number, name in enumerate(measured.targets)}
+    mine = [number for number, name in enumerate(found.targets) if name.startswith(f"{kind}:") and known.counts(name)]
+    return mine, [place[found.targets[number]] for number in mine]
+
+
+def _cost(dataset: Dataset, settings: ScoredSettings) -> tuple[int, float]:
+    """Return gradients and seconds that a recipe's features took: of the training set and of these targets."""
+    recipe, gradients, seconds = settings.recipe, 0, 0.0
+    if recipe.method == "ek-fac":
+        one = InfluenceSettings.model_fields["num_timesteps"].default
+        return (len(dataset.train.rows) + len(settings.targets)) * one, 0.0
+    if recipe.features is None:
+        return 0, 0.0
+    for features in scores.models_of(method_for(recipe), dataset.digest, recipe.features.checkpoint, recipe.features):
+        facts = store.get("features", key_of("features", features)).manifest
+        targets = len(settings.targets) * features.num_timesteps
+        gradients += facts["gradients"] + targets
+        seconds += facts["seconds"] * (1 + targets / max(1, facts["gradients"]))
+    return gradients, seconds

@@ -1,0 +1,63 @@
+"""Train the models of an LDS and measure the targets' losses under each (reference.md, section 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features import losses
+from dtrak_core.lds import subset_models
+from dtrak_core.lds.subset_models import LdsSettings, LossSettings
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
+from dtrak_core.store import Artifact
+from dtrak_core.training import presets, retrained
+
+
+def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, progress: Progress) -> list[Artifact]:
+    """Train every model that is lacking and store its losses; return those of all models.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The original model, whose settings train all of them.
+        settings: Subsets, seeds, targets; generated targets must be stored.
+        progress: Called once a training step with unit "training steps", over all trainings together.
+    """
+    missing = subset_models.lacking(settings)
+    runs = [subset_models.training(dataset, checkpoint, one) for one in missing]
+    steps = [presets.steps_on(run, len(dataset.train.rows)) for run in runs]
+    for number, one in enumerate(missing):
+        before, about = sum(steps[:number]), f"Model {number + 1} of {len(missing)}"
+
+        def part(done: int, _total: int, unit: str, message: str, before: int = before, about: str = about) -> None:
+            progress(before + done, sum(steps), unit, f"{about}. {message}")
+
+        losses_of(dataset, checkpoint, one, part)
+    return [store.get("subset-losses", key_of("subset-losses", one)) for one in subset_models.models(settings)]
+
+
+def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progress: Progress) -> Artifact:
+    """Train one model and store the loss of every target under it.
+
+    Returns:
+        Artifact of kind `subset-losses`: losses.npy, float64, shape (M,): mean over timesteps and noise seeds. The
+        noise is a function of seed, target and timestep alone, so it is the same for every model.
+    """
+    key = key_of("subset-losses", one)
+    with store.computing("subset-losses", key, progress) as found:
+        return found or _measured(dataset, checkpoint, one, key, progress)
+
+
+def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, progress: Progress) -> Artifact:
+    run, measured = subset_models.training(dataset, checkpoint, one), subset_models.pictures(dataset, one)
+    denoiser = retrained.retrained(dataset, run, progress)
+    total = presets.steps_on(run, len(dataset.train.rows))
+    values = np.empty(len(one.targets))
+    for i, target in enumerate(measured):
+        progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
+        each = [losses.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)]
+        values[i] = np.mean(each)
+    store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, values)
+    return store.publish("subset-losses", key, one, name=f"subset {one.subset}, seed {one.train_seed}")

@@ -1,0 +1,178 @@
+"""The models of an LDS: which subset each is trained on, with which seed, and what is known of their losses. No torch.
+
+Models are counted seed by seed: all subsets with the first training seed, then all with the second. So a run that is
+not finished tells something about as many subsets as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from dtrak_core import store
+from dtrak_core.datasets import catalogue, subsets
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.lds import lds
+from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import EvenGrid, Sampled, TrainSettings
+from dtrak_core.models.targets import TargetId
+from dtrak_core.settings import Digest, Seed, canonical_json, key_of
+
+LOSSES = "losses.npy"
+
+
+class Measured(Sampled):
+    """Which losses are measured, of whatever model.
+
+    `num_timesteps` are spread over all noise levels; the paper takes all 1,000, `noise_seeds` 3 and `share` 0.5.
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    targets: tuple[TargetId, ...] = Field(min_length=1)
+    share: float = Field(default=0.5, gt=0, lt=1)
+    num_timesteps: EvenGrid = 50
+    noise_seeds: int = Field(default=1, ge=1, le=100)
+
+
+class LossSettings(Measured):
+    """The losses of all targets under one model: trained on one subset, with one seed."""
+
+    subset: int = Field(ge=0, lt=subsets.DRAWN["lds-val"])
+    train_seed: Seed
+
+
+class LdsSettings(Measured):
+    """All models of an LDS: `num_subsets` x `train_seeds`; the paper trains 64 x 3."""
+
+    num_subsets: int = Field(default=32, ge=3, le=subsets.DRAWN["lds-val"])
+    train_seeds: int = Field(default=1, ge=1, le=10)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What is known so far: numbers of S subsets, masks (S, N), losses (S, R, M), NaN where a seed is not trained.
+
+    Of `expected` models `done` are finished. `leaked` are the held-out targets that equal a training picture by pixels;
+    the paper's own draws keep theirs (`keeps`), from others' LDS they are left out.
+    """
+
+    subsets: list[int]
+    masks: np.ndarray
+    losses: np.ndarray
+    done: int
+    expected: int
+    leaked: frozenset[str] = frozenset()
+    keeps: bool = False
+
+    def counts(self, target: str) -> bool:
+        """Say whether a target is counted in an LDS."""
+        return self.keeps or target not in self.leaked
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Return each subset's loss, the mean over the seeds that are there, shape (S, M)."""
+        found: np.ndarray = np.nanmean(self.losses, axis=1)
+        return found
+
+
+def models(settings: LdsSettings) -> list[LossSettings]:
+    """Return every model of an LDS, seed by seed."""
+    shared = settings.model_dump(include=set(Measured.model_fields))
+    return [
+        LossSettings(**shared, subset=subset, train_seed=seed)
+        for seed in range(settings.train_seeds)
+        for subset in range(settings.num_subsets)
+    ]
+
+
+def check(dataset: Dataset, checkpoint: Checkpoint, settings: Measured) -> None:
+    """Refuse what would only fail once a model is trained: subsets that cannot be drawn, targets that do not exist.
+
+    Raises:
+        NotFoundError: If a target that is not generated does not exist.
+        SettingsError: If the checkpoint cannot be trained again, or a subset not be drawn.
+    """
+    checkpoints.training_of(checkpoint)
+    subsets.random_part("lds-val", 0, dataset.train.labels, settings.share)
+    for name in settings.targets:
+        if not name.startswith("seed:"):
+            targets.resolve(dataset, settings.checkpoint, name, settings)
+
+
+def training(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings) -> TrainSettings:
+    """Return the settings that train one model: the original's, on the subset and with the seed.
+
+    Raises:
+        SettingsError: If the checkpoint cannot be trained again.
+    """
+    indices = tuple(subsets.random_part("lds-val", one.subset, dataset.train.labels, one.share).tolist())
+    return TrainSettings(
+        **checkpoints.training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": one.train_seed}
+    )
+
+
+def masks_of(labels: Sequence[str], num_subsets: int, share: float) -> np.ndarray:
+    """Return which training examples each subset holds, bool, shape (S, N): known before anything is trained."""
+    drawn = [subsets.random_part("lds-val", number, labels, share) for number in range(num_subsets)]
+    return lds.masks_of(drawn, len(labels))
+
+
+def lacking(settings: LdsSettings) -> list[LossSettings]:
+    """Return the models whose losses are not stored, in order."""
+    return [one for one in models(settings) if store.find("subset-losses", key_of("subset-losses", one)) is None]
+
+
+def read(dataset: Dataset, settings: LdsSettings) -> Losses:
+    """Return the losses that are stored, of every subset that has a model of any seed."""
+    found: dict[tuple[int, int], np.ndarray] = {}
+    every = models(settings)
+    for one in every:
+        artifact = store.find("subset-losses", key_of("subset-losses", one))
+        if artifact is not None:
+            found[one.subset, one.train_seed] = np.asarray(artifact.array(LOSSES), np.float64)
+    there = sorted({subset for subset, _ in found})
+    masks = masks_of(dataset.train.labels, settings.num_subsets, settings.share)
+    losses = np.full((len(there), settings.train_seeds, len(settings.targets)), np.nan)
+    for place, subset in enumerate(there):
+        for seed in range(settings.train_seeds):
+            if (subset, seed) in found:
+                losses[place, seed] = found[subset, seed]
+    leaked = {f"held-out:{number}" for number in dataset.equal.leaked}.intersection(settings.targets)
+    keeps = dataset.settings.kind in catalogue.PAPERS
+    return Losses(there, masks[there], losses, len(found), len(every), frozenset(leaked), keeps)
+
+
+def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:
+    """Return the targets, in order.
+
+    Raises:
+        NotFoundError: If one was never generated or does not exist.
+    """
+    return [targets.resolve(dataset, settings.checkpoint, name, settings) for name in settings.targets]
+
+
+def stored(settings: LdsSettings) -> list[store.Artifact]:
+    """Return the stored losses of an LDS's models, in order."""
+    found = [store.find("subset-losses", key_of("subset-losses", one)) for one in models(settings)]
+    return [one for one in found if one is not None]
+
+
+def of_checkpoint(dataset: str, checkpoint: str) -> list[LdsSettings]:
+    """Return the questions about a checkpoint of which models are stored, with as many as there are: most first."""
+    grouped: dict[str, list[store.Artifact]] = {}
+    for artifact in store.listing("subset-losses"):
+        if (artifact.settings["dataset"], artifact.settings["checkpoint"]) == (dataset, checkpoint):
+            shared = {n: artifact.settings[n] for n in Measured.model_fields if n in artifact.settings}
+            grouped.setdefault(canonical_json(shared), []).append(artifact)
+    found = []
+    for same in sorted(grouped.values(), key=len, reverse=True):
+        shared = {n: same[0].settings[n] for n in Measured.model_fields if n in same[0].settings}
+        seeds = 1 + max(one.settings["train_seed"] for one in same)
+        count = 1 + max(one.settings["subset"] for one in same)
+        found.append(LdsSettings(**shared, num_subsets=max(3, count), train_seeds=seeds))
+    return found

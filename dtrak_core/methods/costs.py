@@ -1,0 +1,223 @@
+"""What a computation will cost, said before it is asked for: time on one core, and disk. No torch here.
+
+Seconds of training, drawing and gradients come from what this machine has done before (speeds.py). The constants below
+were measured on one core of a 2-core machine beside other work (`benchmarks/features.py`); where kernels and dense
+projections were computed here, they are corrected by what those took. Projecting P parameters to K numbers costs
+
+    sparse                  P additions a gradient
+    gaussian, rademacher    P K random numbers for as many gradients as wait together (projected.py), and P K
+                            multiplications and additions for each
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dtrak_core import store
+from dtrak_core.amounts import duration, size
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features import feature_store
+from dtrak_core.features.fader_layout import PARTS
+from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
+from dtrak_core.methods import patches
+from dtrak_core.methods.scores import Needed
+from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings
+from dtrak_core.models import checkpoints, speeds
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.speeds import Speed
+
+SPARSE_SECONDS = 1.5e-9  # a parameter and gradient
+DRAWN_SECONDS: Mapping[ProjectionKind, float] = {"gaussian": 1.25e-8, "rademacher": 1.2e-9}  # a number of the matrix
+PRODUCT_SECONDS = 2.5e-11  # a number of a dense matrix and gradient
+PATCH_SECONDS = 1.2e-8  # a pair of patches
+CURVATURE = 1.2  # EK-FAC: its two passes over the training set beside the gradients
+EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known
+FADER_GROUPS = 9  # of layers, each projected to its share alone; larger networks have more
+KERNEL_SECONDS = 2e-10  # rows x rows x the larger of rows and width
+CONSTANT = Speed(1.0, 2.0, "by constants measured on one core")  # times what a constant says
+BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a cost: what is computed, its seconds on one core, how unsure they are, and how they are known."""
+
+    name: str
+    speed: Speed  # of the whole part
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of the part."""
+        return self.speed.seconds
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something costs: its parts, and bytes on disk."""
+
+    parts: tuple[Part, ...] = ()
+    disk: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of all parts together."""
+        return sum(part.seconds for part in self.parts)
+
+    @property
+    def projection(self) -> float:
+        """Return those of them that are for projections."""
+        return self.by_name.get("projection", 0.0)
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Return the seconds of each kind of part."""
+        found: dict[str, float] = {}
+        for part in self.parts:
+            found[part.name] = found.get(part.name, 0.0) + part.seconds
+        return found
+
+    @property
+    def between(self) -> tuple[float, float]:
+        """Return the fewest and most seconds to be expected."""
+        low = sum(part.seconds / part.speed.spread for part in self.parts)
+        return low, sum(part.seconds * part.speed.spread for part in self.parts)
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return what both cost together."""
+        return Cost(self.parts + other.parts, self.disk + other.disk)
+
+
+def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed]) -> Cost:
+    """Return what it costs to compute artifacts that are missing (`scores.needed`); each is counted once."""
+    count, found = len(dataset.train.rows), Cost()
+    each, learned = (
+        speeds.gradient(checkpoint),
+        _learned(store.stamp(("features", "kernels", "checkpoints", "retrained"))),
+    )
+    for kind, settings in {(kind, key): (kind, settings) for kind, key, settings in parts}.values():
+        if isinstance(settings, EmbeddingSettings):
+            pictures = count if settings.pixels == dataset.digest else 1
+            found += _constant("embeddings", pictures * EMBEDDING_SECONDS, pictures * 1280 * 4)
+        elif isinstance(settings, PatchSettings):
+            found += _constant("patches", count * patch_seconds(*dataset.train.images.shape[1:3]), 8 * count)
+        elif isinstance(settings, InfluenceSettings):
+            gradients = (count + 1) * CURVATURE * settings.num_timesteps
+            found += Cost((Part("influence", each.times(gradients)),), 8 * count)
+        elif isinstance(settings, FeatureSettings | TargetFeatureSettings):
+            features = settings if isinstance(settings, FeatureSettings) else settings.features
+            width = features.proj_dim * (PARTS if features.parts == "faders" else 1)
+            if kind == "kernels":
+                about = KERNEL_SECONDS * count * count * max(width, count)
+                kept = count * min(count, width) * (4 if features.storage == "float32" else 2)
+                found += Cost((Part("kernel", learned["kernel"].times(about)),), kept)
+                continue
+            pictures = 1 if kind == "target-features" else count
+            if kind == "residuals":  # forward passes alone
+                found += Cost((Part("losses", each.times(pictures * features.num_timesteps / 3)),), 4 * count)
+                continue
+            projection = projection_seconds(features, checkpoint.run.manifest["parameters"], pictures)
+            dense = learned["projection"] if features.projection in DRAWN_SECONDS else CONSTANT
+            computed = Part("features", each.times(pictures * features.num_timesteps))
+            disk = count * width * BYTES[features.storage] if kind == "features" else 4 * width + 8 * count
+            found += Cost((computed, Part("projection", dense.times(projection))), disk)
+    return found
+
+
+def training(checkpoint: Checkpoint, picture_steps: float) -> Cost:
+    """Return what training a model like this one on so many pictures, counted once an epoch, costs."""
+    return Cost((Part("training", speeds.training(checkpoint).times(picture_steps)),))
+
+
+def drawing(checkpoint: Checkpoint, pictures: int, how: Sampled) -> Cost:
+    """Return what it costs to draw pictures."""
+    return Cost((Part("drawing", speeds.forward(checkpoint).times(pictures * speeds.passes(how))),), 1000 * pictures)
+
+
+def losses(checkpoint: Checkpoint, passes: int) -> Cost:
+    """Return what it costs to measure losses, each of one (picture, timestep, noise)."""
+    return Cost((Part("losses", speeds.forward(checkpoint).times(passes)),))
+
+
+def embedding(pictures: int) -> Cost:
+    """Return what it costs to pass pictures through an encoder once, of which nothing is kept."""
+    return _constant("embeddings", pictures * EMBEDDING_SECONDS, 0)
+
+
+def sentence(cost: Cost, start: float = 0.0) -> str:
+    """Return a cost in words: a range, its parts where there are several, disk, and how it is known.
+
+    Args:
+        cost: The cost.
+        start: Seconds until a worker stands ready.
+    """
+    low, high = (duration(seconds + start) for seconds in cost.between)
+    parts = [f"{name} {duration(seconds)}" for name, seconds in cost.by_name.items() if seconds >= 0.5]
+    told = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+    surest = max(cost.parts, key=lambda part: part.seconds).speed.source if cost.parts else speeds.HERE
+    return f"about {low if low == high else f'{low} to {high}'}{told}, {size(cost.disk)} on disk; {surest}"
+
+
+def tell(cost: Cost, what: str) -> None:
+    """Say on stderr what is going to be computed and what that costs; nothing where all of it is stored."""
+    if cost.parts:
+        print(f"To compute for {what}: {sentence(cost)}.", file=sys.stderr)
+
+
+def _constant(name: str, seconds: float, disk: int) -> Cost:
+    return Cost((Part(name, CONSTANT.times(seconds)),), disk)
+
+
+@functools.lru_cache(maxsize=4)
+def _learned(stamp: tuple[str, ...]) -> dict[str, Speed]:
+    """Return how many times what the constants say kernels and dense projections took here, the newest of them."""
+    ratios: dict[str, list[float]] = {"kernel": [], "projection": []}
+    known = {one.digest: one for one in checkpoints.listing()}
+    for artifact in store.listing("kernels"):
+        rows, width = artifact.manifest["rows"], artifact.settings["proj_dim"]
+        about = KERNEL_SECONDS * rows * rows * max(width, rows)
+        if not artifact.shipped and about > 0.05:
+            ratios["kernel"].append(artifact.manifest["seconds"] / about)
+    for artifact in store.listing("features"):
+        made, checkpoint = artifact.manifest, known.get(artifact.settings["checkpoint"])
+        if not artifact.shipped and checkpoint is not None and artifact.settings["projection"] in DRAWN_SECONDS:
+            features = FeatureSettings(**artifact.settings)
+            about = projection_seconds(features, made["parameters"], made["rows"])
+            rest = made["seconds"] - made["gradients"] * speeds.gradient(checkpoint).seconds
+            ratios["projection"].append(max(rest, 0.1 * made["seconds"]) / about)
+    return {name: _ratio(found[-speeds.RECENT :]) for name, found in ratios.items()}
+
+
+def _ratio(found: Sequence[float]) -> Speed:
+    if not found:
+        return CONSTANT
+    middle = statistics.median(found)
+    return Speed(middle, max(1.25, max(found) / middle, middle / min(found)), speeds.HERE)
+
+
+def projection_seconds(features: FeatureSettings, parameters: int, pictures: int) -> float:
+    """Return what projecting the gradients of so many pictures costs beside computing them, on one core."""
+    parts = PARTS if features.parts == "faders" else 1
+    if features.projection == "none":
+        return 0.0
+    if features.projection == "sparse":
+        return SPARSE_SECONDS * parameters * parts * pictures
+    matrix = parameters * min(features.proj_dim, parameters) / (FADER_GROUPS if parts > 1 else 1)
+    together = min(feature_store.SHARD, feature_store.gradients_kept(4 * parts * parameters))
+    shards = math.ceil(pictures / together)
+    return matrix * (DRAWN_SECONDS[features.projection] * shards + PRODUCT_SECONDS * parts * pictures)
+
+
+def patch_seconds(height: int, width: int) -> float:
+    """Return what comparing all patches of one target with all of one training picture of this size costs."""
+    return PATCH_SECONDS * sum(count**2 for count in patches.counts(height, width))
+
+
+def gradient_seconds(checkpoint: Checkpoint) -> float:
+    """Return what the gradient of one (picture, timestep) costs (`speeds.gradient`)."""
+    return speeds.gradient(checkpoint).seconds

@@ -1,0 +1,113 @@
+"""Whom a ranking credits, in a sentence: by lift, and against what chance would give. No torch here.
+
+    lift = share of the credit / share of the training pictures
+
+Someone who gave half of the pictures gets half of the credit from any method, so a share alone says nothing. Named is
+whoever's credit lies furthest above their share of the pictures. Whether that is more than chance is asked by giving
+credit away at random: p is the part of such draws in which somebody lies as far above. The pictures of a family are
+alike and score alike, so a family's credit goes as a whole to a family of as many, and inside it to any of its
+pictures. A family that is alone in its size keeps its credit: nothing says what chance would have given it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods.results import NOT_GIVEN, Credit, Ranking, Row
+
+DRAWS = 400
+LEVEL = 0.05
+
+
+def foremost(credits: Sequence[Credit]) -> Credit | None:
+    """Return whose share of the credit lies furthest above their share of the pictures; None where nobody's does."""
+    known = [one for one in credits if one.contributor != NOT_GIVEN and one.lift > 1]
+    return max(known, key=lambda one: (one.share - one.set_share, one.contributor), default=None)
+
+
+def chance(found: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
+    """Return p: how often credit given to families at random lifts somebody as far above their share.
+
+    A draw permutes families of equal size as wholes, and the pictures inside each: both leave the distribution of
+    scores as it is where pictures of a family are alike, families are not, and contributors do not matter.
+
+    Args:
+        found: Ranking over N examples.
+        contributors: One name for each, shape (N,); pictures without a name are nobody's.
+        families: Family of each, shape (N,); pictures without one stand alone.
+
+    Returns:
+        (1 + draws that reach it) / (1 + all draws), 400 draws from a fixed seed; 1 where nobody lies above.
+    """
+    alone = [name or f"\0{index}" for index, name in enumerate(families)]
+    family = np.unique(np.asarray(alone, dtype=str), return_inverse=True)[1]
+    order = np.argsort(family, kind="stable")
+    family = family[order]
+    names, which = np.unique(np.asarray(contributors, dtype=str)[order], return_inverse=True)
+    above = np.maximum(found.values[order], 0) / (found.positive_total or 1.0) - 1 / len(which)
+    begins, sizes = np.unique(family, return_index=True, return_counts=True)[1:]
+    inside = np.arange(len(which)) - begins[family]
+    alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
+    shared = np.flatnonzero((np.maximum.reduceat(which, begins) > np.minimum.reduceat(which, begins))[family])
+
+    def highest(holders: np.ndarray) -> float:
+        sums = np.bincount(holders, above, len(names))
+        return float(sums[names != ""].max(initial=0.0))
+
+    def drawn() -> float:
+        holders = which.copy()
+        holders[shared] = holders[shared[np.argsort(family[shared] + random.random(len(shared)))]]
+        taker = np.empty_like(begins)
+        for each in alike:
+            taker[each] = random.permutation(each)
+        return highest(holders[begins[taker][family] + inside])
+
+    here = highest(which)
+    if here <= 1e-12:  # rounding of shares
+        return 1.0
+    random = np.random.default_rng(0)
+    reached = sum(drawn() >= here * (1 - 1e-9) for _ in range(DRAWS))
+    return (1 + reached) / (1 + DRAWS)
+
+
+def words(one: Credit, name: str | None = None) -> str:
+    """Return a contributor's credit in numbers: X: 23 % of the credit with 15 % of the pictures (1.6 x)."""
+    told = f"{percent(one.share)} of the credit with {percent(one.set_share)} of the pictures"
+    return f"{one.contributor if name is None else name}: {told} ({one.lift:.1f} x)"
+
+
+def sentence(label: str, credits: Sequence[Credit], p: float, name: str | None = None) -> str:
+    """Return whom a method credits, or that chance would credit somebody as much.
+
+    Args:
+        label: The method's name.
+        credits: Every contributor's credit.
+        p: What `chance` says.
+        name: How the name of the foremost is written, where not plainly.
+    """
+    first = foremost(credits)
+    if first is None:
+        return f"By {label}, nobody's pictures have more of the credit than their number brings: no more than chance."
+    if p > LEVEL:
+        return f"By {label}, nobody is credited beyond chance: {words(first, name)} is no more than chance."
+    return f"By {label}, {words(first, name)}."
+
+
+def counted(indices: Sequence[int], rows: Sequence[Row]) -> dict[str, int]:
+    """Return how many of these training pictures are by each contributor, most first."""
+    counts = Counter(str(rows[index].get("contributor") or NOT_GIVEN) for index in indices)
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
+
+
+def terms(dataset: Dataset) -> str:
+    """Return the line that whoever shows the pictures has to give with them: credit, else licence, else nothing."""
+    return dataset.credit or (f"Licence: {dataset.licence}" if dataset.licence else "")
+
+
+def percent(share: float) -> str:
+    """Return a share as whole percent, below 10 % with one digit."""
+    return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share:.1%}".replace("%", " %")

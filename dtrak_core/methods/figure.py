@@ -1,0 +1,164 @@
+"""The paper's figure as one PNG: target at the left, a row of proponents, a rule, opponents for each method.
+
+Drawn with Pillow alone, so that it needs no browser. The same rank stands in the same
+column of every row; under each picture stand its training index, its share of the positive
+total, because scores of two methods have no common scale, and its contributor.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from dtrak_core.methods.results import Entry, Ranking, Row, opponents, proponents
+
+CELL, GAP, PAD = 128, 16, 32
+LEFT = 2 * CELL
+LINE = 22  # pixels of a line of small print
+PALE = 0.4  # of a picture's ink that is left where it is unsure
+INK, GREY, RULE = (20, 20, 24), (96, 96, 104), (150, 150, 158)
+MARKED = "Pale, ~: unsure, not at this end of the ranking in both halves of the draws."
+UNKNOWN = "?: whether it stands there in both halves of the draws was not measured."
+
+
+def draw(
+    target: np.ndarray,
+    title: str,
+    found: Sequence[Ranking],
+    images: np.ndarray,
+    counts: tuple[int, int],
+    facts: Mapping[str, Any],
+    families: Sequence[str] | None = None,
+    rows: Sequence[Row] | None = None,
+    terms: str = "",
+) -> bytes:
+    """Draw the figure.
+
+    Args:
+        target: The explained picture, uint8 (H, W, 3).
+        title: Text under it.
+        found: One ranking for each row, top to bottom.
+        images: Training pictures, uint8 (N, H, W, 3).
+        counts: Proponents and opponents a row.
+        facts: Provenance, kept in the PNG's text chunk `provenance`.
+        families: Where given, only the first example of each family stands in a row.
+        rows: Facts of the training pictures; their contributors stand under them, and in the text chunk `credits`.
+        terms: Licence line of the training pictures, under the figure and in the text chunk `licence`.
+
+    Returns:
+        The PNG file.
+    """
+    first, last = counts
+    head, line = 44, CELL + 92
+    told = [MARKED] if any(one.steady is not None for one in found) else []
+    told += [UNKNOWN] if any(one.steady is None for one in found) else []
+    width = PAD + LEFT + PAD + (first + last) * (CELL + GAP) + PAD + PAD
+    notes_below = [part for text in (*told, terms) for part in wrapped(text, width - 2 * PAD)]
+    bottom = PAD + head + max(len(found) * line, LEFT + 60)
+    sheet = Image.new("RGB", (width, bottom + len(notes_below) * LINE + PAD), "white")
+    pen = ImageDraw.Draw(sheet)
+    start = PAD + LEFT + PAD
+    rule = start + first * (CELL + GAP) + PAD // 2
+    _arrow(pen, start, rule - GAP - PAD // 2, PAD + 34, to_left=True)
+    pen.text((start, PAD), "Proponents: helped most", INK, font(20))
+    if last:
+        _arrow(pen, rule + PAD // 2, rule + PAD // 2 + last * (CELL + GAP) - GAP, PAD + 34, to_left=False)
+        pen.text((rule + PAD // 2, PAD), "Opponents: hindered most", INK, font(20))
+        pen.line((rule, PAD + head, rule, bottom), RULE, 2)
+    middle = PAD + head + (bottom - PAD - head) // 2
+    paste(sheet, target, (PAD, middle - LEFT // 2 - 20), LEFT)
+    pen.text((PAD + LEFT // 2, middle + LEFT // 2 - 10), _cut(title, LEFT, 18), INK, font(18), anchor="ma")
+    credits: dict[int, str] = {}
+    for place, one in enumerate(found):
+        top = PAD + head + place * line
+        pen.text((start, top + 6), _heading(one), INK, font(20))
+        lists = ((proponents(one, first, families), start), (opponents(one, last, families), rule + PAD // 2))
+        for entries, left in lists:
+            for column, entry in enumerate(entries):
+                by = "" if rows is None else str(rows[entry.index].get("contributor", ""))
+                credits |= {entry.index: by} if by else {}
+                _cell(sheet, pen, images, entry, by, left + column * (CELL + GAP), top + 36)
+        if last and not lists[1][0]:
+            pen.text((rule + PAD // 2, top + 36), "no negative score", GREY, font(16))
+    for place, text in enumerate(notes_below):
+        pen.text((PAD, bottom + place * LINE), text, GREY, font(16))
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt("provenance", json.dumps(facts, sort_keys=True, default=str))
+    if credits:
+        notes.add_itxt("credits", json.dumps(credits, ensure_ascii=False))
+    if terms:
+        notes.add_itxt("licence", terms)
+    data = io.BytesIO()
+    sheet.save(data, "PNG", pnginfo=notes)
+    return data.getvalue()
+
+
+def _heading(one: Ranking) -> str:
+    """Return a row's title: the method, its damping as effective rank, and how far the ranking repeats."""
+    rank = "" if one.effective_rank is None else f", effective rank {one.effective_rank:,.0f} of {len(one.values):,}"
+    return one.label + rank + ("" if one.repeatability is None else f", repeatability {one.repeatability:.2f}")
+
+
+def _cell(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, images: np.ndarray, entry: Entry, by: str, left: int, top: int
+) -> None:
+    unsure = entry.steady is False
+    image = images[entry.index]
+    if unsure:
+        image = (255 - (255 - image.astype(np.float32)) * PALE).astype(np.uint8)
+    paste(sheet, image, (left, top), CELL)
+    text = f"#{entry.index}   {entry.share:.1%}" + (" ?" if entry.steady is None else " ~" if unsure else "")
+    pen.text((left + CELL // 2, top + CELL + 8), text, INK, font(16), anchor="ma")
+    pen.text((left + CELL // 2, top + CELL + 28), _cut(by, CELL + GAP - 4, 14), GREY, font(14), anchor="ma")
+
+
+def _cut(text: str, width: int, size: int) -> str:
+    """Return text on one line, shortened where it is wider than so many pixels."""
+    line = " ".join(text.split())
+    if font(size).getlength(line) <= width:
+        return line
+    while line and font(size).getlength(f"{line}...") > width:
+        line = line[:-1]
+    return f"{line.rstrip()}..."
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return text in lines of at most so many pixels, cut between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font(16).getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def paste(sheet: Image.Image, image: np.ndarray, place: tuple[int, int], side: int) -> None:
+    """Paste a picture into a square, enlarged by whole pixels, or reduced where it is too large."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    times = side // max(picture.size)
+    if times:
+        picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    else:
+        picture.thumbnail((side, side), Image.Resampling.BOX)
+    left = place[0] + (side - picture.width) // 2
+    top = place[1] + (side - picture.height) // 2
+    sheet.paste(picture, (left, top))
+    box = (left - 1, top - 1, left + picture.width, top + picture.height)
+    ImageDraw.Draw(sheet).rectangle(box, outline=RULE)
+
+
+def _arrow(pen: ImageDraw.ImageDraw, left: int, right: int, y: int, *, to_left: bool) -> None:
+    pen.line((left, y, right, y), GREY, 2)
+    tip, back = (left, left + 8) if to_left else (right, right - 8)
+    pen.polygon([(tip, y), (back, y - 5), (back, y + 5)], GREY)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of figures, which comes with Pillow."""
+    return ImageFont.load_default(size)

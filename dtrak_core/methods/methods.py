@@ -1,0 +1,259 @@
+"""The attribution methods: each a setting of one pipeline (design.md, section 5; reference.md, section 4).
+
+    gradient     score = φ(z)ᵀ A φ(x_i) w_i,  φ the projected gradient of a model output function,
+                 A = (ΦᵀΦ + λ I)⁻¹ where damped, else the identity; cosine divides by both norms
+    influence    influence functions without projection, by EK-FAC (ekfac.py)
+    patches      how much of the target's patches a picture's patches explain (patches.py)
+    pixels       inner product or cosine of the pictures in [-1, 1]
+    embedding    inner product or cosine of an image encoder's embeddings
+
+Where there are several checkpoints or models, the mean of their scores.
+
+A higher score always means a stronger proponent. Similarities know nothing of the model that
+made the picture: they are what a gradient method has to beat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dtrak_core.errors import NotFoundError
+from dtrak_core.features.settings import ModelOutput, TargetSide
+from dtrak_core.methods.settings import EmbeddingModel
+
+Family = Literal["gradient", "influence", "patches", "pixels", "embedding"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    `rank_share` is its default effective rank over N, None where nothing is damped. `side` says what differs for the
+    target. `divided_by` is |A φ_i| (relative IF) or |φ_i| (renormalised IF); `residual` multiplies by r_i / (1 - h_i)
+    (DAS); `squared` squares the score. `shares` are the checkpoints of the run in percent; `models` is the number of
+    models trained on half of the set that an ensemble has, 0 for the checkpoint itself.
+    """
+
+    id: str
+    label: str
+    family: Family
+    summary: str
+    model_output: ModelOutput | None = None
+    damped: bool = False
+    cosine: bool = False
+    rank_share: float | None = None
+    embedding: EmbeddingModel | None = None
+    eta: float = 0.0
+    side: TargetSide = field(default=TargetSide())
+    normalise: Literal["none", "timestep"] = "none"
+    divided_by: Literal["none", "preconditioned", "feature"] = "none"
+    residual: bool = False
+    squared: bool = False
+    shares: tuple[int, ...] = (100,)
+    models: int = 0
+
+    @property
+    def reads_kernel(self) -> bool:
+        """Return whether its scores need the kernel: its decomposition, or the features' lengths that lie beside it."""
+        return self.damped or self.cosine
+
+    @property
+    def generated_only(self) -> bool:
+        """Return whether it explains only pictures that the model generated."""
+        return self.side.trajectory
+
+
+# The default shares lie where the best dampings of the paper and of the pilot lie (reference.md 10.7, data.md 1a).
+METHODS: dict[str, Method] = {
+    method.id: method
+    for method in (
+        Method(
+            "d-trak",
+            "D-TRAK",
+            "gradient",
+            "Compares how the squared size of the model's output depends on its weights, directions weighed by "
+            "how common they are.",
+            model_output="squared-output",
+            damped=True,
+            rank_share=0.15,
+        ),
+        Method(
+            "trak",
+            "TRAK",
+            "gradient",
+            "Compares how the training loss depends on the weights, directions weighed by how common they are.",
+            model_output="loss",
+            damped=True,
+            rank_share=0.40,
+        ),
+        Method(
+            "d-trak-ensemble",
+            "D-TRAK, 4 models",
+            "gradient",
+            "The mean of D-TRAK's scores over four models, each trained on another half of the pictures.",
+            model_output="squared-output",
+            damped=True,
+            rank_share=0.15,
+            models=4,
+        ),
+        Method(
+            "trak-ensemble",
+            "TRAK, 4 models",
+            "gradient",
+            "The mean of TRAK's scores over four models, each trained on another half of the pictures.",
+            model_output="loss",
+            damped=True,
+            rank_share=0.40,
+            models=4,
+        ),
+        Method(
+            "das",
+            "DAS",
+            "gradient",
+            "Compares how the mean of the model's output depends on its weights, every noise level alike, and counts "
+            "a picture for more the worse the model knows it.",
+            model_output="mean-output",
+            damped=True,
+            rank_share=0.15,
+            normalise="timestep",
+            residual=True,
+        ),
+        Method(
+            "das-squared",
+            "DAS, squared",
+            "gradient",
+            "The square of DAS, as its authors score: how much a picture moves the output, whichever way.",
+            model_output="mean-output",
+            damped=True,
+            rank_share=0.15,
+            normalise="timestep",
+            residual=True,
+            squared=True,
+        ),
+        Method(
+            "relative-if",
+            "Relative influence",
+            "gradient",
+            "TRAK's score, divided by how much the picture moves the model on the whole.",
+            model_output="loss",
+            damped=True,
+            rank_share=0.40,
+            divided_by="preconditioned",
+        ),
+        Method(
+            "renormalised-if",
+            "Renormalised influence",
+            "gradient",
+            "TRAK's score, divided by the length of the picture's gradient.",
+            model_output="loss",
+            damped=True,
+            rank_share=0.40,
+            divided_by="feature",
+        ),
+        Method(
+            "journey-trak",
+            "Journey TRAK",
+            "gradient",
+            "TRAK, with the target looked at along the way on which it was generated.",
+            model_output="loss",
+            side=TargetSide(trajectory=True),
+            damped=True,
+            rank_share=0.40,
+        ),
+        Method(
+            "ek-fac",
+            "EK-FAC influence",
+            "influence",
+            "Influence of the training loss through the curvature of every layer, without random projection.",
+        ),
+        Method(
+            "tracin-cp",
+            "TracInCP",
+            "gradient",
+            "The mean inner product of gradients of the loss at four checkpoints of the training.",
+            model_output="loss",
+            shares=(25, 50, 75, 100),
+        ),
+        Method(
+            "gas",
+            "GAS",
+            "gradient",
+            "The mean cosine of gradients of the loss at four checkpoints of the training.",
+            model_output="loss",
+            cosine=True,
+            shares=(25, 50, 75, 100),
+        ),
+        Method(
+            "gradient-dot",
+            "Gradient, dot product",
+            "gradient",
+            "Compares gradients of the training loss by their inner product, every direction alike.",
+            model_output="loss",
+        ),
+        Method(
+            "gradient-cosine",
+            "Gradient, cosine",
+            "gradient",
+            "Compares gradients of the training loss by their angle, so that large ones do not win by size.",
+            model_output="loss",
+            cosine=True,
+        ),
+        Method(
+            "nda",
+            "Patches (NDA)",
+            "patches",
+            "Compares small patches of the noised target with all patches of all pictures; the model plays no part.",
+        ),
+        Method(
+            "clip-dot",
+            "CLIP, dot product",
+            "embedding",
+            "Compares what the CLIP image encoder sees, by inner product; the model plays no part.",
+            embedding="clip-vit-b-32",
+        ),
+        Method(
+            "clip-cosine",
+            "CLIP, cosine",
+            "embedding",
+            "Compares what the CLIP image encoder sees, by angle; the model plays no part.",
+            cosine=True,
+            embedding="clip-vit-b-32",
+        ),
+        Method(
+            "lite0-dot",
+            "EfficientNet-Lite0, dot product",
+            "embedding",
+            "Compares what a small ImageNet classifier sees, by inner product; it stands in where CLIP cannot be had.",
+            embedding="efficientnet-lite0",
+        ),
+        Method(
+            "lite0-cosine",
+            "EfficientNet-Lite0, cosine",
+            "embedding",
+            "Compares what a small ImageNet classifier sees, by angle; it stands in where CLIP cannot be had.",
+            cosine=True,
+            embedding="efficientnet-lite0",
+        ),
+        Method(
+            "raw-pixel-dot",
+            "Raw pixels, dot product",
+            "pixels",
+            "Compares the pictures pixel by pixel, by inner product.",
+        ),
+        Method(
+            "raw-pixel-cosine",
+            "Raw pixels, cosine",
+            "pixels",
+            "Compares the pictures pixel by pixel, by angle.",
+            cosine=True,
+        ),
+    )
+}
+
+
+def method_of(name: str) -> Method:
+    """Return the method of this id, or raise NotFoundError listing all."""
+    if name not in METHODS:
+        raise NotFoundError(f"'{name}' is not a method. Methods: {', '.join(METHODS)}.")
+    return METHODS[name]

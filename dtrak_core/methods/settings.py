@@ -1,0 +1,45 @@
+"""Settings of methods that keep no features: what embeddings, or one target's scores, depend on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid
+from dtrak_core.settings import Digest, Seed, Settings
+
+EmbeddingModel = Literal["clip-vit-b-32", "efficientnet-lite0"]
+
+
+class EmbeddingSettings(Settings):
+    """Embeddings of a whole training set, or of one target by its pixel digest.
+
+    `weights` is the digest of the encoder's weights, empty for those of EfficientNet-Lite0 that ship.
+    """
+
+    model: EmbeddingModel
+    weights: str = ""
+    pixels: Digest
+
+
+class PatchSettings(Settings):
+    """Which target is compared patch by patch (patches.py), and how far it is noised."""
+
+    dataset: Digest
+    target: str
+    pixels: Digest
+    timestep: int = Field(default=100, ge=1, lt=DIFFUSION_STEPS)
+    noise_seed: Seed = 0
+
+
+class InfluenceSettings(Settings):
+    """Which target's influence by EK-FAC, and over how many draws (ekfac.py)."""
+
+    dataset: Digest
+    checkpoint: Digest
+    target: str
+    pixels: Digest
+    num_timesteps: EvenGrid = 50
+    damping: float = Field(default=0.1, gt=0)
+    noise_seed: Seed = 0

@@ -1,0 +1,1 @@
+"""Diffusion models: denoisers and their files, samplers, checkpoints, targets."""

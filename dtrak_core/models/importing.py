@@ -1,0 +1,167 @@
+"""Take in a diffusers DDPM made elsewhere, by folder or hub.
+
+What is taken, and what is refused, is said in `pipelines`. Weights are stored again as float32 safetensors, so that
+everything after works as with a training of our own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.models import checkpoints, networks, pipelines, schedules, weights
+from dtrak_core.models.settings import ImportSettings
+from dtrak_core.progress import Progress
+from dtrak_core.settings import build, key_of
+
+WANTED = ["*.json", "scheduler/*.json"] + [
+    f"{folder}{name}" for folder in ("", "unet/", "unet_ema/") for name in ("config.json", "diffusion_pytorch_model*")
+]
+
+
+def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progress) -> store.Artifact:
+    """Store a diffusers checkpoint as a run with one checkpoint; what was assumed stands in its manifest.
+
+    Args:
+        source: A folder, or a hub id like `google/ddpm-cifar10-32`.
+        dataset: What the model was trained on; its resolution must be the model's.
+        name: What the user calls it.
+        progress: Told the parts read, unit "files".
+
+    Returns:
+        The run; or, where one of this dataset with this identity is stored, its name.
+
+    Raises:
+        NotFoundError: If there is no such folder, repository, or weights in it.
+        DataError: If it is not a noise-predicting DDPM for pictures of this size, or its files are damaged.
+    """
+    progress(0, 3, "files", "Reading the checkpoint")
+    folder = folder_of(source)
+    called = folder.resolve().name if Path(source).expanduser().is_dir() else source
+    found = pipelines.judge(folder, called)
+    fold, size, assumed = _size(found, dataset, called)
+    progress(1, 3, "files", "Reading the weights")
+    read = weights.read(found.weights, called)
+    denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called)
+    settled = schedules.read(found.schedule, called).config
+    digest = networks.weights_digest(denoiser.unet)
+    facts = checkpoints.pixel_facts(json.loads(denoiser.unet.to_json_string()), settled, fold)  # type: ignore[operator]  # a UNet2DModel
+    identity = checkpoints.identity(digest, facts)
+    settings = build(
+        ImportSettings, source=called.split("/")[-1], weights_digest=digest, dataset=dataset.digest, identity=identity
+    )
+    for known in checkpoints.listing(dataset.digest):
+        if known.digest == identity:
+            return checkpoints.name_run(known.run, name, assumed)
+    key = key_of("checkpoints", settings)
+    with store.computing("checkpoints", key, progress) as finished:
+        if finished is not None:
+            return checkpoints.name_run(finished, name, assumed)
+        progress(2, 3, "files", "Storing the weights")
+        networks.save_pipeline(denoiser.unet, store.partial("checkpoints", key) / "imported", torch.float32, settled)
+        progress(3, 3, "files", "Stored")
+        parameters = sum(p.numel() for p in denoiser.unet.parameters())
+        return published(key, settings, dataset, name, digest, fold, assumed=assumed, parameters=parameters)
+
+
+def published(
+    key: str,
+    settings: ImportSettings,
+    dataset: Dataset,
+    name: str,
+    digest: str,
+    fold: int,
+    base: str = "",
+    assumed: Sequence[str] = (),
+    **told: object,
+) -> store.Artifact:
+    """Publish imported weights, which lie in the unfinished artifact, as a run with one checkpoint; name it.
+
+    Args:
+        key: Key of the settings, under which the artifact is unfinished.
+        settings: Where the weights come from.
+        dataset: What they were trained on.
+        name: What the user calls the run.
+        digest: Digest of the weights.
+        fold: Side of the blocks of pixels that the network sees as channels.
+        base: Digest of the base that LoRA weights belong to.
+        assumed: What the files left open, in words.
+        told: Further facts for the manifest.
+
+    Returns:
+        The run; or its name, where a run of this dataset with this identity was stored under another one.
+    """
+    facts = checkpoints.facts_of(store.partial("checkpoints", key) / "imported", fold, base)
+    identity = checkpoints.identity(digest, facts)
+    for known in checkpoints.listing(dataset.digest):
+        if known.digest == identity:
+            store.delete("checkpoints", key)
+            return checkpoints.name_run(known.run, name, assumed)
+    steps = [{"step": 0, "share": 100, "folder": "imported", "digest": identity, "weights": digest}]
+    about = {"name": name, "dataset": dataset.digest, "dataset_name": dataset.name, "steps": steps, "fold": fold}
+    about |= {"base": base} if base else {}
+    run = store.publish("checkpoints", key, settings, **about, assumed=list(assumed), **told)
+    return checkpoints.name_run(run, name, assumed)
+
+
+def _size(found: pipelines.Layout, dataset: Dataset, source: str) -> tuple[int, int, Sequence[str]]:
+    """Return f for a network that sees pictures folded f x f, from its channels 3 f^2; its side; what is assumed.
+
+    Raises:
+        DataError: If channels or size do not fit RGB pictures of the dataset's resolution.
+    """
+    channels, size = pipelines.sides(found.config, source)
+    fold = math.isqrt(channels // 3)
+    if channels != 3 * fold**2 or fold not in (1, 2, 4):
+        raise DataError(
+            f"'{source}' takes {channels} channels. RGB pictures have 3, folded ones 12 or 48. Take a model of RGB "
+            "pictures; those of grey ones, or of an autoencoder's latents, cannot be opened so far."
+        )
+    resolution = dataset.settings.resolution
+    if size is None:
+        told = f"its config.json has no sample_size: {resolution} pixels, as the dataset has"
+        return fold, resolution // fold, (*found.assumed, told)
+    if size != resolution // fold:
+        raise DataError(
+            f"'{source}' draws pictures of {size * fold} pixels, dataset '{dataset.name}' has {resolution}. "
+            f"Prepare the dataset at {size * fold} pixels."
+        )
+    return fold, size, found.assumed
+
+
+def folder_of(source: str, wanted: list[str] | None = None) -> Path:
+    """Return a local folder as it is, or that of the hub's repository of this id, downloaded.
+
+    Raises:
+        NotFoundError: If there is neither.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise NotFoundError(f"'{path.name}' is a file. Give the folder that holds it, with its config.json.")
+    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+        raise NotFoundError(f"There is no folder '{path.name}'. Give a folder or a hub id like owner/name.")
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted or WANTED))
+    except (RepositoryNotFoundError, HFValidationError):
+        raise NotFoundError(f"The hub has no repository '{source}', and there is no such folder here.") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise NotFoundError(
+            f"There is no folder '{source}' here, and the hub could not be asked for it ({type(error).__name__}). Try "
+            "again, or give a folder."
+        ) from None

@@ -1,0 +1,105 @@
+"""Take in a text-to-image base, by folder or hub, and LoRA weights that were trained on one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.models import base_parts, bases, checkpoints, importing, lora, lora_files, text_pipelines
+from dtrak_core.models.bases import Base
+from dtrak_core.models.denoiser import tracked_parameters
+from dtrak_core.models.settings import ImportSettings
+from dtrak_core.progress import Progress
+from dtrak_core.settings import build, digest_of, key_of
+
+BASE_FILES = [
+    "*.json", "unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "text_encoder/*.json",
+    "text_encoder/*.safetensors", "tokenizer/*", "scheduler/*",
+]  # fmt: skip
+LORA_FILES = ["*.safetensors", "*.bin", lora_files.PEFT_CONFIG]
+
+
+def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
+    """Note a Stable Diffusion pipeline as a base for LoRA; its files stay where they are.
+
+    Every part is opened and a picture sent through all of them, so that what is taken in can be used.
+
+    Raises:
+        NotFoundError: If there is no such folder or repository, or a part of it is missing.
+        DataError: If it is not a text-to-image model that predicts noise, or its parts do not work.
+    """
+    progress(0, 1, "files", "Looking for the model")
+    if Path(source).expanduser().is_file():
+        raise DataError(
+            f"'{Path(source).name}' is a single file. Make a diffusers folder of it, and give that: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)."
+        )
+    folder = importing.folder_of(source, BASE_FILES)
+    if without := [part for part in text_pipelines.STEMS if not any((folder / part).glob("*.safetensors"))]:
+        folder = importing.folder_of(source, [f"{part}/*.bin*" for part in without])  # older repositories have no other
+    called = folder.name if Path(source).expanduser().is_dir() else source
+    resolution, assumed = text_pipelines.judged(folder, called)
+    digest = bases.digest_at(folder, lambda done, total: progress(done, total, "files", "Reading the model"))
+    progress(0, 1, "files", "Opening each part")
+    base_parts.prove(Base(name, digest, folder, resolution), called)
+    return bases.publish(name, digest, resolution, folder, assumed)
+
+
+def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: Progress) -> store.Artifact:
+    """Store LoRA weights made elsewhere for a base as a run with one checkpoint.
+
+    Args:
+        source: A file of LoRA weights, a folder with one, or a hub id.
+        base: What they were trained on.
+        dataset: The pictures they learned from; its resolution must be the base's.
+        name: What the user calls it.
+        progress: Told the parts read, unit "files".
+
+    Raises:
+        NotFoundError: If there is no such file.
+        SettingsError: If the dataset's pictures are of another size than the base's.
+        DataError: If they do not fit the base or change more than its denoiser.
+    """
+    progress(0, 2, "files", "Reading the weights")
+    if reason := bases.unfit(base, dataset.settings.resolution):
+        raise SettingsError(reason)
+    given = Path(source).expanduser()
+    file = given if given.is_file() else lora_files.choose(importing.folder_of(source, LORA_FILES), given.name)
+    denoiser = lora.opened(base, file, given.name, dataset.digest)
+    beside = file.with_name(lora_files.PEFT_CONFIG)  # holds the scale of PEFT's weights
+    sums = digest_of(*(path.read_bytes() for path in (file, beside) if path.is_file()))
+    settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
+    key = key_of("checkpoints", settings)
+    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    with store.computing("checkpoints", key) as finished:
+        if finished is not None:
+            return checkpoints.name_run(finished, name)
+        digest = lora.save(denoiser, store.partial("checkpoints", key) / "imported", torch.float32)
+        progress(2, 2, "files", "Stored")
+        return importing.published(
+            key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters
+        )
+
+
+def refuse_lora_alone(source: str) -> None:
+    """Refuse LoRA weights that come without their base.
+
+    Raises:
+        SettingsError: With the bases there are.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        alone = any((path / name).is_file() for name in (*lora_files.USUAL, lora_files.PEFT_CONFIG))
+        alone = alone or (not any(path.glob("**/*.json")) and any(path.glob("*.safetensors")))
+    else:
+        alone = path.is_file() and path.suffix in lora_files.ENDINGS
+    if alone:
+        names = ", ".join(dict.fromkeys(base.name for base in bases.listing())) or f"none yet. {bases.GET_ONE}"
+        raise SettingsError(
+            f"'{path.name}' holds LoRA weights, which belong to a text-to-image base. Name it with --base; there are: "
+            f"{names}."
+        )

@@ -1,0 +1,210 @@
+"""Denoisers: build untrained ones, save them in diffusers' layout, load them.
+
+Of pixels: a diffusers UNet2DModel with the DDPM's linear betas 1e-4 .. 0.02 over 1,000 steps (reference.md 2.1), here.
+Of latents: LoRA weights on a text-to-image model (lora.py). Everything else in the core (training, sampling, features)
+speaks to either through `Denoiser`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.configuration_utils import FrozenDict
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from dtrak_core import store
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.models import bases, devices, lora, schedules, weights
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.schedules import default_scheduler as default_scheduler
+from dtrak_core.models.settings import LoraSettings, ModelSettings
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+KNOWN = frozenset(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}  # settings of a network
+
+
+def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
+    """Make an untrained network. Weights come from torch's global generator; seed it first.
+
+    Raises:
+        SettingsError: If the picture cannot be halved as often as the network has levels.
+    """
+    halvings = model.fold * 2 ** (len(model.channels) - 1)
+    if resolution % halvings:
+        raise SettingsError(
+            f"Resolution {resolution} cannot be folded by {model.fold} and halved {len(model.channels) - 1} times. "
+            f"Choose a multiple of {halvings}."
+        )
+    planes = 3 * model.fold**2
+    down = ["AttnDownBlock2D" if attended else "DownBlock2D" for attended in model.attention]
+    up = ["AttnUpBlock2D" if attended else "UpBlock2D" for attended in reversed(model.attention)]
+    unet = UNet2DModel(
+        sample_size=resolution // model.fold,
+        in_channels=planes,
+        out_channels=planes,
+        block_out_channels=model.channels,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        layers_per_block=model.layers_per_block,
+        add_attention=model.mid_attention,
+        attention_head_dim=model.head_dim,
+        # Without it, current diffusers drops the mid attention's norm under scale_shift; the paper's version had it.
+        attn_norm_num_groups=model.norm_groups,
+        norm_num_groups=model.norm_groups,
+        norm_eps=model.norm_eps,
+        dropout=model.dropout,
+        resnet_time_scale_shift=model.time_scale_shift,
+        downsample_padding=model.downsample_padding,
+        flip_sin_to_cos=model.flip_sin_to_cos,
+        freq_shift=model.freq_shift,
+    )
+    for module in unet.modules():  # the paper's code sets all of them, those of the attention too
+        if isinstance(module, nn.Dropout):
+            module.p = model.dropout
+    return unet
+
+
+def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, dataset: str) -> Denoiser:
+    """Return an untrained network of these settings; all of its random weights come from the seed.
+
+    Args:
+        model: A network of pixels, or LoRA weights.
+        resolution: Side of the pictures.
+        seed: Seed of the weights.
+        dataset: Digest of the dataset, whose latents may be stored.
+
+    Raises:
+        SettingsError: If pictures of this size do not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(model, LoraSettings):
+            base = bases.by_digest(model.base)
+            if reason := bases.unfit(base, resolution):
+                raise SettingsError(reason)
+            return lora.untrained(base, model, dataset)
+        return denoiser_of(build_unet(model, resolution), default_scheduler(), model.fold)
+
+
+def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
+    """Write a network's trained weights in diffusers' layout; return their digest."""
+    if denoiser.text is not None:
+        return lora.save(denoiser, folder, dtype)
+    assert isinstance(denoiser.unet, UNet2DModel)
+    return save_pipeline(denoiser.unet, folder, dtype)
+
+
+def denoiser_of(
+    unet: UNet2DModel, scheduler: DDPMScheduler | Mapping[str, Any], fold: int, source: str = "the network"
+) -> Denoiser:
+    """Pair a network with the schedule of a scheduler, or of its config. The caller sets the network's mode."""
+    where = devices.device()
+    unet.to(where)
+    config = scheduler.config if isinstance(scheduler, DDPMScheduler) else scheduler
+    size, schedule = unet.config.sample_size, schedules.read(config, source)
+    height, width = (size, size) if isinstance(size, int) else size
+    return Denoiser(
+        unet, schedule.betas.to(where), schedule.alphas_cumprod.to(where), fold,
+        (unet.config.in_channels, height, width), sampler=schedule.sampler,
+    )  # fmt: skip
+
+
+def save_pipeline(
+    unet: UNet2DModel, folder: Path, dtype: torch.dtype, schedule: Mapping[str, Any] = FrozenDict()
+) -> str:
+    """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
+
+    A folded network is opened there in its folded form: its pictures have 3 fold^2 channels.
+
+    Returns:
+        Digest of the weights as written.
+    """
+    stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in unet.state_dict().items()}
+    store.write_bytes(folder / "unet" / WEIGHTS, save(stored, metadata={"format": "pt"}))
+    config: dict[str, Any] = json.loads(unet.to_json_string())
+    store.write_json(folder / "unet" / "config.json", config)
+    settled = schedules.read(schedule, folder.name).config
+    store.write_json(folder / "scheduler" / "scheduler_config.json", settled)
+    index = {
+        "_class_name": "DDPMPipeline",
+        "_diffusers_version": config["_diffusers_version"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    store.write_json(folder / "model_index.json", index)
+    return weights_digest(unet, dtype)
+
+
+def weights_digest(unet: nn.Module, dtype: torch.dtype = torch.float32) -> str:
+    """Return the digest of all weights, by name, as stored in `dtype`."""
+    return lora.weights_digest({name: value.detach().to("cpu", dtype) for name, value in unet.state_dict().items()})
+
+
+def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
+    """Open a stored checkpoint: weights in float32, eval mode, gradients on.
+
+    Raises:
+        NotFoundError: If LoRA weights lack their base.
+        StoreError: If the weights are damaged.
+        DataError: If the files are not a noise-predicting DDPM, or LoRA weights of their base.
+    """
+    relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
+    if checkpoint.base:
+        file = checkpoint.run.file(f"{relative}/{lora.FILE}")
+        return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset)
+    file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")
+    config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
+    schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
+    return assemble(config, weights.read_file(file, checkpoint.name), schedule, checkpoint.fold, checkpoint.name)
+
+
+def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
+    """Return the untrained network of a diffusers UNet2DModel's config; what it leaves out is diffusers' own.
+
+    Raises:
+        DataError: If it cannot be built, or does more than predict the noise of a picture at a timestep.
+    """
+    given = {name: value for name, value in config.items() if name in KNOWN}
+    try:
+        unet: UNet2DModel = UNet2DModel(**given)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(f"The network that config.json of '{source}' describes cannot be built: {told}.") from None
+    own = unet.config
+    if own.num_class_embeds is not None or own.class_embed_type is not None:
+        raise DataError(
+            f"'{source}' is drawn from class labels (class-conditional UNet2DModel). Only models without classes can "
+            "be opened so far."
+        )
+    if own.time_embedding_type == "fourier":
+        raise DataError(
+            f"'{source}' is a score model of an SDE (time_embedding_type 'fourier'): its noise levels are no DDPM's. "
+            "Only models that predict the noise at 1,000 timesteps can be opened."
+        )
+    if own.in_channels != own.out_channels:
+        raise DataError(
+            f"The network of '{source}' has {own.in_channels} input and {own.out_channels} output channels. "
+            "Only networks that predict the noise alone can be opened, not its variance."
+        )
+    return unet
+
+
+def assemble(
+    config: Mapping[str, Any],
+    found: Mapping[str, Tensor],
+    schedule: Mapping[str, Any],
+    fold: int,
+    source: str = "the checkpoint",
+) -> Denoiser:
+    """Make a denoiser from a diffusers UNet2DModel config, its weights and its scheduler config, in eval mode."""
+    unet = unet_of(config, source)
+    weights.fit(unet, found, source)
+    return denoiser_of(unet.eval(), schedule, fold, source)

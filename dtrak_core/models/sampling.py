@@ -1,0 +1,192 @@
+"""Generate pictures: the DDIM and DDPM loops written out, one random generator a picture.
+
+Initial noise comes from a CPU `torch.Generator` seeded with the picture's own seed, as the
+paper's generated sets do, so a seed gives the same picture whatever the batch, up to rounding
+in the network (which may change an 8-bit pixel by 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.schedules import Sampler
+from dtrak_core.models.settings import DIFFUSION_STEPS
+
+PICTURES_AT_ONCE = 16
+PAPERS = Sampler()
+
+
+def sampling_timesteps(sampling_steps: int, sampler: Sampler = PAPERS) -> list[int]:
+    """Return the timesteps visited, from noisy to clean: leading spacing, 980, 960, ..., 0 for 50 steps of the paper's.
+
+    Stable Diffusion's schedules begin each `offset` = 1 later: 981, 961, ..., 1.
+    """
+    return sampler.timesteps(sampling_steps)
+
+
+@torch.no_grad()
+def generate(
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    sampler: Literal["ddim", "ddpm"],
+    sampling_steps: int,
+    eta: float,
+    on_step: Callable[[int, int], None] | None = None,
+    batch: int = PICTURES_AT_ONCE,
+    prompts: Sequence[str] = (),
+    guidance: float = 7.5,
+) -> np.ndarray:
+    """Generate one picture a seed.
+
+    DDIM (Song et al. 2021, eq. 12), with x0 = clip((x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), -1, 1), where the
+    model's sampler clips so, s the timestep 1000 / steps below t, and
+    sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s):
+
+        x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
+
+    Text-to-image models take eps = eps(x, "") + guidance (eps(x, prompt) - eps(x, "")).
+
+    DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
+    the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
+
+    Args:
+        denoiser: The network, in eval mode.
+        seeds: One per picture.
+        sampler: "ddim" or "ddpm"; the latter ignores `eta`.
+        sampling_steps: Steps of the sampler, 1..1000.
+        eta: Share of fresh noise in DDIM, 0 (deterministic) to 1.
+        on_step: Called after each step with (picture-steps done, picture-steps in all).
+        batch: Pictures generated at once; changes no picture.
+        prompts: One a seed, for text-to-image models.
+        guidance: How far the prompt is followed, 1 or more; 1 takes the conditional prediction as it is.
+
+    Returns:
+        Pictures (M, H, W, 3), uint8, in the order of the seeds.
+
+    Raises:
+        SettingsError: If a text-to-image model is given no prompts, or a network of pixels is given some.
+        DataError: If the network's numbers are not finite.
+    """
+    made = []
+    for begin in range(0, len(seeds), batch):
+        part = seeds[begin : begin + batch]
+        done, total = begin * sampling_steps, len(seeds) * sampling_steps
+        words = prompts[begin : begin + batch]
+        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, words, guidance):
+            last, done = x, done + len(part)
+            if on_step is not None:
+                on_step(done, total)
+        if not last.isfinite().all():
+            raise DataError(
+                "What the network draws is not finite: its training diverged, or its sampler does not go with its "
+                "schedule. Train it at a lower learning rate, or correct its scheduler_config.json and import it again."
+            )
+        made.append(denoiser.decode(last))
+    return np.concatenate(made)
+
+
+@torch.no_grad()
+def expected(
+    denoiser: Denoiser, seed: int, sampling_steps: int, eta: float, prompts: Sequence[str] = (), guidance: float = 7.5
+) -> Tensor:
+    """Return the clean picture that the model expects at each step of a DDIM sampling, from noisy to clean.
+
+    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `sampling_timesteps`.
+    """
+    return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta, prompts, guidance)])
+
+
+def _visited(
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    sampler: Literal["ddim", "ddpm"],
+    sampling_steps: int,
+    eta: float,
+    prompts: Sequence[str],
+    guidance: float,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield x0 and x_s of each sampling step, for pictures sampled together."""
+    predict = _guided(denoiser, prompts, guidance, len(seeds))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    x = _normal(generators, denoiser)
+    visited = sampling_timesteps(sampling_steps, denoiser.sampler)
+    for t, following in zip(visited, [*visited[1:], -1], strict=True):
+        noise = predict(x, torch.full((len(seeds),), t, device=x.device))
+        abar_t = denoiser.alphas_cumprod[t]
+        x0 = _bounded(denoiser.sampler, (x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt())
+        if sampler == "ddim":
+            x = _ddim(denoiser, x0, noise, t, t - DIFFUSION_STEPS // sampling_steps, eta, generators)
+        else:
+            x = _ddpm(denoiser, x, x0, t, following, generators)
+        yield x0, x
+
+
+def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:
+    """Keep expected pictures (B, C, H, W) within bounds, as the sampler says."""
+    if sampler.threshold is not None:
+        quantile, most = sampler.threshold
+        bound = x0.flatten(1).abs().quantile(quantile, dim=1).clamp(1, most).view(-1, 1, 1, 1)
+        return x0.clamp(-bound, bound) / bound
+    return x0 if sampler.clip is None else x0.clamp(-sampler.clip, sampler.clip)
+
+
+def _guided(
+    denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return how the noise is predicted: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
+    if denoiser.text is None:
+        if any(prompts):
+            raise SettingsError("This model takes no prompts. Leave them out, or choose a text-to-image model.")
+        return denoiser.predict
+    if len(prompts) != count or not all(prompts):
+        raise SettingsError("This is a text-to-image model: give a prompt for each picture, for example `--prompts`.")
+    context = denoiser.contexts(prompts)
+    if guidance == 1:
+        return lambda x, t: denoiser.predict(x, t, context)
+    empty = denoiser.contexts([""] * count)
+    assert context is not None
+    assert empty is not None
+    both = torch.cat([empty, context])
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        plain, told = denoiser.predict(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        return plain + guidance * (told - plain)
+
+    return predict
+
+
+def _ddim(
+    denoiser: Denoiser, x0: Tensor, noise: Tensor, t: int, s: int, eta: float, generators: list[torch.Generator]
+) -> Tensor:
+    abar_t, abar_s = denoiser.alphas_cumprod[t], _abar(denoiser, s, denoiser.sampler.final_abar)
+    sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
+    x = abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * noise
+    return x + sigma * _normal(generators, denoiser) if eta > 0 else x
+
+
+def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
+    abar_t, abar_s = denoiser.alphas_cumprod[t], _abar(denoiser, s, 1.0)
+    alpha = abar_t / abar_s
+    x = abar_s.sqrt() * (1 - alpha) / (1 - abar_t) * x0 + alpha.sqrt() * (1 - abar_s) / (1 - abar_t) * x
+    if t == 0:
+        return x
+    large = denoiser.sampler.variance.startswith("fixed_large")
+    variance = 1 - alpha if large else ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).clamp(min=1e-20)
+    return x + variance.sqrt() * _normal(generators, denoiser)
+
+
+def _abar(denoiser: Denoiser, t: int, finished: float) -> Tensor:
+    """Return abar at a timestep; of the finished picture where it is below 0."""
+    return denoiser.alphas_cumprod[t] if t >= 0 else denoiser.alphas_cumprod.new_tensor(finished)
+
+
+def _normal(generators: list[torch.Generator], denoiser: Denoiser) -> Tensor:
+    drawn = torch.stack([torch.randn(denoiser.shape, generator=generator) for generator in generators])
+    return drawn.to(denoiser.alphas_cumprod.device)

@@ -1,0 +1,189 @@
+"""A model's noise schedule and how its scheduler has pictures drawn, read from a scheduler_config.json of diffusers.
+
+Betas are those of diffusers for every schedule that it knows (linear, scaled_linear, squaredcos_cap_v2, laplace,
+sigmoid, trained betas, rescaled to zero terminal SNR). Values that a config leaves out are diffusers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from dtrak_core.errors import DataError
+from dtrak_core.models.settings import DIFFUSION_STEPS
+
+Spacing = Literal["leading", "linspace", "trailing"]
+Variance = Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]
+# Schedulers whose config says how a noise-predicting model was trained, so that DDIM and DDPM draw from it too.
+NOISE = (
+    "DDPMScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDIMParallelScheduler", "PNDMScheduler",
+    "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler",
+)  # fmt: skip
+OTHERS = {  # what schedulers of other models begin with, and what these models are
+    "FlowMatch": "a model of flow matching, which predicts a velocity, not the noise",
+    "CM": "a consistency model, which predicts the picture in one step, not the noise",
+    "TCD": "a distilled model that draws in a few steps of its own",
+    "LCM": "a distilled model that draws in a few steps of its own",
+    "ScoreSde": "a score model of an SDE, whose noise levels are no DDPM's",
+    "KarrasVe": "a score model of an SDE, whose noise levels are no DDPM's",
+    "EDM": "an EDM, which predicts the picture at noise levels of its own",
+    "VQDiffusion": "a model of discrete codes, not of pixels",
+}
+PREDICTIONS = {
+    "sample": "the picture itself",
+    "v_prediction": "a velocity",
+    "flow_prediction": "a velocity of flow matching",
+}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a model's scheduler has pictures drawn; the defaults are those of the paper's DDPM.
+
+    Timesteps are spaced as `spacing` says (Lin et al. 2024, table 2) and begin `offset` later where they are leading.
+    The expected picture is clipped to [-clip, clip], or, with `threshold` (quantile, most), to each picture's own
+    quantile and divided by it (Saharia et al. 2022, section 2.3); None does neither. `final_abar` is DDIM's abar of
+    the finished picture, `variance` the noise that DDPM adds.
+    """
+
+    spacing: Spacing = "leading"
+    offset: int = 0
+    clip: float | None = 1.0
+    threshold: tuple[float, float] | None = None
+    final_abar: float = 1.0
+    variance: Variance = "fixed_small"
+
+    def timesteps(self, sampling_steps: int) -> list[int]:
+        """Return the timesteps visited, from noisy to clean: 980, 960, ..., 0 for 50 steps of the paper's."""
+        last = DIFFUSION_STEPS - 1
+        match self.spacing:
+            case "leading":
+                begin: np.ndarray = np.arange(sampling_steps) * (DIFFUSION_STEPS // sampling_steps) + self.offset
+            case "linspace":
+                begin = np.linspace(0, last, sampling_steps).round()
+            case "trailing":
+                # As diffusers counts them, down from 1,000, without the -1 that rounding leaves it at 61 steps, say.
+                down = np.arange(DIFFUSION_STEPS, 0, -DIFFUSION_STEPS / sampling_steps)[:sampling_steps]
+                begin = down.round()[::-1] - 1
+        return [int(t) for t in begin.clip(0, last)[::-1]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Betas and abar, shape (1000,), float32, on the CPU; the sampler; the config with all its values, as diffusers'.
+
+    `assumed` says in words what the config did not.
+    """
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+    sampler: Sampler
+    config: Mapping[str, Any]
+    assumed: tuple[str, ...] = ()
+
+
+def default_scheduler() -> DDPMScheduler:
+    """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (reference.md, 2.1)."""
+    return DDPMScheduler(num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
+
+
+KNOWN = frozenset(name for name in default_scheduler().config if not name.startswith("_"))
+
+
+def refuse_other(name: str, source: str) -> None:
+    """Refuse a scheduler by its class unless it is of noise-predicting models.
+
+    Raises:
+        DataError: With what the model is.
+    """
+    if name in NOISE:
+        return
+    about = next((text for begin, text in OTHERS.items() if name.startswith(begin)), "")
+    told = f"it is {about}" if about else "it is not known to predict noise"
+    raise DataError(
+        f"'{source}' is drawn by a {name}: {told}. Only models that predict the noise, with a DDPMScheduler or "
+        "DDIMScheduler say, can be opened so far."
+    )
+
+
+def read(config: Mapping[str, Any], source: str) -> Schedule:
+    """Return the schedule that a scheduler's config means.
+
+    Args:
+        config: The JSON of scheduler_config.json, of any scheduler of `NOISE`.
+        source: What the user calls the model.
+
+    Raises:
+        DataError: If the model does not predict noise, or a value cannot work.
+    """
+    name = config.get("_class_name", "DDPMScheduler")
+    refuse_other(str(name), source)
+    predicts = str(config.get("prediction_type") or "epsilon")
+    if config.get("use_flow_sigmas"):
+        predicts = "flow_prediction"
+    elif not config.get("predict_epsilon", True):  # how configs said so before there was a prediction_type
+        predicts = "sample"
+    if predicts != "epsilon":
+        about = f" ({PREDICTIONS[predicts]})" if predicts in PREDICTIONS else ""
+        raise DataError(
+            f"'{source}' predicts '{predicts}'{about}. Only models that predict the noise (prediction_type 'epsilon') "
+            "can be opened so far."
+        )
+    betas = config.get("trained_betas")
+    steps = len(betas) if isinstance(betas, list) else config.get("num_train_timesteps", DIFFUSION_STEPS)
+    if steps != DIFFUSION_STEPS:
+        raise DataError(
+            f"'{source}' has a schedule of {steps} steps. Timesteps are counted on {DIFFUSION_STEPS} throughout, so "
+            "only models trained with as many can be opened."
+        )
+    if str(config.get("variance_type")).startswith("learned"):
+        raise DataError(
+            f"'{source}' learned its variance too (variance_type '{config['variance_type']}'). Only models that "
+            "predict the noise alone can be opened."
+        )
+    try:
+        given = {key: value for key, value in config.items() if key in KNOWN and value is not None}
+        scheduler = DDPMScheduler(**given)
+        sampler = _sampler(dict(scheduler.config), config, scheduler.alphas_cumprod)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(f"The scheduler_config.json of '{source}' cannot be used: {told}. Correct it.") from None
+    settled = {key: scheduler.config[key] for key in sorted(KNOWN)}
+    if not config.get("set_alpha_to_one", True):
+        settled["set_alpha_to_one"] = False
+    assumed = (f"drawn by DDIM or DDPM with the noise schedule of its {name}",) if name not in NOISE[:4] else ()
+    return Schedule(
+        scheduler.betas.float(),
+        scheduler.alphas_cumprod.float(),
+        sampler,
+        {"_class_name": "DDPMScheduler", "_diffusers_version": diffusers.__version__, **settled},
+        assumed,
+    )
+
+
+def _sampler(settled: Mapping[str, Any], config: Mapping[str, Any], abar: Tensor) -> Sampler:
+    """Return the sampler, of values that are checked, since they are used only when a picture is drawn."""
+    spacing, variance = settled["timestep_spacing"], settled["variance_type"]
+    if spacing not in ("leading", "linspace", "trailing"):
+        raise ValueError(f"timestep_spacing is '{spacing}', not leading, linspace or trailing")
+    if variance not in ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"):
+        raise ValueError(f"variance_type is '{variance}', not fixed_small, fixed_large or their logarithms")
+    if not bool(torch.isfinite(abar).all()):
+        raise ValueError("its betas give no finite schedule")
+    clip = float(settled["clip_sample_range"]) if settled["clip_sample"] else None
+    threshold = (
+        (float(settled["dynamic_thresholding_ratio"]), float(settled["sample_max_value"]))
+        if settled["thresholding"]
+        else None
+    )
+    final = 1.0 if config.get("set_alpha_to_one", True) else float(abar[0])
+    return Sampler(spacing, int(settled["steps_offset"]), clip, threshold, final, variance)

@@ -1,0 +1,261 @@
+"""Target samples: the pictures that attribution explains. No torch here.
+
+A target is generated (`seed:3`), held out (`held-out:7`), a training example (`train:12`) or
+the user's own (`upload:<digest>`). Its id names it in links and on the command line; the
+digest of its pixels ties its features to the very picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dtrak_core import store
+from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets.catalogue import Dataset, Split, image_digest
+from dtrak_core.datasets.content import prompt_of
+from dtrak_core.datasets.images import open_picture
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.models.settings import Sampled, SampleSettings
+from dtrak_core.settings import Digest, Settings, build, key_of
+
+PICTURE = "image.png"
+TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
+
+
+class UploadSettings(Settings):
+    """An uploaded picture, by the digest of its pixels after cropping and resizing."""
+
+    pixels: Digest
+
+
+@dataclass(frozen=True)
+class Target:
+    """A picture to be explained: id, pixels (H, W, 3) uint8, their digest, and what is known of it."""
+
+    id: str
+    image: np.ndarray
+    pixels: str
+    caption: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> str:
+        """Return what a text-to-image model is told of it: its prompt or caption; nothing for an upload."""
+        if "settings" in self.row:
+            return str((self.row["settings"].get("prompts") or [""])[0])
+        return prompt_of(self.row) if "label" in self.row else ""
+
+    @property
+    def called(self) -> str:
+        """Return what it is called in a sentence: its id, or `your picture` where that is a digest of pixels."""
+        return "your picture" if self.id.startswith("upload:") else self.id
+
+    @property
+    def mark(self) -> str:
+        """Return what tells it from others in a gallery: a seed gives another picture for every prompt."""
+        return f"{self.id} {self.pixels}" if self.prompt and "settings" in self.row else self.id
+
+    @property
+    def how(self) -> Sampled:
+        """Return how a generated picture was drawn; the usual way for others."""
+        given = {name: value for name, value in self.row.get("settings", {}).items() if name in Sampled.model_fields}
+        return Sampled(**given)
+
+
+def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:
+    """Return what identifies a target in answers and exported files, with the names of its dataset and checkpoint."""
+    found = {"id": target.id, "caption": target.caption, "pixels": target.pixels}
+    return found | {"dataset": dataset, "checkpoint": checkpoint}
+
+
+def publish_sample(settings: SampleSettings, image: np.ndarray, seconds: float | None = None) -> Target:
+    """Store a generated picture, with the seconds that it took where they are known, and return it as a target."""
+    key = key_of("samples", settings)
+    with store.computing("samples", key) as found:
+        if found is None:
+            store.write_bytes(store.partial("samples", key) / PICTURE, thumbnails.png(image))
+            took = {} if seconds is None else {"seconds": round(seconds, 4)}
+            store.publish("samples", key, settings, pixels=image_digest(image), **took)
+    return _generated(store.get("samples", key))
+
+
+def samples(checkpoint: str, how: Sampled = Sampled()) -> list[Target]:  # noqa: B008 - frozen
+    """Return the stored generated pictures of a checkpoint (by digest) that were drawn so, by seed.
+
+    Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance.
+    """
+    return sorted(_drawn(checkpoint, how), key=seed_of)
+
+
+def _drawn(checkpoint: str, how: Sampled) -> list[Target]:
+    """Return the same pictures in the order in which they were drawn, the shipped ones first."""
+    found = []
+    for artifact in store.listing("samples"):
+        if artifact.settings["checkpoint"] == checkpoint:
+            own = SampleSettings(**artifact.settings)
+            wanted = sample_settings(checkpoint, own.seed, how)
+            if not how.prompts:
+                wanted = wanted.model_copy(update={"prompts": own.prompts, "guidance": own.guidance})
+            if own == wanted:
+                found.append(_generated(artifact))
+    return found
+
+
+def seed_of(target: Target) -> int:
+    """Return the seed of a generated picture."""
+    return seed_number(target.id)
+
+
+def seed_number(name: str) -> int:
+    """Return the seed that the id of a generated picture names."""
+    return int(name.removeprefix("seed:"))
+
+
+def usual(checkpoint: str) -> Sampled:
+    """Return how a text-to-image model's first pictures were drawn: guidance, and prompts that seeds took in turn.
+
+    The turn is the shortest of those that hold for the longest time from the first picture on, so that what is drawn
+    later with other words or another guidance does not change what a seed alone means. Without pictures there are no
+    prompts.
+    """
+    drawn = [target for target in _drawn(checkpoint, Sampled()) if target.prompt]
+    if not drawn:
+        return Sampled()
+    guidance, words = drawn[0].how.guidance, dict[int, str]()
+    for target in drawn:
+        if target.how.guidance == guidance:
+            words.setdefault(seed_of(target), target.prompt)
+    longest, best = 0, tuple[str, ...]()
+    for length in range(1, len(words) + 1):
+        turn, held = _turn(words, length)
+        if held > longest and None not in turn:
+            longest, best = held, tuple(str(prompt) for prompt in turn)
+    return Sampled(prompts=best, guidance=guidance)
+
+
+def _turn(words: Mapping[int, str], length: int) -> tuple[list[str | None], int]:
+    """Return the prompts that seeds take in turn, None where no seed says, and for how many of the seeds they hold."""
+    turn: list[str | None] = [None] * length
+    for held, (seed, prompt) in enumerate(words.items()):
+        if turn[seed % length] not in (None, prompt):
+            return turn, held
+        turn[seed % length] = prompt
+    return turn, len(words)
+
+
+def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
+    """Return how generated pictures, whatever their prompts, are drawn as one set: by prompts that seeds take in turn.
+
+    Args:
+        chosen: Generated pictures.
+        usual: The way that is returned where all of them were drawn so. Else it is the shortest turn that gives each
+            seed its own prompt.
+
+    Raises:
+        SettingsError: If two are of one seed, or of another guidance or sampler.
+    """
+    seeds = [seed_of(target) for target in chosen]
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise SettingsError(f"{seeds.count(twice[0])} of these pictures are of seed {twice[0]}. Choose one of a seed.")
+    ways = {target.how.model_copy(update={"prompts": ()}) for target in chosen}
+    if len(ways) > 1:
+        said = " and ".join(sorted(f"{way.sampler.upper()} {way.sampling_steps}, {way.guidance:g}" for way in ways))
+        raise SettingsError(
+            f"These pictures were drawn with different samplers, steps or guidance ({said}). Choose pictures that "
+            "were drawn alike."
+        )
+    own = dict(zip(seeds, (target.prompt for target in chosen), strict=True))
+    if usual.model_copy(update={"prompts": ()}) in ways and all(usual.prompt_of(seed) == own[seed] for seed in seeds):
+        return usual
+    length = 1
+    while _turn(own, length)[1] < len(own):
+        length += 1
+    words = tuple(prompt or chosen[0].prompt for prompt in _turn(own, length)[0])
+    return ways.pop().model_copy(update={"prompts": words if any(words) else ()})
+
+
+def sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:
+    """Return the settings of the picture of a seed, with the sampler that a job's or comparison's settings name."""
+    drawn = how.drawing()
+    if how.prompts:
+        drawn |= {"prompts": (how.prompt_of(seed),), "seeds_a_prompt": 1}
+    return build(SampleSettings, checkpoint=checkpoint, seed=seed, **drawn)
+
+
+def find_sample(settings: SampleSettings) -> Target | None:
+    """Return one generated picture, or None where it is not stored."""
+    artifact = store.find("samples", key_of("samples", settings))
+    return None if artifact is None else _generated(artifact)
+
+
+def resolve(
+    dataset: Dataset,
+    checkpoint: str,
+    target_id: str,
+    how: Sampled = Sampled(),  # noqa: B008 - frozen
+) -> Target:
+    """Return the target of this id; `how` says how a generated one was drawn.
+
+    Raises:
+        SettingsError: If the id is not of a known form.
+        NotFoundError: If there is no such picture; the message says which there are.
+    """
+    kind, _, rest = target_id.partition(":")
+    if kind == "upload" and rest:
+        return _upload(rest)
+    if kind not in ("seed", "held-out", "train") or not rest.isdecimal():
+        raise SettingsError(
+            f"'{target_id}' is not a target. Write seed:3 (generated), held-out:7, train:12, or upload:<digest>."
+        )
+    number = int(rest)
+    if kind == "seed":
+        found = find_sample(sample_settings(checkpoint, number, how))
+        if found is None:
+            told = f" for '{how.prompt_of(number)}'" if how.prompts else ""
+            raise NotFoundError(f"The picture of seed {number}{told} has not been generated with this checkpoint.")
+        return found
+    return of_split(dataset.held_out if kind == "held-out" else dataset.train, kind, number)
+
+
+def of_split(split: Split, kind: Literal["held-out", "train"] | str, number: int) -> Target:
+    """Return a held-out picture or a training example as a target."""
+    if number >= len(split.images):
+        raise NotFoundError(f"{kind}:{number} does not exist: there are {len(split.images)}, numbered from 0.")
+    image, row = np.asarray(split.images[number]), split.rows[number]
+    return Target(f"{kind}:{number}", image, image_digest(image), row["name"] or row["label"], row)
+
+
+def keep_upload(dataset: Dataset, data: bytes, name: str) -> Target:
+    """Store a user's picture, cropped and resized as the dataset's were, and return it as a target.
+
+    Raises:
+        DataError: If it is not a picture, or a decompression bomb.
+    """
+    image = open_picture(data, name, dataset.settings.resolution)
+    settings = build(UploadSettings, pixels=image_digest(image))
+    key = key_of("uploads", settings)
+    with store.computing("uploads", key) as found:
+        if found is None:
+            store.write_bytes(store.partial("uploads", key) / PICTURE, thumbnails.png(image))
+            store.publish("uploads", key, settings, name=name)
+    return _upload(settings.pixels)
+
+
+def _upload(pixels: str) -> Target:
+    artifact = store.find("uploads", key_of("uploads", build(UploadSettings, pixels=pixels)))
+    if artifact is None:
+        raise NotFoundError(f"No uploaded picture has the digest {pixels}. Upload it again.")
+    image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
+    return Target(f"upload:{pixels}", image, pixels, artifact.manifest["name"])
+
+
+def _generated(artifact: store.Artifact) -> Target:
+    image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
+    seed, prompts = artifact.settings["seed"], artifact.settings.get("prompts") or ()
+    caption = f"{prompts[0]}, seed {seed}" if prompts else f"seed {seed}"
+    return Target(f"seed:{seed}", image, artifact.manifest["pixels"], caption, {"settings": artifact.settings})

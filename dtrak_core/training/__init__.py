@@ -1,0 +1,1 @@
+"""Training on any part of a dataset: steps, state, presets, ensembles."""

@@ -1,0 +1,124 @@
+"""Named settings, and the steps they mean: the paper's models to the letter, and the laptop's. No torch here.
+
+`demo` is ours: a network that two CPU cores train in minutes (docs in README). `cifar` and
+`celeba` are those of reference.md 2.1: 38,307,203 and 118,795,011 parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dtrak_core import store
+from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.settings import build
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model with the training settings that go with it, and one sentence on what it is for.
+
+    Without a model it is LoRA weights on a text-to-image base, with settings `lora`.
+    """
+
+    model: ModelSettings | None
+    training: Mapping[str, Any]
+    summary: str
+    lora: Mapping[str, Any] = field(default_factory=dict)
+
+
+DEMO = ModelSettings()
+CIFAR = ModelSettings(
+    fold=1,
+    channels=(128, 256, 256, 256),
+    attention=(False, True, False, False),
+    layers_per_block=2,
+    mid_attention=True,
+    norm_groups=32,
+    norm_eps=1e-6,
+    dropout=0.1,
+    time_scale_shift="scale_shift",
+    downsample_padding=0,
+    flip_sin_to_cos=False,
+    freq_shift=1,
+)
+CELEBA = ModelSettings(
+    fold=1,
+    channels=(128, 128, 256, 256, 512, 512),
+    attention=(False, False, False, False, True, False),
+    layers_per_block=2,
+    mid_attention=True,
+    head_dim=8,
+    norm_groups=32,
+    norm_eps=1e-5,
+    dropout=0.1,
+    time_scale_shift="scale_shift",
+)
+_PAPER = {"epochs": 200, "batch_size": 128, "learning_rate": 1e-4, "betas": (0.95, 0.999), "warmup": 0.1, "flip": True}
+
+# What docs/reproduce.md prints for one row of the paper's table, and the dry run takes.
+PAPER_FEATURES: Mapping[str, Any] = {
+    "num_timesteps": 100, "projection": "sparse", "proj_dim": 32_768, "storage": "float16",
+}  # fmt: skip
+PAPER_LDS: Mapping[str, Any] = {"num_subsets": 64, "train_seeds": 3, "num_timesteps": 1000, "noise_seeds": 3}
+
+USUAL = {  # the paper's network for each of its datasets, and ours for our own; `demo` for all others
+    "cifar2": "cifar", "cifar10": "cifar", "celeba": "celeba", "artbench2": "lora", "artbench5": "lora",
+    "openmoji-roles": "lora-demo",
+}  # fmt: skip
+PRESETS: dict[str, Preset] = {
+    "demo": Preset(DEMO, {}, "Small network for a laptop: minutes of training on 2 CPU cores."),
+    "cifar": Preset(CIFAR, _PAPER, "The paper's CIFAR-2 and CIFAR-10 network, 38.3 M parameters: for a GPU."),
+    "celeba": Preset(CELEBA, _PAPER, "The paper's CelebA network, 118.8 M parameters: for a GPU."),
+    "lora-demo": Preset(
+        None,
+        {"epochs": 100, "batch_size": 32, "learning_rate": 1e-3, "betas": (0.9, 0.99), "warmup": 0.1},
+        "LoRA weights of rank 32 on a small text-to-image base: minutes of training on 2 CPU cores.",
+        {"rank": 32, "dropout": 0.0},
+    ),
+    "lora": Preset(
+        None,
+        {"epochs": 100, "batch_size": 64, "learning_rate": 3e-4, "betas": (0.9, 0.999), "warmup": 0.1, "flip": True},
+        "The paper's ArtBench training: LoRA weights of rank 128 on Stable Diffusion, 25.5 M parameters: for a GPU.",
+        {"rank": 128},
+    ),
+}
+
+
+def train_settings(preset: str, dataset_digest: str, base: str = "", **changes: Any) -> TrainSettings:
+    """Return a preset's training settings for a dataset, with changes (those that are None are ignored).
+
+    Args:
+        preset: Name of the preset.
+        dataset_digest: What is learned from.
+        base: Digest of the text-to-image model that LoRA weights are trained on.
+        changes: Other values for its training settings.
+    """
+    chosen = PRESETS[preset]
+    model = chosen.model or build(LoraSettings, base=base, **chosen.lora)
+    values = {**chosen.training, **{name: value for name, value in changes.items() if value is not None}}
+    return build(TrainSettings, dataset=dataset_digest, model=model, **values)
+
+
+def total_steps(settings: TrainSettings, num_examples: int) -> int:
+    """Return the number of optimiser steps: epochs x ceil(examples / batch size)."""
+    return settings.epochs * math.ceil(num_examples / settings.batch_size)
+
+
+def steps_on(settings: TrainSettings, num_pictures: int) -> int:
+    """Return the steps of a training on a set of `num_pictures`, of which it takes those that it names, or all."""
+    return total_steps(settings, num_pictures if settings.indices is None else len(settings.indices))
+
+
+def probes(model: ModelSettings | LoraSettings, resolution: int, batch_size: int) -> list[store.Artifact]:
+    """Return how often it was measured here what a step of such a training costs, the newest measurement last."""
+    wanted = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size).model_dump(mode="json")
+    found = [probe for probe in store.listing("probes") if wanted.items() <= probe.settings.items()]
+    return sorted(found, key=lambda probe: (not probe.shipped, probe.settings.get("number", 0)))
+
+
+def next_probe(known: list[store.Artifact]) -> int:
+    """Return the number of the measurement after these."""
+    return 1 + max(int(probe.settings.get("number", 0)) for probe in known) if known else 0

@@ -1,0 +1,16 @@
+"""Models trained for a comparison or an LDS: kept, but no checkpoints of the user's."""
+
+from __future__ import annotations
+
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import TrainSettings
+from dtrak_core.progress import Progress
+from dtrak_core.training import training
+
+
+def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
+    """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
+    trained = training.train(dataset, run, "retrained", progress, kind="retrained")
+    return networks.load_denoiser(checkpoints.of_run(trained)[-1])

@@ -1,0 +1,256 @@
+"""Train a denoiser on any set of training indices, resumable to the bit.
+
+Loss: mean over elements of (eps_theta(x_t, t) - eps)^2 with t uniform in 0..999 and Gaussian
+eps (reference.md 2.1). AdamW, linear warm-up then cosine decay to 0, gradient clipping; epochs
+are held fixed, so a smaller set takes fewer steps, as the paper does.
+
+All randomness is a function of (train_seed, epoch) or (train_seed, step): the order of the
+pictures, flips, timesteps, noise, dropout. A run that was interrupted and resumed therefore
+ends in the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.thumbnails import sheet
+from dtrak_core.errors import SettingsError
+from dtrak_core.models import checkpoints, latents, networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.sampling import generate
+from dtrak_core.models.settings import DIFFUSION_STEPS, LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
+from dtrak_core.training import training_state, training_step
+from dtrak_core.training.presets import total_steps
+from dtrak_core.training.training_state import Run
+
+SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
+SECONDS_BETWEEN_SAVES = 30.0
+GRID_SEEDS = tuple(range(16))
+
+
+def train(
+    dataset: Dataset,
+    settings: TrainSettings,
+    name: str,
+    progress: Progress,
+    kind: Literal["checkpoints", "retrained"] = "checkpoints",
+) -> store.Artifact:
+    """Train, or go on training, and publish the run with its kept checkpoints.
+
+    Args:
+        dataset: Must have the digest that the settings name.
+        settings: Everything the weights depend on.
+        name: What the user calls the run; not part of its key.
+        progress: Called once a step with unit "training steps".
+        kind: `retrained` runs are a counterfactual's: no choice in the sidebar, and only their last weights are kept.
+
+    Returns:
+        Artifact of this kind; or a name of it, where the same training was done under another one.
+
+    Raises:
+        SettingsError: If the settings name another dataset or indices outside it.
+        Cancelled: If `progress` raises it; the newest state is kept for resuming.
+    """
+    key = key_of(kind, settings)
+    with store.computing(kind, key, progress) as finished:
+        if finished is None:
+            return _trained(dataset, settings, name, progress, kind, key)
+    return checkpoints.name_run(finished, name) if kind == "checkpoints" else finished
+
+
+def _trained(
+    dataset: Dataset,
+    settings: TrainSettings,
+    name: str,
+    progress: Progress,
+    kind: Literal["checkpoints", "retrained"],
+    key: str,
+) -> store.Artifact:
+    indices = _indices(dataset, settings)
+    folder = store.partial(kind, key)
+    total = total_steps(settings, len(indices))
+    run = _start(settings, dataset.settings.resolution)
+    if isinstance(settings.model, LoraSettings):
+        run.latents = _latents(dataset, run.denoiser, settings.model.base, progress)
+    # A short training has fewer: shares that fall on one step are kept once, under the largest.
+    kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
+    training_state.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
+    began, saved = time.monotonic() - run.seconds, time.monotonic()
+    steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
+    try:
+        while run.step < total:
+            epoch, place = divmod(run.step, steps_an_epoch)
+            order = training_step.generator(settings.train_seed, "order", epoch).permutation(indices)
+            batch = order[place * settings.batch_size : (place + 1) * settings.batch_size]
+            loss = training_step.step(run, dataset, settings, batch, total)
+            run.losses.append(loss)
+            run.step += 1
+            run.seconds = time.monotonic() - began
+            # Before anyone may stop the training: a state saved at this step is gone on with after it.
+            if run.step in kept:
+                _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
+            progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
+            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                training_state.write(run, folder)
+                saved = time.monotonic()
+    except BaseException:
+        training_state.write(run, folder)
+        raise
+    training_state.write_metrics(run, folder)
+    (folder / training_state.RESUME).unlink(missing_ok=True)
+    steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
+    pictures = run.step * settings.batch_size if len(indices) >= settings.batch_size else run.step * len(indices)
+    done = store.publish(
+        kind,
+        key,
+        settings,
+        name=name,
+        dataset=dataset.digest,
+        dataset_name=dataset.name,
+        steps=steps,
+        fold=settings.model.fold,
+        examples=len(indices),
+        seconds=round(run.seconds, 1),
+        seconds_per_picture_step=run.seconds / pictures,
+        parameters=sum(p.numel() for p in run.weights),
+        final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
+        **({"base": settings.model.base} if isinstance(settings.model, LoraSettings) else {}),
+    )
+    return checkpoints.name_run(done, name) if kind == "checkpoints" else done
+
+
+def probe(
+    model: ModelSettings | LoraSettings, resolution: int, batch_size: int, progress: Progress, number: int = 0
+) -> store.Artifact:
+    """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
+
+    The median over steps after a warm-up is taken: the first steps pay for set-up. How busy the machine was before,
+    in cores, is noted as `load`; the same is measured again under another number.
+    """
+    settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size, number=number)
+    key = key_of("probes", settings)
+    with store.computing("probes", key, progress) as finished:
+        return finished or _probed(settings, key, progress)
+
+
+def _probed(settings: ProbeSettings, key: str, progress: Progress) -> store.Artifact:
+    model, resolution, batch_size = settings.model, settings.resolution, settings.batch_size
+    load = round(os.getloadavg()[0], 1)
+    run = _start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
+    weight = run.denoiser.weight
+    x0 = weight.new_zeros(batch_size, *run.denoiser.shape)
+    seconds: list[float] = []
+    while len(seconds) < 3 or (len(seconds) < 30 and sum(seconds) < 5):
+        begin = time.perf_counter()
+        t = torch.randint(DIFFUSION_STEPS, (batch_size,)).to(weight.device)
+        context = run.denoiser.contexts([""] * batch_size)
+        training_step.backward(run, x0, torch.randn_like(x0), t, context)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        seconds.append(time.perf_counter() - begin)
+        progress(len(seconds), 30, "probe steps", "Measuring one training step")
+    store.partial("probes", key)
+    cost = float(np.median(seconds[1:])) / batch_size
+    return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
+
+
+def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
+    if dataset.digest != settings.dataset:
+        raise SettingsError(
+            f"The settings are for dataset {settings.dataset}, not '{dataset.name}' ({dataset.digest})."
+        )
+    if settings.indices is None:
+        return np.arange(len(dataset.train.images))
+    found = np.unique(np.array(settings.indices, dtype=np.int64))
+    if len(found) == 0 or found[0] < 0 or found[-1] >= len(dataset.train.images):
+        raise SettingsError(
+            f"Training indices must lie in 0..{len(dataset.train.images) - 1} and be at least one; "
+            f"got {len(found)} of {found[:1].tolist()}..{found[-1:].tolist()}."
+        )
+    return found
+
+
+def _start(settings: TrainSettings, resolution: int) -> Run:
+    denoiser = networks.untrained(settings.model, resolution, settings.train_seed, settings.dataset)
+    denoiser.unet.train()
+    if denoiser.text is not None and denoiser.weight.device.type == "cuda":
+        denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]  # activations of a large denoiser do not fit beside a batch
+    run = Run(denoiser, torch.optim.AdamW([denoiser.weight]), None)
+    run.optimizer = torch.optim.AdamW(
+        run.weights,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        eps=1e-8,
+        fused=True,
+    )
+    run.average = [p.detach().clone() for p in run.weights] if settings.ema_decay else None
+    return run
+
+
+def _latents(dataset: Dataset, denoiser: Denoiser, base: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations of the training pictures' latents, plain and mirrored (2, N, C, h, w)."""
+    text = denoiser.text
+    assert text is not None
+
+    def posterior(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = text.posterior(images)
+        return mean.numpy(), std.numpy()
+
+    found = latents.compute(dataset, base, posterior, lambda d, t: progress(d, t, "pictures", "Encoding"))
+    return found.array(latents.MEANS), found.array(latents.STDS)
+
+
+def _shown(dataset: Dataset) -> list[str]:
+    """Return the prompts of the pictures that are drawn along a training: captions from all over the training set."""
+    words = dataset.train.examples(len(GRID_SEEDS))
+    return [words[seed % len(words)] for seed in GRID_SEEDS] if words else []
+
+
+def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Dataset | None) -> None:
+    """Store the weights that are sampled from; where a dataset is given, draw a grid of pictures, with its captions."""
+    place, dtype = folder / _folder(run.step), getattr(torch, settings.weights_dtype)
+    with _sampled_from(run, dtype):
+        digest = networks.save_weights(run.denoiser, place, dtype)
+        if shown is not None:
+            prompts = _shown(shown) if run.denoiser.text is not None else ()
+            grid = generate(run.denoiser, GRID_SEEDS, "ddim", 50, 0.0, prompts=prompts)
+            store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
+    facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
+    store.write_json(place / "step.json", facts)
+    training_state.write(run, folder)
+
+
+@contextmanager
+def _sampled_from(run: Run, dtype: torch.dtype) -> Iterator[None]:
+    """Let the network have the weights that are sampled from, averaged and as they are stored, for a while."""
+    trained = [p.detach().clone() for p in run.weights]
+    run.denoiser.unet.eval()
+    try:
+        with torch.no_grad():
+            for parameter, value in zip(run.weights, run.average or trained, strict=True):
+                parameter.copy_(value.to(dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(run.weights, trained, strict=True):
+                parameter.copy_(value)
+        run.denoiser.unet.train()
+
+
+def _folder(step: int) -> str:
+    return f"step-{step:06d}"

@@ -1,0 +1,1 @@
+"""What the Attribution page is made of."""

@@ -1,0 +1,170 @@
+"""Below the figure: credit by contributor, the curve of all scores, files to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import store
+from dtrak_core.methods import crediting, figure, results
+from dtrak_core.methods.results import Ranking
+from dtrak_core.models import targets
+from dtrak_core.ui import charts, panels, plotting, rows
+from dtrak_core.ui.answers import Question
+from dtrak_core.ui.attribution import compute, fader_panel
+
+CREDIT, CURVE, FADERS, KEEP = "Credit by contributor", "All scores", "Layers and noise levels", "Keep and share"
+LISTED = 12  # contributors in the chart
+
+
+def tabs(question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None) -> None:
+    """Draw the details of the rankings, one tab at a time."""
+    credit, curve, faders, keep = st.tabs(
+        [CREDIT, CURVE, FADERS, KEEP], key="details", bind="query-params", on_change="rerun"
+    )
+    if credit.open:
+        with credit:
+            _credit(question, found)
+    if curve.open:
+        with curve:
+            _curve(question, found, counts, families)
+    if faders.open:
+        with faders:
+            fader_panel.show(question, counts, families)
+    if keep.open:
+        with keep:
+            _keep(question, found, counts, families)
+
+
+def _one(found: Sequence[Ranking], key: str) -> Ranking:
+    """Draw the choice of a method where there are several; return its ranking."""
+    labels = {one.method: one.label for one in found}
+    chosen = found[0].method
+    if len(found) > 1:
+        chosen = st.segmented_control(
+            "Method", list(labels), default=chosen, format_func=labels.get, key=key, required=True
+        )
+    return next((one for one in found if one.method == chosen), found[0])
+
+
+def _credit(question: Question, found: Sequence[Ranking]) -> None:
+    names = [row["contributor"] for row in question.dataset.train.rows]
+    if not any(names):
+        st.info("These pictures name no contributors. A column 'contributor' in metadata.csv brings them in.")
+        return
+    one = _one(found, "credit-method")
+    credits = results.credit(one, names)
+    first = crediting.foremost(credits)
+    chance = crediting.chance(one, names, [row["family"] for row in question.dataset.train.rows])
+    name = None if first is None else f"**{panels.plain(first.contributor)}**"
+    st.write(crediting.sentence(panels.plain(one.label), credits, chance, name))
+    alt = f"Share of the positive {one.label} score: " + ", ".join(crediting.words(c) for c in credits[:LISTED])
+    plotting.show(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
+    if len(credits) > LISTED:
+        st.caption(f"The first {LISTED} of {len(credits)} contributors; the file holds all.")
+    st.download_button(
+        "Download as CSV",
+        results.credit_csv(one, credits, _facts(question), crediting.terms(question.dataset)),
+        f"credit-{one.method}-{_file(question)}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        key="credit-csv",
+    )
+
+
+def _curve(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> None:
+    one = _one(found, "curve-method")
+    names = [row["name"] or row["label"] for row in question.dataset.train.rows]
+    first, last = results.proponents(one, counts[0], families), results.opponents(one, counts[1], families)
+    positive = int((one.values > 0).sum())
+    st.write(
+        f"{positive:,} of {len(one.values):,} training pictures have a positive score. "
+        f"The {len(first)} shown hold {rows.percent(sum(e.share for e in first))} of it."
+    )
+    alt = f"{one.label} scores of {len(one.values):,} training pictures from highest to lowest, {positive:,} above zero"
+    plotting.show(charts.score_curve(one, first, last, names), key="curve", alt=alt)
+    st.caption("Scores have a scale of their own for every method and damping: compare ranks, not sizes.")
+
+
+def _keep(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> None:
+    st.write(
+        "The address of this page opens this view again. The files hold every score with its settings, contributors, "
+        "licence line, and which pictures are unsure."
+    )
+    target, listed, name = _facts(question), question.dataset.train.rows, _file(question)
+    terms = crediting.terms(question.dataset)
+    with st.container(horizontal=True):
+        st.download_button(
+            "Scores as CSV",
+            lambda: results.to_csv(target, found, listed, terms),
+            f"scores-{name}.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+            key="scores-csv",
+        )
+        st.download_button(
+            "Scores as JSON",
+            lambda: results.to_json(target, found, listed, terms),
+            f"scores-{name}.json",
+            "application/json",
+            icon=":material/download:",
+            on_click="ignore",
+            key="scores-json",
+        )
+        st.download_button(
+            "Figure as PNG",
+            lambda: _png(question, found, counts, families),
+            f"figure-{name}.png",
+            "image/png",
+            icon=":material/image:",
+            on_click="ignore",
+            key="figure-png",
+        )
+
+
+def _png(
+    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> bytes:
+    shown = question.target
+    made = {
+        "target": _facts(question),
+        "methods": {one.method: dict(one.provenance) for one in found},
+    }
+    split, terms, title = question.dataset.train, crediting.terms(question.dataset), shown.caption or shown.id
+    return figure.draw(shown.image, title, found, split.images, counts, made, families, split.rows, terms)
+
+
+def _facts(question: Question) -> dict[str, Any]:
+    return targets.facts(question.target, question.dataset.name, question.checkpoint.name)
+
+
+def provenance(question: Question, found: Sequence[Ranking]) -> None:
+    """Show under which settings the rankings were made."""
+    about = question.checkpoint
+    facts: dict[str, Any] = {
+        "Dataset": f"{question.dataset.name} ({question.dataset.digest})",
+        "checkpoint": f"{about.name} ({about.digest})",
+        "target": question.target.id,
+    }
+    for one in found:
+        if one.damping is not None:
+            facts[f"{one.label} damping"] = f"{one.damping:.3g}"
+    gradient = next((one.method for one in found if compute.facts(question, one.method)), None)
+    if gradient is not None:
+        facts |= compute.facts(question, gradient)
+        one = next(one for one in found if one.method == gradient)
+        made = store.find("features", str(one.provenance.get("features", "")))
+        facts |= panels.made(made) if made else {}
+    panels.strip(facts)
+
+
+def _file(question: Question) -> str:
+    return f"{question.checkpoint.name}-{question.target.id}".replace(":", "-").replace("@", "-")

@@ -1,0 +1,196 @@
+"""Faders on the Attribution page: turn layers and noise levels up or down, and the ranking follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from dtrak_core import store
+from dtrak_core.features.fader_layout import BANDS, Faders
+from dtrak_core.features.settings import FeatureSettings, feature_target
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import AttributeJob, FaderJob
+from dtrak_core.methods import fader_scores, results, scores, turned
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.scores import Needed
+from dtrak_core.settings import Settings, build, key_of
+from dtrak_core.ui import gallery, panels, rows
+from dtrak_core.ui.answers import Question
+from dtrak_core.ui.attribution import compute
+
+TURNED = ("d-trak", "trak")
+BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
+HIGHEST = 3.0
+TOP = 10  # pictures whose agreement is told
+_LAST, _LEARNING = "_fader_last", "_fader_learning"  # keys of jobs, in the session
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Which target's ranking is turned, by which method's features in parts."""
+
+    question: Question
+    features: FeatureSettings
+    method: str
+    groups: Sequence[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the sliders' keys: noise levels, then layers."""
+        return [f"fader-{self.method}-{name}" for name in (*BANDS, *self.groups)]
+
+    def job(self, faders: Faders | None) -> FaderJob:
+        """Return the job that ranks at a position of the faders; None learns the layers' weights."""
+        place = {} if faders is None else {"layers": faders.layers, "bands": faders.bands}
+        target = self.question.target
+        return build(FaderJob, features=self.features, target=target.id, **place, **target.how.drawing())
+
+
+def settings_of(question: Question, method: str) -> FeatureSettings:
+    """Return the settings of a method's features in parts."""
+    one = METHODS[method]
+    plain = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
+    return fader_scores.in_parts(plain)
+
+
+def lacking(question: Question, features: FeatureSettings) -> list[Needed]:
+    """Return which features in parts have to be computed, of the training pictures and of the target."""
+    wanted: list[tuple[str, Settings]] = [
+        ("features", features),
+        ("target-features", feature_target(features, question.target, fader_scores.SIDE)),
+    ]
+    keyed = [(kind, key_of(kind, one), one) for kind, one in wanted]
+    return [one for one in keyed if store.find(one[0], one[1]) is None]
+
+
+def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None) -> None:
+    """Draw the faders and the ranking that they give, or what has to be computed first."""
+    method = st.segmented_control(
+        "Method", list(TURNED), default=TURNED[0], format_func=lambda name: METHODS[name].label, key="fader-method",
+        required=True,
+    )  # fmt: skip
+    settings = settings_of(question, str(method))
+    trained = store.find("features", key_of("features", settings))
+    own = fader_scores.target_rows(settings, [question.target])
+    if trained is None or own is None:
+        _offer(question, settings)
+        return
+    groups = trained.manifest["groups"]
+    ask = Ask(question, settings, str(method), groups)
+    _take_over(ask)
+    faders = _sliders(ask)
+    neutral = fader_scores.neutral(len(groups))
+    now, before = _found(ask, faders, "as turned"), _found(ask, neutral, "nothing turned")
+    if now is None or before is None:
+        _follow(ask, faders if now is None else neutral)
+    shown = [one for one in (now, before) if one is not None]
+    if shown:
+        both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in shown]
+        gallery.figure("fader_figure", "Ranking as turned", rows.target(question.target), both, counts)
+    if now is not None and before is not None:
+        shared = len(np.intersect1d(now.order[:TOP], before.order[:TOP]))
+        st.caption(f"{shared} of the first {TOP} are the same as with nothing turned.")
+
+
+def _found(ask: Ask, faders: Faders, words: str) -> results.Ranking | None:
+    """Return the stored ranking at a position of the faders."""
+    found = turned.find(ask.features, ask.question.target, faders)
+    if found is None:
+        return None
+    label = f"{METHODS[ask.method].label}, {words}"
+    return results.ranking(ask.method, label, found.values, found.damping, found.effective_rank)
+
+
+def _follow(ask: Ask, faders: Faders | None) -> None:
+    """Have a position ranked, or the layers' weights learned, by a worker; one at a time, the newest position next."""
+    job = ask.job(faders)
+    key, last = jobs.key_of_job(job), st.session_state.get(_LAST, "")
+    if last and last != key and jobs.state(last).going:
+        panels.follow(last)  # the page is drawn again when it ends, and asks for what is wanted then
+        return
+    if jobs.state(key).state in ("idle", "done"):
+        panels.start(job, f"Faders for {ask.question.target.id} of {ask.question.checkpoint.name}")
+    st.session_state[_LAST] = key
+    panels.follow(key)
+
+
+def _take_over(ask: Ask) -> None:
+    """Set the layers' faders to the weights that were asked for, once they are learned."""
+    if st.session_state.get(_LEARNING) != jobs.key_of_job(ask.job(None)):
+        return
+    weights = turned.learned(ask.features, ask.question.target)
+    if weights is None:
+        _follow(ask, None)
+        return
+    del st.session_state[_LEARNING]
+    _set(ask.names[len(BANDS) :], [round(min(HIGHEST, float(weight)), 1) for weight in weights])
+
+
+def _sliders(ask: Ask) -> Faders:
+    names, groups = ask.names, ask.groups
+    with st.container(horizontal=True):
+        st.button("All to 1", on_click=_set, args=(names, [1.0] * len(names)), icon=":material/restart_alt:")
+        st.button(
+            "Let the scores weigh the layers",
+            on_click=_learn,
+            args=(ask,),
+            icon=":material/auto_fix_high:",
+            help="Chooses the layers' weights that make the strongest pictures stand out most (PW, 2026). No label and "
+            "no retraining is needed; that it ranks better is not promised.",
+        )
+    st.caption("Noise levels")
+    bands = _row([BAND_NAMES[name] for name in BANDS], names[: len(BANDS)])
+    st.caption("Layers, from input to output")
+    layers = _row([_spoken(name) for name in groups], names[len(BANDS) :])
+    if not any(bands) or not any(layers):
+        st.info("With everything at 0 there is nothing to rank by; shown is the ranking with all at 1.")
+        return fader_scores.neutral(len(groups))
+    return Faders(tuple(layers), tuple(bands))
+
+
+def _row(labels: Sequence[str], keys: Sequence[str]) -> list[float]:
+    found = []
+    with st.container(horizontal=True):
+        for label, key in zip(labels, keys, strict=True):
+            found.append(st.slider(label, 0.0, HIGHEST, st.session_state.get(key, 1.0), 0.1, key=key, width=150))
+    return found
+
+
+def _set(names: Sequence[str], values: Sequence[float]) -> None:
+    for name, value in zip(names, values, strict=True):
+        st.session_state[name] = value
+
+
+def _learn(ask: Ask) -> None:
+    st.session_state[_LEARNING] = jobs.key_of_job(ask.job(None))
+
+
+def _spoken(group: str) -> str:
+    """Return a layer group's name in words."""
+    first, _, number = group.partition(".")
+    words = {
+        "conv_in": "First layer", "time_embedding": "Time", "down_blocks": "Down", "mid_block": "Middle",
+        "up_blocks": "Up", "conv_norm_out": "Last norm", "conv_out": "Last layer",
+    }  # fmt: skip
+    return f"{words.get(first, first)} {int(number) + 1}" if number else words.get(first, first)
+
+
+def _offer(question: Question, settings: FeatureSettings) -> None:
+    """Say what the faders need, and offer to compute it; or show how far that is."""
+    drawn = question.target.how.drawing()
+    job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
+
+    def cost() -> None:
+        st.write("Layers and noise levels are kept apart in features of their own.")
+        st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), lacking(question, settings))}")
+
+    panels.offer(job, "Compute", f"Faders for {question.target.called} of {question.checkpoint.name}", cost)
+
+
+def _method_of(settings: FeatureSettings) -> str:
+    found = fader_scores.method_of_features(settings)
+    assert found is not None  # only their features are asked for
+    return found.id

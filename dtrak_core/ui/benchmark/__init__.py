@@ -1,0 +1,1 @@
+"""What the Benchmark page is made of."""

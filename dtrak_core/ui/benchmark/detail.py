@@ -1,0 +1,174 @@
+"""Below the table of methods: one target opened, and how methods agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from dtrak_core import statistics
+from dtrak_core.lds import predictions, recipes, standings, subset_models
+from dtrak_core.methods import agreement
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.ui import example, gallery, panels, plotting
+from dtrak_core.ui.benchmark import benchmark_charts, questions
+from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui.gallery import Picture
+
+SHOWN = 32  # targets to choose from at once
+LISTED = 12  # pictures in a row
+TOP = 10  # of a target's list
+
+
+def one_target(question: Question) -> None:
+    """Draw the choice of a target and a method, and predicted against measured losses."""
+    kind = questions.kind(question, "target-kind")
+    begins = f"{standings.KINDS[kind]}:"
+    names = [name for name in question.measured.targets if name.startswith(begins) and question.known.counts(name)]
+    found = _pictures(question)
+    chosen = st.session_state.get("benchmark-target", names[0])
+    chosen = chosen if chosen in names else names[0]
+    clicked = gallery.grid(
+        "benchmark_targets",
+        "Targets",
+        [Picture(name, found[name], f"Target {name}", ()) for name in names[:SHOWN]],
+        chosen=chosen,
+        cell=40,
+        action="choose",
+    )
+    if clicked in names and clicked != chosen:
+        st.session_state["benchmark-target"] = clicked
+        st.rerun()
+    known = _there(question)
+    if not known:
+        st.info("No method has been computed for these targets yet. Compute them under Methods.")
+        return
+    method = _method("Method", list(known), "target-method")
+    one = known[method]
+    if chosen not in one.targets:
+        st.info(f"{METHODS[method].label} explains only generated pictures.")
+        return
+    ranks = one.ranks[one.place][question.known.subsets, one.targets.index(chosen)]
+    losses = question.known.mean[:, question.measured.targets.index(chosen)]
+    correlation = float(statistics.spearman(ranks[:, None], losses[:, None])[0])
+    picture, chart = st.columns([1, 3])
+    with picture:
+        gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
+        st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"))
+    with chart:
+        alt = f"Predicted and measured loss of {chosen} by {METHODS[method].label}, correlation {correlation:.3f}"
+        shown = benchmark_charts.scatter(ranks, losses, question.known.subsets)
+        plotting.show(shown, key="target-scatter", alt=alt)
+    st.caption(
+        "A point is a subset: its place among the subsets by what the scores of its pictures predict, and the loss of "
+        "the models trained on it."
+    )
+
+
+def agreeing(question: Question) -> None:
+    """Draw how methods agree for all targets, where two of them differ, and which pictures stand in many lists."""
+    held = {method: stored for method in METHODS if (stored := _scores(method, question)) is not None}
+    if len(held) < 2:
+        st.info("Agreement needs the scores of two methods. Compute the missing ones under Methods.")
+        return
+    kind = questions.kind(question, "agreement-kind")
+    values = {}
+    for method, (names, scores) in held.items():
+        begins = f"{standings.KINDS[kind]}:"
+        own = [i for i, name in enumerate(names) if name.startswith(begins) and question.known.counts(name)]
+        if own:
+            values[method] = scores[own]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        measure = st.segmented_control(
+            "Measure", ["rank correlation", "shared of the first 10"], default="rank correlation", key="agree-measure",
+            required=True,
+        )  # fmt: skip
+        clean = st.toggle(
+            "Take off what all targets share", key="agree-clean",
+            help="Divides each target's scores by their spread and takes off each training picture's mean over the "
+            "targets: what is left is what it does for one target more than for the others.",
+        )  # fmt: skip
+    if clean:
+        values = {method: agreement.specific(scores) for method, scores in values.items()}
+    shared = measure != "rank correlation"
+    matrix = _matrix(f"{question.key} {kind} {clean} {sorted(values)}", shared, values)
+    labels = [METHODS[method].label for method in values]
+    alt = f"{measure} between {len(labels)} methods, mean over {kind} targets"
+    shown = benchmark_charts.matrix(labels, matrix, "share" if shared else "correlation")
+    plotting.show(shown, key="agreement-matrix", alt=alt)
+    first, second = st.columns(2)
+    with first:
+        one = _method("One method", list(values), "agree-first")
+    with second:
+        other = _method("Another", [m for m in values if m != one], "agree-second")
+    above, below = agreement.disagreement(values[one], values[other], LISTED)
+    st.write("They differ most on these training pictures, over all targets.")
+    clicked = _row("differ_above", f"Ranked higher by {METHODS[one].label}", above, question)
+    clicked = _row("differ_below", f"Ranked higher by {METHODS[other].label}", below, question) or clicked
+    counts = agreement.hubs(values[one], TOP)
+    order = np.argsort(-counts, kind="stable")[:LISTED]
+    total = len(values[one])
+    st.markdown(
+        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, the picture that is among the first {TOP} most "
+        f"often is so for {counts[order[0]]} of {total} targets; by chance one would be for "
+        f"{TOP * total / values[one].shape[1]:.1f}."
+    )
+    lines = [f"{counts[i]} of {total}" for i in order]
+    clicked = _row("hubs", "In most targets' lists", order, question, lines) or clicked
+    if clicked:
+        st.query_params["example"] = clicked
+    example.show(question.dataset, ())
+
+
+def _method(label: str, options: list[str], key: str) -> str:
+    chosen = st.selectbox(label, options, format_func=lambda method: METHODS[method].label, key=key)
+    return str(chosen)
+
+
+def _there(question: Question) -> dict[str, predictions.Predictions]:
+    usual = {method: recipes.usual(question.dataset, question.checkpoint, method) for method in METHODS}
+    return {method: found for method, one in usual.items() if (found := questions.find(one, question)) is not None}
+
+
+def _scores(method: str, question: Question) -> tuple[tuple[str, ...], np.ndarray] | None:
+    return predictions.stored_scores(recipes.usual(question.dataset, question.checkpoint, method), question.measured)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _matrix(key: str, shared: bool, _values: dict[str, np.ndarray]) -> np.ndarray:
+    def compared(a: np.ndarray, b: np.ndarray) -> float:
+        found = agreement.overlap(a, b, TOP) if shared else agreement.rank_correlation(a, b)
+        return float(found.mean())
+
+    listed = list(_values.values())
+    found = np.eye(len(listed))
+    for i, a in enumerate(listed):
+        for j, b in enumerate(listed[:i]):
+            both = min(len(a), len(b))
+            found[i, j] = found[j, i] = compared(a[:both], b[:both])
+    return found
+
+
+def _pictures(question: Question) -> dict[str, np.ndarray]:
+    return _targets(question.dataset.key, question.key, question)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _targets(dataset: str, key: str, _question: Question) -> dict[str, np.ndarray]:
+    found = subset_models.pictures(_question.dataset, _question.measured)
+    return {target.id: target.image for target in found}
+
+
+def _row(key: str, label: str, indices: np.ndarray, question: Question, lines: list[str] | None = None) -> str | None:
+    """Draw training pictures in a row; return the index of a clicked one."""
+    split = question.dataset.train
+    st.caption(panels.plain(label))
+    shown = [
+        Picture(
+            str(index),
+            split.images[index],
+            f"Training picture {index}: {split.rows[index]['name'] or split.rows[index]['label']}",
+            (f"#{index}", *([lines[place]] if lines else [])),
+        )
+        for place, index in enumerate(indices.tolist())
+    ]
+    return gallery.grid(key, label, shown, cell=56)

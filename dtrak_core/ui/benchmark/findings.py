@@ -1,0 +1,298 @@
+"""The paper's findings as charts that a user drives, each beside the paper's own numbers where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core.amounts import counted
+from dtrak_core.lds import paper, predictions, recipes, standings
+from dtrak_core.lds.predictions import Predictions
+from dtrak_core.lds.recipes import Recipe, Sweep
+from dtrak_core.methods import fader_scores
+from dtrak_core.methods.gradient_scores import RANK_SHARES
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints
+from dtrak_core.ui import panels, plotting
+from dtrak_core.ui.benchmark import benchmark_charts, finding_words, questions
+from dtrak_core.ui.benchmark.benchmark_charts import Line
+from dtrak_core.ui.benchmark.questions import Question
+
+OWN, BEST = "method's own", "best by LDS"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One chart: what is turned, and what the paper found."""
+
+    title: str
+    axis: str
+    found: str
+
+
+FINDINGS: Mapping[str, Finding] = {
+    "functions": Finding(
+        "Model output function",
+        "",
+        "The paper's main finding: there, gradients of the squared output (D-TRAK) predict the loss better than those "
+        "of the loss itself (TRAK).",
+    ),
+    "eta": Finding(
+        "From D-TRAK to TRAK",
+        "η: 0 is the squared output, 1 is the loss",
+        "In the paper (Figure 1) the LDS falls between both ends, from D-TRAK to TRAK.",
+    ),
+    "timesteps": Finding(
+        "Number of timesteps",
+        "timesteps a gradient is averaged over",
+        "In the paper TRAK needs many timesteps; D-TRAK with 10 is already above TRAK with 100.",
+    ),
+    "checkpoints": Finding(
+        "Checkpoint",
+        "share of the training, %",
+        "In the paper (Figure 2) the LDS rises with later checkpoints, and with more timesteps at each.",
+    ),
+    "dimension": Finding(
+        "Projection dimension",
+        "numbers kept of each gradient",
+        "In the paper (Figure 5) the LDS rises with the dimension until the projection loses nothing that counts.",
+    ),
+    "damping": Finding(
+        "Damping",
+        "effective rank, share of the training pictures",
+        "The paper took the damping that made each LDS highest. Agreement between both halves of the draws needs no "
+        "retraining to choose one.",
+    ),
+    "mixtures": Finding(
+        "A function for each side",
+        "",
+        "The paper's theory asks for one function on both sides; nothing forbids two.",
+    ),
+}
+OUTPUT_NAMES = {
+    "loss": "loss (TRAK)",
+    "elbo": "weighted loss",
+    "squared-output": "squared output (D-TRAK)",
+    "mean-output": "mean output",
+    "l1-norm": "l1 norm",
+    "l2-norm": "l2 norm",
+    "linf-norm": "largest entry",
+}
+
+
+def show(question: Question) -> None:
+    """Draw the choice of a finding, its controls and its chart."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Finding", list(FINDINGS), format_func=lambda name: FINDINGS[name].title, key="finding",
+            bind="query-params", width=280,
+        )  # fmt: skip
+        kind = questions.kind(question, "finding-targets")
+    st.caption(FINDINGS[chosen].found)
+    if chosen == "damping":
+        _damping(question, kind)
+        return
+    damping = st.select_slider(
+        "Damping", [OWN, *(f"{share:.0%}" for share in RANK_SHARES), BEST], value=OWN, key="finding-damping",
+        help="As effective rank: the share of directions that still count. 'Best by LDS' looks at the answer.",
+    )  # fmt: skip
+    wanted = recipes.sweep(_sweep(chosen), question.dataset, question.checkpoint)
+    found = {name: [(one, questions.find(one, question)) for one in line] for name, line in wanted.items()}
+    lacking = [recipe for line in found.values() for recipe, one in line if one is None]
+    heights = {
+        name: [(recipe, _height(one, question, kind, damping)) for recipe, one in line if one is not None]
+        for name, line in found.items()
+    }
+    if any(heights.values()):
+        _chart(chosen, heights, question, kind)
+        _told(chosen, heights, question, kind, damping)
+    if lacking:
+        questions.offer(question, lacking, counted(len(lacking), "missing point"))
+
+
+def _sweep(name: str) -> Sweep:
+    assert name in ("functions", "eta", "checkpoints", "timesteps", "dimension", "mixtures")
+    return name  # type: ignore[return-value]  # narrowed by the assertion
+
+
+def _height(found: Predictions, question: Question, kind: str, damping: str) -> float:
+    """Return the LDS at the damping asked for."""
+    heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
+    if damping == OWN or not found.shares:
+        return float(heights[found.place])
+    if damping == BEST:
+        return float(heights.max())
+    return float(heights[[f"{share:.0%}" for share in found.shares].index(damping)])
+
+
+def _chart(chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str) -> None:
+    finding = FINDINGS[chosen]
+    if chosen in ("functions", "mixtures"):
+        names: dict[str, None] = {}
+        groups: dict[str, list[float]] = {}
+        for train, line in heights.items():
+            label = f"training side: {OUTPUT_NAMES.get(train, train)}" if train else kind
+            groups[label] = [height for _, height in line]
+            for recipe, _ in line:
+                output = recipe.target_output if chosen == "mixtures" else recipe.model_output
+                names[OUTPUT_NAMES[output or "loss"]] = None
+        shown = benchmark_charts.columns(list(names), groups)
+        _drawn(shown.update_xaxes(title="target's side" if chosen == "mixtures" else ""), chosen, groups)
+        return
+    turned: dict[str, Line] = {}
+    for name, line in heights.items():
+        label = METHODS[name].label if name in METHODS else name
+        turned[label] = ([_place(chosen, recipe, question) for recipe, _ in line], [height for _, height in line])
+    shown = benchmark_charts.lines(turned, finding.axis, paper=_paper(kind) if chosen == "timesteps" else None)
+    if chosen in ("timesteps", "dimension"):
+        places = sorted({place for places, _ in turned.values() for place in places})
+        shown.update_xaxes(type="log", tickvals=places, ticktext=[f"{place:,}" for place in places])
+    _drawn(shown, chosen, {name: values for name, (_, values) in turned.items()})
+    if chosen == "eta":
+        _point(heights, question)
+
+
+def _told(
+    chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str, damping: str
+) -> None:
+    """Say what the chart shows, from its numbers, with the timesteps and the damping they were taken at."""
+    lines, steps = [], set()
+    for name, line in heights.items():
+        points = []
+        for recipe, height in line:
+            found = questions.find(recipe, question)
+            assert found is not None  # what has a height was found
+            assert recipe.features is not None
+            value = questions.evaluated(found, question, kind, _slot(found, question, kind, damping))
+            points.append(
+                (recipe, finding_words.Point(_where(chosen, recipe, question), height, value.low, value.high))
+            )
+            steps.add(recipe.features.num_timesteps)
+        if chosen in ("functions", "mixtures") and points:
+            side = f"training side {OUTPUT_NAMES.get(name, name)}: " if name else ""
+            lines.append(side + finding_words.compare([(point.place, point) for _, point in points]))
+        elif points:
+            label = METHODS[name].label if name in METHODS else name
+            ordered = sorted(points, key=lambda one: _place(chosen, one[0], question))
+            lines.append(finding_words.trend(label, [point for _, point in ordered]))
+    counts = f"{min(steps)} to {max(steps)}" if len(steps) > 1 else str(*steps)
+    st.markdown(panels.plain(f"Here, {kind} targets, {counts} timesteps, damping {damping}: {'; '.join(lines)}."))
+
+
+def _slot(found: Predictions, question: Question, kind: str, damping: str) -> int | None:
+    """Return the place of a damping among a recipe's, None for its own."""
+    if damping == OWN or not found.shares:
+        return None
+    if damping == BEST:
+        return int(predictions.curve(found, question.known, question.measured, standings.KINDS[kind]).argmax())
+    return [f"{share:.0%}" for share in found.shares].index(damping)
+
+
+def _where(chosen: str, recipe: Recipe, question: Question) -> str:
+    """Return in words where a recipe stands on its chart."""
+    if chosen in ("functions", "mixtures"):
+        output = recipe.target_output if chosen == "mixtures" else recipe.model_output
+        return OUTPUT_NAMES[output or "loss"]
+    place = _place(chosen, recipe, question)
+    unit = {"eta": "η = {:g}", "timesteps": "{:g} timestep{s}", "dimension": "{:,.0f} dimensions"}
+    return unit.get(chosen, "{:g} % of the training").format(place, s="" if place == 1 else "s")
+
+
+def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question) -> None:
+    """Draw the slider of η, and the LDS at it with its interval."""
+    line = next((line for line in reversed(list(heights.values())) if line), [])
+    if not line:
+        return
+    eta = st.select_slider("η", [recipe.eta for recipe, _ in line], value=0.0, key="eta-slider")
+    found = questions.find(next(recipe for recipe, _ in line if recipe.eta == eta), question)
+    if found is None:
+        return
+    for column, words in zip(st.columns(2), questions.kinds(question), strict=False):
+        value = questions.evaluated(found, question, words)
+        interval = "" if value.low is None else f"{value.low:+.3f} to {value.high:+.3f}".replace("-", "−")
+        column.metric(f"LDS, {words} targets", f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off")
+
+
+def _place(chosen: str, recipe: Recipe, question: Question) -> float:
+    """Return where a recipe stands on the chart's horizontal axis."""
+    assert recipe.features is not None
+    match chosen:
+        case "eta":
+            return recipe.eta
+        case "timesteps":
+            return recipe.features.num_timesteps
+        case "dimension":
+            return recipe.features.proj_dim
+        case _:
+            kept = checkpoints.of_run(question.checkpoint.run)
+            return next(one.share for one in kept if one.digest == recipe.features.checkpoint)
+
+
+def _paper(kind: str) -> dict[str, Line]:
+    found: dict[str, Line] = {}
+    for method in recipes.ENDS:
+        points = paper.LDS[method]["generated" if kind == "generated" else "held-out"]
+        values = [value / 100 for value in points.values()]
+        found[f"{METHODS[method].label}, the paper on CIFAR-2"] = (list(points), values)
+    return found
+
+
+def _damping(question: Question, kind: str) -> None:
+    """Draw LDS and the halves' agreement over effective rank, and what each choice would cost."""
+    turned: dict[str, Line] = {}
+    costs, agreements = [], {}
+    for method in recipes.ENDS:
+        found = questions.find(recipes.usual(question.dataset, question.checkpoint, method), question)
+        if found is None:
+            continue
+        heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
+        label = METHODS[method].label
+        turned[label] = (list(found.shares), [float(height) for height in heights])
+        agreement = fader_scores.mean_agreement(method, question.checkpoint.digest)
+        chosen = fader_scores.chosen_share(method, question.checkpoint.digest)
+        place, how = found.place, "at its own"
+        if chosen is not None:
+            place, how = found.shares.index(chosen), "where both halves of the draws agree best, at"
+        elif agreement is not None:
+            most = agreement[1].max()
+            how = f"both halves share {most:.0%} of their first 10 at best, too few to choose by; at its own"
+        if agreement is not None:
+            agreements[label] = (list(RANK_SHARES), [float(value) for value in agreement[1]])
+        here, best = float(heights[place]), int(heights.argmax())
+        costs.append(
+            f"**{label}**: {how} {found.shares[place]:.0%}, the LDS is {here:.3f}; LDS itself would have "
+            f"chosen {found.shares[best]:.0%}, with {heights[best]:.3f}: not looking costs {heights[best] - here:.3f}."
+        )
+    if not turned:
+        questions.offer(
+            question,
+            [recipes.usual(question.dataset, question.checkpoint, method) for method in recipes.ENDS],
+            "both methods",
+        )
+        return
+    _drawn(benchmark_charts.lines(turned, FINDINGS["damping"].axis), "damping", {k: v for k, (_, v) in turned.items()})
+    st.markdown("\n\n".join(costs))
+    if agreements:
+        shown = benchmark_charts.lines(agreements, FINDINGS["damping"].axis)
+        shown.update_yaxes(title="shared of the first 10")
+        plotting.show(shown, key="agreement-curve", alt="Part of the first 10 that both halves of the draws name")
+        st.caption(
+            "Which part of the first 10 pictures both halves of the draws name, mean over generated targets. It needs "
+            "no training; where it is highest is the damping that Attribution starts with."
+        )
+    theirs: dict[str, Line] = {}
+    for method, by_kind in paper.DAMPING.items():
+        points = by_kind["generated" if kind == "generated" else "held-out"]
+        theirs[METHODS[method].label] = ([place for place, _ in points], [value for _, value in points])
+    with st.expander("The paper's own curves"):
+        shown = benchmark_charts.lines(theirs, "damping on the paper's scale").update_xaxes(type="log")
+        plotting.show(shown, key="paper-damping", alt="LDS over damping in the paper, CIFAR-2, 100 timesteps")
+        st.caption(f"{paper.SETTING}, 100 timesteps.")
+
+
+def _drawn(shown: Any, key: str, values: Mapping[str, Sequence[float]]) -> None:
+    told = "; ".join(f"{name}: {', '.join(f'{value:.3f}' for value in line)}" for name, line in values.items())
+    plotting.show(shown, key=f"finding-{key}", alt=f"{FINDINGS[key].title}, LDS: {told}")

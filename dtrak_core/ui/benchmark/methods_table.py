@@ -1,0 +1,125 @@
+"""The table of the Benchmark page: every method's LDS with its interval, cost, the noise floor, and files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core.amounts import duration
+from dtrak_core.lds import paper, recipes, standings
+from dtrak_core.lds.predictions import Predictions
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.ui import panels, plotting
+from dtrak_core.ui.benchmark import benchmark_charts, questions
+from dtrak_core.ui.benchmark.questions import Question
+
+
+def show(question: Question) -> None:
+    """Draw chart, table and downloads."""
+    usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
+    assert usual.features is not None  # D-TRAK is a gradient method
+    most = usual.features.num_timesteps
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        options = [str(count) for count in dict.fromkeys((recipes.FEW, most))]
+        count = st.segmented_control(
+            "Timesteps", options, default=str(most), key="table-timesteps", bind="query-params", required=True,
+            help="Noise levels at which each gradient is taken. Methods without gradients have none.",
+        )  # fmt: skip
+        squared = st.toggle(
+            "Square scores first", key="table-squared", bind="query-params",
+            help="Some authors square each score before adding them up over a subset. For a fair comparison, all are.",
+        )  # fmt: skip
+    wanted = [
+        recipes.with_timesteps(
+            recipes.usual(question.dataset, question.checkpoint, method, squared), int(count or most)
+        )
+        for method in METHODS
+    ]
+    looked = [(recipe, questions.find(recipe, question)) for recipe in wanted]
+    lacking = [recipe for recipe, found in looked if found is None]
+    rows = _rows(question, [found for _, found in looked if found is not None])
+    kinds = questions.kinds(question)
+    if rows:
+        rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
+        floors = {kind: facts["noise_floor"] for kind, facts in kinds.items()}
+        alt = "LDS by method: " + ", ".join(f"{r['label']} {r['targets']} {r['lds']:.3f}" for r in rows)
+        plotting.show(benchmark_charts.standings(rows, floors), key="standings", alt=alt)
+        st.caption(
+            "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
+            "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)
+        )
+        if leak := standings.leak(question.known, question.measured):
+            st.caption(leak)
+        st.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
+        with st.container(horizontal=True):
+            for label, data, name, kind in (
+                ("CSV", standings.to_csv(rows), "lds.csv", "text/csv"),
+                ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
+            ):
+                st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
+    reasons = {r.method: questions.unusable(r.method, question.checkpoint.digest) for r in lacking}
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        left_out = ", ".join(METHODS[method].label for method, why in reasons.items() if why == reason)
+        st.caption(f"Left out: {panels.plain(left_out)}. {panels.plain(reason)}")
+    questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
+
+
+def _rows(question: Question, found: list[Predictions]) -> list[dict[str, Any]]:
+    return _table(" ".join(one.recipe.model_dump_json() for one in found), question.key, found, question)
+
+
+@st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")
+def _table(names: str, key: str, _found: list[Predictions], _question: Question) -> list[dict[str, Any]]:
+    rows = standings.rows(_found, _question.known, _question.measured)
+    return rows + standings.retraining_rows(_question.known, _question.measured) if rows else rows
+
+
+def _first(rows: list[dict[str, Any]], label: str) -> float:
+    """Return a method's LDS that rows are ordered by: that of generated targets where it has one."""
+    return max((row["targets"] == "generated", row["lds"]) for row in rows if row["label"] == label)[1]
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    interval = row["interval"]
+    theirs = paper.LDS.get(row["method"], {}).get(row["targets"], {})
+    near = {0: theirs.get(0), 10: theirs.get(10)}.get(row["timesteps"] or 0, theirs.get(100))
+    return {
+        "Method": row["label"],
+        "Targets": row["targets"],
+        "LDS": row["lds"],
+        "95 % interval": "" if interval is None else _span(*interval),
+        "By chance": "" if row["by_chance"] is None else _span(row["by_chance"]["low"], row["by_chance"]["high"]),
+        "Gradients": row["gradients"],
+        "Time": duration(row["seconds"]) if row["seconds"] else "",
+        "Paper": "" if near is None or row["squared"] else f"{near / 100:.3f}",
+    }
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:+.3f} to {high:+.3f}".replace("-", "−")
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "LDS": number(format="%.3f", help="Mean Spearman correlation of predicted and measured losses over subsets."),
+        "By chance": st.column_config.TextColumn(
+            help="Where 95 % of this method's values lie when subsets are permuted. Methods that are fitted on the "
+            "losses themselves have none.",
+        ),
+        "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
+        "Time": st.column_config.TextColumn(help="What the features took where they were computed."),
+        "Paper": st.column_config.TextColumn(
+            help=f"The paper's value: {paper.SETTING}, at 10 timesteps, or at 100 beside more than 10. "
+            "Another dataset and a larger model: for the order, not the size.",
+        ),
+    }
+
+
+def _floors(floors: dict[str, float | None]) -> str:
+    known = {kind: floor for kind, floor in floors.items() if floor is not None}
+    if not known:
+        return "How high an LDS can be here is not known yet: that takes two training seeds for at least 6 subsets."
+    told = ", ".join(f"{floor:.2f} for {kind} targets" for kind, floor in known.items())
+    return f"A perfect attribution could reach about {told}: losses differ between training seeds too."

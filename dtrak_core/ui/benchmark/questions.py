@@ -1,0 +1,132 @@
+"""What the Benchmark page asks: an LDS, its losses so far, and predictions, kept while nothing new is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from dtrak_core import store
+from dtrak_core.counterfactual import encoders
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import asking, job_costs, jobs
+from dtrak_core.lds import predictions, standings, subset_models
+from dtrak_core.lds.lds import Lds
+from dtrak_core.lds.predictions import Predictions
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LdsSettings, Losses
+from dtrak_core.methods import costs
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.settings import build, canonical_json, key_of
+from dtrak_core.ui import panels
+
+LEAST = 3  # subsets below which nothing is said
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model's LDS: what was asked, and the losses that are known."""
+
+    dataset: Dataset
+    checkpoint: Checkpoint
+    measured: LdsSettings
+    known: Losses
+
+    @property
+    def key(self) -> str:
+        """Return what changes with every new loss."""
+        return f"{canonical_json(self.measured)} {self.known.done}"
+
+
+def ask(dataset: Dataset, checkpoint: Checkpoint) -> Question | None:
+    """Return the LDS of which most models are finished, None where there are too few."""
+    found = subset_models.of_checkpoint(dataset.digest, checkpoint.digest)
+    if not found:
+        return None
+    stored = len(store.listing("subset-losses"))
+    known = _losses(dataset.key, canonical_json(found[0]), stored, dataset)
+    return Question(dataset, checkpoint, found[0], known) if len(known.subsets) >= LEAST else None
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _losses(dataset: str, measured: str, stored: int, _dataset: Dataset) -> Losses:
+    return subset_models.read(_dataset, LdsSettings.model_validate_json(measured))
+
+
+def find(recipe: Recipe, question: Question) -> Predictions | None:
+    """Return a recipe's predictions, from memory where they were opened before."""
+    settings = predictions.settings_for(recipe, question.measured)
+    artifact = store.find("predictions", key_of("predictions", settings))
+    return None if artifact is None else _opened(artifact.key, str(artifact.path))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _opened(key: str, path: str) -> Predictions:
+    return predictions.read(store.get("predictions", key))
+
+
+def evaluated(found: Predictions, question: Question, words: str, place: int | None = None) -> Lds:
+    """Return the LDS of a recipe on targets of a kind, with its interval."""
+    return _evaluated(canonical_json(found.recipe), question.key, words, place, found, question)
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _evaluated(recipe: str, key: str, words: str, place: int | None, _found: Predictions, _question: Question) -> Lds:
+    return predictions.evaluated(_found, _question.known, _question.measured, standings.KINDS[words], place)
+
+
+def kinds(question: Question) -> dict[str, dict[str, Any]]:
+    """Return count, noise floor and chance by kind of target."""
+    return _kinds(question.key, question)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _kinds(key: str, _question: Question) -> dict[str, dict[str, Any]]:
+    return standings.kinds(_question.known, _question.measured)
+
+
+def kind(question: Question, key: str) -> str:
+    """Draw the choice between generated and held-out targets; return the one chosen."""
+    options = list(kinds(question))
+    chosen = st.segmented_control("Targets", options, default=options[0], key=key, required=True)
+    return str(chosen or options[0])
+
+
+@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
+def unusable(method: str, checkpoint: str) -> str:
+    """Return why a method's predictions cannot be computed, or nothing: an ensemble's models are trained for it."""
+    return asking.unusable(METHODS[method], checkpoint, train=True)
+
+
+def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
+    """Offer to compute what is missing, or show how far that is."""
+    able = tuple(one for one in lacking if not unusable(one.method, question.checkpoint.digest))
+    if not able:
+        return
+    told = {"keep_scores": keep_scores, "encoder_weights": encoders.of_methods(one.method for one in able)}
+    job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, **told)
+
+    def cost() -> None:
+        found = job_costs.of_recipes(question.dataset, question.checkpoint, question.measured, able)
+        st.caption(f"{costs.sentence(found).capitalize()}.")
+
+    panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}", cost)
+
+
+def provenance(question: Question) -> None:
+    """Show in small print where the numbers of the page come from."""
+    measured, checkpoint = question.measured, question.checkpoint
+    dates = [one.manifest["date"][:10] for one in subset_models.stored(measured)]
+    panels.strip(
+        {
+            "Dataset": f"{question.dataset.name} ({question.dataset.digest})",
+            "checkpoint": f"{checkpoint.name} ({checkpoint.digest})",
+            "targets": " and ".join(f"{facts['count']} {words}" for words, facts in kinds(question).items()),
+            "losses at": f"{measured.num_timesteps} timesteps, {measured.noise_seeds} noise each",
+            "subsets": f"lds-val, the first {measured.num_subsets}",
+            "models made": max(dates),
+        }
+    )

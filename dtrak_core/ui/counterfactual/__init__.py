@@ -1,0 +1,1 @@
+"""What the Counterfactual page is made of."""

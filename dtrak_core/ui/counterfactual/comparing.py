@@ -1,0 +1,210 @@
+"""The form of a new comparison: targets, methods, how many to remove; its cost before the click."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import streamlit as st
+
+from dtrak_core import store
+from dtrak_core.counterfactual import encoders, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import job_costs, jobs
+from dtrak_core.jobs.jobs import CounterfactualJob
+from dtrak_core.methods import costs
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.settings import EmbeddingModel
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import build, key_of
+from dtrak_core.statistics import FEWEST
+from dtrak_core.ui import address, frame, named, panels
+
+GROUPS = {
+    "none": "The top pictures themselves",
+    "family": "Their whole families",
+    "contributor": "All of their contributors' pictures",
+    "label": "Their whole labels",
+}
+MOST = 16  # targets a comparison: more are for the command line
+
+
+def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Draw the form whose button starts the job."""
+    count = len(dataset.train.rows)
+    drawn = _drawn(checkpoint)
+    if not drawn:
+        panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
+        return
+    names, asked, labels = list(drawn), _asked(checkpoint, drawn), _labels(drawn)
+    st.multiselect(
+        f"Targets, at most {MOST}",
+        names,
+        default=[asked] if asked in names else names[:1],
+        format_func=lambda mark: labels[mark],
+        key="cf-targets",
+        persist_state="session",
+        help=f"Seeds of generated pictures. Every model draws all of them; {FEWEST} are needed for a verdict.",
+    )
+    st.pills(
+        "Methods",
+        list(METHODS),
+        default=["d-trak"],
+        format_func=lambda m: METHODS[m].label,
+        selection_mode="multi",
+        key="cf-methods",
+        persist_state="session",
+        help="Each removes the pictures that it ranks first.",
+    )
+    makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
+    step = max(1, count // 10)
+    st.pills(
+        f"Removed, of {count:,}",
+        sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),
+        default=[step],
+        format_func=lambda k: f"{k} ({k / count:.0%})",
+        selection_mode="multi",
+        key="cf-remove",
+        persist_state="session",
+        help="Several numbers give a dose-response curve.",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if makers:
+            st.selectbox(
+                "And all pictures of",
+                ["", *(name for name, _ in makers.most_common())],
+                format_func=lambda name: f"{name} ({makers[name]} of {count})" if name else "Nobody in particular",
+                key="cf-maker",
+                persist_state="session",
+                width=320,
+                help="What if this contributor had not given hers? All of a contributor's pictures are one removal.",
+            )
+        st.selectbox(
+            "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
+        )
+        st.number_input(
+            "Random draws",
+            1,
+            10,
+            2,
+            key="cf-random",
+            width=130,
+            persist_state="session",
+            help="Random removals of each size; more of them make the comparison surer.",
+        )
+        st.number_input(
+            "Training seeds",
+            1,
+            10,
+            1,
+            key="cf-seeds",
+            width=150,
+            persist_state="session",
+            help="Every removal and every control is trained with each of them. None is the original's, so that with "
+            "nothing removed they show how far a picture moves by chance.",
+        )
+        st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
+    with panels.reported():
+        # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
+        settings = _settings(dataset, checkpoint, "efficientnet-lite0")
+        if settings is None:
+            st.caption(f"Choose one to {MOST} targets, at least one method or contributor, and at least one number.")
+            return
+        number = removals.count_trainings(settings)
+        st.caption(
+            f"{number} trainings, {_cost(dataset, checkpoint, settings)}; no training is counted as stored. "
+            "The job goes on when this page is closed."
+        )
+        st.button(
+            "Remove, retrain, compare",
+            icon=":material/play_arrow:",
+            on_click=_submit,
+            args=(dataset, checkpoint),
+        )
+
+
+def _drawn(checkpoint: Checkpoint) -> dict[str, Target]:
+    """Return all pictures that can be compared, of every prompt, by their mark."""
+    return {target.mark: target for target in targets.samples(checkpoint.digest)}
+
+
+def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
+    """Return the mark of the picture that the link names; empty where there is none of it."""
+    seed, prompts = named.target(""), named.how(checkpoint).prompts
+    found = (mark for mark, t in drawn.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
+    return next(found, "")
+
+
+def _labels(drawn: dict[str, Target]) -> dict[str, str]:
+    """Return what each picture is called in the list, by its mark: no two alike, as the list tells them by it."""
+    words = {
+        mark: f"{targets.seed_of(target)}: {target.prompt}" if target.prompt else str(targets.seed_of(target))
+        for mark, target in drawn.items()
+    }
+    times = Counter(words.values())
+    return {
+        mark: f"{word}, guidance {drawn[mark].how.guidance:g}" if times[word] > 1 else word
+        for mark, word in words.items()
+    }
+
+
+def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
+    """Follow the newest comparison that is under way or ended badly; return its settings."""
+    for key in panels.announce(("counterfactual",), "The comparison is finished."):
+        ended = jobs.job_of(key)
+        assert isinstance(ended, CounterfactualJob)
+        waited_for = key_of("comparisons", encoders.settled(ended.settings))
+        address.put({"comparison": waited_for})
+    job = panels.newest("counterfactual", checkpoint.digest)
+    if job is None:
+        return None
+    before = _stored()
+    panels.follow(job.key, lambda: st.rerun() if _stored() != before else None)
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, CounterfactualJob)
+    return asked.settings
+
+
+def _stored() -> int:
+    """Return how many pictures of retrained models there are: when it changes, there is something new to show."""
+    folder = store.root() / "outcomes"
+    return sum(each.suffix == "" for each in folder.iterdir()) if folder.is_dir() else 0
+
+
+def _settings(
+    dataset: Dataset, checkpoint: Checkpoint, encoder: EmbeddingModel | None = None
+) -> CounterfactualSettings | None:
+    state = st.session_state
+    makers = (f"{removals.CONTRIBUTOR}{state['cf-maker']}",) if state.get("cf-maker") else ()
+    methods = (*state["cf-methods"], *makers)
+    if not (1 <= len(state["cf-targets"]) <= MOST and methods and state["cf-remove"]):
+        return None
+    drawn, usual = _drawn(checkpoint), targets.usual(checkpoint.digest) if checkpoint.base else Sampled()
+    chosen = [drawn[mark] for mark in state["cf-targets"]]
+    asked = {
+        "targets": tuple(target.id for target in chosen),
+        "remove": tuple(sorted(state["cf-remove"])),
+        "group": state["cf-group"],
+        "random_draws": state["cf-random"],
+        "train_seeds": state["cf-seeds"],
+        "bottom": state["cf-bottom"],
+        **targets.together(chosen, usual).drawing(),
+    }
+    return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
+
+
+def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> str:
+    """Return the cost in words; models are counted as if none were stored, since scores would have to name them."""
+    return costs.sentence(job_costs.of_comparison(dataset, checkpoint, settings, planned=False))
+
+
+def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    with panels.noted():
+        settings = _settings(dataset, checkpoint)
+        assert settings is not None  # the button is not drawn without
+        job = build(CounterfactualJob, settings=settings)
+        address.drop("comparison")  # the new one is shown from here on
+        panels.start(job, f"Compare removals for {', '.join(settings.targets)}")

@@ -1,0 +1,140 @@
+"""Drawing pictures from seeds: the form, its job, and the pictures as they appear."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from dtrak_core import store
+from dtrak_core.amounts import counted
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs.jobs import SampleJob
+from dtrak_core.methods import costs
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import build
+from dtrak_core.ui import frame, gallery, named, panels
+
+MOST = 64  # pictures a click
+PER_PAGE = 64
+AT_ONCE = 8  # pictures a batch: they appear this many at a time
+SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
+
+
+def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Draw the form whose button starts the job."""
+    st.write("Each seed gives one picture, always the same one. Choose how many to draw.")
+    with st.form("draw"), st.container(horizontal=True, vertical_alignment="bottom"):
+        if checkpoint.base:
+            _prompts(checkpoint, dataset)
+        st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
+        st.number_input("First seed", 0, 2**31 - 1 - MOST, 0, key="draw-first", persist_state="session", width=150)
+        st.selectbox(
+            "Sampler", list(SAMPLERS), format_func=SAMPLERS.get, key="draw-sampler", persist_state="session", width=260
+        )
+        st.number_input(
+            "Sampling steps",
+            1,
+            DIFFUSION_STEPS,
+            50,
+            key="draw-steps",
+            persist_state="session",
+            width=150,
+            help="More steps, finer pictures, longer wait. The paper uses 50 with DDIM and 1,000 with DDPM.",
+        )
+        st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
+
+
+def how(checkpoint: Checkpoint) -> Sampled:
+    """Return the sampler that the form was last submitted with, and for a text-to-image model its prompts."""
+    state = st.session_state
+    usual = {"sampler": state.get("draw-sampler", "ddim"), "sampling_steps": int(state.get("draw-steps", 50))}
+    if not checkpoint.base:  # prompts of another model may still be in the session
+        return Sampled(**usual)
+    words = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
+    return Sampled(**usual, prompts=words, guidance=float(state.get("draw-guidance", 7.5)))
+
+
+def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Draw the fields of a text-to-image model."""
+    usual = targets.usual(checkpoint.digest)
+    st.text_area(
+        "Prompts, one a line",
+        "\n".join(dict.fromkeys(usual.prompts or dataset.train.examples(4))),
+        key="draw-prompts",
+        persist_state="session",
+        height=100,
+        width=420,
+        help="Seeds take the lines in turn: the first seed the first one, and so on from the top again.",
+    )
+    st.number_input(
+        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key="draw-guidance", persist_state="session", width=140,
+        help="How closely the prompt is followed; 1 takes the model's own prediction. The paper draws with 7.5.",
+    )  # fmt: skip
+
+
+def results(checkpoint: Checkpoint) -> None:
+    """Show the pictures drawn so far, with the progress of the job that draws more; a click explains one."""
+    panels.announce(("sample",), "The pictures are drawn.")
+    job = panels.newest("sample", checkpoint.digest)
+    if job is not None:
+        before = _stored()
+
+        def grown() -> None:
+            if _stored() > before:  # the pictures are drawn anew only where there are more
+                st.rerun()
+
+        panels.follow(job.key, grown)
+    _pictures(checkpoint)
+
+
+def _stored() -> int:
+    """Return how many generated pictures are stored, of whatever model, without opening one."""
+    return sum(entry.suffix == "" for entry in store.entries(store.root() / "samples"))
+
+
+def _pictures(checkpoint: Checkpoint) -> None:
+    chosen = how(checkpoint)
+    found = targets.samples(checkpoint.digest, chosen.model_copy(update={"prompts": ()}))
+    if not found:
+        cost = costs.sentence(costs.drawing(checkpoint, 1, chosen))
+        st.info(f"Nothing has been drawn with these settings yet. One takes {cost}. Press 'Draw'.")
+        return
+    st.caption(f"{counted(len(found), 'picture')}. Click one to see which training pictures made it.")
+    # Those of the form stand first: they are what was just asked for.
+    found.sort(key=lambda t: not _asked(t, chosen))
+    pages = math.ceil(len(found) / PER_PAGE)
+    page = min(st.pagination(pages, key="drawn-page"), pages) if pages > 1 else 1
+    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    pictures = [gallery.Picture(t.mark, t.image, f"Explain the picture of {t.caption}", _under(t)) for t in shown]
+    ways = gallery.Ways(frame.ATTRIBUTION, {t.mark: named.leading(frame.ATTRIBUTION, t) for t in shown})
+    gallery.grid("drawn", "Generated pictures", pictures, cell=80, ways=ways)
+
+
+def _under(drawn: Target) -> tuple[str, ...]:
+    """Return what stands under a picture: its seed, and its prompt where it has one."""
+    seed = drawn.id.replace(":", " ")
+    return (seed, drawn.prompt) if drawn.prompt else (seed,)
+
+
+def _asked(drawn: Target, chosen: Sampled) -> bool:
+    """Say whether a picture is of the seeds and prompts that the form names."""
+    first, count = st.session_state.get("draw-first", 0), st.session_state.get("draw-count", 0)
+    seed = int(drawn.id.removeprefix("seed:"))
+    return first <= seed < first + count and drawn.prompt == chosen.prompt_of(seed)
+
+
+def _submit(checkpoint: Checkpoint) -> None:
+    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], how(checkpoint)
+    with panels.noted():
+        job = build(
+            SampleJob,
+            checkpoint=checkpoint.digest,
+            **chosen.drawing(),
+            seeds=tuple(range(first, first + count)),
+            pictures_per_batch=AT_ONCE,
+        )
+        panels.start(job, f"Draw {counted(count, 'picture')} with {checkpoint.name}")

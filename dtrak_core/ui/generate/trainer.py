@@ -1,0 +1,151 @@
+"""Training a model: the form, the cost before the button is pressed, the job."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from dtrak_core import store
+from dtrak_core.amounts import counted, duration
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import BaseJob, ProbeJob, TrainJob
+from dtrak_core.models import bases, checkpoints
+from dtrak_core.models.settings import TrainSettings
+from dtrak_core.settings import build
+from dtrak_core.training import presets
+from dtrak_core.ui import panels
+
+BUSY = 0.7  # cores that other work kept busy, from which a measurement says so
+
+
+def form(dataset: Dataset) -> None:
+    """Draw the choice of model and length, what they cost here, and the button."""
+    count, size = len(dataset.train.rows), dataset.settings.resolution
+    st.write(f"The model learns from the {count:,} training pictures of {panels.plain(dataset.name)}.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        options = list(presets.PRESETS)
+        usual_preset = options.index(presets.USUAL.get(dataset.settings.kind, "demo"))
+        preset = st.selectbox("Model", options, usual_preset, key=f"train-preset-{dataset.settings.kind}", width=150)
+        base = _base(size) if presets.PRESETS[preset].model is None else ""
+        if base is None:
+            return
+        usual = presets.train_settings(preset, dataset.digest, base)
+        epochs = st.number_input(
+            "Epochs",
+            1,
+            100_000,
+            usual.epochs,
+            key=f"train-epochs-{preset}",
+            width=140,
+            help="How often the model sees every picture. More gives better pictures and takes longer.",
+        )
+        seed = st.number_input(
+            "Training seed", 0, 2**31 - 1, 42, key="train-seed", width=150, help="Another seed gives another model."
+        )
+        name = st.text_input("Name", f"{preset}-{seed}", max_chars=40, key=f"train-name-{preset}-{seed}", width=220)
+    st.caption(presets.PRESETS[preset].summary)
+    settings = presets.train_settings(preset, dataset.digest, base, epochs=int(epochs), train_seed=int(seed))
+    probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
+    known = presets.probes(probe.model, probe.resolution, probe.batch_size)
+    again = probe.model_copy(update={"number": presets.next_probe(known)})
+    measured = known[-1] if known else None
+    _tell(settings, count, measured)
+    problem = _problem(name, dataset)
+    if problem and name != _just_trained():
+        st.error(problem)
+    with st.container(horizontal=True):
+        st.button(
+            "Train",
+            icon=":material/model_training:",
+            disabled=bool(problem),
+            on_click=_train,
+            args=(settings, name),
+        )
+        label = "Measure the cost of a training step"
+        word = "Estimate the time" if measured is None else "Measure again"
+        st.button(word, icon=":material/timer:", on_click=panels.start, args=(again, label))
+    panels.follow(jobs.key_of_job(again))
+    _training(dataset)
+
+
+def _base(size: int) -> str | None:
+    """Draw the choice of the text-to-image model that LoRA weights are trained on; return its digest, None without.
+
+    Those that draw pictures of another size are not offered, which is said.
+    """
+    known = bases.listing()
+    names = {base.digest: f"{base.name}, {base.resolution} px" for base in known if base.resolution == size}
+    if names:
+        others = [base for base in known if base.resolution != size]
+        told = f"Not offered: {', '.join(f'{base.name}, {base.resolution} px' for base in others)}. " if others else ""
+        told += f"The pictures here have {size} px."
+        return str(st.selectbox("Base", list(names), format_func=names.get, key="train-base", width=200, help=told))
+    if known:
+        st.info(panels.plain(bases.none_fits(known, size)))
+    else:
+        st.info(f"LoRA weights need a text-to-image base, and there is none here yet. {panels.plain(bases.GET_ONE)}.")
+    source = st.text_input("Folder, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
+    name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
+    job = BaseJob(source=source or "none", name=name or "base")
+    if not panels.follow(jobs.key_of_job(job)).active:
+        st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Take in {name}"))
+    return None
+
+
+def _training(dataset: Dataset) -> None:
+    """Show the training that goes on, or offer the model that this session has just trained."""
+    panels.announce(("train",), "The model is trained.")
+    job = panels.newest("train", dataset.digest)
+    if job is not None:
+        st.session_state["_trained"] = job.key
+        panels.follow(job.key)
+    elif (trained := _just_trained()) is not None:
+        label = f"Use '{panels.plain(trained)}'"
+        st.button(label, on_click=_use, args=(trained,), icon=":material/arrow_forward:")
+
+
+def _just_trained() -> str | None:
+    """Return the name of the model that this session has trained last, None if there is none."""
+    key = st.session_state.get("_trained")
+    if not key or jobs.state(key).state != "done":
+        return None
+    trained = jobs.job_of(key)
+    return trained.name if isinstance(trained, TrainJob) else None
+
+
+def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) -> None:
+    if measured is None:
+        st.info("How long this takes has not been measured on this machine. 'Estimate the time' needs a few seconds.")
+        return
+    each, load = measured.manifest["seconds_per_picture_step"], measured.manifest.get("load", 0.0)
+    busy = (
+        f" Measured while other work kept {load:g} cores busy: measure again when it has ended." if load >= BUSY else ""
+    )
+    st.info(
+        f"About {duration(each * settings.epochs * count)} on this machine: {counted(settings.epochs, 'epoch')} of "
+        f"{counted(count, 'picture')} at {1000 * each:.1f} ms each.{busy} You can close the page meanwhile, or cancel "
+        "and resume."
+    )
+
+
+def _problem(name: str, dataset: Dataset) -> str:
+    """Say what is wrong with a name, empty if nothing is."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,39}", name):
+        return "Give a name of small letters, digits, dots and dashes, for example 'demo-42'."
+    if name in {c.name for c in checkpoints.listing(dataset.digest)}:
+        return f"There is a checkpoint '{panels.plain(name)}' already. Choose another name."
+    return ""
+
+
+def _train(settings: TrainSettings, name: str) -> None:
+    with panels.noted():
+        panels.start(
+            build(TrainJob, train=settings, name=name), f"Train {name} for {counted(settings.epochs, 'epoch')}"
+        )
+
+
+def _use(name: str) -> None:
+    st.session_state["checkpoint"] = name
+    st.session_state["tab"] = "Draw pictures"

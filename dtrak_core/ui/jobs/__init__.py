@@ -1,0 +1,1 @@
+"""What the Jobs page is made of."""
