@@ -54,7 +54,7 @@ def test_the_stand_in_gives_what_its_first_release_gave() -> None:
     others = ["1F9DC-1F3FC-200D-2640-FE0F", "1F431", "1F34E", "1F697", "1F3E0"]
     images = np.stack([openmoji.draw(code, 64) for code in (*portraits, *others)])
     found = embeddings.embed(images, embeddings.settings_of(LITE0, PIXELS))
-    expected = np.load(Path(__file__).parent / "cases" / "efficientnet_lite0.npy")
+    expected = np.load(Path(__file__).parent.parent / "cases" / "efficientnet_lite0.npy")
     assert expected.max() > 5
     assert np.abs(found - expected).max() < 1e-4
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import open_clip
 
+from dtrak_core import store
 from dtrak_core.datasets import openmoji
-from dtrak_core.demo import portraits, text_base
+from dtrak_core.demo import text_base
 
-SHIPPED = sorted((Path(portraits.__file__).parent.parent / "cache" / "demo" / "bases").glob("*/pipeline/tokenizer"))
+SHIPPED = sorted((store.PROJECT / "cache" / "demo" / "bases").glob("*/pipeline/tokenizer"))
 
 
 def captions() -> list[str]:
