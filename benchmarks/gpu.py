@@ -179,12 +179,16 @@ def measured(
 
         def train(run: Run = run) -> None:
             denoiser.unet.train()
+            if denoiser.text is not None and where.type == "cuda":  # as training.py does
+                denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]
             clean = torch.randn(batch, *denoiser.shape, device=where)
             t = torch.randint(0, 1000, (batch,), device=where)
             training_step.backward(run, clean, torch.randn_like(clean), t, more)
             torch.nn.utils.clip_grad_norm_(run.weights, 1.0, foreach=True)
             run.optimizer.step()
             run.optimizer.zero_grad()
+            if denoiser.text is not None:
+                denoiser.unet.disable_gradient_checkpointing()  # type: ignore[operator]
             denoiser.unet.eval()
 
         make = functools.partial(per_example_gradients, denoiser, x0, ids, wanted, out=memory, context=context)
@@ -294,8 +298,6 @@ def lora_weights(where: torch.device) -> dict[str, Any]:
         settings = LoraSettings(base=digest, rank=4 if QUICK else 128)
         denoiser = networks.untrained(settings, side, 0, "0" * 16)
         assert denoiser.text is not None
-        if where.type == "cuda":
-            denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]
         denoiser.unet.eval()
         found = measured(where, denoiser, 2 if QUICK else 50, 2 if QUICK else 64, prompts=True)
         images = np.random.default_rng(0).integers(0, 256, (2 if QUICK else 32, side, side, 3), dtype=np.uint8)

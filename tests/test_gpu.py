@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import text_helpers
 import torch
+from device_helpers import FEATURE_TOLERANCE, scores_of
 from engine_helpers import emptied
-from test_devices import FEATURE_TOLERANCE, scores_of
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset

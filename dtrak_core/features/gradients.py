@@ -39,7 +39,7 @@ DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measu
 ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it
 GRADIENT_BYTES = 2**28  # memory for one batch of gradients
 DRAWS_ON_GPU = 4096
-ACTIVATION_SHARE, GRADIENT_SHARE = 4, 16  # on a GPU: a quarter and a sixteenth of its memory
+ACTIVATION_SHARE, GRADIENT_SHARE = 2, 16  # on a GPU: half and a sixteenth of its memory
 Known = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm  # layers whose gradients the hooks can form
 
 
@@ -128,10 +128,9 @@ def draws_for(denoiser: Denoiser) -> int:
 
     At least one, whatever it takes. It holds for passes without gradients too, which need less.
     """
-    if denoiser.unet not in _NUMBERS:
-        _NUMBERS[denoiser.unet] = _numbers_of_a_draw(denoiser)
-    # Twice: the gradient of an activation is as large as the activation.
-    one = 2 * denoiser.weight.element_size() * _NUMBERS[denoiser.unet]
+    if denoiser.unet not in _BYTES:
+        _BYTES[denoiser.unet] = _bytes_of_a_draw(denoiser)
+    one = 2 * _BYTES[denoiser.unet]  # twice: the gradient of an activation is as large as the activation
     most, activations, _ = _budget(denoiser.weight.device)
     return max(1, min(most, activations // one, _FITTED.get(denoiser.unet, most)))
 
@@ -152,17 +151,17 @@ def fewer_draws(denoiser: Denoiser) -> bool:
 
 
 # Only as long as the network itself lives: a cache that held it would hold its weights.
-_NUMBERS: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+_BYTES: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 _FITTED: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # draws, since more did not fit
 
 
-def _numbers_of_a_draw(denoiser: Denoiser) -> int:
-    """Count the numbers that the layers put out in a forward pass of a single draw."""
-    numbers = 0
+def _bytes_of_a_draw(denoiser: Denoiser) -> int:
+    """Count the bytes that the layers put out in a forward pass of a single draw."""
+    size = 0
 
     def count(_: nn.Module, __: object, output: object) -> None:
-        nonlocal numbers
-        numbers += output.numel() if isinstance(output, Tensor) else 0
+        nonlocal size
+        size += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
 
     layers = [layer for layer in denoiser.unet.modules() if not list(layer.children())]
     handles = [layer.register_forward_hook(count) for layer in layers]
@@ -174,7 +173,7 @@ def _numbers_of_a_draw(denoiser: Denoiser) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    return max(1, numbers)
+    return max(1, size)
 
 
 def pictures_per_batch(denoiser: Denoiser, num_timesteps: int) -> int:
