@@ -66,17 +66,17 @@ def measure(given: argparse.Namespace) -> None:
     settings = catalogue.source_settings("npz", file, f"cifar2-{given.pictures}", given.resolution)
     dataset = catalogue.load(catalogue.prepare(settings, file))
     run = presets.train_settings("demo", dataset.digest, epochs=given.epochs)
-    training.train(dataset, run, "cifar2", told("Training"))
+    training.train(dataset, run, "cifar2", printed("Training"))
     checkpoint = checkpoints.by_name("cifar2", dataset.digest)
-    work.run(SampleJob(checkpoint=checkpoint.digest, seeds=tuple(range(given.targets))), told("Generating"))
+    work.run(SampleJob(checkpoint=checkpoint.digest, seeds=tuple(range(given.targets))), printed("Generating"))
     names = [f"seed:{i}" for i in range(given.targets)] + [f"held-out:{i}" for i in range(given.targets)]
     measured = LdsSettings(
         dataset=dataset.digest, checkpoint=checkpoint.digest, targets=tuple(names), num_subsets=given.subsets,
         train_seeds=given.seeds,
     )  # fmt: skip
     usual = [recipes.with_timesteps(recipes.usual(dataset, checkpoint, name), recipes.FEW) for name in METHODS]
-    benchmarking.compute(dataset, measured, usual, False, told("Scores"))
-    subset_losses.compute(dataset, checkpoint, measured, told("Subsets"))
+    benchmarking.compute(dataset, measured, usual, False, printed("Scores"))
+    subset_losses.compute(dataset, checkpoint, measured, printed("Subsets"))
     known = subset_models.read(dataset, measured)
     found = [one for recipe in usual if (one := predictions.find(recipe, measured)) is not None]
     rows = standings.rows(found, known, measured)
@@ -110,17 +110,17 @@ def chosen(pictures: int, targets: int) -> dict[str, np.ndarray]:
     return part | {"classes": arrays["classes"]} if "classes" in arrays else part
 
 
-def told(stage: str) -> Progress:
+def printed(stage: str) -> Progress:
     """Return progress that prints a line every ten seconds."""
     last = 0.0
 
-    def progress(done: int, total: int, unit: str, message: str) -> None:
+    def on_progress(done: int, total: int, unit: str, message: str) -> None:
         nonlocal last
         if time.monotonic() - last > 10:
             last = time.monotonic()
             print(f"{stage}: {done:,} of {total:,} {unit} {message}", file=sys.stderr, flush=True)
 
-    return progress
+    return on_progress
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long work says how far it is, and how long it will still take.
 
-Core functions call `progress(done, total, unit, message)` at least once a second or once a
+Core functions call `on_progress(done, total, unit, message)` at least once a second or once a
 batch. The caller may raise `Cancelled` from it; finished shards and checkpoints stay.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Progress = Callable[[int, int, str, str], None]
+Count = Callable[[int, int], None]  # done, total: where the caller names unit and message
 WINDOW = 20.0  # seconds over which the rate of the work is taken
 SILENT = 3.0  # seconds of work before its rate says something
 

@@ -123,11 +123,11 @@ def entries(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def computing(kind: str, key: str, waiting: Progress = quiet) -> Iterator[Artifact | None]:
+def computing(kind: str, key: str, on_progress: Progress = quiet) -> Iterator[Artifact | None]:
     """Let one at a time work on a key, on all hosts of the cache; yield what is stored under it then, or None.
 
     Whoever comes second waits and finds it done. Whatever two jobs may compute is computed in here. A lock is held
-    while the work lasts, and by nobody once its process has ended; `waiting` is told while another one holds it.
+    while the work lasts, and by nobody once its process has ended; `on_progress` is called while another one holds it.
 
     Raises:
         StoreError: If the cache folder cannot be written to.
@@ -139,7 +139,7 @@ def computing(kind: str, key: str, waiting: Progress = quiet) -> Iterator[Artifa
     with contextlib.ExitStack() as held:
         with writable():
             lock = root() / kind / f"{key}.lock"
-            held.enter_context(alone(lock, lambda: waiting(0, 0, "", f"Another job computes these {kind}")))
+            held.enter_context(alone(lock, lambda: on_progress(0, 0, "", f"Another job computes these {kind}")))
         yield find(kind, key)
 
 

@@ -116,6 +116,14 @@ def test_size_and_forbidden_words(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=in_project)
+def test_what_follows_the_work_is_called_on_progress(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            if re.fullmatch(r"(\w+\.)?(Progress|Count)( \| None)?", ast.unparse(node.annotation)):
+                assert node.arg in ("on_progress", "on_projected")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_project)
 def test_what_is_published_is_computed_under_a_lock(path: Path) -> None:
     text = path.read_text()
     assert "store.publish(" not in text or "store.computing(" in text, "two jobs may compute it at the same time"

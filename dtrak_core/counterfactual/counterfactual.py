@@ -28,7 +28,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.models.targets import PICTURE, Target, find_sample
-from dtrak_core.progress import Progress
+from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.training.presets import steps_on
@@ -36,7 +36,7 @@ from dtrak_core.training.retrained import retrained
 
 
 def compare(
-    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, progress: Progress
+    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, on_progress: Progress
 ) -> Artifact:
     """Compute a comparison of removals, going on from what is stored, and publish it.
 
@@ -45,7 +45,7 @@ def compare(
         checkpoint: The original model: its settings and seed train every model here.
         settings: Targets, methods, sizes, controls; scores and samples they need must be stored.
         name: What the comparison is called; not part of its key.
-        progress: Called once a training step with unit "training steps", over all trainings together.
+        on_progress: Called once a training step with unit "training steps", over all trainings together.
 
     Returns:
         Artifact of kind `comparisons`.
@@ -56,12 +56,17 @@ def compare(
     """
     settings = encoders.obtained(settings)
     key = key_of("comparisons", settings)
-    with store.computing("comparisons", key, progress) as finished:
-        return finished or _compared(dataset, checkpoint, settings, name, key, progress)
+    with store.computing("comparisons", key, on_progress) as finished:
+        return finished or _compared(dataset, checkpoint, settings, name, key, on_progress)
 
 
 def _compared(
-    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, name: str, key: str, progress: Progress
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: CounterfactualSettings,
+    name: str,
+    key: str,
+    on_progress: Progress,
 ) -> Artifact:
     wanted = removals.plan(dataset, checkpoint, settings)
     lacking = removals.lacking(wanted, settings)
@@ -73,9 +78,9 @@ def _compared(
     for each, bars in lacking.items():
         place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
         about = f"Training{place}: {comparisons.about(bars)}"
-        part = _part(progress, before, sum(steps.values()), about)
+        part = _part(on_progress, before, sum(steps.values()), about)
         denoiser = unmoved if each == original else retrained(dataset, runs[each], part)
-        _outcomes(denoiser, loss_before, bars, settings, _drawing(part, steps[each]))
+        _outcomes(denoiser, loss_before, bars, settings, _while_drawing(part, steps[each]))
         before += steps[each]
     return _publish(wanted, settings, name, key)
 
@@ -86,16 +91,16 @@ def retrain(
     settings: CounterfactualSettings,
     removed: tuple[int, ...],
     train_seed: int,
-    progress: Progress,
+    on_progress: Progress,
 ) -> None:
     """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does."""
     settings = encoders.obtained(settings)
     lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
     if (bars := lacking.get((removed, train_seed))) is not None:
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
-        drawing = _drawing(progress, steps_on(run, len(dataset.train.rows)))
+        drawing = _while_drawing(on_progress, steps_on(run, len(dataset.train.rows)))
         _outcomes(
-            retrained(dataset, run, progress), _losses(networks.load_denoiser(checkpoint)), bars, settings, drawing
+            retrained(dataset, run, on_progress), _losses(networks.load_denoiser(checkpoint)), bars, settings, drawing
         )
 
 
@@ -104,7 +109,7 @@ def _outcomes(
     loss_before: Callable[[OutcomeSettings], float],
     bars: Sequence[Wanted],
     settings: CounterfactualSettings,
-    drawing: Callable[[int, int], None],
+    on_progress: Count,
 ) -> None:
     """Regenerate the targets of a model, one by one, and store what became of them.
 
@@ -115,11 +120,11 @@ def _outcomes(
         loss_before: Loss of a target under the original model.
         bars: What is wanted of the model.
         settings: The comparison's settings.
-        drawing: Told the number of targets drawn and their total.
+        on_progress: Called with the number of targets drawn and their total.
     """
     wanted = list(dict.fromkeys(removals.outcome_of(w, settings) for w in bars))
     for number, outcome in enumerate(wanted):
-        drawing(number, len(wanted))
+        on_progress(number, len(wanted))
         with store.computing("outcomes", key_of("outcomes", outcome)) as found:
             if found is None:
                 _outcome(denoiser, loss_before, outcome)
@@ -170,9 +175,9 @@ def _original(outcome: OutcomeSettings) -> Target:
     return target
 
 
-def _drawing(progress: Progress, steps: int) -> Callable[[int, int], None]:
+def _while_drawing(on_progress: Progress, steps: int) -> Count:
     """Return progress of a model's drawing, which comes after all of its training steps."""
-    return lambda done, total: progress(steps, steps, "training steps", f"Target {done + 1} of {total}")
+    return lambda done, total: on_progress(steps, steps, "training steps", f"Target {done + 1} of {total}")
 
 
 def _latent_distance(denoiser: Denoiser, pair: np.ndarray) -> dict[str, float]:
@@ -194,5 +199,5 @@ def _publish(wanted: Sequence[Wanted], settings: CounterfactualSettings, name: s
     return store.publish("comparisons", key, settings, name=name, encoder=settings.encoder)
 
 
-def _part(progress: Progress, before: int, total: int, about: str) -> Progress:
-    return lambda done, _total, unit, message: progress(before + done, total, unit, f"{about}. {message}")
+def _part(on_progress: Progress, before: int, total: int, about: str) -> Progress:
+    return lambda done, _total, unit, message: on_progress(before + done, total, unit, f"{about}. {message}")

@@ -8,7 +8,7 @@ by style. `origin` is the row of the CSV, from 0. A picture's caption is the pap
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dtrak_core.datasets import subsets
 from dtrak_core.datasets.content import Content, Split, row_of
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.errors import DataError, NotFoundError, words_of
+from dtrak_core.progress import Count
 
 TABLE = "ArtBench-10.csv"
 COLUMNS = ("name", "artist", "label", "split")
@@ -52,14 +53,14 @@ PLANS = {
 }
 
 
-def load(kind: str, resolution: int, source: Path | None, on_step: Callable[[int, int], None] | None = None) -> Content:
+def load(kind: str, resolution: int, source: Path | None, on_progress: Count | None = None) -> Content:
     """Read the paper's part of ArtBench-10.
 
     Args:
         kind: `artbench2` or `artbench5`.
         resolution: Pixels a side; the paper has 256.
         source: Folder with the pictures and the CSV.
-        on_step: Told the number of pictures read and their total.
+        on_progress: Called with the number of pictures read and their total.
 
     Raises:
         NotFoundError: If a file is not there; the sentence names it.
@@ -75,8 +76,8 @@ def load(kind: str, resolution: int, source: Path | None, on_step: Callable[[int
             path = _path(source, rows[i])
             images[place] = open_picture(path.read_bytes(), path.name, resolution)
             read += 1
-            if on_step is not None:
-                on_step(read, total)
+            if on_progress is not None:
+                on_progress(read, total)
         facts = [
             row_of(i, rows[i]["label"], name=Path(rows[i]["name"]).stem, contributor=rows[i]["artist"],
                    caption=caption(rows[i]["label"]))

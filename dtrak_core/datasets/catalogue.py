@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from dtrak_core.datasets.dataset_files import HELD_OUT, TRAIN, identity
 from dtrak_core.datasets.duplicates import Equal
 from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
+from dtrak_core.progress import Count
 from dtrak_core.settings import build, digest_of, key_of
 from dtrak_core.store import Artifact
 
@@ -84,7 +84,7 @@ class Dataset:
 def prepare(
     settings: DatasetSettings,
     source: Path | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_progress: Count | None = None,
 ) -> Artifact:
     """Store a dataset, unless these settings are stored already.
 
@@ -95,7 +95,7 @@ def prepare(
         settings: Which pictures; for the user's own, made by `source_settings`.
         source: The folder or .npz of the user's own pictures, or the copy of a built-in dataset that is read from
             one; None for the others.
-        on_step: Told the number of pictures read and their total.
+        on_progress: Called with the number of pictures read and their total.
 
     Raises:
         SettingsError: If name, kind and source do not go together.
@@ -106,7 +106,7 @@ def prepare(
     if (stored := store.find(KIND, key)) is not None:
         return stored
     _check_name(settings.name, settings.kind)
-    content = sources.read(settings, source, on_step)
+    content = sources.read(settings, source, on_progress)
     captioned = has_captions(settings.kind, content.train, content.held_out)
     facts = {"licence": content.licence, "credit": content.credit, "notes": content.notes, "captioned": captioned}
     with store.computing(KIND, key) as stored:

@@ -8,7 +8,6 @@ takes them, not of the test partition.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from dtrak_core.datasets import subsets
 from dtrak_core.datasets.content import Content, Split, row_of
 from dtrak_core.datasets.images import decoded, fit
 from dtrak_core.errors import DataError, NotFoundError, words_of
+from dtrak_core.progress import Count
 
 PICTURES, PARTITIONS = "img_align_celeba", "list_eval_partition.txt"
 CROP = 140
@@ -33,13 +33,13 @@ GET_IT = (
 )
 
 
-def load(resolution: int, source: Path | None, on_step: Callable[[int, int], None] | None = None) -> Content:
+def load(resolution: int, source: Path | None, on_progress: Count | None = None) -> Content:
     """Read the paper's part of CelebA.
 
     Args:
         resolution: Pixels a side; the paper has 64.
         source: Folder with the aligned pictures and the partition file; None downloads them by torchvision.
-        on_step: Told the number of pictures read and their total.
+        on_progress: Called with the number of pictures read and their total.
 
     Raises:
         NotFoundError: If a file is not there; the sentence names it.
@@ -53,8 +53,8 @@ def load(resolution: int, source: Path | None, on_step: Callable[[int, int], Non
         for place, row in enumerate(drawn[part]):
             images[place] = _picture(folder / PICTURES / names[row], resolution)
             read += 1
-            if on_step is not None:
-                on_step(read, total)
+            if on_progress is not None:
+                on_progress(read, total)
         splits.append(Split(images, [row_of(int(row), "", name=names[row]) for row in drawn[part]]))
     return Content(splits[0], splits[1], LICENCE, CREDIT)
 

@@ -15,7 +15,6 @@ imported only when they are prepared.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from dtrak_core.datasets import subsets
 from dtrak_core.datasets.content import Content, Split, row_of
 from dtrak_core.datasets.images import fit
 from dtrak_core.errors import DataError
+from dtrak_core.progress import Count
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -61,13 +61,13 @@ PLANS = {
 }
 
 
-def load(kind: str, resolution: int, on_step: Callable[[int, int], None] | None = None) -> Content:
+def load(kind: str, resolution: int, on_progress: Count | None = None) -> Content:
     """Download CIFAR-10 if it is not there, and take the paper's part of it.
 
     Args:
         kind: `cifar2` or `cifar10`.
         resolution: Pixels a side; the pictures have 32.
-        on_step: Told the number of pictures taken and their total.
+        on_progress: Called with the number of pictures taken and their total.
 
     Raises:
         DataError: If torchvision is missing, the download fails, or the archive is not the paper's.
@@ -75,14 +75,14 @@ def load(kind: str, resolution: int, on_step: Callable[[int, int], None] | None 
     plan = PLANS[kind]
     folder = store.root() / "downloads"
     total = plan.train + plan.held_out
-    if on_step is not None:
-        on_step(0, total)
+    if on_progress is not None:
+        on_progress(0, total)
     train = _take(_open(folder, True), batch_order(folder), plan.classes, plan.train, plan.train_begins, resolution)
-    if on_step is not None:
-        on_step(plan.train, total)
+    if on_progress is not None:
+        on_progress(plan.train, total)
     held_out = _take(_open(folder, False), (1,), plan.classes, plan.held_out, plan.held_out_begins, resolution)
-    if on_step is not None:
-        on_step(total, total)
+    if on_progress is not None:
+        on_progress(total, total)
     return Content(train, held_out, LICENCE, CREDIT)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from dtrak_core.datasets.arrays import Header
 from dtrak_core.datasets.content import MIN_PICTURES, Content, LeftOut, Split, check_size, hold_out, notes_on, row_of
 from dtrak_core.datasets.images import HALF_A_LEVEL, check_shape, fit, to_rgb
 from dtrak_core.errors import DataError
+from dtrak_core.progress import Count
 
 PICTURES = ("x", "images", "image", "imgs", "img", "data")
 LABELS = ("y", "labels", "label", "targets", "target")
@@ -44,7 +45,7 @@ class Part:
     names: str
 
 
-def load(source: Path, resolution: int, on_step: Callable[[int, int], None] | None = None) -> Content:
+def load(source: Path, resolution: int, on_progress: Count | None = None) -> Content:
     """Read the splits of an .npz or .npy, every picture fitted to the resolution.
 
     Raises:
@@ -76,8 +77,8 @@ def load(source: Path, resolution: int, on_step: Callable[[int, int], None] | No
         rows = _rows(source, part, len(pictures), names)
         for i, picture in enumerate(pictures):
             images[i] = fit(_picture(picture, factor), resolution)
-            if on_step is not None:
-                on_step(done + i + 1, sum(sizes))
+            if on_progress is not None:
+                on_progress(done + i + 1, sum(sizes))
         splits.append(Split(images, rows))
     notes += _assumed(headers, axes, parts)
     used = {name for part in parts for name in (part.pictures, part.labels, part.names)} | {classes}

@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from PIL import Image
 from dtrak_core.datasets import duplicates
 from dtrak_core.datasets.content import Content, Split, row_of
 from dtrak_core.errors import DataError
+from dtrak_core.progress import Count
 from dtrak_core.store import Artifact
 
 FACTS = Path(__file__).parent / "data" / "openmoji_people.csv"
@@ -41,12 +41,12 @@ CANVAS, SHOWN = 'viewBox="0 0 72 72"', 'viewBox="4 4 64 64"'
 DRAWN_AT = 128  # pixels a side that are drawn, at least, before averaging
 
 
-def load(resolution: int, on_step: Callable[[int, int], None] | None = None, kind: str = "openmoji-people") -> Content:
+def load(resolution: int, on_progress: Count | None = None, kind: str = "openmoji-people") -> Content:
     """Draw all portraits, split into 900 for training and 98 held out; or those of roles, 432 and 60.
 
     Args:
         resolution: Pixels a side.
-        on_step: Told the number of portraits drawn and their total.
+        on_progress: Called with the number of portraits drawn and their total.
         kind: openmoji-people; or openmoji-roles, which the small text-to-image base has not seen (text_base.py).
 
     Raises:
@@ -57,8 +57,8 @@ def load(resolution: int, on_step: Callable[[int, int], None] | None = None, kin
     images = np.empty((len(rows), resolution, resolution, 3), np.uint8)
     for i, row in enumerate(rows):
         images[i] = draw(row["origin"], resolution)
-        if on_step is not None:
-            on_step(i + 1, len(rows))
+        if on_progress is not None:
+            on_progress(i + 1, len(rows))
     order = np.random.RandomState(SPLIT_SEED).permutation(len(rows))
     held_out = duplicates.drawn(order, duplicates.classes(images), count)
     train = order[~np.isin(order, held_out)]

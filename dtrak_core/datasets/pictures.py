@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,6 +33,7 @@ from dtrak_core.datasets.images import open_picture
 from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
 from dtrak_core.datasets.source_files import NOT_LOOKED_AT, Listing, SourceFile, archive_of, opened
 from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.progress import Count
 from dtrak_core.settings import digest_of
 
 READING = "2"  # raised when the same files are read otherwise: what was stored before is then read anew
@@ -48,13 +49,13 @@ class Sorted:
     left_out: list[LeftOut]
 
 
-def load(settings: DatasetSettings, source: Path, on_step: Callable[[int, int], None] | None = None) -> Content:
+def load(settings: DatasetSettings, source: Path, on_progress: Count | None = None) -> Content:
     """Read a folder, a zip of one, or arrays into two splits.
 
     Args:
         settings: Kind, resolution, what to do with broken files, and the digest that the source had.
         source: The folder, or the file.
-        on_step: Told the number of pictures read and their total.
+        on_progress: Called with the number of pictures read and their total.
 
     Raises:
         NotFoundError: If the source is not there.
@@ -63,9 +64,9 @@ def load(settings: DatasetSettings, source: Path, on_step: Callable[[int, int], 
     if source_digest(settings.kind, source) != settings.source_digest:
         raise DataError(f"'{source.name}' has changed since it was chosen. Choose it again.")
     if settings.kind == "npz":
-        return npz.load(source, settings.resolution, on_step)
+        return npz.load(source, settings.resolution, on_progress)
     with opened(source) as listing:
-        return _load(settings, source.name, _sorted(listing, source.name), on_step)
+        return _load(settings, source.name, _sorted(listing, source.name), on_progress)
 
 
 def kind_of(source: Path) -> DatasetKind:
@@ -150,7 +151,7 @@ def _sorted(listing: Listing, source_name: str) -> Sorted:
     return Sorted(found, tables, texts, left_out)
 
 
-def _load(settings: DatasetSettings, name: str, files: Sorted, on_step: Callable[[int, int], None] | None) -> Content:
+def _load(settings: DatasetSettings, name: str, files: Sorted, on_progress: Count | None) -> Content:
     plan = layout.of([file.name for file in files.pictures], name)
     pictures = [file for file in files.pictures if file.name in plan.places]
     check_size(len(pictures), settings.resolution)
@@ -183,8 +184,8 @@ def _load(settings: DatasetSettings, name: str, files: Sorted, on_step: Callable
             images, rows = parts[sides.get(file.name) or layout.TRAIN]
             images.append(image)
             rows.append(_row(file.name, plan.places[file.name].label, told))
-        if on_step is not None:
-            on_step(i + 1, len(pictures))
+        if on_progress is not None:
+            on_progress(i + 1, len(pictures))
     left_out += unused.values()
     (images, rows), (held_images, held_rows) = parts.values()
     if len(rows) < MIN_PICTURES:

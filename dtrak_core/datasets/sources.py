@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dtrak_core.datasets import artbench, celeba, cifar, openmoji, pictures
 from dtrak_core.datasets.content import Content
 from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.progress import Count
 from dtrak_core.settings import digest_of
 
 OWN_KINDS = ("folder", "npz")
@@ -36,7 +37,7 @@ def digest(kind: DatasetKind, source: Path) -> str:
                                          for stat in (path.stat() for path in paths)))  # fmt: skip
 
 
-def read(settings: DatasetSettings, source: Path | None, on_step: Callable[[int, int], None] | None) -> Content:
+def read(settings: DatasetSettings, source: Path | None, on_progress: Count | None) -> Content:
     """Read the pictures that the settings ask for.
 
     Raises:
@@ -48,20 +49,20 @@ def read(settings: DatasetSettings, source: Path | None, on_step: Callable[[int,
     if kind in OWN_KINDS:
         if source is None:
             raise SettingsError(f"Dataset '{settings.name}' is of kind {kind}; give the path of its pictures.")
-        return pictures.load(settings, source, on_step)
+        return pictures.load(settings, source, on_progress)
     if kind in FROM_FILES:
         if source is None and settings.source_digest:
             raise SettingsError(f"'{settings.name}' was read from files that are to be read again; give their folder.")
         if source is not None and digest(kind, source) != settings.source_digest:
             raise DataError(f"'{source.name}' has changed since it was chosen. Choose it again.")
         if kind == "celeba":
-            return celeba.load(settings.resolution, source, on_step)
-        return artbench.load(kind, settings.resolution, source, on_step)
+            return celeba.load(settings.resolution, source, on_progress)
+        return artbench.load(kind, settings.resolution, source, on_progress)
     if source is not None:
         raise SettingsError(f"'{kind}' is built in and has no source. Leave the path out.")
     if kind in ("openmoji-people", "openmoji-roles"):
-        return openmoji.load(settings.resolution, on_step, kind)
-    return cifar.load(kind, settings.resolution, on_step)
+        return openmoji.load(settings.resolution, on_progress, kind)
+    return cifar.load(kind, settings.resolution, on_progress)
 
 
 @functools.lru_cache(maxsize=8)

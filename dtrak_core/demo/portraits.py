@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import get_args
 
@@ -35,7 +35,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.settings import SampleSettings
-from dtrak_core.progress import Progress
+from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training
 
@@ -193,15 +193,15 @@ def printed(stage: str) -> Progress:
     """Return progress that prints a line every few seconds."""
     last = 0.0
 
-    def progress(done: int, total: int, unit: str, message: str) -> None:
+    def on_progress(done: int, total: int, unit: str, message: str) -> None:
         nonlocal last
         if time.monotonic() - last > 5 or done == total:
             last = time.monotonic()
             print(f"{stage}: {done:,} of {total:,} {unit} {message}".rstrip(), file=sys.stderr, flush=True)
 
-    return progress
+    return on_progress
 
 
-def printed_steps(stage: str) -> Callable[[int, int], None]:
-    progress = printed(stage)
-    return lambda done, total: progress(done, total, "steps", "")
+def printed_steps(stage: str) -> Count:
+    on_progress = printed(stage)
+    return lambda done, total: on_progress(done, total, "steps", "")

@@ -146,7 +146,7 @@ def build(captions: Sequence[str], resolution: int) -> StableDiffusionPipeline:
     )
 
 
-def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, batch: int, progress: Progress) -> None:
+def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, batch: int, on_progress: Progress) -> None:
     """Train the autoencoder, mean |x - x'| + KL_WEIGHT KL(q(z|x), N(0, 1)), and set the scale of its latents."""
     vae = pipe.vae.train()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -162,7 +162,7 @@ def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, bat
         made = vae.decode(posterior.mean + posterior.std * noise).sample
         loss = functional.l1_loss(made, part) + KL_WEIGHT * posterior.kl().mean()
         _step(optimizer, loss, average)
-        progress(step + 1, steps, "training steps", f"Autoencoder: error {float(loss.detach()):.4f}")
+        on_progress(step + 1, steps, "training steps", f"Autoencoder: error {float(loss.detach()):.4f}")
     _take(vae, average)
     with torch.no_grad():
         # Channels that the pictures do not need end as N(0, 1): drawn from, they are noise that nothing predicts.
@@ -178,7 +178,7 @@ def train_unet(
     captions: Sequence[str],
     steps: int,
     batch: int,
-    progress: Progress,
+    on_progress: Progress,
 ) -> None:
     """Train denoiser and text encoder together: mean (e - ε)², captions left out with probability CAPTION_DROPOUT."""
     unet, text, vae = pipe.unet.train(), pipe.text_encoder.train(), pipe.vae
@@ -203,7 +203,7 @@ def train_unet(
         predicted = unet(abar.sqrt() * x0 + (1 - abar).sqrt() * noise, t, context, return_dict=False)[0]
         loss = functional.mse_loss(predicted, noise)
         _step(optimizer, loss, average)
-        progress(step + 1, steps, "training steps", f"Text to image: loss {float(loss.detach()):.4f}")
+        on_progress(step + 1, steps, "training steps", f"Text to image: loss {float(loss.detach()):.4f}")
     for network, part in (
         (unet, average[: len(list(unet.parameters()))]),
         (text, average[-len(list(text.parameters())) :]),

@@ -84,15 +84,15 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
             moment = time.strftime("%Y-%m-%d %H:%M:%S")
             print(f"--- attempt {order['attempt']}, {moment}, {where}{what}", flush=True)
         try:
-            progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent)
-            say({"state": "done", "message": ""} | _carry_out(order, progress))
+            on_progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent)
+            say({"state": "done", "message": ""} | _carry_out(order, on_progress))
         except Cancelled:
             say({"state": "cancelled", "message": job_files.CANCELLED})
         except Exception as error:
             say({"state": "failed", "message": sentence(error)})
 
 
-def _carry_out(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _carry_out(order: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
     """Do what an order says; return what belongs into the answer."""
     job = read_job(order["job"])
     if (place := getattr(job, "clip_file", None)) is not None:
@@ -102,18 +102,18 @@ def _carry_out(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
         return {"parts": None if planned is None else [dataclasses.asdict(part) for part in planned]}
     if not isinstance(job, DatasetJob):
         _import_torch(order["threads"])
-    progress(0, 0, "", "")
+    on_progress(0, 0, "", "")
     if order["do"] == "part":
-        run_part(job, Part(**order["part"] | {"removed": tuple(order["part"]["removed"])}), progress)
+        run_part(job, Part(**order["part"] | {"removed": tuple(order["part"]["removed"])}), on_progress)
         return {}
-    return {"artifacts": [[artifact.kind, artifact.key] for artifact in run(job, progress)]}
+    return {"artifacts": [[artifact.kind, artifact.key] for artifact in run(job, on_progress)]}
 
 
 def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) -> Progress:
-    """Return the progress function of a job: it reports, looks at the wish to cancel, and at its parent."""
+    """Return what follows the progress of a job: it reports, looks at the wish to cancel, and at its parent."""
     last = (0.0, "")
 
-    def progress(done: int, total: int, unit: str, message: str) -> None:
+    def on_progress(done: int, total: int, unit: str, message: str) -> None:
         nonlocal last
         processes.leave_if_orphaned(parent)
         if flag.exists():
@@ -124,7 +124,7 @@ def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) ->
             say({"state": "running", "done": done, "total": total, "unit": unit, "message": message})
             last = (now, unit)
 
-    return progress
+    return on_progress
 
 
 def _import_torch(threads: int) -> None:

@@ -44,52 +44,54 @@ from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact, find
 
 
-def run(job: Job, progress: Progress) -> list[Artifact]:
+def run(job: Job, on_progress: Progress) -> list[Artifact]:
     """Do a job; return the artifacts it asked for, made now or found in the store."""
     match job:
         case DatasetJob():
-            return [_dataset(job, progress)]
+            return [_dataset(job, on_progress)]
         case TrainJob():
             from dtrak_core.training import training
 
-            return [training.train(catalogue.by_digest(job.train.dataset), job.train, job.name, progress)]
+            return [training.train(catalogue.by_digest(job.train.dataset), job.train, job.name, on_progress)]
         case ImportJob():
             from dtrak_core.models import importing, importing_text
 
             dataset = catalogue.by_digest(job.dataset)
             if job.base:
-                return [importing_text.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, progress)]
+                return [
+                    importing_text.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, on_progress)
+                ]
             importing_text.refuse_lora_alone(job.source)
-            return [importing.import_checkpoint(job.source, dataset, job.name, progress)]
+            return [importing.import_checkpoint(job.source, dataset, job.name, on_progress)]
         case BaseJob():
             from dtrak_core.models import importing_text
 
-            return [importing_text.import_base(job.source, job.name, progress)]
+            return [importing_text.import_base(job.source, job.name, on_progress)]
         case ProbeJob():
             from dtrak_core.training import training
 
-            return [training.probe(job.model, job.resolution, job.batch_size, progress, job.number)]
+            return [training.probe(job.model, job.resolution, job.batch_size, on_progress, job.number)]
         case SampleJob():
-            return _samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, progress)
+            return _samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, on_progress)
         case AttributeJob():
-            return _attribution(job, progress)
+            return _attribution(job, on_progress)
         case BenchmarkJob():
-            return _benchmark(job, progress)
+            return _benchmark(job, on_progress)
         case ScoreJob():
-            return _own_scores(job, progress)
+            return _own_scores(job, on_progress)
         case EmbedJob():
-            return _embeddings(job, progress)
+            return _embeddings(job, on_progress)
         case FaderJob():
             dataset, faders = catalogue.by_digest(job.features.dataset), Faders(job.layers, job.bands)
             target = targets.resolve(dataset, job.features.checkpoint, job.target, job)
             return turned.compute(job.features, [target], faders if job.layers else None)
         case CounterfactualJob():
-            return [_counterfactual(job, progress)]
+            return [_counterfactual(job, on_progress)]
         case LdsJob():
-            return _lds(job.settings, progress)
+            return _lds(job.settings, on_progress)
 
 
-def run_part(job: Job, part: Part, progress: Progress) -> None:
+def run_part(job: Job, part: Part, on_progress: Progress) -> None:
     """Do one part of a job beforehand; what it stores, `run` finds."""
     from dtrak_core.counterfactual import counterfactual
     from dtrak_core.features import features
@@ -100,33 +102,33 @@ def run_part(job: Job, part: Part, progress: Progress) -> None:
         case CounterfactualJob(settings=settings) if part.train_seed >= 0:
             dataset = catalogue.by_digest(settings.dataset, settings.facts)
             checkpoint = checkpoints.by_digest(settings.checkpoint, settings.dataset)
-            counterfactual.retrain(dataset, checkpoint, settings, part.removed, part.train_seed, progress)
+            counterfactual.retrain(dataset, checkpoint, settings, part.removed, part.train_seed, on_progress)
         case AttributeJob() | CounterfactualJob() if part.shard >= 0:
             chosen = job.features if isinstance(job, AttributeJob) else job.settings.features
             one = chosen[part.features]
             denoiser = networks.load_denoiser(checkpoints.by_digest(one.checkpoint))
-            features.compute_shards(catalogue.by_digest(one.dataset), denoiser, one, [part.shard], progress)
+            features.compute_shards(catalogue.by_digest(one.dataset), denoiser, one, [part.shard], on_progress)
         case CounterfactualJob(settings=settings):
-            _scored(settings, progress)
+            _scored(settings, on_progress)
         case LdsJob(settings=wanted) if part.model >= 0:
             dataset, checkpoint = (
                 catalogue.by_digest(wanted.dataset),
                 checkpoints.by_digest(wanted.checkpoint, wanted.dataset),
             )
-            subset_losses.losses_of(dataset, checkpoint, subset_models.models(wanted)[part.model], progress)
+            subset_losses.losses_of(dataset, checkpoint, subset_models.models(wanted)[part.model], on_progress)
         case LdsJob(settings=wanted):
             of_set = catalogue.by_digest(wanted.dataset)
             subset_models.check(of_set, checkpoints.by_digest(wanted.checkpoint, wanted.dataset), wanted)
-            _generate_missing(wanted.targets, wanted.checkpoint, wanted, progress)
+            _generate_missing(wanted.targets, wanted.checkpoint, wanted, on_progress)
 
 
-def _dataset(job: DatasetJob, progress: Progress) -> Artifact:
+def _dataset(job: DatasetJob, on_progress: Progress) -> Artifact:
     source = Path(job.source) if job.source else None
-    return catalogue.prepare(job.dataset, source, lambda done, total: progress(done, total, "pictures", ""))
+    return catalogue.prepare(job.dataset, source, lambda done, total: on_progress(done, total, "pictures", ""))
 
 
 def _samples(
-    checkpoint: str, seeds: tuple[int, ...], how: Sampled, pictures_per_batch: int, progress: Progress
+    checkpoint: str, seeds: tuple[int, ...], how: Sampled, pictures_per_batch: int, on_progress: Progress
 ) -> list[Artifact]:
     """Generate what is not stored yet, a batch at a time, so that a cancelled job keeps whole batches."""
     from dtrak_core.models import networks, sampling
@@ -139,14 +141,14 @@ def _samples(
     for begin in range(0, len(missing), pictures_per_batch):
         batch = missing[begin : begin + pictures_per_batch]
 
-        def on_step(done: int, _total: int, before: int = made + begin) -> None:
+        def drawn(done: int, _total: int, before: int = made + begin) -> None:
             message = f"Picture {min(len(wanted), before + 1)} of {len(wanted)}"
-            progress(before * steps + done, len(wanted) * steps, "sampling steps", message)
+            on_progress(before * steps + done, len(wanted) * steps, "sampling steps", message)
 
         seeds_now, words = [s.seed for s in batch], [s.prompt_of(s.seed) for s in batch if s.prompts]
         began = time.perf_counter()
         images = sampling.generate(
-            denoiser, seeds_now, how.sampler, steps, how.eta, on_step, pictures_per_batch, words, how.guidance
+            denoiser, seeds_now, how.sampler, steps, how.eta, drawn, pictures_per_batch, words, how.guidance
         )
         each = (time.perf_counter() - began) / len(batch)
         for settings, image in zip(batch, images, strict=True):
@@ -154,7 +156,7 @@ def _samples(
     return [artifact for s in wanted if (artifact := find("samples", key_of("samples", s))) is not None]
 
 
-def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
+def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
     """Compute training features, kernel and target features, counted as gradients of one (picture, timestep)."""
     from dtrak_core.features import features, kernel
     from dtrak_core.models import networks
@@ -169,20 +171,20 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
         )
         about = f"{settings.model_output}, {number + 1} of {len(job.features)}" if len(job.features) > 1 else ""
         drawn_by = job.pictures_of or settings.checkpoint
-        _generate_missing(job.targets, drawn_by, job, progress)
+        _generate_missing(job.targets, drawn_by, job, on_progress)
         chosen = [targets.resolve(dataset, drawn_by, name, job) for name in job.targets]
         denoiser = networks.load_denoiser(checkpoint)
         per_training, per_targets = _gradients(settings, job)
-        part = _part(progress, before, per_training, total, f"Training features {about}".strip())
+        part = _part(on_progress, before, per_training, total, f"Training features {about}".strip())
         trained = features.compute_features(dataset, denoiser, settings, part, job.pictures_per_batch)
-        part = _part(progress, before + per_training, 0, total, f"Kernel {about}".strip())
+        part = _part(on_progress, before + per_training, 0, total, f"Kernel {about}".strip())
         made.append(trained)
         # Parts have a kernel for every position of the faders.
         if settings.parts == "whole" and number not in job.undamped:
             made.append(kernel.compute_kernel(trained, part))
         if settings.normalise == "timestep":
             made.append(features.compute_residuals(dataset, denoiser, settings, part))
-        part = _part(progress, before + per_training, per_targets, total, f"Target features {about}".strip())
+        part = _part(on_progress, before + per_training, per_targets, total, f"Target features {about}".strip())
         side = TargetSide(**job.model_dump(include=set(TargetSide.model_fields)))
         batch = job.pictures_per_batch
         made += features.compute_target_features(dataset, denoiser, settings, chosen, part, batch, side)
@@ -195,59 +197,59 @@ def _attribution(job: AttributeJob, progress: Progress) -> list[Artifact]:
     return made
 
 
-def _embeddings(job: EmbedJob, progress: Progress) -> list[Artifact]:
+def _embeddings(job: EmbedJob, on_progress: Progress) -> list[Artifact]:
     if job.weights not in ("", embeddings.UNKNOWN):
         embeddings.refuse_other(job.model, job.weights)
     dataset = catalogue.by_digest(job.dataset)
     if job.checkpoint:
-        _generate_missing(job.targets, job.checkpoint, job, progress)
-    made = [embeddings.embed_dataset(dataset, job.model, lambda d, t: progress(d, t, "pictures", "Training set"))]
+        _generate_missing(job.targets, job.checkpoint, job, on_progress)
+    made = [embeddings.embed_dataset(dataset, job.model, lambda d, t: on_progress(d, t, "pictures", "Training set"))]
     for name in job.targets:
-        progress(0, len(job.targets), "targets", name)
+        on_progress(0, len(job.targets), "targets", name)
         target = targets.resolve(dataset, job.checkpoint, name, job)
         made.append(embeddings.embed_target(job.model, target.image))
     return made
 
 
-def _own_scores(job: ScoreJob, progress: Progress) -> list[Artifact]:
+def _own_scores(job: ScoreJob, on_progress: Progress) -> list[Artifact]:
     """Compute the scores of methods that keep no features."""
     from dtrak_core.methods import ekfac, patches
     from dtrak_core.models import networks
 
     dataset = catalogue.by_digest(job.dataset)
-    _generate_missing(job.targets, job.checkpoint, job, progress)
+    _generate_missing(job.targets, job.checkpoint, job, on_progress)
     chosen = [targets.resolve(dataset, job.checkpoint, name, job) for name in job.targets]
     made: list[Artifact] = []
     if "nda" in job.methods:
-        made += patches.compute(dataset, chosen, progress)
+        made += patches.compute(dataset, chosen, on_progress)
     if "ek-fac" in job.methods:
         denoiser = networks.load_denoiser(checkpoints.by_digest(job.checkpoint))
-        made += ekfac.compute(dataset, job.checkpoint, denoiser, chosen, progress)
+        made += ekfac.compute(dataset, job.checkpoint, denoiser, chosen, on_progress)
     return made
 
 
-def _benchmark(job: BenchmarkJob, progress: Progress) -> list[Artifact]:
+def _benchmark(job: BenchmarkJob, on_progress: Progress) -> list[Artifact]:
     """Generate the targets, then work through the recipes."""
     from dtrak_core.lds import benchmarking
 
     where = job.settings
-    _generate_missing(where.targets, where.checkpoint, where, progress)
+    _generate_missing(where.targets, where.checkpoint, where, on_progress)
     dataset = catalogue.by_digest(where.dataset)
-    return benchmarking.compute(dataset, where, job.recipes, job.keep_scores, progress)
+    return benchmarking.compute(dataset, where, job.recipes, job.keep_scores, on_progress)
 
 
-def _counterfactual(job: CounterfactualJob, progress: Progress) -> Artifact:
+def _counterfactual(job: CounterfactualJob, on_progress: Progress) -> Artifact:
     """Compute what the removal sets need, then retrain and compare."""
     from dtrak_core.counterfactual import counterfactual
 
-    _scored(job.settings, progress)
+    _scored(job.settings, on_progress)
     where = job.settings
     dataset = catalogue.by_digest(where.dataset, where.facts)
     checkpoint = checkpoints.by_digest(where.checkpoint, where.dataset)
-    return counterfactual.compare(dataset, checkpoint, job.settings, job.name, progress)
+    return counterfactual.compare(dataset, checkpoint, job.settings, job.name, on_progress)
 
 
-def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
+def _lds(settings: LdsSettings, on_progress: Progress) -> list[Artifact]:
     """Generate the targets, then train the models and measure the losses."""
     from dtrak_core.lds import subset_losses
 
@@ -256,26 +258,26 @@ def _lds(settings: LdsSettings, progress: Progress) -> list[Artifact]:
         checkpoints.by_digest(settings.checkpoint, settings.dataset),
     )
     subset_models.check(dataset, checkpoint, settings)
-    _generate_missing(settings.targets, settings.checkpoint, settings, progress)
-    return subset_losses.compute(dataset, checkpoint, settings, progress)
+    _generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
+    return subset_losses.compute(dataset, checkpoint, settings, on_progress)
 
 
-def _scored(settings: CounterfactualSettings, progress: Progress) -> None:
+def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
     settings = encoders.obtained(settings)
-    _generate_missing(settings.targets, settings.checkpoint, settings, progress)
+    _generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
     ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
     named = {one.id: removals.features_of(settings, one.id) for one in ranked}
     features = {name: one for name, one in named.items() if one is not None}
     dataset = catalogue.by_digest(settings.dataset)
     for job in asking.jobs_for(dataset, settings.checkpoint, settings.targets, settings, ranked, features):
-        run(job, progress)
+        run(job, on_progress)
 
 
-def _generate_missing(names: Sequence[str], checkpoint: str, how: Sampled, progress: Progress) -> None:
+def _generate_missing(names: Sequence[str], checkpoint: str, how: Sampled, on_progress: Progress) -> None:
     """Generate those of these targets that are generated ones and not stored yet."""
     seeds = tuple(int(name.removeprefix("seed:")) for name in names if name.startswith("seed:"))
-    _samples(checkpoint, seeds, how, 16, progress)
+    _samples(checkpoint, seeds, how, 16, on_progress)
 
 
 def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:
@@ -285,11 +287,11 @@ def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:
     return training * settings.num_timesteps, len(job.targets) * settings.num_timesteps
 
 
-def _part(progress: Progress, before: int, weight: int, total: int, stage: str) -> Progress:
+def _part(on_progress: Progress, before: int, weight: int, total: int, stage: str) -> Progress:
     """Return progress for one stage, which makes up `weight` of the `total` gradients of the whole job."""
 
     def say(done: int, out_of: int, _unit: str, message: str) -> None:
         text = f"{stage}: {message}" if message else stage
-        progress(before + (weight * done // out_of if out_of else 0), total, "gradients", text)
+        on_progress(before + (weight * done // out_of if out_of else 0), total, "gradients", text)
 
     return say

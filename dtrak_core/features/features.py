@@ -28,13 +28,13 @@ from dtrak_core.models import sampling
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.models.targets import Target
-from dtrak_core.progress import Progress
+from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 
 
 def compute_features(
-    dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress, batch: int = 0
+    dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress, batch: int = 0
 ) -> Artifact:
     """Return the features of all training examples, computing those that are not stored.
 
@@ -42,7 +42,7 @@ def compute_features(
         dataset: Its training split is featurised, without flips, ids `train:0`, `train:1`, ...
         denoiser: The checkpoint's network.
         settings: What is computed; must name this dataset and checkpoint.
-        progress: Told gradients done, of N·T, after each batch.
+        on_progress: Called with the gradients done, of N·T, after each batch.
         batch: Pictures at once; 0 chooses.
 
     Returns:
@@ -50,11 +50,11 @@ def compute_features(
         gradients (N·T) and seconds.
     """
     key = key_of("features", settings)
-    with store.computing("features", key, progress) as found:
+    with store.computing("features", key, on_progress) as found:
         if found is not None:
             return found
         sizes = feature_store.shard_sizes(len(dataset.train.images))
-        compute_shards(dataset, denoiser, settings, range(len(sizes)), progress, batch)
+        compute_shards(dataset, denoiser, settings, range(len(sizes)), on_progress, batch)
         facts: dict[str, object] = {
             "rows": sum(sizes),
             "width": width_of(denoiser, settings),
@@ -72,7 +72,7 @@ def compute_shards(
     denoiser: Denoiser,
     settings: FeatureSettings,
     numbers: Iterable[int],
-    progress: Progress,
+    on_progress: Progress,
     batch: int = 0,
 ) -> None:
     """Compute those of these shards of the training features that are not there yet; see `compute_features`."""
@@ -87,17 +87,17 @@ def compute_shards(
         if not feature_store.has_shard(folder, number, len(shard), width, settings.storage):
             started = time.perf_counter()
 
-            def told(done: int, before: int = before) -> None:
-                progress((before + done) * per_picture, total, "gradients", "")
+            def computed(done: int, before: int = before) -> None:
+                on_progress((before + done) * per_picture, total, "gradients", "")
 
-            def projecting(done: int, out_of: int, after: int = before + len(shard)) -> None:
-                progress(after * per_picture, total, "gradients", _drawn(done, out_of))
+            def projected_blocks(done: int, out_of: int, after: int = before + len(shard)) -> None:
+                on_progress(after * per_picture, total, "gradients", _drawn(done, out_of))
 
             ids = [f"train:{start + i}" for i in range(len(shard))]
             rows = mixtures.of_rows(settings, slice(start, start + len(shard)))
             if rows is None:
                 words = prompts[start : start + len(shard)]
-                rows = featurise(denoiser, np.asarray(shard), ids, settings, told, batch, words, projecting)
+                rows = featurise(denoiser, np.asarray(shard), ids, settings, computed, batch, words, projected_blocks)
             feature_store.write_shard(folder, number, rows, settings.storage)
             feature_store.seal(folder, number, time.perf_counter() - started)
         before += len(shard)
@@ -108,7 +108,7 @@ def compute_target_features(
     denoiser: Denoiser,
     settings: FeatureSettings,
     targets: Sequence[Target],
-    progress: Progress,
+    on_progress: Progress,
     batch: int = 0,
     side: TargetSide = TargetSide(),  # noqa: B008 - frozen
 ) -> list[Artifact]:
@@ -129,29 +129,29 @@ def compute_target_features(
     keys = [key_of("target-features", s) for s in wanted]
     if (made := store.every("target-features", keys)) is not None:
         return made
-    with store.computing("target-features", trained.key, progress):  # one lock for all targets of these features
+    with store.computing("target-features", trained.key, on_progress):  # one lock for all targets of these features
         if (made := store.every("target-features", keys)) is not None:
             return made
         both = zip(keys, wanted, targets, strict=True)
         missing = {k: (s, t) for k, s, t in both if store.find("target-features", k) is None}
         started, per_picture = time.perf_counter(), settings.num_timesteps
 
-        def told(done: int) -> None:
-            progress(done * per_picture, len(missing) * per_picture, "gradients", "")
+        def computed(done: int) -> None:
+            on_progress(done * per_picture, len(missing) * per_picture, "gradients", "")
 
-        def projecting(done: int, out_of: int) -> None:
-            progress(len(missing) * per_picture, len(missing) * per_picture, "gradients", _drawn(done, out_of))
+        def projected_blocks(done: int, out_of: int) -> None:
+            on_progress(len(missing) * per_picture, len(missing) * per_picture, "gradients", _drawn(done, out_of))
 
         chosen, own = [target for _, target in missing.values()], own_side(settings, side)
         mixed = [mixtures.of_target(settings, target, side) for target in chosen]
         if all(one is not None for one in mixed):
             features = np.stack([one for one in mixed if one is not None])
         elif side.trajectory:
-            features = _along_trajectory(denoiser, chosen, own, projecting)
+            features = _along_trajectory(denoiser, chosen, own, projected_blocks)
         else:
             images = np.stack([target.image for target in chosen])
             ids, words = [target.id for target in chosen], [target.prompt for target in chosen]
-            features = featurise(denoiser, images, ids, own, told, batch, words, projecting)
+            features = featurise(denoiser, images, ids, own, computed, batch, words, projected_blocks)
         if settings.parts == "faders":
             cross = np.zeros((len(features), 0))  # follows from the faders
         else:
@@ -173,19 +173,19 @@ def featurise(
     images: np.ndarray,
     sample_ids: Sequence[str],
     settings: FeatureSettings,
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
     batch: int = 0,
     prompts: Sequence[str] = (),
-    projecting: projected.Told = lambda done, total: None,
+    on_projected: Count = lambda done, total: None,
 ) -> np.ndarray:
-    """Return the features of pictures (n, H, W, 3) uint8, shape (n, K), float32; `told` counts pictures done.
+    """Return the features of pictures (n, H, W, 3) uint8, shape (n, K), float32; `on_progress` counts pictures done.
 
-    `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance. `projecting`
+    `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance. `on_projected`
     counts blocks of a dense projection.
     """
-    made = _gradients(denoiser, images, sample_ids, settings, told, batch, prompts)
+    made = _gradients(denoiser, images, sample_ids, settings, on_progress, batch, prompts)
     parts = PARTS if settings.parts == "faders" else 1
-    return projected.rows(projectors_of(denoiser, settings), made, len(images), parts, projecting)
+    return projected.rows(projectors_of(denoiser, settings), made, len(images), parts, on_projected)
 
 
 def _gradients(
@@ -193,7 +193,7 @@ def _gradients(
     images: np.ndarray,
     sample_ids: Sequence[str],
     settings: FeatureSettings,
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
     batch: int,
     prompts: Sequence[str],
 ) -> projected.Made:
@@ -203,7 +203,7 @@ def _gradients(
     size, weight = batch or pictures_per_batch(denoiser, settings.num_timesteps), denoiser.weight
     words = prompts or [""] * len(images)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
-    told(0)
+    on_progress(0)
     start = 0
     while start < len(images):
         part = slice(start, min(start + size, len(images)))
@@ -225,33 +225,35 @@ def _gradients(
             size = max(1, size // 2)  # changes no number beyond rounding
             continue
         start += size
-        told(min(start, len(images)))
+        on_progress(min(start, len(images)))
 
 
-def compute_residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
+def compute_residuals(
+    dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress
+) -> Artifact:
     """Return how far the model is from each training picture's noise, on the draws of its feature, for DAS.
 
     Returns:
         Artifact of kind `residuals`: residuals.npy r (N,), r_i the mean over draws of √((1/d) |e - ε|²), float32.
     """
-    with store.computing("residuals", key_of("residuals", settings), progress) as found:
-        return found or _residuals(dataset, denoiser, settings, progress)
+    with store.computing("residuals", key_of("residuals", settings), on_progress) as found:
+        return found or _residuals(dataset, denoiser, settings, on_progress)
 
 
-def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, progress: Progress) -> Artifact:
+def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress) -> Artifact:
     key = key_of("residuals", settings)
     images, words = dataset.train.images, dataset.train.prompts
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     values = np.empty(len(images), np.float32)
     for i, image in enumerate(images):
-        progress(i, len(images), "pictures", "Residuals")
+        on_progress(i, len(images), "pictures", "Residuals")
         values[i] = np.sqrt(losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed, words[i])).mean()
     store.write_array(store.partial("residuals", key) / "residuals.npy", values)
     return store.publish("residuals", key, settings)
 
 
 def _along_trajectory(
-    denoiser: Denoiser, targets: Sequence[Target], settings: FeatureSettings, projecting: projected.Told
+    denoiser: Denoiser, targets: Sequence[Target], settings: FeatureSettings, on_projected: Count
 ) -> np.ndarray:
     """Return the features (M, K) of generated targets, their draws taken along their sampling (Journey TRAK).
 
@@ -274,7 +276,7 @@ def _along_trajectory(
             )
             yield slice(number, number + 1), 0, gradients
 
-    return projected.rows(projectors_of(denoiser, settings), made(), len(targets), 1, projecting)
+    return projected.rows(projectors_of(denoiser, settings), made(), len(targets), 1, on_projected)
 
 
 def width_of(denoiser: Denoiser, settings: FeatureSettings) -> int:

@@ -62,7 +62,7 @@ class Kernel:
         return np.concatenate([self.eigenvalues, np.full(self.others, self.tail)]) if self.others else self.eigenvalues
 
 
-def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
+def compute_kernel(features: Artifact, on_progress: Progress) -> Artifact:
     """Return the eigendecomposition of stored features' kernel, computing it if it is not stored.
 
     Returns:
@@ -72,17 +72,17 @@ def compute_kernel(features: Artifact, progress: Progress) -> Artifact:
     """
     settings = build(FeatureSettings, **features.settings)
     key = key_of("kernels", settings)
-    with store.computing("kernels", key, progress) as found:
-        return found or _decomposed(features, settings, key, progress)
+    with store.computing("kernels", key, on_progress) as found:
+        return found or _decomposed(features, settings, key, on_progress)
 
 
-def _decomposed(features: Artifact, settings: FeatureSettings, key: str, progress: Progress) -> Artifact:
+def _decomposed(features: Artifact, settings: FeatureSettings, key: str, on_progress: Progress) -> Artifact:
     started = time.perf_counter()
     rows, width = feature_store.shape(features)
     if min(rows, width) > LARGEST:
-        return _sketched(features, settings, key, progress)
+        return _sketched(features, settings, key, on_progress)
     form = "dual" if rows <= width else "primal"
-    eigenvalues, vectors, norms = _dual(features, progress) if form == "dual" else _primal(features, progress)
+    eigenvalues, vectors, norms = _dual(features, on_progress) if form == "dual" else _primal(features, on_progress)
     compact = np.float32 if settings.storage == "float32" else np.float16
     folder = store.partial("kernels", key)
     store.write_array(folder / "eigenvalues.npy", eigenvalues)
@@ -168,15 +168,15 @@ def leverage(kernel: Kernel, damping: float) -> np.ndarray:
     return squared_sums(kernel, kernel.spectrum / (kernel.spectrum + damping))
 
 
-def _sketched(features: Artifact, settings: FeatureSettings, key: str, progress: Progress) -> Artifact:
+def _sketched(features: Artifact, settings: FeatureSettings, key: str, on_progress: Progress) -> Artifact:
     """Publish the leading directions of a kernel too large to be decomposed whole, without holding Φ or U in memory."""
     started, (rows, width) = time.perf_counter(), feature_store.shape(features)
-    found = sketch.leading(lambda: feature_store.blocks(features), rows, width, progress)
+    found = sketch.leading(lambda: feature_store.blocks(features), rows, width, on_progress)
     compact = np.float32 if settings.storage == "float32" else np.float16
     folder, norms, rank = store.partial("kernels", key), np.empty(rows), len(found.values)
     first, rest = np.empty((rows, min(LEADING, rank))), np.empty((rows, max(rank - LEADING, 0)), compact)
     for start, part in feature_store.blocks(features):
-        progress(start, rows, "rows", "Directions of the pictures")
+        on_progress(start, rows, "rows", "Directions of the pictures")
         here, left = slice(start, start + len(part)), (part @ found.vectors) / np.sqrt(found.values)
         first[here], rest[here] = left[:, :LEADING], left[:, LEADING:]
         norms[here] = np.linalg.norm(part.astype(np.float64), axis=1)
@@ -190,26 +190,26 @@ def _sketched(features: Artifact, settings: FeatureSettings, key: str, progress:
     return store.publish("kernels", key, settings, form="sketch", rows=rows, rank=rank, seconds=seconds, **facts)
 
 
-def _dual(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _dual(features: Artifact, on_progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return S (R,), U (N, R) and |φ_i| (N,) from ΦΦᵀ, summed over blocks of columns."""
     rows, width = feature_store.shape(features)
     gram = np.zeros((rows, rows))
     for start, part in feature_store.columns(features, max(1, BLOCK_BYTES // (8 * rows))):
-        progress(start, width, "columns", "")
+        on_progress(start, width, "columns", "")
         exact = part.astype(np.float64)
         gram += exact @ exact.T
-    progress(width, width, "columns", "")
+    on_progress(width, width, "columns", "")
     norms = np.sqrt(np.diag(gram))
     return (*decompose(gram), norms)
 
 
-def _primal(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _primal(features: Artifact, on_progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return S (R,), U = Φ V S^(-1/2) (N, R) and |φ_i| (N,) from ΦᵀΦ, summed over blocks of rows."""
     rows, width = feature_store.shape(features)
     height = max(1, BLOCK_BYTES // (8 * width))
     gram, norms = np.zeros((width, width)), np.empty(rows)
     for start, part in feature_store.blocks(features, height):
-        progress(start, 2 * rows, "rows", "")
+        on_progress(start, 2 * rows, "rows", "")
         exact = part.astype(np.float64)
         gram += exact.T @ exact
         norms[start : start + len(part)] = np.linalg.norm(exact, axis=1)
@@ -217,7 +217,7 @@ def _primal(features: Artifact, progress: Progress) -> tuple[np.ndarray, np.ndar
     right /= np.sqrt(eigenvalues)
     left = np.empty((rows, len(eigenvalues)))
     for start, part in feature_store.blocks(features, height):
-        progress(rows + start, 2 * rows, "rows", "")
+        on_progress(rows + start, 2 * rows, "rows", "")
         left[start : start + len(part)] = part.astype(np.float64) @ right
     return eigenvalues, left, norms
 

@@ -8,7 +8,7 @@ costs.py says what that takes. The file has no name, so that it ends with the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, TypeAlias
 
 import numpy as np
@@ -18,13 +18,15 @@ from torch import Tensor
 from dtrak_core import store
 from dtrak_core.features import feature_store
 from dtrak_core.features.projection import DENSE, Projector, project
+from dtrak_core.progress import Count
 
 Blocks: TypeAlias = Sequence[tuple[Projector, slice]]  # projections, each of its own range of parameters
 Made: TypeAlias = Iterator[tuple[slice, int, Tensor]]  # pictures in order, part of their feature, gradients (n, P)
-Told: TypeAlias = Callable[[int, int], None]
 
 
-def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda done, total: None) -> np.ndarray:
+def rows(
+    blocks: Blocks, made: Made, count: int, parts: int, on_progress: Count = lambda done, total: None
+) -> np.ndarray:
     """Return the features of `count` pictures, shape (count, parts ΣK), float32.
 
     Args:
@@ -32,7 +34,7 @@ def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda
         made: Gradients batch by batch; a batch may come again in smaller ones. Parts that never come are zeros.
         count: Number of pictures.
         parts: Gradients that a picture's feature is made of, one after the other.
-        told: Told blocks of dense matrices drawn and their number, for the gradients kept.
+        on_progress: Called with the blocks of dense matrices drawn and their number, for the gradients kept.
 
     Raises:
         StoreError: If gradients that wait cannot be written.
@@ -40,7 +42,7 @@ def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda
     found = np.zeros((count, parts, sum(projector.width for projector, _ in blocks)), np.float32)
     if all(projector.kind not in DENSE for projector, _ in blocks):
         for where, part, gradients in made:
-            found[where, part] = _projected(blocks, gradients, gradients.device, told)
+            found[where, part] = _projected(blocks, gradients, gradients.device, on_progress)
         return found.reshape(count, -1)
     width = blocks[-1][1].stop
     capacity, device = feature_store.gradients_kept(4 * parts * width), torch.device("cpu")
@@ -48,29 +50,31 @@ def rows(blocks: Blocks, made: Made, count: int, parts: int, told: Told = lambda
         first = stop = 0
         for where, part, gradients in made:
             if where.start > first and where.stop - first > capacity:
-                found[first:stop] = _of_file(blocks, file, stop - first, parts, device, told)
+                found[first:stop] = _of_file(blocks, file, stop - first, parts, device, on_progress)
                 first = where.start
             for row, gradient in zip(range(where.start, where.stop), gradients.float().cpu().numpy(), strict=True):
                 with store.writable():  # the disk may be full
                     file.seek(((row - first) * parts + part) * gradient.nbytes)
                     file.write(gradient.data)
             stop, device = max(stop, where.stop), gradients.device
-        found[first:stop] = _of_file(blocks, file, stop - first, parts, device, told)
+        found[first:stop] = _of_file(blocks, file, stop - first, parts, device, on_progress)
     return found.reshape(count, -1)
 
 
-def _of_file(blocks: Blocks, file: IO[bytes], count: int, parts: int, device: torch.device, told: Told) -> np.ndarray:
+def _of_file(
+    blocks: Blocks, file: IO[bytes], count: int, parts: int, device: torch.device, on_progress: Count
+) -> np.ndarray:
     """Return the features (count, parts, ΣK) of the gradients in the file, and empty it."""
     width = blocks[-1][1].stop
     file.truncate(4 * count * parts * width)  # parts that never came are zeros
     kept = torch.from_numpy(np.memmap(file, np.float32, "c", shape=(count * parts, width)))
-    found = _projected(blocks, kept, device, told).reshape(count, parts, -1)
+    found = _projected(blocks, kept, device, on_progress).reshape(count, parts, -1)
     file.truncate(0)
     return found
 
 
-def _projected(blocks: Blocks, gradients: Tensor, device: torch.device, told: Told) -> np.ndarray:
+def _projected(blocks: Blocks, gradients: Tensor, device: torch.device, on_progress: Count) -> np.ndarray:
     """Return the projections of gradients (n, P) side by side, (n, ΣK)."""
     with torch.no_grad():
-        each = [project(one, gradients[:, where], device, told).cpu().numpy() for one, where in blocks]
+        each = [project(one, gradients[:, where], device, on_progress).cpu().numpy() for one, where in blocks]
     return each[0] if len(each) == 1 else np.concatenate(each, axis=1)

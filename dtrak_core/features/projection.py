@@ -19,7 +19,6 @@ machine or order, and dense matrices are made block by block, never as a whole.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ from torch.nn import functional
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.draws import stream
 from dtrak_core.features.settings import ProjectionKind
+from dtrak_core.progress import Count
 
 GATHERED = 64  # blocks of a sparse projection that a GPU takes at once
 BLOCK = 256  # parameters a dense block; part of the matrix's definition, since each block has its own stream
@@ -64,7 +64,7 @@ def project(
     projector: Projector,
     gradients: Tensor,
     device: torch.device | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Count = lambda done, total: None,
 ) -> Tensor:
     """Return the projected gradients, shape (B, K), for gradients of shape (B, P), in their dtype.
 
@@ -72,7 +72,7 @@ def project(
         projector: Which matrix. A dense one is drawn anew at every call, so ask for many gradients at once.
         gradients: One a row; a dense matrix reads them in ranges of columns, so they may be a memory map.
         device: Where a dense matrix is multiplied; None takes the gradients' own.
-        told: Told blocks of a dense matrix done, and their number.
+        on_progress: Called with the blocks of a dense matrix done, and their number.
     """
     if gradients.shape[1] != projector.num_parameters:
         raise SettingsError(
@@ -85,7 +85,7 @@ def project(
         case "sparse":
             return _sparse(projector, gradients)
         case "gaussian" | "rademacher":
-            return _dense(projector, gradients, device or gradients.device, told)
+            return _dense(projector, gradients, device or gradients.device, on_progress)
 
 
 def _sparse(projector: Projector, gradients: Tensor) -> Tensor:
@@ -130,13 +130,13 @@ def _sparse_shifts(projector: Projector) -> list[int]:
     return [int(number) for number in draws % np.uint64(projector.proj_dim)]
 
 
-def _dense(projector: Projector, gradients: Tensor, device: torch.device, told: Callable[[int, int], None]) -> Tensor:
+def _dense(projector: Projector, gradients: Tensor, device: torch.device, on_progress: Count) -> Tensor:
     """Add up gradient block times matrix block, each block (at most 256, K) made once, some ahead by other threads."""
     starts, threads = range(0, projector.num_parameters, BLOCK), torch.get_num_threads()
     total = torch.zeros(len(gradients), projector.proj_dim, dtype=gradients.dtype, device=device)
     with ThreadPoolExecutor(threads) as pool:
         for number in range(0, len(starts), max(AHEAD, threads)):
-            told(number, len(starts))
+            on_progress(number, len(starts))
             group = starts[number : number + max(AHEAD, threads)]
             parts = gradients[:, group.start : group.stop].to(device).split(BLOCK, dim=1)
             for part, matrix in zip(parts, pool.map(functools.partial(_block, projector), group), strict=True):

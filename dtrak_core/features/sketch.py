@@ -35,14 +35,14 @@ class Sketch:
     vectors: np.ndarray
 
 
-def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int = RANK) -> Sketch:
+def leading(blocks: Blocks, rows: int, width: int, on_progress: Progress, rank: int = RANK) -> Sketch:
     """Return a sketch of ΦᵀΦ in `PASSES` passes.
 
     Args:
         blocks: Gives Φ block by block: (first row, features (n, K) float32).
         rows: N.
         width: K.
-        progress: Told rows done, of N in each pass.
+        on_progress: Called with the rows done, of N in each pass.
         rank: Directions to find, at most min(N, K); fewer are returned where the features have fewer.
 
     Raises:
@@ -56,7 +56,7 @@ def leading(blocks: Blocks, rows: int, width: int, progress: Progress, rank: int
     for turn in range(PASSES):
         product = np.zeros((width, rank), np.float32)
         for start, part in blocks():
-            progress(turn * rows + start, PASSES * rows, "rows", "Leading directions")
+            on_progress(turn * rows + start, PASSES * rows, "rows", "Leading directions")
             product += part.T @ (part @ test)
         if turn < PASSES - 1:
             test = _orthonormal(product)
@@ -83,7 +83,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 
 
 def solve(
-    blocks: Blocks, targets: np.ndarray, damping: float, known: Sketch, progress: Progress
+    blocks: Blocks, targets: np.ndarray, damping: float, known: Sketch, on_progress: Progress
 ) -> tuple[np.ndarray, int]:
     """Return (ΦᵀΦ + λI)⁻¹ φ(z) of M targets (M, K), float32, and the iterations that it took.
 
@@ -94,7 +94,7 @@ def solve(
         targets: φ(z), shape (M, K).
         damping: λ, greater than 0.
         known: A sketch of ΦᵀΦ.
-        progress: Told iterations.
+        on_progress: Called with the iterations done.
 
     Raises:
         SettingsError: If λ is not positive.
@@ -118,7 +118,7 @@ def solve(
     for step in range(MOST):
         if (np.linalg.norm(r, axis=1) <= goal).all():
             return x, step
-        progress(step, MOST, "passes", "Solving")
+        on_progress(step, MOST, "passes", "Solving")
         q = np.float32(damping) * p
         for _, part in blocks():
             q += (p @ part.T) @ part

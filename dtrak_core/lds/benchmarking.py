@@ -21,7 +21,7 @@ from dtrak_core.training import ensembles, retrained
 
 
 def compute(
-    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], keep_scores: bool, progress: Progress
+    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], keep_scores: bool, on_progress: Progress
 ) -> list[Artifact]:
     """Return the predictions of recipes, computing features, members of ensembles and scores that are not stored.
 
@@ -30,7 +30,7 @@ def compute(
         settings: Targets, which are stored, and subsets.
         recipes: One after the other; what one has computed the next ones find.
         keep_scores: Also store the scores themselves.
-        progress: Called with unit "gradients" or what else is counted, message naming the recipe.
+        on_progress: Called with unit "gradients" or what else is counted, message naming the recipe.
     """
     made = []
     for number, recipe in enumerate(recipes):
@@ -41,7 +41,7 @@ def compute(
         found = store.find("predictions", key_of("predictions", wanted))
         if found is None or keep_scores:
             own = subset_models.pictures(dataset, settings.model_copy(update={"targets": wanted.targets}))
-            _prepare(dataset, settings.checkpoint, recipe, own, _part(progress, about))
+            _prepare(dataset, settings.checkpoint, recipe, own, _part(on_progress, about))
             found = predictions.compute(dataset, wanted, own)
             if keep_scores:
                 predictions.compute_scores(dataset, predictions.scored_settings(recipe, settings), own)
@@ -50,50 +50,55 @@ def compute(
 
 
 def _prepare(
-    dataset: Dataset, checkpoint: str, recipe: Recipe, own: Sequence[targets.Target], progress: Progress
+    dataset: Dataset, checkpoint: str, recipe: Recipe, own: Sequence[targets.Target], on_progress: Progress
 ) -> None:
     """Compute what the scores of these targets need."""
     method = method_for(recipe)
     if method.family == "patches":
-        patches.compute(dataset, own, progress)
+        patches.compute(dataset, own, on_progress)
     elif method.family == "influence":
-        ekfac.compute(dataset, checkpoint, networks.load_denoiser(checkpoints.by_digest(checkpoint)), own, progress)
+        ekfac.compute(dataset, checkpoint, networks.load_denoiser(checkpoints.by_digest(checkpoint)), own, on_progress)
     elif method.family == "embedding":
         assert method.embedding is not None
-        embeddings.embed_dataset(dataset, method.embedding, lambda d, t: progress(d, t, "pictures", ""))
+        embeddings.embed_dataset(dataset, method.embedding, lambda d, t: on_progress(d, t, "pictures", ""))
         for target in own:
             embeddings.embed_target(method.embedding, target.image)
     elif method.family == "gradient":
-        _features(dataset, checkpoint, method, recipe, own, progress)
+        _features(dataset, checkpoint, method, recipe, own, on_progress)
 
 
 def _features(
-    dataset: Dataset, checkpoint: str, method: Method, recipe: Recipe, own: Sequence[targets.Target], progress: Progress
+    dataset: Dataset,
+    checkpoint: str,
+    method: Method,
+    recipe: Recipe,
+    own: Sequence[targets.Target],
+    on_progress: Progress,
 ) -> None:
     if method.models:
         for training in ensembles.member_trainings(checkpoint, method.models, dataset.digest):
-            retrained.retrained(dataset, training, progress)
+            retrained.retrained(dataset, training, on_progress)
     assert recipe.features is not None  # recipes of gradient methods name them
     if method.model_output == "interpolated":
-        _ends(dataset, recipe, own, progress)
+        _ends(dataset, recipe, own, on_progress)
     for wanted in scores.models_of(method, dataset.digest, recipe.features.checkpoint, recipe.features):
         denoiser = networks.load_denoiser(checkpoints.by_digest(wanted.checkpoint))
-        trained = features.compute_features(dataset, denoiser, wanted, progress)
+        trained = features.compute_features(dataset, denoiser, wanted, on_progress)
         if method.reads_kernel:
-            kernel.compute_kernel(trained, progress)
+            kernel.compute_kernel(trained, on_progress)
         if method.residual:
-            features.compute_residuals(dataset, denoiser, wanted, progress)
-        features.compute_target_features(dataset, denoiser, wanted, own, progress, side=method.side)
+            features.compute_residuals(dataset, denoiser, wanted, on_progress)
+        features.compute_target_features(dataset, denoiser, wanted, own, on_progress, side=method.side)
 
 
-def _ends(dataset: Dataset, recipe: Recipe, own: Sequence[targets.Target], progress: Progress) -> None:
+def _ends(dataset: Dataset, recipe: Recipe, own: Sequence[targets.Target], on_progress: Progress) -> None:
     """Compute both ends of an interpolation, of which every mixture is then a sum."""
     assert recipe.features is not None
     denoiser = networks.load_denoiser(checkpoints.by_digest(recipe.features.checkpoint))
     for one in ends_of(recipe.features):
-        features.compute_features(dataset, denoiser, one, progress)
-        features.compute_target_features(dataset, denoiser, one, own, progress)
+        features.compute_features(dataset, denoiser, one, on_progress)
+        features.compute_target_features(dataset, denoiser, one, own, on_progress)
 
 
-def _part(progress: Progress, about: str) -> Progress:
-    return lambda done, total, unit, message: progress(done, total, unit, f"{about}. {message}".rstrip(". "))
+def _part(on_progress: Progress, about: str) -> Progress:
+    return lambda done, total, unit, message: on_progress(done, total, unit, f"{about}. {message}".rstrip(". "))

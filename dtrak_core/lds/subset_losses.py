@@ -16,14 +16,14 @@ from dtrak_core.store import Artifact
 from dtrak_core.training import presets, retrained
 
 
-def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, progress: Progress) -> list[Artifact]:
+def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_progress: Progress) -> list[Artifact]:
     """Train every model that is lacking and store its losses; return those of all models.
 
     Args:
         dataset: The training set.
         checkpoint: The original model, whose settings train all of them.
         settings: Subsets, seeds, targets; generated targets must be stored.
-        progress: Called once a training step with unit "training steps", over all trainings together.
+        on_progress: Called once a training step with unit "training steps", over all trainings together.
     """
     missing = subset_models.lacking(settings)
     runs = [subset_models.training(dataset, checkpoint, one) for one in missing]
@@ -32,13 +32,13 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, pro
         before, about = sum(steps[:number]), f"Model {number + 1} of {len(missing)}"
 
         def part(done: int, _total: int, unit: str, message: str, before: int = before, about: str = about) -> None:
-            progress(before + done, sum(steps), unit, f"{about}. {message}")
+            on_progress(before + done, sum(steps), unit, f"{about}. {message}")
 
         losses_of(dataset, checkpoint, one, part)
     return [store.get("subset-losses", key_of("subset-losses", one)) for one in subset_models.models(settings)]
 
 
-def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progress: Progress) -> Artifact:
+def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, on_progress: Progress) -> Artifact:
     """Train one model and store the loss of every target under it.
 
     Returns:
@@ -46,17 +46,17 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, progr
         noise is a function of seed, target and timestep alone, so it is the same for every model.
     """
     key = key_of("subset-losses", one)
-    with store.computing("subset-losses", key, progress) as found:
-        return found or _measured(dataset, checkpoint, one, key, progress)
+    with store.computing("subset-losses", key, on_progress) as found:
+        return found or _measured(dataset, checkpoint, one, key, on_progress)
 
 
-def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, progress: Progress) -> Artifact:
+def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, on_progress: Progress) -> Artifact:
     run, measured = subset_models.training(dataset, checkpoint, one), subset_models.pictures(dataset, one)
-    denoiser = retrained.retrained(dataset, run, progress)
+    denoiser = retrained.retrained(dataset, run, on_progress)
     total = presets.steps_on(run, len(dataset.train.rows))
     values = np.empty(len(one.targets))
     for i, target in enumerate(measured):
-        progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
+        on_progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
         each = [losses.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)]
         values[i] = np.mean(each)
     store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, values)

@@ -58,7 +58,7 @@ class Curvature:
 
 
 def compute(
-    dataset: Dataset, checkpoint: str, denoiser: Denoiser, targets: Sequence[Target], progress: Progress
+    dataset: Dataset, checkpoint: str, denoiser: Denoiser, targets: Sequence[Target], on_progress: Progress
 ) -> list[Artifact]:
     """Return the scores of targets, computing those that are not stored.
 
@@ -73,17 +73,17 @@ def compute(
     keys = [key_of("ekfac", one) for one in wanted]
     if (made := store.every("ekfac", keys)) is not None:
         return made
-    with store.computing("ekfac", checkpoint, progress):  # one lock for all targets, whose passes are shared
+    with store.computing("ekfac", checkpoint, on_progress):  # one lock for all targets, whose passes are shared
         missing = {k: (s, t) for k, s, t in zip(keys, wanted, targets, strict=True) if store.find("ekfac", k) is None}
         if not missing:
             return [store.get("ekfac", key) for key in keys]
         settings = next(iter(missing.values()))[0]
-        layers = curvature(denoiser, dataset.train.images, settings.noise_seed, progress, dataset.train.prompts)
+        layers = curvature(denoiser, dataset.train.images, settings.noise_seed, on_progress, dataset.train.prompts)
         at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.unet))))
         left = list(missing.items())
         for start in range(0, len(left), at_once):
             part = left[start : start + at_once]
-            scores = influence(denoiser, dataset, [t for _, (_, t) in part], layers, settings, progress)
+            scores = influence(denoiser, dataset, [t for _, (_, t) in part], layers, settings, on_progress)
             for (key, (one, _)), row in zip(part, scores, strict=True):
                 store.write_array(store.partial("ekfac", key) / "scores.npy", row)
                 store.publish("ekfac", key, one)
@@ -96,7 +96,7 @@ def influence(
     targets: Sequence[Target],
     layers: Sequence[Curvature],
     settings: InfluenceSettings,
-    progress: Progress,
+    on_progress: Progress,
 ) -> np.ndarray:
     """Return the scores of targets, shape (M, N), float64, in one pass over the training set's gradients."""
     features = FeatureSettings(
@@ -122,7 +122,7 @@ def influence(
     for part in gradients(images, [f"train:{i}" for i in range(len(images))], dataset.train.prompts):
         scores[:, done : done + len(part)] = (directions @ part.T).cpu().numpy()
         done += len(part)
-        progress(done * settings.num_timesteps, len(images) * settings.num_timesteps, "gradients", "EK-FAC")
+        on_progress(done * settings.num_timesteps, len(images) * settings.num_timesteps, "gradients", "EK-FAC")
     return scores
 
 
@@ -147,7 +147,7 @@ def preconditioned(gradients: Tensor, layers: Sequence[Curvature], damping: floa
 
 
 def curvature(
-    denoiser: Denoiser, images: np.ndarray, noise_seed: int, progress: Progress, prompts: Sequence[str] = ()
+    denoiser: Denoiser, images: np.ndarray, noise_seed: int, on_progress: Progress, prompts: Sequence[str] = ()
 ) -> list[Curvature]:
     """Return the curvature of every linear and convolution layer, in two passes over draws of the training set."""
     known = [m for m in denoiser.unet.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.weight.requires_grad]
@@ -159,7 +159,9 @@ def curvature(
         sums[layer] = one if layer not in sums else (sums[layer][0] + one[0], sums[layer][1] + one[1])
 
     total = 2 * DRAWS_A_PICTURE * len(images)
-    _passes(denoiser, images, prompts, noise_seed, known, factors, lambda n: progress(n, total, "draws", "Curvature"))
+    _passes(
+        denoiser, images, prompts, noise_seed, known, factors, lambda n: on_progress(n, total, "draws", "Curvature")
+    )
     bases = {layer: [_eigenvectors(one) for one in pair] for layer, pair in sums.items()}
     squares: dict[nn.Module, Tensor] = {}
 
@@ -170,7 +172,13 @@ def curvature(
 
     half = total // 2
     _passes(
-        denoiser, images, prompts, noise_seed, known, values, lambda n: progress(half + n, total, "draws", "Curvature")
+        denoiser,
+        images,
+        prompts,
+        noise_seed,
+        known,
+        values,
+        lambda n: on_progress(half + n, total, "draws", "Curvature"),
     )
     places, start = {}, 0
     for _, parameter in tracked_parameters(denoiser.unet):
@@ -202,7 +210,7 @@ def _passes(
     noise_seed: int,
     known: Sequence[nn.Module],
     use: Callable[[Layer, Tensor, Tensor], None],
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> None:
     """Send draws through the network and noise back; give each layer's inputs (n, L, I) and gradients (n, L, O)."""
     numbers = [(i, j) for i in range(len(images)) for j in range(DRAWS_A_PICTURE)]
@@ -210,7 +218,7 @@ def _passes(
     with _watched(known, use):
         for start in range(0, len(numbers), at_once):
             part = numbers[start : start + at_once]
-            told(start)
+            on_progress(start)
             # Stratified: a picture's draws lie in different quarters, and all timesteps occur over the set.
             t = torch.tensor([_timestep(i, j) for i, j in part])
             eps = torch.from_numpy(

@@ -30,7 +30,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.methods.settings import EmbeddingModel, EmbeddingSettings
-from dtrak_core.progress import quiet
+from dtrak_core.progress import Count, quiet
 from dtrak_core.settings import build, digest_of, key_of
 from dtrak_core.store import Artifact
 
@@ -129,15 +129,13 @@ def take_from(place: str) -> None:
         os.environ.pop(WEIGHTS_VARIABLE, None)
 
 
-def embed(
-    images: np.ndarray, settings: EmbeddingSettings, on_step: Callable[[int, int], None] | None = None
-) -> np.ndarray:
+def embed(images: np.ndarray, settings: EmbeddingSettings, on_progress: Count | None = None) -> np.ndarray:
     """Embed pictures, whatever their size; each is prepared as the encoder was trained.
 
     Args:
         images: Shape (N, H, W, 3), uint8.
         settings: Encoder and weights; `pixels` only names the result.
-        on_step: Told the number of pictures done and their total.
+        on_progress: Called with the number of pictures done and their total.
 
     Returns:
         Shape (N, D), float32, not normalised.
@@ -155,16 +153,14 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             rows.append(encoder(images[start : start + BATCH]).float().numpy())
-            if on_step is not None:
-                on_step(min(start + BATCH, len(images)), len(images))
+            if on_progress is not None:
+                on_progress(min(start + BATCH, len(images)), len(images))
     return np.concatenate(rows)
 
 
-def embed_dataset(
-    dataset: Dataset, model: EmbeddingModel, on_step: Callable[[int, int], None] | None = None
-) -> Artifact:
+def embed_dataset(dataset: Dataset, model: EmbeddingModel, on_progress: Count | None = None) -> Artifact:
     """Store the embeddings of a training set, shape (N, D), unless they are stored already."""
-    return _stored(settings_of(model, dataset.digest), dataset.train.images, on_step)
+    return _stored(settings_of(model, dataset.digest), dataset.train.images, on_progress)
 
 
 def embed_target(model: EmbeddingModel, image: np.ndarray) -> Artifact:
@@ -172,13 +168,13 @@ def embed_target(model: EmbeddingModel, image: np.ndarray) -> Artifact:
     return _stored(settings_of(model, image_digest(image)), image[None], None)
 
 
-def _stored(settings: EmbeddingSettings, images: np.ndarray, on_step: Callable[[int, int], None] | None) -> Artifact:
+def _stored(settings: EmbeddingSettings, images: np.ndarray, on_progress: Count | None) -> Artifact:
     key = key_of("embeddings", settings)
-    waiting = quiet if on_step is None else lambda *_: on_step(0, len(images))
+    waiting = quiet if on_progress is None else lambda *_: on_progress(0, len(images))
     with store.computing("embeddings", key, waiting) as found:
         if found is not None:
             return found
-        embeddings = embed(images, settings, on_step)
+        embeddings = embed(images, settings, on_progress)
         store.write_array(store.partial("embeddings", key) / FILE, embeddings)
         return store.publish("embeddings", key, settings, rows=len(embeddings), dimensions=embeddings.shape[1])
 

@@ -34,7 +34,7 @@ MEMORY = 2**29  # bytes that a comparison may take beside the pictures and the m
 BLOCK = MEMORY // 32  # numbers of a block of distances: eight such blocks in float32 are the most that lives at once
 
 
-def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> list[Artifact]:
+def compute(dataset: Dataset, targets: Sequence[Target], on_progress: Progress) -> list[Artifact]:
     """Return the scores of targets, computing those that are not stored.
 
     Returns:
@@ -45,15 +45,15 @@ def compute(dataset: Dataset, targets: Sequence[Target], progress: Progress) -> 
     for number, target in enumerate(targets):
         every = len(targets) * sum(counts(*target.image.shape[:2]))
 
-        def told(done: int, before: int = number * (every // len(targets)), every: int = every) -> None:
-            progress(before + done, every, "patches", "Patches")
+        def scored(done: int, before: int = number * (every // len(targets)), every: int = every) -> None:
+            on_progress(before + done, every, "patches", "Patches")
 
         settings = PatchSettings(dataset=dataset.digest, target=target.id, pixels=target.pixels)
         key = key_of("patches", settings)
-        with store.computing("patches", key, progress) as found:
+        with store.computing("patches", key, on_progress) as found:
             if found is None:
                 images, scales = dataset.train.images, _scales(target.image, target.id, settings)
-                scores, totals = _scores(images, scales, told)
+                scores, totals = _scores(images, scales, scored)
                 best = np.argsort(-scores, kind="stable")[:MAPPED]
                 folder = store.partial("patches", key)
                 store.write_array(folder / "scores.npy", scores)
@@ -134,14 +134,14 @@ def _scales(image: np.ndarray, target: str, settings: PatchSettings) -> list[_Sc
 
 
 def _scores(
-    images: np.ndarray, scales: Sequence[_Scale], told: Callable[[int], None] = lambda done: None
+    images: np.ndarray, scales: Sequence[_Scale], on_progress: Callable[[int], None] = lambda done: None
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return scores (N,), and for each scale log Σ_q exp(-distance(p, q) / width) over all pictures' q, (P,)."""
     scores, totals, done = np.zeros(len(images)), [], 0
     for scale in scales:
         total = np.empty(scale.grid[0] * scale.grid[1])
         for part, logs in _log_weights(images, scale):
-            told(done + part.start)
+            on_progress(done + part.start)
             total[part] = np.logaddexp.reduce(logs, axis=0)
             scores += np.exp(logs - total[part]).sum(1) / len(total) / len(scales)
         done += len(total)

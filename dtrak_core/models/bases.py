@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pydantic import Field
 from dtrak_core import program, store
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StudioError
 from dtrak_core.models import text_pipelines
+from dtrak_core.progress import Count
 from dtrak_core.settings import Digest, Settings, canonical_json, digest_of, key_of
 
 INSIDE = "pipeline"  # where a base that is stored here lies in its artifact
@@ -123,19 +124,19 @@ def none_fits(known: Sequence[Base], resolution: int) -> str:
     )
 
 
-def inspected(folder: Path, told: Callable[[int, int], None]) -> tuple[str, int]:
+def inspected(folder: Path, on_progress: Count) -> tuple[str, int]:
     """Return the digest of a pipeline's parts, and the side of its pictures.
 
     Args:
         folder: A diffusers pipeline folder.
-        told: Told the files read and their number.
+        on_progress: Called with the files read and their number.
 
     Raises:
         NotFoundError: If a part is missing; the sentence names the file.
         DataError: If it is not a Stable Diffusion that predicts noise.
     """
     side, _ = text_pipelines.judged(folder, folder.name)
-    return digest_at(folder, told), side
+    return digest_at(folder, on_progress), side
 
 
 def publish(name: str, digest: str, resolution: int, place: Path | None, assumed: Sequence[str] = ()) -> store.Artifact:
@@ -226,12 +227,12 @@ def _digest_of_state(folder: Path, stats: str) -> str:
     return digest_at(folder, lambda done, total: None)
 
 
-def digest_at(folder: Path, told: Callable[[int, int], None]) -> str:
-    """Return the digest of a pipeline's parts; `told` is told the files read and their number."""
+def digest_at(folder: Path, on_progress: Count) -> str:
+    """Return the digest of a pipeline's parts; `on_progress` is called with the files read and their number."""
     sums: list[bytes | str] = []
     paths = text_pipelines.files(folder)
     for number, path in enumerate(paths):
-        told(number, len(paths))
+        on_progress(number, len(paths))
         with path.open("rb") as opened:
             sums += [path.relative_to(folder).as_posix(), hashlib.file_digest(opened, "sha256").hexdigest()]
     return digest_of(*sums)

@@ -33,14 +33,14 @@ WANTED = ["*.json", "scheduler/*.json"] + [
 ]
 
 
-def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progress) -> store.Artifact:
+def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Progress) -> store.Artifact:
     """Store a diffusers checkpoint as a run with one checkpoint; what was assumed stands in its manifest.
 
     Args:
         source: A folder, or a hub id like `google/ddpm-cifar10-32`.
         dataset: What the model was trained on; its resolution must be the model's.
         name: What the user calls it.
-        progress: Told the parts read, unit "files".
+        on_progress: Called with the parts read, unit "files".
 
     Returns:
         The run; or, where one of this dataset with this identity is stored, its name.
@@ -49,12 +49,12 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
         NotFoundError: If there is no such folder, repository, or weights in it.
         DataError: If it is not a noise-predicting DDPM for pictures of this size, or its files are damaged.
     """
-    progress(0, 3, "files", "Reading the checkpoint")
+    on_progress(0, 3, "files", "Reading the checkpoint")
     folder = folder_of(source)
     called = folder.resolve().name if Path(source).expanduser().is_dir() else source
     found = pipelines.judge(folder, called)
     fold, size, assumed = _size(found, dataset, called)
-    progress(1, 3, "files", "Reading the weights")
+    on_progress(1, 3, "files", "Reading the weights")
     read = weights.read(found.weights, called)
     denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called)
     settled = schedules.read(found.schedule, called).config
@@ -68,12 +68,12 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, progress: Progre
         if known.digest == identity:
             return checkpoints.name_run(known.run, name, assumed)
     key = key_of("checkpoints", settings)
-    with store.computing("checkpoints", key, progress) as finished:
+    with store.computing("checkpoints", key, on_progress) as finished:
         if finished is not None:
             return checkpoints.name_run(finished, name, assumed)
-        progress(2, 3, "files", "Storing the weights")
+        on_progress(2, 3, "files", "Storing the weights")
         networks.save_pipeline(denoiser.unet, store.partial("checkpoints", key) / "imported", torch.float32, settled)
-        progress(3, 3, "files", "Stored")
+        on_progress(3, 3, "files", "Stored")
         parameters = sum(p.numel() for p in denoiser.unet.parameters())
         return published(key, settings, dataset, name, digest, fold, assumed=assumed, parameters=parameters)
 

@@ -23,7 +23,7 @@ BASE_FILES = [
 LORA_FILES = ["*.safetensors", "*.bin", lora_files.PEFT_CONFIG]
 
 
-def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
+def import_base(source: str, name: str, on_progress: Progress) -> store.Artifact:
     """Note a Stable Diffusion pipeline as a base for LoRA; its files stay where they are.
 
     Every part is opened and a picture sent through all of them, so that what is taken in can be used.
@@ -32,7 +32,7 @@ def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
         NotFoundError: If there is no such folder or repository, or a part of it is missing.
         DataError: If it is not a text-to-image model that predicts noise, or its parts do not work.
     """
-    progress(0, 1, "files", "Looking for the model")
+    on_progress(0, 1, "files", "Looking for the model")
     if Path(source).expanduser().is_file():
         raise DataError(
             f"'{Path(source).name}' is a single file. Make a diffusers folder of it, and give that: "
@@ -43,13 +43,13 @@ def import_base(source: str, name: str, progress: Progress) -> store.Artifact:
         folder = importing.folder_of(source, [f"{part}/*.bin*" for part in without])  # older repositories have no other
     called = folder.name if Path(source).expanduser().is_dir() else source
     resolution, assumed = text_pipelines.judged(folder, called)
-    digest = bases.digest_at(folder, lambda done, total: progress(done, total, "files", "Reading the model"))
-    progress(0, 1, "files", "Opening each part")
+    digest = bases.digest_at(folder, lambda done, total: on_progress(done, total, "files", "Reading the model"))
+    on_progress(0, 1, "files", "Opening each part")
     base_parts.prove(Base(name, digest, folder, resolution), called)
     return bases.publish(name, digest, resolution, folder, assumed)
 
 
-def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: Progress) -> store.Artifact:
+def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progress: Progress) -> store.Artifact:
     """Store LoRA weights made elsewhere for a base as a run with one checkpoint.
 
     Args:
@@ -57,14 +57,14 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: 
         base: What they were trained on.
         dataset: The pictures they learned from; its resolution must be the base's.
         name: What the user calls it.
-        progress: Told the parts read, unit "files".
+        on_progress: Called with the parts read, unit "files".
 
     Raises:
         NotFoundError: If there is no such file.
         SettingsError: If the dataset's pictures are of another size than the base's.
         DataError: If they do not fit the base or change more than its denoiser.
     """
-    progress(0, 2, "files", "Reading the weights")
+    on_progress(0, 2, "files", "Reading the weights")
     if reason := bases.unfit(base, dataset.settings.resolution):
         raise SettingsError(reason)
     given = Path(source).expanduser()
@@ -79,7 +79,7 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, progress: 
         if finished is not None:
             return checkpoints.name_run(finished, name)
         digest = lora.save(denoiser, store.partial("checkpoints", key) / "imported", torch.float32)
-        progress(2, 2, "files", "Stored")
+        on_progress(2, 2, "files", "Stored")
         return importing.published(
             key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters
         )

@@ -13,6 +13,7 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset, image_digest
+from dtrak_core.progress import Count
 from dtrak_core.settings import Digest, Settings, build, key_of
 from dtrak_core.store import Artifact
 
@@ -31,7 +32,7 @@ def compute(
     dataset: Dataset,
     base: str,
     posterior: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    told: Callable[[int, int], None],
+    on_progress: Count,
 ) -> Artifact:
     """Store the latents of a training set, unless they are.
 
@@ -39,7 +40,7 @@ def compute(
         dataset: Its training pictures are encoded, and their mirror images.
         base: Digest of the base.
         posterior: Gives mean and standard deviation (B, C, h, w), float32, of pictures (B, H, W, 3).
-        told: Told the pictures encoded and their number.
+        on_progress: Called with the pictures encoded and their number.
 
     Returns:
         Artifact of kind `latents`: means.npy and stds.npy (2, N, C, h, w), unscaled, plain and mirrored; digests.json
@@ -47,14 +48,14 @@ def compute(
     """
     settings = LatentSettings(dataset=dataset.digest, base=base)
     key = key_of("latents", settings)
-    with store.computing("latents", key, lambda *_: told(0, len(dataset.train.images))) as found:
-        return found or _encoded(dataset, posterior, told, settings, key)
+    with store.computing("latents", key, lambda *_: on_progress(0, len(dataset.train.images))) as found:
+        return found or _encoded(dataset, posterior, on_progress, settings, key)
 
 
 def _encoded(
     dataset: Dataset,
     posterior: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    told: Callable[[int, int], None],
+    on_progress: Count,
     settings: LatentSettings,
     key: str,
 ) -> Artifact:
@@ -67,7 +68,7 @@ def _encoded(
             if means is None or stds is None:
                 means, stds = (np.empty((2, len(images), *mean.shape[1:]), np.float32) for _ in range(2))
             means[way, start : start + len(part)], stds[way, start : start + len(part)] = mean, std
-        told(min(start + AT_ONCE, len(images)), len(images))
+        on_progress(min(start + AT_ONCE, len(images)), len(images))
     assert means is not None  # a dataset has pictures
     assert stds is not None
     store.write_array(folder / MEANS, means)

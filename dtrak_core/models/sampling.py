@@ -18,6 +18,7 @@ from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.schedules import Sampler
 from dtrak_core.models.settings import DIFFUSION_STEPS
+from dtrak_core.progress import Count
 
 PICTURES_AT_ONCE = 16
 PAPERS = Sampler()
@@ -38,7 +39,7 @@ def generate(
     sampler: Literal["ddim", "ddpm"],
     sampling_steps: int,
     eta: float,
-    on_step: Callable[[int, int], None] | None = None,
+    on_progress: Count | None = None,
     batch: int = PICTURES_AT_ONCE,
     prompts: Sequence[str] = (),
     guidance: float = 7.5,
@@ -62,7 +63,7 @@ def generate(
         sampler: "ddim" or "ddpm"; the latter ignores `eta`.
         sampling_steps: Steps of the sampler, 1..1000.
         eta: Share of fresh noise in DDIM, 0 (deterministic) to 1.
-        on_step: Called after each step with (picture-steps done, picture-steps in all).
+        on_progress: Called after each step with (picture-steps done, picture-steps in all).
         batch: Pictures generated at once; changes no picture.
         prompts: One a seed, for text-to-image models.
         guidance: How far the prompt is followed, 1 or more; 1 takes the conditional prediction as it is.
@@ -81,8 +82,8 @@ def generate(
         words = prompts[begin : begin + batch]
         for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, words, guidance):
             last, done = x, done + len(part)
-            if on_step is not None:
-                on_step(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
         if not last.isfinite().all():
             raise DataError(
                 "What the network draws is not finite: its training diverged, or its sampler does not go with its "

@@ -10,7 +10,7 @@ from dtrak_core.progress import Progress
 from dtrak_core.training import training
 
 
-def retrained(dataset: Dataset, run: TrainSettings, progress: Progress) -> Denoiser:
+def retrained(dataset: Dataset, run: TrainSettings, on_progress: Progress) -> Denoiser:
     """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
-    trained = training.train(dataset, run, "retrained", progress, kind="retrained")
+    trained = training.train(dataset, run, "retrained", on_progress, kind="retrained")
     return networks.load_denoiser(checkpoints.of_run(trained)[-1])

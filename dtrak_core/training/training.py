@@ -46,7 +46,7 @@ def train(
     dataset: Dataset,
     settings: TrainSettings,
     name: str,
-    progress: Progress,
+    on_progress: Progress,
     kind: Literal["checkpoints", "retrained"] = "checkpoints",
 ) -> store.Artifact:
     """Train, or go on training, and publish the run with its kept checkpoints.
@@ -55,7 +55,7 @@ def train(
         dataset: Must have the digest that the settings name.
         settings: Everything the weights depend on.
         name: What the user calls the run; not part of its key.
-        progress: Called once a step with unit "training steps".
+        on_progress: Called once a step with unit "training steps".
         kind: `retrained` runs are a counterfactual's: no choice in the sidebar, and only their last weights are kept.
 
     Returns:
@@ -63,12 +63,12 @@ def train(
 
     Raises:
         SettingsError: If the settings name another dataset or indices outside it.
-        Cancelled: If `progress` raises it; the newest state is kept for resuming.
+        Cancelled: If `on_progress` raises it; the newest state is kept for resuming.
     """
     key = key_of(kind, settings)
-    with store.computing(kind, key, progress) as finished:
+    with store.computing(kind, key, on_progress) as finished:
         if finished is None:
-            return _trained(dataset, settings, name, progress, kind, key)
+            return _trained(dataset, settings, name, on_progress, kind, key)
     return checkpoints.name_run(finished, name) if kind == "checkpoints" else finished
 
 
@@ -76,7 +76,7 @@ def _trained(
     dataset: Dataset,
     settings: TrainSettings,
     name: str,
-    progress: Progress,
+    on_progress: Progress,
     kind: Literal["checkpoints", "retrained"],
     key: str,
 ) -> store.Artifact:
@@ -85,7 +85,7 @@ def _trained(
     total = total_steps(settings, len(indices))
     run = _start(settings, dataset.settings.resolution)
     if isinstance(settings.model, LoraSettings):
-        run.latents = _latents(dataset, run.denoiser, settings.model.base, progress)
+        run.latents = _latents(dataset, run.denoiser, settings.model.base, on_progress)
     # A short training has fewer: shares that fall on one step are kept once, under the largest.
     kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
     training_state.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
@@ -103,7 +103,7 @@ def _trained(
             # Before anyone may stop the training: a state saved at this step is gone on with after it.
             if run.step in kept:
                 _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
-            progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
+            on_progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 training_state.write(run, folder)
                 saved = time.monotonic()
@@ -134,7 +134,7 @@ def _trained(
 
 
 def probe(
-    model: ModelSettings | LoraSettings, resolution: int, batch_size: int, progress: Progress, number: int = 0
+    model: ModelSettings | LoraSettings, resolution: int, batch_size: int, on_progress: Progress, number: int = 0
 ) -> store.Artifact:
     """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
 
@@ -143,11 +143,11 @@ def probe(
     """
     settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size, number=number)
     key = key_of("probes", settings)
-    with store.computing("probes", key, progress) as finished:
-        return finished or _probed(settings, key, progress)
+    with store.computing("probes", key, on_progress) as finished:
+        return finished or _probed(settings, key, on_progress)
 
 
-def _probed(settings: ProbeSettings, key: str, progress: Progress) -> store.Artifact:
+def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.Artifact:
     model, resolution, batch_size = settings.model, settings.resolution, settings.batch_size
     load = round(os.getloadavg()[0], 1)
     run = _start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
@@ -162,7 +162,7 @@ def _probed(settings: ProbeSettings, key: str, progress: Progress) -> store.Arti
         run.optimizer.step()
         run.optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
-        progress(len(seconds), 30, "probe steps", "Measuring one training step")
+        on_progress(len(seconds), 30, "probe steps", "Measuring one training step")
     store.partial("probes", key)
     cost = float(np.median(seconds[1:])) / batch_size
     return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
@@ -202,7 +202,7 @@ def _start(settings: TrainSettings, resolution: int) -> Run:
     return run
 
 
-def _latents(dataset: Dataset, denoiser: Denoiser, base: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def _latents(dataset: Dataset, denoiser: Denoiser, base: str, on_progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Return means and standard deviations of the training pictures' latents, plain and mirrored (2, N, C, h, w)."""
     text = denoiser.text
     assert text is not None
@@ -211,7 +211,7 @@ def _latents(dataset: Dataset, denoiser: Denoiser, base: str, progress: Progress
         mean, std = text.posterior(images)
         return mean.numpy(), std.numpy()
 
-    found = latents.compute(dataset, base, posterior, lambda d, t: progress(d, t, "pictures", "Encoding"))
+    found = latents.compute(dataset, base, posterior, lambda d, t: on_progress(d, t, "pictures", "Encoding"))
     return found.array(latents.MEANS), found.array(latents.STDS)
 
 

@@ -134,7 +134,7 @@ def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: Denoiser, sa
 def test_progress_counts_picture_steps(denoiser: Denoiser) -> None:
     said: list[tuple[int, int]] = []
     sampling.generate(
-        denoiser, [0, 1, 2], "ddim", 4, 0.0, on_step=lambda done, total: said.append((done, total)), batch=2
+        denoiser, [0, 1, 2], "ddim", 4, 0.0, on_progress=lambda done, total: said.append((done, total)), batch=2
     )
     assert said == [(2, 12), (4, 12), (6, 12), (8, 12), (9, 12), (10, 12), (11, 12), (12, 12)]
 
