@@ -18,35 +18,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dtrak_core.errors import SettingsError
-
-# Raised when the numbers that a kind of artifact holds would come out differently.
-FORMATS: Mapping[str, int] = {
-    "datasets": 1,
-    "checkpoints": 1,
-    "names": 1,
-    "probes": 1,
-    "samples": 1,
-    "features": 1,
-    "kernels": 1,
-    "target-features": 1,
-    "embeddings": 1,
-    "uploads": 1,
-    "retrained": 1,
-    "outcomes": 1,
-    "comparisons": 1,
-    "subset-losses": 1,
-    "residuals": 1,
-    "patches": 1,
-    "predictions": 1,
-    "scores": 1,
-    "repeats": 1,
-    "certainties": 1,
-    "turned": 1,
-    "ekfac": 1,
-    "bases": 1,
-    "latents": 1,
-}
-
+from dtrak_core.kinds import KINDS
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -80,9 +52,9 @@ def format_of(kind: str, settings: Mapping[str, Any]) -> int:
 
     It is that of the kind, and 1 more where pictures lean on a sampler that was mended.
     """
-    if kind not in FORMATS:
-        raise SettingsError(f"'{kind}' is not a kind of artifact. Kinds: {', '.join(FORMATS)}.")
-    return FORMATS[kind] + _redrawn(settings)
+    if kind not in KINDS:
+        raise SettingsError(f"'{kind}' is not a kind of artifact. Kinds: {', '.join(KINDS)}.")
+    return KINDS[kind].format + _redrawn(settings)
 
 
 def _redrawn(settings: Mapping[str, Any]) -> bool:

@@ -162,7 +162,7 @@ def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
     """Turn the partial folder into a finished artifact: manifest last, then one rename.
 
     Args:
-        kind: Kind of artifact, one of `settings.FORMATS`.
+        kind: Kind of artifact, one of `kinds.KINDS`.
         key: `settings.key_of(kind, settings)`.
         settings: What made it; stored whole.
         facts: Further facts for the manifest (seconds, counts, names), JSON values.

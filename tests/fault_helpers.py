@@ -19,10 +19,11 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.features.feature_store import seal_path
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
+from dtrak_core.kinds import KINDS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.settings import FORMATS, key_of
+from dtrak_core.settings import key_of
 from dtrak_core.training import training
 
 PICTURES, TIMESTEPS = 300, 25
@@ -88,7 +89,7 @@ class Watch:
     def run(self, stop: threading.Event) -> None:
         root = store.root()
         while not stop.is_set():
-            for kind in FORMATS:
+            for kind in KINDS:
                 for folder in (root / kind).glob("*[!a-z]") if (root / kind).is_dir() else ():
                     if folder.suffix == "" and (problem := _problem(folder)):
                         self.half.append(f"{kind}/{folder.name}: {problem}")

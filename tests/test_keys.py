@@ -1,7 +1,7 @@
 """Keys are pinned: settings whose JSON comes out otherwise would silently lose all that was stored before.
 
 So it was under a pydantic too old to leave fields out at their default. A kind whose numbers change on purpose gets
-another format number in `settings.FORMATS`, and its key here.
+another format number in `kinds.KINDS`, and its key here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings
 from dtrak_core.jobs import housekeeping
 from dtrak_core.jobs.job_kinds import SampleJob, TrainJob, key_of_job
+from dtrak_core.kinds import KINDS
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.predictions import PredictionSettings, ScoredSettings
 from dtrak_core.lds.recipes import Recipe
@@ -152,7 +153,7 @@ def test_all_settings_that_say_how_pictures_are_drawn_are_tried() -> None:
         return any(isinstance(one, type) and issubclass(one, model_settings.Sampled) for one in [cls, *inner])
 
     assert {kind for kind, many in STORED.items() if any(holds(type(one)) for one in many)} == dict(DRAWING).keys()
-    assert {kind for kind, _ in DRAWING} <= set(settings.FORMATS)
+    assert {kind for kind, _ in DRAWING} <= set(KINDS)
 
 
 @pytest.mark.parametrize("how", NOISY, ids=str)

@@ -18,23 +18,8 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import housekeeping, job_files, jobs
+from dtrak_core.kinds import KINDS
 
-AGAIN = (  # kinds that can be computed again
-    "features",
-    "kernels",
-    "target-features",
-    "embeddings",
-    "retrained",
-    "residuals",
-    "patches",
-    "ekfac",
-    "latents",
-    "predictions",
-    "scores",
-    "repeats",
-    "certainties",
-    "turned",
-)
 _UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
@@ -80,7 +65,7 @@ def evict() -> list[dict[str, Any]]:
     for row in sorted(rows, key=lambda row: (row["used"], row["key"])):
         if total <= most:
             break
-        if row["shipped"] or row["kind"] not in AGAIN or row["name"] == housekeeping.UNFINISHED:
+        if row["shipped"] or not KINDS[row["kind"]].recomputable or row["name"] == housekeeping.UNFINISHED:
             continue
         if housekeeping.needed_by(row["kind"], row["key"], live) is not None:
             continue

@@ -8,59 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core import program, store
-from dtrak_core.amounts import counted
 from dtrak_core.datasets import dataset_files
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import JobState
+from dtrak_core.kinds import KINDS
 from dtrak_core.models import checkpoints
-from dtrak_core.settings import FORMATS
 from dtrak_core.store import Artifact
 
-# Kinds of which a job reads many small ones, which its own settings do not name: all of its dataset or checkpoint.
-READ_BY_THE_MANY = (
-    "samples",
-    "embeddings",
-    "target-features",
-    "uploads",
-    "retrained",
-    "outcomes",
-    "subset-losses",
-    "residuals",
-    "patches",
-    "ekfac",
-    "predictions",
-    "scores",
-    "repeats",
-    "certainties",
-    "turned",
-)
-ABOUT = {
-    "datasets": "training and held-out pictures",
-    "bases": "text-to-image models that LoRA weights belong to",
-    "latents": "encoded training pictures",
-    "checkpoints": "trained models",
-    "names": "further names of trained models",
-    "probes": "measured speeds of training",
-    "samples": "generated pictures",
-    "features": "gradient features of training sets",
-    "kernels": "what scores need beside features",
-    "target-features": "features of pictures that were explained",
-    "embeddings": "pictures as other networks see them",
-    "uploads": "pictures that you brought",
-    "retrained": "models trained without some pictures",
-    "outcomes": "pictures that retrained models drew",
-    "comparisons": "finished comparisons of removals",
-    "subset-losses": "losses under models trained on subsets",
-    "residuals": "how well a model knows each training picture",
-    "patches": "scores by comparing patches",
-    "ekfac": "scores by EK-FAC influence",
-    "predictions": "what scores predict for subsets",
-    "scores": "scores of many targets together",
-    "repeats": "scores from either half of the draws",
-    "certainties": "how far rankings repeat, at every damping",
-    "turned": "scores with layers and noise levels turned up or down",
-}
 UNFINISHED = "unfinished"
 LEFT = {  # what may lie in the cache beside artifacts, by the end of its name: what it is called, and why it is there
     ".partial": (UNFINISHED, "work that goes on or was stopped"),
@@ -81,7 +36,7 @@ def stored(kind: str = "") -> list[dict[str, Any]]:
         folder's name in their key.
     """
     rows = []
-    for each in [_kind(kind)] if kind else FORMATS:
+    for each in [_kind(kind)] if kind else KINDS:
         rows += [_row(artifact) for artifact in store.listing(each)]
         rows += [_row(artifact) | {"name": "outdated"} for artifact in store.outdated(each)]
         beside = [place for place in store.entries(store.root() / each) if place.suffix in LEFT]
@@ -97,11 +52,11 @@ def own_bytes(rows: Sequence[Mapping[str, Any]]) -> int:
 def kinds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row a kind that is there: kind, about, entries, bytes, used (the last reading of any)."""
     found = []
-    for kind in FORMATS:
+    for kind in KINDS:
         own = [row for row in rows if row["kind"] == kind]
         if own:
             total, used = sum(row["bytes"] for row in own), max(row["used"] for row in own)
-            found.append({"kind": kind, "about": ABOUT[kind], "entries": len(own), "bytes": total, "used": used})
+            found.append({"kind": kind, "about": KINDS[kind].about, "entries": len(own), "bytes": total, "used": used})
     return found
 
 
@@ -147,9 +102,9 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
             names |= {dataset_files.identity(artifact)}
         if "steps" in artifact.manifest:
             names |= {one.digest for one in checkpoints.of_run(artifact)}
-        if kind in READ_BY_THE_MANY:
+        if KINDS[kind].read_by_many:
             names |= set(re.findall(r"\b[0-9a-f]{16}\b", str(artifact.settings)))
-    elif kind in READ_BY_THE_MANY and store.begun(kind, key):  # unfinished, of which nothing is written down yet
+    elif KINDS[kind].read_by_many and store.begun(kind, key):  # unfinished, of which nothing is written down yet
         return next((job for job, _ in live), None)
     return next((job for job, reads in live if reads & names), None)
 
@@ -167,7 +122,7 @@ def _refuse_needed_bases(doomed: Sequence[str]) -> None:
 def verified(kind: str = "") -> list[dict[str, str]]:
     """Check every file of every artifact against its manifest; return those that differ, which are put aside."""
     damaged = []
-    for each in [_kind(kind)] if kind else FORMATS:
+    for each in [_kind(kind)] if kind else KINDS:
         there = [entry.name for entry in store.entries(store.root() / each) if entry.suffix == ""]
         old = {artifact.key for artifact in store.outdated(each)}
         for key in there:
@@ -190,7 +145,7 @@ def _row(artifact: Artifact) -> dict[str, Any]:
         "bytes": artifact.manifest["bytes"],
         "date": artifact.manifest["date"],
         "used": artifact.used,
-        "origin": origin(artifact.kind, artifact.settings),
+        "origin": KINDS[artifact.kind].made_by(artifact.settings),
         "shipped": artifact.shipped,
     }
 
@@ -206,48 +161,7 @@ def _lying(kind: str, place: Path) -> dict[str, Any] | None:
     return facts | {"date": "", "used": used, "origin": about, "shipped": False}
 
 
-def origin(kind: str, settings: Mapping[str, Any]) -> str:
-    """Return in words what made an artifact, from its settings."""
-    match kind:
-        case "datasets":
-            return f"{settings['kind']}, {settings['resolution']} px"
-        case "checkpoints" | "retrained" if "epochs" in settings:
-            chosen = settings["indices"]
-            count = f"{len(chosen):,} pictures, " if chosen is not None else ""
-            return f"training: {count}{counted(settings['epochs'], 'epoch')}, seed {settings['train_seed']}"
-        case "names":
-            return f"run {settings['run']}"
-        case "checkpoints":
-            return f"imported from {settings['source']}"
-        case "samples":
-            told = f" for '{settings['prompts'][0]}'" if settings.get("prompts") else ""
-            return f"seed {settings['seed']}{told}, {settings['sampler'].upper()} {settings['sampling_steps']}"
-        case "bases":
-            return f"files at {settings['place']}" if settings.get("place") else "text-to-image model"
-        case "latents":
-            return f"pictures of dataset {settings['dataset']}"
-        case "features" | "kernels" | "residuals":
-            return f"{settings['model_output']}, {settings['num_timesteps']} timesteps, k = {settings['proj_dim']:,}"
-        case "target-features":
-            return f"{settings['target']}: {origin('features', settings['features'])}"
-        case "embeddings":
-            return str(settings["model"])
-        case "outcomes":
-            return f"seed {settings['sample']['seed']}, {len(settings['removed'])} removed"
-        case "subset-losses":
-            return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
-        case "patches" | "ekfac":
-            return str(settings["target"])
-        case "repeats" | "certainties" | "turned":
-            return f"{settings['method']}, {settings['target']['target']}"
-        case "predictions" | "scores":
-            return f"{settings['recipe']['method']} for {len(settings['targets'])} targets"
-        case "comparisons":
-            return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
-    return ""
-
-
 def _kind(kind: str) -> str:
-    if kind not in FORMATS:
-        raise NotFoundError(f"'{kind}' is not a kind of artifact. There are: {', '.join(FORMATS)}.")
+    if kind not in KINDS:
+        raise NotFoundError(f"'{kind}' is not a kind of artifact. There are: {', '.join(KINDS)}.")
     return kind
