@@ -9,8 +9,8 @@ from dtrak_core.ui.attribution import certainty_panel, compute, details
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
-how = named.how(checkpoint)
-target = picking.current(dataset, checkpoint, how)
+sampled = named.sampled(checkpoint)
+target = picking.current(dataset, checkpoint, sampled)
 if target is None:
     panels.nothing("There is no picture to explain yet.", frame.GENERATE, "Draw some")
     st.stop()
@@ -22,25 +22,25 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         counts = tuning.counts()
         families = tuning.families(dataset)
         changes = tuning.changes(dataset, checkpoint)
-picking.choose(source, dataset, checkpoint, how, target)
+picking.choose(source, dataset, checkpoint, sampled, target)
 
 place = st.container()
 ranks = tuning.ranks(methods, checkpoint, len(dataset.train.rows))
 question = answers.Question(dataset, checkpoint, target, changes)
 answer = answers.ask(question, methods, ranks)
 with place:
-    ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.found}
+    ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.rankings}
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     compute.panel(question, methods, answer)
-    certainty_panel.panel(question, answer.found, st.session_state.get("details") == details.FADERS)
-if answer.found:
-    details.tabs(question, answer.found, counts, families)
-    details.provenance(question, answer.found)
+    certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == details.FADERS)
+if answer.rankings:
+    details.tabs(question, answer.rankings, counts, families)
+    details.provenance(question, answer.rankings)
 
 if clicked == rows.TARGET:
     example.show_target(target)
 else:
     example.open_at(clicked, methods)
-    example.show(dataset, answer.found, target)
+    example.show(dataset, answer.rankings, target)

@@ -84,7 +84,7 @@ def test_a_corrected_contributor_is_another_comparison_of_the_same_model(
     assert key_of("comparisons", before) != key_of("comparisons", after)
     jobs = [CounterfactualJob(settings=one) for one in (before, after)]
     assert key_of_job(jobs[0]) != key_of_job(jobs[1])
-    answers.sampled(trained, [0], before)
+    answers.generated(trained, [0], before)
     removed = []
     for job in jobs:
         planned = parts.stage(job, 2)

@@ -103,7 +103,7 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
     return jobs.DatasetJob(dataset=catalogue.settled(settings, source), source=where)
 
 
-def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:
+def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> Sampled:
     """Return how pictures are drawn: a text-to-image model without prompts takes those of its stored pictures in turn.
 
     Where it has drawn none yet, it takes captions from all over the training set, whatever their length.
@@ -111,27 +111,27 @@ def told(dataset: Dataset, checkpoint: Checkpoint, how: Sampled) -> Sampled:
     Raises:
         SettingsError: If a prompt was typed that is too long, or that the model does not take.
     """
-    if how.prompts and not checkpoint.base:
+    if sampled.prompts and not checkpoint.base:
         raise SettingsError(f"'{checkpoint.name}' draws from noise alone and takes no prompts. Leave --prompts out.")
-    for prompt in how.prompts:
+    for prompt in sampled.prompts:
         if len(prompt) > LONGEST_TYPED and prompt not in (*dataset.train.prompts, *dataset.held_out.prompts):
             raise SettingsError(
                 f"The prompt '{prompt[:40]}…' has {len(prompt):,} characters; only captions of the dataset may have "
                 f"more than {LONGEST_TYPED}. Shorten it."
             )
-    if how.prompts or not checkpoint.base:
-        return how
+    if sampled.prompts or not checkpoint.base:
+        return sampled
     known = targets.usual(checkpoint.digest)
-    guidance = known.guidance if how.guidance == Sampled().guidance else how.guidance
-    return how.model_copy(update={"prompts": known.prompts or dataset.train.examples(), "guidance": guidance})
+    guidance = known.guidance if sampled.guidance == Sampled().guidance else sampled.guidance
+    return sampled.model_copy(update={"prompts": known.prompts or dataset.train.examples(), "guidance": guidance})
 
 
-def sampled(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled, batch: int = 16) -> list[Artifact]:
+def generated(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled, batch: int = 16) -> list[Artifact]:
     """Return the generated pictures of these seeds, generating those that are not stored."""
     job = build(
-        jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **how.drawing()
+        jobs.SampleJob, checkpoint=checkpoint.digest, seeds=tuple(seeds), pictures_per_batch=batch, **sampled.drawing()
     )
-    costs.tell(job_costs.of_drawing(checkpoint, seeds, how), counted(len(seeds), "picture"))
+    costs.tell(job_costs.of_drawing(checkpoint, seeds, sampled), counted(len(seeds), "picture"))
     return completed(job, f"Generate {counted(len(seeds), 'picture')}")
 
 
@@ -141,7 +141,7 @@ def attribution(
     sample: str,
     chosen: Sequence[str],
     changes: Mapping[str, Any],
-    how: Sampled,
+    sampled: Sampled,
     damping: float | None,
     rank_share: float | None,
     feature_batch: int,
@@ -154,7 +154,7 @@ def attribution(
         sample: Id of the target, or the path of a picture of one's own.
         chosen: Ids of methods.
         changes: Feature settings that replace the stored or default ones; None leaves one as it is.
-        how: Sampler, steps and eta with which a target is generated.
+        sampled: Sampler, steps and eta with which a target is generated.
         damping: Damping for the methods that have one, in the kernel's units; None takes the rank share.
         rank_share: Effective rank over the number of training pictures; None takes each method's own.
         feature_batch: Pictures whose gradients are computed at once; 0 lets the machine choose.
@@ -164,7 +164,7 @@ def attribution(
     for one in wanted:
         if reason := scores.refusal(one, checkpoint.digest):
             raise SettingsError(reason)
-    target = _target(dataset, checkpoint, sample, how)
+    target = _target(dataset, checkpoint, sample, sampled)
     bases = {one.id: defaults.base_for(dataset.digest, checkpoint.digest, one, changes) for one in wanted}
     _compute_missing(dataset, checkpoint, target, wanted, bases, feature_batch)
     found = []
@@ -194,31 +194,31 @@ def _check_damping(wanted: Sequence[Method], damping: float | None, rank_share: 
         raise SettingsError(f"A damping was given, but {labels} has none. Leave --damping and --rank-share out.")
 
 
-def both_ends(facts: Mapping[str, Any], found: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:
+def both_ends(facts: Mapping[str, Any], rankings: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:
     """Return the document of `results.document`; of a single method, both ends at the top as well."""
-    document = results.document(facts, found, dataset.train.rows, top, crediting.terms(dataset))
-    if len(found) == 1:
-        only = document["methods"][found[0].method]
+    document = results.document(facts, rankings, dataset.train.rows, top, crediting.terms(dataset))
+    if len(rankings) == 1:
+        only = document["methods"][rankings[0].method]
         document |= {"proponents": only["proponents"], "opponents": only["opponents"]}
     return document
 
 
 def write_files(
-    folder: Path, facts: Mapping[str, Any], target: Target, found: Sequence[Ranking], dataset: Dataset, top: int
+    folder: Path, facts: Mapping[str, Any], target: Target, rankings: Sequence[Ranking], dataset: Dataset, top: int
 ) -> None:
     """Write every score as CSV and JSON, and the figure as PNG, each with the settings that made them."""
     rows, images = dataset.train.rows, dataset.train.images
-    made = {"target": dict(facts), "methods": {one.method: dict(one.provenance) for one in found}}
-    store.write_bytes(folder / "scores.csv", results.to_csv(facts, found, rows, crediting.terms(dataset)))
-    store.write_bytes(folder / "scores.json", results.to_json(facts, found, rows, crediting.terms(dataset)))
+    made = {"target": dict(facts), "methods": {one.method: dict(one.provenance) for one in rankings}}
+    store.write_bytes(folder / "scores.csv", results.to_csv(facts, rankings, rows, crediting.terms(dataset)))
+    store.write_bytes(folder / "scores.json", results.to_json(facts, rankings, rows, crediting.terms(dataset)))
     title = target.caption or target.id
     drawn = figure.draw(
-        target.image, title, found, images, (top, top), made, rows=dataset.train.rows, terms=crediting.terms(dataset)
+        target.image, title, rankings, images, (top, top), made, rows=dataset.train.rows, terms=crediting.terms(dataset)
     )
     store.write_bytes(folder / "figure.png", drawn)
 
 
-def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Sampled) -> Target:
+def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, sampled: Sampled) -> Target:
     """Return the target, generated or taken in first where that is needed."""
     file = Path(sample).expanduser()
     if file.is_file():
@@ -230,12 +230,12 @@ def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, how: Sampled)
             "held-out:7, train:12."
         )
     try:
-        return targets.resolve(dataset, checkpoint.digest, sample, how)
+        return targets.resolve(dataset, checkpoint.digest, sample, sampled)
     except NotFoundError:
         if not sample.startswith("seed:"):
             raise
-    sampled(checkpoint, [int(sample.removeprefix("seed:"))], how)
-    return targets.resolve(dataset, checkpoint.digest, sample, how)
+    generated(checkpoint, [int(sample.removeprefix("seed:"))], sampled)
+    return targets.resolve(dataset, checkpoint.digest, sample, sampled)
 
 
 def _compute_missing(
@@ -258,7 +258,7 @@ def _compute_missing(
     if lacking:
         cost = costs.estimate(dataset, checkpoint, [part for m in lacking for part in parts[m]])
         costs.tell(cost, ", ".join(m.label for m in lacking))
-    for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.how, lacking, bases):
+    for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.sampled, lacking, bases):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
 

@@ -196,7 +196,7 @@ def sample(
     seeds: str = "0-15",
     checkpoint: str = "demo",
     dataset: str = catalogue.DEFAULT,
-    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
     batch: int = 16,
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
     json: Json = False,
@@ -207,14 +207,14 @@ def sample(
         seeds: Numbers and ranges, like 0-15 or 3,7,20-23.
         checkpoint: Name of the checkpoint, with @25, @50, @75 for its earlier weights.
         dataset: Name of the dataset that it was trained on.
-        how: Sampler.
+        sampled: Sampler.
         batch: Pictures generated at once; changes no picture.
         out: Folder to copy the pictures to.
     """
     pictures = answers.prepared(dataset)
     chosen = checkpoints.by_name(checkpoint, pictures.digest)
-    how, rows = answers.told(pictures, chosen, how), []
-    for artifact in answers.sampled(chosen, numbers_of(seeds, "seeds", MOST_SEEDS), how, batch):
+    sampled, rows = answers.with_prompts(pictures, chosen, sampled), []
+    for artifact in answers.generated(chosen, numbers_of(seeds, "seeds", MOST_SEEDS), sampled, batch):
         seed, file = artifact.settings["seed"], artifact.file(targets.PICTURE)
         if out is not None:
             copy = out / f"{checkpoint}-seed-{seed}.png"
@@ -234,7 +234,7 @@ def attribute(
     rank_share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=BY_METHOD)] = None,
     features: Annotated[FeatureOptions, tyro.conf.arg(name="")] = FeatureOptions(),  # noqa: B008
     feature_batch: int = 0,
-    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
     out: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -250,7 +250,7 @@ def attribute(
         rank_share: Damping by what it means: effective rank over the number of training pictures, 0 to 1.
         features: Features.
         feature_batch: Pictures whose gradients are computed at once, 0 chooses; changes no score.
-        how: Sampler for a target that is generated.
+        sampled: Sampler for a target that is generated.
         out: Folder for scores.csv and scores.json with every score, and figure.png.
     """
     if top < 1:
@@ -263,7 +263,7 @@ def attribute(
         sample,
         method or ("d-trak",),
         features.model_dump(),
-        answers.told(chosen, weights, how),
+        answers.with_prompts(chosen, weights, sampled),
         damping,
         rank_share,
         feature_batch,

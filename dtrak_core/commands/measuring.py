@@ -43,7 +43,7 @@ def lds(
     so_far: bool = False,
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
-    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
     json: Json = False,
 ) -> None:
     """Measure methods by the linear datamodeling score: train on random subsets, compare predicted with real losses.
@@ -62,7 +62,7 @@ def lds(
         so_far: Train nothing; answer from the models that are there.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint whose settings train the models.
-        how: Sampler.
+        sampled: Sampler.
     """
     chosen = answers.prepared(dataset)
     weights = checkpoints.by_name(checkpoint, chosen.digest)
@@ -85,7 +85,7 @@ def lds(
         share=share,
         num_timesteps=num_timesteps,
         noise_seeds=noise_seeds,
-        **answers.told(chosen, weights, how).drawing(),
+        **answers.with_prompts(chosen, weights, sampled).drawing(),
     )
     subset_models.check(chosen, weights, settings)
     if so_far:

@@ -37,7 +37,7 @@ def counterfactual(
     bottom: bool = True,
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
-    how: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
     name: str = "comparison",
     show: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = "",
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
@@ -57,7 +57,7 @@ def counterfactual(
         bottom: Leave out the control that removes the lowest scores of the first method.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
-        how: Sampler.
+        sampled: Sampler.
         name: What to call the comparison.
         show: Show a finished comparison of this name instead of computing one.
         out: Folder for comparison.csv, comparison.json and comparison.png.
@@ -80,7 +80,9 @@ def counterfactual(
         if not target:
             raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
         _check(chosen, method, group)
-        settings = removals.settings_for(chosen, weights, methods, asked | answers.told(chosen, weights, how).drawing())
+        settings = removals.settings_for(
+            chosen, weights, methods, asked | answers.with_prompts(chosen, weights, sampled).drawing()
+        )
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         if store.find("comparisons", key_of("comparisons", settings)) is None:
             costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
@@ -117,7 +119,7 @@ def _counts(remove: str, share: float | None, count: int, by_name_only: bool) ->
     return (round((0.2 if share is None else share) * count),)
 
 
-def _shown(found: comparisons.Comparison, document: dict[str, Any]) -> str:
+def _shown(comparison: comparisons.Comparison, document: dict[str, Any]) -> str:
     """Return the medians and the entries as two tables, and the verdicts as sentences between them."""
     columns = ("method", "l2", "cosine", "loss_change", "n")
     rounded = [
@@ -131,12 +133,12 @@ def _shown(found: comparisons.Comparison, document: dict[str, Any]) -> str:
         for e in document["entries"]
     ]
     listed = tables.table(entries, ("target", "method", "named for", "removed", "l2", "cosine", "loss_change"))
-    if why := comparisons.unjudged(found):
+    if why := comparisons.unjudged(comparison):
         told = f"No verdict: {why}."
     else:
         told = "\n\n".join(
             "\n".join([verdicts.NAMES[measure], *(f"  {line}" for line in lines)])
-            for measure, lines in comparisons.sentences(found).items()
+            for measure, lines in comparisons.sentences(comparison).items()
         )
     changed = f"{document['changed']}\n\n" if document["changed"] else ""
     return f"{changed}Medians over targets\n{tables.table(rounded, columns)}\n\n{told}\n\n{listed}"

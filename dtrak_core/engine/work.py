@@ -58,9 +58,8 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
 
             dataset = catalogue.by_digest(job.dataset)
             if job.base:
-                return [
-                    importing_text.import_lora(job.source, bases.by_digest(job.base), dataset, job.name, on_progress)
-                ]
+                base = bases.by_digest(job.base)
+                return [importing_text.import_lora(job.source, base, dataset, job.name, on_progress)]
             importing_text.refuse_lora_alone(job.source)
             return [importing.import_checkpoint(job.source, dataset, job.name, on_progress)]
         case BaseJob():
@@ -128,16 +127,16 @@ def _dataset(job: DatasetJob, on_progress: Progress) -> Artifact:
 
 
 def _samples(
-    checkpoint: str, seeds: tuple[int, ...], how: Sampled, pictures_per_batch: int, on_progress: Progress
+    checkpoint: str, seeds: tuple[int, ...], sampled: Sampled, pictures_per_batch: int, on_progress: Progress
 ) -> list[Artifact]:
     """Generate what is not stored yet, a batch at a time, so that a cancelled job keeps whole batches."""
     from dtrak_core.models import networks, sampling
 
-    wanted = [targets.sample_settings(checkpoint, seed, how) for seed in dict.fromkeys(seeds)]
+    wanted = [targets.sample_settings(checkpoint, seed, sampled) for seed in dict.fromkeys(seeds)]
     missing = [settings for settings in wanted if targets.find_sample(settings) is None]
     if missing:
         denoiser = networks.load_denoiser(checkpoints.by_digest(checkpoint))
-    steps, made = how.sampling_steps, len(wanted) - len(missing)
+    steps, made = sampled.sampling_steps, len(wanted) - len(missing)
     for begin in range(0, len(missing), pictures_per_batch):
         batch = missing[begin : begin + pictures_per_batch]
 
@@ -145,11 +144,9 @@ def _samples(
             message = f"Picture {min(len(wanted), before + 1)} of {len(wanted)}"
             on_progress(before * steps + done, len(wanted) * steps, "sampling steps", message)
 
-        seeds_now, words = [s.seed for s in batch], [s.prompt_of(s.seed) for s in batch if s.prompts]
-        began = time.perf_counter()
-        images = sampling.generate(
-            denoiser, seeds_now, how.sampler, steps, how.eta, drawn, pictures_per_batch, words, how.guidance
-        )
+        now, prompts = [s.seed for s in batch], [s.prompt_of(s.seed) for s in batch if s.prompts]
+        began, sampler, eta, guidance = time.perf_counter(), sampled.sampler, sampled.eta, sampled.guidance
+        images = sampling.generate(denoiser, now, sampler, steps, eta, drawn, pictures_per_batch, prompts, guidance)
         each = (time.perf_counter() - began) / len(batch)
         for settings, image in zip(batch, images, strict=True):
             targets.publish_sample(settings, image, each)
@@ -274,10 +271,10 @@ def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
         run(job, on_progress)
 
 
-def _generate_missing(names: Sequence[str], checkpoint: str, how: Sampled, on_progress: Progress) -> None:
+def _generate_missing(names: Sequence[str], checkpoint: str, sampled: Sampled, on_progress: Progress) -> None:
     """Generate those of these targets that are generated ones and not stored yet."""
     seeds = tuple(int(name.removeprefix("seed:")) for name in names if name.startswith("seed:"))
-    _samples(checkpoint, seeds, how, 16, on_progress)
+    _samples(checkpoint, seeds, sampled, 16, on_progress)
 
 
 def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:

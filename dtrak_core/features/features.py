@@ -90,14 +90,14 @@ def compute_shards(
             def computed(done: int, before: int = before) -> None:
                 on_progress((before + done) * per_picture, total, "gradients", "")
 
-            def projected_blocks(done: int, out_of: int, after: int = before + len(shard)) -> None:
+            def drawn(done: int, out_of: int, after: int = before + len(shard)) -> None:
                 on_progress(after * per_picture, total, "gradients", _drawn(done, out_of))
 
             ids = [f"train:{start + i}" for i in range(len(shard))]
             rows = mixtures.of_rows(settings, slice(start, start + len(shard)))
             if rows is None:
-                words = prompts[start : start + len(shard)]
-                rows = featurise(denoiser, np.asarray(shard), ids, settings, computed, batch, words, projected_blocks)
+                captions = prompts[start : start + len(shard)]
+                rows = featurise(denoiser, np.asarray(shard), ids, settings, computed, batch, captions, drawn)
             feature_store.write_shard(folder, number, rows, settings.storage)
             feature_store.seal(folder, number, time.perf_counter() - started)
         before += len(shard)
@@ -139,7 +139,7 @@ def compute_target_features(
         def computed(done: int) -> None:
             on_progress(done * per_picture, len(missing) * per_picture, "gradients", "")
 
-        def projected_blocks(done: int, out_of: int) -> None:
+        def drawn(done: int, out_of: int) -> None:
             on_progress(len(missing) * per_picture, len(missing) * per_picture, "gradients", _drawn(done, out_of))
 
         chosen, own = [target for _, target in missing.values()], own_side(settings, side)
@@ -147,11 +147,11 @@ def compute_target_features(
         if all(one is not None for one in mixed):
             features = np.stack([one for one in mixed if one is not None])
         elif side.trajectory:
-            features = _along_trajectory(denoiser, chosen, own, projected_blocks)
+            features = _along_trajectory(denoiser, chosen, own, drawn)
         else:
             images = np.stack([target.image for target in chosen])
-            ids, words = [target.id for target in chosen], [target.prompt for target in chosen]
-            features = featurise(denoiser, images, ids, own, computed, batch, words, projected_blocks)
+            ids, captions = [target.id for target in chosen], [target.prompt for target in chosen]
+            features = featurise(denoiser, images, ids, own, computed, batch, captions, drawn)
         if settings.parts == "faders":
             cross = np.zeros((len(features), 0))  # follows from the faders
         else:
@@ -201,7 +201,7 @@ def _gradients(
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     model_outputs.refuse_infinite(settings.model_output, grid, denoiser.betas, denoiser.alphas_cumprod)
     size, weight = batch or pictures_per_batch(denoiser, settings.num_timesteps), denoiser.weight
-    words = prompts or [""] * len(images)
+    captions = prompts or [""] * len(images)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
     on_progress(0)
     start = 0
@@ -209,7 +209,7 @@ def _gradients(
         part = slice(start, min(start + size, len(images)))
         try:
             x0 = denoiser.encode(images[part]).to(weight)
-            own, context = memory[: len(x0)], denoiser.contexts(words[part])
+            own, context = memory[: len(x0)], denoiser.contexts(captions[part])
             if settings.parts == "faders":
                 for number, gradients in faders.by_parts(denoiser, x0, sample_ids[part], settings, own, context):
                     yield part, number, gradients
@@ -242,12 +242,13 @@ def compute_residuals(
 
 def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress) -> Artifact:
     key = key_of("residuals", settings)
-    images, words = dataset.train.images, dataset.train.prompts
+    images, captions = dataset.train.images, dataset.train.prompts
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     values = np.empty(len(images), np.float32)
     for i, image in enumerate(images):
         on_progress(i, len(images), "pictures", "Residuals")
-        values[i] = np.sqrt(losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed, words[i])).mean()
+        found = losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed, captions[i])
+        values[i] = np.sqrt(found).mean()
     store.write_array(store.partial("residuals", key) / "residuals.npy", values)
     return store.publish("residuals", key, settings)
 

@@ -17,7 +17,7 @@ def jobs_for(
     dataset: Dataset,
     checkpoint: str,
     targets: Sequence[str],
-    how: Sampled,
+    sampled: Sampled,
     methods: Sequence[Method],
     bases: Mapping[str, FeatureSettings],
 ) -> list[Job]:
@@ -27,11 +27,11 @@ def jobs_for(
         dataset: The training set.
         checkpoint: Digest of the weights that generate the targets.
         targets: Ids of what is explained.
-        how: How generated ones are drawn.
+        sampled: How generated ones are drawn.
         methods: Which are to answer; those that are refused (`scores.refusal`) must be left out before.
         bases: Feature settings by method id.
     """
-    drawn = {"targets": tuple(targets), **how.drawing()}
+    drawn = {"targets": tuple(targets), **sampled.drawing()}
     where = {"dataset": dataset.digest, "checkpoint": checkpoint}
     wanted: list[Job] = []
     gradient = [one for one in methods if one.family == "gradient"]

@@ -33,11 +33,11 @@ from dtrak_core.training import ensembles
 OUTCOME_TIMESTEPS = 50  # of a loss under a retrained model (`OutcomeSettings`)
 
 
-def of_drawing(checkpoint: Checkpoint, seeds: Sequence[int], how: Sampled) -> Cost:
+def of_drawing(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled) -> Cost:
     """Return what the pictures of these seeds cost that are not stored."""
-    wanted = [targets.sample_settings(checkpoint.digest, seed, how) for seed in dict.fromkeys(seeds)]
+    wanted = [targets.sample_settings(checkpoint.digest, seed, sampled) for seed in dict.fromkeys(seeds)]
     missing = sum(targets.find_sample(one) is None for one in wanted)
-    return costs.drawing(checkpoint, missing, how) if missing else Cost()
+    return costs.drawing(checkpoint, missing, sampled) if missing else Cost()
 
 
 def of_lds(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, recipes: Sequence[Recipe] = ()) -> Cost:
@@ -146,12 +146,12 @@ def _epochs(checkpoint: Checkpoint) -> int:
     return int(checkpoint.run.settings["epochs"])
 
 
-def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, how: Sampled) -> list[Target]:
+def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, sampled: Sampled) -> list[Target]:
     """Return these targets; in the place of one that is still to be drawn a stand-in, of which nothing is stored."""
     found = []
     for name in names:
         try:
-            found.append(targets.resolve(dataset, checkpoint, name, how))
+            found.append(targets.resolve(dataset, checkpoint, name, sampled))
         except NotFoundError:
             found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), ""))
     return found

@@ -175,36 +175,38 @@ def read(artifact: Artifact) -> Predictions:
     )
 
 
-def evaluated(found: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:
+def evaluated(predicted: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:
     """Return the LDS of predictions on targets of one kind (`seed` or `held-out`), with its interval.
 
     Held-out targets that were trained on are left out (`Losses.leaked`). Predictions must explain some of the kind.
 
     `place` chooses the damping among `found.shares`; None takes the method's own.
     """
-    mine, theirs = of_kind(found, known, measured, kind)
-    at = found.place if place is None else place
-    return lds.judge(found.ranks[at][known.subsets][:, mine], known.mean[:, theirs])
+    mine, theirs = of_kind(predicted, known, measured, kind)
+    at = predicted.place if place is None else place
+    return lds.judge(predicted.ranks[at][known.subsets][:, mine], known.mean[:, theirs])
 
 
-def chance(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> Chance:
+def chance(predicted: Predictions, known: Losses, measured: LdsSettings, kind: str) -> Chance:
     """Return the LDS that predictions at the method's own damping would have by chance."""
-    mine, theirs = of_kind(found, known, measured, kind)
-    return lds.by_chance(found.ranks[found.place][known.subsets][:, mine], known.mean[:, theirs])
+    mine, theirs = of_kind(predicted, known, measured, kind)
+    return lds.by_chance(predicted.ranks[predicted.place][known.subsets][:, mine], known.mean[:, theirs])
 
 
-def curve(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> np.ndarray:
+def curve(predicted: Predictions, known: Losses, measured: LdsSettings, kind: str) -> np.ndarray:
     """Return the LDS at each share of effective rank, shape (D,), without intervals."""
-    mine, theirs = of_kind(found, known, measured, kind)
+    mine, theirs = of_kind(predicted, known, measured, kind)
     losses = known.mean[:, theirs]
-    return np.array([statistics.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in found.ranks])
+    return np.array([statistics.spearman(ranks[known.subsets][:, mine], losses).mean() for ranks in predicted.ranks])
 
 
-def of_kind(found: Predictions, known: Losses, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:
+def of_kind(predicted: Predictions, known: Losses, measured: LdsSettings, kind: str) -> tuple[list[int], list[int]]:
     """Return places of a kind's targets that count among the predictions' targets and among the losses'."""
     place = {name: number for number, name in enumerate(measured.targets)}
-    mine = [number for number, name in enumerate(found.targets) if name.startswith(f"{kind}:") and known.counts(name)]
-    return mine, [place[found.targets[number]] for number in mine]
+    mine = [
+        number for number, name in enumerate(predicted.targets) if name.startswith(f"{kind}:") and known.counts(name)
+    ]
+    return mine, [place[predicted.targets[number]] for number in mine]
 
 
 def _cost(dataset: Dataset, settings: ScoredSettings) -> tuple[int, float]:

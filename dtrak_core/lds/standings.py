@@ -20,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def rows(found: Sequence[Predictions], known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
+def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
     """Return one row for each recipe and kind of target.
 
     Returns:
@@ -29,7 +29,7 @@ def rows(found: Sequence[Predictions], known: Losses, measured: LdsSettings) -> 
         `lds.Chance`), effective_rank (share of N, None where undamped), gradients, seconds.
     """
     table = []
-    for one in found:
+    for one in predicted:
         for words, kind in KINDS.items():
             if not predictions.of_kind(one, known, measured, kind)[0]:
                 continue

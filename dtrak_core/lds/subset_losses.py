@@ -38,26 +38,31 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_
     return [store.get("subset-losses", key_of("subset-losses", one)) for one in subset_models.models(settings)]
 
 
-def losses_of(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, on_progress: Progress) -> Artifact:
+def losses_of(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings, on_progress: Progress) -> Artifact:
     """Train one model and store the loss of every target under it.
 
     Returns:
         Artifact of kind `subset-losses`: losses.npy, float64, shape (M,): mean over timesteps and noise seeds. The
         noise is a function of seed, target and timestep alone, so it is the same for every model.
     """
-    key = key_of("subset-losses", one)
+    key = key_of("subset-losses", settings)
     with store.computing("subset-losses", key, on_progress) as found:
-        return found or _measured(dataset, checkpoint, one, key, on_progress)
+        return found or _measured(dataset, checkpoint, settings, key, on_progress)
 
 
-def _measured(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings, key: str, on_progress: Progress) -> Artifact:
-    run, measured = subset_models.training(dataset, checkpoint, one), subset_models.pictures(dataset, one)
+def _measured(
+    dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings, key: str, on_progress: Progress
+) -> Artifact:
+    run, measured = subset_models.training(dataset, checkpoint, settings), subset_models.pictures(dataset, settings)
     denoiser = retrained.retrained(dataset, run, on_progress)
     total = presets.steps_on(run, len(dataset.train.rows))
-    values = np.empty(len(one.targets))
+    values = np.empty(len(settings.targets))
     for i, target in enumerate(measured):
         on_progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
-        each = [losses.denoising_loss(denoiser, target, one.num_timesteps, seed) for seed in range(one.noise_seeds)]
+        each = [
+            losses.denoising_loss(denoiser, target, settings.num_timesteps, seed)
+            for seed in range(settings.noise_seeds)
+        ]
         values[i] = np.mean(each)
     store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, values)
-    return store.publish("subset-losses", key, one, name=f"subset {one.subset}, seed {one.train_seed}")
+    return store.publish("subset-losses", key, settings, name=f"subset {settings.subset}, seed {settings.train_seed}")

@@ -104,15 +104,15 @@ def check(dataset: Dataset, checkpoint: Checkpoint, settings: Measured) -> None:
             targets.resolve(dataset, settings.checkpoint, name, settings)
 
 
-def training(dataset: Dataset, checkpoint: Checkpoint, one: LossSettings) -> TrainSettings:
+def training(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings) -> TrainSettings:
     """Return the settings that train one model: the original's, on the subset and with the seed.
 
     Raises:
         SettingsError: If the checkpoint cannot be trained again.
     """
-    indices = tuple(subsets.random_part("lds-val", one.subset, dataset.train.labels, one.share).tolist())
+    indices = tuple(subsets.random_part("lds-val", settings.subset, dataset.train.labels, settings.share).tolist())
     return TrainSettings(
-        **checkpoints.training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": one.train_seed}
+        **checkpoints.training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": settings.train_seed}
     )
 
 

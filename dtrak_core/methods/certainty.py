@@ -120,11 +120,11 @@ def _from_repeats(wanted: RepeatSettings, percent: int) -> Certainty | None:
     return Certainty(known, fader_scores.steady(fader_scores.opened(artifact)) if own else None)
 
 
-def marked(found: Ranking, features: FeatureSettings, target: Target) -> Ranking:
+def marked(ranking: Ranking, features: FeatureSettings, target: Target) -> Ranking:
     """Return a ranking with its repeatability and steady pictures, where they were measured at its damping."""
-    if found.effective_rank is None:
-        return found
-    known = find(found.method, features, target, found.effective_rank / len(found.values))
+    if ranking.effective_rank is None:
+        return ranking
+    known = find(ranking.method, features, target, ranking.effective_rank / len(ranking.values))
     if known is None:
-        return found
-    return dataclasses.replace(found, repeatability=known.repeatability, steady=known.steady)
+        return ranking
+    return dataclasses.replace(ranking, repeatability=known.repeatability, steady=known.steady)

@@ -134,9 +134,11 @@ def training(checkpoint: Checkpoint, picture_steps: float) -> Cost:
     return Cost((Part("training", speeds.training(checkpoint).times(picture_steps)),))
 
 
-def drawing(checkpoint: Checkpoint, pictures: int, how: Sampled) -> Cost:
+def drawing(checkpoint: Checkpoint, pictures: int, sampled: Sampled) -> Cost:
     """Return what it costs to draw pictures."""
-    return Cost((Part("drawing", speeds.forward(checkpoint).times(pictures * speeds.passes(how))),), 1000 * pictures)
+    return Cost(
+        (Part("drawing", speeds.forward(checkpoint).times(pictures * speeds.passes(sampled))),), 1000 * pictures
+    )
 
 
 def losses(checkpoint: Checkpoint, passes: int) -> Cost:

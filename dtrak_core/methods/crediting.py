@@ -29,14 +29,14 @@ def foremost(credits: Sequence[Credit]) -> Credit | None:
     return max(known, key=lambda one: (one.share - one.set_share, one.contributor), default=None)
 
 
-def chance(found: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
+def chance(ranking: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
     """Return p: how often credit given to families at random lifts somebody as far above their share.
 
     A draw permutes families of equal size as wholes, and the pictures inside each: both leave the distribution of
     scores as it is where pictures of a family are alike, families are not, and contributors do not matter.
 
     Args:
-        found: Ranking over N examples.
+        ranking: Ranking over N examples.
         contributors: One name for each, shape (N,); pictures without a name are nobody's.
         families: Family of each, shape (N,); pictures without one stand alone.
 
@@ -48,7 +48,7 @@ def chance(found: Ranking, contributors: Sequence[str], families: Sequence[str])
     order = np.argsort(family, kind="stable")
     family = family[order]
     names, which = np.unique(np.asarray(contributors, dtype=str)[order], return_inverse=True)
-    above = np.maximum(found.values[order], 0) / (found.positive_total or 1.0) - 1 / len(which)
+    above = np.maximum(ranking.values[order], 0) / (ranking.positive_total or 1.0) - 1 / len(which)
     begins, sizes = np.unique(family, return_index=True, return_counts=True)[1:]
     inside = np.arange(len(which)) - begins[family]
     alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
@@ -74,10 +74,10 @@ def chance(found: Ranking, contributors: Sequence[str], families: Sequence[str])
     return (1 + reached) / (1 + DRAWS)
 
 
-def words(one: Credit, name: str | None = None) -> str:
+def words(credit: Credit, name: str | None = None) -> str:
     """Return a contributor's credit in numbers: X: 23 % of the credit with 15 % of the pictures (1.6 x)."""
-    told = f"{percent(one.share)} of the credit with {percent(one.set_share)} of the pictures"
-    return f"{one.contributor if name is None else name}: {told} ({one.lift:.1f} x)"
+    told = f"{percent(credit.share)} of the credit with {percent(credit.set_share)} of the pictures"
+    return f"{credit.contributor if name is None else name}: {told} ({credit.lift:.1f} x)"
 
 
 def sentence(label: str, credits: Sequence[Credit], p: float, name: str | None = None) -> str:

@@ -108,11 +108,11 @@ def influence(
     )
     size = pictures_per_batch(denoiser, settings.num_timesteps)
 
-    def gradients(images: np.ndarray, ids: Sequence[str], words: Sequence[str]) -> Iterator[Tensor]:
+    def gradients(images: np.ndarray, ids: Sequence[str], prompts: Sequence[str]) -> Iterator[Tensor]:
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             x0 = denoiser.encode(np.asarray(images[part])).to(denoiser.weight)
-            yield per_example_gradients(denoiser, x0, ids[part], features, context=denoiser.contexts(words[part]))
+            yield per_example_gradients(denoiser, x0, ids[part], features, context=denoiser.contexts(prompts[part]))
 
     own = gradients(np.stack([t.image for t in targets]), [t.id for t in targets], [t.prompt for t in targets])
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])

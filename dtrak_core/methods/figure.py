@@ -29,7 +29,7 @@ UNKNOWN = "?: whether it stands there in both halves of the draws was not measur
 def draw(
     target: np.ndarray,
     title: str,
-    found: Sequence[Ranking],
+    rankings: Sequence[Ranking],
     images: np.ndarray,
     counts: tuple[int, int],
     facts: Mapping[str, Any],
@@ -42,7 +42,7 @@ def draw(
     Args:
         target: The explained picture, uint8 (H, W, 3).
         title: Text under it.
-        found: One ranking for each row, top to bottom.
+        rankings: One ranking for each row, top to bottom.
         images: Training pictures, uint8 (N, H, W, 3).
         counts: Proponents and opponents a row.
         facts: Provenance, kept in the PNG's text chunk `provenance`.
@@ -55,11 +55,11 @@ def draw(
     """
     first, last = counts
     head, line = 44, CELL + 92
-    told = [MARKED] if any(one.steady is not None for one in found) else []
-    told += [UNKNOWN] if any(one.steady is None for one in found) else []
+    told = [MARKED] if any(one.steady is not None for one in rankings) else []
+    told += [UNKNOWN] if any(one.steady is None for one in rankings) else []
     width = PAD + LEFT + PAD + (first + last) * (CELL + GAP) + PAD + PAD
     notes_below = [part for text in (*told, terms) for part in wrapped(text, width - 2 * PAD)]
-    bottom = PAD + head + max(len(found) * line, LEFT + 60)
+    bottom = PAD + head + max(len(rankings) * line, LEFT + 60)
     sheet = Image.new("RGB", (width, bottom + len(notes_below) * LINE + PAD), "white")
     pen = ImageDraw.Draw(sheet)
     start = PAD + LEFT + PAD
@@ -74,7 +74,7 @@ def draw(
     paste(sheet, target, (PAD, middle - LEFT // 2 - 20), LEFT)
     pen.text((PAD + LEFT // 2, middle + LEFT // 2 - 10), _cut(title, LEFT, 18), INK, font(18), anchor="ma")
     credits: dict[int, str] = {}
-    for place, one in enumerate(found):
+    for place, one in enumerate(rankings):
         top = PAD + head + place * line
         pen.text((start, top + 6), _heading(one), INK, font(20))
         lists = ((proponents(one, first, families), start), (opponents(one, last, families), rule + PAD // 2))
@@ -98,10 +98,16 @@ def draw(
     return data.getvalue()
 
 
-def _heading(one: Ranking) -> str:
+def _heading(ranking: Ranking) -> str:
     """Return a row's title: the method, its damping as effective rank, and how far the ranking repeats."""
-    rank = "" if one.effective_rank is None else f", effective rank {one.effective_rank:,.0f} of {len(one.values):,}"
-    return one.label + rank + ("" if one.repeatability is None else f", repeatability {one.repeatability:.2f}")
+    rank = (
+        ""
+        if ranking.effective_rank is None
+        else f", effective rank {ranking.effective_rank:,.0f} of {len(ranking.values):,}"
+    )
+    return (
+        ranking.label + rank + ("" if ranking.repeatability is None else f", repeatability {ranking.repeatability:.2f}")
+    )
 
 
 def _cell(

@@ -118,35 +118,35 @@ def ranking(
     return Ranking(method, label, flat, order, total, damping, effective_rank, dict(provenance or {}))
 
 
-def share(found: Ranking, index: int) -> float:
+def share(ranking: Ranking, index: int) -> float:
     """Return an example's score over the positive total; 0 where no score is positive."""
-    return float(found.values[index]) / found.positive_total if found.positive_total else 0.0
+    return float(ranking.values[index]) / ranking.positive_total if ranking.positive_total else 0.0
 
 
-def rank(found: Ranking, index: int) -> int:
+def rank(ranking: Ranking, index: int) -> int:
     """Return the rank of a training example, 1 for the highest score."""
-    return int(np.flatnonzero(found.order == index)[0]) + 1
+    return int(np.flatnonzero(ranking.order == index)[0]) + 1
 
 
-def proponents(found: Ranking, top: int, families: Sequence[str] | None = None) -> list[Entry]:
+def proponents(ranking: Ranking, top: int, families: Sequence[str] | None = None) -> list[Entry]:
     """Return the examples with the highest scores, best first; only positive scores count.
 
     Args:
-        found: Ranking over N examples.
+        rankings: Ranking over N examples.
         top: Number of entries.
         families: Family of each example, shape (N,), empty where it has none. Where given, only the
             first of each family is listed, with the number of others it stands for.
     """
-    return _end(found, found.order[found.values[found.order] > 0], top, families)
+    return _end(ranking, ranking.order[ranking.values[ranking.order] > 0], top, families)
 
 
-def opponents(found: Ranking, top: int, families: Sequence[str] | None = None) -> list[Entry]:
+def opponents(ranking: Ranking, top: int, families: Sequence[str] | None = None) -> list[Entry]:
     """Return the examples with the most negative scores, lowest first; empty if none is negative."""
-    backwards = found.order[::-1]
-    return _end(found, backwards[found.values[backwards] < 0], top, families)
+    backwards = ranking.order[::-1]
+    return _end(ranking, backwards[ranking.values[backwards] < 0], top, families)
 
 
-def _end(found: Ranking, side: np.ndarray, top: int, families: Sequence[str] | None) -> list[Entry]:
+def _end(ranking: Ranking, side: np.ndarray, top: int, families: Sequence[str] | None) -> list[Entry]:
     """List one end of a ranking from the indices of its side, strongest first."""
     if families is None:
         listed = [(rank, int(i), 0) for rank, i in enumerate(side[: max(top, 0)], 1)]
@@ -159,36 +159,37 @@ def _end(found: Ranking, side: np.ndarray, top: int, families: Sequence[str] | N
                 listed.append((rank, int(i), counts[name] - 1))
             seen.add(name)
     return [
-        Entry(rank, i, float(found.values[i]), share(found, i), alike, steady_at(found, i)) for rank, i, alike in listed
+        Entry(rank, i, float(ranking.values[i]), share(ranking, i), alike, steady_at(ranking, i))
+        for rank, i, alike in listed
     ]
 
 
-def steady_at(found: Ranking, index: int) -> bool | None:
+def steady_at(ranking: Ranking, index: int) -> bool | None:
     """Return whether an example stands at the same end of both halves' rankings; None where that was not measured."""
-    return None if found.steady is None else bool(found.steady[index])
+    return None if ranking.steady is None else bool(ranking.steady[index])
 
 
-def credit(found: Ranking, contributors: Sequence[str]) -> list[Credit]:
+def credit(ranking: Ranking, contributors: Sequence[str]) -> list[Credit]:
     """Add up the positive scores of each contributor, largest share first.
 
     Args:
-        found: Ranking over N examples.
+        rankings: Ranking over N examples.
         contributors: One name for each training example, shape (N,); empty means unknown.
 
     Raises:
         SettingsError: If there is not one name a training example.
     """
-    if len(contributors) != len(found.values):
+    if len(contributors) != len(ranking.values):
         raise SettingsError(
-            f"{len(contributors):,} contributors were given for {len(found.values):,} scores; "
+            f"{len(contributors):,} contributors were given for {len(ranking.values):,} scores; "
             "give one for each training picture."
         )
     names, which = np.unique([name or NOT_GIVEN for name in contributors], return_inverse=True)
-    positive = np.maximum(found.values, 0)
+    positive = np.maximum(ranking.values, 0)
     sums = np.bincount(which, weights=positive, minlength=len(names))
     counts = np.bincount(which, minlength=len(names))
     supporting = np.bincount(which, weights=positive > 0, minlength=len(names)).astype(int)
-    total = found.positive_total or 1.0
+    total = ranking.positive_total or 1.0
     shares = [
         Credit(str(name), float(part) / total, int(count), int(above), int(count) / len(which))
         for name, part, count, above in zip(names, sums, counts, supporting, strict=True)
@@ -203,7 +204,7 @@ def family(rows: Sequence[Row], index: int) -> list[int]:
 
 
 def document(
-    target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], top: int, terms: str = ""
+    target: Mapping[str, Any], rankings: Sequence[Ranking], rows: Sequence[Row], top: int, terms: str = ""
 ) -> dict[str, Any]:
     """Return both ends of every ranking, with provenance, as plain JSON values.
 
@@ -211,7 +212,7 @@ def document(
 
     Args:
         target: What identifies the target.
-        found: One ranking a method.
+        rankings: One ranking a method.
         rows: Facts of the training pictures.
         top: Entries at either end.
         terms: The line that whoever shows the training pictures has to give with them.
@@ -239,25 +240,25 @@ def document(
                 "positive_total": one.positive_total,
                 "examples": len(one.values),
             }
-            for one in found
+            for one in rankings
         },
-        "provenance": {one.method: dict(one.provenance) for one in found},
+        "provenance": {one.method: dict(one.provenance) for one in rankings},
     }
 
 
-def to_json(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], terms: str = "") -> bytes:
+def to_json(target: Mapping[str, Any], rankings: Sequence[Ranking], rows: Sequence[Row], terms: str = "") -> bytes:
     """Return the whole ranking of every method as JSON, with provenance; arguments as of `document`."""
-    top = max((len(one.values) for one in found), default=0)
-    told = document(target, found, rows, top, terms)
+    top = max((len(one.values) for one in rankings), default=0)
+    told = document(target, rankings, rows, top, terms)
     return json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False).encode()
 
 
-def to_csv(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[Row], terms: str = "") -> bytes:
+def to_csv(target: Mapping[str, Any], rankings: Sequence[Ranking], rows: Sequence[Row], terms: str = "") -> bytes:
     """Return one line for each method and training example, best first; each line says where it comes from."""
     columns = ["method", "rank", "index", "score", "share_of_positive", "name", "label", "contributor"]
     columns += ["target", "dataset", "checkpoint", "damping", "effective_rank", "settings"]
     lines: list[list[object]] = []
-    for one in found:
+    for one in rankings:
         made = one.provenance
         settings = json.dumps(made.get("feature_settings", {}), sort_keys=True)
         tail = [target.get("id", ""), made.get("dataset", ""), made.get("checkpoint", "")]
@@ -270,12 +271,12 @@ def to_csv(target: Mapping[str, Any], found: Sequence[Ranking], rows: Sequence[R
     return spreadsheet.to_csv([*columns, "in_both_halves", "repeatability", "licence"], lines)
 
 
-def credit_csv(found: Ranking, credits: Sequence[Credit], target: Mapping[str, Any], terms: str = "") -> bytes:
+def credit_csv(ranking: Ranking, credits: Sequence[Credit], target: Mapping[str, Any], terms: str = "") -> bytes:
     """Return the credit table of one method as CSV; each line names method, target, checkpoint and damping."""
     columns = "contributor share_of_positive pictures supporting_pictures share_of_set method target checkpoint".split()
-    made = [found.method, target.get("id", ""), found.provenance.get("checkpoint", "")]
+    made = [ranking.method, target.get("id", ""), ranking.provenance.get("checkpoint", "")]
     lines = [
-        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, found.damping, terms]
+        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, ranking.damping, terms]
         for c in credits
     ]
     return spreadsheet.to_csv([*columns, "lift", "damping", "licence"], lines)

@@ -79,8 +79,8 @@ def generate(
     for begin in range(0, len(seeds), batch):
         part = seeds[begin : begin + batch]
         done, total = begin * sampling_steps, len(seeds) * sampling_steps
-        words = prompts[begin : begin + batch]
-        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, words, guidance):
+        prompts_now = prompts[begin : begin + batch]
+        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, prompts_now, guidance):
             last, done = x, done + len(part)
             if on_progress is not None:
                 on_progress(done, total)

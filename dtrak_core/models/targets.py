@@ -61,7 +61,7 @@ class Target:
         return f"{self.id} {self.pixels}" if self.prompt and "settings" in self.row else self.id
 
     @property
-    def how(self) -> Sampled:
+    def sampled(self) -> Sampled:
         """Return how a generated picture was drawn; the usual way for others."""
         given = {name: value for name, value in self.row.get("settings", {}).items() if name in Sampled.model_fields}
         return Sampled(**given)
@@ -84,22 +84,22 @@ def publish_sample(settings: SampleSettings, image: np.ndarray, seconds: float |
     return _generated(store.get("samples", key))
 
 
-def samples(checkpoint: str, how: Sampled = Sampled()) -> list[Target]:  # noqa: B008 - frozen
+def samples(checkpoint: str, sampled: Sampled = Sampled()) -> list[Target]:  # noqa: B008 - frozen
     """Return the stored generated pictures of a checkpoint (by digest) that were drawn so, by seed.
 
     Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance.
     """
-    return sorted(_drawn(checkpoint, how), key=seed_of)
+    return sorted(_drawn(checkpoint, sampled), key=seed_of)
 
 
-def _drawn(checkpoint: str, how: Sampled) -> list[Target]:
+def _drawn(checkpoint: str, sampled: Sampled) -> list[Target]:
     """Return the same pictures in the order in which they were drawn, the shipped ones first."""
     found = []
     for artifact in store.listing("samples"):
         if artifact.settings["checkpoint"] == checkpoint:
             own = SampleSettings(**artifact.settings)
-            wanted = sample_settings(checkpoint, own.seed, how)
-            if not how.prompts:
+            wanted = sample_settings(checkpoint, own.seed, sampled)
+            if not sampled.prompts:
                 wanted = wanted.model_copy(update={"prompts": own.prompts, "guidance": own.guidance})
             if own == wanted:
                 found.append(_generated(artifact))
@@ -126,26 +126,26 @@ def usual(checkpoint: str) -> Sampled:
     drawn = [target for target in _drawn(checkpoint, Sampled()) if target.prompt]
     if not drawn:
         return Sampled()
-    guidance, words = drawn[0].how.guidance, dict[int, str]()
+    guidance, prompts = drawn[0].sampled.guidance, dict[int, str]()
     for target in drawn:
-        if target.how.guidance == guidance:
-            words.setdefault(seed_of(target), target.prompt)
+        if target.sampled.guidance == guidance:
+            prompts.setdefault(seed_of(target), target.prompt)
     longest, best = 0, tuple[str, ...]()
-    for length in range(1, len(words) + 1):
-        turn, held = _turn(words, length)
+    for length in range(1, len(prompts) + 1):
+        turn, held = _turn(prompts, length)
         if held > longest and None not in turn:
             longest, best = held, tuple(str(prompt) for prompt in turn)
     return Sampled(prompts=best, guidance=guidance)
 
 
-def _turn(words: Mapping[int, str], length: int) -> tuple[list[str | None], int]:
+def _turn(prompts: Mapping[int, str], length: int) -> tuple[list[str | None], int]:
     """Return the prompts that seeds take in turn, None where no seed says, and for how many of the seeds they hold."""
     turn: list[str | None] = [None] * length
-    for held, (seed, prompt) in enumerate(words.items()):
+    for held, (seed, prompt) in enumerate(prompts.items()):
         if turn[seed % length] not in (None, prompt):
             return turn, held
         turn[seed % length] = prompt
-    return turn, len(words)
+    return turn, len(prompts)
 
 
 def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
@@ -162,7 +162,7 @@ def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
     seeds = [seed_of(target) for target in chosen]
     if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
         raise SettingsError(f"{seeds.count(twice[0])} of these pictures are of seed {twice[0]}. Choose one of a seed.")
-    ways = {target.how.model_copy(update={"prompts": ()}) for target in chosen}
+    ways = {target.sampled.model_copy(update={"prompts": ()}) for target in chosen}
     if len(ways) > 1:
         said = " and ".join(sorted(f"{way.sampler.upper()} {way.sampling_steps}, {way.guidance:g}" for way in ways))
         raise SettingsError(
@@ -175,15 +175,15 @@ def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
     length = 1
     while _turn(own, length)[1] < len(own):
         length += 1
-    words = tuple(prompt or chosen[0].prompt for prompt in _turn(own, length)[0])
-    return ways.pop().model_copy(update={"prompts": words if any(words) else ()})
+    prompts = tuple(prompt or chosen[0].prompt for prompt in _turn(own, length)[0])
+    return ways.pop().model_copy(update={"prompts": prompts if any(prompts) else ()})
 
 
-def sample_settings(checkpoint: str, seed: int, how: Sampled) -> SampleSettings:
+def sample_settings(checkpoint: str, seed: int, sampled: Sampled) -> SampleSettings:
     """Return the settings of the picture of a seed, with the sampler that a job's or comparison's settings name."""
-    drawn = how.drawing()
-    if how.prompts:
-        drawn |= {"prompts": (how.prompt_of(seed),), "seeds_a_prompt": 1}
+    drawn = sampled.drawing()
+    if sampled.prompts:
+        drawn |= {"prompts": (sampled.prompt_of(seed),), "seeds_a_prompt": 1}
     return build(SampleSettings, checkpoint=checkpoint, seed=seed, **drawn)
 
 
@@ -197,9 +197,9 @@ def resolve(
     dataset: Dataset,
     checkpoint: str,
     target_id: str,
-    how: Sampled = Sampled(),  # noqa: B008 - frozen
+    sampled: Sampled = Sampled(),  # noqa: B008 - frozen
 ) -> Target:
-    """Return the target of this id; `how` says how a generated one was drawn.
+    """Return the target of this id; `sampled` says how a generated one was drawn.
 
     Raises:
         SettingsError: If the id is not of a known form.
@@ -214,9 +214,9 @@ def resolve(
         )
     number = int(rest)
     if kind == "seed":
-        found = find_sample(sample_settings(checkpoint, number, how))
+        found = find_sample(sample_settings(checkpoint, number, sampled))
         if found is None:
-            told = f" for '{how.prompt_of(number)}'" if how.prompts else ""
+            told = f" for '{sampled.prompt_of(number)}'" if sampled.prompts else ""
             raise NotFoundError(f"The picture of seed {number}{told} has not been generated with this checkpoint.")
         return found
     return of_split(dataset.held_out if kind == "held-out" else dataset.train, kind, number)

@@ -217,8 +217,8 @@ def _latents(dataset: Dataset, denoiser: Denoiser, base: str, on_progress: Progr
 
 def _shown(dataset: Dataset) -> list[str]:
     """Return the prompts of the pictures that are drawn along a training: captions from all over the training set."""
-    words = dataset.train.examples(len(GRID_SEEDS))
-    return [words[seed % len(words)] for seed in GRID_SEEDS] if words else []
+    captions = dataset.train.examples(len(GRID_SEEDS))
+    return [captions[seed % len(captions)] for seed in GRID_SEEDS] if captions else []
 
 
 def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Dataset | None) -> None:

@@ -42,8 +42,8 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     context = None
     if isinstance(settings.model, LoraSettings):
         left_out = random.random(len(rows)) < settings.model.caption_dropout
-        words = ["" if out else prompt_of(dataset.train.rows[row]) for row, out in zip(rows, left_out, strict=True)]
-        context = run.denoiser.contexts(words)
+        captions = ["" if out else prompt_of(dataset.train.rows[row]) for row, out in zip(rows, left_out, strict=True)]
+        context = run.denoiser.contexts(captions)
     if settings.model.dropout:
         torch.manual_seed(int(random.integers(2**63)))
     where = run.denoiser.weight.device

@@ -42,7 +42,7 @@ class Question:
 class Answers:
     """Rankings that are there, in the order asked for; the missing artifacts of other methods; why some cannot be."""
 
-    found: tuple[Ranking, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
     missing: Mapping[str, Sequence[Needed]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,13 +76,13 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
     return Answers(tuple(found), missing, refused)
 
 
-def _marked(found: Ranking, question: Question) -> Ranking:
+def _marked(ranking: Ranking, question: Question) -> Ranking:
     """Return a ranking with how far it repeats at its damping; looked up anew each time, for a job may add it."""
-    one = METHODS[found.method]
+    one = METHODS[ranking.method]
     if one.family != "gradient":
-        return found
+        return ranking
     where = question.dataset.digest, question.checkpoint.digest
-    return certainty.marked(found, scores.feature_settings(one, *where, question.base(one.id)), question.target)
+    return certainty.marked(ranking, scores.feature_settings(one, *where, question.base(one.id)), question.target)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

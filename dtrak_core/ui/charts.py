@@ -35,9 +35,9 @@ def loss_curve(lines: Sequence[Mapping[str, Any]]) -> go.Figure:
     return _frame(shown, "training step", "loss (lower is better)").update_yaxes(range=[0, top])
 
 
-def score_curve(found: Ranking, first: Sequence[Entry], last: Sequence[Entry], names: Sequence[str]) -> go.Figure:
+def score_curve(ranking: Ranking, first: Sequence[Entry], last: Sequence[Entry], names: Sequence[str]) -> go.Figure:
     """Draw all scores of a method from the highest to the lowest, with the shown ones marked."""
-    ordered = found.values[found.order]
+    ordered = ranking.values[ranking.order]
     count = len(ordered)
     places = np.arange(count)
     if count > _LINE:
@@ -61,7 +61,7 @@ def score_curve(found: Ranking, first: Sequence[Entry], last: Sequence[Entry], n
                 name=label,
             )
     shown.add_hline(y=0, line_width=1, line_color="gray")
-    return _frame(shown, "rank among the training pictures", f"{words(found.label)} score (its own scale)")
+    return _frame(shown, "rank among the training pictures", f"{words(ranking.label)} score (its own scale)")
 
 
 def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:

@@ -34,7 +34,7 @@ def focus() -> tuple[str, int] | None:
     return found
 
 
-def show(dataset: Dataset, found: Sequence[Ranking], target: Target | None = None) -> None:
+def show(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None = None) -> None:
     """Open the training example that the link names, if it names one."""
     asked = st.query_params.get("example")
     if asked is None:
@@ -43,7 +43,7 @@ def show(dataset: Dataset, found: Sequence[Ranking], target: Target | None = Non
         last = len(dataset.train.rows) - 1
         st.warning(f"Training picture '{panels.plain(asked)}' does not exist: they are numbered 0 to {last:,}.")
         return
-    _dialog(dataset, found, target)
+    _dialog(dataset, rankings, target)
 
 
 def _closed() -> None:
@@ -57,7 +57,7 @@ def _go(index: int) -> None:
 
 
 @st.dialog("Training picture", width="medium", on_dismiss=_closed)
-def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -> None:
+def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None) -> None:
     index = int(st.query_params.get("example", "0"))
     facts = dataset.train.rows[index]
     left, right = st.columns([1, 1], gap="medium")
@@ -69,9 +69,9 @@ def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -
         st.markdown(f"**#{index} {panels.plain(name)}**")
         lines = [("By", facts["contributor"]), ("Label", facts["label"]), ("From", facts["origin"])]
         st.markdown("  \n".join(f"{title} {panels.plain(value)}" for title, value in lines if value != ""))
-        if found:
+        if rankings:
             st.markdown(
-                _ranks(found, index),
+                _ranks(rankings, index),
                 help="Rank 1 is the strongest proponent. The share is of a method's own "
                 "positive total; shares of two methods are not comparable in size.",
             )
@@ -80,15 +80,15 @@ def _dialog(dataset: Dataset, found: Sequence[Ranking], target: Target | None) -
             st.rerun()
     if target is not None:
         _patches(dataset, target, index)
-    if found:
-        _steps(found, index)
+    if rankings:
+        _steps(rankings, index)
     _family(dataset, index)
 
 
-def _ranks(found: Sequence[Ranking], index: int) -> str:
+def _ranks(rankings: Sequence[Ranking], index: int) -> str:
     """Return a table of an example's rank and share under each method."""
     lines = ["| Method | Rank | Share |", "|:--|--:|--:|"]
-    for one in found:
+    for one in rankings:
         place = f"{results.rank(one, index):,} of {len(one.values):,}"
         lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} |")
     return "\n".join(lines)
@@ -108,9 +108,9 @@ def _patches(dataset: Dataset, target: Target, index: int) -> None:
     )
 
 
-def _steps(found: Sequence[Ranking], index: int) -> None:
+def _steps(rankings: Sequence[Ranking], index: int) -> None:
     """Draw the buttons that step along the ranking in which the picture was opened."""
-    row = next((one for one in found if one.method == st.session_state.get(_ROW)), found[0])
+    row = next((one for one in rankings if one.method == st.session_state.get(_ROW)), rankings[0])
     place = results.rank(row, index) - 1
     order = row.order
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -139,7 +139,7 @@ def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, dict[str, str]
     """
     found: dict[str, dict[str, str]] = {}
     if not address.get("sample"):
-        drawn = [target.id for target in targets.samples(checkpoint.digest, named.how(checkpoint))]
+        drawn = [target.id for target in targets.samples(checkpoint.digest, named.sampled(checkpoint))]
         found = {page: {"sample": named.usual(drawn)} for page in (OVERVIEW, ATTRIBUTION)}
     if not address.get("comparison") and (key := comparisons.first(dataset, checkpoint.digest)):
         if not panels.newest("counterfactual", checkpoint.digest):

@@ -36,11 +36,11 @@ def choose(target: Target) -> None:
 
 def link_to(target: Target) -> dict[str, str]:
     """Return the address parameters that name a picture, and how it was drawn where that is not the usual way."""
-    how = target.how
-    told = {"sampler": how.sampler, "sampling_steps": str(how.sampling_steps), "guidance": f"{how.guidance:g}"}
+    drawn = target.sampled
+    values = {"sampler": drawn.sampler, "sampling_steps": str(drawn.sampling_steps), "guidance": f"{drawn.guidance:g}"}
     usual = {"sampler": "ddim", "sampling_steps": "50", "guidance": "7.5"}
-    found = {name: value for name, value in told.items() if value != usual[name]}
-    return {"sample": target.id} | found | ({"prompt": how.prompts[0]} if how.prompts else {})
+    found = {name: value for name, value in values.items() if value != usual[name]}
+    return {"sample": target.id} | found | ({"prompt": drawn.prompts[0]} if drawn.prompts else {})
 
 
 def leading(page: str, target: Target) -> dict[str, str | list[str]]:
@@ -48,7 +48,7 @@ def leading(page: str, target: Target) -> dict[str, str | list[str]]:
     return {name: value for name, value in address.leading(page).items() if name not in address.DRAWN} | link_to(target)
 
 
-def how(checkpoint: Checkpoint) -> Sampled:
+def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return how the link's picture is drawn; what it does not name properly is the usual way."""
     sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "50")
     known = sampler if sampler in ("ddim", "ddpm") else "ddim"

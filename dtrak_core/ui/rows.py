@@ -15,7 +15,7 @@ TARGET = "target"  # key of the target in the figure; the others are `method/ind
 
 
 def row(
-    found: Ranking,
+    ranking: Ranking,
     dataset: Dataset,
     counts: tuple[int, int],
     *,
@@ -26,18 +26,18 @@ def row(
 
     Pictures that do not stand at this end in both halves of the draws are marked, and those of which that is unknown.
     """
-    count = len(found.values)
-    kept = "" if found.effective_rank is None else f" Effective rank {found.effective_rank:,.0f} of {count:,}."
-    if found.repeatability is not None:
-        kept += f" Repeatability {found.repeatability:.2f}: the ranks from either half of the draws correlate so."
+    count = len(ranking.values)
+    kept = "" if ranking.effective_rank is None else f" Effective rank {ranking.effective_rank:,.0f} of {count:,}."
+    if ranking.repeatability is not None:
+        kept += f" Repeatability {ranking.repeatability:.2f}: the ranks from either half of the draws correlate so."
     else:
         kept += " Certainty not measured."
-    first, last = results.proponents(found, counts[0], families), results.opponents(found, counts[1], families)
+    first, last = results.proponents(ranking, counts[0], families), results.opponents(ranking, counts[1], families)
     return Row(
-        found.label,
-        METHODS[found.method].summary + kept if note else "",
-        [_picture(found, dataset, entry, "proponent") for entry in first],
-        [_picture(found, dataset, entry, "opponent") for entry in last],
+        ranking.label,
+        METHODS[ranking.method].summary + kept if note else "",
+        [_picture(ranking, dataset, entry, "proponent") for entry in first],
+        [_picture(ranking, dataset, entry, "opponent") for entry in last],
         "No training picture has a positive score here.",
         "No training picture has a negative score here.",
     )
@@ -64,12 +64,12 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("-", "−")
 
 
-def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
+def _picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
     facts = dataset.train.rows[entry.index]
     name = facts["name"] or facts["label"]
     by = f", by {facts['contributor']}" if facts["contributor"] else ""
     spoken = (
-        f"Training picture {entry.index}: {name}{by}. {found.label} {side} {entry.rank}, "
+        f"Training picture {entry.index}: {name}{by}. {ranking.label} {side} {entry.rank}, "
         f"{percent(entry.share)} of the positive total"
     )
     if entry.alike:
@@ -78,7 +78,7 @@ def _picture(found: Ranking, dataset: Dataset, entry: Entry, side: str) -> Pictu
     alike = f"and {entry.alike} alike" if entry.alike else ""
     lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"], alike)
     return Picture(
-        f"{found.method}/{entry.index}",
+        f"{ranking.method}/{entry.index}",
         dataset.train.images[entry.index],
         spoken,
         lines,

@@ -129,11 +129,11 @@ def test_only_typed_prompts_are_bounded(pictures: Dataset, checkpoint: Checkpoin
     rows = [row | {"caption": text} for row, text in zip(pictures.train.rows, captions, strict=True)]
     long = dataclasses.replace(pictures, train=dataclasses.replace(pictures.train, rows=rows))
     text = dataclasses.replace(checkpoint, base="0" * 16)
-    how = answers.told(long, text, Sampled())
+    how = answers.with_prompts(long, text, Sampled())
     assert set(how.prompts) <= set(captions)
     assert min(map(len, how.prompts)) > 400
     build(SampleJob, checkpoint=text.digest, seeds=(0,), **how.drawing())
     typed = Sampled(prompts=(captions[3],))
-    assert answers.told(long, text, typed) == typed, "a caption of the set may be typed"
+    assert answers.with_prompts(long, text, typed) == typed, "a caption of the set may be typed"
     with pytest.raises(SettingsError, match="has 401 characters; only captions of the dataset may have more than 400"):
-        answers.told(long, text, Sampled(prompts=("a disc", "x" * 401)))
+        answers.with_prompts(long, text, Sampled(prompts=("a disc", "x" * 401)))

@@ -377,13 +377,13 @@ def test_every_kind_of_method_answers_for_a_prompted_picture(
     work.run(SampleJob(checkpoint=checkpoint.digest, seeds=(1,), **how.drawing()), quiet)
     target = resolve(discs, checkpoint.digest, "seed:1", how)
     assert target.prompt == PROMPTS[1]
-    assert target.how == Sampled(prompts=(PROMPTS[1],), sampling_steps=2)
+    assert target.sampled == Sampled(prompts=(PROMPTS[1],), sampling_steps=2)
     one = METHODS[method]
     base = build(
         FeatureSettings, dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32,
         model_output=one.model_output or "loss",
     )  # fmt: skip
-    for job in asking.jobs_for(discs, checkpoint.digest, (target.id,), target.how, [one], {method: base}):
+    for job in asking.jobs_for(discs, checkpoint.digest, (target.id,), target.sampled, [one], {method: base}):
         work.run(job, quiet)
     found = scores.attribution_scores(method, discs, checkpoint.digest, target, base)
     assert np.isfinite(found.values).all()

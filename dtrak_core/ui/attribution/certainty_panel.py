@@ -17,21 +17,23 @@ from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute, fader_panel
 
 
-def panel(question: Question, found: Sequence[Ranking], faders_open: bool) -> None:
+def panel(question: Question, rankings: Sequence[Ranking], faders_open: bool) -> None:
     """Offer to measure the certainty of the rankings that lack it, or show how far that is.
 
     The job is of all rankings that can have one, so that its key stays the same while one after the other gets it. It
     computes features in parts where they are not stored; the open tab of the faders offers those itself.
     """
-    able = {one.method: fader_panel.settings_of(question, one.method) for one in found if _able(question, one.method)}
-    unknown = {one.method for one in found if one.steady is None}
+    able = {
+        one.method: fader_panel.settings_of(question, one.method) for one in rankings if _able(question, one.method)
+    }
+    unknown = {one.method for one in rankings if one.steady is None}
     lacking = {m: f for m, f in able.items() if m in unknown and not certainty.measured(m, f, question.target)}
     missing = {method: fader_panel.lacking(question, features) for method, features in lacking.items()}
     if not lacking or (faders_open and any(missing.values())):
         return
     about = f"Certainty for {question.target.called} of {question.checkpoint.name}"
     target = question.target
-    job = build(AttributeJob, features=tuple(able.values()), targets=(target.id,), **target.how.drawing())
+    job = build(AttributeJob, features=tuple(able.values()), targets=(target.id,), **target.sampled.drawing())
     key = jobs.key_of_job(job)
     if jobs.state(key).state not in ("idle", "done") and not panels.dismissed(key):
         panels.follow(key)

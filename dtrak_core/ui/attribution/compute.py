@@ -57,7 +57,7 @@ def jobs_for(question: Question, methods: Sequence[str]) -> list[Job]:
     chosen = [METHODS[method] for method in methods]
     bases = {method: question.base(method) for method in methods}
     target = question.target
-    return asking.jobs_for(question.dataset, question.checkpoint.digest, (target.id,), target.how, chosen, bases)
+    return asking.jobs_for(question.dataset, question.checkpoint.digest, (target.id,), target.sampled, chosen, bases)
 
 
 def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:

@@ -19,42 +19,44 @@ CREDIT, CURVE, FADERS, KEEP = "Credit by contributor", "All scores", "Layers and
 LISTED = 12  # contributors in the chart
 
 
-def tabs(question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None) -> None:
+def tabs(
+    question: Question, rankings: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+) -> None:
     """Draw the details of the rankings, one tab at a time."""
     credit, curve, faders, keep = st.tabs(
         [CREDIT, CURVE, FADERS, KEEP], key="details", bind="query-params", on_change="rerun"
     )
     if credit.open:
         with credit:
-            _credit(question, found)
+            _credit(question, rankings)
     if curve.open:
         with curve:
-            _curve(question, found, counts, families)
+            _curve(question, rankings, counts, families)
     if faders.open:
         with faders:
             fader_panel.show(question, counts, families)
     if keep.open:
         with keep:
-            _keep(question, found, counts, families)
+            _keep(question, rankings, counts, families)
 
 
-def _one(found: Sequence[Ranking], key: str) -> Ranking:
+def _one(rankings: Sequence[Ranking], key: str) -> Ranking:
     """Draw the choice of a method where there are several; return its ranking."""
-    labels = {one.method: one.label for one in found}
-    chosen = found[0].method
-    if len(found) > 1:
+    labels = {one.method: one.label for one in rankings}
+    chosen = rankings[0].method
+    if len(rankings) > 1:
         chosen = st.segmented_control(
             "Method", list(labels), default=chosen, format_func=labels.get, key=key, required=True
         )
-    return next((one for one in found if one.method == chosen), found[0])
+    return next((one for one in rankings if one.method == chosen), rankings[0])
 
 
-def _credit(question: Question, found: Sequence[Ranking]) -> None:
+def _credit(question: Question, rankings: Sequence[Ranking]) -> None:
     names = [row["contributor"] for row in question.dataset.train.rows]
     if not any(names):
         st.info("These pictures name no contributors. A column 'contributor' in metadata.csv brings them in.")
         return
-    one = _one(found, "credit-method")
+    one = _one(rankings, "credit-method")
     credits = results.credit(one, names)
     first = crediting.foremost(credits)
     chance = crediting.chance(one, names, [row["family"] for row in question.dataset.train.rows])
@@ -76,9 +78,9 @@ def _credit(question: Question, found: Sequence[Ranking]) -> None:
 
 
 def _curve(
-    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+    question: Question, rankings: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> None:
-    one = _one(found, "curve-method")
+    one = _one(rankings, "curve-method")
     names = [row["name"] or row["label"] for row in question.dataset.train.rows]
     first, last = results.proponents(one, counts[0], families), results.opponents(one, counts[1], families)
     positive = int((one.values > 0).sum())
@@ -92,7 +94,7 @@ def _curve(
 
 
 def _keep(
-    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+    question: Question, rankings: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> None:
     st.write(
         "The address of this page opens this view again. The files hold every score with its settings, contributors, "
@@ -103,7 +105,7 @@ def _keep(
     with st.container(horizontal=True):
         st.download_button(
             "Scores as CSV",
-            lambda: results.to_csv(target, found, listed, terms),
+            lambda: results.to_csv(target, rankings, listed, terms),
             f"scores-{name}.csv",
             "text/csv",
             icon=":material/download:",
@@ -112,7 +114,7 @@ def _keep(
         )
         st.download_button(
             "Scores as JSON",
-            lambda: results.to_json(target, found, listed, terms),
+            lambda: results.to_json(target, rankings, listed, terms),
             f"scores-{name}.json",
             "application/json",
             icon=":material/download:",
@@ -121,7 +123,7 @@ def _keep(
         )
         st.download_button(
             "Figure as PNG",
-            lambda: _png(question, found, counts, families),
+            lambda: _png(question, rankings, counts, families),
             f"figure-{name}.png",
             "image/png",
             icon=":material/image:",
@@ -131,22 +133,22 @@ def _keep(
 
 
 def _png(
-    question: Question, found: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
+    question: Question, rankings: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> bytes:
     shown = question.target
     made = {
         "target": _facts(question),
-        "methods": {one.method: dict(one.provenance) for one in found},
+        "methods": {one.method: dict(one.provenance) for one in rankings},
     }
     split, terms, title = question.dataset.train, crediting.terms(question.dataset), shown.caption or shown.id
-    return figure.draw(shown.image, title, found, split.images, counts, made, families, split.rows, terms)
+    return figure.draw(shown.image, title, rankings, split.images, counts, made, families, split.rows, terms)
 
 
 def _facts(question: Question) -> dict[str, Any]:
     return targets.facts(question.target, question.dataset.name, question.checkpoint.name)
 
 
-def provenance(question: Question, found: Sequence[Ranking]) -> None:
+def provenance(question: Question, rankings: Sequence[Ranking]) -> None:
     """Show under which settings the rankings were made."""
     about = question.checkpoint
     facts: dict[str, Any] = {
@@ -154,13 +156,13 @@ def provenance(question: Question, found: Sequence[Ranking]) -> None:
         "checkpoint": f"{about.name} ({about.digest})",
         "target": question.target.id,
     }
-    for one in found:
+    for one in rankings:
         if one.damping is not None:
             facts[f"{one.label} damping"] = f"{one.damping:.3g}"
-    gradient = next((one.method for one in found if compute.facts(question, one.method)), None)
+    gradient = next((one.method for one in rankings if compute.facts(question, one.method)), None)
     if gradient is not None:
         facts |= compute.facts(question, gradient)
-        one = next(one for one in found if one.method == gradient)
+        one = next(one for one in rankings if one.method == gradient)
         made = store.find("features", str(one.provenance.get("features", "")))
         facts |= panels.made(made) if made else {}
     panels.strip(facts)

@@ -46,7 +46,7 @@ class Ask:
         """Return the job that ranks at a position of the faders; None learns the layers' weights."""
         place = {} if faders is None else {"layers": faders.layers, "bands": faders.bands}
         target = self.question.target
-        return build(FaderJob, features=self.features, target=target.id, **place, **target.how.drawing())
+        return build(FaderJob, features=self.features, target=target.id, **place, **target.sampled.drawing())
 
 
 def settings_of(question: Question, method: str) -> FeatureSettings:
@@ -180,7 +180,7 @@ def _spoken(group: str) -> str:
 
 def _offer(question: Question, settings: FeatureSettings) -> None:
     """Say what the faders need, and offer to compute it; or show how far that is."""
-    drawn = question.target.how.drawing()
+    drawn = question.target.sampled.drawing()
     job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
 
     def cost() -> None:

@@ -118,14 +118,14 @@ def _sweep(name: str) -> Sweep:
     return name  # type: ignore[return-value]  # narrowed by the assertion
 
 
-def _height(found: Predictions, question: Question, kind: str, damping: str) -> float:
+def _height(predicted: Predictions, question: Question, kind: str, damping: str) -> float:
     """Return the LDS at the damping asked for."""
-    heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
-    if damping == OWN or not found.shares:
-        return float(heights[found.place])
+    heights = predictions.curve(predicted, question.known, question.measured, standings.KINDS[kind])
+    if damping == OWN or not predicted.shares:
+        return float(heights[predicted.place])
     if damping == BEST:
         return float(heights.max())
-    return float(heights[[f"{share:.0%}" for share in found.shares].index(damping)])
+    return float(heights[[f"{share:.0%}" for share in predicted.shares].index(damping)])
 
 
 def _chart(chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str) -> None:
@@ -182,13 +182,13 @@ def _told(
     st.markdown(panels.plain(f"Here, {kind} targets, {counts} timesteps, damping {damping}: {'; '.join(lines)}."))
 
 
-def _slot(found: Predictions, question: Question, kind: str, damping: str) -> int | None:
+def _slot(predicted: Predictions, question: Question, kind: str, damping: str) -> int | None:
     """Return the place of a damping among a recipe's, None for its own."""
-    if damping == OWN or not found.shares:
+    if damping == OWN or not predicted.shares:
         return None
     if damping == BEST:
-        return int(predictions.curve(found, question.known, question.measured, standings.KINDS[kind]).argmax())
-    return [f"{share:.0%}" for share in found.shares].index(damping)
+        return int(predictions.curve(predicted, question.known, question.measured, standings.KINDS[kind]).argmax())
+    return [f"{share:.0%}" for share in predicted.shares].index(damping)
 
 
 def _where(chosen: str, recipe: Recipe, question: Question) -> str:

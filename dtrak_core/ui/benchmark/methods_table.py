@@ -65,8 +65,8 @@ def show(question: Question) -> None:
     questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
 
 
-def _rows(question: Question, found: list[Predictions]) -> list[dict[str, Any]]:
-    return _table(" ".join(one.recipe.model_dump_json() for one in found), question.key, found, question)
+def _rows(question: Question, predicted: list[Predictions]) -> list[dict[str, Any]]:
+    return _table(" ".join(one.recipe.model_dump_json() for one in predicted), question.key, predicted, question)
 
 
 @st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")

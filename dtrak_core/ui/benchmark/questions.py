@@ -68,9 +68,9 @@ def _opened(key: str, path: str) -> Predictions:
     return predictions.read(store.get("predictions", key))
 
 
-def evaluated(found: Predictions, question: Question, words: str, place: int | None = None) -> Lds:
+def evaluated(predicted: Predictions, question: Question, words: str, place: int | None = None) -> Lds:
     """Return the LDS of a recipe on targets of a kind, with its interval."""
-    return _evaluated(canonical_json(found.recipe), question.key, words, place, found, question)
+    return _evaluated(canonical_json(predicted.recipe), question.key, words, place, predicted, question)
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)

@@ -133,7 +133,7 @@ def _drawn(checkpoint: Checkpoint) -> dict[str, Target]:
 
 def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
     """Return the mark of the picture that the link names; empty where there is none of it."""
-    seed, prompts = named.target(""), named.how(checkpoint).prompts
+    seed, prompts = named.target(""), named.sampled(checkpoint).prompts
     found = (mark for mark, t in drawn.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
     return next(found, "")
 
@@ -146,7 +146,7 @@ def _labels(drawn: dict[str, Target]) -> dict[str, str]:
     }
     times = Counter(words.values())
     return {
-        mark: f"{word}, guidance {drawn[mark].how.guidance:g}" if times[word] > 1 else word
+        mark: f"{word}, guidance {drawn[mark].sampled.guidance:g}" if times[word] > 1 else word
         for mark, word in words.items()
     }
 

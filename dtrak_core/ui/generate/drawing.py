@@ -48,14 +48,14 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
 
 
-def how(checkpoint: Checkpoint) -> Sampled:
+def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return the sampler that the form was last submitted with, and for a text-to-image model its prompts."""
     state = st.session_state
     usual = {"sampler": state.get("draw-sampler", "ddim"), "sampling_steps": int(state.get("draw-steps", 50))}
     if not checkpoint.base:  # prompts of another model may still be in the session
         return Sampled(**usual)
-    words = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
-    return Sampled(**usual, prompts=words, guidance=float(state.get("draw-guidance", 7.5)))
+    prompts = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
+    return Sampled(**usual, prompts=prompts, guidance=float(state.get("draw-guidance", 7.5)))
 
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
@@ -97,7 +97,7 @@ def _stored() -> int:
 
 
 def _pictures(checkpoint: Checkpoint) -> None:
-    chosen = how(checkpoint)
+    chosen = sampled(checkpoint)
     found = targets.samples(checkpoint.digest, chosen.model_copy(update={"prompts": ()}))
     if not found:
         cost = costs.sentence(costs.drawing(checkpoint, 1, chosen))
@@ -128,7 +128,7 @@ def _asked(drawn: Target, chosen: Sampled) -> bool:
 
 
 def _submit(checkpoint: Checkpoint) -> None:
-    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], how(checkpoint)
+    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], sampled(checkpoint)
     with panels.noted():
         job = build(
             SampleJob,

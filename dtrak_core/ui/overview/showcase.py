@@ -24,7 +24,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if not drawn:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return []
-    shown = picking.current(dataset, checkpoint, named.how(checkpoint))
+    shown = picking.current(dataset, checkpoint, named.sampled(checkpoint))
     if shown is None:
         return []
     st.write(
@@ -33,7 +33,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     )
     ranks = {method: tuning.usual_rank(methods.METHODS[method], checkpoint) for method in METHODS}
     answer = answers.ask(Question(dataset, checkpoint, shown), METHODS, ranks)
-    listed = [rows.row(found, dataset, (COLUMNS, 0), note=False) for found in answer.found]
+    listed = [rows.row(found, dataset, (COLUMNS, 0), note=False) for found in answer.rankings]
     label = f"Training pictures behind {shown.caption or shown.id}"
     link = named.leading(frame.ATTRIBUTION, shown)
     opened = {p.key: rows.parse(p.key, METHODS) for row in listed for p in row.proponents}
@@ -51,7 +51,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if chosen and chosen != shown.mark:
         named.choose(next(t for t in listed_first if t.mark == chosen))
         st.rerun()
-    return list(answer.found)
+    return list(answer.rankings)
 
 
 def next_steps(trained: bool) -> None:
