@@ -33,7 +33,6 @@ from dtrak_core.engine import children
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
 from dtrak_core.models import networks
-from dtrak_core.models.denoiser import add_noise
 from dtrak_core.training import presets
 
 QUICK = "--quick" in sys.argv
@@ -122,7 +121,7 @@ def measure(nice: int) -> dict[str, Any]:
     def step() -> None:
         x0 = torch.rand(BATCH, *denoiser.shape) * 2 - 1
         noise, t = torch.randn_like(x0), torch.randint(0, 1000, (BATCH,))
-        loss = (denoiser.predict(add_noise(denoiser, x0, noise, t), t) - noise).square().mean()
+        loss = (denoiser.predict(denoiser.process.noised(x0, noise, t), t) - noise).square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -48,7 +48,6 @@ from dtrak_core.features.gradients import per_example_gradients, pictures_per_ba
 from dtrak_core.features.projection import Projector, project
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import networks
-from dtrak_core.models.denoiser import add_noise
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets
@@ -147,7 +146,7 @@ def training_step(denoiser: networks.Denoiser, optimiser: torch.optim.Optimizer)
     """One plain training step: noise, forward, backward, clipping, AdamW."""
     x0 = torch.rand(TRAINING_BATCH, *denoiser.shape) * 2 - 1
     noise, t = torch.randn_like(x0), torch.randint(0, 1000, (TRAINING_BATCH,))
-    loss = (denoiser.predict(add_noise(denoiser, x0, noise, t), t) - noise).square().mean()
+    loss = (denoiser.predict(denoiser.process.noised(x0, noise, t), t) - noise).square().mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(denoiser.unet.parameters(), 1.0)

@@ -199,7 +199,7 @@ def _gradients(
 ) -> projected.Made:
     """Yield pictures, part and gradients, batch by batch, as `projected.rows` takes them."""
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    model_outputs.refuse_infinite(settings.model_output, grid, denoiser.betas, denoiser.alphas_cumprod)
+    model_outputs.refuse_infinite(settings.model_output, grid, denoiser.process)
     size, weight = batch or pictures_per_batch(denoiser, settings.num_timesteps), denoiser.weight
     captions = prompts or [""] * len(images)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
@@ -231,10 +231,10 @@ def _gradients(
 def compute_residuals(
     dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress
 ) -> Artifact:
-    """Return how far the model is from each training picture's noise, on the draws of its feature, for DAS.
+    """Return how far the model's output is from its target for each training picture, on its feature's draws, for DAS.
 
     Returns:
-        Artifact of kind `residuals`: residuals.npy r (N,), r_i the mean over draws of √((1/d) |e - ε|²), float32.
+        Artifact of kind `residuals`: residuals.npy r (N,), r_i the mean over draws of √((1/d) |f - y|²), float32.
     """
     with store.computing("residuals", key_of("residuals", settings), on_progress) as found:
         return found or _residuals(dataset, denoiser, settings, on_progress)

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models.denoiser import Denoiser, add_noise, repeated, tracked_parameters
+from dtrak_core.models.denoiser import Denoiser, repeated, tracked_parameters
 
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
 ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it
@@ -89,21 +89,15 @@ def per_example_gradients(
         eps = noise.to(x0).flatten(0, 1)
         t = torch.from_numpy(part).to(x0.device).repeat(len(x0))
         clean = x0[:, start : start + width].flatten(0, 1) if x0.dim() == 5 else x0.repeat_interleave(len(part), 0)
-        x_t = add_noise(denoiser, clean, eps, t)
+        x_t, wanted = denoiser.process.noised(clean, eps, t), denoiser.process.target(clean, eps, t)
         told = repeated(context, len(part))
 
         def summed(
-            rows: slice, x_t: Tensor = x_t, eps: Tensor = eps, t: Tensor = t, told: Tensor | None = told
+            rows: slice, x_t: Tensor = x_t, wanted: Tensor = wanted, t: Tensor = t, told: Tensor | None = told
         ) -> Tensor:
-            prediction = denoiser.predict(x_t[rows], t[rows], None if told is None else told[rows])
+            output = denoiser.predict(x_t[rows], t[rows], None if told is None else told[rows])
             values = model_outputs.value(
-                settings.model_output,
-                prediction,
-                eps[rows],
-                t[rows],
-                denoiser.betas,
-                denoiser.alphas_cumprod,
-                settings.eta,
+                settings.model_output, denoiser.process, output, x_t[rows], wanted[rows], t[rows], settings.eta
             )
             return values.sum() / len(grid)
 

@@ -7,7 +7,7 @@ import torch
 
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import draws_for
-from dtrak_core.models.denoiser import Denoiser, add_noise, repeated
+from dtrak_core.models.denoiser import Denoiser, repeated
 from dtrak_core.models.targets import Target
 
 
@@ -15,7 +15,7 @@ from dtrak_core.models.targets import Target
 def of_draws(
     denoiser: Denoiser, image: np.ndarray, sample_id: str, timesteps: np.ndarray, noise_seed: int, prompt: str = ""
 ) -> np.ndarray:
-    """Return (1/d) |e - ε|² of each draw of a picture, shape (T,), float64.
+    """Return (1/d) |f - y|² of each draw of a picture, shape (T,), float64: how far the output is from its target.
 
     The noise is a function of the seed, the sample's id and the timestep, so that two models are compared on equal
     draws, and a picture on those of its feature. At most `draws_for` draws are in memory at once.
@@ -28,19 +28,23 @@ def of_draws(
         noise_seed: Seed of the noise.
         prompt: What a text-to-image model is told.
     """
-    weight, at_once = denoiser.weight, draws_for(denoiser)
+    weight, process, at_once = denoiser.weight, denoiser.process, draws_for(denoiser)
     x0, context = denoiser.encode(np.asarray(image)[None]).to(weight), denoiser.contexts([prompt])
     values = np.empty(len(timesteps))
     for start in range(0, len(timesteps), at_once):
         part = slice(start, start + at_once)
         t = torch.from_numpy(timesteps[part]).to(weight.device)
         noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps[part], denoiser.shape)).to(weight)
-        prediction = denoiser.predict(add_noise(denoiser, x0, noise, t), t, repeated(context, len(t)))
-        values[part] = model_outputs.loss(prediction.flatten(1), noise.flatten(1)).cpu().numpy()
+        output = denoiser.predict(process.noised(x0, noise, t), t, repeated(context, len(t)))
+        values[part] = model_outputs.loss(output, process.target(x0, noise, t)).cpu().numpy()
     return values
 
 
 def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> float:
-    """Return a target's mean of (1/d) ||eps_theta(x_t, t) - eps||^2 over uniform timesteps, one noise each."""
+    """Return a target's mean of w_t (1/d) ||f(x_t, t) - y||^2 over uniform timesteps, one noise each.
+
+    w_t are the weights of the training (`Process.loss_weights`): 1 where the network predicts noise or v.
+    """
     grid = draws.timesteps("uniform", num_timesteps)
-    return float(of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt).mean())
+    values = of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt)
+    return float((values * denoiser.process.loss_weights(torch.from_numpy(grid)).numpy()).mean())

@@ -1,16 +1,22 @@
 """Model output functions: the scalar of one draw whose gradient becomes the feature.
 
-With the prediction e = ε_θ(x_t, t), the noise ε that made x_t, and d elements in each,
-the functions are (reference.md, section 3.1; paper, section 3.2 and table 1)
+With the network's output f = f_θ(x_t, t), its target y = c x_0 + d ε (noise, clean picture or v: process.py), the
+noise ε̂ = (a f - c x_t) / Δ and the clean picture x̂_0 = (d x_t - s f) / Δ that f means, and d elements in each, the
+functions are (reference.md, section 3.1; paper, section 3.2 and table 1)
 
-    loss            (1/d) Σ (e - ε)²              TRAK
-    squared-output  (1/d) Σ e²                    D-TRAK
-    elbo            w_t (1/d) Σ (e - ε)²          w_t = β_t / (2 α_t (1 - ᾱ_t)), α_t = 1 - β_t
-    mean-output     (1/d) Σ e
-    l1-norm         Σ |e|
-    l2-norm         √ Σ e²
-    linf-norm       max |e|
-    interpolated    (1/d) Σ (e - η ε)²            η = 1 is loss, η = 0 squared-output
+    loss            (1/d) Σ (f - y)²              TRAK
+    squared-output  (1/d) Σ f²                    D-TRAK
+    elbo            w_t (1/d) Σ (f - y)²          w_t = β_t / (2 α_t (1 - ᾱ_t)) (a / Δ)², α_t = 1 - β_t
+    mean-output     (1/d) Σ f
+    l1-norm         Σ |f|
+    l2-norm         √ Σ f²
+    linf-norm       max |f|
+    interpolated    (1/d) Σ (f - η y)²            η = 1 is loss, η = 0 squared-output
+    squared-noise   (1/d) Σ ε̂²                    squared-output where the network predicts the noise
+    squared-clean   (1/d) Σ x̂_0²                  squared-output where it predicts the clean picture
+
+Where the network predicts the noise, f is e = ε_θ(x_t, t), y is ε and a / Δ is 1: the paper's own functions. `loss`
+has no weights by timestep, also where the training has some (Process.loss_weights).
 
 All take tensors of B draws and give B values. Each differs from its neighbours in scale, so
 one damping does not suit two of them; an effective rank does.
@@ -24,74 +30,80 @@ from torch import Tensor
 
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import ModelOutput
+from dtrak_core.models.process import Process
 
 
 def value(
-    name: ModelOutput, prediction: Tensor, noise: Tensor, t: Tensor, betas: Tensor, alphas_cumprod: Tensor, eta: float
+    name: ModelOutput, process: Process, output: Tensor, x_t: Tensor, target: Tensor, t: Tensor, eta: float
 ) -> Tensor:
     """Return the model output of each draw.
 
     Args:
         name: Which function, see the module's table.
-        prediction: e, shape (B, C, H, W).
-        noise: ε, shape (B, C, H, W).
+        process: What the network predicts.
+        output: f, shape (B, C, H, W).
+        x_t: What the network was given, shape (B, C, H, W).
+        target: y, shape (B, C, H, W).
         t: Timestep of each draw, shape (B,), int64.
-        betas: Noise schedule β, shape (1000,).
-        alphas_cumprod: ᾱ, shape (1000,).
         eta: η of `interpolated`; the others ignore it.
 
     Returns:
-        One value a draw, shape (B,), differentiable in `prediction`.
+        One value a draw, shape (B,), differentiable in `output`.
     """
-    e, eps = prediction.flatten(1), noise.flatten(1)
+    f = output.flatten(1)
     match name:
         case "loss":
-            return loss(e, eps)
+            return loss(output, target)
         case "squared-output":
-            return squared_output(e)
+            return squared(output)
         case "elbo":
-            return elbo_weights(t, betas, alphas_cumprod) * loss(e, eps)
+            return process.elbo_weights(t) * loss(output, target)
         case "mean-output":
-            return e.mean(1)
+            return f.mean(1)
         case "l1-norm":
-            return e.abs().sum(1)
+            return f.abs().sum(1)
         case "l2-norm":
-            return e.square().sum(1).sqrt()
+            return f.square().sum(1).sqrt()
         case "linf-norm":
-            return e.abs().amax(1)
+            return f.abs().amax(1)
         case "interpolated":
-            return loss(e, eta * eps)
+            return loss(output, eta * target)
+        case "squared-noise":
+            return squared(process.noise(x_t, output, t))
+        case "squared-clean":
+            return squared(process.clean(x_t, output, t))
 
 
-def loss(e: Tensor, eps: Tensor) -> Tensor:
-    """Return the denoising error mean((e - ε)²) of each row, shape (B,): what training lowers."""
-    return (e - eps).square().mean(1)
+def loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return the denoising error mean((f - y)²) of each draw, shape (B,): what training lowers."""
+    return (output - target).flatten(1).square().mean(1)
 
 
-def squared_output(e: Tensor) -> Tensor:
-    """Return mean(e²) of each row, shape (B,): the loss with the noise replaced by zero."""
-    return e.square().mean(1)
+def squared(output: Tensor) -> Tensor:
+    """Return mean(f²) of each draw, shape (B,): the loss with the target replaced by zero."""
+    return output.flatten(1).square().mean(1)
 
 
-def elbo_weights(t: Tensor, betas: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return w_t = β_t / (2 α_t (1 - ᾱ_t)), the variational bound's weight of each timestep, shape (B,)."""
-    beta, alpha_bar = betas[t], alphas_cumprod[t]
-    return beta / (2 * (1 - beta) * (1 - alpha_bar))
-
-
-def refuse_infinite(name: ModelOutput, timesteps: np.ndarray, betas: Tensor, alphas_cumprod: Tensor) -> None:
+def refuse_infinite(name: ModelOutput, timesteps: np.ndarray, process: Process) -> None:
     """Refuse a model output that has no finite value at one of these timesteps, before anything is computed.
 
     Raises:
         SettingsError: For `elbo` where its weight is infinite: a schedule of zero terminal SNR has ᾱ_999 = α_999 = 0.
+            For the noise or the clean picture that the output means, where it tells nothing of it (Δ = 0).
     """
-    if name != "elbo":
-        return
-    weights = elbo_weights(torch.as_tensor(timesteps).long(), betas.cpu(), alphas_cumprod.cpu())
-    infinite = [int(t) for t, weight in zip(timesteps, weights, strict=True) if not bool(weight.isfinite())]
-    if infinite:
+    t = torch.as_tensor(timesteps).long().to(process.alphas_cumprod.device)
+    match name:
+        case "elbo":
+            finite, what = process.elbo_weights(t).isfinite(), "The ELBO has an infinite weight"
+        case "squared-noise" if process.prediction != "noise":
+            finite, what = process.delta[t] != 0, "The noise is not known"
+        case "squared-clean" if process.prediction != "sample":
+            finite, what = process.delta[t] != 0, "The clean picture is not known"
+        case _:
+            return
+    if not bool(finite.all()):
+        first = int(timesteps[int(finite.logical_not().nonzero()[0])])
         raise SettingsError(
-            f"The ELBO has an infinite weight at timestep {infinite[0]} of this model's noise schedule, at which "
-            "nothing is left of the picture or nothing is added. Choose fewer or other timesteps, or another model "
-            "output, 'loss' say."
+            f"{what} at timestep {first} of this model's noise schedule, at which nothing is left of the picture or "
+            "nothing is added. Choose fewer or other timesteps, or another model output, 'loss' say."
         )

@@ -11,7 +11,16 @@ from dtrak_core.models.targets import Target
 from dtrak_core.settings import Digest, Seed, Settings
 
 ModelOutput = Literal[
-    "loss", "squared-output", "elbo", "mean-output", "l1-norm", "l2-norm", "linf-norm", "interpolated"
+    "loss",
+    "squared-output",
+    "elbo",
+    "mean-output",
+    "l1-norm",
+    "l2-norm",
+    "linf-norm",
+    "interpolated",
+    "squared-noise",
+    "squared-clean",
 ]
 ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
 

@@ -31,7 +31,7 @@ from dtrak_core.features import draws
 from dtrak_core.features.gradients import draws_for, per_example_gradients, pictures_per_batch
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods.settings import InfluenceSettings
-from dtrak_core.models.denoiser import Denoiser, add_noise, tracked_parameters
+from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.settings import DIFFUSION_STEPS
 from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
@@ -234,7 +234,7 @@ def _passes(
             eps, t = eps.to(where), t.to(where.device)
             context = denoiser.contexts([prompts[i] if prompts else "" for i, _ in part])
             back = np.concatenate([draws.noise(noise_seed, f"back/{i}", [j], denoiser.shape) for i, j in part])
-            prediction = denoiser.predict(add_noise(denoiser, x0, eps, t), t, context)
+            prediction = denoiser.predict(denoiser.process.noised(x0, eps, t), t, context)
             size = prediction[0].numel()
             prediction.backward(torch.from_numpy(back).to(where) * (2 / size) ** 0.5)
             for parameter in denoiser.unet.parameters():

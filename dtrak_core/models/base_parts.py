@@ -39,7 +39,7 @@ def prove(base: Base, source: str) -> None:
     for part in text_pipelines.STEMS:
         weights.read(text_pipelines.weights_of(base.folder, part, source), f"{source}/{part}")
     timing = schedule(base)
-    if not timing.alphas_cumprod[timing.sampler.timesteps(10)[0]] > 0:
+    if not timing.process.alphas_cumprod[timing.sampler.timesteps(10)[0]] > 0:
         raise DataError(
             f"'{source}' draws from a timestep at which nothing of the picture is left (rescale_betas_zero_snr with "
             f"timestep_spacing '{timing.sampler.spacing}'), where a predicted noise says nothing. Correct its "

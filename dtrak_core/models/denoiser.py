@@ -1,7 +1,7 @@
 """The network that all of the core speaks to: a denoiser of pixels, or of latents under a caption.
 
-A denoiser predicts the noise eps in x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (reference.md, 2.1). It works in
-*model space*: the picture in [-1, 1], with each fold x fold block of pixels moved into channels; or, for a
+A denoiser predicts the noise in x_t, the clean picture or v, as its process says (process.py). It works in *model
+space*: the picture in [-1, 1], with each fold x fold block of pixels moved into channels; or, for a
 text-to-image model, the autoencoder's latents (text_side.py), with a caption's context beside x_t.
 """
 
@@ -15,22 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import Sampler
 from dtrak_core.models.text_side import TextSide, to_pictures
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A noise-prediction network with its schedule, in eval mode.
+    """A network with what it predicts along its schedule, in eval mode.
 
-    `shape` is (C, H, W) in model space; `betas` and `alphas_cumprod` have shape (1000,), float32; `sampler` says how
-    pictures are drawn. `text` is there for text-to-image models alone; `half` says that their frozen weights are in
+    `shape` is (C, H, W) in model space; `process` has tables of shape (1000,), float32; `sampler` says how pictures
+    are drawn. `text` is there for text-to-image models alone; `half` says that their frozen weights are in
     bfloat16 and products are taken in it.
     """
 
     unet: nn.Module
-    betas: Tensor
-    alphas_cumprod: Tensor
+    process: Process
     fold: int
     shape: tuple[int, int, int]
     text: TextSide | None = None
@@ -43,7 +43,7 @@ class Denoiser:
         return next(p for p in self.unet.parameters() if p.requires_grad)
 
     def predict(self, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
-        """Predict the noise in `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under `context` (B, L, D)."""
+        """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, and `context` (B, L, D)."""
         if self.text is None:
             plain: Tensor = self.unet(x_t, t, return_dict=False)[0]
             return plain
@@ -72,12 +72,6 @@ class Denoiser:
 def tracked_parameters(unet: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Return the parameters whose gradients are features, in the network's own order."""
     return [(name, parameter) for name, parameter in unet.named_parameters() if parameter.requires_grad]
-
-
-def add_noise(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps for x0, noise (B, C, H, W) and t (B,)."""
-    abar = denoiser.alphas_cumprod[t].view(-1, 1, 1, 1)
-    return abar.sqrt() * x0 + (1 - abar).sqrt() * noise
 
 
 def repeated(context: Tensor | None, times: int) -> Tensor | None:

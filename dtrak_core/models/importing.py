@@ -47,7 +47,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
 
     Raises:
         NotFoundError: If there is no such folder, repository, or weights in it.
-        DataError: If it is not a noise-predicting DDPM for pictures of this size, or its files are damaged.
+        DataError: If it is not a DDPM for pictures of this size, or its files are damaged.
     """
     on_progress(0, 3, "files", "Reading the checkpoint")
     folder = folder_of(source)

@@ -159,8 +159,7 @@ def _ready(base: Base, unet: UNet2DConditionModel, dataset: str) -> Denoiser:
     size = base.resolution // side.smaller
     return Denoiser(
         unet,
-        schedule.betas.to(where),
-        schedule.alphas_cumprod.to(where),
+        schedule.process.to(where),
         1,
         (unet.config.in_channels, size, size),
         side,

@@ -26,6 +26,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.schedules import default_scheduler as default_scheduler
 from dtrak_core.models.settings import LoraSettings, ModelSettings
+from dtrak_core.settings import digest_of
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 KNOWN = frozenset(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}  # settings of a network
@@ -91,15 +92,20 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
             if reason := bases.unfit(base, resolution):
                 raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
-        return denoiser_of(build_unet(model, resolution), default_scheduler(), model.fold)
+        return denoiser_of(build_unet(model, resolution), default_scheduler(model.prediction), model.fold)
 
 
 def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
-    """Write a network's trained weights in diffusers' layout; return their digest."""
+    """Write a network's trained weights in diffusers' layout; return their digest, with what they predict if not noise.
+
+    Equal weights that predict something else are another model.
+    """
     if denoiser.text is not None:
         return lora.save(denoiser, folder, dtype)
     assert isinstance(denoiser.unet, UNet2DModel)
-    return save_pipeline(denoiser.unet, folder, dtype)
+    predicted = schedules.DIFFUSERS[denoiser.process.prediction]
+    digest = save_pipeline(denoiser.unet, folder, dtype, {"prediction_type": predicted})
+    return digest if predicted == "epsilon" else digest_of("predicts", predicted, digest)
 
 
 def denoiser_of(
@@ -112,9 +118,8 @@ def denoiser_of(
     size, schedule = unet.config.sample_size, schedules.read(config, source)
     height, width = (size, size) if isinstance(size, int) else size
     return Denoiser(
-        unet, schedule.betas.to(where), schedule.alphas_cumprod.to(where), fold,
-        (unet.config.in_channels, height, width), sampler=schedule.sampler,
-    )  # fmt: skip
+        unet, schedule.process.to(where), fold, (unet.config.in_channels, height, width), sampler=schedule.sampler
+    )
 
 
 def save_pipeline(
@@ -154,7 +159,7 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     Raises:
         NotFoundError: If LoRA weights lack their base.
         StoreError: If the weights are damaged.
-        DataError: If the files are not a noise-predicting DDPM, or LoRA weights of their base.
+        DataError: If the files are not a DDPM, or LoRA weights of their base.
     """
     relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
     if checkpoint.base:
@@ -170,7 +175,7 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
     """Return the untrained network of a diffusers UNet2DModel's config; what it leaves out is diffusers' own.
 
     Raises:
-        DataError: If it cannot be built, or does more than predict the noise of a picture at a timestep.
+        DataError: If it cannot be built, or takes or gives more than a picture at a timestep.
     """
     given = {name: value for name, value in config.items() if name in KNOWN}
     try:
@@ -187,12 +192,12 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
     if own.time_embedding_type == "fourier":
         raise DataError(
             f"'{source}' is a score model of an SDE (time_embedding_type 'fourier'): its noise levels are no DDPM's. "
-            "Only models that predict the noise at 1,000 timesteps can be opened."
+            "Only DDPMs of 1,000 timesteps can be opened."
         )
     if own.in_channels != own.out_channels:
         raise DataError(
             f"The network of '{source}' has {own.in_channels} input and {own.out_channels} output channels. "
-            "Only networks that predict the noise alone can be opened, not its variance."
+            "Only networks that put out as many channels as they take can be opened, not those that predict a variance."
         )
     return unet
 

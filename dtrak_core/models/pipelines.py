@@ -26,10 +26,10 @@ OTHERS = {  # what names of pipelines hold, what they are, and what to do
     "LatentDiffusion": ("a latent diffusion model, which draws in an autoencoder's latents, not in pixels", ""),
     "ScoreSde": ("a score model of an SDE, whose noise levels are no DDPM's", ""),
     "KarrasVe": ("a score model of an SDE, whose noise levels are no DDPM's", ""),
-    "Consistency": ("a consistency model, which predicts the picture in one step, not the noise", ""),
+    "Consistency": ("a consistency model, which draws in one step", ""),
     "DiT": ("a class-conditional transformer in an autoencoder's latents", ""),
 }
-NEEDED = "A model of pixels that predicts the noise (DDPMPipeline or DDIMPipeline with a UNet2DModel) is needed so far."
+NEEDED = "A DDPM of pixels (DDPMPipeline or DDIMPipeline with a UNet2DModel) is needed so far."
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,13 @@ def generate(
 ) -> np.ndarray:
     """Generate one picture a seed.
 
-    DDIM (Song et al. 2021, eq. 12), with x0 = clip((x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), -1, 1), where the
-    model's sampler clips so, s the timestep 1000 / steps below t, and
+    DDIM (Song et al. 2021, eq. 12), with x0 and eps what the network's output means (process.py), x0 clipped as the
+    model's sampler says, s the timestep 1000 / steps below t, and
     sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s):
 
         x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
 
-    Text-to-image models take eps = eps(x, "") + guidance (eps(x, prompt) - eps(x, "")).
+    Text-to-image models take the output f = f(x, "") + guidance (f(x, prompt) - f(x, "")).
 
     DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
     the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
@@ -117,11 +117,11 @@ def _visited(
     predict = _guided(denoiser, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = _normal(generators, denoiser)
-    visited = sampling_timesteps(sampling_steps, denoiser.sampler)
+    visited, process = sampling_timesteps(sampling_steps, denoiser.sampler), denoiser.process
     for t, following in zip(visited, [*visited[1:], -1], strict=True):
-        noise = predict(x, torch.full((len(seeds),), t, device=x.device))
-        abar_t = denoiser.alphas_cumprod[t]
-        x0 = _bounded(denoiser.sampler, (x - (1 - abar_t).sqrt() * noise) / abar_t.sqrt())
+        when = torch.full((len(seeds),), t, device=x.device)
+        output = predict(x, when)
+        noise, x0 = process.noise(x, output, when), _bounded(denoiser.sampler, process.clean(x, output, when))
         if sampler == "ddim":
             x = _ddim(denoiser, x0, noise, t, t - DIFFUSION_STEPS // sampling_steps, eta, generators)
         else:
@@ -141,7 +141,7 @@ def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:
 def _guided(
     denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return how the noise is predicted: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
+    """Return how the network is asked: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
     if denoiser.text is None:
         if any(prompts):
             raise SettingsError("This model takes no prompts. Leave them out, or choose a text-to-image model.")
@@ -166,14 +166,14 @@ def _guided(
 def _ddim(
     denoiser: Denoiser, x0: Tensor, noise: Tensor, t: int, s: int, eta: float, generators: list[torch.Generator]
 ) -> Tensor:
-    abar_t, abar_s = denoiser.alphas_cumprod[t], _abar(denoiser, s, denoiser.sampler.final_abar)
+    abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s, denoiser.sampler.final_abar)
     sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
     x = abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * noise
     return x + sigma * _normal(generators, denoiser) if eta > 0 else x
 
 
 def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
-    abar_t, abar_s = denoiser.alphas_cumprod[t], _abar(denoiser, s, 1.0)
+    abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
     alpha = abar_t / abar_s
     x = abar_s.sqrt() * (1 - alpha) / (1 - abar_t) * x0 + alpha.sqrt() * (1 - abar_s) / (1 - abar_t) * x
     if t == 0:
@@ -183,11 +183,12 @@ def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators:
     return x + variance.sqrt() * _normal(generators, denoiser)
 
 
-def _abar(denoiser: Denoiser, t: int, finished: float) -> Tensor:
+def _abar(denoiser: Denoiser, t: int, finished: float = 1.0) -> Tensor:
     """Return abar at a timestep; of the finished picture where it is below 0."""
-    return denoiser.alphas_cumprod[t] if t >= 0 else denoiser.alphas_cumprod.new_tensor(finished)
+    known = denoiser.process.alphas_cumprod
+    return known[t] if t >= 0 else known.new_tensor(finished)
 
 
 def _normal(generators: list[torch.Generator], denoiser: Denoiser) -> Tensor:
     drawn = torch.stack([torch.randn(denoiser.shape, generator=generator) for generator in generators])
-    return drawn.to(denoiser.alphas_cumprod.device)
+    return drawn.to(denoiser.weight)

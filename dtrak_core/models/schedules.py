@@ -17,20 +17,21 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from dtrak_core.errors import DataError
-from dtrak_core.models.settings import DIFFUSION_STEPS
+from dtrak_core.models.process import Process
+from dtrak_core.models.settings import DIFFUSION_STEPS, Prediction
 
 Spacing = Literal["leading", "linspace", "trailing"]
 Variance = Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]
-# Schedulers whose config says how a noise-predicting model was trained, so that DDIM and DDPM draw from it too.
-NOISE = (
+# Schedulers whose config says how a DDPM was trained, so that DDIM and DDPM draw from it too.
+DDPMS = (
     "DDPMScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDIMParallelScheduler", "PNDMScheduler",
     "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
     "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
 OTHERS = {  # what schedulers of other models begin with, and what these models are
-    "FlowMatch": "a model of flow matching, which predicts a velocity, not the noise",
-    "CM": "a consistency model, which predicts the picture in one step, not the noise",
+    "FlowMatch": "a model of flow matching, which predicts the way from noise to picture",
+    "CM": "a consistency model, which draws in one step",
     "TCD": "a distilled model that draws in a few steps of its own",
     "LCM": "a distilled model that draws in a few steps of its own",
     "ScoreSde": "a score model of an SDE, whose noise levels are no DDPM's",
@@ -38,11 +39,8 @@ OTHERS = {  # what schedulers of other models begin with, and what these models 
     "EDM": "an EDM, which predicts the picture at noise levels of its own",
     "VQDiffusion": "a model of discrete codes, not of pixels",
 }
-PREDICTIONS = {
-    "sample": "the picture itself",
-    "v_prediction": "a velocity",
-    "flow_prediction": "a velocity of flow matching",
-}
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "noise", "sample": "sample", "v_prediction": "v"}  # of diffusers
+DIFFUSERS: dict[Prediction, str] = {ours: theirs for theirs, ours in PREDICTIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -79,39 +77,41 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Betas and abar, shape (1000,), float32, on the CPU; the sampler; the config with all its values, as diffusers'.
+    """The process, tables of shape (1000,), float32, on the CPU; the sampler; the config with all its values.
 
     `assumed` says in words what the config did not.
     """
 
-    betas: Tensor
-    alphas_cumprod: Tensor
+    process: Process
     sampler: Sampler
     config: Mapping[str, Any]
     assumed: tuple[str, ...] = ()
 
 
-def default_scheduler() -> DDPMScheduler:
+def default_scheduler(prediction: Prediction = "noise") -> DDPMScheduler:
     """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (reference.md, 2.1)."""
-    return DDPMScheduler(num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
+    return DDPMScheduler(
+        num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=1e-4, beta_end=0.02,
+        prediction_type=DIFFUSERS[prediction],
+    )  # fmt: skip
 
 
 KNOWN = frozenset(name for name in default_scheduler().config if not name.startswith("_"))
 
 
 def refuse_other(name: str, source: str) -> None:
-    """Refuse a scheduler by its class unless it is of noise-predicting models.
+    """Refuse a scheduler by its class unless it is of DDPMs.
 
     Raises:
         DataError: With what the model is.
     """
-    if name in NOISE:
+    if name in DDPMS:
         return
     about = next((text for begin, text in OTHERS.items() if name.startswith(begin)), "")
-    told = f"it is {about}" if about else "it is not known to predict noise"
+    told = f"it is {about}" if about else "it is not known to be a DDPM's"
     raise DataError(
-        f"'{source}' is drawn by a {name}: {told}. Only models that predict the noise, with a DDPMScheduler or "
-        "DDIMScheduler say, can be opened so far."
+        f"'{source}' is drawn by a {name}: {told}. Only DDPMs, with a DDPMScheduler or DDIMScheduler say, can be "
+        "opened so far."
     )
 
 
@@ -119,11 +119,11 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
     """Return the schedule that a scheduler's config means.
 
     Args:
-        config: The JSON of scheduler_config.json, of any scheduler of `NOISE`.
+        config: The JSON of scheduler_config.json, of any scheduler of `DDPMS`.
         source: What the user calls the model.
 
     Raises:
-        DataError: If the model does not predict noise, or a value cannot work.
+        DataError: If the model predicts something else than noise, picture or v, or a value cannot work.
     """
     name = config.get("_class_name", "DDPMScheduler")
     refuse_other(str(name), source)
@@ -132,11 +132,11 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
         predicts = "flow_prediction"
     elif not config.get("predict_epsilon", True):  # how configs said so before there was a prediction_type
         predicts = "sample"
-    if predicts != "epsilon":
-        about = f" ({PREDICTIONS[predicts]})" if predicts in PREDICTIONS else ""
+    if predicts not in PREDICTIONS:
+        about = " (of flow matching)" if predicts == "flow_prediction" else ""
         raise DataError(
-            f"'{source}' predicts '{predicts}'{about}. Only models that predict the noise (prediction_type 'epsilon') "
-            "can be opened so far."
+            f"'{source}' predicts '{predicts}'{about}. Only models that predict the noise (prediction_type 'epsilon'), "
+            "the picture ('sample') or v ('v_prediction') can be opened so far."
         )
     betas = config.get("trained_betas")
     steps = len(betas) if isinstance(betas, list) else config.get("num_train_timesteps", DIFFUSION_STEPS)
@@ -148,10 +148,11 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
     if str(config.get("variance_type")).startswith("learned"):
         raise DataError(
             f"'{source}' learned its variance too (variance_type '{config['variance_type']}'). Only models that "
-            "predict the noise alone can be opened."
+            "predict no variance can be opened."
         )
     try:
         given = {key: value for key, value in config.items() if key in KNOWN and value is not None}
+        given["prediction_type"] = predicts
         scheduler = DDPMScheduler(**given)
         sampler = _sampler(dict(scheduler.config), config, scheduler.alphas_cumprod)
     except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError) as error:
@@ -160,10 +161,9 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
     settled = {key: scheduler.config[key] for key in sorted(KNOWN)}
     if not config.get("set_alpha_to_one", True):
         settled["set_alpha_to_one"] = False
-    assumed = (f"drawn by DDIM or DDPM with the noise schedule of its {name}",) if name not in NOISE[:4] else ()
+    assumed = (f"drawn by DDIM or DDPM with the noise schedule of its {name}",) if name not in DDPMS[:4] else ()
     return Schedule(
-        scheduler.betas.float(),
-        scheduler.alphas_cumprod.float(),
+        Process(PREDICTIONS[predicts], scheduler.betas.float(), scheduler.alphas_cumprod.float()),
         sampler,
         {"_class_name": "DDPMScheduler", "_diffusers_version": diffusers.__version__, **settled},
         assumed,

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from dtrak_core.settings import Digest, Seed, Settings
 
+Prediction = Literal["noise", "sample", "v"]
+
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
 LONGEST_TYPED = 400  # characters of a prompt that a user types
 
@@ -74,7 +76,8 @@ class ModelSettings(Settings):
     """Architecture of a pixel-space denoiser: a diffusers UNet2DModel, possibly folded.
 
     `fold` f moves each f x f block of pixels into channels (pixel unshuffle) before the
-    network, so a 16x16 RGB picture is seen as 12 channels at 8x8.
+    network, so a 16x16 RGB picture is seen as 12 channels at 8x8. `prediction` is what the
+    network puts out: the noise, the clean picture (sample) or v (process.py).
     """
 
     fold: Literal[1, 2, 4] = 2
@@ -90,6 +93,7 @@ class ModelSettings(Settings):
     downsample_padding: Literal[0, 1] = 1
     flip_sin_to_cos: bool = True
     freq_shift: Literal[0, 1] = 0
+    prediction: Prediction = Field(default="noise", exclude_if=lambda value: value == "noise")
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:

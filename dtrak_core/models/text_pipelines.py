@@ -103,7 +103,13 @@ def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> list[st
     if (named := (index.get("scheduler") or [None])[-1]) is not None:
         schedules.refuse_other(named, source)
     config = config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
-    return list(schedules.read(config, source).assumed)
+    schedule = schedules.read(config, source)
+    if schedule.process.prediction != "noise":
+        raise DataError(
+            f"'{source}' predicts '{schedule.config['prediction_type']}'. Only text-to-image models that predict the "
+            "noise (prediction_type 'epsilon') can be taken in so far."
+        )
+    return list(schedule.assumed)
 
 
 def _judge_networks(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any], source: str) -> None:

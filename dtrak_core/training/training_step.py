@@ -1,6 +1,7 @@
 """One step of a training: pictures or latents, noise, loss, weights.
 
-Loss: mean over elements of (eps_theta(x_t, t) - eps)^2 with t uniform in 0..999 and Gaussian eps (reference.md 2.1).
+Loss: mean over elements of w_t (f(x_t, t) - y)^2 with t uniform in 0..999 and Gaussian eps (reference.md 2.1); target y
+and weights w_t are those of the model's process (process.py): for noise y = eps and w_t = 1.
 All randomness is a function of (train_seed, step).
 """
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import prompt_of
 from dtrak_core.errors import DataError
-from dtrak_core.models.denoiser import Denoiser, add_noise
+from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import DIFFUSION_STEPS, LoraSettings, TrainSettings
 from dtrak_core.settings import digest_of
 from dtrak_core.training.training_state import Run
@@ -98,10 +99,14 @@ def _part(
 ) -> float:
     rows = slice(start, start + size)
     told = None if context is None else context[rows]
-    predicted = denoiser.predict(add_noise(denoiser, x0[rows], noise[rows], t[rows]), t[rows], told)
-    loss = functional.mse_loss(predicted, noise[rows])
+    process, clean, eps, when = denoiser.process, x0[rows], noise[rows], t[rows]
+    output, target = denoiser.predict(process.noised(clean, eps, when), when, told), process.target(clean, eps, when)
+    if process.prediction == "sample":
+        loss = (process.loss_weights(when) * (output - target).square().flatten(1).mean(1)).mean()
+    else:  # all weights are 1
+        loss = functional.mse_loss(output, target)
     if size < len(x0):
-        loss = loss * (len(predicted) / len(x0))
+        loss = loss * (len(output) / len(x0))
     loss.backward()
     return float(loss.detach())
 

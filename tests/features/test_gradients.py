@@ -16,7 +16,8 @@ from dtrak_core.features import draws, gradients, model_outputs
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import networks
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import ModelSettings
+from dtrak_core.models.process import Process
+from dtrak_core.models.settings import ModelSettings, Prediction
 
 NETWORKS = {
     "plain": ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4),
@@ -56,17 +57,17 @@ class Odd(nn.Module):
         return (self.half_frozen(y.movedim(-1, 1)),)
 
 
-def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64) -> Denoiser:
+def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64, prediction: Prediction = "noise") -> Denoiser:
     schedule = networks.default_scheduler()
     for parameter in unet.parameters():  # biases and norms start at 0 and 1, where errors can hide
         parameter.data += 0.05 * torch.randn_like(parameter)
     betas, bars = schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype)
-    return Denoiser(unet.to(dtype).eval(), betas, bars, 2, (12, 8, 8))
+    return Denoiser(unet.to(dtype).eval(), Process(prediction, betas, bars), 2, (12, 8, 8))
 
 
-def network(name: str, dtype: torch.dtype = torch.float64) -> Denoiser:
+def network(name: str, dtype: torch.dtype = torch.float64, prediction: Prediction = "noise") -> Denoiser:
     torch.manual_seed(0)
-    return denoiser_of(networks.build_unet(NETWORKS[name], 16), dtype)
+    return denoiser_of(networks.build_unet(NETWORKS[name], 16), dtype, prediction)
 
 
 def settings_of(**values: object) -> FeatureSettings:
@@ -86,13 +87,13 @@ def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSe
         row = torch.zeros(sum(p.numel() for p in parameters), dtype=x0.dtype)
         for step in grid:
             eps = torch.from_numpy(draws.noise(wanted.noise_seed, name, [step], (12, 8, 8))).to(x0)
-            bar = denoiser.alphas_cumprod[step]
+            bar = denoiser.process.alphas_cumprod[step]
             x_t = (bar.sqrt() * picture + (1 - bar).sqrt() * eps[0])[None]
             t = torch.tensor([step])
-            e = denoiser.unet(x_t, t, return_dict=False)[0]
-            value = model_outputs.value(
-                wanted.model_output, e, eps, t, denoiser.betas, denoiser.alphas_cumprod, wanted.eta
-            )
+            f = denoiser.unet(x_t, t, return_dict=False)[0]
+            target = {"noise": eps, "sample": picture, "v": bar.sqrt() * eps - (1 - bar).sqrt() * picture}
+            wanted_of_f = target[denoiser.process.prediction]
+            value = model_outputs.value(wanted.model_output, denoiser.process, f, x_t, wanted_of_f, t, wanted.eta)
             found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
             flat = [
                 torch.zeros(p.numel(), dtype=x0.dtype) if g is None else g.flatten()
@@ -115,7 +116,17 @@ def test_gradients_equal_a_plain_loop(name: str, output: str) -> None:
     wanted = settings_of(model_output=output)
     found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
     expected = plain_loop(denoiser, x0, ids, wanted)
-    # add_noise and the noise are float64 here too, so only the order of sums differs.
+    # noised pictures and the noise are float64 here too, so only the order of sums differs.
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("prediction", ["sample", "v"])
+@pytest.mark.parametrize("output", ["loss", "interpolated", "elbo", "squared-noise", "squared-clean"])
+def test_gradients_of_other_predictions_equal_a_plain_loop(prediction: Prediction, output: str) -> None:
+    denoiser, x0, ids = network("plain", prediction=prediction), pictures(2), ["train:0", "seed:5"]
+    wanted = settings_of(model_output=output, eta=0.3 if output == "interpolated" else 0.0)
+    found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
+    expected = plain_loop(denoiser, x0, ids, wanted)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
 
 
@@ -199,7 +210,7 @@ def test_a_gradient_is_a_derivative() -> None:
         total = 0.0
         for t in (0, 500):
             eps = torch.from_numpy(draws.noise(0, "train:0", [t], (12, 8, 8))).double()
-            bar = denoiser.alphas_cumprod[t]
+            bar = denoiser.process.alphas_cumprod[t]
             with torch.no_grad():
                 e = denoiser.predict(bar.sqrt() * x0 + (1 - bar).sqrt() * eps, torch.tensor([t]))
             total += float(np.mean(e.numpy() ** 2)) / 2

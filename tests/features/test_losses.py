@@ -10,6 +10,7 @@ from torch import Tensor
 from dtrak_core.features import draws, gradients, losses
 from dtrak_core.models import networks
 from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.process import Process
 from dtrak_core.models.settings import ModelSettings
 from dtrak_core.training import presets
 
@@ -40,7 +41,7 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
     x0 = denoiser.encode(image[None])
     for t in (0, at_once - 1, at_once, 997, 999):
         eps = torch.from_numpy(draws.noise(7, "train:3", [t], denoiser.shape))
-        bar = denoiser.alphas_cumprod[t]
+        bar = denoiser.process.alphas_cumprod[t]
         with torch.no_grad():
             e = real(denoiser, bar.sqrt() * x0 + (1 - bar).sqrt() * eps, torch.tensor([t]))
         assert found[t] == pytest.approx(float((e - eps).square().mean()), rel=1e-5)
@@ -54,7 +55,10 @@ def test_a_pass_of_the_papers_networks_stays_within_the_stated_memory(preset: st
     schedule = networks.default_scheduler()
     with torch.device("meta"):
         denoiser = Denoiser(
-            networks.build_unet(model, side).eval(), schedule.betas, schedule.alphas_cumprod, 1, (3, side, side)
+            networks.build_unet(model, side).eval(),
+            Process("noise", schedule.betas, schedule.alphas_cumprod),
+            1,
+            (3, side, side),
         )
     at_once, numbers = gradients.draws_for(denoiser), 0
 

@@ -31,7 +31,7 @@ def plain_draws(denoiser: Denoiser, images: np.ndarray) -> list[tuple[torch.Tens
         for j in range(ekfac.DRAWS_A_PICTURE):
             t = j * 250 + (i * 37) % 250
             eps = torch.from_numpy(draws.noise(0, f"curvature/{i}", [t], denoiser.shape))
-            abar = denoiser.alphas_cumprod[t]
+            abar = denoiser.process.alphas_cumprod[t]
             x_t = abar.sqrt() * denoiser.encode(np.asarray(image)[None]) + (1 - abar).sqrt() * eps
             back = torch.from_numpy(draws.noise(0, f"back/{i}", [j], denoiser.shape))
             found.append((x_t, torch.tensor([t]), back * (2 / back.numel()) ** 0.5))

@@ -20,7 +20,7 @@ from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.denoiser import Denoiser, add_noise
+from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
@@ -43,7 +43,7 @@ class DenoisingLoss(trak.modelout_functions.AbstractModelOutput):  # type: ignor
     ) -> Tensor:
         """Return the loss of one picture, differentiable in the weights."""
         t = torch.from_numpy(draws.timesteps("uniform", TIMESTEPS))
-        x_t = add_noise(self.denoiser, x0.unsqueeze(0).expand_as(noise), noise, t)
+        x_t = self.denoiser.process.noised(x0.unsqueeze(0).expand_as(noise), noise, t)
         arguments = {"return_dict": False}
         prediction = torch.func.functional_call(model, (weights, buffers), (x_t, t), arguments)[0]
         return (prediction - noise).square().mean()

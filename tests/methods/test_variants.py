@@ -94,7 +94,7 @@ def residuals(pictures: Dataset, settings: FeatureSettings) -> np.ndarray:
         each = []
         for t in draws.timesteps("uniform", settings.num_timesteps):
             eps = torch.from_numpy(draws.noise(settings.noise_seed, f"train:{i}", [int(t)], denoiser.shape))
-            abar = denoiser.alphas_cumprod[int(t)]
+            abar = denoiser.process.alphas_cumprod[int(t)]
             with torch.no_grad():
                 e = denoiser.predict(abar.sqrt() * x0 + (1 - abar).sqrt() * eps, torch.tensor([int(t)]))
             each.append(float((e - eps).pow(2).mean().sqrt()))
@@ -114,7 +114,7 @@ def test_normalised_features_are_means_of_directions(pictures: Dataset, base: Fe
     total = np.zeros(found.shape[1])
     for t in draws.timesteps("uniform", 4):
         eps = torch.from_numpy(draws.noise(0, "train:1", [int(t)], denoiser.shape))
-        abar = denoiser.alphas_cumprod[int(t)]
+        abar = denoiser.process.alphas_cumprod[int(t)]
         x_t = abar.sqrt() * denoiser.encode(image[1:2]) + (1 - abar).sqrt() * eps
         loss = (denoiser.predict(x_t, torch.tensor([int(t)])) - eps).pow(2).mean()
         gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]).double().numpy()
@@ -168,8 +168,8 @@ def test_journey_trak_follows_the_sampling(pictures: Dataset, base: FeatureSetti
     parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]
     total = np.zeros(len(z))
     for t in (750, 500, 250, 0):
-        abar = denoiser.alphas_cumprod[t]
-        before = denoiser.alphas_cumprod[t - 250] if t else torch.tensor(1.0)
+        abar = denoiser.process.alphas_cumprod[t]
+        before = denoiser.process.alphas_cumprod[t - 250] if t else torch.tensor(1.0)
         with torch.no_grad():
             e = denoiser.predict(x, torch.tensor([t]))
         x0 = ((x - (1 - abar).sqrt() * e) / abar.sqrt()).clamp(-1, 1)

@@ -6,9 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from dtrak_core import store
@@ -50,8 +51,30 @@ def test_a_pipeline_folder_opens_with_its_own_schedule(pictures: Dataset, tmp_pa
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 800])
     with torch.no_grad():
         torch.testing.assert_close(denoiser.predict(x, t), unet(x, t).sample)
-    torch.testing.assert_close(denoiser.alphas_cumprod, DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod)
+    torch.testing.assert_close(
+        denoiser.process.alphas_cumprod, DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
+    )
     assert denoiser.fold == 1
+
+
+@pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
+@pytest.mark.parametrize("zero", [False, True], ids=["plain", "zero SNR"])
+def test_a_pipeline_that_predicts_picture_or_v_draws_as_in_diffusers(
+    pictures: Dataset, tmp_path: Path, prediction: str, zero: bool
+) -> None:
+    unet = foreign(tmp_path / "theirs")
+    given = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero else {}
+    scheduler = DDIMScheduler(prediction_type=prediction, **given)
+    DDIMPipeline(unet, scheduler).save_pretrained(tmp_path / "theirs")
+    checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
+    pipeline = DDIMPipeline.from_pretrained(tmp_path / "theirs")
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(generator=torch.Generator().manual_seed(7), num_inference_steps=10, output_type="np").images
+    ours = sampling.generate(networks.load_denoiser(checkpoint), [7], "ddim", 10, 0.0)
+    assert np.abs((theirs * 255).round().astype(int) - ours).max() <= 1
+    # The same weights under another prediction are another model: nothing of one is taken for the other.
+    foreign(tmp_path / "theirs")
+    assert taken_in(tmp_path / "theirs", pictures, "of noise").digest != checkpoint.digest
 
 
 def test_a_network_alone_opens_with_the_papers_schedule(pictures: Dataset, tmp_path: Path) -> None:
@@ -59,7 +82,7 @@ def test_a_network_alone_opens_with_the_papers_schedule(pictures: Dataset, tmp_p
     (tmp_path / "theirs" / "unet").rename(tmp_path / "alone")
     importing.import_checkpoint(str(tmp_path / "alone"), pictures, "unet-alone", quiet)
     denoiser = networks.load_denoiser(checkpoints.by_name("unet-alone"))
-    torch.testing.assert_close(denoiser.alphas_cumprod, networks.default_scheduler().alphas_cumprod)
+    torch.testing.assert_close(denoiser.process.alphas_cumprod, networks.default_scheduler().alphas_cumprod)
 
 
 def test_our_own_folded_folder_opens_again(pictures: Dataset, tmp_path: Path) -> None:
@@ -193,7 +216,7 @@ def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Pat
     checkpoint = taken_in(run / given, pictures, "part")
     denoiser = networks.load_denoiser(checkpoint)
     expected = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
-    torch.testing.assert_close(denoiser.alphas_cumprod, expected)
+    torch.testing.assert_close(denoiser.process.alphas_cumprod, expected)
     assert "its scheduler is that of 'run', the folder it lies in" in checkpoint.assumed
     taken = given if given.startswith("unet") or given.count("/") else "checkpoint-5/unet_ema"
     torch.testing.assert_close(dict(denoiser.unet.state_dict()), load_file(run / taken / networks.WEIGHTS))
@@ -203,8 +226,8 @@ def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Pat
         importing.import_checkpoint(str(run), pictures, "run", quiet)
     (tmp_path / "elsewhere").rename(run / "unet")
     scheduler = run / "scheduler" / "scheduler_config.json"
-    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "sample"}))
-    with pytest.raises(DataError, match=f"'run/{given}' predicts 'sample'"):
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "flow_prediction"}))
+    with pytest.raises(DataError, match=f"'run/{given}' predicts 'flow_prediction'"):
         importing.import_checkpoint(str(run / given), pictures, "part", quiet)
 
 
@@ -217,7 +240,7 @@ def test_an_old_pipeline_in_one_folder_opens(pictures: Dataset, tmp_path: Path) 
     checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
     assert checkpoint.assumed == ()
     expected = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
-    torch.testing.assert_close(networks.load_denoiser(checkpoint).alphas_cumprod, expected)
+    torch.testing.assert_close(networks.load_denoiser(checkpoint).process.alphas_cumprod, expected)
 
 
 def test_what_is_assumed_is_said_under_every_name(pictures: Dataset, tmp_path: Path) -> None:
@@ -246,7 +269,7 @@ def test_what_is_assumed_is_said_under_every_name(pictures: Dataset, tmp_path: P
         ({"_class_name": "ScoreSdeVePipeline"}, "a score model of an SDE"),
         ({"_class_name": "ConsistencyModelPipeline"}, "a consistency model"),
         ({"_class_name": "DiTPipeline"}, "a class-conditional transformer"),
-        ({"_class_name": "MyPipeline"}, "'theirs' is of class MyPipeline. A model of pixels that predicts the noise"),
+        ({"_class_name": "MyPipeline"}, "'theirs' is of class MyPipeline. A DDPM of pixels"),
         ({"unet": ["diffusers", "UNet2DConditionModel"]}, "is of class DDPMPipeline, with a UNet2DConditionModel"),
         ({"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "a model of flow matching"),
     ],

@@ -38,7 +38,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import bases, checkpoints, devices, importing_text, latents, lora, networks, sampling, text_side
 from dtrak_core.models.bases import Base
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.denoiser import Denoiser, add_noise, tracked_parameters
+from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.settings import LoraSettings, Sampled, TrainSettings
 from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
@@ -182,16 +182,9 @@ def test_gradients_of_lora_weights_equal_a_plain_loop(
         for t in grid:
             eps = torch.from_numpy(draws.noise(0, f"train:{i}", [t], denoiser.shape))
             when = torch.tensor([int(t)])
-            out = denoiser.predict(add_noise(denoiser, x0[i : i + 1], eps, when), when, told)
-            value = model_outputs.value(
-                model_output,
-                out,
-                eps,
-                when,
-                denoiser.betas,
-                denoiser.alphas_cumprod,
-                0.0,  # type: ignore[arg-type]
-            )
+            x_t = denoiser.process.noised(x0[i : i + 1], eps, when)
+            out = denoiser.predict(x_t, when, told)
+            value = model_outputs.value(model_output, denoiser.process, out, x_t, eps, when, 0.0)  # type: ignore[arg-type]
             each = torch.cat([g.flatten() for g in torch.autograd.grad(value.sum(), parameters)])
             total += each / each.norm() if normalise == "timestep" else each
         torch.testing.assert_close(ours[i], total / len(grid), rtol=1e-4, atol=1e-6 * float(total.abs().max()))
@@ -217,7 +210,7 @@ def test_the_loss_is_of_the_conditional_branch(discs: Dataset, denoiser: Denoise
     found = losses.of_draws(denoiser, image, "train:0", grid, 0, discs.train.prompts[0])
     t = torch.from_numpy(grid)
     eps = torch.from_numpy(draws.noise(0, "train:0", grid, denoiser.shape))
-    x_t = add_noise(denoiser, denoiser.encode(image[None]), eps, t)
+    x_t = denoiser.process.noised(denoiser.encode(image[None]), eps, t)
     told = denoiser.contexts([discs.train.prompts[0]] * 4)
     with torch.no_grad():
         mine = (denoiser.predict(x_t, t, told) - eps).square().flatten(1).mean(1)

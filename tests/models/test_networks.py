@@ -14,7 +14,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
 from dtrak_core.models import checkpoints, networks
-from dtrak_core.models.denoiser import Denoiser, add_noise
+from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
@@ -51,9 +51,9 @@ def test_fold_puts_each_block_into_channels_and_back(tiny: ModelSettings) -> Non
 def test_schedule_and_noise_follow_the_formula(tiny: ModelSettings) -> None:
     denoiser = tiny_denoiser(tiny)
     betas = np.linspace(1e-4, 0.02, 1000)
-    np.testing.assert_allclose(denoiser.alphas_cumprod.numpy(), np.cumprod(1 - betas), rtol=1e-4)
+    np.testing.assert_allclose(denoiser.process.alphas_cumprod.numpy(), np.cumprod(1 - betas), rtol=1e-4)
     x0, noise, t = torch.randn(2, 12, 8, 8), torch.randn(2, 12, 8, 8), torch.tensor([0, 700])
-    mixed = add_noise(denoiser, x0, noise, t)
+    mixed = denoiser.process.noised(x0, noise, t)
     abar = np.cumprod(1 - betas)[700]
     expected = np.sqrt(abar) * x0[1].numpy() + np.sqrt(1 - abar) * noise[1].numpy()
     np.testing.assert_allclose(mixed[1].numpy(), expected, atol=1e-4)
@@ -123,13 +123,13 @@ def test_damaged_weights_are_not_used(checkpoint: checkpoints.Checkpoint) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schedule": {"prediction_type": "v_prediction"}}, "predicts 'v_prediction'"),
+        ({"schedule": {"prediction_type": "flow_prediction"}}, "predicts 'flow_prediction'"),
         ({"schedule": {"num_train_timesteps": 4000}}, "schedule of 4000 steps"),
         ({"config": {"out_channels": 24}}, "12 input and 24 output channels"),
         ({"config": {"resnet_time_scale_shift": "scale_shift"}}, "do not fit the network that config.json describes"),
     ],
 )
-def test_what_is_no_noise_predicting_ddpm_is_refused(
+def test_what_is_no_ddpm_is_refused(
     tiny: ModelSettings, tmp_path: Path, change: dict[str, dict[str, object]], said: str
 ) -> None:
     unet = networks.build_unet(tiny, 16)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
+from torch import Tensor, nn
 
 from dtrak_core.errors import DataError
 from dtrak_core.models import networks, sampling, schedules
@@ -82,7 +85,7 @@ CONFIGS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_models_own_scheduler_draws_as_in_diffusers(denoiser: Denoiser, name: str, sampler: str) -> None:
     schedule = schedules.read(CONFIGS[name], "theirs")
-    ours = replace(denoiser, betas=schedule.betas, alphas_cumprod=schedule.alphas_cumprod, sampler=schedule.sampler)
+    ours = replace(denoiser, process=schedule.process, sampler=schedule.sampler)
     given = {key: value for key, value in CONFIGS[name].items() if key not in ("set_alpha_to_one", "variance_type")}
     if given.get("beta_schedule") == "sigmoid":  # which diffusers' DDIM does not know
         given = {"trained_betas": DDPMScheduler(**CONFIGS[name]).betas.tolist()}
@@ -103,6 +106,50 @@ def test_a_models_own_scheduler_draws_as_in_diffusers(denoiser: Denoiser, name: 
     plain = sampling.generate(denoiser, [4], sampler, 10, 0.5)  # type: ignore[arg-type]
     same = name == "logarithm of the variance"  # as without the logarithm
     assert same or np.abs(plain.astype(int) - picture).max() > 1
+
+
+class Mixing(nn.Module):
+    """A small network that looks at the timestep too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, return_dict: bool = True) -> tuple[Tensor]:
+        return (torch.tanh(self.mix(x)) + 0.3 * torch.cos(t / 50).view(-1, 1, 1, 1),)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("name", ["plain", *CONFIGS])
+def test_every_prediction_draws_as_in_diffusers_in_float64(
+    monkeypatch: pytest.MonkeyPatch, name: str, prediction: str, sampler: Literal["ddim", "ddpm"]
+) -> None:
+    torch.manual_seed(6)
+    settings = CONFIGS.get(name, {}) | {"prediction_type": prediction}
+    schedule = schedules.read(settings, "theirs")
+    ours = Denoiser(Mixing().double(), schedule.process, 1, (3, 6, 6), sampler=schedule.sampler)
+    kind, ignored = (DDIMScheduler, "variance_type") if sampler == "ddim" else (DDPMScheduler, "set_alpha_to_one")
+    given = {key: value for key, value in settings.items() if key != ignored}
+    if sampler == "ddim" and given.get("beta_schedule") == "sigmoid":  # which diffusers' DDIM does not know
+        given = {"trained_betas": DDPMScheduler(**given).betas.tolist(), "prediction_type": prediction}
+    theirs = kind(**given)
+    theirs.set_timesteps(10)
+    random = torch.Generator().manual_seed(4)
+
+    def drawn(shape: Sequence[int], **_: object) -> Tensor:
+        return torch.randn(tuple(shape[1:]), generator=random)[None].double()
+
+    module = "scheduling_ddim" if sampler == "ddim" else "scheduling_ddpm"
+    monkeypatch.setattr(f"diffusers.schedulers.{module}.randn_tensor", drawn)
+    x, visited = drawn((1, 3, 6, 6)), sampling._visited(ours, [4], sampler, 10, 0.5, (), 1.0)
+    with torch.no_grad():
+        for t, (clean, found) in zip(theirs.timesteps, visited, strict=True):
+            step = theirs.step(ours.predict(x, t[None]), t, x, **({"eta": 0.5} if sampler == "ddim" else {}))
+            x = step.prev_sample
+            torch.testing.assert_close(clean, step.pred_original_sample, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
+            x = found  # so that each step is compared, not how the network amplifies what was before
 
 
 def test_timesteps_are_those_of_diffusers() -> None:

@@ -1,4 +1,4 @@
-"""Schedules: betas are diffusers' own, whatever scheduler wrote the config; what does not predict noise is refused."""
+"""Schedules: betas are diffusers' own, whatever scheduler wrote the config; what is no DDPM is refused."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from dtrak_core.models.schedules import Sampler
 def test_betas_are_those_of_the_scheduler_that_wrote_the_config(theirs: Any) -> None:
     config = dict(theirs.config) | {"_class_name": type(theirs).__name__, "of_a_fork": 1}
     found = schedules.read(config, "theirs")
-    torch.testing.assert_close(found.betas, theirs.betas)
-    torch.testing.assert_close(found.alphas_cumprod, theirs.alphas_cumprod)
+    torch.testing.assert_close(found.process.betas, theirs.betas)
+    torch.testing.assert_close(found.process.alphas_cumprod, theirs.alphas_cumprod)
     assert bool(found.assumed) == (type(theirs) not in (DDPMScheduler, DDIMScheduler))
 
 
 def test_an_empty_config_is_the_papers() -> None:
     found = schedules.read({}, "theirs")
-    torch.testing.assert_close(found.betas, torch.linspace(1e-4, 0.02, 1000))
+    torch.testing.assert_close(found.process.betas, torch.linspace(1e-4, 0.02, 1000))
     assert found.sampler == Sampler()
     assert DDPMScheduler.from_config(dict(found.config)).config.beta_schedule == "linear"
     again = schedules.read(dict(found.config), "theirs")
@@ -50,12 +50,30 @@ def test_an_empty_config_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "prediction"),
+    [
+        ({}, "noise"),
+        ({"prediction_type": None}, "noise"),
+        ({"prediction_type": "sample"}, "sample"),
+        ({"predict_epsilon": False}, "sample"),  # as configs said before there was a prediction_type
+        ({"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}, "v"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "prediction_type": "v_prediction"}, "v"),
+    ],
+)
+def test_what_is_predicted_is_read_and_kept(config: dict[str, Any], prediction: str) -> None:
+    found = schedules.read(config, "theirs")
+    assert found.process.prediction == prediction
+    assert schedules.read(dict(found.config), "again").process.prediction == prediction
+    theirs = DDPMScheduler.from_config(dict(found.config)).config.prediction_type
+    assert theirs == {"noise": "epsilon", "sample": "sample", "v": "v_prediction"}[prediction]
+
+
+@pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"prediction_type": "sample"}, r"^'theirs' predicts 'sample' \(the picture itself\). Only models that"),
-        ({"predict_epsilon": False}, "predicts 'sample'"),
-        ({"prediction_type": "v_prediction"}, r"predicts 'v_prediction' \(a velocity\)"),
-        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "a velocity of flow matching"),
+        ({"prediction_type": "edm"}, r"^'theirs' predicts 'edm'. Only models that predict the noise"),
+        ({"prediction_type": "flow_prediction"}, r"predicts 'flow_prediction' \(of flow matching\). Only models"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "predicts 'flow_prediction'"),
         (
             {"_class_name": "FlowMatchEulerDiscreteScheduler"},
             "drawn by a FlowMatchEulerDiscreteScheduler: it is",
@@ -63,7 +81,7 @@ def test_an_empty_config_is_the_papers() -> None:
         ({"_class_name": "CMStochasticIterativeScheduler"}, "it is a consistency model"),
         ({"_class_name": "ScoreSdeVeScheduler"}, "it is a score model of an SDE"),
         ({"_class_name": "EDMEulerScheduler"}, "it is an EDM"),
-        ({"_class_name": "MyScheduler"}, "it is not known to predict noise"),
+        ({"_class_name": "MyScheduler"}, "it is not known to be a DDPM's"),
         ({"num_train_timesteps": 4000}, "has a schedule of 4000 steps"),
         ({"trained_betas": [0.1, 0.2]}, "has a schedule of 2 steps"),
         ({"variance_type": "learned_range"}, "learned its variance too"),
@@ -74,7 +92,7 @@ def test_an_empty_config_is_the_papers() -> None:
         ({"trained_betas": [float("nan")] * 1000}, "its betas give no finite schedule"),
     ],
 )
-def test_what_is_no_schedule_of_noise_is_refused(config: dict[str, Any], said: str) -> None:
+def test_what_is_no_ddpm_is_refused(config: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said) as error:
         schedules.read(config, "theirs")
     assert "\n" not in str(error.value)
