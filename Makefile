@@ -10,7 +10,7 @@ BIN := .venv/bin
 .PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-lora bench gpu clean
 
 app: .venv/app.stamp
-	$(BIN)/streamlit run app.py --server.port $(PORT)
+	$(BIN)/dtrak app --port $(PORT)
 
 # The linters run beside the tests' first minutes, in which browsers and engines are waited for.
 test: .venv/test.stamp
@@ -35,10 +35,10 @@ lint: .venv/test.stamp
 	$(BIN)/mypy
 
 demo: .venv/app.stamp
-	$(BIN)/python -m dtrak_core demo
+	$(BIN)/dtrak demo
 
 demo-lora: .venv/app.stamp
-	$(BIN)/python -m dtrak_core demo-lora
+	$(BIN)/dtrak demo-lora
 
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/features.py
@@ -59,7 +59,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -e .
 	touch $@
 
 .venv/test.stamp: .venv/app.stamp tests/requirements.txt

@@ -1,4 +1,4 @@
-"""D-TRAK Studio: which training pictures made this picture? Start with `streamlit run app.py`."""
+"""D-TRAK Studio: which training pictures made this picture? Start with `dtrak app`."""
 
 from __future__ import annotations
 

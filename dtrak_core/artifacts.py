@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.files import crc32
+from dtrak_core.program import CHECKOUT, NAME, PROJECT
 from dtrak_core.settings import format_of
 
-PROJECT = Path(__file__).resolve().parent.parent
 MANIFEST = "manifest.json"
 USE_EVERY = 3600.0  # seconds between two notes that an artifact was read
 CHECK_AT_ONCE = 64 * 2**20  # bytes up to which a file's checksum is checked when it is first opened
@@ -35,8 +36,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def root() -> Path:
-    """Return the cache folder: STUDIO_CACHE, or `cache` in the project."""
-    return Path(os.environ.get("STUDIO_CACHE") or PROJECT / "cache")
+    """Return the cache folder: STUDIO_CACHE, else `cache` in a checkout, else the user's cache folder of the system."""
+    if given := os.environ.get("STUDIO_CACHE"):
+        return Path(given)
+    return PROJECT / "cache" if CHECKOUT else platformdirs.user_cache_path(NAME, appauthor=False)
 
 
 def demo_root() -> Path:
@@ -164,7 +167,8 @@ def opened(kind: str, key: str, folder: Path) -> Artifact | None:
 def damaged(folder: Path, what: str) -> StoreError:
     """Put an artifact's folder aside, where it cannot be used, and return what is to be said of it."""
     if demo_root() in folder.parents:
-        return StoreError(f"The shipped demo is damaged: {what}. Restore it with 'git checkout cache/demo'.")
+        mend = "Restore it with 'git checkout cache/demo'." if CHECKOUT else f"Install {NAME} again."
+        return StoreError(f"The shipped demo is damaged: {what}. {mend}")
     put_aside(folder)
     where = f"cache/{folder.parent.name}/{folder.name}"
     return StoreError(f"Stored artifact {where} is damaged: {what}. It was put aside; compute it again.")

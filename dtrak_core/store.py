@@ -4,10 +4,9 @@
     cache/<kind>/<key>.partial/                  work that goes on or was interrupted
     cache/demo/<kind>/<key>/                     shipped with the project, read-only
 
-Work is written to the partial folder, file by file (temporary name, flush, rename), the
-manifest last; publishing is one rename of the folder. A folder without a manifest is not
-there. Reading checks shape, dtype and checksum against the manifest; what does not match
-is put aside and reported, never used. The module knows nothing of what the files mean.
+Work is written to the partial folder, file by file (temporary name, flush, rename), the manifest last; publishing is
+one rename of the folder. A folder without a manifest is not there. Reading checks shape, dtype and checksum against the
+manifest; what does not match is put aside and reported, never used. The module knows nothing of what the files mean.
 """
 
 from __future__ import annotations
@@ -29,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from dtrak_core import __version__, program
-from dtrak_core.artifacts import MANIFEST, PROJECT, Artifact, demo_root, opened, put_aside, root
+from dtrak_core.artifacts import MANIFEST, Artifact, demo_root, opened, put_aside, root
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.files import TEMPORARY, alone, crc32, made, write_array, write_bytes, write_json, writing
+from dtrak_core.program import PROJECT
 from dtrak_core.progress import Progress, quiet
 from dtrak_core.settings import Settings, format_of
 

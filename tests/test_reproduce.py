@@ -16,7 +16,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.training import presets
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "reproduce.md").read_text()
-PROGRAM = "python -m dtrak_core "
+PROGRAM = "dtrak "
 
 
 def printed() -> list[str]:

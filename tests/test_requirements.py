@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-OURS = {"dtrak_core"} | {path.stem for path in (PROJECT / "tests").glob("*.py")}
+OURS = {"dtrak_core"} | {path.stem for path in (PROJECT / "tests").rglob("*.py")}
 
 
 def declared(*files: str) -> dict[str, str]:

@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from dtrak_core import program, store
-from dtrak_core.commands import make, measuring, removing, upkeep
-from dtrak_core.errors import StudioError
+from dtrak_core.commands import make, measuring, removing, serving, upkeep
+from dtrak_core.errors import SettingsError, StudioError
 
 
 def demo() -> None:
     """Build the demo that ships with the project, in cache/demo."""
+    _in_checkout("demo")
     from dtrak_core.demo.portraits import build
 
     build()
@@ -31,9 +32,19 @@ def demo() -> None:
 
 def demo_lora() -> None:
     """Build the text-to-image demo that ships with the project, into cache/demo."""
+    _in_checkout("demo-lora")
     from dtrak_core.demo.roles import build
 
     build()
+
+
+def _in_checkout(command: str) -> None:
+    """Refuse to build what ships in a folder of installed packages."""
+    if not program.CHECKOUT:
+        raise SettingsError(
+            f"This is an installed copy, which keeps the demo that it came with. Call 'python -m dtrak_core {command}' "
+            "in a checkout of the project."
+        )
 
 
 def jobs() -> None:
@@ -45,6 +56,7 @@ def cache() -> None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "app": serving.app,
     "dataset": make.dataset,
     "train": make.train,
     "import-checkpoint": make.import_checkpoint,

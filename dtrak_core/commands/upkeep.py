@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from dtrak_core import amounts
+from dtrak_core import amounts, store
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.errors import JobError, SettingsError, StoreError
@@ -82,7 +82,7 @@ def engine_show(json: Json = False) -> None:
 
 
 def cache_list(kind: str = "", json: Json = False) -> None:
-    """List what is stored, with sizes.
+    """List what is stored, with sizes, and say in which folder.
 
     Args:
         kind: Only this kind of artifact.
@@ -91,7 +91,8 @@ def cache_list(kind: str = "", json: Json = False) -> None:
     def shown(rows: list[dict[str, Any]]) -> str:
         sized = [row | {"size": amounts.size(row["bytes"])} for row in rows]
         listed = tables.table(sized, ("kind", "key", "name", "size", "date", "shipped", "origin"))
-        return f"{listed}\n{amounts.size(sum(row['bytes'] for row in rows))} in {len(rows)} artifacts".lstrip()
+        total = amounts.size(sum(row["bytes"] for row in rows))
+        return f"{listed}\n{total} in {len(rows)} artifacts, in {store.root()}".lstrip()
 
     say(housekeeping.stored(kind), json, shown)
 

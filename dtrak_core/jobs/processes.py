@@ -16,8 +16,7 @@ from pathlib import Path
 
 import psutil
 
-import dtrak_core
-from dtrak_core import __version__
+from dtrak_core import __version__, program
 
 _PR_SET_PDEATHSIG = 1
 # GCC's OpenMP: turns of a waiting thread (some 10 µs). LLVM's and Intel's: milliseconds. benchmarks/contention.py.
@@ -84,11 +83,17 @@ def short_waits() -> dict[str, str]:
 
 
 def code_version() -> str:
-    """Return the app's version with a checksum of its core's source, so that stale workers are known."""
+    """Return the app's version with a checksum of its core's source, so that stale workers are known.
+
+    Names count as the text does: code that has only moved is imported otherwise. The pages that a wheel holds do not:
+    installed or not, one version is one.
+    """
     total = 0
-    for path in sorted(Path(dtrak_core.__file__).parent.rglob("*.py")):
+    for path in sorted(program.PACKAGE.rglob("*.py")):
         with contextlib.suppress(FileNotFoundError):
-            total = zlib.crc32(path.read_bytes(), total)
+            if not path.is_relative_to(program.INSTALLED):
+                name = path.relative_to(program.PACKAGE).as_posix().encode()
+                total = zlib.crc32(b"\0".join((name, path.read_bytes(), b"")), total)
     return f"{__version__}-{total:08x}"
 
 

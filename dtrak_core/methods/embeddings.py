@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from dtrak_core import store
+from dtrak_core import program, store
 from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.methods.settings import EmbeddingModel, EmbeddingSettings
@@ -64,7 +64,7 @@ def available(model: EmbeddingModel) -> str:
     """
     missing = [name for name in PACKAGES[model] if importlib.util.find_spec(name) is None]
     if missing:
-        return f"The package '{missing[0]}' is not installed. Install requirements.txt."
+        return f"The package '{missing[0]}' is not installed. {program.AGAIN}"
     if model == "efficientnet-lite0":
         return "" if LITE0_FILE.is_file() else f"Its weights, {LITE0_FILE}, are not there. Get the app's files again."
     file = _local_weights()

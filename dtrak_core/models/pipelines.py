@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dtrak_core import program
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.models import schedules
 from dtrak_core.models.model_files import WeightFiles, config_of, find_weights
@@ -19,7 +20,7 @@ from dtrak_core.models.model_files import WeightFiles, config_of, find_weights
 INDEX = "model_index.json"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
 PIXELS = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
-TEXT = "Take it in as a base for LoRA weights: python -m dtrak_core base FOLDER --name NAME."
+TEXT = f"Take it in as a base for LoRA weights: {program.command('base FOLDER --name NAME')}."
 OTHERS = {  # what names of pipelines hold, what they are, and what to do
     "StableDiffusion": ("a text-to-image model", TEXT),
     "LDM": ("a latent diffusion model, which draws in an autoencoder's latents, not in pixels", ""),

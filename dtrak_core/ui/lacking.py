@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dtrak_core import program
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
@@ -17,9 +18,10 @@ def why(dataset: Dataset) -> None:
     of_name = _of_name(dataset)
     names = " and ".join(dict.fromkeys(f"'{panels.plain(c.name)}'" for c in of_name if c.share == 100))
     if any(c.run.shipped for c in of_name) and _as_shipped(dataset.settings):
+        again = "Rebuild them with 'make demo', or train" if program.CHECKOUT else "Train"
         st.warning(
             "There is a model of these pictures, but they came out differently on this machine than those it learned "
-            "from. Its results would not fit and are not shown. Rebuild them with 'make demo', or train a model here."
+            f"from. Its results would not fit and are not shown. {again} a model here."
         )
     elif of_name:
         st.warning(

@@ -334,3 +334,14 @@ def test_tables_align() -> None:
         "longer  1,200",
     ]
     assert tables.table([], ("name",)) == ""
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536"])
+def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["app", "--port", port]) == 1
+    assert capsys.readouterr().err == f"--port is {port}; ports are numbers from 1 to 65535.\n"
+
+
+def test_the_cache_is_said_to_be_where_it_is(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["cache", "list"]) == 0
+    assert capsys.readouterr().out == f"0 B in 0 artifacts, in {cache}\n"

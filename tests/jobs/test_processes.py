@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dtrak_core import program
 from dtrak_core.jobs import processes
 
 NOBODY = 2**22 + 1  # above Linux's highest id
@@ -63,3 +64,22 @@ def test_cores_are_those_that_this_process_may_use() -> None:
         assert processes.cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_code_that_has_moved_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a worker of an older layout is not taken for one of this; pages that a wheel holds tell nothing."""
+    package, found = tmp_path / "package", {}
+    monkeypatch.setattr(program, "PACKAGE", package)
+    monkeypatch.setattr(program, "INSTALLED", package / "app")
+    for name in ("work.py", "engine/work.py", "engine/other.py", "app/app.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("WORK = 1\n")
+        found[name] = processes.code_version()
+        if name == "app/app.py":
+            assert found.pop(name) == found["engine/other.py"]
+    (package / "work.py").unlink()
+    (package / "engine" / "other.py").rename(package / "work.py")
+    assert processes.code_version() == found["engine/work.py"]
+    (package / "work.py").rename(package / "engine" / "third.py")
+    assert processes.code_version() not in found.values()
+    assert len(set(found.values())) == 3

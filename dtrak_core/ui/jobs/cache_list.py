@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from dtrak_core import store
 from dtrak_core.amounts import counted, duration, size
 from dtrak_core.jobs import eviction, housekeeping
 from dtrak_core.ui import panels
@@ -105,7 +106,8 @@ def _limit(own: int, shipped: int) -> None:
     """Show how much is used, and the limit with what it has done."""
     most = eviction.limit()
     with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
-        st.metric("In the cache", size(own), help=f"Besides {size(shipped)} that ship with the app.", width="content")
+        where = f"In `{store.root()}`, besides {size(shipped)} that ship with the app."
+        st.metric("In the cache", size(own), help=where, width="content")
         st.number_input(
             "Limit in GB, 0 for none",
             min_value=0.0,

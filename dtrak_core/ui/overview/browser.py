@@ -7,7 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
-from dtrak_core import store
+from dtrak_core import program, store
 from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import by_reason
@@ -88,9 +88,9 @@ def licence(dataset: Dataset) -> None:
 def drawn_here(dataset: Dataset) -> None:
     """Warn where this machine would draw the default dataset's pictures otherwise than the stored ones."""
     if dataset.settings.kind == "openmoji-people" and (differs := _difference(dataset.key)):
+        again = " To make all of them again from this machine's pictures, run `make demo`." if program.CHECKOUT else ""
         st.warning(
-            f"{differs} The app goes on with the stored pictures, which fit their model and features. "
-            "To make all of them again from this machine's pictures, run `make demo`.",
+            f"{differs} The app goes on with the stored pictures, which fit their model and features.{again}",
             icon=":material/difference:",
         )
 

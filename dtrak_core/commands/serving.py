@@ -1,0 +1,26 @@
+"""The command that serves the app: the pages of a checkout, or those that a wheel holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+from dtrak_core import program
+from dtrak_core.errors import SettingsError
+
+Port = Annotated[int, tyro.conf.arg(metavar="PORT")]
+
+
+def app(port: Port = 8501) -> None:
+    """Serve the app in the browser, until Ctrl-C. STREAMLIT_SERVER_ADDRESS and the like change its other settings.
+
+    Args:
+        port: Where it listens, on this machine only.
+    """
+    if not 0 < port < 2**16:
+        raise SettingsError(f"--port is {port}; ports are numbers from 1 to 65535.")
+    serve = [sys.executable, "-P", "-m", "streamlit", "run", str(program.PROJECT / "app.py")]
+    os.execv(sys.executable, [*serve, "--server.port", str(port)])  # in this process's place: signals reach it
