@@ -230,7 +230,8 @@ def test_looks_after_jobs_and_cache(home: Path, pictures: Path, capsys: pytest.C
     assert cli.main(["cache", "verify", "--json"]) == 1
     (damaged,) = json.loads(capsys.readouterr().out)
     assert damaged["key"] == row["key"]
-    assert answer(capsys, "cache", "list") == []
+    (aside,) = answer(capsys, "cache", "list")
+    assert (aside["kind"], aside["name"], aside["key"]) == ("datasets", "damaged", f"{row['key']}.damaged")
     resumed = answer(capsys, "jobs", "resume", job["key"])
     assert resumed["artifacts"] == [f"datasets/{row['key']}"]
     assert answer(capsys, "jobs", "show", job["key"])["attempt"] == 2
