@@ -69,8 +69,8 @@ def _redrawn(settings: Mapping[str, Any]) -> bool:
 
 def key_of(kind: str, settings: Settings) -> str:
     """Return the key under which an artifact of this kind and these settings is stored."""
-    number = format_of(kind, settings.model_dump(mode="json"))
-    return digest_of(kind, str(number), canonical_json(settings))
+    plain = settings.model_dump(mode="json")
+    return digest_of(kind, str(format_of(kind, plain)), canonical_json(plain))
 
 
 def build(cls: type[SettingsT], **values: Any) -> SettingsT:

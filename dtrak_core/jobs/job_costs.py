@@ -36,7 +36,7 @@ OUTCOME_TIMESTEPS = 50  # of a loss under a retrained model (`OutcomeSettings`)
 def of_drawing(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled) -> Cost:
     """Return what the pictures of these seeds cost that are not stored."""
     wanted = [targets.sample_settings(checkpoint.digest, seed, sampled) for seed in dict.fromkeys(seeds)]
-    missing = sum(targets.find_sample(one) is None for one in wanted)
+    missing = sum(store.find("samples", key_of("samples", one)) is None for one in wanted)
     return costs.drawing(checkpoint, missing, sampled) if missing else Cost()
 
 
@@ -44,14 +44,14 @@ def of_lds(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, reci
     """Return what an LDS costs: its models and targets, the targets' losses, and what these recipes need.
 
     Raises:
-        SettingsError: If the checkpoint cannot be trained again.
+        SettingsError: If the checkpoint cannot be trained again, or a subset not be drawn.
     """
     found, missing = Cost(), subset_models.lacking(settings)
     if missing:
-        first = {one.subset: one for one in missing}  # subsets are slow to draw
-        drawn = {subset: subset_models.training(dataset, checkpoint, one) for subset, one in first.items()}
-        runs = [drawn[one.subset].model_copy(update={"train_seed": one.train_seed}) for one in missing]
-        found += _trainings(dataset, checkpoint, runs)
+        run = subset_models.training(dataset, checkpoint, missing[0])
+        fresh = len(subset_models.untrained(dataset, checkpoint, missing))
+        if fresh:  # all subsets are of one size
+            found += costs.training(checkpoint, fresh * run.epochs * len(run.indices or ()))
         each = len(settings.targets) * settings.num_timesteps * settings.noise_seeds
         found += costs.losses(checkpoint, len(missing) * each)
     return found + of_recipes(dataset, checkpoint, settings, recipes, drawn=bool(missing))

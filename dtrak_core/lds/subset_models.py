@@ -6,8 +6,9 @@ not finished tells something about as many subsets as possible.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import Field
@@ -114,6 +115,39 @@ def training(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings) -
     return TrainSettings(
         **checkpoints.training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": settings.train_seed}
     )
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A training set's labels, told apart by the dataset's digest, which covers them."""
+
+    dataset: str
+    values: Sequence[str] = field(compare=False, repr=False)
+
+
+def untrained(dataset: Dataset, checkpoint: Checkpoint, wanted: Sequence[LossSettings]) -> list[LossSettings]:
+    """Return those of the models that are not stored themselves, whatever is known of their losses.
+
+    Raises:
+        SettingsError: If the checkpoint cannot be trained again.
+    """
+    if not store.holds("retrained"):
+        return list(wanted)
+    original, labels = checkpoints.training_of(checkpoint), _Labels(dataset.digest, dataset.train.labels)
+    keys = [_key_of_training(labels, original, one.subset, one.share, one.train_seed) for one in wanted]
+    return [one for one, key in zip(wanted, keys, strict=True) if store.find("retrained", key) is None]
+
+
+@functools.lru_cache(maxsize=4096)
+def _key_of_training(labels: _Labels, original: TrainSettings, subset: int, share: float, seed: int) -> str:
+    """Return the key of a trained model: with all indices in it, it is slow to make, and pages ask on every rerun."""
+    indices = _indices(labels, subset, share)
+    return key_of("retrained", original.model_copy(update={"indices": indices, "train_seed": seed}))
+
+
+@functools.lru_cache(maxsize=64)
+def _indices(labels: _Labels, subset: int, share: float) -> tuple[int, ...]:
+    return tuple(subsets.random_part("lds-val", subset, labels.values, share).tolist())
 
 
 def masks_of(labels: Sequence[str], num_subsets: int, share: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 from dtrak_core import store
 from dtrak_core.counterfactual import removals
+from dtrak_core.datasets import subsets
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import feature_store
 from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target
@@ -22,7 +23,9 @@ from dtrak_core.models import checkpoints, speeds, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.models.targets import Target, of_split
+from dtrak_core.progress import quiet
 from dtrak_core.settings import Settings, key_of
+from dtrak_core.training import training
 
 PAPER = {"dataset": "0" * 16, "checkpoint": "1" * 16, "num_timesteps": 100, "proj_dim": 32_768}
 PARAMETERS = 38_307_203
@@ -230,6 +233,25 @@ def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset
     members = METHODS["d-trak-ensemble"].models
     assert more.by_name["training"] == pytest.approx(members * run.epochs * len(run.indices) * step)
     assert more.by_name["features"] == pytest.approx(members * found.by_name["features"])
+
+
+def test_an_lds_costs_the_models_that_are_not_stored_and_draws_subsets_once(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "targets": ("held-out:0",)}
+    settings = LdsSettings(**where, num_subsets=5, train_seeds=2)  # type: ignore[arg-type]
+    drawn, draw = [], subsets.random_part
+    monkeypatch.setattr(subsets, "random_part", lambda *asked: drawn.append(asked[1]) or draw(*asked))
+    run = subset_models.training(pictures, checkpoint, subset_models.models(settings)[7])
+    assert job_costs.of_lds(pictures, checkpoint, settings).by_name["training"] == pytest.approx(
+        10 * 2 * 12 * speeds.training(checkpoint).seconds
+    )
+    training.train(pictures, run, "retrained", quiet, kind="retrained")
+    found = job_costs.of_lds(pictures, checkpoint, settings)
+    assert found.by_name["training"] == pytest.approx(9 * 2 * 12 * speeds.training(checkpoint).seconds)
+    drawn.clear()
+    assert job_costs.of_lds(pictures, checkpoint, settings) == found
+    assert len(drawn) <= 1, "a page asks on every rerun"
 
 
 def test_what_is_stored_costs_nothing(pictures: Dataset, checkpoint: Checkpoint) -> None:
