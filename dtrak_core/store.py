@@ -46,7 +46,6 @@ __all__ = [
     "every",
     "find",
     "get",
-    "holds",
     "listing",
     "outdated",
     "partial",
@@ -85,11 +84,6 @@ def get(kind: str, key: str) -> Artifact:
     if artifact is None:
         raise NotFoundError(f"Nothing is stored as {kind}/{key}. Compute it first.")
     return artifact
-
-
-def holds(kind: str) -> bool:
-    """Say whether there may be an artifact of a kind at all, which is told faster than whether there is one by key."""
-    return any(entries(base / kind) for base in (root(), demo_root()))
 
 
 def listing(kind: str) -> list[Artifact]:

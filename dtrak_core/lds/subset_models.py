@@ -131,7 +131,7 @@ def untrained(dataset: Dataset, checkpoint: Checkpoint, wanted: Sequence[LossSet
     Raises:
         SettingsError: If the checkpoint cannot be trained again.
     """
-    if not store.holds("retrained"):
+    if not any(store.entries(base / "retrained") for base in (store.root(), store.demo_root())):
         return list(wanted)
     original, labels = checkpoints.training_of(checkpoint), _Labels(dataset.digest, dataset.train.labels)
     keys = [_key_of_training(labels, original, one.subset, one.share, one.train_seed) for one in wanted]

@@ -183,13 +183,6 @@ def in_parts(features: FeatureSettings) -> FeatureSettings:
     return FeatureSettings(**features.model_dump() | {"parts": "faders"})
 
 
-def find_repeat(method: str, features: FeatureSettings, target: Target) -> Repeat | None:
-    """Return how far a target's scores by a method with these features repeat, or None where that is not stored."""
-    wanted = RepeatSettings(method=method, target=feature_target(in_parts(features), target, SIDE))
-    artifact = store.find("repeats", key_of("repeats", wanted))
-    return None if artifact is None else opened(artifact)
-
-
 def chosen_share(method: str, checkpoint: str) -> float | None:
     """Return the effective rank over N at which both halves of the draws share most of their first pictures.
 

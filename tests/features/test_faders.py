@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from repeat_helpers import repeat_of
 
 from dtrak_core import store
+from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.errors import SettingsError
@@ -27,11 +32,16 @@ from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 
+TARGETS = ("held-out:3", "held-out:4", "train:6")
 HALVED = [Faders((1.0,) * 9, (1.0,) * 3, (half,)) for half in (0, 1)]
 
 
 @pytest.fixture
 def settings(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
+    return _settings(pictures, checkpoint)
+
+
+def _settings(pictures: Dataset, checkpoint: Checkpoint) -> FeatureSettings:
     return FeatureSettings(
         dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=10, proj_dim=320, parts="faders"
     )
@@ -42,11 +52,26 @@ def denoiser(checkpoint: Checkpoint) -> Denoiser:
     return networks.load_denoiser(checkpoints.by_digest(checkpoint.digest))
 
 
+@pytest.fixture(scope="module")
+def answered(trained_discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with what `computed` returns, computed once."""
+    place = tmp_path_factory.mktemp("answered") / "cache"
+    shutil.copytree(trained_discs, place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place))
+        patch.setenv("STUDIO_DEMO", str(place.parent / "no-demo"))
+        dataset = catalogue.by_name("discs")
+        settings = _settings(dataset, checkpoints.by_name("small", dataset.digest))
+        work.run(build(AttributeJob, features=(settings,), targets=TARGETS), quiet)
+    return place
+
+
 @pytest.fixture
-def computed(pictures: Dataset, settings: FeatureSettings) -> tuple[Artifact, list[Target]]:
-    names = ("held-out:3", "held-out:4", "train:6")
-    work.run(build(AttributeJob, features=(settings,), targets=names), quiet)
-    own = [resolve(pictures, settings.checkpoint, name) for name in names]
+def computed(
+    pictures: Dataset, settings: FeatureSettings, cache: Path, answered: Path
+) -> tuple[Artifact, list[Target]]:
+    shutil.copytree(answered, cache, dirs_exist_ok=True)
+    own = [resolve(pictures, settings.checkpoint, name) for name in TARGETS]
     return store.get("features", key_of("features", settings)), own
 
 
@@ -120,7 +145,7 @@ def test_halves_say_how_far_a_ranking_repeats(
     computed: tuple[Artifact, list[Target]], settings: FeatureSettings, checkpoint: Checkpoint
 ) -> None:
     _, own = computed
-    found = fader_scores.find_repeat("d-trak", settings, own[0])
+    found = repeat_of("d-trak", settings, own[0])
     assert found is not None
     assert found.halves.shape == (2, 24)
     assert -1 <= found.own_agreement <= 1
@@ -139,7 +164,7 @@ def test_halves_say_how_far_a_ranking_repeats(
     first, second = found.halves
     tops = set(np.argsort(-first)[:6]) & set(np.argsort(-second)[:6])
     assert tops <= set(np.flatnonzero(marks))
-    assert fader_scores.find_repeat("trak", settings, own[0]) is None
+    assert repeat_of("trak", settings, own[0]) is None
     wanted = RepeatSettings(method="d-trak", target=fader_scores.feature_target(settings, own[1], fader_scores.SIDE))
     assert store.find("repeats", key_of("repeats", wanted)) is not None
 

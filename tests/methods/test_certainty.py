@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repeat_helpers import repeat_of
 from scipy import stats
 
 from dtrak_core import store
@@ -121,6 +122,6 @@ def test_the_demo_repeats_less_the_less_it_is_damped(monkeypatch: pytest.MonkeyP
     assert [round(one.repeatability, 2) for one in found if one] == [0.29, 0.25, 0.21]
     marks = [set(np.flatnonzero(one.steady)) for one in found if one and one.steady is not None]
     assert len({frozenset(each) for each in marks}) == 3
-    stored = fader_scores.find_repeat("d-trak", features, target)
+    stored = repeat_of("d-trak", features, target)
     assert stored is not None
     assert len(marks[1] ^ set(np.flatnonzero(fader_scores.steady(stored)))) <= 4, "8 bits move a few at the edge"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
+from repeat_helpers import repeat_of
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
@@ -165,7 +166,7 @@ def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
     work.run(job.model_copy(update={"features": plain + loss}), quiet)
     dataset, checkpoint = small
     target = targets.resolve(dataset, checkpoint.digest, "seed:0")
-    repeat = fader_scores.find_repeat("d-trak", plain[0], target)
+    repeat = repeat_of("d-trak", plain[0], target)
     assert repeat is not None
     sure = fader_scores.steady(repeat)
     at = opened("attribution", timesteps="10")
