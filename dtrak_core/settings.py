@@ -2,7 +2,7 @@
 
 A key names a stored artifact: it is the SHA-256 of the settings' canonical JSON,
 with the digests of the inputs and the format number of the kind of artifact. Equal work
-has an equal key, so that it is done once, whoever asks (design.md, section 6).
+has an equal key, so that it is done once, whoever asks (docs/design.md, "The store").
 
 Settings say *what* is computed. How it is run (batch sizes, threads, device) changes
 no number beyond rounding and is therefore not a setting.

@@ -36,7 +36,7 @@ from dtrak_core.settings import build
 from dtrak_core.training import presets, training
 
 pytestmark = [pytest.mark.paper, pytest.mark.long, pytest.mark.timeout(3000)]
-PARAMETERS = {"cifar": 38_307_203, "celeba": 118_795_011, "lora": 25_509_888}  # reference.md, 2.1 and 2.2
+PARAMETERS = {"cifar": 38_307_203, "celeba": 118_795_011, "lora": 25_509_888}  # counted in the authors' networks
 COUNT = 12  # pictures: 11 are trained on, one is held out
 
 

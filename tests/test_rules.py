@@ -16,6 +16,15 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 CORE = PROJECT / "dtrak_core"
 PAGES = sorted((PROJECT / "pages").glob("*.py"))
+TEXTS = [
+    *(
+        p
+        for folder in ("benchmarks", "docs", "dtrak_core", "pages", "tests")
+        for p in sorted((PROJECT / folder).rglob("*.*"))
+    ),
+    *sorted(PROJECT.glob("*.*")),
+]
+TEXTS = [p for p in TEXTS if p.suffix in (".md", ".py")]
 SOURCES = [p for p in sorted(CORE.rglob("*.py")) if "data" not in p.parts]
 
 # From the bottom (docstrings say what is in each): a package imports only from those before its line, and from the
@@ -56,6 +65,10 @@ def rank_of(module: str) -> int:
     return next((i for i, line in enumerate(PACKAGES, 1) if package in line), 0) if "." in module else 0
 
 
+def package_of(module: str) -> str:
+    return module.split(".")[0] if "." in module else "root"
+
+
 def imports_of(path: Path) -> set[str]:
     """Names of all modules that a file imports, inside functions too."""
     found: set[str] = set()
@@ -90,6 +103,29 @@ def test_a_module_imports_only_what_stands_below_it(module: str) -> None:
 def test_no_modules_import_each_other() -> None:
     graph = {module: core_modules(imports_of(path)) - {module} for module, path in MODULES.items()}
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_the_picture_of_packages_is_true() -> None:
+    """docs/design.md draws what imports what, without the arrows that follow from others."""
+    graph: dict[str, set[str]] = {}
+    files = [(package_of(module), path) for module, path in MODULES.items()]
+    for package, path in [*files, *(("pages", page) for page in [*PAGES, PROJECT / "app.py"])]:
+        used = {package_of(module) for module in core_modules(imports_of(path))}
+        graph[package] = graph.get(package, set()) | used - {package}
+
+    def below(package: str) -> set[str]:
+        return graph[package].union(*(below(other) for other in graph[package]))
+
+    wanted = {(a, b) for a in graph for b in graph[a] if not any(b in below(other) for other in graph[a])}
+    picture = (PROJECT / "docs" / "design.md").read_text().split("```mermaid")[1].split("```")[0]
+    assert set(re.findall(r"(\w+) --> (\w+)", picture)) == wanted
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=in_project)
+def test_documents_that_are_cited_exist(path: Path) -> None:
+    cited = re.findall(r"[\w./-]*\w\.md\b", path.read_text().replace('" / "', "/"))
+    lacking = {name for name in cited if not any((place / name).exists() for place in (PROJECT, path.parent))}
+    assert not lacking, "cite the paper, or what the repository holds"
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("ui.")])

@@ -1,4 +1,4 @@
-"""A comparison of removals as one PNG: a row a target, the same seed drawn by each retrained model (paper, figure 3).
+"""A comparison of removals as one PNG: a row a target, the same seed drawn by each model (Zheng et al. 2024, figure 3).
 
 Drawn with Pillow alone, so that it needs no browser. Of several draws of one removal the first is shown, and each
 target stands beside the removals that were named for it.

@@ -1,4 +1,4 @@
-"""Remove, retrain, regenerate with the same seed, compare (paper, section 5.3; reference.md, section 6).
+"""Remove, retrain, regenerate with the same seed, compare (Zheng et al. 2024).
 
 Each retrained model is stored (`retrained`), so that an interrupted comparison goes on with it, and draws every
 target; what it makes of one is an `outcomes` artifact, so that results appear one by one; the whole is a

@@ -1,7 +1,7 @@
-"""What a crossed comparison says, where every model has drawn every target (design.md, section 6a). No torch here.
+"""What a crossed comparison says, where every model has drawn every target. No torch here.
 
 A model is one observation: it was trained once, however many targets it drew and whatever number of them it was
-named for. Values are such that larger means changed more.
+named for. Values are such that larger means changed more (docs/design.md, "Statistics").
 """
 
 from __future__ import annotations

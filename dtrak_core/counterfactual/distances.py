@@ -1,6 +1,6 @@
 """Distances between a target and its counterfactual, and what several of them say together. No torch here.
 
-    pixel l2    ||a - b||_2 over all numbers of the pictures in [-1, 1]   (reference.md, section 6)
+    pixel l2    ||a - b||_2 over all numbers of the pictures in [-1, 1]   (Zheng et al. 2024)
     cosine      <u, v> / (||u|| ||v||) of two embeddings
 
 A larger l2 and a smaller cosine mean that the removal changed the picture more.

@@ -3,7 +3,7 @@
 No torch here: pages count trainings before anything is computed. The controls belong to every plan: nothing
 removed and the original's training seed (identity), nothing removed (noise floor), and random removals as large as
 each other removal. All arms but the identity have the same training seeds, none of them the original's, and every
-model draws every target (design.md, section 6a).
+model draws every target (docs/design.md, "Statistics").
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class OutcomeSettings(Settings):
 
 
 class CounterfactualSettings(Sampled):
-    """A comparison of removals: targets x methods x sizes, always beside its controls (reference.md, section 6).
+    """A comparison of removals: targets x methods x sizes, always beside its controls (Zheng et al. 2024).
 
     `facts` is the digest of the dataset's contributors and families where removal sets depend on them, so that a
     corrected table asks for another comparison. So are `encoder_weights` the digests of the weights of all encoders,

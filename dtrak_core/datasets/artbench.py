@@ -1,4 +1,4 @@
-"""ArtBench-2 and ArtBench-5 with the paper's styles and draws (reference.md, section 1); the artist is the contributor.
+"""ArtBench-2 and ArtBench-5 with the paper's styles and draws (Zheng et al. 2024); the artist is the contributor.
 
 Read are ArtBench-10's 256 px picture folder and ArtBench-10.csv (columns name, artist, label, split), from a folder
 that the user names. Training pictures are drawn from the rows of split `train`, held-out ones from `test`, stratified

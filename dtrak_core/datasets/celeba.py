@@ -1,4 +1,4 @@
-"""CelebA with the paper's draws (reference.md, section 1): 5,000 training and 1,000 validation pictures.
+"""CelebA with the paper's draws (Zheng et al. 2024): 5,000 training and 1,000 validation pictures.
 
 Read are the aligned pictures (img_align_celeba/*.jpg, 178 x 218) and list_eval_partition.txt, from a folder that the
 user names, or once by torchvision's own download. As the paper prepares them: the middle 140 x 140 pixels, reduced to

@@ -1,4 +1,4 @@
-"""CIFAR-2 and CIFAR-10 with the paper's classes, sizes and index draws (reference.md, section 1).
+"""CIFAR-2 and CIFAR-10 with the paper's classes, sizes and index draws (Zheng et al. 2024).
 
 CIFAR-2 is automobile and horse: 5,000 of their 10,000 training pictures and 1,000 of the test
 split, both drawn with equal shares. CIFAR-10 is all 50,000 and 1,000 of the test split.

@@ -2,7 +2,7 @@
 
 A picture is turned upright by its EXIF orientation, transparency is laid on white, greys and
 palettes become RGB, 16 bits become 8, floats in [0, 1] (or [0, 255]) too. Then, as the paper prepares its pictures
-(reference.md, section 1): bilinear resize so that the shorter side fits, centre crop to a square.
+(Zheng et al. 2024): bilinear resize so that the shorter side fits, centre crop to a square.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The paper's random draws of training pictures, index for index (reference.md, section 1).
+"""The paper's random draws of training pictures, index for index (its authors' notebooks 00_EDA.ipynb).
 
 Every draw is one call of scikit-learn's `train_test_split`: stratified by label where the set
 has classes, plain where it has none. A plain draw needs no scikit-learn: of a permutation by

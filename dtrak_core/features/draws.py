@@ -3,8 +3,8 @@
 A draw is one (timestep t, noise ε_t) pair. The noise is a function of (noise_seed, sample
 id, draw number) alone: a counter-based generator (Philox) keyed by their hash, always on
 the CPU. Features therefore do not depend on batch size, order, shard or machine. (The
-authors seed by timestep and batch, so there a picture's noise follows its place in the
-batch; reference.md, section 10, item 9.)
+authors' grad_unconditional.py seeds by timestep and batch, so there a picture's noise
+follows its place in the batch.)
 
 The draw number of a timestep is the timestep itself, so a grid of 10 timesteps uses the
 same noise as the grid of 100 where they meet.

@@ -259,7 +259,7 @@ def _along_trajectory(
     """Return the features (M, K) of generated targets, their draws taken along their sampling (Journey TRAK).
 
     At every sampling step the clean picture that the model then expects, noised afresh at that step's timestep
-    (reference.md, section 4); the mean over the steps.
+    (Georgiev et al. 2023, as Zheng et al. 2024 compute it); the mean over the steps.
     """
 
     def made() -> projected.Made:

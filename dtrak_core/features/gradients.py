@@ -3,11 +3,9 @@
     g(x) = (1/T) Σ_t ∇_θ f(x, t, ε_t) / n_t    shape (P,), θ in `tracked_parameters` order
 
 with n_t = 1, or the length of the draw's own gradient where settings normalise by timestep (large noise levels have
-gradients of quite another size; peers.md, 2.1). It holds
-
-with f a model output function and one noise ε_t a timestep (paper, section 3; reference.md,
-section 3). All T draws of several pictures go through the network as one batch. One
-backward pass then carries the gradient to every layer's output; hooks there form each
+gradients of quite another size; Lin et al. 2025), f a model output function and one noise ε_t a timestep (Zheng et al.
+2024, section 3). All T draws of several pictures go through the network as one batch. One backward pass
+then carries the gradient to every layer's output; hooks there form each
 picture's own weight gradient from the layer's input and output gradient, while the
 ordinary weight gradients, which would sum over pictures, are switched off:
 

@@ -4,7 +4,7 @@ With features Φ (N, K) and a target's products c = Φ φ(z), the scores of D-TR
 
     Φ (ΦᵀΦ + λ I)⁻¹ φ(z)  =  (ΦΦᵀ + λ I)⁻¹ c  =  U (S + λ)⁻¹ Uᵀ c          (shape (N,))
 
-with ΦΦᵀ = U S Uᵀ (reference.md, section 0; peers.md, 3.2). Where N ≤ K the decomposition is of
+with ΦΦᵀ = U S Uᵀ (the left: Park et al. 2023; the right: push-through identity). Where N ≤ K the decomposition is of
 ΦΦᵀ ("dual"); otherwise of ΦᵀΦ = V S Vᵀ, and U = Φ V S^(-1/2) ("primal"). From U and S also
 
     leverage         h_i(λ) = Σ_j U²_ij s_j / (s_j + λ)

@@ -2,7 +2,7 @@
 
 With the network's output f = f_θ(x_t, t), its target y = c x_0 + d ε (noise, clean picture or v: process.py), the
 noise ε̂ = (a f - c x_t) / Δ and the clean picture x̂_0 = (d x_t - s f) / Δ that f means, and d elements in each, the
-functions are (reference.md, section 3.1; paper, section 3.2 and table 1)
+functions are (Zheng et al. 2024, section 3.2 and table 1)
 
     loss            (1/d) Σ (f - y)²              TRAK
     squared-output  (1/d) Σ f²                    D-TRAK

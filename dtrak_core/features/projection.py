@@ -11,7 +11,7 @@ most (|g|² |h|² + <g, h>²) / K:
     rademacher  entries ±1/√K. Cost: P K a picture, and P K bits a call.
     none        the gradient itself, K = P.
 
-(The authors leave out the 1/√K, so their damping λ is K times ours; reference.md, section 3.)
+(The authors leave out the 1/√K, so their damping λ is K times ours.)
 Entries come from counter-based streams named by (proj_seed, block): they depend on no batch,
 machine or order, and dense matrices are made block by block, never as a whole.
 """

@@ -26,7 +26,7 @@ ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
 
 
 class FeatureSettings(Settings):
-    """Everything that a gradient feature depends on (paper, section 3; reference.md, section 3).
+    """Everything that a gradient feature depends on (Zheng et al. 2024, section 3).
 
     `num_timesteps` K draws a picture: uniform takes 0, 1000/K, ...; cumulative 0..K-1.
     `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).

@@ -1,7 +1,7 @@
 """Attribution by retraining: empirical influence and datamodels, fitted on the models of an LDS. No torch here.
 
 From masks m_s (which examples subset s holds) and a target's losses y_s under models trained on them
-(reference.md, section 4; Feldman and Zhang 2020; Ilyas et al. 2022):
+(Feldman and Zhang 2020; Ilyas et al. 2022):
 
     empirical influence    score(i) = mean of y_s without i - mean of y_s with i
     datamodel              y_s ≈ b - Σ_i score(i) m_si, by ridge regression, its penalty by cross-validation

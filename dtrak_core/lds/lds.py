@@ -1,6 +1,6 @@
 """LDS, the linear datamodeling score: do summed scores predict what training on a subset does? No torch here.
 
-For subset S and target z (Park et al. 2023; paper, section 3; reference.md, section 5)
+For subset S and target z (Park et al. 2023, definition 2.3; Zheng et al. 2024, section 3)
 
     predicted loss   g(z, S) = - sum over i in S of score(z, i)
     LDS(z)           = Spearman correlation over subsets of g(z, S_m) with the loss of z under models trained on S_m

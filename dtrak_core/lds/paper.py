@@ -1,6 +1,6 @@
 """Numbers that the paper measured, for comparison beside one's own; always shown as the paper's.
 
-D-TRAK, ICLR 2024, as printed in its authors' notebooks (reference.md, 7.1, 7.5 and appendix B): LDS in percent.
+Zheng et al. 2024 (D-TRAK, ICLR), as printed in its authors' notebooks `*/methods/std.ipynb`: LDS in percent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train the models of an LDS and measure the targets' losses under each (reference.md, section 5)."""
+"""Train the models of an LDS and measure the targets' losses under each (Zheng et al. 2024)."""
 
 from __future__ import annotations
 

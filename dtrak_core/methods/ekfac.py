@@ -2,7 +2,7 @@
 
     score(z, i) = Σ_layers < u_l(z), ∇_l ℓ(x_i) >,    u = Q_B [ (Q_Bᵀ ∇_l ℓ(z) Q_A) / (Λ + δ_l) ] Q_Aᵀ
 
-(Mlodozeniec et al., ICLR 2025; George et al. 2018; peers.md, 2.2 and 2.3.) ℓ is the denoising loss, mean over draws.
+(Mlodozeniec et al., ICLR 2025; George et al. 2018.) ℓ is the denoising loss, mean over draws.
 For a layer with inputs a (bias: a 1 at the end) and output gradients b at each position,
 
     A = E Σ a aᵀ = Q_A · Q_Aᵀ,   B = E Σ b bᵀ = Q_B · Q_Bᵀ,   Λ = E (Q_Bᵀ G Q_A)²,   G = Σ b aᵀ of one draw

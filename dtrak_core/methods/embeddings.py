@@ -1,7 +1,7 @@
 """Embeddings by image encoders that know nothing of the diffusion model: a similarity baseline.
 
-    clip-vit-b-32        OpenAI's CLIP image tower, 512 numbers, the paper's baseline (reference.md,
-                         section 5), through open_clip: weights from its hub, got once, or from the local
+    clip-vit-b-32        OpenAI's CLIP image tower, 512 numbers, the baseline of Zheng et al.
+                         (2024), through open_clip: weights from its hub, got once, or from the local
                          file that STUDIO_CLIP_WEIGHTS names
     efficientnet-lite0   the stand-in where CLIP cannot be had: ImageNet features, 1,280 numbers,
                          the mean over places of the last feature map; timm's network, its weights

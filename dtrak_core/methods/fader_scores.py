@@ -3,7 +3,7 @@
     score(z, ·) = Φ_w (Φ_wᵀ Φ_w + λ I)⁻¹ φ_w(z)
 
 with the weights w of layers and noise levels (fader_layout.py). From either half of the draws a ranking of its own
-follows; how well the two agree says what chance in the draws leaves standing, without any training (peers.md, 3.4):
+follows; how well the two agree says what chance in the draws leaves standing, without any training:
 
     agreement(λ) = Spearman correlation over training pictures of the two halves' scores
     shared(λ)    = part of the first 10 pictures that both halves name
@@ -232,7 +232,7 @@ def ends_shared(halves: Sequence[np.ndarray] | np.ndarray, share: float = 0.05) 
 def learned_layers(
     trained: Artifact, own: np.ndarray, method: Method, top: int = 50, penalty: float = 0.1
 ) -> np.ndarray:
-    """Return weights of the layer groups that make scores stand out, shape (G,), summing to G (PW; peers.md, 2.4).
+    """Return weights of the layer groups that make scores stand out, shape (G,), summing to G (PW; arXiv 2506.05647).
 
     With each group's own scores τ_g(z, ·), weights w = softmax(v) are chosen without any label to minimise
 

@@ -1,13 +1,13 @@
 """Scores of gradient methods, for many targets at once, from stored features and kernels. No torch.
 
-    score(z, i) = φ(z)ᵀ A φ(x_i) w_i      A = (ΦᵀΦ + λ I)⁻¹, or the identity (reference.md, section 4)
+    score(z, i) = φ(z)ᵀ A φ(x_i) w_i      A = (ΦᵀΦ + λ I)⁻¹, or the identity (Zheng et al. 2024)
 
 with w_i by method, from the kernel ΦΦᵀ = U S Uᵀ:
 
     cosine               1 / (|φ(z)| |φ_i|)
     relative influence   1 / |A φ_i|,         |A φ_i|² = Σ_j U_ij² s_j / (s_j + λ)²
     renormalised         1 / |φ_i|
-    DAS                  r_i / (1 - h_i),     h_i = Σ_j U_ij² s_j / (s_j + λ)     (leverage; peers.md, 2.1)
+    DAS                  r_i / (1 - h_i),     h_i = Σ_j U_ij² s_j / (s_j + λ)     (leverage; Lin et al. 2025)
 
 r_i is the root of the picture's own loss, mean over its draws (`features.compute_residuals`). The authors of DAS divide
 each picture's errors by their own length first, which leaves only their shape over noise levels; from the derivation,

@@ -1,4 +1,4 @@
-"""The attribution methods: each a setting of one pipeline (design.md, section 5; reference.md, section 4).
+"""The attribution methods: each a setting of one pipeline (docs/design.md, "One pipeline").
 
     gradient     score = φ(z)ᵀ A φ(x_i) w_i,  φ the projected gradient of a model output function,
                  A = (ΦᵀΦ + λ I)⁻¹ where damped, else the identity; cosine divides by both norms
@@ -64,7 +64,7 @@ class Method:
         return self.side.trajectory
 
 
-# The default shares lie where the best dampings of the paper and of the pilot lie (reference.md 10.7, data.md 1a).
+# The default shares lie where the best dampings of Zheng et al. 2024 and of the project's own trials lie.
 METHODS: dict[str, Method] = {
     method.id: method
     for method in (

@@ -1,7 +1,7 @@
 """Patches: which training pictures explain the target patch by patch, without gradients and without the model.
 
 A diffusion model that knew its training set by heart would denoise x_t towards a mean of the training pictures,
-weighed by how well they explain it. NDA (peers.md, 2.5) takes that mean patch by patch: the target noised to x_t,
+weighed by how well they explain it. NDA (arXiv 2510.14269) takes that mean patch by patch: the target noised to x_t,
 its patch p against every patch q of every training picture y,
 
     w(p, q) ∝ exp( - |x_t[p] - √ᾱ_t y[q]|² / (2 (1 - ᾱ_t)) ),    Σ_q w(p, q) = 1

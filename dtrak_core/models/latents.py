@@ -1,6 +1,6 @@
 """Latents of a training set, encoded once: means and standard deviations of q(z|x), of pictures and mirror images.
 
-Features take the mode (the mean), training draws a sample, as the authors do (reference.md, section 1). The encoding
+Features take the mode (the mean), training draws a sample, as Zheng et al. (2024) do. The encoding
 itself needs the autoencoder and is done by training.py; here is what is stored, without torch.
 """
 

@@ -1,4 +1,4 @@
-"""LoRA weights on the attention projections of a text-to-image model: attach, save, load (reference.md, 2.2).
+"""LoRA weights on the attention projections of a text-to-image model: attach, save, load (Hu et al. 2022).
 
 The low-rank pair starts as the authors' does: A normal with standard deviation 1/rank, B zero. Files are those of
 diffusers (`pytorch_lora_weights.safetensors`), so `StableDiffusionPipeline.load_lora_weights` opens ours, and what

@@ -1,6 +1,6 @@
 """Denoisers: build untrained ones, save them in diffusers' layout, load them.
 
-Of pixels: a diffusers UNet2DModel with the DDPM's linear betas 1e-4 .. 0.02 over 1,000 steps (reference.md 2.1), here.
+Of pixels: a diffusers UNet2DModel with the DDPM's linear betas 1e-4 .. 0.02 over 1,000 steps (Ho et al. 2020), here.
 Of latents: LoRA weights on a text-to-image model (lora.py). Everything else in the core (training, sampling, features)
 speaks to either through `Denoiser`.
 """

@@ -89,7 +89,7 @@ class Schedule:
 
 
 def default_scheduler(prediction: Prediction = "noise") -> DDPMScheduler:
-    """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (reference.md, 2.1)."""
+    """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (Ho et al. 2020, section 4)."""
     return DDPMScheduler(
         num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=1e-4, beta_end=0.02,
         prediction_type=DIFFUSERS[prediction],

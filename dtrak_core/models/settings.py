@@ -46,7 +46,7 @@ class Sampled(Settings):
     """How pictures are generated from seeds: part of all settings that need them.
 
     `prompts` and `guidance` are for text-to-image models alone: seeds take the prompts in turn, each for
-    `seeds_a_prompt` seeds (reference.md, section 1: blocks of 500 on ArtBench-2, of 200 on ArtBench-5).
+    `seeds_a_prompt` seeds (Zheng et al. 2024: blocks of 500 on ArtBench-2, of 200 on ArtBench-5).
     """
 
     sampler: Literal["ddim", "ddpm"] = "ddim"
@@ -108,7 +108,7 @@ class ModelSettings(Settings):
 
 
 class LoraSettings(Settings):
-    """LoRA weights on the attention projections of a frozen text-to-image model (reference.md, 2.2).
+    """LoRA weights on the attention projections of a frozen text-to-image model (Hu et al. 2022; Zheng et al. 2024).
 
     Each projection W gets W + `scale` B A with A (rank x in) and B (out x rank). `base` is the digest of the frozen
     model (bases.py). `caption_dropout` is the share of captions replaced by the empty prompt in training.

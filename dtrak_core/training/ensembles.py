@@ -1,7 +1,7 @@
 """Ensembles: models trained on halves of the training set, whose scores are averaged. No torch here.
 
-As in the paper (reference.md, section 4): member m is trained with the original's settings and training seed 0 on
-subset m of the `retrain` draws, which are disjoint from those that an LDS is measured on.
+As in the authors' folder 06_ensemble: member m is trained with the original's settings and training seed 0 on subset
+m of the `retrain` draws, which are disjoint from those that an LDS is measured on.
 """
 
 from __future__ import annotations

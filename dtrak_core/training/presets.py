@@ -1,7 +1,7 @@
 """Named settings, and the steps they mean: the paper's models to the letter, and the laptop's. No torch here.
 
 `demo` is ours: a network that two CPU cores train in minutes (docs in README). `cifar` and
-`celeba` are those of reference.md 2.1: 38,307,203 and 118,795,011 parameters.
+`celeba` are the networks of the authors' code (Zheng et al. 2024): 38,307,203 and 118,795,011 parameters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train a denoiser on any set of training indices, resumable to the bit.
 
 Loss: mean over elements of (eps_theta(x_t, t) - eps)^2 with t uniform in 0..999 and Gaussian
-eps (reference.md 2.1). AdamW, linear warm-up then cosine decay to 0, gradient clipping; epochs
+eps (Ho et al. 2020, eq. 14). AdamW, linear warm-up then cosine decay to 0, gradient clipping; epochs
 are held fixed, so a smaller set takes fewer steps, as the paper does.
 
 All randomness is a function of (train_seed, epoch) or (train_seed, step): the order of the

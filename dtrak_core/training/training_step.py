@@ -1,7 +1,7 @@
 """One step of a training: pictures or latents, noise, loss, weights.
 
-Loss: mean over elements of w_t (f(x_t, t) - y)^2 with t uniform in 0..999 and Gaussian eps (reference.md 2.1); target y
-and weights w_t are those of the model's process (process.py): for noise y = eps and w_t = 1.
+Loss: mean over elements of w_t (f(x_t, t) - y)^2 with t uniform in 0..999, eps Gaussian; target y and weights w_t are
+those of the model's process (process.py): for noise y = eps and w_t = 1 (Ho et al. 2020, eq. 14).
 All randomness is a function of (train_seed, step).
 """
 
