@@ -21,7 +21,7 @@ import numpy as np
 
 from dtrak_core import program, store
 from dtrak_core.datasets import dataset_files, duplicates, sources
-from dtrak_core.datasets.content import LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
+from dtrak_core.datasets.content import Content, LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
 from dtrak_core.datasets.dataset_files import HELD_OUT, TRAIN, identity
 from dtrak_core.datasets.duplicates import Equal
 from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
@@ -105,8 +105,14 @@ def prepare(
     key = key_of(KIND, settings)
     if (stored := store.find(KIND, key)) is not None:
         return stored
-    _check_name(settings.name, settings.kind)
+    check_name(settings.name, settings.kind)
     content = sources.read(settings, source, on_progress)
+    return keep(settings, content)
+
+
+def keep(settings: DatasetSettings, content: Content) -> Artifact:
+    """Store pictures that were read and checked, unless these settings are stored already."""
+    key = key_of(KIND, settings)
     captioned = has_captions(settings.kind, content.train, content.held_out)
     facts = {"licence": content.licence, "credit": content.credit, "notes": content.notes, "captioned": captioned}
     with store.computing(KIND, key) as stored:
@@ -141,7 +147,7 @@ def source_settings(
     """
     if kind not in sources.OWN_KINDS:
         raise SettingsError(f"'{kind}' is built in and has no source. Own pictures are of kind: folder, npz.")
-    _check_name(name, kind)
+    check_name(name, kind)
     told = {"kind": kind, "name": name, "resolution": resolution, "on_broken": on_broken}
     return build(DatasetSettings, **told, source_digest=sources.digest(kind, source))
 
@@ -278,7 +284,8 @@ def _load(key: str, path: Path, date: str) -> Dataset:
     )
 
 
-def _check_name(name: str, kind: DatasetKind) -> None:
+def check_name(name: str, kind: DatasetKind) -> None:
+    """Refuse the name of a built-in dataset for another one."""
     if name in BUILT_IN and name != kind:
         raise SettingsError(f"'{name}' is the name of a built-in dataset. Choose another name for this one.")
 

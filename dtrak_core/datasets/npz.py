@@ -92,6 +92,19 @@ def load(source: Path, resolution: int, on_progress: Count | None = None) -> Con
     return Content(*both, skipped=skipped, notes=notes + notes_on(train.images))
 
 
+def pictures(values: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    """Return an array of pictures in any of the forms above as (N, H, W, 3), uint8, and notes on what was assumed.
+
+    Raises:
+        DataError: If its shape, type or values are none of those; the sentence calls it `name`.
+    """
+    order = _axes(Header(name, values.shape, values.dtype, False), None, "")
+    check_size(values.shape[order[0]], max(values.shape[axis] for axis in order[1:3]))
+    factor, notes = _factor([_checked(values, name)])
+    found = np.stack([np.asarray(_picture(one, factor)) for one in values.transpose(order)])
+    return found, notes + notes_on(found)
+
+
 def _parts(source: Path, known: Sequence[str]) -> tuple[list[Part], str]:
     """Return the arrays of each split, the training split first, and the array of class names."""
     plain = {re.sub(r"[\W_]+", "", name).lower(): name for name in reversed(known)}

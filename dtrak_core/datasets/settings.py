@@ -9,15 +9,25 @@ from pydantic import Field
 from dtrak_core.settings import Settings
 
 DatasetKind = Literal[
-    "openmoji-people", "openmoji-roles", "cifar2", "cifar10", "celeba", "artbench2", "artbench5", "folder", "npz"
+    "openmoji-people",
+    "openmoji-roles",
+    "cifar2",
+    "cifar10",
+    "celeba",
+    "artbench2",
+    "artbench5",
+    "folder",
+    "npz",
+    "arrays",
 ]
 
 
 class DatasetSettings(Settings):
     """Which pictures, at which size.
 
-    `name` is what the user calls the dataset; for what is read from files (sources.py), `source_digest` is
-    the digest of their contents, so that the same pictures are stored once, and others never taken for them.
+    `name` is what the user calls the dataset; for what is read from files (sources.py) or given as arrays (memory.py),
+    `source_digest` is the digest of their contents, so that the same pictures are stored once, and others never taken
+    for them.
     """
 
     kind: DatasetKind = "openmoji-people"

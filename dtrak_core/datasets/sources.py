@@ -50,6 +50,8 @@ def read(settings: DatasetSettings, source: Path | None, on_progress: Count | No
         if source is None:
             raise SettingsError(f"Dataset '{settings.name}' is of kind {kind}; give the path of its pictures.")
         return pictures.load(settings, source, on_progress)
+    if kind == "arrays":
+        raise SettingsError(f"'{settings.name}' was given as arrays. Give them to dtrak_core.api.dataset again.")
     if kind in FROM_FILES:
         if source is None and settings.source_digest:
             raise SettingsError(f"'{settings.name}' was read from files that are to be read again; give their folder.")

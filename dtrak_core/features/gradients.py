@@ -50,6 +50,7 @@ def per_example_gradients(
     out: Tensor | None = None,
     grid: np.ndarray | None = None,
     context: Tensor | None = None,
+    own: model_outputs.Output | None = None,
 ) -> Tensor:
     """Return the gradient of each picture's mean model output over its draws.
 
@@ -64,6 +65,7 @@ def per_example_gradients(
         out: Memory of shape (B, P) to overwrite; taking it again and again saves a tenth of the time.
         grid: Timesteps of the draws; None takes those of the settings.
         context: What a text-to-image model is told of each picture, shape (B, L, D).
+        own: Model output function that replaces that of the settings.
 
     Returns:
         Gradients, shape (B, P), in the dtype of the weights.
@@ -72,7 +74,7 @@ def per_example_gradients(
     collect = _collect_by_hooks if has_known_layers(denoiser.unet) else _collect_by_picture
     if grid is None:
         grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    at_once = draws_at_once or draws_for(denoiser)
+    at_once, value = draws_at_once or draws_for(denoiser), own or model_outputs.of_settings(settings, denoiser.process)
     if settings.normalise == "timestep":  # every draw's gradient is held
         held = _budget(x0.device)[2] // (4 * sum(p.numel() for _, p in parameters))
         at_once = min(at_once, max(1, held))
@@ -87,17 +89,18 @@ def per_example_gradients(
         eps = noise.to(x0).flatten(0, 1)
         t = torch.from_numpy(part).to(x0.device).repeat(len(x0))
         clean = x0[:, start : start + width].flatten(0, 1) if x0.dim() == 5 else x0.repeat_interleave(len(part), 0)
-        x_t, wanted = denoiser.process.noised(clean, eps, t), denoiser.process.target(clean, eps, t)
-        told = repeated(context, len(part))
+        x_t, told = denoiser.process.noised(clean, eps, t), repeated(context, len(part))
+        both = (eps, clean)
 
         def summed(
-            rows: slice, x_t: Tensor = x_t, wanted: Tensor = wanted, t: Tensor = t, told: Tensor | None = told
+            rows: slice,
+            x_t: Tensor = x_t,
+            both: tuple[Tensor, Tensor] = both,
+            t: Tensor = t,
+            told: Tensor | None = told,
         ) -> Tensor:
             output = denoiser.predict(x_t[rows], t[rows], None if told is None else told[rows])
-            values = model_outputs.value(
-                settings.model_output, denoiser.process, output, x_t[rows], wanted[rows], t[rows], settings.eta
-            )
-            return values.sum() / len(grid)
+            return value(output, both[0][rows], both[1][rows], t[rows]).sum() / len(grid)
 
         if settings.normalise == "none":
             collect(denoiser.unet, parameters, summed, len(part), total)

@@ -24,13 +24,27 @@ one damping does not suit two of them; an effective rank does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtrak_core.errors import SettingsError
-from dtrak_core.features.settings import ModelOutput
+from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.models.process import Process
+
+# (output f, noise ε, clean x_0, all of shape (B, C, H, W), timesteps (B,)) -> one value a draw, shape (B,)
+Output: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def of_settings(settings: FeatureSettings, process: Process) -> Output:
+    """Return the model output that settings name."""
+    name, eta, noised, target = settings.model_output, settings.eta, process.noised, process.target
+    return lambda output, noise, x0, t: value(
+        name, process, output, noised(x0, noise, t), target(x0, noise, t), t, eta
+    )
 
 
 def value(

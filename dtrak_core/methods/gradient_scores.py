@@ -105,21 +105,45 @@ def _by_model(
             f"The stored kernel is of {len(kernel.norms):,} pictures, the features of {cross.shape[1]:,}. "
             "Compute them again."
         )
+    lengths = np.array([np.linalg.norm(target_feature(one)) for one in own]) if method.cosine else np.empty(0)
+    residuals = None
+    if method.residual:
+        residuals = np.asarray(_stored("residuals", features, f"for {method.label}").array("residuals.npy"), np.float64)
+    return of_products(method, kernel, cross, lengths, damping, rank_share, residuals)
+
+
+def of_products(
+    method: Method,
+    kernel: Kernel,
+    cross: np.ndarray,
+    lengths: np.ndarray,
+    damping: float | None = None,
+    rank_share: float | None = None,
+    residuals: np.ndarray | None = None,
+) -> Scored:
+    """Return the scores (M, N) of a method that reads the kernel, from products c = Φ φ(z).
+
+    Args:
+        method: A gradient method.
+        kernel: The training features' kernel.
+        cross: c of each target, shape (M, N), float64.
+        lengths: |φ(z)| of each target, shape (M,), for cosines alone.
+        damping: λ, or None.
+        rank_share: Effective rank over N, or None; neither takes the method's own.
+        residuals: r (N,), for DAS alone.
+    """
     if method.cosine:
-        lengths = np.array([np.linalg.norm(target_feature(one)) for one in own])
         return Scored(divided(cross, np.outer(lengths, kernel.norms.astype(np.float64))), None, None)
     used = damping_of(method, kernel.spectrum, cross.shape[1], damping, rank_share)
-    values = damped_scores(kernel, cross, used) * _weights(method, kernel, features, used)
+    values = damped_scores(kernel, cross, used) * _weights(method, kernel, residuals, used)
     rank = effective_rank(kernel.spectrum, used)
     return Scored(np.square(values) if method.squared else values, used, rank)
 
 
-def _weights(method: Method, kernel: Kernel, features: FeatureSettings, damping: float) -> np.ndarray:
+def _weights(method: Method, kernel: Kernel, residuals: np.ndarray | None, damping: float) -> np.ndarray:
     """Return w (N,)."""
     s, ones = kernel.spectrum, np.ones(len(kernel.norms))
-    if method.residual:
-        artifact = _stored("residuals", features, f"for {method.label}")
-        residuals = np.asarray(artifact.array("residuals.npy"), np.float64)
+    if residuals is not None:
         return divided(residuals, np.maximum(1 - leverage(kernel, damping), LEAST))
     if method.divided_by == "preconditioned":
         return divided(ones, np.sqrt(squared_sums(kernel, s / (s + damping) ** 2)))
