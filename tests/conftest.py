@@ -128,3 +128,9 @@ def _use(patch: pytest.MonkeyPatch, place: Path) -> None:
     """Take the cache of a place for the time of a patch, without the demo."""
     patch.setenv("STUDIO_CACHE", str(place / "cache"))
     patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
+
+
+@pytest.fixture
+def demo_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the test an empty cache beside the demo that ships."""
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))

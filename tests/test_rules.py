@@ -37,7 +37,7 @@ PACKAGES = [
     ["lds", "counterfactual"],
     ["jobs"],
     ["engine", "ui"],
-    ["demo"],
+    ["demo", "api"],
     ["commands"],
 ]
 MODULES = {

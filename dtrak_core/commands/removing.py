@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,9 @@ from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.datasets import catalogue
-from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import job_costs, jobs
-from dtrak_core.methods import costs, embeddings
-from dtrak_core.methods.methods import method_of
+from dtrak_core.methods import costs
 from dtrak_core.models import checkpoints
 from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import build, key_of
@@ -79,7 +76,7 @@ def counterfactual(
         }
         if not target:
             raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
-        _check(chosen, method, group)
+        removals.check(chosen, method, group)
         settings = removals.settings_for(
             chosen, weights, methods, asked | answers.with_prompts(chosen, weights, sampled).drawing()
         )
@@ -94,17 +91,6 @@ def counterfactual(
         store.write_json(out / "comparison.json", document)
         store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove), of))
     say(document, json, lambda told: _shown(found, told))
-
-
-def _check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
-    """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
-    if group != "none" and not any(row.get(group) for row in dataset.train.rows):
-        raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
-    for model in dict.fromkeys(one.embedding for one in map(method_of, methods) if one.embedding is not None):
-        stored = [a.settings for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
-        known = any((one["model"], one["weights"]) == (model, embeddings.known_weights(model)) for one in stored)
-        if not known and (reason := embeddings.available(model)):
-            raise SettingsError(reason)
 
 
 def _counts(remove: str, share: float | None, count: int, by_name_only: bool) -> tuple[int, ...]:

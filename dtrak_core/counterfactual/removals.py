@@ -136,6 +136,18 @@ def settings_for(
     return settings
 
 
+def check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
+    """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
+    if group != "none" and not any(row.get(group) for row in dataset.train.rows):
+        raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
+    wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
+    for model in dict.fromkeys(one.embedding for one in wanted if one.embedding is not None):
+        stored = [a.settings for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
+        known = any((one["model"], one["weights"]) == (model, embeddings.known_weights(model)) for one in stored)
+        if not known and (reason := embeddings.available(model)):
+            raise SettingsError(reason)
+
+
 def needs_facts(methods: Sequence[str], group: str) -> bool:
     """Say whether removal sets depend on who made the training pictures, or on families."""
     return group in ("family", "contributor") or any(method.startswith(CONTRIBUTOR) for method in methods)

@@ -42,9 +42,7 @@ Output: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 def of_settings(settings: FeatureSettings, process: Process) -> Output:
     """Return the model output that settings name."""
     name, eta, noised, target = settings.model_output, settings.eta, process.noised, process.target
-    return lambda output, noise, x0, t: value(
-        name, process, output, noised(x0, noise, t), target(x0, noise, t), t, eta
-    )
+    return lambda output, noise, x0, t: value(name, process, output, noised(x0, noise, t), target(x0, noise, t), t, eta)
 
 
 def value(

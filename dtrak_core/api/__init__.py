@@ -1,0 +1,32 @@
+"""The library: everything that the pages and the command line do, for notebooks and programs.
+
+    from dtrak_core import api
+
+    pictures = api.dataset("openmoji-people")
+    answer = api.explain(pictures, "demo", targets=[0, 1], method="d-trak")
+    answer.scores, answer.ranks                     # (M, N), by training index
+    api.benchmark("demo").lds(scores)               # how well scores predict retraining
+
+What is computed is stored in the cache of the app (STUDIO_CACHE) and found again by all of them. Errors are of
+`dtrak_core.errors`, each one sentence.
+"""
+
+from dtrak_core.api.explaining import Explanation, explain
+from dtrak_core.api.inputs import checkpoint, dataset
+from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
+from dtrak_core.api.removing import Removals, counterfactual
+from dtrak_core.models.settings import Sampled
+
+__all__ = [
+    "Benchmark",
+    "Explanation",
+    "Lds",
+    "Removals",
+    "Sampled",
+    "benchmark",
+    "checkpoint",
+    "counterfactual",
+    "dataset",
+    "explain",
+    "lds",
+]

@@ -1,0 +1,230 @@
+"""Explain targets: which training pictures made a diffusion model's picture, as an array and as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dtrak_core.amounts import counted
+from dtrak_core.api import showing
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets
+from dtrak_core.api.working import bar, done
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import asking
+from dtrak_core.methods import certainty, defaults, embeddings, results, scores
+from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.results import Entry, Ranking
+from dtrak_core.models import targets as known_targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target
+
+ELSEWHERE = ("dataset", "checkpoint", "model_output", "eta", "normalise", "parts")  # set by others than `features`
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Scores of all N training examples for M targets.
+
+    `scores` is float64 (M, N), by training index: positive for what helped to make the target. Sizes compare within one
+    method alone. `damping` λ and `effective_rank` Σ s / (s + λ) are None where nothing is damped. `repeatability` (M,)
+    is the Spearman correlation over training examples of the scores from either half of the draws, NaN where it was not
+    measured; `steady` has for each target a bool (N,), which examples are among the first 5 % of both halves' rankings
+    or among the last of both, None where that was not measured.
+    """
+
+    method: str
+    label: str
+    scores: np.ndarray
+    targets: tuple[Target, ...]
+    dataset: Dataset
+    damping: float | None
+    effective_rank: float | None
+    repeatability: np.ndarray
+    steady: tuple[np.ndarray | None, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """Return each example's rank for each target, int64 (M, N): 1 for the highest score, equal ones by index."""
+        order = np.argsort(-self.scores, axis=1, kind="stable")
+        found = np.empty_like(order)
+        np.put_along_axis(found, order, np.arange(1, order.shape[1] + 1)[None], axis=1)
+        return found
+
+    def ranking(self, target: int = 0) -> Ranking:
+        """Return the ranking for the target at this place, of which `results` makes tables, credit and files."""
+        made = results.ranking(
+            self.method, self.label, self.scores[target], self.damping, self.effective_rank, self.provenance
+        )
+        repeats = float(self.repeatability[target])
+        known = {"repeatability": None if math.isnan(repeats) else repeats, "steady": self.steady[target]}
+        return Ranking(**{**vars(made), **known})
+
+    def proponents(self, target: int = 0, top: int = 8) -> list[Entry]:
+        """Return the examples with the highest positive scores for a target, best first: rank, index, score, share."""
+        return results.proponents(self.ranking(target), top)
+
+    def opponents(self, target: int = 0, top: int = 8) -> list[Entry]:
+        """Return the examples with the most negative scores for a target, lowest first."""
+        return results.opponents(self.ranking(target), top)
+
+    def _repr_html_(self) -> str:
+        """Return targets and both ends of their rankings as thumbnails, for a notebook."""
+        return showing.explanation(self.label, [(t, self.ranking(i)) for i, t in enumerate(self.targets)], self.dataset)
+
+
+def explain(
+    dataset: Dataset | str,
+    checkpoint: Checkpoint | str,
+    targets: Wanted | Sequence[Wanted],
+    method: str = "d-trak",
+    output: Any = None,
+    *,
+    features: Mapping[str, Any] | None = None,
+    damping: float | None = None,
+    rank_share: float | None = None,
+    sampled: Sampled | None = None,
+    engine: bool = False,
+    progress: bool = True,
+) -> Explanation:
+    """Score every training example for every target.
+
+        score(z, i) = φ(z)ᵀ (ΦᵀΦ + λ I)⁻¹ φ(x_i)        φ the projected gradient of the method's model output function
+
+    for D-TRAK and TRAK (Zheng et al. 2024, section 3; Park et al. 2023, section 3); `methods.METHODS` tells how the
+    others differ. What is stored is found; what is not is computed and stored, as by pages and command line.
+
+    Args:
+        dataset: The training set, or its name.
+        checkpoint: The model, or its name.
+        targets: One or several of: a seed (the model's picture of it), an id (`seed:3`, `held-out:7`, `train:12`), a
+            target of an earlier answer, a picture of one's own of the dataset's size (an array (H, W, 3) or Pillow's).
+        method: Id of a method, such as "d-trak", "trak", "raw-pixel-cosine"; "own:NAME" for scores of `add_scores`.
+        output: A model output function of one's own, (prediction, noise, x0, t) -> values: tensors (B, C, H, W) in
+            model space, noise levels (B,) int64, one value a draw (B,), whose gradient then is the feature. It is put
+            into the method in place of its own; row b of the values may depend on row b alone. Nothing of it is stored.
+        features: What replaces stored or usual settings of features: num_timesteps, proj_dim, projection, noise_seed,
+            proj_seed, timestep_strategy, storage (`FeatureSettings`).
+        damping: λ in units of the kernel's eigenvalues, greater than 0.
+        rank_share: Effective rank over N, between 0 and 1, instead of λ; neither takes the method's own.
+        sampled: How pictures of seeds are drawn: sampler, sampling_steps, eta, prompts, guidance.
+        engine: Whether the engine computes, in processes of its own; else this process does.
+        progress: Whether a bar is drawn.
+
+    Raises:
+        NotFoundError: If a dataset, checkpoint, method or target is not known.
+        SettingsError: If a setting cannot work, a method cannot be used for these targets, or `output` does not return
+            what it should.
+        DataError: If a picture of one's own has another shape, type or scale.
+    """
+    of = chosen_dataset(dataset)
+    by, chosen = chosen_checkpoint(checkpoint, of), method_of(method)
+    if output is not None:
+        from dtrak_core.api import own_output
+
+        own_output.check(chosen)
+        if not callable(output):
+            raise SettingsError(f"output is of type {type(output).__name__}; expected a function, or None.")
+        if engine:
+            raise SettingsError("The engine cannot be handed a function of this process. Leave engine=True out.")
+    _check_damping(chosen, damping, rank_share)
+    if taken := [name for name in features or {} if name in ELSEWHERE]:
+        raise SettingsError(f"'{taken[0]}' is set by dataset, checkpoint and method, not by features. Leave it out.")
+    base = defaults.base_for(of.digest, by.digest, chosen, features or {})
+    if reason := scores.refusal(chosen, by.digest):
+        raise SettingsError(reason)
+    how = sampled or (known_targets.usual(by.digest) if by.base else Sampled())
+    wanted = chosen_targets(targets, of, by, how, engine, progress)
+    for target in wanted:
+        if reason := scores.refusal(chosen, by.digest, target):
+            raise SettingsError(reason)
+    if output is not None:
+        return _by_function(output, chosen, of, by, wanted, base, (damping, rank_share), progress)
+    _compute_missing(chosen, of, by, wanted, base, engine, progress)
+    found = scores.score_matrix(chosen, of, by.digest, wanted, base, damping, rank_share)
+    repeats, steady = _certainty(chosen, of, by, wanted, base, found.effective_rank)
+    made = (found.damping, found.effective_rank, repeats, steady, found.provenance)
+    return Explanation(chosen.id, chosen.label, found.values, tuple(wanted), of, *made)
+
+
+def _check_damping(method: Method, damping: float | None, rank_share: float | None) -> None:
+    """Refuse a damping that scores would refuse, before anything is computed."""
+    if damping is not None and rank_share is not None:
+        raise SettingsError(f"damping={damping!r} and rank_share={rank_share!r} were both given. Give one of them.")
+    if damping is not None and not 0 < damping < math.inf:
+        raise SettingsError(f"damping is {damping!r}; give a number greater than 0.")
+    if rank_share is not None and not 0 < rank_share < 1:
+        raise SettingsError(f"rank_share is {rank_share!r}; give a share between 0 and 1.")
+    if (damping, rank_share) != (None, None) and not method.damped:
+        raise SettingsError(f"{method.label} has no damping. Leave damping and rank_share out.")
+
+
+def _compute_missing(
+    method: Method,
+    of: Dataset,
+    by: Checkpoint,
+    wanted: Sequence[Target],
+    base: FeatureSettings,
+    engine: bool,
+    shown: bool,
+) -> None:
+    lacking = [target for target in wanted if scores.needed(method, of, by.digest, target, base)]
+    if not lacking:
+        return
+    if method.embedding is not None and (reason := embeddings.available(method.embedding)):
+        raise SettingsError(reason)
+    by_drawing: dict[Sampled, list[Target]] = {}  # a job draws all of its generated targets alike
+    for target in lacking:
+        by_drawing.setdefault(target.sampled, []).append(target)
+    for how, alike in by_drawing.items():
+        names = tuple(dict.fromkeys(target.id for target in alike))
+        for job in asking.jobs_for(of, by.digest, names, how, [method], {method.id: base}):
+            done(job, f"{method.label} for {counted(len(names), 'target')}", engine, shown)
+
+
+def _certainty(
+    method: Method,
+    of: Dataset,
+    by: Checkpoint,
+    wanted: Sequence[Target],
+    base: FeatureSettings,
+    effective_rank: float | None,
+) -> tuple[np.ndarray, tuple[np.ndarray | None, ...]]:
+    """Return how far each target's ranking repeats (M,), and its steady pictures (N,), where they are stored."""
+    if effective_rank is None:
+        return np.full(len(wanted), np.nan), (None,) * len(wanted)
+    own, share = scores.feature_settings(method, of.digest, by.digest, base), effective_rank / len(of.train.rows)
+    found = [certainty.find(method.id, own, target, share) for target in wanted]
+    repeats = np.array([np.nan if one is None else one.repeatability for one in found])
+    return repeats, tuple(None if one is None else one.steady for one in found)
+
+
+def _by_function(
+    output: Any,
+    method: Method,
+    of: Dataset,
+    by: Checkpoint,
+    wanted: Sequence[Target],
+    base: FeatureSettings,
+    damped: tuple[float | None, float | None],
+    shown: bool,
+) -> Explanation:
+    from dtrak_core.api import own_output
+    from dtrak_core.models import networks
+
+    settings = scores.feature_settings(method, of.digest, by.digest, base)
+    name, denoiser = getattr(output, "__name__", type(output).__name__), networks.load_denoiser(by)
+    with bar(f"{method.label} of {name}", shown) as on_progress:
+        found = own_output.compute(output, method, of, denoiser, settings, wanted, *damped, on_progress)
+    facts = {"method": method.id, "output": name, "dataset": of.name, "dataset_digest": of.digest}
+    facts |= {"checkpoint": by.digest, "feature_settings": settings.model_dump(mode="json", exclude={"model_output"})}
+    scored, made = found.scored, (found.scored.damping, found.scored.effective_rank, found.repeatability, found.steady)
+    return Explanation(method.id, f"{method.label} of {name}", scored.values, tuple(wanted), of, *made, facts)

@@ -1,0 +1,170 @@
+"""Remove training pictures, train again, draw the same seeds: comparisons as the library runs and shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal
+
+import numpy as np
+
+from dtrak_core.amounts import counted
+from dtrak_core.api import showing
+from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
+from dtrak_core.api.working import done
+from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.entries import Entry, label, of_size
+from dtrak_core.counterfactual.verdicts import Verdict
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.jobs.job_kinds import CounterfactualJob
+from dtrak_core.models import targets as known_targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import build
+
+SHOWN = 6  # targets whose pictures are shown
+
+
+@dataclass(frozen=True, eq=False)
+class Removals:
+    """A finished comparison: what retrained models make of M targets, each with the seed of the original.
+
+    `entries` hold the pictures: of each target, arm (method, random, noise_floor, identity) and model the picture
+    (H, W, 3) uint8 with its distance from the original: l2 of pixels in [-1, 1], cosine of embeddings, change of the
+    denoising loss. Larger l2, smaller cosine, larger change: the removal did more.
+    """
+
+    comparison: Comparison
+
+    @property
+    def name(self) -> str:
+        """Return what the comparison is called."""
+        return self.comparison.name
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Return one entry for each picture."""
+        return self.comparison.entries
+
+    def medians(self, size: int | None = None) -> dict[str, dict[str, Any]]:
+        """Return for each arm the median over targets of each measure, with its 95 % interval (None below 6 targets).
+
+        `size` is one of the numbers of pictures asked for; None takes the largest.
+        """
+        return comparisons.medians(self.comparison, size)
+
+    def verdicts(self, measure: str = "l2", size: int | None = None) -> dict[str, Verdict]:
+        """Return for each method whether its removals are special to the target, and beyond random removals.
+
+        `specific_p` is exact up to 8 targets, else over 10,000 permutations of which model belongs to which target;
+        `beyond` is the difference to random removals of equal size, with its interval.
+        """
+        return comparisons.statistics(self.comparison, size, measure)
+
+    def sentences(self, size: int | None = None) -> dict[str, list[str]]:
+        """Return the verdicts in words, for each measure one sentence a method."""
+        return comparisons.sentences(self.comparison, size)
+
+    def _repr_html_(self) -> str:
+        """Return medians, verdicts and pictures, for a notebook."""
+        size = max(self.comparison.settings.remove)
+        rows = [
+            {"arm": label(arm)} | {name: row[name] for name in comparisons.measures(self.comparison)}
+            for arm, row in self.medians().items()
+        ]
+        told = "".join(f"<div>{escape(line)}</div>" for lines in self.sentences().values() for line in lines)
+        shown = [self._pictures(target, size) for target in self.comparison.settings.targets[:SHOWN]]
+        caption = f"{self.name}: {comparisons.taken(self.comparison)} pictures removed, medians over targets"
+        return f"<div>{showing.table(rows, caption)}{told}{''.join(shown)}</div>"
+
+    def _pictures(self, target: str, size: int) -> str:
+        original = self.comparison.originals.get(target)
+        drawn = [] if original is None else [showing.picture(original, f"{target}, the original", target)]
+        first: dict[str, np.ndarray] = {}
+        for entry in of_size(self.entries, size):
+            if entry.target == target:
+                first.setdefault(label(entry.method), entry.image)
+        drawn += [showing.picture(image, f"{target}, {arm}", arm) for arm, image in first.items()]
+        return f"<div>{''.join(drawn)}</div>"
+
+
+def counterfactual(
+    name: str = "comparison",
+    dataset: Dataset | str | None = None,
+    checkpoint: Checkpoint | str | None = None,
+    targets: int | str | Target | Sequence[int | str | Target] | None = None,
+    methods: Sequence[str] = ("d-trak",),
+    remove: int | Sequence[int] | None = None,
+    *,
+    group: Literal["none", "family", "contributor", "label"] = "none",
+    random_draws: int = 2,
+    train_seeds: int = 1,
+    bottom: bool = True,
+    sampled: Sampled | None = None,
+    engine: bool = False,
+    progress: bool = True,
+) -> Removals:
+    """Return a comparison of removals: the stored one of a name, or one that is run with these targets.
+
+    Each arm is trained with the same training seeds, none of them the original's, and every trained model draws every
+    target. Beside the removals that methods name stand random ones of equal size, nothing removed with other training
+    seeds (noise floor), and nothing removed with the original's (identity).
+
+    Args:
+        name: The comparison's name; with nothing else, the finished one that is opened.
+        dataset: The training set, or its name.
+        checkpoint: The model, or its name; it was trained here.
+        targets: Seeds, or their ids (`seed:3`).
+        methods: Ids of methods; `own:NAME` for scores of `add_scores`; `contributor:NAME` for all of one's pictures.
+        remove: Numbers of pictures removed; None takes 20 % of the training set.
+        group: Remove whole families, contributors or labels of the top pictures.
+        random_draws: Random removals of equal size, at least 1.
+        train_seeds: Training seeds of every arm, at least 1.
+        bottom: Whether the lowest scores of the first method are removed too.
+        sampled: How pictures of seeds are drawn.
+        engine: Whether the engine computes, in processes of its own; else this process does.
+        progress: Whether a bar is drawn.
+
+    Raises:
+        NotFoundError: If there is no such comparison, dataset, checkpoint or method.
+        SettingsError: If something is missing or cannot work.
+    """
+    if dataset is None and checkpoint is None and targets is None:
+        return Removals(comparisons.by_name(name))
+    if dataset is None or checkpoint is None or targets is None:
+        raise SettingsError(
+            "A comparison needs a dataset, a checkpoint and targets. Give all three, or only the name of a finished "
+            "one."
+        )
+    of = chosen_dataset(dataset)
+    by = chosen_checkpoint(checkpoint, of)
+    listed = [targets] if isinstance(targets, int | str | Target) else list(targets)
+    names = tuple(
+        f"seed:{t}" if isinstance(t, int | np.integer) else t.id if isinstance(t, Target) else t for t in listed
+    )
+    if other := [one for one in names if not str(one).startswith("seed:")]:
+        raise SettingsError(f"{other[0]} was not generated. Choose generated targets, like 3 or seed:3.")
+    taken = round(0.2 * len(of.train.rows)) if remove is None else remove
+    how = sampled or (known_targets.usual(by.digest) if by.base else Sampled())
+    asked: Mapping[str, Any] = {
+        "targets": names,
+        "remove": (taken,) if isinstance(taken, int) else tuple(taken),
+        "group": group,
+        "random_draws": random_draws,
+        "train_seeds": train_seeds,
+        "bottom": bottom,
+    } | how.drawing()
+    wanted = (methods,) if isinstance(methods, str) else tuple(methods)
+    removals.check(of, wanted, group)
+    settings = removals.settings_for(of, by, wanted, asked)
+    done(
+        build(CounterfactualJob, settings=settings, name=name),
+        f"Compare removals for {counted(len(names), 'target')}",
+        engine,
+        progress,
+    )
+    return Removals(comparisons.read(settings))

@@ -1,0 +1,53 @@
+"""Comparisons of removals by the library: the shipped one, a small one of one's own, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dtrak_core import api
+from dtrak_core.counterfactual import comparisons
+from dtrak_core.errors import StudioError
+from dtrak_core.models.checkpoints import Checkpoint
+
+
+@pytest.mark.usefixtures("demo_cache")
+def test_the_shipped_comparison_opens_and_draws_itself() -> None:
+    found = api.counterfactual("demo")
+    stored = comparisons.by_name("demo")
+    assert found.medians() == comparisons.medians(stored)
+    assert found.verdicts("l2").keys() == comparisons.statistics(stored).keys()
+    drawn = found._repr_html_()
+    assert 'alt="seed:' in drawn
+    assert "D-TRAK" in drawn
+
+
+def test_a_comparison_runs_in_this_process(checkpoint: Checkpoint) -> None:
+    told: dict[str, Any] = {"methods": ["raw-pixel-cosine"], "remove": 4, "random_draws": 1, "bottom": False}
+    found = api.counterfactual("trial", "discs", checkpoint, [0, 1], **told, progress=False)
+    best = api.explain("discs", checkpoint, 0, "raw-pixel-cosine", progress=False).scores[0]
+    own = next(e for e in found.entries if e.method == "raw-pixel-cosine" and e.target == e.owner == "seed:0")
+    assert own.removed == tuple(sorted(np.argsort(-best, kind="stable")[:4].tolist()))
+    identity = [e for e in found.entries if e.method == "identity"]
+    assert [e.l2 for e in identity] == [0.0, 0.0]
+    assert api.counterfactual("trial").comparison.key == found.comparison.key
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ({"name": "nothing"}, "There is no comparison 'nothing'"),
+        ({"dataset": "discs"}, "needs a dataset, a checkpoint and targets"),
+        ({"targets": ["held-out:0"]}, "held-out:0 was not generated"),
+        ({"targets": 0, "remove": 24}, "24 of 24 training pictures cannot be removed"),
+        ({"targets": 0, "methods": "nothing"}, "'nothing' is not a method"),
+        ({"targets": [0, 0]}, "names something twice"),
+        ({"targets": 0, "group": "family"}, "has a family"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(checkpoint: Checkpoint, told: dict[str, Any], sentence: str) -> None:
+    where = {"dataset": "discs", "checkpoint": checkpoint} if "targets" in told else {}
+    with pytest.raises(StudioError, match=sentence):
+        api.counterfactual(**where | told)
