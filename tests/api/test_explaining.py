@@ -38,7 +38,7 @@ def by_hand(checkpoint: Checkpoint, images: np.ndarray, ids: list[str], output: 
     for image, name in zip(images, ids, strict=True):
         x0 = denoiser.encode(image[None]).double().expand(T, -1, -1, -1)
         noise, t = torch.from_numpy(draws.noise(0, name, grid, denoiser.shape)).double(), torch.from_numpy(grid)
-        kept = denoiser.alphas_cumprod.double()[t].view(-1, 1, 1, 1)
+        kept = denoiser.process.alphas_cumprod.double()[t].view(-1, 1, 1, 1)
         prediction = network(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t, return_dict=False)[0]
         found = torch.autograd.grad(output(prediction, noise, x0, t).mean(), list(network.parameters()))
         rows.append(torch.cat([one.flatten() for one in found]).numpy())

@@ -100,7 +100,7 @@ def test_what_is_no_checkpoint_is_refused(cache: object) -> None:
         (torch.nn.Linear(2, 2), DDPMScheduler(), pictures, {}, "network is of type Linear"),
         (latent, DDPMScheduler(), pictures, {}, "UNet2DConditionModel"),
         (unet(sample_size=32), DDPMScheduler(), pictures, {}, "draws pictures of 32 pixels"),
-        (unet(), DDPMScheduler(prediction_type="v_prediction"), pictures, {}, "v_prediction"),
+        (unet(), DDPMScheduler(num_train_timesteps=500), pictures, {}, "500"),
         (unet(), DDPMScheduler(), pictures, {"name": "No Name"}, "'name' is 'No Name'"),
         ("nothing", None, pictures, {}, "Checkpoint 'nothing' does not exist"),
     ]
@@ -119,7 +119,8 @@ def test_targets_are_seeds_ids_and_pictures(pictures: Dataset, checkpoint: Check
     assert found.ranks[4, 3] == 1
     assert (found.scores[3] == found.scores[5]).all()
     assert (targets.samples(checkpoint.digest)[0].image == found.targets[0].image).all()
-    assert (api.explain(pictures, checkpoint, found.targets[3], "raw-pixel-cosine").scores == found.scores[3]).all()
+    alone = api.explain(pictures, checkpoint, found.targets[3], "raw-pixel-cosine")
+    np.testing.assert_allclose(alone.scores, found.scores[3:4])
 
 
 @pytest.mark.parametrize(
