@@ -33,7 +33,7 @@ with place:
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
-    compute.panel(question, methods, answer)
+    compute.panel(question, answer)
     certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == details.FADERS)
 if answer.rankings:
     details.tabs(question, answer.rankings, counts, families)

@@ -18,11 +18,12 @@ from dtrak_core.datasets import catalogue, pictures, sources
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
-from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import asking, job_costs, jobs
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import certainty, costs, crediting, defaults, embeddings, figure, results, scores
+from dtrak_core.methods import certainty, costs, crediting, defaults, figure, results, scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -162,22 +163,18 @@ def attribution(
     wanted = [method_of(name) for name in dict.fromkeys(chosen)]
     _check_damping(wanted, damping, rank_share)
     for one in wanted:
-        if reason := scores.refusal(one, checkpoint.digest):
+        if reason := scores.refusal(one, checkpoint.digest, None, dataset.digest):
             raise SettingsError(reason)
     target = _target(dataset, checkpoint, sample, sampled)
-    bases = {one.id: defaults.base_for(dataset.digest, checkpoint.digest, one, changes) for one in wanted}
-    _compute_missing(dataset, checkpoint, target, wanted, bases, feature_batch)
+    plans = [_plan(dataset, checkpoint, target, one, changes) for one in wanted]
+    _compute_missing(dataset, checkpoint, plans, feature_batch)
     found = []
-    for one in wanted:
-        held = damping if one.damped else None
-        share = rank_share if one.damped else None
-        result = scores.attribution_scores(one.id, dataset, checkpoint.digest, target, bases[one.id], held, share)
+    for plan in plans:
+        one, share = plan.method, rank_share if plan.method.damped else None
+        result = scores.of_one(scores.score(plan, damping if one.damped else None, share), target)
         made = dict(result.provenance)
         ranked = results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, made)
-        if one.family == "gradient":
-            own = scores.feature_settings(one, dataset.digest, checkpoint.digest, bases[one.id])
-            ranked = certainty.marked(ranked, own, target)
-        found.append(ranked)
+        found.append(ranked if plan.features is None else certainty.marked(ranked, plan.features, target))
     return target, found
 
 
@@ -238,29 +235,28 @@ def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, sampled: Samp
     return targets.resolve(dataset, checkpoint.digest, sample, sampled)
 
 
-def _compute_missing(
-    dataset: Dataset,
-    checkpoint: Checkpoint,
-    target: Target,
-    wanted: Sequence[Method],
-    bases: Mapping[str, FeatureSettings],
-    feature_batch: int,
-) -> None:
-    """Have computed what the scores need: one job for all gradient features, one for each kind of embedding."""
-    for one in wanted:
-        if reason := scores.refusal(one, checkpoint.digest, target):
-            raise SettingsError(reason)
-    parts = {m: scores.needed(m.id, dataset, checkpoint.digest, target, bases[m.id]) for m in wanted}
-    lacking = [m for m in wanted if parts[m]]
+def _plan(dataset: Dataset, checkpoint: Checkpoint, target: Target, method: Method, changes: Mapping[str, Any]) -> Plan:
+    """Return what a method needs for a target, or say why it is refused."""
+    base = defaults.base_for(dataset.digest, checkpoint.digest, method, changes)
+    plan = scores.resolve(method, dataset, checkpoint.digest, [target], base)
+    if plan.refused:
+        raise SettingsError(plan.refused)
+    return plan
+
+
+def _compute_missing(dataset: Dataset, checkpoint: Checkpoint, plans: Sequence[Plan], feature_batch: int) -> None:
+    """Have computed what plans for one target miss: one job for all gradient features, one for each encoder."""
+    lacking = [one for one in plans if one.missing]
     for one in lacking:  # here, since an engine may have begun with an encoder's weights that are not set up now
-        if one.embedding is not None and (reason := embeddings.available(one.embedding)):
+        if reason := family_of(one.method).lacking(one.method):
             raise SettingsError(reason)
-    if lacking:
-        cost = costs.estimate(dataset, checkpoint, [part for m in lacking for part in parts[m]])
-        costs.tell(cost, ", ".join(m.label for m in lacking))
-    for job in asking.jobs_for(dataset, checkpoint.digest, (target.id,), target.sampled, lacking, bases):
+    if not lacking:
+        return
+    labels, target = ", ".join(one.method.label for one in lacking), lacking[0].targets[0]
+    costs.tell(scores.estimate(dataset, checkpoint, [part for one in lacking for part in one.missing]), labels)
+    for job in asking.jobs_for(lacking, target.sampled):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
-        completed(own, f"{', '.join(m.label for m in lacking)} for {target.id}")
+        completed(own, f"{labels} for {target.id}")
 
 
 def checkpoint_of(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:

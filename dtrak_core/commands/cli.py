@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from dtrak_core import program, store
-from dtrak_core.commands import make, measuring, removing, serving, upkeep
+from dtrak_core.commands import make, measuring, method_list, removing, serving, upkeep
 from dtrak_core.errors import SettingsError, StudioError
 
 
@@ -63,6 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "base": make.base,
     "sample": make.sample,
     "attribute": make.attribute,
+    "methods": method_list.methods,
     "counterfactual": removing.counterfactual,
     "lds": measuring.lds,
     "jobs": jobs,

@@ -121,7 +121,7 @@ def settings_for(
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
     each: list[FeatureSettings] = []
     for one in wanted:
-        if one.family == "gradient":
+        if one.model_output is not None:
             base = defaults.base_for(dataset.digest, checkpoint.digest, one, {})
             each += scores.models_of(one, dataset.digest, checkpoint.digest, base)
     features = tuple(dict.fromkeys(each))
@@ -216,7 +216,7 @@ def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
 def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:
     """Return the feature settings from which a method takes its models', None for one without gradients."""
     wanted = method_of(method)
-    if wanted.family != "gradient":
+    if wanted.model_output is None:
         return None
     own = (wanted.model_output, wanted.normalise)
     found = next(f for f in settings.features if (f.model_output, f.normalise) == own)

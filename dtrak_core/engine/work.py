@@ -14,6 +14,7 @@ from dtrak_core.counterfactual import encoders, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.engine.parts import Part
+from dtrak_core.errors import SettingsError
 from dtrak_core.features.fader_layout import Faders
 from dtrak_core.features.settings import FeatureSettings, TargetSide
 from dtrak_core.jobs import asking
@@ -35,8 +36,8 @@ from dtrak_core.jobs.job_kinds import (
 )
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import certainty, embeddings, fader_scores, turned
-from dtrak_core.methods.methods import method_of
+from dtrak_core.methods import certainty, embeddings, fader_scores, scores, turned
+from dtrak_core.methods.families import family_of
 from dtrak_core.models import bases, checkpoints, targets
 from dtrak_core.models.settings import Sampled
 from dtrak_core.progress import Progress
@@ -210,18 +211,13 @@ def _embeddings(job: EmbedJob, on_progress: Progress) -> list[Artifact]:
 
 def _own_scores(job: ScoreJob, on_progress: Progress) -> list[Artifact]:
     """Compute the scores of methods that keep no features."""
-    from dtrak_core.methods import ekfac, patches
-    from dtrak_core.models import networks
-
     dataset = catalogue.by_digest(job.dataset)
     _generate_missing(job.targets, job.checkpoint, job, on_progress)
     chosen = [targets.resolve(dataset, job.checkpoint, name, job) for name in job.targets]
     made: list[Artifact] = []
-    if "nda" in job.methods:
-        made += patches.compute(dataset, chosen, on_progress)
-    if "ek-fac" in job.methods:
-        denoiser = networks.load_denoiser(checkpoints.by_digest(job.checkpoint))
-        made += ekfac.compute(dataset, job.checkpoint, denoiser, chosen, on_progress)
+    for name in job.methods:
+        plan = scores.resolve(name, dataset, job.checkpoint, chosen)
+        made += family_of(plan.method).compute(plan, on_progress)
     return made
 
 
@@ -263,11 +259,15 @@ def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
     settings = encoders.obtained(settings)
     _generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
-    ranked = [method_of(name) for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
-    named = {one.id: removals.features_of(settings, one.id) for one in ranked}
-    features = {name: one for name, one in named.items() if one is not None}
+    ranked = [name for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
     dataset = catalogue.by_digest(settings.dataset)
-    for job in asking.jobs_for(dataset, settings.checkpoint, settings.targets, settings, ranked, features):
+    own = [targets.resolve(dataset, settings.checkpoint, name, settings) for name in settings.targets]
+    plans = [
+        scores.resolve(one, dataset, settings.checkpoint, own, removals.features_of(settings, one)) for one in ranked
+    ]
+    for reason in filter(None, (one.refused for one in plans)):
+        raise SettingsError(reason)
+    for job in asking.jobs_for(plans, settings):
         run(job, on_progress)
 
 

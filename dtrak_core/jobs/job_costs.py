@@ -14,14 +14,11 @@ from dtrak_core.counterfactual import removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError
-from dtrak_core.features.settings import FeatureSettings, ends_of
 from dtrak_core.lds import predictions, subset_models
 from dtrak_core.lds.recipes import Recipe, method_for
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import costs, scores
 from dtrak_core.methods.costs import Cost
-from dtrak_core.methods.gradient_scores import parts
-from dtrak_core.methods.methods import Method, method_of
 from dtrak_core.methods.scores import Needed
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -85,9 +82,9 @@ def of_recipes(
         if method.models:
             runs = ensembles.member_trainings(checkpoint.digest, method.models, dataset.digest)
             members |= {key_of("retrained", run): run for run in runs}
-        needed += _needed(dataset, checkpoint, method, recipe.features, chosen)
+        needed += scores.resolve(method, dataset, checkpoint.digest, chosen, recipe.features, train=True).missing
     found += _trainings(dataset, checkpoint, list(members.values()))
-    return found + costs.estimate(dataset, checkpoint, needed)
+    return found + scores.estimate(dataset, checkpoint, needed)
 
 
 def of_comparison(
@@ -108,8 +105,9 @@ def of_comparison(
     needed: list[Needed] = []
     for name in settings.methods:
         if not name.startswith(removals.CONTRIBUTOR):
-            needed += _needed(dataset, checkpoint, method_of(name), removals.features_of(settings, name), own)
-    found += costs.estimate(dataset, checkpoint, needed)
+            base = removals.features_of(settings, name)
+            needed += scores.resolve(name, dataset, checkpoint.digest, own, base, train=True).missing
+    found += scores.estimate(dataset, checkpoint, needed)
     try:
         lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings) if planned else None
     except NotFoundError:  # which models are trained is known once there are scores
@@ -155,27 +153,3 @@ def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, sampled: S
         except NotFoundError:
             found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), ""))
     return found
-
-
-def _needed(
-    dataset: Dataset, checkpoint: Checkpoint, method: Method, base: FeatureSettings | None, own: Sequence[Target]
-) -> list[Needed]:
-    """Return all that a method's scores of these targets still need; of models to be trained, all they would need."""
-    try:
-        if method.family == "gradient":
-            models = scores.models_of(method, dataset.digest, checkpoint.digest, base)
-    except NotFoundError:  # members of an ensemble, of which one at least is to be trained
-        wanted = scores.feature_settings(method, dataset.digest, checkpoint.digest, base)
-        digests = [digest_of("to be trained", str(number)) for number in range(method.models)]
-        models = [FeatureSettings(**wanted.model_dump() | {"checkpoint": digest}) for digest in digests]
-    if method.family != "gradient":
-        return [one for target in own for one in scores.needed(method, dataset, checkpoint.digest, target, base)]
-    found: dict[tuple[str, str], Needed] = {}
-    for features in models:
-        # An interpolation is a sum of both of its ends.
-        for one in ends_of(features) if features.model_output == "interpolated" else [features]:
-            for target in own:
-                for kind, settings in parts(method, one, target):
-                    key = key_of(kind, settings)
-                    found.setdefault((kind, key), (kind, key, settings))
-    return [one for (kind, key), one in found.items() if store.find(kind, key) is None]

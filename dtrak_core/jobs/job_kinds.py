@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from dtrak_core.counterfactual.settings import CounterfactualSettings, EncoderWeights
 from dtrak_core.datasets.settings import DatasetSettings
@@ -17,6 +17,8 @@ from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of
 from dtrak_core.lds.recipes import Recipe, method_for
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import scores
+from dtrak_core.methods.families import FAMILIES
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models.settings import LoraSettings, ModelSettings, Sampled, TrainSettings
 from dtrak_core.models.targets import TargetId
@@ -112,13 +114,21 @@ class BenchmarkJob(Settings):
 
 
 class ScoreJob(Sampled):
-    """Compute the scores of targets by methods that keep no features: patches, EK-FAC."""
+    """Compute the scores of targets by methods that keep no features, like patches and EK-FAC."""
 
     kind: Literal["score"] = "score"
-    methods: tuple[Literal["nda", "ek-fac"], ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
     dataset: Digest
     checkpoint: Digest
     targets: tuple[TargetId, ...] = Field(min_length=1)
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        able = [name for name, one in METHODS.items() if FAMILIES[one.family].job == "scores"]
+        if unknown := [name for name in methods if name not in able]:
+            raise ValueError(f"'{unknown[0]}' is no method that keeps no features; give some of {', '.join(able)}")
+        return methods
 
 
 class EmbedJob(Sampled):

@@ -19,8 +19,9 @@ from dtrak_core.lds.lds import Chance, Lds
 from dtrak_core.lds.recipes import Recipe, method_for
 from dtrak_core.lds.subset_models import LdsSettings, Losses
 from dtrak_core.methods import embeddings, scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.gradient_scores import RANK_SHARES, read_scores, write_scores
-from dtrak_core.methods.settings import InfluenceSettings
+from dtrak_core.methods.plans import Plan
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target, TargetId
 from dtrak_core.settings import Digest, key_of
@@ -86,6 +87,17 @@ def find(recipe: Recipe, measured: LdsSettings) -> Predictions | None:
     return None if artifact is None else read(artifact)
 
 
+def plan_of(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target], train: bool = False) -> Plan:
+    """Return what a recipe needs for these targets (`scores.resolve`).
+
+    The checkpoint that it looks at may be an earlier one than that whose retraining is predicted.
+    """
+    features = settings.recipe.features
+    weights = settings.checkpoint if features is None else features.checkpoint
+    method, encoder = method_for(settings.recipe), settings.encoder_weights
+    return scores.resolve(method, dataset, weights, targets, features, encoder, train)
+
+
 def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target]) -> Artifact:
     """Return the stored predictions, computing them from stored scores where they are not there.
 
@@ -109,20 +121,17 @@ def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence
     if method.rank_share is not None:
         damped = sorted({*RANK_SHARES, method.rank_share})
         shares, place = [*damped], damped.index(method.rank_share)
-    # A recipe's checkpoint may be an earlier one than that whose retraining is predicted.
-    weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
+    plan = plan_of(dataset, settings, targets)
     ranks = []
     small = np.uint8 if 2 * settings.num_subsets < 256 else np.uint16
     for share in shares:
-        found_scores = scores.score_matrix(
-            method, dataset, weights, targets, recipe.features, None, share, settings.encoder_weights
-        ).values
+        found_scores = scores.score(plan, None, share).values
         used = np.square(found_scores) if recipe.squared else found_scores
         guess = lds.predicted(used, masks)
         ranks.append(np.rint(2 * stats.rankdata(guess, axis=0)).astype(small))
     folder = store.partial("predictions", key)
     store.write_array(folder / "ranks.npy", np.stack(ranks))
-    gradients, seconds = _cost(dataset, settings)
+    gradients, seconds = family_of(method).spent(plan)
     facts = {"shares": [] if shares == [None] else shares, "place": place}
     return store.publish("predictions", key, settings, **facts, gradients=gradients, seconds=round(seconds, 1))
 
@@ -139,10 +148,7 @@ def compute_scores(dataset: Dataset, settings: ScoredSettings, targets: Sequence
 
 
 def _scored(dataset: Dataset, settings: ScoredSettings, targets: Sequence[Target], key: str) -> Artifact:
-    recipe = settings.recipe
-    weights = settings.checkpoint if recipe.features is None else recipe.features.checkpoint
-    method, encoder = method_for(recipe), settings.encoder_weights
-    values = scores.score_matrix(method, dataset, weights, targets, recipe.features, encoder_weights=encoder).values
+    values = scores.score(plan_of(dataset, settings, targets)).values
     write_scores(store.partial("scores", key), "scores", values)
     return store.publish("scores", key, settings)
 
@@ -207,19 +213,3 @@ def of_kind(predicted: Predictions, known: Losses, measured: LdsSettings, kind: 
         number for number, name in enumerate(predicted.targets) if name.startswith(f"{kind}:") and known.counts(name)
     ]
     return mine, [place[predicted.targets[number]] for number in mine]
-
-
-def _cost(dataset: Dataset, settings: ScoredSettings) -> tuple[int, float]:
-    """Return gradients and seconds that a recipe's features took: of the training set and of these targets."""
-    recipe, gradients, seconds = settings.recipe, 0, 0.0
-    if recipe.method == "ek-fac":
-        one = InfluenceSettings.model_fields["num_timesteps"].default
-        return (len(dataset.train.rows) + len(settings.targets)) * one, 0.0
-    if recipe.features is None:
-        return 0, 0.0
-    for features in scores.models_of(method_for(recipe), dataset.digest, recipe.features.checkpoint, recipe.features):
-        facts = store.get("features", key_of("features", features)).manifest
-        targets = len(settings.targets) * features.num_timesteps
-        gradients += facts["gradients"] + targets
-        seconds += facts["seconds"] * (1 + targets / max(1, facts["gradients"]))
-    return gradients, seconds

@@ -66,7 +66,7 @@ def method_for(recipe: Recipe) -> Method:
 def usual(dataset: Dataset, checkpoint: Checkpoint, method: str, squared: bool = False) -> Recipe:
     """Return a method's own recipe, with the features that are stored or usual for this checkpoint."""
     chosen = method_of(method)
-    if chosen.family != "gradient":
+    if chosen.model_output is None:
         return Recipe(method=method, squared=squared)
     base = defaults.base_for(dataset.digest, checkpoint.digest, chosen, {})
     return Recipe(method=method, features=base, squared=squared)

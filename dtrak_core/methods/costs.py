@@ -15,8 +15,9 @@ import functools
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from dtrak_core import store
 from dtrak_core.amounts import duration, size
@@ -25,7 +26,6 @@ from dtrak_core.features import feature_store
 from dtrak_core.features.fader_layout import PARTS
 from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
 from dtrak_core.methods import patches
-from dtrak_core.methods.scores import Needed
 from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings
 from dtrak_core.models import checkpoints, speeds
 from dtrak_core.models.checkpoints import Checkpoint
@@ -93,40 +93,82 @@ class Cost:
         return Cost(self.parts + other.parts, self.disk + other.disk)
 
 
-def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed]) -> Cost:
-    """Return what it costs to compute artifacts that are missing (`scores.needed`); each is counted once."""
-    count, found = len(dataset.train.rows), Cost()
-    each, learned = (
-        speeds.gradient(checkpoint),
-        _learned(store.stamp(("features", "kernels", "checkpoints", "retrained"))),
-    )
-    for kind, settings in {(kind, key): (kind, settings) for kind, key, settings in parts}.values():
-        if isinstance(settings, EmbeddingSettings):
-            pictures = count if settings.pixels == dataset.digest else 1
-            found += _constant("embeddings", pictures * EMBEDDING_SECONDS, pictures * 1280 * 4)
-        elif isinstance(settings, PatchSettings):
-            found += _constant("patches", count * patch_seconds(*dataset.train.images.shape[1:3]), 8 * count)
-        elif isinstance(settings, InfluenceSettings):
-            gradients = (count + 1) * CURVATURE * settings.num_timesteps
-            found += Cost((Part("influence", each.times(gradients)),), 8 * count)
-        elif isinstance(settings, FeatureSettings | TargetFeatureSettings):
-            features = settings if isinstance(settings, FeatureSettings) else settings.features
-            width = features.proj_dim * (PARTS if features.parts == "faders" else 1)
-            if kind == "kernels":
-                about = KERNEL_SECONDS * count * count * max(width, count)
-                kept = count * min(count, width) * (4 if features.storage == "float32" else 2)
-                found += Cost((Part("kernel", learned["kernel"].times(about)),), kept)
-                continue
-            pictures = 1 if kind == "target-features" else count
-            if kind == "residuals":  # forward passes alone
-                found += Cost((Part("losses", each.times(pictures * features.num_timesteps / 3)),), 4 * count)
-                continue
-            projection = projection_seconds(features, checkpoint.run.manifest["parameters"], pictures)
-            dense = learned["projection"] if features.projection in DRAWN_SECONDS else CONSTANT
-            computed = Part("features", each.times(pictures * features.num_timesteps))
-            disk = count * width * BYTES[features.storage] if kind == "features" else 4 * width + 8 * count
-            found += Cost((computed, Part("projection", dense.times(projection))), disk)
-    return found
+@dataclass(frozen=True)
+class Here:
+    """What an artifact costs by beside its settings: the dataset, the model, what this machine has done."""
+
+    dataset: Dataset
+    checkpoint: Checkpoint
+
+    @property
+    def pictures(self) -> int:
+        """Return the number of training pictures."""
+        return len(self.dataset.train.rows)
+
+    @property
+    def gradient(self) -> Speed:
+        """Return how long a gradient of one (picture, timestep) takes."""
+        return speeds.gradient(self.checkpoint)
+
+    def learned(self, what: str) -> Speed:
+        """Return how many times what the constants say kernels (`kernel`) or projections (`projection`) take here."""
+        return _learned(store.stamp(("features", "kernels", "checkpoints", "retrained")))[what]
+
+
+CostOf: TypeAlias = Callable[[Here, Any], Cost]  # of an artifact of these settings
+
+
+def of_embeddings(here: Here, settings: EmbeddingSettings) -> Cost:
+    """Return what embedding the training set, or one target, costs."""
+    pictures = here.pictures if settings.pixels == here.dataset.digest else 1
+    return _constant("embeddings", pictures * EMBEDDING_SECONDS, pictures * 1280 * 4)
+
+
+def of_patches(here: Here, settings: PatchSettings) -> Cost:
+    """Return what comparing a target's patches with those of all training pictures costs."""
+    seconds = here.pictures * patch_seconds(*here.dataset.train.images.shape[1:3])
+    return _constant("patches", seconds, 8 * here.pictures)
+
+
+def of_influence(here: Here, settings: InfluenceSettings) -> Cost:
+    """Return what the scores of a target by EK-FAC cost."""
+    gradients = (here.pictures + 1) * CURVATURE * settings.num_timesteps
+    return Cost((Part("influence", here.gradient.times(gradients)),), 8 * here.pictures)
+
+
+def of_features(here: Here, settings: FeatureSettings) -> Cost:
+    """Return what the features of the training set cost."""
+    return _projected(here, settings, here.pictures, here.pictures * _width(settings) * BYTES[settings.storage])
+
+
+def of_target_features(here: Here, settings: TargetFeatureSettings) -> Cost:
+    """Return what the features of a target cost, and its products with those of the training set."""
+    return _projected(here, settings.features, 1, 4 * _width(settings.features) + 8 * here.pictures)
+
+
+def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
+    """Return what the kernel of features and its decomposition cost."""
+    count, width = here.pictures, _width(settings)
+    about = KERNEL_SECONDS * count * count * max(width, count)
+    kept = count * min(count, width) * (4 if settings.storage == "float32" else 2)
+    return Cost((Part("kernel", here.learned("kernel").times(about)),), kept)
+
+
+def of_residuals(here: Here, settings: FeatureSettings) -> Cost:
+    """Return what measuring how well the model knows each training picture costs: forward passes alone."""
+    passes = here.pictures * settings.num_timesteps / 3
+    return Cost((Part("losses", here.gradient.times(passes)),), 4 * here.pictures)
+
+
+def _projected(here: Here, features: FeatureSettings, pictures: int, disk: int) -> Cost:
+    projection = projection_seconds(features, here.checkpoint.run.manifest["parameters"], pictures)
+    dense = here.learned("projection") if features.projection in DRAWN_SECONDS else CONSTANT
+    computed = Part("features", here.gradient.times(pictures * features.num_timesteps))
+    return Cost((computed, Part("projection", dense.times(projection))), disk)
+
+
+def _width(features: FeatureSettings) -> int:
+    return features.proj_dim * (PARTS if features.parts == "faders" else 1)
 
 
 def training(checkpoint: Checkpoint, picture_steps: float) -> Cost:

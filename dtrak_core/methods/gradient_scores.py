@@ -54,14 +54,19 @@ class Scored:
     effective_rank: float | None
 
 
-def parts(method: Method, features: FeatureSettings, target: Target) -> list[tuple[str, Settings]]:
-    """Return kind and settings of what one target's scores by one model are made of."""
+def of_training(method: Method, features: FeatureSettings) -> list[tuple[str, Settings]]:
+    """Return kind and settings of what scores by one model are made of, beside what is of a target."""
     found: list[tuple[str, Settings]] = [("features", features)]
     if method.reads_kernel:
         found.append(("kernels", features))
     if method.residual:
         found.append(("residuals", features))
-    return [*found, ("target-features", feature_target(features, target, method.side))]
+    return found
+
+
+def of_target(method: Method, features: FeatureSettings, target: Target) -> tuple[str, Settings]:
+    """Return kind and settings of what is of one target."""
+    return "target-features", feature_target(features, target, method.side)
 
 
 def score(

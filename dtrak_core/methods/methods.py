@@ -22,12 +22,10 @@ from dtrak_core.errors import NotFoundError
 from dtrak_core.features.settings import ModelOutput, TargetSide
 from dtrak_core.methods.settings import EmbeddingModel
 
-Family = Literal["gradient", "influence", "patches", "pixels", "embedding"]
-
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """One method of a family, whose row (`families.FAMILIES`) says how it works.
 
     `rank_share` is its default effective rank over N, None where nothing is damped. `side` says what differs for the
     target. `divided_by` is |A φ_i| (relative IF) or |φ_i| (renormalised IF); `residual` multiplies by r_i / (1 - h_i)
@@ -37,7 +35,7 @@ class Method:
 
     id: str
     label: str
-    family: Family
+    family: str
     summary: str
     model_output: ModelOutput | None = None
     damped: bool = False

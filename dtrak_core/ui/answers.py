@@ -12,14 +12,12 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import store
-from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import certainty, defaults, embeddings, results, scores
 from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
-from dtrak_core.methods.scores import Needed
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 
@@ -40,11 +38,27 @@ class Question:
 
 @dataclass(frozen=True)
 class Answers:
-    """Rankings that are there, in the order asked for; the missing artifacts of other methods; why some cannot be."""
+    """Rankings that are there, in the order asked for; what every method needs, and which must wait or cannot be."""
 
     rankings: tuple[Ranking, ...] = ()
-    missing: Mapping[str, Sequence[Needed]] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> dict[str, Plan]:
+        """Return the plans of which something has to be computed first."""
+        return {method: plan for method, plan in self.plans.items() if plan.missing}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Return why some methods cannot be used."""
+        return {method: plan.refused for method, plan in self.plans.items() if plan.refused}
+
+
+def resolve(question: Question, method: str) -> Plan:
+    """Return what a method needs for a question."""
+    dataset, checkpoint, base = question.dataset, question.checkpoint.digest, question.base(method)
+    weights = embeddings.known_weights(model) if (model := METHODS[method].embedding) is not None else None
+    return scores.resolve(method, dataset, checkpoint, [question.target], base, weights)
 
 
 def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] | None = None) -> Answers:
@@ -55,43 +69,23 @@ def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] |
         methods: Ids of methods, top row first.
         ranks: Effective rank over N for damped methods; a method's own default where absent.
     """
-    found: list[Ranking] = []
-    missing: dict[str, Sequence[Needed]] = {}
-    refused: dict[str, str] = {}
-    for method in methods:
-        if reason := scores.refusal(METHODS[method], question.checkpoint.digest, question.target):
-            refused[method] = reason
-            continue
-        base = question.base(method)
-        needed = scores.needed(method, question.dataset, question.checkpoint.digest, question.target, base)
-        if needed:
-            missing[method] = needed
-            continue
-        chosen = METHODS[method]
-        share = (ranks or {}).get(method, chosen.rank_share) if chosen.damped else None
-        model, target = question.checkpoint, question.target
-        weights = "" if chosen.embedding is None else embeddings.known_weights(chosen.embedding)
-        key = (target.id, target.pixels, model.digest, model.name, base.model_dump_json(), weights)
-        found.append(_marked(_ranking(method, question.dataset.key, share, key, question), question))
-    return Answers(tuple(found), missing, refused)
-
-
-def _marked(ranking: Ranking, question: Question) -> Ranking:
-    """Return a ranking with how far it repeats at its damping; looked up anew each time, for a job may add it."""
-    one = METHODS[ranking.method]
-    if one.family != "gradient":
-        return ranking
-    where = question.dataset.digest, question.checkpoint.digest
-    return certainty.marked(ranking, scores.feature_settings(one, *where, question.base(one.id)), question.target)
+    plans = {method: resolve(question, method) for method in methods}
+    rankings = []
+    for method, plan in plans.items():
+        if not plan.refused and not plan.missing:
+            share = (ranks or {}).get(method, plan.method.rank_share) if plan.method.damped else None
+            model, target = question.checkpoint, question.target
+            base = "" if plan.features is None else plan.features.model_dump_json()
+            key = (target.id, target.pixels, model.digest, model.name, base, plan.encoder_weights or "")
+            ranking = _ranking(method, question.dataset.key, share, key, plan, model.name)
+            # Looked up anew each time, for a job may add it.
+            rankings.append(ranking if plan.features is None else certainty.marked(ranking, plan.features, target))
+    return Answers(tuple(rankings), plans)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _ranking(method: str, dataset: str, share: float | None, key: tuple[str, ...], _question: Question) -> Ranking:
-    """Score and order; `key` names all that the question asks beyond method, dataset and damping."""
-    opened = catalogue.load(store.get("datasets", dataset))
-    model = _question.checkpoint
-    scored = scores.attribution_scores(
-        method, opened, model.digest, _question.target, _question.base(method), rank_share=share
-    )
-    made = {**scored.provenance, "checkpoint": f"{model.name} ({model.digest})"}
-    return results.ranking(method, METHODS[method].label, scored.values, scored.damping, scored.effective_rank, made)
+def _ranking(method: str, dataset: str, share: float | None, key: tuple[str, ...], _plan: Plan, _model: str) -> Ranking:
+    """Score and order; `key` names all that the plan asks beyond method, dataset and damping."""
+    scored = scores.of_one(scores.score(_plan, None, share), _plan.targets[0])
+    made = {**scored.provenance, "checkpoint": f"{_model} ({_plan.checkpoint})"}
+    return results.ranking(method, _plan.method.label, scored.values, scored.damping, scored.effective_rank, made)

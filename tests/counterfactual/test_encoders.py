@@ -15,14 +15,12 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import asking
 from dtrak_core.jobs.jobs import BenchmarkJob, CounterfactualJob, EmbedJob, key_of_job
 from dtrak_core.lds import benchmarking, predictions
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import embeddings, scores
-from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -39,7 +37,8 @@ def first_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def jobs_of(dataset: Dataset) -> list[EmbedJob]:
-    found = asking.jobs_for(dataset, CHECKPOINT, ["held-out:0"], Sampled(), [METHODS["clip-cosine"]], {})
+    target = targets.resolve(dataset, CHECKPOINT, "held-out:0")
+    found = asking.jobs_for([scores.resolve("clip-cosine", dataset, CHECKPOINT, [target])], Sampled())
     return [job for job in found if isinstance(job, EmbedJob)]
 
 
@@ -168,7 +167,6 @@ def test_weights_that_are_not_there_are_said_before_an_engine_takes_its_own(
 ) -> None:
     monkeypatch.setenv("STUDIO_CLIP_WEIGHTS", "gone.pt")
     monkeypatch.setattr(answers, "completed", lambda *_: pytest.fail("a job was asked for"))
-    target, method = targets.resolve(pictures, CHECKPOINT, "held-out:0"), METHODS["clip-cosine"]
-    base = FeatureSettings(dataset=pictures.digest, checkpoint=CHECKPOINT)
+    plan = scores.resolve("clip-cosine", pictures, CHECKPOINT, [targets.resolve(pictures, CHECKPOINT, "held-out:0")])
     with pytest.raises(SettingsError, match=r"names 'gone\.pt', which is not there\. Correct the path\."):
-        answers._compute_missing(pictures, SimpleNamespace(digest=CHECKPOINT), target, [method], {method.id: base}, 1)  # type: ignore[arg-type]
+        answers._compute_missing(pictures, SimpleNamespace(digest=CHECKPOINT), [plan], 1)  # type: ignore[arg-type]

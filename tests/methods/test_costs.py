@@ -76,7 +76,7 @@ def test_an_estimate_holds_gradients_and_projection_and_says_how_much_of_it(
         own = feature_target(settings, target, TargetSide())
         parts = [("features", key_of("features", settings), settings)]
         parts += [("target-features", key_of("target-features", own), own)] * 2  # by two methods: once
-        found = costs.estimate(pictures, checkpoint, parts)  # type: ignore[arg-type]
+        found = scores.estimate(pictures, checkpoint, parts)  # type: ignore[arg-type]
         projection = sum(costs.projection_seconds(settings, parameters, count) for count in (24, 1))
         assert found.projection == pytest.approx(projection)
         assert found.seconds == pytest.approx(25 * 10 * each + projection)
@@ -113,7 +113,7 @@ def test_dense_features_do_not_tell_what_a_gradient_costs(
 
 def test_patches_cost_by_the_pairs_of_patches(pictures: Dataset, checkpoint: Checkpoint, target: Target) -> None:
     parts = scores.needed("nda", pictures, checkpoint.digest, target, None)
-    found = costs.estimate(pictures, checkpoint, parts)
+    found = scores.estimate(pictures, checkpoint, parts)
     assert found.seconds == pytest.approx(24 * costs.PATCH_SECONDS * sum(n**2 for n in patches.counts(16, 16)))
     assert costs.patch_seconds(256, 256) > 1e5 * costs.patch_seconds(16, 16)
     assert METHODS["nda"].family == "patches"
@@ -195,19 +195,19 @@ def test_kernels_and_dense_projections_follow_what_they_took_here(
     monkeypatch.setattr(feature_store.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2**40}))
     sparse = base(pictures, checkpoint, proj_dim=2**19)
     part = [("kernels", key_of("kernels", sparse), sparse)]
-    before = costs.estimate(pictures, checkpoint, part).seconds  # type: ignore[arg-type]
+    before = scores.estimate(pictures, checkpoint, part).seconds  # type: ignore[arg-type]
     assert before == pytest.approx(costs.KERNEL_SECONDS * 24 * 24 * 2**19)
     other = base(pictures, checkpoint, proj_dim=2**19, noise_seed=5)
     published("kernels", other, rows=24, rank=24, seconds=10 * before)
-    assert costs.estimate(pictures, checkpoint, part).seconds == pytest.approx(10 * before)  # type: ignore[arg-type]
+    assert scores.estimate(pictures, checkpoint, part).seconds == pytest.approx(10 * before)  # type: ignore[arg-type]
     dense = base(pictures, checkpoint, projection="rademacher")
     part = [("features", key_of("features", dense), dense)]
-    projection = costs.estimate(pictures, checkpoint, part).projection  # type: ignore[arg-type]
+    projection = scores.estimate(pictures, checkpoint, part).projection  # type: ignore[arg-type]
     took = 240 * costs.gradient_seconds(checkpoint) + 700 * projection
     parameters = checkpoint.run.manifest["parameters"]
     facts = {"rows": 24, "width": 4096, "parameters": parameters, "gradients": 240, "seconds": took}
     published("features", base(pictures, checkpoint, projection="rademacher", noise_seed=5), **facts)
-    found = costs.estimate(pictures, checkpoint, part)  # type: ignore[arg-type]
+    found = scores.estimate(pictures, checkpoint, part)  # type: ignore[arg-type]
     assert found.projection == pytest.approx(700 * projection)
 
 

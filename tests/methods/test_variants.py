@@ -146,9 +146,9 @@ def test_checkpoints_are_averaged(
 def test_a_job_says_which_features_need_no_kernel(
     pictures: Dataset, base: FeatureSettings, names: tuple[str, ...], undamped: tuple[int, ...]
 ) -> None:
-    chosen = [METHODS[name] for name in names]
-    bases = dict.fromkeys(names, base)
-    (job,) = asking.jobs_for(pictures, base.checkpoint, ("held-out:1",), Sampled(), chosen, bases)
+    target = resolve(pictures, base.checkpoint, "held-out:1")
+    plans = [scores.resolve(name, pictures, base.checkpoint, [target], base) for name in names]
+    (job,) = asking.jobs_for(plans, Sampled())
     assert isinstance(job, AttributeJob)
     assert job.undamped == undamped
     assert ("undamped" in job.model_dump(mode="json")) == bool(undamped), "keys of the other jobs stay as they were"

@@ -376,7 +376,7 @@ def test_every_kind_of_method_answers_for_a_prompted_picture(
         FeatureSettings, dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32,
         model_output=one.model_output or "loss",
     )  # fmt: skip
-    for job in asking.jobs_for(discs, checkpoint.digest, (target.id,), target.sampled, [one], {method: base}):
+    for job in asking.jobs_for([scores.resolve(method, discs, checkpoint.digest, [target], base)], target.sampled):
         work.run(job, quiet)
     found = scores.attribution_scores(method, discs, checkpoint.digest, target, base)
     assert np.isfinite(found.values).all()

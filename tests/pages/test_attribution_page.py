@@ -71,13 +71,13 @@ def test_damping_slider_changes_the_order_and_nothing_is_computed_twice(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[float | None] = []
-    real = scores.attribution_scores
+    real = scores.score
 
-    def counted(*args: Any, rank_share: float | None = None) -> scores.Scores:
+    def counted(plan: scores.Plan, damping: float | None, rank_share: float | None) -> scores.Scores:
         calls.append(rank_share)
-        return real(*args, rank_share=rank_share)
+        return real(plan, damping, rank_share)
 
-    monkeypatch.setattr(scores, "attribution_scores", counted)
+    monkeypatch.setattr(scores, "score", counted)
     at = opened("attribution")
     before = galleries(at)["figure"]
     assert calls == [0.15, 0.40]
@@ -178,14 +178,14 @@ def test_an_error_of_the_core_is_a_sentence(small: Small, monkeypatch: pytest.Mo
     def damaged(*_: Any, **__: Any) -> None:
         raise StoreError("Stored artifact cache/kernels/12 is damaged: it is torn. Compute it again.")
 
-    monkeypatch.setattr(scores, "needed", damaged)
+    monkeypatch.setattr(scores, "resolve", damaged)
     at = opened("attribution")
     assert at.error[0].value.replace("\\", "").endswith("Compute it again.")
 
     def unforeseen(*_: Any, **__: Any) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr(scores, "needed", unforeseen)
+    monkeypatch.setattr(scores, "resolve", unforeseen)
     at = opened("attribution")
     assert "not foreseen" in at.error[0].value
     assert "surprise" not in at.error[0].value

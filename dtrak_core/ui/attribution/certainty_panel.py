@@ -51,7 +51,7 @@ def panel(question: Question, rankings: Sequence[Ranking], faders_open: bool) ->
 
 def _able(question: Question, method: str) -> bool:
     """Say whether a method's ranking has halves of draws that can be compared."""
-    if METHODS[method].family != "gradient":
+    if METHODS[method].model_output is None:
         return False
     features = fader_panel.settings_of(question, method)
     of = fader_scores.method_of_features(features)

@@ -15,7 +15,7 @@ from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
 from dtrak_core.methods import fader_scores, results, scores, turned
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.methods.scores import Needed
+from dtrak_core.methods.plans import Needed
 from dtrak_core.settings import Settings, build, key_of
 from dtrak_core.ui import gallery, panels, rows
 from dtrak_core.ui.answers import Question

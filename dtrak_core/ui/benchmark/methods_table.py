@@ -58,7 +58,8 @@ def show(question: Question) -> None:
                 ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
             ):
                 st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
-    reasons = {r.method: questions.unusable(r.method, question.checkpoint.digest) for r in lacking}
+    where = question.dataset.digest, question.checkpoint.digest
+    reasons = {recipe.method: questions.unusable(recipe.method, *where) for recipe in lacking}
     for reason in dict.fromkeys(filter(None, reasons.values())):
         left_out = ", ".join(METHODS[method].label for method, why in reasons.items() if why == reason)
         st.caption(f"Left out: {panels.plain(left_out)}. {panels.plain(reason)}")

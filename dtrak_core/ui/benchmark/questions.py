@@ -96,14 +96,16 @@ def kind(question: Question, key: str) -> str:
 
 
 @st.cache_data(max_entries=64, ttl=60, show_spinner=False)
-def unusable(method: str, checkpoint: str) -> str:
+def unusable(method: str, dataset: str, checkpoint: str) -> str:
     """Return why a method's predictions cannot be computed, or nothing: an ensemble's models are trained for it."""
-    return asking.unusable(METHODS[method], checkpoint, train=True)
+    return asking.unusable(METHODS[method], dataset, checkpoint, train=True)
 
 
 def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
     """Offer to compute what is missing, or show how far that is."""
-    able = tuple(one for one in lacking if not unusable(one.method, question.checkpoint.digest))
+    able = tuple(
+        one for one in lacking if not unusable(one.method, question.dataset.digest, question.checkpoint.digest)
+    )
     if not able:
         return
     told = {"keep_scores": keep_scores, "encoder_weights": encoders.of_methods(one.method for one in able)}
