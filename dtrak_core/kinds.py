@@ -85,6 +85,10 @@ def _comparison(settings: Facts) -> str:
     return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
 
 
+def _own_scores(settings: Facts) -> str:
+    return f"'{settings['name']}' for {counted(len(settings['targets']), 'target')}"
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -119,6 +123,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind("patches", "scores by comparing patches", _target, recomputable=True, read_by_many=True),
         Kind("predictions", "what scores predict for subsets", _recipe, recomputable=True, read_by_many=True),
+        Kind("own-scores", "scores that you brought", _own_scores, read_by_many=True),
         Kind("scores", "scores of many targets together", _recipe, recomputable=True, read_by_many=True),
         Kind(
             "repeats", "scores from either half of the draws", _method_of_target, recomputable=True, read_by_many=True

@@ -11,6 +11,7 @@ What is computed is stored in the cache of the app (STUDIO_CACHE) and found agai
 `dtrak_core.errors`, each one sentence.
 """
 
+from dtrak_core.api.adding import add_scores
 from dtrak_core.api.explaining import Explanation, explain
 from dtrak_core.api.inputs import checkpoint, dataset
 from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
@@ -23,6 +24,7 @@ __all__ = [
     "Lds",
     "Removals",
     "Sampled",
+    "add_scores",
     "benchmark",
     "checkpoint",
     "counterfactual",

@@ -1,0 +1,49 @@
+"""Bring scores of one's own into the app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import own_scores
+from dtrak_core.models import targets as known_targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
+
+
+def add_scores(
+    name: str,
+    scores: Any,
+    targets: Wanted | Sequence[Wanted],
+    dataset: Dataset | str,
+    checkpoint: Checkpoint | str | None = None,
+    sampled: Sampled | None = None,
+) -> str:
+    """Store scores of one's own; from then on they are a method for these targets, on every page and in every command.
+
+    They are known by the dataset's digest and by the targets' ids and pixels: for anything else they are refused in a
+    sentence. Scores that are given later under the same name take it over.
+
+    Args:
+        name: What they are called: lower-case letters, digits, '.', '_' and '-', at most 40.
+        scores: Finite numbers (M, N): row by target, column by training index; positive: helps.
+        targets: The M targets: those of an explanation or a benchmark, or seeds, ids and pictures as for `explain`.
+        dataset: The training set of N pictures, or its name.
+        checkpoint: The model, where targets are named by seeds.
+        sampled: How pictures of seeds are drawn.
+
+    Returns:
+        The method's id, `own:NAME@KEY`, which means these very scores; `own:NAME` means the newest of the name.
+
+    Raises:
+        DataError: If scores have another shape or type, or a value is not finite.
+        NotFoundError: If a dataset, checkpoint or target is not known.
+        SettingsError: If the name cannot be used.
+    """
+    of = chosen_dataset(dataset)
+    by = None if checkpoint is None else chosen_checkpoint(checkpoint, of)
+    how = sampled or (known_targets.usual(by.digest) if by is not None and by.base else Sampled())
+    chosen = chosen_targets(targets, of, by, how, engine=False, shown=False)
+    return own_scores.Named(name, own_scores.add(name, scores, chosen, of).key).id

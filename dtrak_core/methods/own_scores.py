@@ -1,0 +1,168 @@
+"""Scores that the user brings: stored with what they are of, and from then on a method like any other. No torch.
+
+own:<name>          the newest scores of that name, as users write it
+own:<name>@<key>    these very scores, which is the method's id: what is computed from them is stored under it, so that
+                    nothing is answered with scores of before
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.models.targets import Target
+from dtrak_core.settings import Digest, Settings, build, digest_of, key_of
+from dtrak_core.store import Artifact
+
+KIND, PREFIX = "own-scores", "own:"
+
+
+class OwnScoreSettings(Settings):
+    """Which scores: their name, the dataset and targets (id, digest of pixels) that they are of, their own digest."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    dataset: Digest
+    targets: tuple[tuple[str, Digest], ...] = Field(min_length=1)
+    values: Digest
+
+
+@dataclass(frozen=True)
+class Named:
+    """The parts of a method's id."""
+
+    name: str
+    key: str
+
+    @property
+    def id(self) -> str:
+        """Return the id that names these very scores."""
+        return f"{PREFIX}{self.name}@{self.key}"
+
+
+def add(name: str, scores: Any, targets: Sequence[Target], dataset: Dataset) -> Artifact:
+    """Store scores as the newest of a name.
+
+    Args:
+        name: What they are called: lower-case letters, digits, '.', '_' and '-', at most 40.
+        scores: Finite numbers, shape (M, N): row by target, column by training index; positive: helps.
+        targets: M targets, each once.
+        dataset: The training set of N pictures.
+
+    Returns:
+        Artifact of kind `own-scores`: scores.npy (M, N), float64.
+
+    Raises:
+        DataError: If scores have another shape or type, or a value is not finite, or a target stands there twice.
+        SettingsError: If the name cannot be used.
+    """
+    values = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
+    expected = (len(targets), len(dataset.train.rows))
+    if values.shape != expected:
+        raise DataError(
+            f"scores have the shape {values.shape}; for {expected[0]:,} targets and the {expected[1]:,} training "
+            f"pictures of '{dataset.name}' expected {expected}."
+        )
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"scores are of type {values.dtype}; expected numbers. Convert them.")
+    values = np.ascontiguousarray(values, np.float64)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise DataError(f"scores[{row}, {column}] is {values[row, column]}; every score must be finite. Replace it.")
+    known = [(target.id, target.pixels) for target in targets]
+    if twice := next((one for one in known if known.count(one) > 1), None):
+        raise DataError(f"{twice[0]} is there more than once among the targets. Give each target one row.")
+    told = {"name": name, "dataset": dataset.digest, "targets": tuple(known)}
+    settings = build(OwnScoreSettings, **told, values=digest_of(str(values.shape), values.tobytes()))
+    key = key_of(KIND, settings)
+    with store.computing(KIND, key) as found:
+        if found is not None:  # given again, and meant by its name again
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+            store.write_json(found.path / store.MANIFEST, {**found.manifest, "date": now})
+            return store.get(KIND, key)
+        store.write_array(store.partial(KIND, key) / "scores.npy", values)
+        return store.publish(KIND, key, settings, name=name)
+
+
+def every() -> list[Named]:
+    """Return the newest scores of each name and dataset, in order of names."""
+    newest: dict[tuple[str, str], Artifact] = {}
+    for artifact in sorted(store.listing(KIND), key=_age):
+        newest[artifact.settings["name"], artifact.settings["dataset"]] = artifact
+    return [Named(name, newest[name, of].key) for name, of in sorted(newest)]
+
+
+def parse(method: str) -> Named:
+    """Return what a method's id names.
+
+    Raises:
+        NotFoundError: If it names no key and no scores of its name are stored; the message lists those there are.
+    """
+    name, _, key = method.removeprefix(PREFIX).partition("@")
+    if key:
+        return Named(name, key)
+    own = sorted((a for a in store.listing(KIND) if a.settings["name"] == name), key=_age)
+    if not own:
+        names = ", ".join(dict.fromkeys(f"{PREFIX}{one.name}" for one in every())) or "none yet"
+        raise NotFoundError(
+            f"There are no own scores '{name}'. There are: {names}. Add some with dtrak_core.api.add_scores."
+        )
+    return Named(name, own[-1].key)
+
+
+def opened(method: str) -> Artifact:
+    """Return the stored scores of a method.
+
+    Raises:
+        NotFoundError: If they are not stored any more.
+    """
+    named = parse(method)
+    found = store.find(KIND, named.key)
+    if found is None:
+        raise NotFoundError(f"The own scores '{named.name}' are not stored any more. Add them again.")
+    return found
+
+
+def refusal(method: str, dataset: str, targets: Sequence[Target]) -> str:
+    """Say why own scores do not answer for a dataset (its digest, empty where unknown) and targets; nothing if they do.
+
+    Raises:
+        NotFoundError: If they are not stored any more.
+    """
+    settings, name = opened(method).settings, parse(method).name
+    if dataset not in ("", settings["dataset"]):
+        return (
+            f"The own scores '{name}' are of the training set with digest {settings['dataset']}, not of this one "
+            f"({dataset}). Add scores of this one."
+        )
+    known = {tuple(one) for one in settings["targets"]}
+    lacking = next((one for one in targets if (one.id, one.pixels) not in known), None)
+    if lacking is None:
+        return ""
+    other = "another picture of that name" if any(lacking.id == name for name, _ in known) else ""
+    names = ", ".join(name for name, _ in settings["targets"][:8]) + (" ..." if len(known) > 8 else "")
+    return f"The own scores '{name}' have no row for {lacking.called}, but for {other or names}. Add scores of it."
+
+
+def rows(method: str, targets: Sequence[Target]) -> np.ndarray:
+    """Return the scores of targets that `refusal` lets pass, shape (M, N)."""
+    artifact = opened(method)
+    place = {tuple(one): number for number, one in enumerate(artifact.settings["targets"])}
+    found: np.ndarray = np.asarray(artifact.array("scores.npy"))[[place[one.id, one.pixels] for one in targets]]
+    return found
+
+
+def targets_of(method: str) -> set[str]:
+    """Return the ids of the targets that own scores have rows for."""
+    return {name for name, _ in opened(method).settings["targets"]}
+
+
+def _age(artifact: Artifact) -> tuple[int, str]:
+    return (artifact.path / store.MANIFEST).stat().st_mtime_ns, artifact.key
