@@ -18,8 +18,9 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import asking
-from dtrak_core.methods import certainty, defaults, embeddings, results, scores
+from dtrak_core.methods import certainty, defaults, families, results, scores
 from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Entry, Ranking
 from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -139,18 +140,21 @@ def explain(
     if taken := [name for name in features or {} if name in ELSEWHERE]:
         raise SettingsError(f"'{taken[0]}' is set by dataset, checkpoint and method, not by features. Leave it out.")
     base = defaults.base_for(of.digest, by.digest, chosen, features or {})
-    if reason := scores.refusal(chosen, by.digest):
+    if reason := scores.refusal(chosen, by.digest, None, of.digest):
         raise SettingsError(reason)
     how = sampled or (known_targets.usual(by.digest) if by.base else Sampled())
     wanted = chosen_targets(targets, of, by, how, engine, progress)
     for target in wanted:
-        if reason := scores.refusal(chosen, by.digest, target):
+        if reason := scores.refusal(chosen, by.digest, target, of.digest):
             raise SettingsError(reason)
     if output is not None:
         return _by_function(output, chosen, of, by, wanted, base, (damping, rank_share), progress)
-    _compute_missing(chosen, of, by, wanted, base, engine, progress)
-    found = scores.score_matrix(chosen, of, by.digest, wanted, base, damping, rank_share)
-    repeats, steady = _certainty(chosen, of, by, wanted, base, found.effective_rank)
+    plan = scores.resolve(chosen, of, by.digest, wanted, base)
+    if plan.missing:
+        _compute(plan, base, engine, progress)
+        plan = scores.resolve(chosen, of, by.digest, wanted, base)
+    found = scores.score(plan, damping, rank_share)
+    repeats, steady = _certainty(plan, found.effective_rank)
     made = (found.damping, found.effective_rank, repeats, steady, found.provenance)
     return Explanation(chosen.id, chosen.label, found.values, tuple(wanted), of, *made)
 
@@ -167,42 +171,27 @@ def _check_damping(method: Method, damping: float | None, rank_share: float | No
         raise SettingsError(f"{method.label} has no damping. Leave damping and rank_share out.")
 
 
-def _compute_missing(
-    method: Method,
-    of: Dataset,
-    by: Checkpoint,
-    wanted: Sequence[Target],
-    base: FeatureSettings,
-    engine: bool,
-    shown: bool,
-) -> None:
-    lacking = [target for target in wanted if scores.needed(method, of, by.digest, target, base)]
-    if not lacking:
-        return
-    if method.embedding is not None and (reason := embeddings.available(method.embedding)):
+def _compute(plan: Plan, base: FeatureSettings, engine: bool, shown: bool) -> None:
+    """Compute what a plan lacks; a job draws all of its generated targets alike."""
+    method, of = plan.method, plan.dataset
+    if reason := families.family_of(method).lacking(method):
         raise SettingsError(reason)
-    by_drawing: dict[Sampled, list[Target]] = {}  # a job draws all of its generated targets alike
-    for target in lacking:
-        by_drawing.setdefault(target.sampled, []).append(target)
-    for how, alike in by_drawing.items():
-        names = tuple(dict.fromkeys(target.id for target in alike))
-        for job in asking.jobs_for(of, by.digest, names, how, [method], {method.id: base}):
-            done(job, f"{method.label} for {counted(len(names), 'target')}", engine, shown)
+    by_drawing: dict[Sampled, dict[str, Target]] = {}
+    for target in plan.targets:
+        if scores.needed(method, of, plan.checkpoint, target, base):
+            by_drawing.setdefault(target.sampled, {})[target.id] = target
+    for sampled, alike in by_drawing.items():
+        part = scores.resolve(method, of, plan.checkpoint, list(alike.values()), base)
+        for job in asking.jobs_for([part], sampled):
+            done(job, f"{method.label} for {counted(len(alike), 'target')}", engine, shown)
 
 
-def _certainty(
-    method: Method,
-    of: Dataset,
-    by: Checkpoint,
-    wanted: Sequence[Target],
-    base: FeatureSettings,
-    effective_rank: float | None,
-) -> tuple[np.ndarray, tuple[np.ndarray | None, ...]]:
+def _certainty(plan: Plan, effective_rank: float | None) -> tuple[np.ndarray, tuple[np.ndarray | None, ...]]:
     """Return how far each target's ranking repeats (M,), and its steady pictures (N,), where they are stored."""
-    if effective_rank is None:
-        return np.full(len(wanted), np.nan), (None,) * len(wanted)
-    own, share = scores.feature_settings(method, of.digest, by.digest, base), effective_rank / len(of.train.rows)
-    found = [certainty.find(method.id, own, target, share) for target in wanted]
+    if effective_rank is None or plan.features is None:
+        return np.full(len(plan.targets), np.nan), (None,) * len(plan.targets)
+    share = effective_rank / len(plan.dataset.train.rows)
+    found = [certainty.find(plan.method.id, plan.features, target, share) for target in plan.targets]
     repeats = np.array([np.nan if one is None else one.repeatability for one in found])
     return repeats, tuple(None if one is None else one.steady for one in found)
 
