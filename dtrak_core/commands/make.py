@@ -23,7 +23,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, checkpoints, targets
-from dtrak_core.models.settings import Sampled, TrainSettings
+from dtrak_core.models.settings import Prediction, Sampled, TrainSettings
 from dtrak_core.settings import Settings, build
 from dtrak_core.training import presets
 
@@ -123,8 +123,11 @@ def dataset_list(json: Json = False) -> None:
 def train(
     name: str,
     dataset: str = catalogue.DEFAULT,
-    preset: Literal["demo", "cifar", "celeba", "lora-demo", "lora"] = "demo",
+    preset: Literal["demo", "picture", "cifar", "celeba", "lora-demo", "lora"] = "demo",
     base: str = "",
+    prediction: Annotated[
+        Prediction | None, tyro.conf.arg(metavar="noise|sample|v", help_behavior_hint="(default: the preset's)")
+    ] = None,
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
@@ -138,6 +141,7 @@ def train(
         dataset: Name of the training set.
         preset: Network and training settings to start from.
         base: Name of the text-to-image model that LoRA weights are trained on (default: the first there is).
+        prediction: What a network of pixels puts out: the noise, the clean picture (sample) or v.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.
@@ -146,7 +150,9 @@ def train(
     indices = indices_of(only, without, len(chosen.train.rows))
     lora = presets.PRESETS[preset].model is None
     frozen = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
-    settings = presets.train_settings(preset, chosen.digest, frozen, indices=indices, **options.model_dump())
+    settings = presets.train_settings(
+        preset, chosen.digest, frozen, prediction, indices=indices, **options.model_dump()
+    )
     if estimate:
         say(estimates.estimated(settings, chosen), json, tables.facts)
         return

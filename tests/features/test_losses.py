@@ -11,7 +11,8 @@ from dtrak_core.features import draws, gradients, losses
 from dtrak_core.models import networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.process import Process
-from dtrak_core.models.settings import ModelSettings
+from dtrak_core.models.settings import ModelSettings, Prediction
+from dtrak_core.models.targets import Target
 from dtrak_core.training import presets
 
 
@@ -45,6 +46,28 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
         with torch.no_grad():
             e = real(denoiser, bar.sqrt() * x0 + (1 - bar).sqrt() * eps, torch.tensor([t]))
         assert found[t] == pytest.approx(float((e - eps).square().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["sample", "v"])
+def test_the_loss_of_other_predictions_is_weighted_as_in_training(tiny: ModelSettings, prediction: Prediction) -> None:
+    model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
+    denoiser = networks.untrained(model, 16, 0, "0" * 16)
+    denoiser.unet.eval()
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    target, grid = Target("held-out:3", image, "0" * 16, ""), [0, 250, 500, 750]
+    found = losses.denoising_loss(denoiser, target, 4, 2)
+    bars, x0, expected = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)), denoiser.encode(image[None]), []
+    for t in grid:
+        eps, a, s = (
+            torch.from_numpy(draws.noise(2, target.id, [t], denoiser.shape)),
+            bars[t] ** 0.5,
+            (1 - bars[t]) ** 0.5,
+        )
+        with torch.no_grad():
+            f = denoiser.unet((a * x0 + s * eps).float(), torch.tensor([t])).sample
+        wanted, weight = (x0, min(1 / s**2, 400)) if prediction == "sample" else (a * eps - s * x0, 1)
+        expected.append(weight * float((f - wanted).square().mean()))
+    assert found == pytest.approx(np.mean(expected), rel=1e-3)
 
 
 @pytest.mark.parametrize(("preset", "side"), [("cifar", 32), ("celeba", 64)])

@@ -160,3 +160,18 @@ def test_a_taken_or_odd_name_is_refused(small: Small) -> None:
     at.text_input[0].set_value("Über").run()
     assert "small letters" in at.error[0].value
     assert next(b for b in at.button if b.label == "Train").disabled
+
+
+def test_what_the_network_predicts_can_be_chosen(small: Small) -> None:
+    at = opened("generate", tab="Train a model")
+    at.selectbox(key="train-prediction-demo").set_value("v").run()
+    assert at.text_input[0].value == "demo-v-42"
+    press(at, "Train")
+    (job,) = jobs.listing()
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, TrainJob)
+    assert asked.train == presets.train_settings("demo", small[0].digest, prediction="v", train_seed=42)
+    at = opened("generate", tab="Train a model")
+    at.selectbox(key="train-preset-" + small[0].settings.kind).set_value("picture").run()
+    assert at.selectbox(key="train-prediction-picture").value == "sample"
+    assert at.text_input[0].value == "picture-42"

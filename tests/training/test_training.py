@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from dtrak_core import store
@@ -17,7 +19,7 @@ from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks
-from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training, training_state, training_step
@@ -74,6 +76,61 @@ def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(
     assert steps[0] == 41  # went on from 40, not from the start
     for name, value in weights(resumed).items():
         assert torch.equal(value, whole[name]), name
+
+
+@pytest.mark.parametrize("prediction", ["sample", "v"])
+def test_a_network_may_predict_the_picture_or_v(pictures: Dataset, tiny: ModelSettings, prediction: Prediction) -> None:
+    model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
+    run = training.train(pictures, settings_for(pictures, model, epochs=16), prediction, quiet)
+    losses = [json.loads(line)["loss"] for line in run.file("metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    checkpoint = checkpoints.by_name(prediction, pictures.digest)
+    assert networks.load_denoiser(checkpoint).process.prediction == prediction
+    theirs = DDPMPipeline.from_pretrained(checkpoint.folder).scheduler.config.prediction_type
+    assert theirs == {"sample": "sample", "v": "v_prediction"}[prediction]
+
+
+def test_what_is_predicted_is_part_of_a_model_and_noise_leaves_no_trace(tiny: ModelSettings, tmp_path: Path) -> None:
+    assert "prediction" not in tiny.model_dump(mode="json")
+    keys, digests = set(), set()
+    for prediction in get_args(Prediction):
+        model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
+        keys.add(key_of("checkpoints", TrainSettings(dataset="0" * 16, model=model)))
+        denoiser = networks.untrained(model, 16, 1, "0" * 16)  # equal weights
+        digests.add(networks.save_weights(denoiser, tmp_path / prediction, torch.float32))
+    assert len(keys) == len(digests) == 3
+
+
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+@pytest.mark.parametrize("at_once", [5, 2])
+def test_the_loss_of_a_step_is_that_of_its_formula(tiny: ModelSettings, prediction: Prediction, at_once: int) -> None:
+    """With weights 1 / (1 - abar) where the picture is predicted, 400 at most: 1 - abar is 1e-4 at timestep 0."""
+    model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
+    denoiser = networks.untrained(model, 16, 3, "0" * 16)
+    run = training_state.Run(denoiser, torch.optim.AdamW([denoiser.weight]), None, at_once=at_once)
+    random = torch.Generator().manual_seed(1)
+    x0, noise = (torch.randn(5, *denoiser.shape, generator=random) for _ in range(2))
+    t = torch.tensor([0, 5, 100, 500, 999])
+    found = training_step.backward(run, x0, noise, t, None)
+    gradients = [p.grad.clone() for p in run.weights if p.grad is not None]
+    bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[t.numpy()]
+    a, s = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1, 1) for one in (np.sqrt(bar), np.sqrt(1 - bar)))
+    target = {"noise": noise, "sample": x0, "v": a * noise - s * x0}[prediction]
+    weight = np.minimum(1 / (1 - bar), 400) if prediction == "sample" else np.ones(5)
+    each = (denoiser.unet(a * x0 + s * noise, t).sample - target).square().mean((1, 2, 3))
+    expected = (torch.tensor(weight, dtype=torch.float32) * each).mean()
+    assert found == pytest.approx(float(expected.detach()), rel=1e-4)
+    for ours, plain in zip(gradients, torch.autograd.grad(expected, run.weights), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()) + 1e-7)
+
+
+def test_presets_train_what_is_asked_for() -> None:
+    assert presets.train_settings("picture", "0" * 16).model.prediction == "sample"  # type: ignore[union-attr]
+    asked = presets.train_settings("cifar", "0" * 16, prediction="v").model
+    assert asked == presets.CIFAR.model_copy(update={"prediction": "v"})
+    assert presets.train_settings("demo", "0" * 16, prediction="noise") == presets.train_settings("demo", "0" * 16)
+    with pytest.raises(SettingsError, match="LoRA weights predict what their base does"):
+        presets.train_settings("lora", "0" * 16, base="1" * 16, prediction="sample")
 
 
 def test_the_same_settings_are_trained_once(pictures: Dataset, tiny: ModelSettings) -> None:

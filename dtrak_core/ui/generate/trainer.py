@@ -12,11 +12,12 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import BaseJob, ProbeJob, TrainJob
 from dtrak_core.models import bases, checkpoints
-from dtrak_core.models.settings import TrainSettings
+from dtrak_core.models.settings import LoraSettings, Prediction, TrainSettings
 from dtrak_core.settings import build
 from dtrak_core.training import presets
 from dtrak_core.ui import panels
 
+PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v"}
 BUSY = 0.7  # cores that other work kept busy, from which a measurement says so
 
 
@@ -32,6 +33,7 @@ def form(dataset: Dataset) -> None:
         if base is None:
             return
         usual = presets.train_settings(preset, dataset.digest, base)
+        predicted = _prediction(preset, usual)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -44,9 +46,11 @@ def form(dataset: Dataset) -> None:
         seed = st.number_input(
             "Training seed", 0, 2**31 - 1, 42, key="train-seed", width=150, help="Another seed gives another model."
         )
-        name = st.text_input("Name", f"{preset}-{seed}", max_chars=40, key=f"train-name-{preset}-{seed}", width=220)
+        called = f"{preset}-{seed}" if predicted is None else f"{preset}-{predicted}-{seed}"
+        name = st.text_input("Name", called, max_chars=40, key=f"train-name-{called}", width=220)
     st.caption(presets.PRESETS[preset].summary)
-    settings = presets.train_settings(preset, dataset.digest, base, epochs=int(epochs), train_seed=int(seed))
+    asked = {"epochs": int(epochs), "train_seed": int(seed)}
+    settings = presets.train_settings(preset, dataset.digest, base, predicted, **asked)
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
     known = presets.probes(probe.model, probe.resolution, probe.batch_size)
     again = probe.model_copy(update={"number": presets.next_probe(known)})
@@ -68,6 +72,23 @@ def form(dataset: Dataset) -> None:
         st.button(word, icon=":material/timer:", on_click=panels.start, args=(again, label))
     panels.follow(jobs.key_of_job(again))
     _training(dataset)
+
+
+def _prediction(preset: str, usual: TrainSettings) -> Prediction | None:
+    """Draw the choice of what a network of pixels predicts; return it where it is not the preset's own."""
+    if isinstance(usual.model, LoraSettings):
+        return None
+    chosen = st.selectbox(
+        "Predicts",
+        list(PREDICTIONS),
+        list(PREDICTIONS).index(usual.model.prediction),
+        format_func=PREDICTIONS.get,
+        key=f"train-prediction-{preset}",
+        width=150,
+        help="What the network puts out. The paper's predict the noise; a small one of many pixels does better with "
+        "the clean picture.",
+    )
+    return None if chosen == usual.model.prediction else chosen
 
 
 def _base(size: int) -> str | None:
