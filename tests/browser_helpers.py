@@ -67,12 +67,30 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("The app did not start within 60 s.")
 
 
-def settled(page: Any) -> None:
-    """Wait until the script of the page has run to its end and its components are drawn."""
+# Called once nothing of a page has changed for so many milliseconds and its script does not run.
+_STILL = """still => new Promise(done => {
+  const app = document.querySelector('[data-test-script-state]');
+  let timer = null;
+  const begin = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (app.getAttribute('data-test-script-state') !== 'notRunning') return begin();
+      watch.disconnect();
+      done();
+    }, still);
+  };
+  const watch = new MutationObserver(begin);
+  watch.observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+  begin();
+})"""
+
+
+def settled(page: Any, still: int = 250) -> None:
+    """Wait until the script of the page has run to its end, its components are drawn and nothing changes any more."""
     page.wait_for_selector("[data-test-script-state='notRunning']")
     if page.locator("[data-testid='stBidiComponentIsolated']").count():
         page.locator("button[data-key]").first.wait_for()
-    page.wait_for_timeout(400)
+    page.evaluate(_STILL, still)
 
 
 def serious(page: Any) -> list[tuple[str, list[str]]]:

@@ -22,8 +22,7 @@ def until(page: Any, **wanted: str) -> None:
         page.wait_for_function(
             "([name, value]) => new URLSearchParams(location.search).get(name) === value", arg=[name, value]
         )
-    page.wait_for_timeout(600)
-    settled(page)
+    settled(page, 500)
 
 
 def explained(page: Any, seed: int) -> None:
@@ -37,10 +36,10 @@ def rows(page: Any) -> list[str]:
 
 
 def go(page: Any, title: str) -> None:
+    page.mouse.move(900, 5)  # the tooltip of one link covers those above it
     page.get_by_test_id("stSidebar").get_by_role("link", name=title).first.click()
     page.wait_for_url("**/?**" if title == "Overview" else f"**/{title.lower()}?**")
-    page.wait_for_timeout(600)
-    settled(page)
+    settled(page, 500)
 
 
 def test_the_view_goes_over_all_pages_and_back(visit: Callable[..., Any], shipped: str) -> None:
@@ -60,11 +59,10 @@ def test_the_view_goes_over_all_pages_and_back(visit: Callable[..., Any], shippe
         go(page, title)
         told = asked(page)
         assert {name: told.get(name) for name in view} == view, title
-    for _ in range(3):  # Jobs, Benchmark, Counterfactual, Attribution: one press a page
+    for title in reversed(PAGES[2:-1]):  # one press a page
         page.go_back()
-        page.wait_for_timeout(1200)
-        settled(page)
-    assert urlsplit(page.url).path == "/attribution"
+        page.wait_for_url(f"**/{title.lower()}?**")
+        settled(page, 500)
     explained(page, 33)
     assert rows(page) == shown
     page.go_forward()
@@ -103,6 +101,20 @@ def test_back_gives_the_target_before_and_closes_a_dialog(visit: Callable[..., A
         settled(page)
         assert page.get_by_role("dialog").count() == 0, moment
         assert page.url == before, moment
+
+
+def test_one_press_of_back_undoes_one_step_whatever_a_page_is_set_to(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/attribution?proponents=8", base=shipped)
+    until(page, methods="d-trak,trak")
+    steps = page.evaluate("history.length")
+    for count, title in enumerate(("Counterfactual", "Attribution", "Overview"), 1):
+        go(page, title)
+        assert page.evaluate("history.length") == steps + count, title
+        assert asked(page).get("proponents") == ("8" if title == "Attribution" else None), title
+    page.go_back()
+    page.wait_for_url("**/attribution?**proponents=8**")
+    explained(page, int(asked(page)["sample"].removeprefix("seed:")))
+    assert page.evaluate("history.length") == steps + 3
 
 
 def test_two_datasets_keep_their_own_target_and_damping(visit: Callable[..., Any], shipped: str) -> None:
