@@ -264,7 +264,7 @@ def test_nothing_that_a_job_needs_is_deleted(
 def test_ctrl_c_leaves_the_job_going(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "large"
     folder.mkdir()
-    large_folder(folder, 500)  # so that the job cannot end before the signal arrives
+    large_folder(folder, 200)  # so that the job cannot end before the signal arrives
     command = [sys.executable, "-m", "dtrak_core", "dataset", "--name", "large", "--source", str(folder)]
 
     def in_the_background() -> None:  # as `nohup make test &` and a script's `command &` start it
