@@ -11,7 +11,7 @@ from dtrak_core.ui.benchmark import detail, findings, measuring, methods_table, 
 METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"
 
 dataset, checkpoint = frame.require_model("Benchmark", "There is no model yet whose attributions could be measured.")
-st.write("Which method knows best what the model would lose if it had learned from other pictures?")
+st.write("Which method best predicts how the model would change if it had learned from other pictures?")
 panels.announce(("lds", "benchmark"), "Computed.")
 question = questions.ask(dataset, checkpoint)
 state = measuring.under_way(checkpoint)

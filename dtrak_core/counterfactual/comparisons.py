@@ -111,7 +111,7 @@ def outdated(dataset: Dataset, checkpoint: str, name: str) -> Comparison | None:
 
 
 def changed(comparison: Comparison) -> str:
-    """Say in a sentence that contributors or families, on which its removals leaned, are others now; else nothing.
+    """Say in a sentence that contributors or families, on which its removals leaned, are different now; else nothing.
 
     Asked is the newest dataset of each name with these pictures: where one has them still, nothing has changed.
     """

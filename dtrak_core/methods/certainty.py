@@ -96,7 +96,7 @@ def find(method: str, features: FeatureSettings, target: Target, share: float) -
         share: Effective rank over N; the nearest whole percent is looked up.
 
     Returns:
-        None where it was not measured at this damping.
+        None where it has not been measured at this damping.
     """
     wanted = RepeatSettings(method=method, target=feature_target(fader_scores.in_parts(features), target, SIDE))
     percent = round(100 * share)

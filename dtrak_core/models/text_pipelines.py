@@ -107,7 +107,7 @@ def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> list[st
     if schedule.process.prediction != "noise":
         raise DataError(
             f"'{source}' predicts '{schedule.config['prediction_type']}'. Only text-to-image models that predict the "
-            "noise (prediction_type 'epsilon') can be taken in so far."
+            "noise (prediction_type 'epsilon') can be used so far."
         )
     return list(schedule.assumed)
 

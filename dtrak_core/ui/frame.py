@@ -84,7 +84,7 @@ def pages() -> list[st.Page]:
             JOBS,
             title="Jobs",
             icon=":material/list_alt:",
-            help="What runs, waits and has ended; what the cache holds, and how large it may become.",
+            help="What is running, waiting or finished; what the cache holds, and how large it may grow.",
         ),
     ]
 
@@ -185,8 +185,8 @@ def sidebar() -> bool:
             "Dataset",
             names,
             key="dataset",
-            help="The pictures that models are trained on. Those not here yet are prepared when chosen. Add your "
-            f"own with `{program.command('dataset --help')}`.",
+            help="The pictures that models are trained on. Those not here yet are prepared when you choose them. Add "
+            f"your own with `{program.command('dataset --help')}`.",
         )
     if asked not in names:
         st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")

@@ -26,7 +26,7 @@ def why(dataset: Dataset) -> None:
     elif of_name:
         st.warning(
             f"The dataset '{panels.plain(dataset.name)}' has changed since {names} learned from it: pictures, labels, "
-            "captions or their size in pixels are others now. Results would not fit and are not shown. Train again, "
+            "captions or their size in pixels are different now. Results would not fit and are not shown. Train again, "
             "prepare the dataset again as it was, or choose another dataset."
         )
 

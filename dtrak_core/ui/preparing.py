@@ -28,11 +28,11 @@ FROM = {
     "openmoji-roles": "They are drawn on this machine, without a network.",
     "cifar2": "They are downloaded once from the home of CIFAR-10 (170 MB).",
     "cifar10": "They are downloaded once from the home of CIFAR-10 (170 MB).",
-    "celeba": "Needed are the folder img_align_celeba with the aligned pictures and list_eval_partition.txt beside it; "
-    "without a folder a download by torchvision is tried.",
-    "artbench2": "Needed are the folder artbench-10-imagefolder (the 256x256 ImageFolder archive) and ArtBench-10.csv "
+    "celeba": "This needs the folder img_align_celeba with the aligned pictures and list_eval_partition.txt beside it; "
+    "without a folder, a download by torchvision is tried.",
+    "artbench2": "This needs the folder artbench-10-imagefolder (the 256x256 ImageFolder archive) and ArtBench-10.csv "
     "beside it, both linked from github.com/liaopeiyuan/artbench.",
-    "artbench5": "Needed are the folder artbench-10-imagefolder (the 256x256 ImageFolder archive) and ArtBench-10.csv "
+    "artbench5": "This needs the folder artbench-10-imagefolder (the 256x256 ImageFolder archive) and ArtBench-10.csv "
     "beside it, both linked from github.com/liaopeiyuan/artbench.",
 }
 

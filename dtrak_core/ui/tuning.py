@@ -95,7 +95,7 @@ def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
         format_func=lambda value: f"usual ({usual.num_timesteps})" if value == USUAL else value,
         key="timesteps",
         bind="query-params",
-        help="Noise levels at which each picture is looked at. More cost more time and give steadier scores.",
+        help="Noise levels at which each picture is looked at. More take longer and give steadier scores.",
     )
     width = st.selectbox(
         "Projection dimension",
@@ -103,7 +103,7 @@ def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
         format_func=lambda value: f"usual ({usual.proj_dim:,})" if value == USUAL else f"{int(value):,}",
         key="dimension",
         bind="query-params",
-        help="Numbers kept of each gradient. More cost more disk and lose less.",
+        help="Numbers kept of each gradient. More need more disk and lose less.",
     )
     asked = {"num_timesteps": steps, "proj_dim": width}
     return {name: int(value) for name, value in asked.items() if value not in (None, USUAL)}
@@ -128,9 +128,9 @@ def ranks(chosen: Sequence[str], checkpoint: Checkpoint, count: int) -> dict[str
         for method in damped:
             usual = round(100 * usual_rank(method, checkpoint))
             why = (
-                "there the rankings of both halves of the draws share most of their first pictures"
+                "the rankings of both halves of the draws share most of their first pictures there"
                 if _chosen(method.id, checkpoint.digest)
-                else "there the best values of the paper lie"
+                else "the paper's best values lie there"
             )
             value = st.slider(
                 f"{method.label}: effective rank",

@@ -145,7 +145,7 @@ def test_new_pictures_and_their_answer(visit: Callable[..., Any], settle: Callab
     page.get_by_role("progressbar").first.wait_for()
     page.get_by_role("button", name="Explain the picture of seed 51").click(timeout=90_000)
     page.wait_for_url("**/attribution**sample=seed%3A51**")
-    page.get_by_text("needs this picture alone").first.wait_for()
+    page.get_by_text("only this picture is missing").first.wait_for()
     page.get_by_role("button", name="Compute").click()
     page.get_by_role("button", name=re.compile("TRAK proponent 1,")).first.wait_for(timeout=90_000)
     page.get_by_role("button", name=re.compile("^Training picture .* TRAK proponent 1,")).last.wait_for()

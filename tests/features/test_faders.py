@@ -213,7 +213,7 @@ def test_a_turned_ranking_is_stored_and_found_again(
     pictures: Dataset, computed: tuple[Artifact, list[Target]], settings: FeatureSettings
 ) -> None:
     trained, own = computed
-    assert turned.find(settings, own[1], fader_scores.neutral(9)) is not None, "nothing turned comes with the features"
+    assert turned.find(settings, own[1], fader_scores.neutral(9)) is not None, "it comes with the features"
     chosen = Faders((2.0, 1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 1.0, 3.0), (1.0, 0.0, 2.0))
     assert turned.find(settings, own[1], chosen) is None
     job = build(FaderJob, features=settings, target="held-out:4", layers=chosen.layers, bands=chosen.bands)

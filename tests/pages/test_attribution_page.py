@@ -95,7 +95,7 @@ def test_damping_slider_changes_the_order_and_nothing_is_computed_twice(
 def test_what_is_missing_is_said_and_computed_by_a_job(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened("attribution", sample="seed:4")
     text = " ".join(m.value for m in at.markdown)
-    assert "needs this picture alone" in text
+    assert "only this picture is missing" in text
     assert "on disk" in text
     assert [row["note"] for row in galleries(at)["figure"]["rows"]] == ["Not computed for this picture yet."] * 2
     (button,) = [b for b in at.button if b.label == "Compute"]

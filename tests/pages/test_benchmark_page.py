@@ -38,7 +38,7 @@ def measured(small: tuple[Dataset, Checkpoint]) -> LdsSettings:
 
 def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset, Checkpoint]) -> None:
     at = opened("benchmark")
-    assert any("32 of 32 models are to be trained" in caption.value for caption in at.caption)
+    assert any("32 of 32 models remain to be trained" in caption.value for caption in at.caption)
     next(b for b in at.button if b.label == "Train and measure").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "lds"]
     asked = jobs.job_of(job.key)
@@ -129,7 +129,7 @@ def test_a_finding_offers_its_missing_points(
 
 def test_the_damping_finding_says_what_not_looking_costs(measured: LdsSettings) -> None:
     at = opened("benchmark", part="Findings", finding="Damping")
-    told = next(m.value for m in at.markdown if "not looking costs" in m.value)
+    told = next(m.value for m in at.markdown if "choosing without it costs" in m.value)
     assert "D-TRAK" in told
     assert "TRAK" in told
 

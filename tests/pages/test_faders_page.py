@@ -95,13 +95,13 @@ def test_a_worker_ranks_as_the_faders_stand_and_all_to_one_gives_it_back(
     at = opened("attribution", details=TAB)
     plain = shown(at, "fader_figure")
     assert any("10 of the first 10 are the same" in c.value for c in at.caption)
-    assert waiting() == [], "with nothing turned it is stored"
+    assert waiting() == [], "with every fader at 1 it is stored"
     for name in ("fine", "conv_in", "up_blocks.1"):
         at.slider(key=f"fader-d-trak-{name}").set_value(0.0)
     at.run()
     assert not at.exception
     (only,) = galleries(at)["fader_figure"]["rows"]
-    assert only["title"].endswith("nothing turned")
+    assert only["title"].endswith("every fader at 1")
     (job,) = waiting()
     at.slider(key="fader-d-trak-middle").set_value(2.0).run()
     assert waiting() == [job], "one position at a time"

@@ -30,7 +30,7 @@ def ask(checkpoint: str, seed: int, label: str) -> str:
 
 def test_empty_list_says_what_to_do(small: Small) -> None:
     at = opened("jobs")
-    assert "Nothing has been asked for yet." in texts(at)
+    assert "No job has been started yet." in texts(at)
     assert "No engine runs. It starts with the next job, on this machine." in texts(at)
 
 

@@ -40,12 +40,12 @@ def panel(question: Question, rankings: Sequence[Ranking], faders_open: bool) ->
         return
     with st.container(border=True):
         labels = " and ".join(panels.plain(METHODS[method].label) for method in lacking)
-        st.write(f"How far the ranking by {labels} repeats was not measured at this damping.")
+        st.write(f"How far the ranking by {labels} repeats has not been measured at this damping.")
         told = [compute.sentence(question, method, parts) for method, parts in missing.items() if parts]
         if told:
             st.markdown("\n".join(f"- {line}" for line in told))
         else:
-            st.caption("All that this takes is stored: a few seconds.")
+            st.caption("Everything needed is stored: this takes a few seconds.")
         st.button("Measure certainty", icon=":material/play_arrow:", on_click=_start, args=(job, about))
 
 

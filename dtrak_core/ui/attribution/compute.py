@@ -62,7 +62,7 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
         return f"**{label}** looks at all {count:,} training pictures, once for this dataset: {amount}."
     if "kernels" in kinds:
         return f"**{label}** needs its kernel, once for this model: {amount}."
-    return f"**{label}** is ready for this model and needs this picture alone: {amount}."
+    return f"**{label}** is ready for this model; only this picture is missing: {amount}."
 
 
 def cost(question: Question, parts: Sequence[Needed]) -> tuple[float, int]:

@@ -54,7 +54,7 @@ def _one(rankings: Sequence[Ranking], key: str) -> Ranking:
 def _credit(question: Question, rankings: Sequence[Ranking]) -> None:
     names = [row["contributor"] for row in question.dataset.train.rows]
     if not any(names):
-        st.info("These pictures name no contributors. A column 'contributor' in metadata.csv brings them in.")
+        st.info("These pictures name no contributors. Add a column 'contributor' to metadata.csv to name them.")
         return
     one = _one(rankings, "credit-method")
     credits = results.credit(one, names)
@@ -90,15 +90,15 @@ def _curve(
     )
     alt = f"{one.label} scores of {len(one.values):,} training pictures from highest to lowest, {positive:,} above zero"
     plotting.show(charts.score_curve(one, first, last, names), key="curve", alt=alt)
-    st.caption("Scores have a scale of their own for every method and damping: compare ranks, not sizes.")
+    st.caption("Every method and damping has its own scale of scores: compare ranks, not sizes.")
 
 
 def _keep(
     question: Question, rankings: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> None:
     st.write(
-        "The address of this page opens this view again. The files hold every score with its settings, contributors, "
-        "licence line, and which pictures are unsure."
+        "The address of this page opens the same view again. The files hold every score with its settings, "
+        "contributors and licence, and say which pictures are uncertain."
     )
     target, listed, name = _facts(question), question.dataset.train.rows, _file(question)
     terms = crediting.terms(question.dataset)

@@ -83,16 +83,16 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
     _take_over(ask)
     faders = _sliders(ask)
     neutral = fader_scores.neutral(len(groups))
-    now, before = _found(ask, faders, "as turned"), _found(ask, neutral, "nothing turned")
+    now, before = _found(ask, faders, "these faders"), _found(ask, neutral, "every fader at 1")
     if now is None or before is None:
         _follow(ask, faders if now is None else neutral)
     shown = [one for one in (now, before) if one is not None]
     if shown:
         both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in shown]
-        gallery.figure("fader_figure", "Ranking as turned", rows.target(question.target), both, counts)
+        gallery.figure("fader_figure", "Ranking with these faders", rows.target(question.target), both, counts)
     if now is not None and before is not None:
         shared = len(np.intersect1d(now.order[:TOP], before.order[:TOP]))
-        st.caption(f"{shared} of the first {TOP} are the same as with nothing turned.")
+        st.caption(f"{shared} of the first {TOP} are the same as with every fader at 1.")
 
 
 def _found(ask: Ask, faders: Faders, words: str) -> results.Ranking | None:
@@ -138,8 +138,8 @@ def _sliders(ask: Ask) -> Faders:
             on_click=_learn,
             args=(ask,),
             icon=":material/auto_fix_high:",
-            help="Chooses the layers' weights that make the strongest pictures stand out most (PW, 2026). No label and "
-            "no retraining is needed; that it ranks better is not promised.",
+            help="Chooses the layers' weights that make the strongest pictures stand out most (PW, 2026). This "
+            "needs no labels and no retraining; a better ranking is not guaranteed.",
         )
     st.caption("Noise levels")
     bands = _row([BAND_NAMES[name] for name in BANDS], names[: len(BANDS)])
@@ -184,7 +184,7 @@ def _offer(question: Question, settings: FeatureSettings) -> None:
     job = build(AttributeJob, features=(settings,), targets=(question.target.id,), **drawn)
 
     def cost() -> None:
-        st.write("Layers and noise levels are kept apart in features of their own.")
+        st.write("Faders need features that keep layers and noise levels apart.")
         st.markdown(f"- {compute.sentence(question, str(_method_of(settings)), lacking(question, settings))}")
 
     panels.offer(job, "Compute", f"Faders for {question.target.called} of {question.checkpoint.name}", cost)

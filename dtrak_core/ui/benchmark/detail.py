@@ -59,8 +59,8 @@ def one_target(question: Question) -> None:
         shown = benchmark_charts.scatter(ranks, losses, question.known.subsets)
         plotting.show(shown, key="target-scatter", alt=alt)
     st.caption(
-        "A point is a subset: its place among the subsets by what the scores of its pictures predict, and the loss of "
-        "the models trained on it."
+        "Each point is a subset: its rank by the loss that the scores of its pictures predict, and the loss measured "
+        "with the models trained on it."
     )
 
 
@@ -83,9 +83,9 @@ def agreeing(question: Question) -> None:
             required=True,
         )  # fmt: skip
         clean = st.toggle(
-            "Take off what all targets share", key="agree-clean",
-            help="Divides each target's scores by their spread and takes off each training picture's mean over the "
-            "targets: what is left is what it does for one target more than for the others.",
+            "Remove what all targets share", key="agree-clean",
+            help="Divides each target's scores by their spread and subtracts each training picture's mean over the "
+            "targets. What is left is what it does for one target more than for the others.",
         )  # fmt: skip
     if clean:
         values = {method: agreement.specific(scores) for method, scores in values.items()}
@@ -108,8 +108,8 @@ def agreeing(question: Question) -> None:
     order = np.argsort(-counts, kind="stable")[:LISTED]
     total = len(values[one])
     st.markdown(
-        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, the picture that is among the first {TOP} most "
-        f"often is so for {counts[order[0]]} of {total} targets; by chance one would be for "
+        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, one picture is among the first {TOP} for "
+        f"{counts[order[0]]} of {total} targets; by chance it would be for "
         f"{TOP * total / values[one].shape[1]:.1f}."
     )
     lines = [f"{counts[i]} of {total}" for i in order]

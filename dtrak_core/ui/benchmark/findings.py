@@ -263,8 +263,8 @@ def _damping(question: Question, kind: str) -> None:
             agreements[label] = (list(RANK_SHARES), [float(value) for value in agreement[1]])
         here, best = float(heights[place]), int(heights.argmax())
         costs.append(
-            f"**{label}**: {how} {found.shares[place]:.0%}, the LDS is {here:.3f}; LDS itself would have "
-            f"chosen {found.shares[best]:.0%}, with {heights[best]:.3f}: not looking costs {heights[best] - here:.3f}."
+            f"**{label}**: {how} {found.shares[place]:.0%}, the LDS is {here:.3f}; LDS itself would have chosen "
+            f"{found.shares[best]:.0%}, with {heights[best]:.3f}: choosing without it costs {heights[best] - here:.3f}."
         )
     if not turned:
         questions.offer(

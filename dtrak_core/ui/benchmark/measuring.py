@@ -27,14 +27,14 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
         subsets = _choice("Subsets", SUBSETS, before.num_subsets if before else 32, "Each is half of the pictures.")
         seeds = _choice(
             "Training seeds", SEEDS, before.train_seeds if before else 1,
-            "From two on it is known how high an LDS can be at all.",
+            "With two or more, it is known how high an LDS can be at all.",
         )  # fmt: skip
         held_out = len(dataset.held_out.rows)
         targets = _choice(
             "Targets of each kind",
             [count for count in TARGETS if count <= max(held_out, TARGETS[0])],
             min(64, held_out),
-            "So many generated and as many held-out pictures.",
+            "This many generated and this many held-out pictures.",
         )
     names = [f"seed:{seed}" for seed in range(targets)] + [f"held-out:{i}" for i in range(min(targets, held_out))]
     same = before is not None and len(before.targets) == len(names)
@@ -51,7 +51,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
         st.info(panels.plain(error))
         return
     said = f": {costs.sentence(cost)}, one after the other" if missing else ""
-    st.caption(f"{len(missing)} of {subsets * seeds} models are to be trained{said}.")
+    st.caption(f"{len(missing)} of {subsets * seeds} models remain to be trained{said}.")
     st.button(
         "Train and measure",
         icon=":material/play_arrow:",

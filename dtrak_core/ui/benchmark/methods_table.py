@@ -110,10 +110,10 @@ def _columns() -> dict[str, Any]:
             "losses themselves have none.",
         ),
         "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
-        "Time": st.column_config.TextColumn(help="What the features took where they were computed."),
+        "Time": st.column_config.TextColumn(help="How long the features took where they were computed."),
         "Paper": st.column_config.TextColumn(
             help=f"The paper's value: {paper.SETTING}, at 10 timesteps, or at 100 beside more than 10. "
-            "Another dataset and a larger model: for the order, not the size.",
+            "It is of another dataset and a larger model: compare the order, not the size.",
         ),
     }
 

@@ -80,7 +80,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
                 key="cf-maker",
                 persist_state="session",
                 width=320,
-                help="What if this contributor had not given hers? All of a contributor's pictures are one removal.",
+                help="What if this contributor had not taken part? All of a contributor's pictures are one removal.",
             )
         st.selectbox(
             "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
@@ -93,7 +93,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             key="cf-random",
             width=130,
             persist_state="session",
-            help="Random removals of each size; more of them make the comparison surer.",
+            help="Random removals of each size; more of them make the comparison more certain.",
         )
         st.number_input(
             "Training seeds",
@@ -115,8 +115,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             return
         number = removals.count_trainings(settings)
         st.caption(
-            f"{number} trainings, {_cost(dataset, checkpoint, settings)}; no training is counted as stored. "
-            "The job goes on when this page is closed."
+            f"{number} trainings, {_cost(dataset, checkpoint, settings)}; stored trainings are not subtracted. "
+            "The job continues when this page is closed."
         )
         st.button(
             "Remove, retrain, compare",

@@ -111,7 +111,7 @@ def _base(size: int) -> str | None:
     name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
     job = BaseJob(source=source or "none", name=name or "base")
     if not panels.follow(jobs.key_of_job(job)).active:
-        st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Take in {name}"))
+        st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Add {name}"))
     return None
 
 

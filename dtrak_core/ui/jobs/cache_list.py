@@ -117,7 +117,7 @@ def _limit(own: int, shipped: int) -> None:
             on_change=_set_limit,
             width=220,
             help=(
-                "Beyond it, what was not read for longest goes first: features, kernels, embeddings and retrained "
+                "Beyond it, what has gone unread longest is deleted first: features, kernels, embeddings and retrained "
                 "models, which can be computed again. Models, pictures and comparisons stay."
             ),
         )
@@ -149,7 +149,7 @@ def _limited(number: float) -> str:
     if gone:
         return f"Deleted {len(gone)} of the least recently read entries, {size(sum(r['bytes'] for r in gone))}."
     if number and own > number * 1e9:
-        return f"{size(own)} are in use, more than the limit, but none of it may be deleted by itself."
+        return f"{size(own)} are in use, more than the limit, but none of it may be deleted automatically."
     return "No limit." if not number else f"The limit is {size(number * 1e9)}. Nothing had to be deleted."
 
 

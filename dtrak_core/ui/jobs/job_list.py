@@ -30,7 +30,7 @@ def panel() -> None:
         if any(job.state in ("queued", "interrupted") and _old(job) for job in found):
             jobs.recover()
         if not found:
-            panels.nothing("Nothing has been asked for yet.", frame.GENERATE, "Draw pictures or train a model")
+            panels.nothing("No job has been started yet.", frame.GENERATE, "Draw pictures or train a model")
         _section("Running", [job for job in found if job.state == "running"])
         _section("Waiting", [job for job in found if job.state == "queued"])
         _ended([job for job in found if not job.active])
@@ -76,7 +76,7 @@ def _ended(ended: list[JobState]) -> None:
                     st.button(
                         again, key=f"again-{job.key}", on_click=panels.asked, args=(jobs.resume, job.key), icon=icon
                     )
-                remove = "Take it off this list. What it made stays."
+                remove = "Remove it from this list. What it made stays."
                 st.button(
                     "Remove", key=f"remove-{job.key}", on_click=panels.asked, args=(jobs.forget, job.key), help=remove
                 )
