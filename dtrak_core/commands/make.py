@@ -76,7 +76,7 @@ def dataset(
     on_broken: Literal["refuse", "skip"] = "refuse",
     json: Json = False,
 ) -> None:
-    """Prepare a built-in dataset, or take in your own pictures; `dataset list` lists what is there.
+    """Prepare a built-in dataset, or add your own pictures; `dataset list` lists what is there.
 
     Args:
         name: What to prepare (openmoji-people, openmoji-roles, cifar2, cifar10, celeba, artbench2, artbench5), or what
@@ -134,7 +134,7 @@ def train(
     estimate: bool = False,
     json: Json = False,
 ) -> None:
-    """Train a model on a dataset. Asked for again, it goes on from where it was.
+    """Train a model on a dataset. Run again, it continues where it stopped.
 
     Args:
         name: What to call the checkpoint.
@@ -161,7 +161,7 @@ def train(
 
 
 def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = False) -> None:
-    """Take in a text-to-image model that LoRA weights are trained on; its files stay where they are.
+    """Add a text-to-image model that LoRA weights are trained on; its files stay where they are.
 
     Args:
         source: Folder of a diffusers StableDiffusionPipeline, or a name on the Hugging Face hub.
@@ -178,7 +178,7 @@ def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = F
 def import_checkpoint(
     source: str, name: str, dataset: str = catalogue.DEFAULT, base: str = "", json: Json = False
 ) -> None:
-    """Take in a diffusers DDPM checkpoint, or LoRA weights of a text-to-image base.
+    """Import a diffusers DDPM checkpoint, or LoRA weights of a text-to-image base.
 
     Args:
         source: A folder in diffusers' layout, a file of LoRA weights, or a name on the Hugging Face hub.

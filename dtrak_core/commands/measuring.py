@@ -54,10 +54,10 @@ def lds(
         method: d-trak, trak, lite0-cosine, ..., or all that need no further training; may be given several times
             (default: d-trak, trak, raw-pixel-cosine).
         num_subsets: Random subsets of the training set.
-        train_seeds: Models a subset, each with its own training seed; from two on the noise floor is known.
+        train_seeds: Models per subset, each with its own training seed; with two or more the noise floor is known.
         share: Part of the training set that a subset holds.
         num_timesteps: Timesteps over which a loss is averaged; the paper takes 1000.
-        noise_seeds: Noises a timestep.
+        noise_seeds: Noise draws per timestep.
         squared: Square scores before they are summed over a subset.
         so_far: Train nothing; answer from the models that are there.
         dataset: Name of the training set.

@@ -117,7 +117,7 @@ def cache_delete(kind: tyro.conf.Positional[str], key: str = "", yes: bool = Fal
 
 
 def cache_limit(amount: tyro.conf.Positional[str] = "", json: Json = False) -> None:
-    """Show or set the cache's limit; what was not read for longest and can be computed again is deleted beyond it.
+    """Show or set the cache's limit; above it, what has gone unread longest and can be computed again is deleted.
 
     Args:
         amount: Like 20GB, or `none` (default: only show it).
