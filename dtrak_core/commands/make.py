@@ -169,7 +169,7 @@ def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = F
     """
     folder = Path(source)
     job = build(jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name)
-    (artifact,) = answers.completed(job, f"Take in '{name}'")
+    (artifact,) = answers.completed(job, f"Add '{name}'")
     facts = {fact: artifact.manifest[fact] for fact in ("name", "digest", "resolution", "place")}
     assumed = artifact.manifest.get("assumed")
     say(facts | ({"assumed": assumed} if assumed else {}), json, tables.facts)

@@ -131,10 +131,10 @@ def _outcomes(
 
 
 def _outcome(denoiser: Denoiser, loss_before: Callable[[OutcomeSettings], float], outcome: OutcomeSettings) -> None:
-    target, how = _original(outcome), outcome.sample
-    image = sampling.generate(
-        denoiser, [how.seed], how.sampler, how.sampling_steps, how.eta, prompts=how.prompts, guidance=how.guidance
-    )[0]
+    target, drawn = _original(outcome), outcome.sample
+    steps, eta, prompts, guidance = drawn.sampling_steps, drawn.eta, drawn.prompts, drawn.guidance
+    seeds = [drawn.seed]
+    image = sampling.generate(denoiser, seeds, drawn.sampler, steps, eta, prompts=prompts, guidance=guidance)[0]
     pair = np.stack([target.image, image])
     encoder = EmbeddingSettings(model=outcome.encoder, weights=outcome.encoder_weights, pixels=target.pixels)
     seen = embeddings.embed(pair, encoder)
