@@ -80,7 +80,7 @@ def compute(
         targets: What is explained.
         damping: λ, or None.
         rank_share: Effective rank over N, or None; neither takes the method's own.
-        on_progress: Told gradients done and their number.
+        on_progress: Called with the gradients done and their number.
 
     Raises:
         SettingsError: If the function does not give one finite value a draw that depends on that draw's prediction.

@@ -22,7 +22,7 @@ LEFT = 2 * CELL
 LINE = 22  # pixels of a line of small print
 PALE = 0.4  # of a picture's ink that is left where it is unsure
 INK, GREY, RULE = (20, 20, 24), (96, 96, 104), (150, 150, 158)
-MARKED = "Pale, ~: unsure, not at this end of the ranking in both halves of the draws."
+MARKED = "Pale, ~: uncertain, not at this end of the ranking in both halves of the draws."
 UNKNOWN = "?: whether it stands there in both halves of the draws was not measured."
 
 

@@ -132,7 +132,7 @@ def figure(
         listed.append({"title": row.title, "note": row.note, "parts": parts})
     heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
     shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
-    legend = [{"mark": "pale", "text": f"Pale, dashed: unsure, {UNSURE}"}] * any(p.pale for p in shown)
+    legend = [{"mark": "pale", "text": f"Pale, dashed: uncertain, {UNSURE}"}] * any(p.pale for p in shown)
     legend += [{"mark": "unknown", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
     data["legend"] = legend
