@@ -25,7 +25,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.features import features, kernel
-from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetFeatureSettings
+from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetFeatureSettings, in_parts
 from dtrak_core.jobs import processes
 from dtrak_core.lds import benchmarking, recipes, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
@@ -121,7 +121,7 @@ def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
     targets_of = [target for target in subset_models.pictures(dataset, measured) if target.id.startswith("seed:")]
     for model_output in MODEL_OUTPUTS:
         settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
-        parts = fader_scores.in_parts(settings)
+        parts = in_parts(settings)
         features.compute_features(dataset, denoiser, parts, printed(f"Features in parts of {model_output}"))
         about = printed(f"Targets' features in parts of {model_output}")
         features.compute_target_features(dataset, denoiser, parts, targets_of, about)

@@ -102,3 +102,8 @@ def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:
         return features
     changed = {"model_output": side.target_output, "eta": side.target_eta}
     return FeatureSettings(**features.model_dump() | changed)
+
+
+def in_parts(features: FeatureSettings) -> FeatureSettings:
+    """Return the settings of the same features in parts."""
+    return FeatureSettings(**features.model_dump() | {"parts": "faders"})

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core import store
-from dtrak_core.features.settings import FeatureSettings, feature_target
+from dtrak_core.features.settings import FeatureSettings, feature_target, in_parts
 from dtrak_core.methods import agreement, fader_scores
 from dtrak_core.methods.fader_scores import SIDE, RepeatSettings, ends_shared, halves_of
 from dtrak_core.methods.gradient_scores import RANK_SHARES
@@ -82,7 +82,7 @@ def compute(settings: FeatureSettings, targets: Sequence[Target]) -> list[Artifa
 
 def measured(method: str, features: FeatureSettings, target: Target) -> bool:
     """Say whether a target's certainty is stored for every damping; arguments as of `find`."""
-    wanted = RepeatSettings(method=method, target=feature_target(fader_scores.in_parts(features), target, SIDE))
+    wanted = RepeatSettings(method=method, target=feature_target(in_parts(features), target, SIDE))
     return store.find(KIND, key_of(KIND, wanted)) is not None
 
 
@@ -98,7 +98,7 @@ def find(method: str, features: FeatureSettings, target: Target, share: float) -
     Returns:
         None where it has not been measured at this damping.
     """
-    wanted = RepeatSettings(method=method, target=feature_target(fader_scores.in_parts(features), target, SIDE))
+    wanted = RepeatSettings(method=method, target=feature_target(in_parts(features), target, SIDE))
     percent = round(100 * share)
     if (artifact := store.find(KIND, key_of(KIND, wanted))) is not None:
         if percent not in PERCENT:

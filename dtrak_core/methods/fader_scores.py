@@ -178,11 +178,6 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     return [store.get("repeats", key) for key in keys]
 
 
-def in_parts(features: FeatureSettings) -> FeatureSettings:
-    """Return the settings of the same features in parts."""
-    return FeatureSettings(**features.model_dump() | {"parts": "faders"})
-
-
 def chosen_share(method: str, checkpoint: str) -> float | None:
     """Return the effective rank over N at which both halves of the draws share most of their first pictures.
 

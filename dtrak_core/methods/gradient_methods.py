@@ -9,7 +9,7 @@ from dtrak_core.errors import NotFoundError
 from dtrak_core.features.settings import FeatureSettings, ends_of
 from dtrak_core.methods import gradient_scores
 from dtrak_core.methods.methods import Method
-from dtrak_core.methods.plans import Plan, Scores, scored
+from dtrak_core.methods.plans import Plan, Scores
 from dtrak_core.models import checkpoints
 from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
@@ -117,7 +117,7 @@ def score(plan: Plan, damping: float | None, rank_share: float | None) -> Scores
         "kernel": key_of("kernels", plan.models[-1]) if plan.method.reads_kernel else None,
         "feature_settings": plan.models[-1].model_dump(mode="json"),
     }
-    return scored(plan, found.values, facts, found.damping, found.effective_rank)
+    return Scores(plan.method.id, found.values, found.damping, found.effective_rank, facts)
 
 
 def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:

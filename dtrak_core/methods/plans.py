@@ -53,9 +53,6 @@ class Scores:
     provenance: Mapping[str, Any]
 
 
-def scored(
-    plan: Plan, values: np.ndarray, facts: Mapping[str, Any], damping: float | None = None, rank: float | None = None
-) -> Scores:
-    """Return a plan's scores, with what made them: method and dataset, and these facts."""
-    made = {"method": plan.method.id, "dataset": plan.dataset.name, "dataset_digest": plan.dataset.digest}
-    return Scores(plan.method.id, values, damping, rank, made | dict(facts))
+def scored(plan: Plan, values: np.ndarray, facts: Mapping[str, Any]) -> Scores:
+    """Return the scores of a plan whose method has no damping, with facts of what made them beside its settings."""
+    return Scores(plan.method.id, values, None, None, facts)

@@ -17,7 +17,7 @@ from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import costs
 from dtrak_core.methods.costs import Cost
-from dtrak_core.methods.families import FAMILIES, family_of
+from dtrak_core.methods.families import FAMILIES
 from dtrak_core.methods.gradient_methods import feature_settings, models_of, of_models
 from dtrak_core.methods.methods import Method, method_of
 from dtrak_core.methods.plans import Needed, Plan, Scores
@@ -67,7 +67,7 @@ def resolve(
     plan = Plan(chosen, dataset, checkpoint, tuple(targets), features, encoder_weights)
     if reason := _unfit(chosen, targets):
         return replace(plan, refused=reason)
-    family = family_of(chosen)
+    family = FAMILIES[chosen.family]
     try:
         models = family.models(chosen, checkpoint, dataset.digest, train)
     except (NotFoundError, SettingsError) as error:
@@ -97,7 +97,9 @@ def score(plan: Plan, damping: float | None = None, rank_share: float | None = N
         raise SettingsError(f"{plan.method.label} has no damping, but {damping:g} was given. Leave it out.")
     if plan.refused:
         raise NotFoundError(plan.refused)
-    return family_of(plan.method).score(plan, damping, rank_share)
+    found = FAMILIES[plan.method.family].score(plan, damping, rank_share)
+    made = {"method": plan.method.id, "dataset": plan.dataset.name, "dataset_digest": plan.dataset.digest}
+    return replace(found, provenance=made | dict(found.provenance))
 
 
 def of_one(found: Scores, target: Target) -> Scores:
@@ -157,7 +159,7 @@ def refusal(
     if reason := _unfit(method, [target] if target is not None else []):
         return reason
     try:
-        family_of(method).models(method, checkpoint, dataset, train)
+        FAMILIES[method.family].models(method, checkpoint, dataset, train)
     except (NotFoundError, SettingsError) as error:
         return str(error)
     return ""

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dtrak_core import store
 from dtrak_core.features.fader_layout import BANDS, Faders
-from dtrak_core.features.settings import FeatureSettings, feature_target
+from dtrak_core.features.settings import FeatureSettings, feature_target, in_parts
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
 from dtrak_core.methods import fader_scores, results, scores, turned
@@ -53,7 +53,7 @@ def settings_of(question: Question, method: str) -> FeatureSettings:
     """Return the settings of a method's features in parts."""
     one = METHODS[method]
     plain = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
-    return fader_scores.in_parts(plain)
+    return in_parts(plain)
 
 
 def lacking(question: Question, features: FeatureSettings) -> list[Needed]:
