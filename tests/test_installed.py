@@ -71,7 +71,8 @@ def dtrak(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     programs, folder = place / "env" / "bin", place / "home"
     folder.mkdir()
     own = sysconfig.get_path("purelib", vars={"base": str(place / "env")})
-    (Path(own) / "beside.pth").write_text(sysconfig.get_path("purelib"))
+    here = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (Path(own) / "beside.pth").write_text("\n".join(here))
     install = ["--python", str(programs / "python"), "install", "--no-deps", "--no-index", "--no-compile"]
     subprocess.run([sys.executable, "-m", "pip", *install, str(wheel)], check=True, capture_output=True)
     return Installed(wheel, programs, folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import store
+from dtrak_core import artifacts, store
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, StoreError
@@ -367,3 +367,31 @@ def test_a_cache_that_cannot_be_a_folder_is_refused_and_read_as_empty(
         store.partial("samples", KEY)
     with pytest.raises(StoreError, match="Set STUDIO_CACHE to a writable folder"), store.computing("samples", KEY):
         pass
+
+
+def test_the_cache_lies_in_the_checkout_or_where_the_system_keeps_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STUDIO_CACHE", raising=False)
+    assert store.root() == Path(__file__).resolve().parent.parent / "cache"
+    monkeypatch.setattr(artifacts, "CHECKOUT", False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert store.root().name == "dtrak-studio"
+    assert store.root().is_relative_to(tmp_path)
+    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "mine"))
+    assert store.root() == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("checkout", "said"), [(True, "git checkout cache/demo"), (False, "Install dtrak-studio again")]
+)
+def test_a_damaged_demo_is_restored_from_where_it_came(
+    checkout: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDIO_DEMO", str(tmp_path))
+    monkeypatch.setattr(artifacts, "CHECKOUT", checkout)
+    folder = tmp_path / "samples" / KEY
+    folder.mkdir(parents=True)
+    assert said in str(artifacts.damaged(folder, "a file is missing"))
+    assert folder.is_dir()

@@ -100,15 +100,27 @@ def probe(client: Client, address: str) -> dict[str, dict[str, Any]]:
 
 
 def _look(path: str) -> dict[str, str]:
-    """Say what is here; it uses nothing of this module, since it runs where the module may be missing."""
+    """Say what is here; it uses nothing of this module, since it runs where the module may be missing.
+
+    The version is that of the code which the process has loaded, where it has worked already: a worker that was not
+    started again after the code on the disk was renewed, or moved, runs the older one.
+    """
     import importlib
     import platform
     import socket
+    import sys
     from pathlib import Path
 
     told = {"host": socket.gethostname(), "python": platform.python_version(), "version": "", "token": "", "error": ""}
     try:
-        told["version"] = importlib.import_module("dtrak_core.jobs.processes").code_version()
+        running = sys.modules.get("dtrak_core.engine.tasks")
+        told["version"] = (
+            running.LOADED if running else importlib.import_module("dtrak_core.jobs.processes").code_version()
+        )
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None) if name.startswith("dtrak_core.") else None
+            if file and not Path(file).exists():
+                raise ImportError(f"{name} was loaded from a file that is gone; start this process again")
     except Exception as error:
         told["error"] = f"{type(error).__name__}: {error}"
     if Path(path).exists():

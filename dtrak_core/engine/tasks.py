@@ -23,6 +23,7 @@ from dtrak_core.progress import Pace
 
 BEAT = 1.0  # seconds between two writes of an unchanged status
 LOOK = 0.2  # seconds between two looks at the parts
+LOADED = processes.code_version()  # what this process runs, whatever is on the disk by now
 RETRIES = 3  # times that killed work begins again by itself
 STOPPED = {"state": "cancelled", "message": job_files.CANCELLED}
 

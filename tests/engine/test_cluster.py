@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dtrak_core.commands import cli
 from dtrak_core.counterfactual import comparisons
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
-from dtrak_core.engine import cluster, work
+from dtrak_core.engine import cluster, tasks, work
 from dtrak_core.errors import EngineError
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import job_files, jobs, launch, processes
@@ -123,12 +124,14 @@ def test_trainings_are_split_over_two_workers_with_the_numbers_of_one(
     ("workers", "env", "said"),
     [
         (0, {}, "has no workers"),
-        (1, {"PYTHONPATH": ""}, "cannot import dtrak_core"),
+        (1, {"PYTHONPATH": "without"}, "cannot import dtrak_core"),
     ],
 )
 def test_a_cluster_that_cannot_do_the_work_is_refused(
-    home: Path, start: Start, workers: int, env: dict[str, str], said: str
+    home: Path, start: Start, workers: int, env: dict[str, str], said: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "without").mkdir()  # before where the environment may have it installed
+    (tmp_path / "without" / "dtrak_core.py").write_text("raise ModuleNotFoundError('none here')")
     address = start(workers, **env)
     with pytest.raises(EngineError, match=said), cluster.opened(address):
         pass
@@ -153,6 +156,23 @@ def test_what_a_worker_answers_must_agree(
         with pytest.raises(EngineError, match=said) as caught:
             cluster.probe(client, address)
         assert "shared folder (README" in str(caught.value)
+
+
+def test_a_worker_that_has_worked_tells_the_version_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster._look("/nowhere")["version"] == processes.code_version()
+    monkeypatch.setattr(tasks, "LOADED", "0.0.1-00000000")
+    assert cluster._look("/nowhere")["version"] == "0.0.1-00000000"
+
+
+def test_a_worker_of_an_older_layout_does_not_pass_as_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files have moved: what it has not yet loaded, it would take from the new ones."""
+    older = types.ModuleType("dtrak_core.tasks")
+    older.__file__ = str(tmp_path / "tasks.py")
+    monkeypatch.setitem(sys.modules, "dtrak_core.tasks", older)
+    monkeypatch.delitem(sys.modules, "dtrak_core.engine.tasks")
+    assert "dtrak_core.tasks was loaded from a file that is gone" in cluster._look("/nowhere")["error"]
+    (tmp_path / "tasks.py").touch()
+    assert cluster._look("/nowhere")["error"] == ""
 
 
 def test_an_address_without_a_scheduler_fails_the_job_with_a_sentence(
