@@ -22,11 +22,12 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         counts = tuning.counts()
         families = tuning.families(dataset)
         changes = tuning.changes(dataset, checkpoint)
+        output = tuning.model_output()
 picking.choose(source, dataset, checkpoint, sampled, target)
 
 place = st.container()
 ranks = tuning.ranks(methods, checkpoint, len(dataset.train.rows))
-question = answers.Question(dataset, checkpoint, target, changes)
+question = answers.Question(dataset, checkpoint, target, changes, output)
 answer = answers.ask(question, methods, ranks)
 with place:
     ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.rankings}

@@ -18,11 +18,12 @@ from dtrak_core.datasets import catalogue, pictures, sources
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
+from dtrak_core.features.settings import ModelOutput
 from dtrak_core.jobs import asking, job_costs, jobs
 from dtrak_core.jobs.jobs import AttributeJob
 from dtrak_core.methods import certainty, costs, crediting, defaults, figure, results, scores
 from dtrak_core.methods.families import family_of
-from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.methods import Method, method_of, with_output
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import checkpoints, targets
@@ -146,6 +147,7 @@ def attribution(
     damping: float | None,
     rank_share: float | None,
     feature_batch: int,
+    model_output: ModelOutput | None = None,
 ) -> tuple[Target, list[Ranking]]:
     """Return a target and each method's ranking for it, computing what is not stored.
 
@@ -159,8 +161,9 @@ def attribution(
         damping: Damping for the methods that have one, in the kernel's units; None takes the rank share.
         rank_share: Effective rank over the number of training pictures; None takes each method's own.
         feature_batch: Pictures whose gradients are computed at once; 0 lets the machine choose.
+        model_output: The function that replaces each method's own; None leaves them.
     """
-    wanted = [method_of(name) for name in dict.fromkeys(chosen)]
+    wanted = [with_output(method_of(name), model_output) for name in dict.fromkeys(chosen)]
     _check_damping(wanted, damping, rank_share)
     for one in wanted:
         if reason := scores.refusal(one, checkpoint.digest, None, dataset.digest):

@@ -20,7 +20,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.content import by_reason
 from dtrak_core.datasets.dataset_files import identity
 from dtrak_core.errors import SettingsError
-from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, checkpoints, targets
 from dtrak_core.models.settings import Prediction, Sampled, TrainSettings
@@ -238,6 +238,7 @@ def attribute(
     top: int = 8,
     damping: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
     rank_share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=BY_METHOD)] = None,
+    model_output: Annotated[ModelOutput | None, tyro.conf.arg(metavar="OUTPUT", help_behavior_hint=BY_METHOD)] = None,
     features: Annotated[FeatureOptions, tyro.conf.arg(name="")] = FeatureOptions(),  # noqa: B008
     feature_batch: int = 0,
     sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
@@ -254,6 +255,9 @@ def attribute(
         top: Number of proponents and of opponents.
         damping: Damping of TRAK and D-TRAK, in the units of the kernel's eigenvalues.
         rank_share: Damping by what it means: effective rank over the number of training pictures, 0 to 1.
+        model_output: Function whose gradient is taken: squared-output (D-TRAK's own), loss (TRAK's), mean-output
+            (DAS's), elbo, l1-norm, l2-norm, linf-norm, and squared-noise or squared-clean, of the noise or the clean
+            picture that the network's output means, whatever it predicts.
         features: Features.
         feature_batch: Pictures whose gradients are computed at once, 0 chooses; changes no score.
         sampled: Sampler for a target that is generated.
@@ -273,6 +277,7 @@ def attribute(
         damping,
         rank_share,
         feature_batch,
+        model_output,
     )
     facts = targets.facts(target, chosen.name, weights.name)
     if out is not None:

@@ -14,6 +14,7 @@ from dtrak_core.methods import defaults
 from dtrak_core.methods.methods import METHODS, Method, method_of
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Prediction
 from dtrak_core.settings import Settings, build
 
 OUTPUTS: tuple[ModelOutput, ...] = (
@@ -25,6 +26,11 @@ OUTPUTS: tuple[ModelOutput, ...] = (
     "l2-norm",
     "linf-norm",
 )  # in the order of the paper's table of constructions
+ENDS_OF: dict[Prediction, tuple[ModelOutput, ...]] = {  # of what the network does not itself put out
+    "noise": (),  # the paper's table as it is
+    "sample": ("squared-noise",),
+    "v": ("squared-noise", "squared-clean"),
+}
 ENDS: tuple[str, ...] = ("d-trak", "trak")  # the two methods that sweeps compare
 TIMESTEPS = (1, 2, 5, 10, 20, 50)
 DIMENSIONS = (256, 1024, 4096, 16384)
@@ -82,7 +88,8 @@ def with_timesteps(recipe: Recipe, count: int) -> Recipe:
 def sweep(name: Sweep, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, list[Recipe]]:
     """Return the recipes of one finding: for each line of its chart, those of its points.
 
-    functions    each model output function, damped like D-TRAK
+    functions    each model output function, damped like D-TRAK; with the squared noise and picture that the output
+                 means, where the network predicts neither noise nor that
     eta          from the squared output (0) to the loss (1), on both sides
     checkpoints  D-TRAK and TRAK at each checkpoint of the run
     timesteps    D-TRAK and TRAK over the number of timesteps
@@ -94,7 +101,8 @@ def sweep(name: Sweep, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, li
     point: Callable[..., Recipe] = build_recipe
     match name:
         case "functions":
-            return {"": [point(few["d-trak"], model_output=output) for output in OUTPUTS]}
+            outputs = (*OUTPUTS, *ENDS_OF[checkpoints.prediction_of(checkpoint)])
+            return {"": [point(few["d-trak"], model_output=output) for output in outputs]}
         case "eta":
             lines = {f"{FEW} timesteps": few["d-trak"], "all timesteps": ends["d-trak"]}
             return {

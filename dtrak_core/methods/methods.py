@@ -15,10 +15,10 @@ made the picture: they are what a gradient method has to beat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from dtrak_core.errors import NotFoundError
+from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.features.settings import ModelOutput, TargetSide
 from dtrak_core.methods.settings import EmbeddingModel
 
@@ -255,3 +255,21 @@ def method_of(name: str) -> Method:
     if name not in METHODS:
         raise NotFoundError(f"'{name}' is not a method. Methods: {', '.join(METHODS)}.")
     return METHODS[name]
+
+
+def with_output(method: Method, output: ModelOutput | None) -> Method:
+    """Return a method with another model output function, on both sides; None leaves its own.
+
+    Raises:
+        SettingsError: If the method takes no gradients, or the function is a mixture, which has a number of its own.
+    """
+    if output in (None, method.model_output):
+        return method
+    if method.model_output is None:
+        raise SettingsError(f"{method.label} takes no gradients, so it has no model output. Leave '{output}' out.")
+    if output == "interpolated":
+        raise SettingsError(
+            "'interpolated' lies between squared-output and loss, and only a sweep of the Benchmark page says where. "
+            "Choose one of both ends."
+        )
+    return replace(method, model_output=output, label=f"{method.label} on {output}")

@@ -23,7 +23,7 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.models import bases, model_files
-from dtrak_core.models.settings import TrainSettings
+from dtrak_core.models.settings import PREDICTIONS, Prediction, TrainSettings
 from dtrak_core.settings import Settings, canonical_json, digest_of, key_of
 
 
@@ -205,3 +205,16 @@ def training_of(checkpoint: Checkpoint) -> TrainSettings:
             f"Checkpoint '{checkpoint.name}' is an earlier state of its training. Choose the finished one."
         )
     return TrainSettings(**checkpoint.run.settings)
+
+
+def prediction_of(checkpoint: Checkpoint) -> Prediction:
+    """Return what a checkpoint's network predicts, from its stored scheduler; a base of LoRA weights predicts the noise.
+
+    Raises:
+        StoreError: If the file is damaged.
+    """
+    if checkpoint.base:
+        return "noise"
+    folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
+    schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
+    return PREDICTIONS[schedule.get("prediction_type", "epsilon")]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dtrak_core.errors import DataError
 from dtrak_core.models.process import Process
-from dtrak_core.models.settings import DIFFUSION_STEPS, Prediction
+from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction
 
 Spacing = Literal["leading", "linspace", "trailing"]
 Variance = Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]
@@ -39,7 +39,6 @@ OTHERS = {  # what schedulers of other models begin with, and what these models 
     "EDM": "an EDM, which predicts the picture at noise levels of its own",
     "VQDiffusion": "a model of discrete codes, not of pixels",
 }
-PREDICTIONS: dict[str, Prediction] = {"epsilon": "noise", "sample": "sample", "v_prediction": "v"}  # of diffusers
 DIFFUSERS: dict[Prediction, str] = {ours: theirs for theirs, ours in PREDICTIONS.items()}
 
 

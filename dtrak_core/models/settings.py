@@ -9,6 +9,11 @@ from pydantic import AfterValidator, Field, model_validator
 from dtrak_core.settings import Digest, Seed, Settings
 
 Prediction = Literal["noise", "sample", "v"]
+PREDICTIONS: dict[str, Prediction] = {
+    "epsilon": "noise",
+    "sample": "sample",
+    "v_prediction": "v",
+}  # by diffusers' names
 
 DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
 LONGEST_TYPED = 400  # characters of a prompt that a user types

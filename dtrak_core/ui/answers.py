@@ -13,9 +13,9 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.methods import certainty, defaults, embeddings, results, scores
-from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.methods import METHODS, Method, with_output
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models.checkpoints import Checkpoint
@@ -30,10 +30,15 @@ class Question:
     checkpoint: Checkpoint
     target: Target
     changes: Mapping[str, Any] = field(default_factory=dict)
+    model_output: ModelOutput | None = None
+
+    def method(self, name: str) -> Method:
+        """Return a method; of gradients, with the model output function that was chosen instead of its own."""
+        return METHODS[name] if METHODS[name].model_output is None else with_output(METHODS[name], self.model_output)
 
     def base(self, method: str) -> FeatureSettings:
         """Return the feature settings of a method: stored or usual ones, with the user's changes."""
-        return defaults.base_for(self.dataset.digest, self.checkpoint.digest, METHODS[method], self.changes)
+        return defaults.base_for(self.dataset.digest, self.checkpoint.digest, self.method(method), self.changes)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def resolve(question: Question, method: str) -> Plan:
     """Return what a method needs for a question."""
     dataset, checkpoint, base = question.dataset, question.checkpoint.digest, question.base(method)
     weights = embeddings.known_weights(model) if (model := METHODS[method].embedding) is not None else None
-    return scores.resolve(method, dataset, checkpoint, [question.target], base, weights)
+    return scores.resolve(question.method(method), dataset, checkpoint, [question.target], base, weights)
 
 
 def ask(question: Question, methods: Sequence[str], ranks: Mapping[str, float] | None = None) -> Answers:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features.settings import ModelOutput
 from dtrak_core.methods import certainty, defaults, fader_scores
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.models.checkpoints import Checkpoint
@@ -15,6 +16,7 @@ from dtrak_core.ui import address, panels
 
 FIRST = ["d-trak", "trak"]
 USUAL = "usual"
+WHOLE = [output for output in get_args(ModelOutput) if output != "interpolated"]
 TIMESTEPS, DIMENSIONS = ["10", "50", "100"], ["1024", "4096", "16384"]
 
 
@@ -107,6 +109,21 @@ def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
     )
     asked = {"num_timesteps": steps, "proj_dim": width}
     return {name: int(value) for name, value in asked.items() if value not in (None, USUAL)}
+
+
+def model_output() -> ModelOutput | None:
+    """Draw the choice of the model output function of all methods of gradients; None leaves each its own."""
+    chosen = st.selectbox(
+        "Model output",
+        [USUAL, *WHOLE],
+        format_func=lambda value: "each method's own" if value == USUAL else value,
+        key="output",
+        bind="query-params",
+        help="The number of the model whose gradient is compared: D-TRAK's own is squared-output, TRAK's loss. "
+        "Squared-noise and squared-clean take the noise or the clean picture that the output means, whatever the network "
+        "predicts.",
+    )
+    return None if chosen in (None, USUAL) else chosen
 
 
 def usual_rank(method: Method, checkpoint: Checkpoint) -> float:

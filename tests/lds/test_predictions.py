@@ -144,6 +144,19 @@ def test_earlier_checkpoints_predict_for_the_last_ones_pictures(
     assert found.targets == measured.targets
 
 
+@pytest.mark.parametrize(
+    ("prediction", "more"),
+    [("noise", ()), ("sample", ("squared-noise",)), ("v", ("squared-noise", "squared-clean"))],
+)
+def test_functions_are_the_papers_and_those_that_the_output_means(
+    monkeypatch: pytest.MonkeyPatch, pictures: Dataset, checkpoint: Checkpoint, prediction: str, more: tuple[str, ...]
+) -> None:
+    assert checkpoints.prediction_of(checkpoint) == "noise"
+    monkeypatch.setattr(checkpoints, "prediction_of", lambda _: prediction)
+    wanted = recipes.sweep("functions", pictures, checkpoint)[""]
+    assert [one.model_output for one in wanted] == [*recipes.OUTPUTS, *more]
+
+
 def test_scores_are_kept_where_they_are_asked_for(
     pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings
 ) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dtrak_core.errors import NotFoundError
-from dtrak_core.methods.methods import METHODS, Method, method_of
+from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.methods.methods import METHODS, Method, method_of, with_output
 
 
 def test_the_methods_are_the_papers() -> None:
@@ -49,3 +49,15 @@ def test_a_method_says_what_its_family_needs(method: Method) -> None:
 def test_an_unknown_method_is_answered_with_the_list() -> None:
     with pytest.raises(NotFoundError, match=r"'dtrak' is not a method.*d-trak, trak"):
         method_of("dtrak")
+
+
+def test_another_model_output_is_put_into_a_method_of_gradients() -> None:
+    found = with_output(METHODS["d-trak"], "squared-clean")
+    assert (found.model_output, found.label, found.id) == ("squared-clean", "D-TRAK on squared-clean", "d-trak")
+    assert found.rank_share == METHODS["d-trak"].rank_share
+    assert with_output(METHODS["d-trak"], "squared-output") is METHODS["d-trak"]
+    assert with_output(METHODS["raw-pixel-dot"], None) is METHODS["raw-pixel-dot"]
+    with pytest.raises(SettingsError, match="Raw pixels, dot product takes no gradients, so it has no model output"):
+        with_output(METHODS["raw-pixel-dot"], "loss")
+    with pytest.raises(SettingsError, match="'interpolated' lies between squared-output and loss"):
+        with_output(METHODS["trak"], "interpolated")

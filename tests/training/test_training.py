@@ -88,6 +88,7 @@ def test_a_network_may_predict_the_picture_or_v(pictures: Dataset, tiny: ModelSe
     assert networks.load_denoiser(checkpoint).process.prediction == prediction
     theirs = DDPMPipeline.from_pretrained(checkpoint.folder).scheduler.config.prediction_type
     assert theirs == {"sample": "sample", "v": "v_prediction"}[prediction]
+    assert checkpoints.prediction_of(checkpoint) == prediction
 
 
 def test_what_is_predicted_is_part_of_a_model_and_noise_leaves_no_trace(tiny: ModelSettings, tmp_path: Path) -> None:

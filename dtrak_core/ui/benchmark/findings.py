@@ -80,6 +80,8 @@ OUTPUT_NAMES = {
     "l1-norm": "l1 norm",
     "l2-norm": "l2 norm",
     "linf-norm": "largest entry",
+    "squared-noise": "squared noise that it means",
+    "squared-clean": "squared picture that it means",
 }
 
 
