@@ -208,7 +208,7 @@ def training_of(checkpoint: Checkpoint) -> TrainSettings:
 
 
 def prediction_of(checkpoint: Checkpoint) -> Prediction:
-    """Return what a checkpoint's network predicts, from its stored scheduler; a base of LoRA weights predicts the noise.
+    """Return what a checkpoint's network predicts, from its stored scheduler; of LoRA weights it is the noise.
 
     Raises:
         StoreError: If the file is damaged.

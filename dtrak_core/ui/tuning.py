@@ -120,8 +120,8 @@ def model_output() -> ModelOutput | None:
         key="output",
         bind="query-params",
         help="The number of the model whose gradient is compared: D-TRAK's own is squared-output, TRAK's loss. "
-        "Squared-noise and squared-clean take the noise or the clean picture that the output means, whatever the network "
-        "predicts.",
+        "Squared-noise and squared-clean take the noise or the clean picture that the output means, whatever the "
+        "network predicts.",
     )
     return None if chosen in (None, USUAL) else chosen
 

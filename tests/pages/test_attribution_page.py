@@ -20,6 +20,7 @@ from dtrak_core.errors import StoreError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, ScoreJob
 from dtrak_core.methods import crediting, results, scores
+from dtrak_core.methods.methods import METHODS, with_output
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
@@ -61,6 +62,26 @@ def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
                 assert small[0].train.rows[entry.index]["contributor"] in item["lines"]
                 assert f"Training picture {entry.index}" in item["name"]
     assert np.array_equal(pixels(shown["target"]), targets.resolve(*small_ids(small), "seed:0").image)
+
+
+def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small) -> None:
+    at = opened("attribution", methods="d-trak,trak,raw-pixel-dot")
+    at.selectbox(key="output").set_value("loss").run()
+    shown = galleries(at)["figure"]["rows"]
+    assert [row["title"] for row in shown] == ["D-TRAK on loss", "TRAK", "Raw pixels, dot product"]
+    target = targets.resolve(*small_ids(small), "seed:0")
+    plan = with_output(METHODS["d-trak"], "loss")
+    found = scores.attribution_scores(plan, *small_ids(small), target, jobs_base(small, "loss"))
+    wanted = results.proponents(results.ranking("d-trak", "", found.values), 5)
+    assert [item["key"] for item in shown[0]["parts"][0]["items"]] == [f"d-trak/{entry.index}" for entry in wanted]
+    at.selectbox(key="output").set_value("squared-clean").run()
+    assert not at.exception
+    next(b for b in at.button if b.label.startswith("Compute")).click().run()
+    assert not at.exception
+    (job,) = jobs.listing()
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, AttributeJob)
+    assert {one.model_output for one in asked.features} == {"squared-clean"}
 
 
 def small_ids(small: Small) -> tuple[Dataset, str]:

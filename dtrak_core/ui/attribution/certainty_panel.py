@@ -24,7 +24,9 @@ def panel(question: Question, rankings: Sequence[Ranking], faders_open: bool) ->
     computes features in parts where they are not stored; the open tab of the faders offers those itself.
     """
     able = {
-        one.method: fader_panel.settings_of(question, one.method) for one in rankings if _able(question, one.method)
+        one.method: fader_panel.settings_of(question, question.method(one.method))
+        for one in rankings
+        if _able(question, one.method)
     }
     unknown = {one.method for one in rankings if one.steady is None}
     lacking = {m: f for m, f in able.items() if m in unknown and not certainty.measured(m, f, question.target)}
@@ -53,7 +55,7 @@ def _able(question: Question, method: str) -> bool:
     """Say whether a method's ranking has halves of draws that can be compared."""
     if METHODS[method].model_output is None:
         return False
-    features = fader_panel.settings_of(question, method)
+    features = fader_panel.settings_of(question, question.method(method))
     of = fader_scores.method_of_features(features)
     return of is not None and of.id == method and fader_scores.has_halves(features)
 

@@ -14,7 +14,7 @@ from dtrak_core.features.settings import FeatureSettings, feature_target, in_par
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
 from dtrak_core.methods import fader_scores, results, scores, turned
-from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Needed
 from dtrak_core.settings import Settings, build, key_of
 from dtrak_core.ui import gallery, panels, rows
@@ -49,10 +49,10 @@ class Ask:
         return build(FaderJob, features=self.features, target=target.id, **place, **target.sampled.drawing())
 
 
-def settings_of(question: Question, method: str) -> FeatureSettings:
+def settings_of(question: Question, method: Method) -> FeatureSettings:
     """Return the settings of a method's features in parts."""
-    one = METHODS[method]
-    plain = scores.feature_settings(one, question.dataset.digest, question.checkpoint.digest, question.base(method))
+    base = question.base(method.id)
+    plain = scores.feature_settings(method, question.dataset.digest, question.checkpoint.digest, base)
     return in_parts(plain)
 
 
@@ -72,7 +72,7 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         "Method", list(TURNED), default=TURNED[0], format_func=lambda name: METHODS[name].label, key="fader-method",
         required=True,
     )  # fmt: skip
-    settings = settings_of(question, str(method))
+    settings = settings_of(question, METHODS[str(method)])
     trained = store.find("features", key_of("features", settings))
     own = fader_scores.target_rows(settings, [question.target])
     if trained is None or own is None:
