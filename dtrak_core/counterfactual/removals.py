@@ -118,6 +118,8 @@ def settings_for(
         SettingsError: If the checkpoint cannot be trained again, or a size leaves nothing to train on.
     """
     learned = trained_on(dataset, checkpoint)
+    # By their ids, of which those of own scores say which ones.
+    methods = tuple(one if one.startswith(CONTRIBUTOR) else method_of(one).id for one in methods)
     wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
     each: list[FeatureSettings] = []
     for one in wanted:

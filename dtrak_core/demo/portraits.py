@@ -132,8 +132,8 @@ def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
 def shipped_recipes(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> tuple[list[Recipe], list[Recipe]]:
     """Return the recipes of the table, and those of its variants and of the findings."""
     able = [
-        name for name, one in METHODS.items() if one.embedding is None or one.embedding == SIMILARITY
-    ]  # CLIP's weights do not ship
+        name for name, one in METHODS.items() if one.embedding in (None, SIMILARITY) and one.family != "own"
+    ]  # CLIP's weights do not ship, nor does what a user brought
     table = [recipes.usual(dataset, checkpoint, name) for name in able]
     curves = [recipes.with_timesteps(one, recipes.FEW) for one in table if one.features is not None]
     curves += [recipes.build_recipe(one, squared=True) for one in table]

@@ -67,7 +67,9 @@ class Predictions:
 
 
 def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
-    """Return the settings of a recipe's predictions for an LDS; Journey TRAK predicts the generated targets alone.
+    """Return the settings of a recipe's predictions for an LDS, of the targets that its method explains.
+
+    Journey TRAK predicts the generated ones alone, own scores those that they have rows for.
 
     Similarities are by the weights that their encoder has here and now.
     """
@@ -76,6 +78,7 @@ def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
         subsets *= 2
     if method.generated_only:
         names = tuple(name for name in names if name.startswith("seed:"))
+    names = family_of(method).explained(method, names)
     shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
     weights = "" if method.embedding is None else embeddings.known_weights(method.embedding)
     return PredictionSettings(**shared, recipe=recipe, targets=names, encoder_weights=weights, num_subsets=subsets)

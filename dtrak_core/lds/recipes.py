@@ -73,9 +73,9 @@ def usual(dataset: Dataset, checkpoint: Checkpoint, method: str, squared: bool =
     """Return a method's own recipe, with the features that are stored or usual for this checkpoint."""
     chosen = method_of(method)
     if chosen.model_output is None:
-        return Recipe(method=method, squared=squared)
+        return Recipe(method=chosen.id, squared=squared)
     base = defaults.base_for(dataset.digest, checkpoint.digest, chosen, {})
-    return Recipe(method=method, features=base, squared=squared)
+    return Recipe(method=chosen.id, features=base, squared=squared)
 
 
 def with_timesteps(recipe: Recipe, count: int) -> Recipe:

@@ -44,8 +44,9 @@ def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings)
                 "seconds": one.seconds,
             }
             table.append(_row(one.recipe.method, label(one.recipe), words, value) | own)
-    order = [*METHODS, *datamodels.METHODS]
-    return sorted(table, key=lambda row: (row["targets"], order.index(row["method"]), row["squared"]))
+    order = {method: place for place, method in enumerate([*METHODS, *datamodels.METHODS])}
+    # Own scores that newer ones of their name have replaced are in no list any more.
+    return sorted(table, key=lambda row: (row["targets"], order.get(row["method"], len(order)), row["squared"]))
 
 
 def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:

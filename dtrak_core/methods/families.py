@@ -6,14 +6,15 @@ benchmark, pages and command line go by these rows and know no family by name. N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dtrak_core.methods import costs, gradient_methods, similarities, target_scores
+from dtrak_core.methods import costs, gradient_methods, own_method, similarities, target_scores
 from dtrak_core.methods.costs import CostOf
 from dtrak_core.methods.methods import Method
 from dtrak_core.methods.plans import Plan, Scores
+from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
 from dtrak_core.settings import Settings
 from dtrak_core.store import Artifact
@@ -21,6 +22,10 @@ from dtrak_core.store import Artifact
 
 def _nothing(plan: Plan) -> list[tuple[str, Settings]]:
     return []
+
+
+def _fits(method: Method, dataset: str, targets: Sequence[Target]) -> str:
+    return ""
 
 
 def _no_model(method: Method, checkpoint: str, dataset: str = "", train: bool = False) -> list[str]:
@@ -41,7 +46,8 @@ class Family:
     `compute` makes the parts, in a worker, and `job` is how it is asked to: `features` as gradients, `embeddings` by an
     encoder, `scores` by `compute`, `none` where nothing is computed. `costs` says by kind of artifact what one costs.
     `lacking` says why nothing can be computed on this machine; what is stored answers nevertheless. `spent` returns the
-    gradients and seconds that a plan took.
+    gradients and seconds that a plan took. `unfit` says why a method does not answer for a dataset (its digest, empty
+    where unknown) and targets, and `explained` which of some targets' ids it answers for.
     """
 
     score: Callable[[Plan, float | None, float | None], Scores]
@@ -52,6 +58,8 @@ class Family:
     costs: Mapping[str, CostOf] = field(default_factory=dict)
     lacking: Callable[[Method], str] = lambda method: ""
     spent: Callable[[Plan], tuple[int, float]] = lambda plan: (0, 0.0)
+    unfit: Callable[[Method, str, Sequence[Target]], str] = _fits
+    explained: Callable[[Method, tuple[str, ...]], tuple[str, ...]] = lambda method, names: names
 
 
 FAMILIES: dict[str, Family] = {
@@ -93,6 +101,7 @@ FAMILIES: dict[str, Family] = {
         costs={"embeddings": costs.of_embeddings},
         lacking=similarities.encoder_lacking,
     ),
+    "own": Family(score=own_method.score, unfit=own_method.unfit, explained=own_method.explained),
 }
 
 

@@ -6,6 +6,7 @@
     patches      how much of the target's patches a picture's patches explain (patches.py)
     pixels       inner product or cosine of the pictures in [-1, 1]
     embedding    inner product or cosine of an image encoder's embeddings
+    own          scores that the user brought (own_scores.py)
 
 Where there are several checkpoints or models, the mean of their scores.
 
@@ -15,11 +16,13 @@ made the picture: they are what a gradient method has to beat.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.features.settings import ModelOutput, TargetSide
+from dtrak_core.methods import own_scores
 from dtrak_core.methods.settings import EmbeddingModel
 
 
@@ -63,7 +66,7 @@ class Method:
 
 
 # The default shares lie where the best dampings of Zheng et al. 2024 and of the project's own trials lie.
-METHODS: dict[str, Method] = {
+_TABLE = {
     method.id: method
     for method in (
         Method(
@@ -248,6 +251,39 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
+
+
+class Methods(dict[str, Method]):
+    """The methods of the table, and after them the scores that users brought, which come and go (own_scores.py).
+
+    Any id of such scores gives a method, also of scores that are gone, so that what was made of them can be shown. The
+    id without a key gives the newest of the name, whose own id has one.
+    """
+
+    def __missing__(self, name: str) -> Method:
+        if not name.startswith(own_scores.PREFIX):
+            raise KeyError(name)
+        named = own_scores.parse(name)
+        summary = f"Scores that were brought from elsewhere as '{named.name}'; they are shown as they were given."
+        return Method(named.id, f"{named.name} (own scores)", "own", summary)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).startswith(own_scores.PREFIX)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        yield from (named.id for named in own_scores.every())
+
+    def values(self) -> Any:
+        """Return the methods, in order."""
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        """Return ids and methods, in order."""
+        return [(name, self[name]) for name in self]
+
+
+METHODS = Methods(_TABLE)
 
 
 def method_of(name: str) -> Method:

@@ -126,17 +126,20 @@ def opened(method: str) -> Artifact:
     named = parse(method)
     found = store.find(KIND, named.key)
     if found is None:
-        raise NotFoundError(f"The own scores '{named.name}' are not stored any more. Add them again.")
+        raise NotFoundError(_gone(named.name))
     return found
 
 
-def refusal(method: str, dataset: str, targets: Sequence[Target]) -> str:
-    """Say why own scores do not answer for a dataset (its digest, empty where unknown) and targets; nothing if they do.
+def _gone(name: str) -> str:
+    return f"The own scores '{name}' are not stored any more. Add them again."
 
-    Raises:
-        NotFoundError: If they are not stored any more.
-    """
-    settings, name = opened(method).settings, parse(method).name
+
+def refusal(method: str, dataset: str, targets: Sequence[Target]) -> str:
+    """Say why own scores are not of a dataset (its digest, empty where unknown) or of a target; nothing if they are."""
+    name = parse(method).name
+    if (artifact := store.find(KIND, parse(method).key)) is None:
+        return _gone(name)
+    settings = artifact.settings
     if dataset not in ("", settings["dataset"]):
         return (
             f"The own scores '{name}' are of the training set with digest {settings['dataset']}, not of this one "
@@ -160,8 +163,9 @@ def rows(method: str, targets: Sequence[Target]) -> np.ndarray:
 
 
 def targets_of(method: str) -> set[str]:
-    """Return the ids of the targets that own scores have rows for."""
-    return {name for name, _ in opened(method).settings["targets"]}
+    """Return the ids of the targets that own scores have rows for; none where they are not stored any more."""
+    artifact = store.find(KIND, parse(method).key)
+    return set() if artifact is None else {name for name, _ in artifact.settings["targets"]}
 
 
 def _age(artifact: Artifact) -> tuple[int, str]:

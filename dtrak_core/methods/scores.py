@@ -65,7 +65,7 @@ def resolve(
     chosen = method if isinstance(method, Method) else method_of(method)
     features = feature_settings(chosen, dataset.digest, checkpoint, base) if chosen.model_output is not None else None
     plan = Plan(chosen, dataset, checkpoint, tuple(targets), features, encoder_weights)
-    if reason := _unfit(chosen, targets):
+    if reason := _unfit(chosen, dataset.digest, targets):
         return replace(plan, refused=reason)
     family = FAMILIES[chosen.family]
     try:
@@ -156,7 +156,7 @@ def refusal(
         dataset: Digest of the dataset, where it is known.
         train: Whether the models of an ensemble may be trained for it.
     """
-    if reason := _unfit(method, [target] if target is not None else []):
+    if reason := _unfit(method, dataset, [target] if target is not None else []):
         return reason
     try:
         FAMILIES[method.family].models(method, checkpoint, dataset, train)
@@ -173,9 +173,9 @@ def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed]) 
     return sum((each[kind](made, settings) for (kind, _), settings in once.items()), Cost())
 
 
-def _unfit(method: Method, targets: Sequence[Target]) -> str:
-    """Say why a method cannot explain one of these pictures, whatever the model; nothing if it can."""
+def _unfit(method: Method, dataset: str, targets: Sequence[Target]) -> str:
+    """Say why a method cannot explain pictures of a dataset, or one of these, whatever the model; nothing if it can."""
     other = next((one for one in targets if not one.id.startswith("seed:")), None)
     if method.generated_only and other is not None:
         return f"{method.label} follows how a picture was generated, and {other.id} was not. Choose a generated one."
-    return ""
+    return family_of(method).unfit(method, dataset, targets)
