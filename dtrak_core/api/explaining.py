@@ -30,7 +30,7 @@ from dtrak_core.models.targets import Target
 ELSEWHERE = ("dataset", "checkpoint", "model_output", "eta", "normalise", "parts")  # set by others than `features`
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Scores of all N training examples for M targets.
 
@@ -76,6 +76,12 @@ class Explanation:
     def opponents(self, target: int = 0, top: int = 8) -> list[Entry]:
         """Return the examples with the most negative scores for a target, lowest first."""
         return results.opponents(self.ranking(target), top)
+
+    def __repr__(self) -> str:
+        """Return in a line what was explained."""
+        targets, examples = self.scores.shape
+        about = f"{counted(targets, 'target')}, {examples:,} training pictures of {self.dataset.name}"
+        return f"Explanation({self.label}: {about})"
 
     def _repr_html_(self) -> str:
         """Return targets and both ends of their rankings as thumbnails, for a notebook."""

@@ -21,7 +21,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lds:
     """The linear datamodeling score of some scores.
 
@@ -39,6 +39,10 @@ class Lds:
     noise_floor: float | None
     subsets: int
 
+    def __repr__(self) -> str:
+        """Return in a line the value and what it is of."""
+        return f"Lds({self.value:.3f}: {self.subsets} subsets, {len(self.per_target)} targets)"
+
     def _repr_html_(self) -> str:
         """Return the numbers as a table, for a notebook."""
         between = None if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
@@ -48,7 +52,7 @@ class Lds:
         return showing.table([row | {"a perfect attribution": self.noise_floor}], counts)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Benchmark:
     """The stored models of an LDS, each trained on a random part of the training set, and what they lose on M targets.
 
@@ -68,12 +72,18 @@ class Benchmark:
         """Return the LDS of scores (M, N) for its targets; see `lds`."""
         return lds(scores, self.masks, self.losses)
 
+    def __repr__(self) -> str:
+        """Return in a line what was measured."""
+        return f"Benchmark({self._about()})"
+
+    def _about(self) -> str:
+        subsets, seeds, count = self.losses.shape
+        return f"{subsets} subsets, {seeds} training seeds, {count} targets of {self.checkpoint.name}"
+
     def _repr_html_(self) -> str:
         """Return what was measured and the target pictures, for a notebook."""
-        subsets, seeds, count = self.losses.shape
-        told = f"{subsets} subsets, {seeds} training seeds, {count} targets of {self.checkpoint.name}"
         drawn = "".join(showing.picture(t.image, f"Target {t.id}: {t.caption}", t.id) for t in self.targets[:16])
-        return f"<div>{told}<br>{drawn}</div>"
+        return f"<div>{self._about()}<br>{drawn}</div>"
 
 
 def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> Lds:

@@ -26,10 +26,10 @@ from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build
 
-SHOWN = 6  # targets whose pictures are shown
+SHOWN = 3  # targets whose pictures are shown
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Removals:
     """A finished comparison: what retrained models make of M targets, each with the seed of the original.
 
@@ -68,6 +68,11 @@ class Removals:
     def sentences(self, size: int | None = None) -> dict[str, list[str]]:
         """Return the verdicts in words, for each measure one sentence a method."""
         return comparisons.sentences(self.comparison, size)
+
+    def __repr__(self) -> str:
+        """Return in a line what was compared."""
+        settings = self.comparison.settings
+        return f"Removals({self.name}: {counted(len(settings.targets), 'target')}, {', '.join(settings.methods)})"
 
     def _repr_html_(self) -> str:
         """Return medians, verdicts and pictures, for a notebook."""
