@@ -24,10 +24,6 @@ def _nothing(plan: Plan) -> list[tuple[str, Settings]]:
     return []
 
 
-def _fits(method: Method, dataset: str, targets: Sequence[Target]) -> str:
-    return ""
-
-
 def _no_model(method: Method, checkpoint: str, dataset: str = "", train: bool = False) -> list[str]:
     return []
 
@@ -47,7 +43,8 @@ class Family:
     encoder, `scores` by `compute`, `none` where nothing is computed. `costs` says by kind of artifact what one costs.
     `lacking` says why nothing can be computed on this machine; what is stored answers nevertheless. `spent` returns the
     gradients and seconds that a plan took. `unfit` says why a method does not answer for a dataset (its digest, empty
-    where unknown) and targets, and `explained` which of some targets' ids it answers for.
+    where unknown) and targets, None where it answers for all; `explained` returns the ids of targets that it answers
+    for, of some.
     """
 
     score: Callable[[Plan, float | None, float | None], Scores]
@@ -58,7 +55,7 @@ class Family:
     costs: Mapping[str, CostOf] = field(default_factory=dict)
     lacking: Callable[[Method], str] = lambda method: ""
     spent: Callable[[Plan], tuple[int, float]] = lambda plan: (0, 0.0)
-    unfit: Callable[[Method, str, Sequence[Target]], str] = _fits
+    unfit: Callable[[Method, str, Sequence[Target]], str] | None = None
     explained: Callable[[Method, tuple[str, ...]], tuple[str, ...]] = lambda method, names: names
 
 

@@ -178,4 +178,5 @@ def _unfit(method: Method, dataset: str, targets: Sequence[Target]) -> str:
     other = next((one for one in targets if not one.id.startswith("seed:")), None)
     if method.generated_only and other is not None:
         return f"{method.label} follows how a picture was generated, and {other.id} was not. Choose a generated one."
-    return family_of(method).unfit(method, dataset, targets)
+    unfit = FAMILIES[method.family].unfit
+    return "" if unfit is None else unfit(method, dataset, targets)
