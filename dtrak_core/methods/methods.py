@@ -16,12 +16,53 @@ made the picture: they are what a gradient method has to beat.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.features.settings import ModelOutput, TargetSide
-from dtrak_core.methods.method import Method as Method
-from dtrak_core.methods.method import Methods
+from dtrak_core.methods import own_scores
+from dtrak_core.methods.settings import EmbeddingModel
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of a family, whose row (`families.FAMILIES`) says how it works.
+
+    `rank_share` is its default effective rank over N, None where nothing is damped. `side` says what differs for the
+    target. `divided_by` is |A φ_i| (relative IF) or |φ_i| (renormalised IF); `residual` multiplies by r_i / (1 - h_i)
+    (DAS); `squared` squares the score. `shares` are the checkpoints of the run in percent; `models` is the number of
+    models trained on half of the set that an ensemble has, 0 for the checkpoint itself.
+    """
+
+    id: str
+    label: str
+    family: str
+    summary: str
+    model_output: ModelOutput | None = None
+    damped: bool = False
+    cosine: bool = False
+    rank_share: float | None = None
+    embedding: EmbeddingModel | None = None
+    eta: float = 0.0
+    side: TargetSide = field(default=TargetSide())
+    normalise: Literal["none", "timestep"] = "none"
+    divided_by: Literal["none", "preconditioned", "feature"] = "none"
+    residual: bool = False
+    squared: bool = False
+    shares: tuple[int, ...] = (100,)
+    models: int = 0
+
+    @property
+    def reads_kernel(self) -> bool:
+        """Return whether its scores need the kernel: its decomposition, or the features' lengths that lie beside it."""
+        return self.damped or self.cosine
+
+    @property
+    def generated_only(self) -> bool:
+        """Return whether it explains only pictures that the model generated."""
+        return self.side.trajectory
+
 
 # The default shares lie where the best dampings of Zheng et al. 2024 and of the project's own trials lie.
 _TABLE = {
@@ -211,14 +252,20 @@ _TABLE = {
 }
 
 
-METHODS = Methods(_TABLE)
+def _brought(named: own_scores.Named) -> Method:
+    summary = f"Scores that were brought from elsewhere as '{named.name}'; they are shown as they were given."
+    return Method(named.id, f"{named.name} (own scores)", "own", summary)
+
+
+METHODS = own_scores.Listed(_TABLE, _brought)
 
 
 def method_of(name: str) -> Method:
     """Return the method of this id, or raise NotFoundError listing all."""
-    if name not in METHODS:
-        raise NotFoundError(f"'{name}' is not a method. Methods: {', '.join(METHODS)}.")
-    return METHODS[name]
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise NotFoundError(f"'{name}' is not a method. Methods: {', '.join(METHODS)}.") from None
 
 
 def with_output(method: Method, output: ModelOutput | None) -> Method:

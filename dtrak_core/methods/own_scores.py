@@ -8,9 +8,9 @@ own:<name>@<key>    these very scores, which is the method's id: what is compute
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,7 @@ from dtrak_core.settings import Digest, Settings, build, digest_of, key_of
 from dtrak_core.store import Artifact
 
 KIND, PREFIX = "own-scores", "own:"
+MethodT = TypeVar("MethodT")
 
 
 class OwnScoreSettings(Settings):
@@ -45,6 +46,38 @@ class Named:
     def id(self) -> str:
         """Return the id that names these very scores."""
         return f"{PREFIX}{self.name}@{self.key}"
+
+
+class Listed(dict[str, MethodT]):
+    """The methods of a table, and after them the scores that users brought, which come and go.
+
+    Any id of such scores gives a method, also of scores that are gone, so that what was made of them can be shown. The
+    id without a key gives the newest of the name, whose own id has one.
+    """
+
+    def __init__(self, table: Mapping[str, MethodT], brought: Callable[[Named], MethodT]) -> None:
+        super().__init__(table)
+        self.brought = brought
+
+    def __missing__(self, name: str) -> MethodT:
+        if not name.startswith(PREFIX):
+            raise KeyError(name)
+        return self.brought(parse(name))
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).startswith(PREFIX)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        yield from (named.id for named in every())
+
+    def values(self) -> Any:
+        """Return the methods, in order."""
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        """Return ids and methods, in order."""
+        return [(name, self[name]) for name in self]
 
 
 def add(name: str, scores: Any, targets: Sequence[Target], dataset: Dataset) -> Artifact:
