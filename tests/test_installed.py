@@ -16,6 +16,7 @@ import urllib.request
 import venv
 import zipfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,8 @@ def test_the_app_is_served_from_any_folder(dtrak: Installed) -> None:
     served = subprocess.Popen(line, cwd=dtrak.folder, env=dtrak.env, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", served)
-        shown = asyncio.run(asyncio.wait_for(first_answer(f"ws://127.0.0.1:{port}/_stcore/stream"), 60))
+        with ThreadPoolExecutor(1) as thread:  # a browser's loop may run in this one
+            shown = thread.submit(asyncio.run, first_answer(f"ws://127.0.0.1:{port}/_stcore/stream")).result(60)
         said = " ".join(str(message) for message in shown)
         assert "openmoji-people" in said
         assert not [message for message in shown if message.delta.new_element.HasField("exception")]

@@ -210,7 +210,7 @@ def _unchanged(artifact: store.Artifact) -> Base:
     if not same:
         raise DataError(
             f"The files of the base '{base.name}' at {base.folder} have changed since it was added, so what was "
-            "made with it does not belong to them. Put them back, or take them in as a base of another name."
+            "made with it does not belong to them. Put them back, or add them as a base of another name."
         )
     return base
 

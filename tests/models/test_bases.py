@@ -264,7 +264,7 @@ def test_a_base_whose_files_changed_is_not_used(folder: Path, harm: Callable[[Pa
     base = taken_in(folder)
     harm(folder)
     for find in (lambda: bases.by_digest(base.digest), lambda: bases.by_name("mine")):
-        with pytest.raises(DataError, match="have changed since it was taken in"):
+        with pytest.raises(DataError, match="have changed since it was added"):
             find()
     assert taken_in(folder).digest != base.digest
 
