@@ -68,7 +68,9 @@ def test_a_deep_link_opens_the_same_example(visit: Callable[..., Any]) -> None:
     page = visit(linked("/attribution?sample=seed:1&example=7&opponents=2"))
     page.get_by_role("dialog").get_by_text("#7").first.wait_for()
     assert page.get_by_role("heading", name="Attribution").count() == 1
-    assert page.get_by_role("link", name="Overview").count() == 1
+    overview = page.get_by_role("link", name="Overview")
+    overview.first.wait_for(state="attached")
+    assert overview.count() == 1
 
 
 def test_same_rank_same_column(visit: Callable[..., Any]) -> None:
