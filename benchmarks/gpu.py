@@ -135,10 +135,9 @@ def demo(where: torch.device) -> dict[str, Any]:
 def damped(trained: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Return D-TRAK's scores (M, N) at an effective rank of a tenth of N."""
     exact = trained.astype(np.float64)
-    values, vectors = kernel.decompose(exact @ exact.T)
-    damping = kernel.damping_for_rank(values, len(trained) / 10)
-    found: np.ndarray = (own.astype(np.float64) @ exact.T @ vectors / (values + damping)) @ vectors.T
-    return found
+    found = kernel.in_memory(exact)
+    damping = kernel.damping_for_rank(found.eigenvalues, len(trained) / 10)
+    return kernel.damped_scores(found, own.astype(np.float64) @ exact.T, damping)
 
 
 def cifar(where: torch.device) -> dict[str, Any]:

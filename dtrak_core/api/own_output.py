@@ -1,15 +1,16 @@
 """Scores from a model output function that the user writes. Nothing of it is stored: a function has no key.
 
-    φ(x) = P (1/T) Σ_t ∇_θ f(ε_θ(x_t, t), ε_t, x_0, t)        scores as the method's own (methods/gradient_scores.py)
+    φ(x) = P (1/T) Σ_t ∇_θ f(f_θ(x_t, t), ε_t, x_0, t)        scores as the method's own (methods/gradient_scores.py)
 
-f is the user's (prediction, noise, x0, t) -> one value a draw. D-TRAK is f = mean of the prediction's squares, TRAK the
-mean of (prediction - noise)² (Zheng et al. 2024, section 3; Park et al. 2023, section 3). The features of all training
-pictures are held in memory as float64, N K numbers.
+f is the user's (prediction, noise, x0, t) -> one value a draw; the prediction f_θ is what the network puts out, be it
+noise, picture or v. D-TRAK is f = mean of its squares, TRAK of a network of noise the mean of (prediction - noise)²
+(Zheng et al. 2024, section 3; Park et al. 2023, section 3). The features of all training pictures are held in memory
+as float64, N K numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,8 @@ from torch import Tensor
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
-from dtrak_core.features import draws, projected
+from dtrak_core.features import batches, draws, kernel, projected
 from dtrak_core.features.features import projectors_of
-from dtrak_core.features.gradients import per_example_gradients, pictures_per_batch
-from dtrak_core.features.kernel import LARGEST, Kernel, decompose
 from dtrak_core.features.model_outputs import Output
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import agreement, fader_scores, gradient_scores
@@ -97,7 +96,11 @@ def compute(
     ):
         each = []
         for half in halves:
-            made = _gradients(checked, denoiser, settings, half, (images, ids, prompts), on_progress, (before, total))
+
+            def computed(done: int, before: int = before, each: int = len(half)) -> None:
+                on_progress(before + done * each, total, "gradients", "")
+
+            made = batches.gradients(denoiser, images, ids, settings, computed, prompts=prompts, grid=half, own=checked)
             each.append(projected.rows(projectors_of(denoiser, settings), made, len(images), 1).astype(np.float64))
             before += len(images) * len(half)
         sides.append(each)
@@ -113,26 +116,6 @@ def compute(
     return OwnScores(found, agreement.rank_correlation(first, second), steady)
 
 
-def _gradients(
-    output: Output,
-    denoiser: Denoiser,
-    settings: FeatureSettings,
-    grid: np.ndarray,
-    pictures: tuple[np.ndarray, Sequence[str], Sequence[str]],
-    on_progress: Progress,
-    done: tuple[int, int],
-) -> Iterator[tuple[slice, int, Tensor]]:
-    """Yield pictures, part and gradients, batch by batch, as `projected.rows` takes them."""
-    images, ids, prompts = pictures
-    size, weight = pictures_per_batch(denoiser, len(grid)), denoiser.weight
-    for start in range(0, len(images), size):
-        on_progress(done[0] + start * len(grid), done[1], "gradients", "")
-        part = slice(start, min(start + size, len(images)))
-        x0, context = denoiser.encode(images[part]).to(weight), denoiser.contexts(prompts[part])
-        found = per_example_gradients(denoiser, x0, ids[part], settings, grid=grid, context=context, own=output)
-        yield part, 0, found
-
-
 def _scored(
     method: Method, train: np.ndarray, own: np.ndarray, damping: float | None, rank_share: float | None
 ) -> Scored:
@@ -140,23 +123,18 @@ def _scored(
     cross = own @ train.T
     if not method.reads_kernel:
         return Scored(cross, None, None)
-    norms = np.linalg.norm(train, axis=1)
-    values, vectors = np.empty(0), np.empty((len(train), 0))
+    none = np.empty((len(train), 0))
+    found = kernel.Kernel(np.empty(0), none, none, np.linalg.norm(train, axis=1))
     if method.damped:
-        if min(train.shape) > LARGEST:
+        if min(train.shape) > kernel.LARGEST:
             raise SettingsError(
                 f"{len(train):,} pictures' features of {train.shape[1]:,} numbers are too many for an output function "
-                f"of one's own. Choose a proj_dim of at most {LARGEST:,}."
+                f"of one's own. Choose a proj_dim of at most {kernel.LARGEST:,}."
             )
-        if len(train) <= train.shape[1]:
-            values, vectors = decompose(train @ train.T)
-        else:
-            values, right = decompose(train.T @ train)
-            vectors = train @ (right / np.sqrt(values))
-        if not len(values):
+        found = kernel.in_memory(train)
+        if not len(found.eigenvalues):
             raise SettingsError("All gradients of the output function are zero, so nothing is ranked by them.")
-    kernel = Kernel(values, vectors, vectors[:, :0], norms)
-    return gradient_scores.of_products(method, kernel, cross, np.linalg.norm(own, axis=1), damping, rank_share)
+    return gradient_scores.of_products(method, found, cross, np.linalg.norm(own, axis=1), damping, rank_share)
 
 
 def _checked(output: Output, denoiser: Denoiser) -> Output:

@@ -82,14 +82,16 @@ def build() -> None:
     print(f"The demo is in cache/demo: {size / 1e6:.1f} MB, built in {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
-def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -> FeatureSettings:
-    """Return the settings of the shipped features: 50 timesteps, sparse projection, 8 bits a number."""
+def feature_settings(
+    dataset: str, checkpoint: str, model_output: ModelOutput, num_timesteps: int = TIMESTEPS, proj_dim: int = PROJ_DIM
+) -> FeatureSettings:
+    """Return the settings of shipped features: sparse projection, 8 bits a number; 50 timesteps for this demo."""
     return FeatureSettings(
         dataset=dataset,
         checkpoint=checkpoint,
         model_output=model_output,
-        num_timesteps=TIMESTEPS,
-        proj_dim=PROJ_DIM,
+        num_timesteps=num_timesteps,
+        proj_dim=proj_dim,
         storage="int8",
     )
 

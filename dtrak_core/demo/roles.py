@@ -108,14 +108,7 @@ def explain(dataset: Dataset, checkpoint: Checkpoint) -> None:
 
 def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -> FeatureSettings:
     """Return the settings of the shipped features: 20 timesteps, sparse projection, 8 bits a number."""
-    return FeatureSettings(
-        dataset=dataset,
-        checkpoint=checkpoint,
-        model_output=model_output,
-        num_timesteps=TIMESTEPS,
-        proj_dim=PROJ_DIM,
-        storage="int8",
-    )
+    return portraits.feature_settings(dataset, checkpoint, model_output, TIMESTEPS, PROJ_DIM)
 
 
 def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:

@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import torch
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.features import draws, faders, feature_store, losses, mixtures, model_outputs, projected
+from dtrak_core.errors import SettingsError
+from dtrak_core.features import batches, draws, faders, feature_store, losses, mixtures, projected
 from dtrak_core.features.fader_layout import PARTS
-from dtrak_core.features.gradients import fewer_draws, per_example_gradients, pictures_per_batch
+from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.projection import Projector
 from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target, own_side
 from dtrak_core.models import sampling
@@ -183,49 +182,9 @@ def featurise(
     `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance. `on_projected`
     counts blocks of a dense projection.
     """
-    made = _gradients(denoiser, images, sample_ids, settings, on_progress, batch, prompts)
+    made = batches.gradients(denoiser, images, sample_ids, settings, on_progress, batch, prompts)
     parts = PARTS if settings.parts == "faders" else 1
     return projected.rows(projectors_of(denoiser, settings), made, len(images), parts, on_projected)
-
-
-def _gradients(
-    denoiser: Denoiser,
-    images: np.ndarray,
-    sample_ids: Sequence[str],
-    settings: FeatureSettings,
-    on_progress: Callable[[int], None],
-    batch: int,
-    prompts: Sequence[str],
-) -> projected.Made:
-    """Yield pictures, part and gradients, batch by batch, as `projected.rows` takes them."""
-    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
-    model_outputs.refuse_infinite(settings.model_output, grid, denoiser.process)
-    size, weight = batch or pictures_per_batch(denoiser, settings.num_timesteps), denoiser.weight
-    captions = prompts or [""] * len(images)
-    memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
-    on_progress(0)
-    start = 0
-    while start < len(images):
-        part = slice(start, min(start + size, len(images)))
-        try:
-            x0 = denoiser.encode(images[part]).to(weight)
-            own, context = memory[: len(x0)], denoiser.contexts(captions[part])
-            if settings.parts == "faders":
-                for number, gradients in faders.by_parts(denoiser, x0, sample_ids[part], settings, own, context):
-                    yield part, number, gradients
-            else:
-                yield part, 0, per_example_gradients(denoiser, x0, sample_ids[part], settings, out=own, context=context)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            if size == 1 and not fewer_draws(denoiser):
-                raise DataError(
-                    "The device's memory does not hold the gradient of one picture. Choose a smaller model, or another "
-                    "device with STUDIO_DEVICE."
-                ) from None
-            size = max(1, size // 2)  # changes no number beyond rounding
-            continue
-        start += size
-        on_progress(min(start, len(images)))
 
 
 def compute_residuals(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import get_args
 
 import numpy as np
@@ -159,16 +159,22 @@ def _bytes_of_a_draw(denoiser: Denoiser) -> int:
         size += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
 
     layers = [layer for layer in denoiser.unet.modules() if not list(layer.children())]
-    handles = [layer.register_forward_hook(count) for layer in layers]
     weight = denoiser.weight
+    with watched(layers, count), torch.no_grad():
+        zero = torch.zeros(1, dtype=torch.long, device=weight.device)
+        denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.contexts([""]))
+    return max(1, size)
+
+
+@contextlib.contextmanager
+def watched(layers: Iterable[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
+    """Let a forward hook (layer, inputs, output) see what passes through layers, for a while."""
+    handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
-        with torch.no_grad():
-            zero = torch.zeros(1, dtype=torch.long, device=weight.device)
-            denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.contexts([""]))
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return max(1, size)
 
 
 def pictures_per_batch(denoiser: Denoiser, num_timesteps: int) -> int:
@@ -212,13 +218,9 @@ def _collect_by_hooks(
         x = inputs[0].detach()
         output.register_hook(lambda g: _accumulate(layer, x, g, width, views))
 
-    handles = [layer.register_forward_hook(watch) for layer in unet.modules() if _own(layer)]
-    try:
-        with _weight_gradients_off([p for _, p in parameters]):
-            summed(slice(None)).backward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    trained = (layer for layer in unet.modules() if _own(layer))
+    with watched(trained, watch), _weight_gradients_off([p for _, p in parameters]):
+        summed(slice(None)).backward()
 
 
 def _accumulate(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]) -> None:

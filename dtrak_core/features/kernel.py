@@ -93,6 +93,16 @@ def _decomposed(features: Artifact, settings: FeatureSettings, key: str, on_prog
     return store.publish("kernels", key, settings, form=form, rows=rows, rank=len(eigenvalues), seconds=seconds)
 
 
+def in_memory(rows: np.ndarray) -> Kernel:
+    """Return the kernel of features that are held, Φ (N, K) float64, with all of U in float64."""
+    if len(rows) <= rows.shape[1]:
+        eigenvalues, vectors = decompose(rows @ rows.T)
+    else:
+        eigenvalues, right = decompose(rows.T @ rows)
+        vectors = rows @ (right / np.sqrt(eigenvalues))
+    return Kernel(eigenvalues, vectors, vectors[:, :0], np.linalg.norm(rows, axis=1))
+
+
 def open_kernel(artifact: Artifact) -> Kernel:
     """Open a stored kernel. The last few opened stay in memory."""
     return _opened(artifact.path, artifact.key)

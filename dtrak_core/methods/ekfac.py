@@ -28,7 +28,7 @@ from torch.nn import functional
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import draws
-from dtrak_core.features.gradients import draws_for, per_example_gradients, pictures_per_batch
+from dtrak_core.features.gradients import draws_for, per_example_gradients, pictures_per_batch, watched
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods.settings import InfluenceSettings
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
@@ -215,7 +215,7 @@ def _passes(
     """Send draws through the network and noise back; give each layer's inputs (n, L, I) and gradients (n, L, O)."""
     numbers = [(i, j) for i in range(len(images)) for j in range(DRAWS_A_PICTURE)]
     at_once = min(AT_ONCE, draws_for(denoiser))
-    with _watched(known, use):
+    with _met(known, use):
         for start in range(0, len(numbers), at_once):
             part = numbers[start : start + at_once]
             on_progress(start)
@@ -247,7 +247,7 @@ def _timestep(picture: int, number: int) -> int:
 
 
 @contextmanager
-def _watched(known: Sequence[nn.Module], use: Callable[[Layer, Tensor, Tensor], None]) -> Iterator[None]:
+def _met(known: Sequence[nn.Module], use: Callable[[Layer, Tensor, Tensor], None]) -> Iterator[None]:
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear | nn.Conv2d)
         x = inputs[0].detach().to(layer.weight)
@@ -259,12 +259,8 @@ def _watched(known: Sequence[nn.Module], use: Callable[[Layer, Tensor, Tensor], 
         for x_part, b_part in zip(x.split(at_once), b.split(at_once), strict=True):
             use(layer, _inputs(layer, x_part), b_part)
 
-    handles = [layer.register_forward_hook(watch) for layer in known]
-    try:
+    with watched(known, watch):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _inputs(layer: Layer, x: Tensor) -> Tensor:

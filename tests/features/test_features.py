@@ -12,7 +12,7 @@ import torch
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError
-from dtrak_core.features import feature_store, features
+from dtrak_core.features import batches, feature_store, features
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import networks
@@ -101,9 +101,9 @@ def test_an_interrupted_computation_goes_on_and_ends_the_same(
     assert store.find("features", whole.key) is None
     assert seen == sorted(seen)
     computed: list[str] = []
-    real = features.per_example_gradients
+    real = batches.per_example_gradients
     monkeypatch.setattr(
-        features,
+        batches,
         "per_example_gradients",
         lambda d, x, ids, s, **more: computed.extend(ids) or real(d, x, ids, s, **more),
     )

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import child_main, tasks
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.features import draws, features, gradients, losses
+from dtrak_core.features import batches, draws, features, gradients, losses
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
 from dtrak_core.models import devices, networks, sampling
@@ -138,7 +138,7 @@ def test_features_go_on_in_smaller_batches_when_memory_runs_out(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return gradients.per_example_gradients(denoiser, x0, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "per_example_gradients", small)
+    monkeypatch.setattr(batches, "per_example_gradients", small)
     said: list[int] = []
     again = features.featurise(denoiser, images, ids, wanted, said.append, batch=24)
     assert sizes[:3] == [24, 12, 6]
@@ -146,7 +146,7 @@ def test_features_go_on_in_smaller_batches_when_memory_runs_out(
     assert said[-1] == 24
     np.testing.assert_allclose(again, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
     monkeypatch.setattr(
-        features, "per_example_gradients", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no"))
+        batches, "per_example_gradients", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no"))
     )
     with pytest.raises(DataError, match="does not hold the gradient of one picture"):
         features.featurise(denoiser, images, ids, wanted, lambda done: None, batch=24)
