@@ -116,7 +116,7 @@ def measure(nice: int) -> dict[str, Any]:
     denoiser = networks.denoiser_of(
         networks.build_unet(presets.DEMO, 16), networks.default_scheduler().config, presets.DEMO.fold
     )
-    optimiser = torch.optim.AdamW(denoiser.unet.parameters(), lr=0.0)
+    optimiser = torch.optim.AdamW(denoiser.network.parameters(), lr=0.0)
 
     def step() -> None:
         x0 = torch.rand(BATCH, *denoiser.shape) * 2 - 1
@@ -130,7 +130,7 @@ def measure(nice: int) -> dict[str, Any]:
     images = np.random.default_rng(0).integers(0, 256, (PICTURES, 16, 16, 3), dtype=np.uint8)
     ids = [f"train:{i}" for i in range(PICTURES)]
     stepped = seconds(step)
-    denoiser.unet.eval()
+    denoiser.network.eval()
     featured = seconds(lambda: features.featurise(denoiser, images, ids, settings, lambda done: None))
     return {
         "threads": torch.get_num_threads(),

@@ -79,7 +79,7 @@ def main() -> None:
     denoiser = networks.denoiser_of(
         networks.build_unet(presets.DEMO, 16), networks.default_scheduler(), presets.DEMO.fold
     )
-    report["network"] = {"preset": "demo", "parameters": sum(p.numel() for p in denoiser.unet.parameters())}
+    report["network"] = {"preset": "demo", "parameters": sum(p.numel() for p in denoiser.network.parameters())}
     report["features"] = [features(denoiser, count) for count in ((2,) if QUICK else (10, 50))]
     report["authors"] = authors(denoiser)
     if "projection_ms_a_picture" in report["authors"]:
@@ -100,15 +100,15 @@ def features(denoiser: networks.Denoiser, timesteps: int) -> dict[str, Any]:
     pictures = pictures_per_batch(denoiser, timesteps)
     x0 = torch.rand(pictures, *denoiser.shape) * 2 - 1
     ids = [f"train:{i}" for i in range(pictures)]
-    projector = Projector("sparse", PROJ_DIM, 42, sum(p.numel() for p in denoiser.unet.parameters()))
-    optimiser = torch.optim.AdamW(denoiser.unet.parameters(), lr=0.0)
+    projector = Projector("sparse", PROJ_DIM, 42, sum(p.numel() for p in denoiser.network.parameters()))
+    optimiser = torch.optim.AdamW(denoiser.network.parameters(), lr=0.0)
     memory = torch.empty(pictures, projector.num_parameters)
 
     def train() -> None:
-        denoiser.unet.train()
+        denoiser.network.train()
         for _ in range(max(1, pictures * timesteps // TRAINING_BATCH)):
             training_step(denoiser, optimiser)
-        denoiser.unet.eval()
+        denoiser.network.eval()
 
     steps = max(1, pictures * timesteps // TRAINING_BATCH) * TRAINING_BATCH
     per_draw = 1000 / (pictures * timesteps)
@@ -118,7 +118,7 @@ def features(denoiser: networks.Denoiser, timesteps: int) -> dict[str, Any]:
         made = seconds(lambda: per_example_gradients(denoiser, x0, ids, settings, out=memory)) * per_draw
         projected = seconds(lambda: project(projector, memory)) * per_draw
         rounds.append((trained, made, projected))
-    denoiser.unet.zero_grad(set_to_none=True)
+    denoiser.network.zero_grad(set_to_none=True)
     trained, made, projected = (statistics.median(column) for column in zip(*rounds[1:], strict=True))
     ratio = statistics.median((m + p) / t for t, m, p in rounds[1:])
     best = min(m + p for _, m, p in rounds[1:]) / min(t for t, _, _ in rounds[1:])
@@ -149,7 +149,7 @@ def training_step(denoiser: networks.Denoiser, optimiser: torch.optim.Optimizer)
     loss = (denoiser.predict(denoiser.process.noised(x0, noise, t), t) - noise).square().mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(denoiser.unet.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(denoiser.network.parameters(), 1.0)
     optimiser.step()
 
 
@@ -158,7 +158,7 @@ def paper() -> dict[str, Any]:
     width = 256 if QUICK else presets.PAPER_FEATURES["proj_dim"]
     model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
     denoiser = networks.denoiser_of(networks.build_unet(model, side).eval(), networks.default_scheduler(), model.fold)
-    count = sum(p.numel() for p in denoiser.unet.parameters())
+    count = sum(p.numel() for p in denoiser.network.parameters())
     timesteps, rounds = 10, []
     settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps)
     x0, memory, projector = torch.rand(1, *denoiser.shape), torch.empty(1, count), Projector("sparse", width, 42, count)
@@ -196,10 +196,10 @@ def paper() -> dict[str, Any]:
 
 def authors(denoiser: networks.Denoiser) -> dict[str, Any]:
     """Time vmap's per-sample gradients and traker's projection; return ms."""
-    weights = {name: value.detach() for name, value in denoiser.unet.named_parameters()}
+    weights = {name: value.detach() for name, value in denoiser.network.named_parameters()}
 
     def output(weights: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
-        return functional_call(denoiser.unet, weights, (x[None], t[None]), {"return_dict": False})[0].square().mean()
+        return functional_call(denoiser.network, weights, (x[None], t[None]), {"return_dict": False})[0].square().mean()
 
     per_sample = vmap(grad(output), in_dims=(None, 0, 0))
     x, t = torch.randn(AUTHORS_BATCH, *denoiser.shape), torch.full((AUTHORS_BATCH,), 500)

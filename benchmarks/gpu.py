@@ -156,7 +156,7 @@ def measured(
     where: torch.device, denoiser: Denoiser, timesteps: int, batch: int, prompts: bool = False
 ) -> dict[str, Any]:
     """Time training steps, gradients and projections in turns, and sampling; in float32 (TF32) and bfloat16."""
-    count = sum(p.numel() for p in denoiser.unet.parameters() if p.requires_grad)
+    count = sum(p.numel() for p in denoiser.network.parameters() if p.requires_grad)
     wanted = FeatureSettings(
         dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps, proj_dim=PROJ_DIM, storage="float16"
     )
@@ -164,8 +164,8 @@ def measured(
     pictures = gradients.pictures_per_batch(denoiser, timesteps)
     x0 = torch.randn(pictures, *denoiser.shape, device=where)
     ids, memory = [f"train:{i}" for i in range(pictures)], torch.empty(pictures, count, device=where)
-    context = denoiser.contexts(["a picture"] * pictures)
-    more = denoiser.contexts(["a picture"] * batch)
+    told = denoiser.conditions(["a picture"] * pictures)
+    more = denoiser.conditions(["a picture"] * batch)
     found: dict[str, Any] = {
         "parameters": count, "timesteps": timesteps, "proj_dim": PROJ_DIM, "pictures_at_once": pictures,
         "draws_at_once": gradients.draws_for(denoiser), "training_batch": batch,
@@ -173,13 +173,13 @@ def measured(
     for name in ("bfloat16",) if denoiser.half else ("tf32", "bfloat16"):
         _free()
         half = name == "bfloat16" and not denoiser.half
-        optimiser = torch.optim.AdamW([p for p in denoiser.unet.parameters() if p.requires_grad], lr=0.0, fused=True)
+        optimiser = torch.optim.AdamW([p for p in denoiser.network.parameters() if p.requires_grad], lr=0.0, fused=True)
         run = Run(denoiser, optimiser, None)
 
         def train(run: Run = run) -> None:
-            denoiser.unet.train()
+            denoiser.network.train()
             if denoiser.text is not None and where.type == "cuda":  # as training.py does
-                denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+                denoiser.network.enable_gradient_checkpointing()  # type: ignore[operator]
             clean = torch.randn(batch, *denoiser.shape, device=where)
             t = torch.randint(0, 1000, (batch,), device=where)
             training_step.backward(run, clean, torch.randn_like(clean), t, more)
@@ -187,10 +187,10 @@ def measured(
             run.optimizer.step()
             run.optimizer.zero_grad()
             if denoiser.text is not None:
-                denoiser.unet.disable_gradient_checkpointing()  # type: ignore[operator]
-            denoiser.unet.eval()
+                denoiser.network.disable_gradient_checkpointing()  # type: ignore[operator]
+            denoiser.network.eval()
 
-        make = functools.partial(per_example_gradients, denoiser, x0, ids, wanted, out=memory, context=context)
+        make = functools.partial(per_example_gradients, denoiser, x0, ids, wanted, out=memory, condition=told)
         rounds = []
         with autocast(where, half):
             for _ in range(ROUNDS + 1):
@@ -198,7 +198,7 @@ def measured(
                     [once(where, train) / batch, once(where, make) / (pictures * timesteps),
                      once(where, lambda: project(projector, memory)) / pictures]
                 )  # fmt: skip
-        denoiser.unet.zero_grad(set_to_none=True)
+        denoiser.network.zero_grad(set_to_none=True)
         trained, made, projected = (statistics.median(column) for column in zip(*rounds[1:], strict=True))
         ratio = statistics.median((m + p / timesteps) / t for t, m, p in rounds[1:])
         share = projected / (projected + made * timesteps)
@@ -228,7 +228,7 @@ def against_cpu(where: torch.device, denoiser: Denoiser, model: Any, side: int) 
     """Compare gradients and a picture with the CPU's, of the same random weights."""
     os.environ[devices.VARIABLE] = "cpu"
     own = networks.build_unet(model, side).eval()
-    own.load_state_dict({name: value.cpu() for name, value in denoiser.unet.state_dict().items()})
+    own.load_state_dict({name: value.cpu() for name, value in denoiser.network.state_dict().items()})
     other = networks.denoiser_of(own, networks.default_scheduler(), model.fold)
     os.environ[devices.VARIABLE] = str(where)
     wanted = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=4, proj_dim=256)
@@ -249,10 +249,10 @@ def against_cpu(where: torch.device, denoiser: Denoiser, model: Any, side: int) 
 
 def authors(where: torch.device, denoiser: Denoiser, ours: dict[str, Any]) -> dict[str, Any]:
     """Time vmap's per-sample gradients and traker's projection."""
-    weights = {name: value.detach() for name, value in denoiser.unet.named_parameters()}
+    weights = {name: value.detach() for name, value in denoiser.network.named_parameters()}
 
     def output(weights: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
-        return functional_call(denoiser.unet, weights, (x[None], t[None]), {"return_dict": False})[0].square().mean()
+        return functional_call(denoiser.network, weights, (x[None], t[None]), {"return_dict": False})[0].square().mean()
 
     per_sample = vmap(grad(output), in_dims=(None, 0, 0))
     batch, flat = (4 if QUICK else 32), torch.empty(0)
@@ -297,7 +297,7 @@ def lora_weights(where: torch.device) -> dict[str, Any]:
         settings = LoraSettings(base=digest, rank=4 if QUICK else 128)
         denoiser = networks.untrained(settings, side, 0, "0" * 16)
         assert denoiser.text is not None
-        denoiser.unet.eval()
+        denoiser.network.eval()
         found = measured(where, denoiser, 2 if QUICK else 50, 2 if QUICK else 64, prompts=True)
         images = np.random.default_rng(0).integers(0, 256, (2 if QUICK else 32, side, side, 3), dtype=np.uint8)
         denoiser.text.posterior(images[:1])

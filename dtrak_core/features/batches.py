@@ -47,23 +47,23 @@ def gradients(
         model_outputs.refuse_infinite(settings.model_output, when, denoiser.process)
     size, weight = batch or pictures_per_batch(denoiser, len(when)), denoiser.weight
     captions = prompts or [""] * len(images)
-    memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.unet)))
+    memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.network)))
     on_progress(0)
     start = 0
     while start < len(images):
         part = slice(start, min(start + size, len(images)))
         try:
             x0 = denoiser.encode(images[part]).to(weight)
-            out, context = memory[: len(x0)], denoiser.contexts(captions[part])
+            out, told = memory[: len(x0)], denoiser.conditions(captions[part])
             if settings.parts == "faders":
-                for number, made in faders.by_parts(denoiser, x0, sample_ids[part], settings, out, context):
+                for number, made in faders.by_parts(denoiser, x0, sample_ids[part], settings, out, told):
                     yield part, number, made
             else:
                 yield (
                     part,
                     0,
                     per_example_gradients(
-                        denoiser, x0, sample_ids[part], settings, out=out, grid=grid, context=context, own=own
+                        denoiser, x0, sample_ids[part], settings, out=out, grid=grid, condition=told, own=own
                     ),
                 )
         except torch.OutOfMemoryError:

@@ -25,6 +25,7 @@ from dtrak_core.features.fader_layout import BANDS, HALVES, PARTS, part_of
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.projection import Projector
 from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 
 
@@ -32,7 +33,7 @@ def groups(denoiser: Denoiser) -> dict[str, slice]:
     """Return each group of layers by name, with its range of parameters."""
     found: dict[str, slice] = {}
     start = 0
-    for name, parameter in tracked_parameters(denoiser.unet):
+    for name, parameter in tracked_parameters(denoiser.network):
         first, *rest = name.split(".")
         group = f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
         begin = found[group].start if group in found else start
@@ -57,7 +58,7 @@ def by_parts(
     sample_ids: Sequence[str],
     settings: FeatureSettings,
     memory: Tensor,
-    context: Tensor | None = None,
+    condition: Condition = NOTHING,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the number and the gradient (B, P) of each part of the pictures x0 (B, C, H, W) that has a draw.
 
@@ -67,7 +68,7 @@ def by_parts(
         sample_ids: One id a picture.
         settings: Draws and function.
         memory: Memory of shape (B, P) that each part overwrites.
-        context: What a text-to-image model is told of each picture.
+        condition: What the network is told of each picture.
     """
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     for band in range(len(BANDS)):
@@ -75,7 +76,7 @@ def by_parts(
             mine = grid[part_of(grid, band, half)]
             if len(mine):
                 gradients = per_example_gradients(
-                    denoiser, x0, sample_ids, settings, out=memory, grid=mine, context=context
+                    denoiser, x0, sample_ids, settings, out=memory, grid=mine, condition=condition
                 )
                 gradients *= len(mine) / len(grid)
                 yield band * HALVES + half, gradients

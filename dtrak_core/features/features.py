@@ -57,7 +57,7 @@ def compute_features(
         facts: dict[str, object] = {
             "rows": sum(sizes),
             "width": width_of(denoiser, settings),
-            "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.unet)),
+            "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.network)),
             "gradients": sum(sizes) * settings.num_timesteps,
             "seconds": round(feature_store.unseal(store.partial("features", key), len(sizes)), 2),
         }
@@ -231,9 +231,9 @@ def _along_trajectory(
             steps = sample.sampling_steps
             points = sampling.expected(denoiser, sample.seed, steps, sample.eta, sample.prompts, sample.guidance)
             grid = np.array(sampling.sampling_timesteps(steps, denoiser.sampler))
-            context = denoiser.contexts([target.prompt])
+            told = denoiser.conditions([target.prompt])
             gradients = per_example_gradients(
-                denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, context=context
+                denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, condition=told
             )
             yield slice(number, number + 1), 0, gradients
 
@@ -251,7 +251,7 @@ def projectors_of(denoiser: Denoiser, settings: FeatureSettings) -> list[tuple[P
     """Return the projections that these settings mean for this network, each with its range of parameters."""
     if settings.parts == "faders":
         return faders.projectors(denoiser, settings)
-    count = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    count = sum(p.numel() for _, p in tracked_parameters(denoiser.network))
     return [(Projector(settings.projection, settings.proj_dim, settings.proj_seed, count), slice(0, count))]
 
 

@@ -31,7 +31,8 @@ from torch.nn import functional
 
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models.denoiser import Denoiser, repeated, tracked_parameters
+from dtrak_core.models.condition import NOTHING, Condition
+from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
 ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it
@@ -49,7 +50,7 @@ def per_example_gradients(
     draws_at_once: int | None = None,
     out: Tensor | None = None,
     grid: np.ndarray | None = None,
-    context: Tensor | None = None,
+    condition: Condition = NOTHING,
     own: model_outputs.Output | None = None,
 ) -> Tensor:
     """Return the gradient of each picture's mean model output over its draws.
@@ -64,14 +65,14 @@ def per_example_gradients(
         draws_at_once: Draws in one pass, at least one a picture; default from `draws_for`.
         out: Memory of shape (B, P) to overwrite; taking it again and again saves a tenth of the time.
         grid: Timesteps of the draws; None takes those of the settings.
-        context: What a text-to-image model is told of each picture, shape (B, L, D).
+        condition: What the network is told of each picture.
         own: Model output function that replaces that of the settings.
 
     Returns:
         Gradients, shape (B, P), in the dtype of the weights.
     """
-    parameters = tracked_parameters(denoiser.unet)
-    collect = _collect_by_hooks if has_known_layers(denoiser.unet) else _collect_by_picture
+    parameters = tracked_parameters(denoiser.network)
+    collect = _collect_by_hooks if has_known_layers(denoiser.network) else _collect_by_picture
     if grid is None:
         grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
     at_once, value = draws_at_once or draws_for(denoiser), own or model_outputs.of_settings(settings, denoiser.process)
@@ -89,7 +90,7 @@ def per_example_gradients(
         eps = noise.to(x0).flatten(0, 1)
         t = torch.from_numpy(part).to(x0.device).repeat(len(x0))
         clean = x0[:, start : start + width].flatten(0, 1) if x0.dim() == 5 else x0.repeat_interleave(len(part), 0)
-        x_t, told = denoiser.process.noised(clean, eps, t), repeated(context, len(part))
+        x_t, told = denoiser.process.noised(clean, eps, t), condition.repeated(len(part))
         both = (eps, clean)
 
         def summed(
@@ -97,16 +98,16 @@ def per_example_gradients(
             x_t: Tensor = x_t,
             both: tuple[Tensor, Tensor] = both,
             t: Tensor = t,
-            told: Tensor | None = told,
+            told: Condition = told,
         ) -> Tensor:
-            output = denoiser.predict(x_t[rows], t[rows], None if told is None else told[rows])
+            output = denoiser.predict(x_t[rows], t[rows], told.rows(rows))
             return value(output, both[0][rows], both[1][rows], t[rows]).sum() / len(grid)
 
         if settings.normalise == "none":
-            collect(denoiser.unet, parameters, summed, len(part), total)
+            collect(denoiser.network, parameters, summed, len(part), total)
             continue
         each = x0.new_zeros(len(x0) * len(part), total.shape[1])
-        collect(denoiser.unet, parameters, summed, 1, each)
+        collect(denoiser.network, parameters, summed, 1, each)
         # A draw whose gradient is zero has no direction to add.
         each /= (len(grid) * torch.linalg.vector_norm(each, dim=1, keepdim=True)).clamp_min(1e-30)
         total += each.view(len(x0), len(part), -1).sum(1)
@@ -123,11 +124,11 @@ def draws_for(denoiser: Denoiser) -> int:
 
     At least one, whatever it takes. It holds for passes without gradients too, which need less.
     """
-    if denoiser.unet not in _BYTES:
-        _BYTES[denoiser.unet] = _bytes_of_a_draw(denoiser)
-    one = 2 * _BYTES[denoiser.unet]  # twice: the gradient of an activation is as large as the activation
+    if denoiser.network not in _BYTES:
+        _BYTES[denoiser.network] = _bytes_of_a_draw(denoiser)
+    one = 2 * _BYTES[denoiser.network]  # twice: the gradient of an activation is as large as the activation
     most, activations, _ = _budget(denoiser.weight.device)
-    return max(1, min(most, activations // one, _FITTED.get(denoiser.unet, most)))
+    return max(1, min(most, activations // one, _FITTED.get(denoiser.network, most)))
 
 
 def _budget(where: torch.device) -> tuple[int, int, int]:
@@ -141,7 +142,7 @@ def _budget(where: torch.device) -> tuple[int, int, int]:
 def fewer_draws(denoiser: Denoiser) -> bool:
     """Halve what `draws_for` says of a network, whose memory ran out; say whether that was possible."""
     now = draws_for(denoiser)
-    _FITTED[denoiser.unet] = max(1, now // 2)
+    _FITTED[denoiser.network] = max(1, now // 2)
     return now > 1
 
 
@@ -158,11 +159,11 @@ def _bytes_of_a_draw(denoiser: Denoiser) -> int:
         nonlocal size
         size += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
 
-    layers = [layer for layer in denoiser.unet.modules() if not list(layer.children())]
+    layers = [layer for layer in denoiser.network.modules() if not list(layer.children())]
     weight = denoiser.weight
     with watched(layers, count), torch.no_grad():
         zero = torch.zeros(1, dtype=torch.long, device=weight.device)
-        denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.contexts([""]))
+        denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.conditions([""]))
     return max(1, size)
 
 
@@ -179,7 +180,7 @@ def watched(layers: Iterable[nn.Module], hook: Callable[..., None]) -> Iterator[
 
 def pictures_per_batch(denoiser: Denoiser, num_timesteps: int) -> int:
     """Return how many pictures to featurise together: about `draws_for` draws, bounded gradients."""
-    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.network))
     by_memory = _budget(denoiser.weight.device)[2] // (4 * parameters)
     return max(1, min(draws_for(denoiser) // num_timesteps, by_memory))
 

@@ -7,7 +7,7 @@ import torch
 
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import draws_for
-from dtrak_core.models.denoiser import Denoiser, repeated
+from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.targets import Target
 
 
@@ -29,13 +29,13 @@ def of_draws(
         prompt: What a text-to-image model is told.
     """
     weight, process, at_once = denoiser.weight, denoiser.process, draws_for(denoiser)
-    x0, context = denoiser.encode(np.asarray(image)[None]).to(weight), denoiser.contexts([prompt])
+    x0, told = denoiser.encode(np.asarray(image)[None]).to(weight), denoiser.conditions([prompt])
     values = np.empty(len(timesteps))
     for start in range(0, len(timesteps), at_once):
         part = slice(start, start + at_once)
         t = torch.from_numpy(timesteps[part]).to(weight.device)
         noise = torch.from_numpy(draws.noise(noise_seed, sample_id, timesteps[part], denoiser.shape)).to(weight)
-        output = denoiser.predict(process.noised(x0, noise, t), t, repeated(context, len(t)))
+        output = denoiser.predict(process.noised(x0, noise, t), t, told.repeated(len(t)))
         values[part] = model_outputs.loss(output, process.target(x0, noise, t)).cpu().numpy()
     return values
 

@@ -79,7 +79,7 @@ def compute(
             return [store.get("ekfac", key) for key in keys]
         settings = next(iter(missing.values()))[0]
         layers = curvature(denoiser, dataset.train.images, settings.noise_seed, on_progress, dataset.train.prompts)
-        at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.unet))))
+        at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.network))))
         left = list(missing.items())
         for start in range(0, len(left), at_once):
             part = left[start : start + at_once]
@@ -112,7 +112,7 @@ def influence(
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             x0 = denoiser.encode(np.asarray(images[part])).to(denoiser.weight)
-            yield per_example_gradients(denoiser, x0, ids[part], features, context=denoiser.contexts(prompts[part]))
+            yield per_example_gradients(denoiser, x0, ids[part], features, condition=denoiser.conditions(prompts[part]))
 
     own = gradients(np.stack([t.image for t in targets]), [t.id for t in targets], [t.prompt for t in targets])
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])
@@ -150,7 +150,7 @@ def curvature(
     denoiser: Denoiser, images: np.ndarray, noise_seed: int, on_progress: Progress, prompts: Sequence[str] = ()
 ) -> list[Curvature]:
     """Return the curvature of every linear and convolution layer, in two passes over draws of the training set."""
-    known = [m for m in denoiser.unet.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.weight.requires_grad]
+    known = [m for m in denoiser.network.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.weight.requires_grad]
     sums: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def factors(layer: Layer, a: Tensor, b: Tensor) -> None:
@@ -181,7 +181,7 @@ def curvature(
         lambda n: on_progress(half + n, total, "draws", "Curvature"),
     )
     places, start = {}, 0
-    for _, parameter in tracked_parameters(denoiser.unet):
+    for _, parameter in tracked_parameters(denoiser.network):
         places[id(parameter)] = slice(start, start + parameter.numel())
         start += parameter.numel()
     return [
@@ -232,12 +232,12 @@ def _passes(
             where = denoiser.weight
             x0 = denoiser.encode(np.stack([images[i] for i, _ in part])).to(where)
             eps, t = eps.to(where), t.to(where.device)
-            context = denoiser.contexts([prompts[i] if prompts else "" for i, _ in part])
+            told = denoiser.conditions([prompts[i] if prompts else "" for i, _ in part])
             back = np.concatenate([draws.noise(noise_seed, f"back/{i}", [j], denoiser.shape) for i, j in part])
-            prediction = denoiser.predict(denoiser.process.noised(x0, eps, t), t, context)
+            prediction = denoiser.predict(denoiser.process.noised(x0, eps, t), t, told)
             size = prediction[0].numel()
             prediction.backward(torch.from_numpy(back).to(where) * (2 / size) ** 0.5)
-            for parameter in denoiser.unet.parameters():
+            for parameter in denoiser.network.parameters():
                 parameter.grad = None
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from dtrak_core.errors import DataError, StoreError
 from dtrak_core.models import devices, latents, schedules, text_pipelines, weights
 from dtrak_core.models.bases import Base
+from dtrak_core.models.condition import Condition
 from dtrak_core.models.model_files import config_of
 from dtrak_core.models.schedules import Schedule
 from dtrak_core.models.text_side import TextSide
@@ -57,9 +59,8 @@ def prove(base: Base, source: str) -> None:
     try:
         with torch.no_grad():
             x = side.encode(picture).to(where, side.vae.dtype)
-            context = side.contexts(["a picture"]).to(where, side.vae.dtype)
-            time = torch.full((1,), 500, device=where)
-            made = side.decode(network(x, time, encoder_hidden_states=context, return_dict=False)[0].float())
+            told = side.conditions(["a picture"]).like(x)
+            made = side.decode(called(network, x, torch.full((1,), 500, device=where), told).float())
     except UNREADABLE as error:
         raise DataError(
             f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole Stable "
@@ -70,6 +71,12 @@ def prove(base: Base, source: str) -> None:
             f"The autoencoder of '{source}' makes pictures of {made.shape[1]} pixels from latents that its "
             f"denoiser draws, not {base.resolution}. Correct sample_size in unet/config.json."
         )
+
+
+def called(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+    """Call a Stable Diffusion's denoiser."""
+    output: Tensor = network(x_t, time, encoder_hidden_states=told["hidden"], return_dict=False)[0]
+    return output
 
 
 def unet(base: Base) -> UNet2DConditionModel:

@@ -7,7 +7,7 @@ text-to-image model, the autoencoder's latents (text_side.py), with a caption's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import Sampler
 from dtrak_core.models.text_side import TextSide, to_pictures
+
+Call = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]  # network, x_t, its time, what it is told -> output
+
+
+def plainly(network: nn.Module, x_t: Tensor, time: Tensor, _: Condition) -> Tensor:
+    """Call an unconditional network of pixels."""
+    output: Tensor = network(x_t, time, return_dict=False)[0]
+    return output
 
 
 @dataclass(frozen=True)
@@ -25,35 +34,35 @@ class Denoiser:
     """A network with what it predicts along its schedule, in eval mode.
 
     `shape` is (C, H, W) in model space; `process` has tables of shape (1000,), float32; `sampler` says how pictures
-    are drawn. `text` is there for text-to-image models alone; `half` says that their frozen weights are in
-    bfloat16 and products are taken in it.
+    are drawn; `call` how the network is called. `text` is there for text-to-image models alone; `half` says that
+    their frozen weights are in bfloat16 and products are taken in it.
     """
 
-    unet: nn.Module
+    network: nn.Module
     process: Process
     fold: int
     shape: tuple[int, int, int]
     text: TextSide | None = None
     sampler: Sampler = field(default_factory=Sampler)
     half: bool = False
+    call: Call = plainly
 
     @property
     def weight(self) -> Tensor:
         """Return a trained weight, whose device and number format those of x_t must be."""
-        return next(p for p in self.unet.parameters() if p.requires_grad)
+        return next(p for p in self.network.parameters() if p.requires_grad)
 
-    def predict(self, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, and `context` (B, L, D)."""
-        if self.text is None:
-            plain: Tensor = self.unet(x_t, t, return_dict=False)[0]
-            return plain
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.half):
-            output: Tensor = self.unet(x_t, t, encoder_hidden_states=context, return_dict=False)[0]
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
+        """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under a condition."""
+        if not self.half:
+            return self.call(self.network, x_t, t, condition)
+        with torch.autocast(x_t.device.type, torch.bfloat16):
+            output = self.call(self.network, x_t, t, condition)
         return output.to(x_t.dtype)
 
-    def contexts(self, captions: Sequence[str]) -> Tensor | None:
-        """Return the contexts of captions (B, L, D); None where the network takes none."""
-        return None if self.text is None else self.text.contexts(captions).to(self.weight)
+    def conditions(self, prompts: Sequence[str]) -> Condition:
+        """Return what the network is told of pictures, from one string each; "" is told where nothing is."""
+        return NOTHING if self.text is None else self.text.conditions(prompts).like(self.weight)
 
     def encode(self, images: np.ndarray) -> Tensor:
         """Bring pictures (B, H, W, 3), uint8, into model space: float32 in [-1, 1], folded; or latent modes, scaled."""
@@ -69,11 +78,6 @@ class Denoiser:
         return to_pictures(functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x)
 
 
-def tracked_parameters(unet: nn.Module) -> list[tuple[str, nn.Parameter]]:
+def tracked_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Return the parameters whose gradients are features, in the network's own order."""
-    return [(name, parameter) for name, parameter in unet.named_parameters() if parameter.requires_grad]
-
-
-def repeated(context: Tensor | None, times: int) -> Tensor | None:
-    """Return each picture's context as often as it has draws."""
-    return None if context is None else context.repeat_interleave(times, 0)
+    return [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]

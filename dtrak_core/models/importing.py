@@ -58,8 +58,8 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
     read = weights.read(found.weights, called)
     denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called)
     settled = schedules.read(found.schedule, called).config
-    digest = networks.weights_digest(denoiser.unet)
-    facts = checkpoints.pixel_facts(json.loads(denoiser.unet.to_json_string()), settled, fold)  # type: ignore[operator]  # a UNet2DModel
+    digest = networks.weights_digest(denoiser.network)
+    facts = checkpoints.pixel_facts(json.loads(denoiser.network.to_json_string()), settled, fold)  # type: ignore[operator]  # a UNet2DModel
     identity = checkpoints.identity(digest, facts)
     settings = build(
         ImportSettings, source=called.split("/")[-1], weights_digest=digest, dataset=dataset.digest, identity=identity
@@ -72,9 +72,9 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         if finished is not None:
             return checkpoints.name_run(finished, name, assumed)
         on_progress(2, 3, "files", "Storing the weights")
-        networks.save_pipeline(denoiser.unet, store.partial("checkpoints", key) / "imported", torch.float32, settled)
+        networks.save_pipeline(denoiser.network, store.partial("checkpoints", key) / "imported", torch.float32, settled)
         on_progress(3, 3, "files", "Stored")
-        parameters = sum(p.numel() for p in denoiser.unet.parameters())
+        parameters = sum(p.numel() for p in denoiser.network.parameters())
         return published(key, settings, dataset, name, digest, fold, assumed=assumed, parameters=parameters)
 
 

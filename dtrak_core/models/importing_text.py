@@ -74,7 +74,7 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
     sums = digest_of(*(path.read_bytes() for path in (file, beside) if path.is_file()))
     settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
     key = key_of("checkpoints", settings)
-    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.network))
     with store.computing("checkpoints", key) as finished:
         if finished is not None:
             return checkpoints.name_run(finished, name)

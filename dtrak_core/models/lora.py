@@ -95,7 +95,7 @@ def opened(base: Base, file: Path, source: str, dataset: str) -> Denoiser:
     _refuse_halves(given, taken, source)
     unet.set_adapter(ADAPTER)
     found = _ready(base, unet, dataset)
-    found.unet.eval()
+    found.network.eval()
     return found
 
 
@@ -129,7 +129,7 @@ def _misfit(error: BaseException) -> str:
 
 def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     """Write the LoRA weights so that plain diffusers opens them; return their digest."""
-    unet: Any = denoiser.unet
+    unet: Any = denoiser.network
     state = {name: value.detach().to("cpu", dtype) for name, value in get_peft_model_state_dict(unet).items()}
     config = unet.peft_config[ADAPTER].to_dict()
     plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
@@ -165,4 +165,5 @@ def _ready(base: Base, unet: UNet2DConditionModel, dataset: str) -> Denoiser:
         side,
         sampler=schedule.sampler,
         half=devices.frozen_dtype(where) == torch.bfloat16,
+        call=base_parts.called,
     )

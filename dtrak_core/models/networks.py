@@ -102,9 +102,9 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     """
     if denoiser.text is not None:
         return lora.save(denoiser, folder, dtype)
-    assert isinstance(denoiser.unet, UNet2DModel)
+    assert isinstance(denoiser.network, UNet2DModel)
     predicted = schedules.DIFFUSERS[denoiser.process.prediction]
-    digest = save_pipeline(denoiser.unet, folder, dtype, {"prediction_type": predicted})
+    digest = save_pipeline(denoiser.network, folder, dtype, {"prediction_type": predicted})
     return digest if predicted == "epsilon" else digest_of("predicts", predicted, digest)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.models.condition import joined
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.schedules import Sampler
 from dtrak_core.models.settings import DIFFUSION_STEPS
@@ -148,13 +149,10 @@ def _guided(
         return denoiser.predict
     if len(prompts) != count or not all(prompts):
         raise SettingsError("This is a text-to-image model: give a prompt for each picture, for example `--prompts`.")
-    context = denoiser.contexts(prompts)
+    asked = denoiser.conditions(prompts)
     if guidance == 1:
-        return lambda x, t: denoiser.predict(x, t, context)
-    empty = denoiser.contexts([""] * count)
-    assert context is not None
-    assert empty is not None
-    both = torch.cat([empty, context])
+        return lambda x, t: denoiser.predict(x, t, asked)
+    both = joined(denoiser.conditions([""] * count), asked)
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
         plain, told = denoiser.predict(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)

@@ -1,8 +1,8 @@
 """What a text-to-image model has beside its denoiser: a frozen autoencoder and a frozen text encoder.
 
-encode    pictures -> scaled latent modes     s·E[q(z|x)], s the autoencoder's scaling factor (0.18215 in the paper)
-decode    scaled latents -> pictures          D(z / s)
-contexts  captions -> what the denoiser's cross-attention reads
+encode      pictures -> scaled latent modes     s·E[q(z|x)], s the autoencoder's scaling factor (0.18215 in the paper)
+decode      scaled latents -> pictures          D(z / s)
+conditions  captions -> what the denoiser's cross-attention reads
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from dtrak_core.datasets.catalogue import image_digest
+from dtrak_core.models.condition import Condition
 
 AT_ONCE = 16  # pictures through the autoencoder at most
 PIXELS = 2**20  # through the autoencoder at once: 16 pictures of 256 px; docs/scale.md
@@ -97,11 +98,10 @@ class TextSide:
         return np.concatenate(made)
 
     @torch.no_grad()
-    def contexts(self, captions: Sequence[str]) -> Tensor:
-        """Return the text encoder's last hidden states of captions, shape (B, L, D), float32."""
+    def conditions(self, captions: Sequence[str]) -> Condition:
+        """Return the text encoder's last hidden states of captions, `hidden` of shape (B, L, D), float32."""
         length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         ids = self.tokenizer(
             list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         ).input_ids
-        found: Tensor = self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.float()
-        return found
+        return Condition({"hidden": self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.float()})

@@ -157,8 +157,8 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
     while len(seconds) < 3 or (len(seconds) < 30 and sum(seconds) < 5):
         begin = time.perf_counter()
         t = torch.randint(DIFFUSION_STEPS, (batch_size,)).to(weight.device)
-        context = run.denoiser.contexts([""] * batch_size)
-        training_step.backward(run, x0, torch.randn_like(x0), t, context)
+        told = run.denoiser.conditions([""] * batch_size)
+        training_step.backward(run, x0, torch.randn_like(x0), t, told)
         run.optimizer.step()
         run.optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
@@ -186,9 +186,9 @@ def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
 
 def _start(settings: TrainSettings, resolution: int) -> Run:
     denoiser = networks.untrained(settings.model, resolution, settings.train_seed, settings.dataset)
-    denoiser.unet.train()
+    denoiser.network.train()
     if denoiser.text is not None and denoiser.weight.device.type == "cuda":
-        denoiser.unet.enable_gradient_checkpointing()  # type: ignore[operator]  # activations of a large denoiser do not fit beside a batch
+        denoiser.network.enable_gradient_checkpointing()  # type: ignore[operator]  # activations of a large denoiser do not fit beside a batch
     run = Run(denoiser, torch.optim.AdamW([denoiser.weight]), None)
     run.optimizer = torch.optim.AdamW(
         run.weights,
@@ -239,7 +239,7 @@ def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Da
 def _sampled_from(run: Run, dtype: torch.dtype) -> Iterator[None]:
     """Let the network have the weights that are sampled from, averaged and as they are stored, for a while."""
     trained = [p.detach().clone() for p in run.weights]
-    run.denoiser.unet.eval()
+    run.denoiser.network.eval()
     try:
         with torch.no_grad():
             for parameter, value in zip(run.weights, run.average or trained, strict=True):
@@ -249,7 +249,7 @@ def _sampled_from(run: Run, dtype: torch.dtype) -> Iterator[None]:
         with torch.no_grad():
             for parameter, value in zip(run.weights, trained, strict=True):
                 parameter.copy_(value)
-        run.denoiser.unet.train()
+        run.denoiser.network.train()
 
 
 def _folder(step: int) -> str:

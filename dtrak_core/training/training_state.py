@@ -37,12 +37,12 @@ class Run:
     @property
     def weights(self) -> list[torch.nn.Parameter]:
         """Return what is trained."""
-        return [parameter for _, parameter in tracked_parameters(self.denoiser.unet)]
+        return [parameter for _, parameter in tracked_parameters(self.denoiser.network)]
 
 
 def write(run: Run, folder: Path) -> None:
     """Write what resuming needs into one file, so that its parts belong together."""
-    tensors = {f"weights.{name}": value.detach() for name, value in tracked_parameters(run.denoiser.unet)}
+    tensors = {f"weights.{name}": value.detach() for name, value in tracked_parameters(run.denoiser.network)}
     for i, parameter in enumerate(run.weights):
         for name, value in run.optimizer.state[parameter].items():
             tensors[f"optimizer.{i}.{name}"] = value
@@ -78,7 +78,7 @@ def resume(run: Run, folder: Path, kept: Mapping[int, Path]) -> None:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         return
     with torch.no_grad():
-        for name, parameter in tracked_parameters(run.denoiser.unet):
+        for name, parameter in tracked_parameters(run.denoiser.network):
             parameter.copy_(tensors[f"weights.{name}"])
     for i, parameter in enumerate(run.weights):
         prefix = f"optimizer.{i}."

@@ -17,6 +17,7 @@ from torch.nn import functional
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import prompt_of
 from dtrak_core.errors import DataError
+from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import DIFFUSION_STEPS, LoraSettings, TrainSettings
 from dtrak_core.settings import digest_of
@@ -40,15 +41,15 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     t = torch.from_numpy(random.integers(DIFFUSION_STEPS, size=len(x0)))
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(settings.learning_rate, settings.warmup, run.step, total)
-    context = None
+    told = NOTHING
     if isinstance(settings.model, LoraSettings):
         left_out = random.random(len(rows)) < settings.model.caption_dropout
         captions = ["" if out else prompt_of(dataset.train.rows[row]) for row, out in zip(rows, left_out, strict=True)]
-        context = run.denoiser.contexts(captions)
+        told = run.denoiser.conditions(captions)
     if settings.model.dropout:
         torch.manual_seed(int(random.integers(2**63)))
     where = run.denoiser.weight.device
-    loss = backward(run, x0.to(where), noise.to(where), t.to(where), context)
+    loss = backward(run, x0.to(where), noise.to(where), t.to(where), told)
     torch.nn.utils.clip_grad_norm_(run.weights, settings.clip_norm, foreach=True)
     run.optimizer.step()
     run.optimizer.zero_grad()
@@ -68,7 +69,7 @@ def _clean(run: Run, dataset: Dataset, rows: np.ndarray, flipped: np.ndarray, ra
     return torch.from_numpy(drawn * np.float32(run.denoiser.text.scale))
 
 
-def backward(run: Run, x0: Tensor, noise: Tensor, t: Tensor, context: Tensor | None) -> float:
+def backward(run: Run, x0: Tensor, noise: Tensor, t: Tensor, told: Condition) -> float:
     """Add the gradient of the mean loss of a batch to the weights' gradients; return the loss.
 
     Where the device's memory does not hold the batch, it is worked through in smaller and smaller parts, whose
@@ -80,7 +81,7 @@ def backward(run: Run, x0: Tensor, noise: Tensor, t: Tensor, context: Tensor | N
     at_once = min(run.at_once or len(x0), len(x0))
     while True:
         try:
-            total = sum(_part(run.denoiser, x0, noise, t, context, i, at_once) for i in range(0, len(x0), at_once))
+            total = sum(_part(run.denoiser, x0, noise, t, told, i, at_once) for i in range(0, len(x0), at_once))
             break
         except torch.OutOfMemoryError:
             run.optimizer.zero_grad()
@@ -94,13 +95,13 @@ def backward(run: Run, x0: Tensor, noise: Tensor, t: Tensor, context: Tensor | N
     return float(total)
 
 
-def _part(
-    denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor, context: Tensor | None, start: int, size: int
-) -> float:
+def _part(denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor, told: Condition, start: int, size: int) -> float:
     rows = slice(start, start + size)
-    told = None if context is None else context[rows]
     process, clean, eps, when = denoiser.process, x0[rows], noise[rows], t[rows]
-    output, target = denoiser.predict(process.noised(clean, eps, when), when, told), process.target(clean, eps, when)
+    output, target = (
+        denoiser.predict(process.noised(clean, eps, when), when, told.rows(rows)),
+        process.target(clean, eps, when),
+    )
     if process.prediction == "sample":
         loss = (process.loss_weights(when) * (output - target).square().flatten(1).mean(1)).mean()
     else:  # all weights are 1

@@ -33,7 +33,7 @@ def squares(prediction: Tensor, noise: Tensor, x0: Tensor, t: Tensor) -> Tensor:
 def by_hand(checkpoint: Checkpoint, images: np.ndarray, ids: list[str], output: Any) -> np.ndarray:
     """Gradients (n, P) of the mean output over the draws, one backward pass a picture, in float64."""
     denoiser = networks.load_denoiser(checkpoint)
-    network, grid = denoiser.unet.double(), draws.timesteps("uniform", T)
+    network, grid = denoiser.network.double(), draws.timesteps("uniform", T)
     rows = []
     for image, name in zip(images, ids, strict=True):
         x0 = denoiser.encode(image[None]).double().expand(T, -1, -1, -1)

@@ -83,7 +83,7 @@ def test_groups_are_the_parts_of_the_network_in_order(denoiser: Denoiser) -> Non
     ]  # fmt: skip
     ends = [where.stop for where in found.values()]
     assert [where.start for where in found.values()] == [0, *ends[:-1]]
-    assert ends[-1] == sum(p.numel() for p in denoiser.unet.parameters())
+    assert ends[-1] == sum(p.numel() for p in denoiser.network.parameters())
 
 
 @pytest.mark.parametrize("count", [1, 4, 10, 50])

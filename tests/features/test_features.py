@@ -146,7 +146,7 @@ def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser:
 
 
 def test_a_network_with_broken_weights_stores_nothing(pictures: Dataset, denoiser: Denoiser) -> None:
-    next(denoiser.unet.parameters()).data[0] = float("nan")
+    next(denoiser.network.parameters()).data[0] = float("nan")
     with pytest.raises(Exception, match="not finite"):
         features.compute_features(pictures, denoiser, wanted(pictures), quiet)
     assert store.listing("features") == []

@@ -81,7 +81,7 @@ def pictures(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
 def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings) -> Tensor:
     """One draw at a time, nothing shared with the module but the noise and the formula of f."""
     grid = range(0, 1000, 1000 // wanted.num_timesteps)
-    parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]
+    parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
     rows = []
     for picture, name in zip(x0, ids, strict=True):
         row = torch.zeros(sum(p.numel() for p in parameters), dtype=x0.dtype)
@@ -90,7 +90,7 @@ def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSe
             bar = denoiser.process.alphas_cumprod[step]
             x_t = (bar.sqrt() * picture + (1 - bar).sqrt() * eps[0])[None]
             t = torch.tensor([step])
-            f = denoiser.unet(x_t, t, return_dict=False)[0]
+            f = denoiser.network(x_t, t, return_dict=False)[0]
             target = {"noise": eps, "sample": picture, "v": bar.sqrt() * eps - (1 - bar).sqrt() * picture}
             wanted_of_f = target[denoiser.process.prediction]
             value = model_outputs.value(wanted.model_output, denoiser.process, f, x_t, wanted_of_f, t, wanted.eta)
@@ -112,7 +112,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("output", ["squared-output", "loss", "l2-norm", "linf-norm"])
 def test_gradients_equal_a_plain_loop(name: str, output: str) -> None:
     denoiser, x0, ids = network(name), pictures(3), ["train:0", "seed:5", "train:2"]
-    assert gradients.has_known_layers(denoiser.unet)
+    assert gradients.has_known_layers(denoiser.network)
     wanted = settings_of(model_output=output)
     found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
     expected = plain_loop(denoiser, x0, ids, wanted)
@@ -142,10 +142,10 @@ def test_float32_gradients_equal_the_loop_to_one_part_in_100000() -> None:
 def test_any_other_network_gives_the_same_numbers(unknown: bool) -> None:
     torch.manual_seed(1)
     denoiser, x0, ids = denoiser_of(Odd(unknown)), pictures(3), ["train:4", "train:5", "train:6"]
-    assert gradients.has_known_layers(denoiser.unet) != unknown
+    assert gradients.has_known_layers(denoiser.network) != unknown
     found = gradients.per_example_gradients(denoiser, x0, ids, settings_of(model_output="loss"))
     expected = plain_loop(denoiser, x0, ids, settings_of(model_output="loss"))
-    assert found.shape == (3, sum(p.numel() for p in denoiser.unet.parameters() if p.requires_grad))
+    assert found.shape == (3, sum(p.numel() for p in denoiser.network.parameters() if p.requires_grad))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
 
 
@@ -164,13 +164,13 @@ def test_batch_order_and_pass_size_change_nothing(at_once: int, order: list[int]
 
 def test_the_network_is_left_as_it_was() -> None:
     denoiser = network("plain")
-    before = [(n, p.requires_grad) for n, p in denoiser.unet.named_parameters()]
+    before = [(n, p.requires_grad) for n, p in denoiser.network.named_parameters()]
     gradients.per_example_gradients(denoiser, pictures(2), ["train:0", "train:1"], settings_of())
     with pytest.raises(RuntimeError):
         gradients.per_example_gradients(denoiser, torch.zeros(1, 5, 8, 8).double(), ["train:0"], settings_of())
-    assert [(n, p.requires_grad) for n, p in denoiser.unet.named_parameters()] == before
-    assert all(p.grad is None for p in denoiser.unet.parameters())
-    assert not any(m._forward_hooks for m in denoiser.unet.modules())
+    assert [(n, p.requires_grad) for n, p in denoiser.network.named_parameters()] == before
+    assert all(p.grad is None for p in denoiser.network.parameters())
+    assert not any(m._forward_hooks for m in denoiser.network.modules())
 
 
 def test_memory_bounds_what_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_memory_bounds_what_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert gradients.draws_for(denoiser) == gradients.DRAWS_AT_ONCE
     assert gradients.pictures_per_batch(denoiser, 10) == gradients.DRAWS_AT_ONCE // 10
     assert gradients.pictures_per_batch(denoiser, 1000) == 1
-    count = sum(p.numel() for p in denoiser.unet.parameters())
+    count = sum(p.numel() for p in denoiser.network.parameters())
     monkeypatch.setattr(gradients, "GRADIENT_BYTES", 4 * count * 3)
     assert gradients.pictures_per_batch(denoiser, 10) == 3
     monkeypatch.setattr(gradients, "ACTIVATION_BYTES", 2**20)
@@ -186,7 +186,7 @@ def test_memory_bounds_what_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_counting_a_networks_numbers_does_not_keep_it_alive() -> None:
-    unet = network("plain").unet
+    unet = network("plain").network
     gone = weakref.ref(unet)
     assert gradients.draws_for(denoiser_of(unet)) > 0
     del unet
@@ -203,7 +203,7 @@ def test_a_gradient_is_a_derivative() -> None:
 
     def mean_output(step: float) -> float:
         start = 0
-        for parameter in denoiser.unet.parameters():
+        for parameter in denoiser.network.parameters():
             part = direction[start : start + parameter.numel()].view_as(parameter)
             parameter.data += step * part
             start += parameter.numel()
@@ -215,7 +215,7 @@ def test_a_gradient_is_a_derivative() -> None:
                 e = denoiser.predict(bar.sqrt() * x0 + (1 - bar).sqrt() * eps, torch.tensor([t]))
             total += float(np.mean(e.numpy() ** 2)) / 2
         start = 0
-        for parameter in denoiser.unet.parameters():
+        for parameter in denoiser.network.parameters():
             parameter.data -= step * direction[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
         return total

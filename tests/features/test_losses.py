@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dtrak_core.features import draws, gradients, losses
 from dtrak_core.models import networks
+from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.process import Process
 from dtrak_core.models.settings import ModelSettings, Prediction
@@ -27,9 +28,9 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
     grid, seen = draws.timesteps("uniform", 1000), list[int]()
     real = Denoiser.predict
 
-    def counted(self: Denoiser, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
+    def counted(self: Denoiser, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
         seen.append(len(x_t))
-        return real(self, x_t, t, context)
+        return real(self, x_t, t, condition)
 
     monkeypatch.setattr(gradients, "ACTIVATION_BYTES", 2**23)
     at_once = gradients.draws_for(denoiser)
@@ -52,7 +53,7 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
 def test_the_loss_of_other_predictions_is_weighted_as_in_training(tiny: ModelSettings, prediction: Prediction) -> None:
     model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
     denoiser = networks.untrained(model, 16, 0, "0" * 16)
-    denoiser.unet.eval()
+    denoiser.network.eval()
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     target, grid = Target("held-out:3", image, "0" * 16, ""), [0, 250, 500, 750]
     found = losses.denoising_loss(denoiser, target, 4, 2)
@@ -64,7 +65,7 @@ def test_the_loss_of_other_predictions_is_weighted_as_in_training(tiny: ModelSet
             (1 - bars[t]) ** 0.5,
         )
         with torch.no_grad():
-            f = denoiser.unet((a * x0 + s * eps).float(), torch.tensor([t])).sample
+            f = denoiser.network((a * x0 + s * eps).float(), torch.tensor([t])).sample
         wanted, weight = (x0, min(1 / s**2, 400)) if prediction == "sample" else (a * eps - s * x0, 1)
         expected.append(weight * float((f - wanted).square().mean()))
     assert found == pytest.approx(np.mean(expected), rel=1e-3)
@@ -89,7 +90,7 @@ def test_a_pass_of_the_papers_networks_stays_within_the_stated_memory(preset: st
         nonlocal numbers
         numbers += output.numel() if isinstance(output, Tensor) else 0
 
-    for layer in denoiser.unet.modules():
+    for layer in denoiser.network.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
     with torch.no_grad():

@@ -96,7 +96,7 @@ def test_no_limit_and_no_batch_changes_a_number(
     pictures: Dataset, denoiser: Denoiser, kind: str, limit: int, drawn: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, images = wanted(pictures, kind), np.asarray(pictures.train.images[:7])
-    ids, count = [f"train:{i}" for i in range(7)], sum(p.numel() for p in denoiser.unet.parameters())
+    ids, count = [f"train:{i}" for i in range(7)], sum(p.numel() for p in denoiser.network.parameters())
     whole = features.featurise(denoiser, images, ids, settings, lambda done: None)
     backwards = features.featurise(denoiser, images[::-1], ids[::-1], settings, lambda done: None, 3)[::-1]
     drawn.clear()

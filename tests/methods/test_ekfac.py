@@ -46,9 +46,9 @@ def test_a_layers_curvature_and_what_it_does_to_a_gradient(
     monkeypatch.setattr(ekfac, "AT_ONCE", 3)
     monkeypatch.setattr(ekfac, "UNFOLDED_BYTES", 2**16)  # two draws of conv_in, one of the time embedding
     layers = ekfac.curvature(denoiser, images, 0, quiet)
-    layer = denoiser.unet.get_submodule(name)
-    names = [n for n, _ in tracked_parameters(denoiser.unet)]
-    order = np.cumsum([0] + [p.numel() for _, p in tracked_parameters(denoiser.unet)])
+    layer = denoiser.network.get_submodule(name)
+    names = [n for n, _ in tracked_parameters(denoiser.network)]
+    order = np.cumsum([0] + [p.numel() for _, p in tracked_parameters(denoiser.network)])
     begin = order[names.index(f"{name}.weight")]
     mine = next(one for one in layers if one.weight.start == begin)
 

@@ -87,13 +87,13 @@ def test_ranks_agree_with_traker(pictures: Dataset, trained: Checkpoint, tmp_pat
     ours = scores.score_matrix(method, pictures, checkpoint.digest, targets, base)
 
     denoiser = networks.load_denoiser(checkpoints.by_digest(checkpoint.digest))
-    count = sum(p.numel() for p in denoiser.unet.parameters())
+    count = sum(p.numel() for p in denoiser.network.parameters())
     projector = trak.projectors.BasicProjector(
         grad_dim=count, proj_dim=WIDTH, seed=1, proj_type="normal", device="cpu", block_size=256
     )
     assert ours.damping is not None
     theirs = trak.TRAKer(
-        model=denoiser.unet,
+        model=denoiser.network,
         task=DenoisingLoss(denoiser),
         train_set_size=24,
         save_dir=str(tmp_path / "traker"),
@@ -106,7 +106,7 @@ def test_ranks_agree_with_traker(pictures: Dataset, trained: Checkpoint, tmp_pat
         / count,  # its entries are N(0, 1), divided by the root of the gradient's length
         logging_level=logging.ERROR,
     )
-    state = denoiser.unet.state_dict()
+    state = denoiser.network.state_dict()
     theirs.load_checkpoint(state, model_id=0)
     train = batch_of(denoiser, np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)])
     theirs.featurize(batch=train, num_samples=24)

@@ -110,7 +110,7 @@ def test_normalised_features_are_means_of_directions(pictures: Dataset, base: Fe
     found = features.featurise(denoiser, image, ids, settings, lambda _: None)
     single = features.featurise(denoiser, image[1:2], ids[1:2], settings, lambda _: None)
     np.testing.assert_allclose(single[0], found[1], atol=1e-6)
-    parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]
+    parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
     total = np.zeros(found.shape[1])
     for t in draws.timesteps("uniform", 4):
         eps = torch.from_numpy(draws.noise(0, "train:1", [int(t)], denoiser.shape))
@@ -165,7 +165,7 @@ def test_journey_trak_follows_the_sampling(pictures: Dataset, base: FeatureSetti
     _, z = stored(settings, target, METHODS["journey-trak"].side)
     denoiser = networks.load_denoiser(checkpoints.by_digest(base.checkpoint))
     x = torch.randn(denoiser.shape, generator=torch.Generator().manual_seed(2))[None]
-    parameters = [p for p in denoiser.unet.parameters() if p.requires_grad]
+    parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
     total = np.zeros(len(z))
     for t in (750, 500, 250, 0):
         abar = denoiser.process.alphas_cumprod[t]

@@ -50,7 +50,7 @@ def taken_in(folder: Path, name: str = "mine") -> Base:
 
 def ours(base: Base) -> np.ndarray:
     denoiser = lora.untrained(base, LoraSettings(base=base.digest, rank=1), "")
-    denoiser.unet.eval()
+    denoiser.network.eval()
     return sampling.generate(denoiser, [3], "ddim", 5, 0.0, prompts=PROMPTS, guidance=4.0)
 
 

@@ -22,6 +22,7 @@ from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
 from dtrak_core.models import devices, networks, sampling
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
@@ -116,7 +117,7 @@ def test_tf32_keeps_features_within_the_tolerance(pictures: Dataset, checkpoint:
     images, ids = np.asarray(pictures.train.images), [f"train:{i}" for i in range(24)]
     exact = features.featurise(denoiser, images, ids, wanted, lambda done: None)
     with torch.no_grad():
-        for parameter in denoiser.unet.parameters():
+        for parameter in denoiser.network.parameters():
             parameter.copy_((parameter.view(torch.int32) & ~0x1FFF).view(torch.float32))
     cut = features.featurise(denoiser, images, ids, wanted, lambda done: None)
     error = np.linalg.norm(cut - exact, axis=1) / np.linalg.norm(exact, axis=1)
@@ -159,11 +160,11 @@ def test_training_goes_on_in_parts_when_memory_runs_out(
     whole = training.train(pictures, settings, "whole", quiet, kind="retrained").manifest["final_loss"]
     real, sizes = Denoiser.predict, set()
 
-    def small(self: Denoiser, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
+    def small(self: Denoiser, x_t: Tensor, t: Tensor, told: Condition = NOTHING) -> Tensor:
         sizes.add(len(x_t))
         if len(x_t) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, x_t, t, context)
+        return real(self, x_t, t, told)
 
     monkeypatch.setattr(Denoiser, "predict", small)
     other = settings.model_copy(update={"weight_decay": 1.0000001e-6})  # another key for the same training
@@ -174,7 +175,7 @@ def test_training_goes_on_in_parts_when_memory_runs_out(
     monkeypatch.setattr(Denoiser, "predict", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     x = torch.zeros(2, *run.denoiser.shape)
     with pytest.raises(DataError, match="does not hold the training of one picture"):
-        training_step.backward(run, x, x, torch.zeros(2, dtype=torch.long), None)
+        training_step.backward(run, x, x, torch.zeros(2, dtype=torch.long), NOTHING)
 
 
 def test_a_gpu_takes_more_at_once_by_its_memory(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +194,11 @@ def test_draws_are_halved_where_memory_runs_out_at_one_picture(
     whole = features.featurise(denoiser, images[:2], ids, wanted, lambda done: None)
     real, sizes = Denoiser.predict, []
 
-    def small(self: Denoiser, x_t: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
+    def small(self: Denoiser, x_t: Tensor, t: Tensor, told: Condition = NOTHING) -> Tensor:
         sizes.append(len(x_t))
         if len(x_t) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, x_t, t, context)
+        return real(self, x_t, t, told)
 
     monkeypatch.setattr(Denoiser, "predict", small)
     monkeypatch.setattr(gradients, "DRAWS_AT_ONCE", 40)

@@ -219,7 +219,7 @@ def test_a_part_of_a_run_has_the_runs_scheduler(pictures: Dataset, tmp_path: Pat
     torch.testing.assert_close(denoiser.process.alphas_cumprod, expected)
     assert "its scheduler is that of 'run', the folder it lies in" in checkpoint.assumed
     taken = given if given.startswith("unet") or given.count("/") else "checkpoint-5/unet_ema"
-    torch.testing.assert_close(dict(denoiser.unet.state_dict()), load_file(run / taken / networks.WEIGHTS))
+    torch.testing.assert_close(dict(denoiser.network.state_dict()), load_file(run / taken / networks.WEIGHTS))
     assert any("averaged ones" in one for one in checkpoint.assumed) == (given == "checkpoint-5")
     (run / "unet").rename(tmp_path / "elsewhere")
     with pytest.raises(NotFoundError, match=r"'run' has no network of its own\. Give one of its checkpoints"):

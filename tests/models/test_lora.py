@@ -120,10 +120,10 @@ def test_plain_diffusers_opens_the_weights_and_draws_the_same_pictures(
 
 def test_training_moves_the_lora_weights_alone(discs: Dataset, base: Base, denoiser: Denoiser) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
-    frozen = {n.replace(".base_layer", ""): p for n, p in denoiser.unet.named_parameters() if "lora_" not in n}
+    frozen = {n.replace(".base_layer", ""): p for n, p in denoiser.network.named_parameters() if "lora_" not in n}
     for name, before in pipe.unet.named_parameters():
         assert torch.equal(frozen[name], before), name
-    names = [name for name, _ in tracked_parameters(denoiser.unet)]
+    names = [name for name, _ in tracked_parameters(denoiser.network)]
     assert names
     assert all("lora_" in name for name in names)
     assert {name.split(".")[-4] for name in names} <= {"to_q", "to_k", "to_v", "0"}
@@ -172,13 +172,13 @@ def test_gradients_of_lora_weights_equal_a_plain_loop(
         normalise=normalise,
     )  # type: ignore[arg-type]  # fmt: skip
     images, words = np.asarray(discs.train.images[:3]), discs.train.prompts[:3]
-    x0, context = denoiser.encode(images), denoiser.contexts(words)
-    ours = per_example_gradients(denoiser, x0, [f"train:{i}" for i in range(3)], wanted, context=context)
-    parameters = [p for _, p in tracked_parameters(denoiser.unet)]
+    x0, told = denoiser.encode(images), denoiser.conditions(words)
+    ours = per_example_gradients(denoiser, x0, [f"train:{i}" for i in range(3)], wanted, condition=told)
+    parameters = [p for _, p in tracked_parameters(denoiser.network)]
     grid = draws.timesteps("uniform", 5)
     for i in range(3):
         total = torch.zeros(sum(p.numel() for p in parameters))
-        told = denoiser.contexts([words[i]])
+        told = denoiser.conditions([words[i]])
         for t in grid:
             eps = torch.from_numpy(draws.noise(0, f"train:{i}", [t], denoiser.shape))
             when = torch.tensor([int(t)])
@@ -200,7 +200,7 @@ def test_a_picture_is_featurised_with_its_own_caption(
     rows = np.load(next(stored.path.glob("*.npy")))
     x0 = denoiser.encode(np.asarray(discs.train.images[5:6]))
     for words, same in (([discs.train.prompts[5]], True), (["a blue disc" if 5 % 3 != 2 else "a red disc"], False)):
-        alone = per_example_gradients(denoiser, x0, ["train:5"], wanted, context=denoiser.contexts(words))
+        alone = per_example_gradients(denoiser, x0, ["train:5"], wanted, condition=denoiser.conditions(words))
         close = np.allclose(rows[5], alone[0].numpy(), rtol=1e-4, atol=1e-7)
         assert close is same
 
@@ -211,7 +211,7 @@ def test_the_loss_is_of_the_conditional_branch(discs: Dataset, denoiser: Denoise
     t = torch.from_numpy(grid)
     eps = torch.from_numpy(draws.noise(0, "train:0", grid, denoiser.shape))
     x_t = denoiser.process.noised(denoiser.encode(image[None]), eps, t)
-    told = denoiser.contexts([discs.train.prompts[0]] * 4)
+    told = denoiser.conditions([discs.train.prompts[0]] * 4)
     with torch.no_grad():
         mine = (denoiser.predict(x_t, t, told) - eps).square().flatten(1).mean(1)
     np.testing.assert_allclose(found, mine.numpy(), rtol=1e-5)
@@ -272,7 +272,7 @@ def test_weights_made_elsewhere_open_and_draw_what_diffusers_draws(discs: Datase
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe("a red disc", num_inference_steps=5, generator=torch.Generator().manual_seed(0), output_type="np")
     assert np.abs(np.rint(theirs.images * 255) - ours.astype(float)).max() <= 1
-    names = {name.split(".lora_")[0].rsplit(".", 1)[1] for name, _ in tracked_parameters(denoiser.unet)}
+    names = {name.split(".lora_")[0].rsplit(".", 1)[1] for name, _ in tracked_parameters(denoiser.network)}
     assert names == {"to_q", "to_v"}
 
 
@@ -346,7 +346,7 @@ def test_a_base_in_bfloat16_keeps_features_within_the_tolerance(
     monkeypatch.setattr(devices, "frozen_dtype", lambda where: torch.bfloat16)  # as on CUDA
     half = networks.load_denoiser(checkpoint)
     assert half.half
-    assert {p.dtype for p in half.unet.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in half.network.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert half.weight.dtype == torch.float32
     rough = features.featurise(half, images, ids, wanted, lambda done: None, 0, words)
     error = np.linalg.norm(rough - exact, axis=1) / np.linalg.norm(exact, axis=1)
@@ -358,7 +358,7 @@ def test_a_base_in_bfloat16_keeps_features_within_the_tolerance(
 def test_faders_hold_the_layers_of_lora_weights_apart(denoiser: Denoiser) -> None:
     found = faders.groups(denoiser)
     assert list(found) == ["down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1", "mid_block"]
-    total = sum(p.numel() for _, p in tracked_parameters(denoiser.unet))
+    total = sum(p.numel() for _, p in tracked_parameters(denoiser.network))
     assert [part.stop for part in found.values()][-1] == total
 
 

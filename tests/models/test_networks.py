@@ -80,12 +80,12 @@ def test_diffusers_opens_what_we_store(checkpoint: checkpoints.Checkpoint) -> No
     with torch.no_grad():
         torch.testing.assert_close(theirs.unet.float().eval()(x, t).sample, ours.predict(x, t))
     assert theirs.scheduler.config.beta_schedule == "linear"
-    assert not ours.unet.training
+    assert not ours.network.training
 
 
 def test_a_checkpoint_is_known_by_its_weights(checkpoint: checkpoints.Checkpoint) -> None:
     ours = networks.load_denoiser(checkpoint)
-    assert networks.weights_digest(ours.unet, torch.float16) == checkpoint.digest
+    assert networks.weights_digest(ours.network, torch.float16) == checkpoint.digest
     assert checkpoints.by_digest(checkpoint.digest) == checkpoint
     names = [c.name for c in checkpoints.listing()]
     assert names == ["small", "small@25", "small@50", "small@75"]

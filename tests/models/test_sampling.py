@@ -27,7 +27,7 @@ def denoiser(tiny: ModelSettings) -> Denoiser:
 
 def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
     ours = sampling.generate(denoiser, [5], "ddim", 50, 0.0)
-    pipeline = DDIMPipeline(denoiser.unet, DDPMScheduler.from_config(networks.default_scheduler().config))
+    pipeline = DDIMPipeline(denoiser.network, DDPMScheduler.from_config(networks.default_scheduler().config))
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(generator=torch.Generator().manual_seed(5), num_inference_steps=50, eta=0.0, output_type="np")
     folded = torch.from_numpy(theirs.images).permute(0, 3, 1, 2) * 2 - 1
@@ -162,7 +162,7 @@ def test_timesteps_are_those_of_diffusers() -> None:
 
 def test_numbers_that_are_not_finite_are_said(denoiser: Denoiser) -> None:
     with torch.no_grad():
-        next(iter(denoiser.unet.parameters())).fill_(float("nan"))
+        next(iter(denoiser.network.parameters())).fill_(float("nan"))
     with pytest.raises(DataError, match="not finite: its training diverged"):
         sampling.generate(denoiser, [0, 1], "ddim", 2, 0.0)
 

@@ -19,6 +19,7 @@ from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.condition import NOTHING
 from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
@@ -112,13 +113,13 @@ def test_the_loss_of_a_step_is_that_of_its_formula(tiny: ModelSettings, predicti
     random = torch.Generator().manual_seed(1)
     x0, noise = (torch.randn(5, *denoiser.shape, generator=random) for _ in range(2))
     t = torch.tensor([0, 5, 100, 500, 999])
-    found = training_step.backward(run, x0, noise, t, None)
+    found = training_step.backward(run, x0, noise, t, NOTHING)
     gradients = [p.grad.clone() for p in run.weights if p.grad is not None]
     bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[t.numpy()]
     a, s = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1, 1) for one in (np.sqrt(bar), np.sqrt(1 - bar)))
     target = {"noise": noise, "sample": x0, "v": a * noise - s * x0}[prediction]
     weight = np.minimum(1 / (1 - bar), 400) if prediction == "sample" else np.ones(5)
-    each = (denoiser.unet(a * x0 + s * noise, t).sample - target).square().mean((1, 2, 3))
+    each = (denoiser.network(a * x0 + s * noise, t).sample - target).square().mean((1, 2, 3))
     expected = (torch.tensor(weight, dtype=torch.float32) * each).mean()
     assert found == pytest.approx(float(expected.detach()), rel=1e-4)
     for ours, plain in zip(gradients, torch.autograd.grad(expected, run.weights), strict=True):
@@ -206,7 +207,7 @@ def test_a_short_training_keeps_each_step_once(
     assert {one.share: one.step for one in checkpoints.of_run(run)} == kept
     assert len({one.digest for one in checkpoints.of_run(run)}) == len(kept)
     last = checkpoints.by_name("short", pictures.digest)
-    assert networks.load_denoiser(last).unet.training is False
+    assert networks.load_denoiser(last).network.training is False
     if epochs < 4:
         with pytest.raises(NotFoundError, match=r"TracInCP compares checkpoints at .* for at least 4 steps"):
             scores.models_of(METHODS["tracin-cp"], pictures.digest, last.digest)
