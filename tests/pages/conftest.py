@@ -22,13 +22,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset, Chec
         patch.setenv("STUDIO_CACHE", str(place / "cache"))
         patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
         dataset, checkpoint = small_store.build(place / "source")
+        shutil.copytree(place / "cache", place / "as-built")
     return place, dataset, checkpoint
 
 
+@pytest.fixture(scope="module")
+def restored(built: tuple[Path, Dataset, Checkpoint]) -> tuple[Path, Dataset, Checkpoint]:
+    """Give a file's tests the small cache as it was built: what other files' tests stored would change their pages."""
+    place = built[0]
+    shutil.rmtree(place / "cache")
+    shutil.copytree(place / "as-built", place / "cache")
+    return built
+
+
 @pytest.fixture
-def small(built: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> tuple[Dataset, Checkpoint]:
+def small(restored: tuple[Path, Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> tuple[Dataset, Checkpoint]:
     """Make the small cache the one in use, without jobs; no worker starts."""
-    place, dataset, checkpoint = built
+    place, dataset, checkpoint = restored
     monkeypatch.setenv("STUDIO_CACHE", str(place / "cache"))
     monkeypatch.setenv("STUDIO_DEMO", str(place / "no-demo"))
     monkeypatch.setattr(launch, "ensure", lambda: None)

@@ -2,7 +2,8 @@
 
 Calls are traced, and files of `dtrak_core` counted in which a function is entered. What every way passes is not: files
 beside the packages (store, files, settings, ...) and the packages' `settings.py`, whose classes check themselves
-when they are made.
+when they are made. The numbers are the same whatever ran before in the process: only the thread that asks and the
+script of its page are traced, and what a page memoises is either forgotten or learnt just before.
 """
 
 from __future__ import annotations
@@ -30,15 +31,21 @@ from dtrak_core.models.settings import TrainSettings
 from dtrak_core.ui import answers
 
 CORE = store.PROJECT / "dtrak_core"
+SCRIPT = "ScriptRunner.scriptThread"
 
 
 @contextlib.contextmanager
 def entered() -> Iterator[set[str]]:
-    """Yield the files of the core's packages that are entered meanwhile, in any thread, as paths below the core."""
+    """Yield the files of the core's packages that are entered meanwhile, as paths below the core.
+
+    Threads that others started (an engine's, an earlier page's) are not looked at: this one is, and scripts of pages.
+    """
     found: set[str] = set()
-    start = f"{CORE}/"
+    start, asking = f"{CORE}/", threading.get_ident()
 
     def see(frame: FrameType, event: str, _: Any) -> None:
+        if threading.get_ident() != asking and threading.current_thread().name != SCRIPT:
+            return
         name = frame.f_code.co_filename
         if event == "call" and name.startswith(start) and frame.f_code.co_name != "<module>":
             below = name.removeprefix(start)
@@ -68,6 +75,7 @@ def test_from_a_question_to_its_rankings_are_nine_files(small: tuple[Dataset, Ch
 
 def test_a_whole_page_passes_no_more_than_it_did(small: tuple[Dataset, Checkpoint]) -> None:
     """The page draws the sidebar, the choice of targets, charts and small print beside the pictures."""
+    st.cache_resource.clear()  # jobs left by a crash are looked for once a minute: now, not amid the count
     at = opened("attribution")
     st.cache_data.clear()
     with entered() as files:
