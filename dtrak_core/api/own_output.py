@@ -85,7 +85,7 @@ def compute(
         SettingsError: If the function does not give one finite value a draw that depends on that draw's prediction.
     """
     checked = _checked(output, denoiser)
-    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps, denoiser.process.steps)
     halves = [grid[0::2], grid[1::2]] if len(grid) > 1 else [grid]
     train, rows = dataset.train, len(dataset.train.images)
     total, before = (rows + len(targets)) * len(grid), 0
@@ -145,7 +145,7 @@ def _checked(output: Output, denoiser: Denoiser) -> Output:
     """
     random = torch.Generator().manual_seed(0)
     prediction, noise, x0 = (torch.randn(2, *denoiser.shape, generator=random).to(denoiser.weight) for _ in range(3))
-    t = torch.tensor([10, 500], device=denoiser.weight.device)
+    t = torch.tensor([denoiser.process.steps // part for part in (100, 2)], device=denoiser.weight.device)
 
     def checked(prediction: Tensor, noise: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         values = output(prediction, noise, x0, t)

@@ -123,10 +123,10 @@ def dataset_list(json: Json = False) -> None:
 def train(
     name: str,
     dataset: str = catalogue.DEFAULT,
-    preset: Literal["demo", "picture", "cifar", "celeba", "lora-demo", "lora"] = "demo",
+    preset: Literal["demo", "picture", "flow", "cifar", "celeba", "lora-demo", "lora"] = "demo",
     base: str = "",
     prediction: Annotated[
-        Prediction | None, tyro.conf.arg(metavar="noise|sample|v", help_behavior_hint="(default: the preset's)")
+        Prediction | None, tyro.conf.arg(metavar="noise|sample|v|flow", help_behavior_hint="(default: the preset's)")
     ] = None,
     only: str = "",
     without: str = "",
@@ -141,7 +141,7 @@ def train(
         dataset: Name of the training set.
         preset: Network and training settings to start from.
         base: Name of the text-to-image model that LoRA weights are trained on (default: the first there is).
-        prediction: What a network of pixels puts out: the noise, the clean picture (sample) or v.
+        prediction: What a network of pixels puts out: the noise, the clean picture (sample), v or flow.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.

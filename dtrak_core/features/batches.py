@@ -42,7 +42,11 @@ def gradients(
         DataError: If the device's memory does not hold a single picture's gradient.
         SettingsError: If the model output cannot be computed at one of the timesteps.
     """
-    when = draws.timesteps(settings.timestep_strategy, settings.num_timesteps) if grid is None else grid
+    when = (
+        draws.timesteps(settings.timestep_strategy, settings.num_timesteps, denoiser.process.steps)
+        if grid is None
+        else grid
+    )
     if own is None:
         model_outputs.refuse_infinite(settings.model_output, when, denoiser.process)
     size, weight = batch or pictures_per_batch(denoiser, len(when)), denoiser.weight

@@ -22,21 +22,30 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.models.settings import DIFFUSION_STEPS
 
 
-def timesteps(strategy: Literal["uniform", "cumulative"], num_timesteps: int) -> np.ndarray:
-    """Return the timesteps of a picture's draws, shape (T,), int64.
+def timesteps(
+    strategy: Literal["uniform", "cumulative"], num_timesteps: int, length: int = DIFFUSION_STEPS
+) -> np.ndarray:
+    """Return the timesteps of a picture's draws, shape (K,), int64.
 
-    uniform: 0, 1000/T, 2·1000/T, ... (0 is nearly clean); cumulative: 0, 1, ..., T - 1.
+    uniform: 0, T/K, 2·T/K, ..., rounded down (0 is nearly clean); cumulative: 0, 1, ..., K - 1.
+
+    Args:
+        strategy: How they are spread.
+        num_timesteps: K; for `uniform` one that divides 1000.
+        length: T, the timesteps of the model's noise schedule.
 
     Raises:
-        SettingsError: If T is out of range, or does not divide 1000 for `uniform`.
+        SettingsError: If K is out of range, or does not divide 1000 for `uniform`.
     """
-    if not 1 <= num_timesteps <= DIFFUSION_STEPS:
-        raise SettingsError(f"{num_timesteps} timesteps cannot be drawn. Choose 1 to {DIFFUSION_STEPS}.")
+    if not 1 <= num_timesteps <= length:
+        raise SettingsError(
+            f"{num_timesteps} timesteps cannot be drawn from a noise schedule of {length}. Choose 1 to {length}."
+        )
     if strategy == "cumulative":
         return np.arange(num_timesteps, dtype=np.int64)
     if DIFFUSION_STEPS % num_timesteps:
         raise SettingsError(f"{num_timesteps} timesteps do not divide {DIFFUSION_STEPS} evenly. Choose a divisor.")
-    return np.arange(0, DIFFUSION_STEPS, DIFFUSION_STEPS // num_timesteps, dtype=np.int64)
+    return np.arange(num_timesteps, dtype=np.int64) * length // num_timesteps
 
 
 def noise(noise_seed: int, sample_id: str, draws: Sequence[int] | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

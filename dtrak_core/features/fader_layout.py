@@ -11,7 +11,7 @@ from dtrak_core.features import feature_store
 from dtrak_core.models.settings import DIFFUSION_STEPS
 from dtrak_core.store import Artifact
 
-BANDS = {"fine": (0, 200), "middle": (200, 600), "coarse": (600, DIFFUSION_STEPS)}  # noise levels, by what they decide
+BANDS = {"fine": (0.0, 0.2), "middle": (0.2, 0.6), "coarse": (0.6, 1.0)}  # shares of the schedule, by what they decide
 HALVES = 2
 PARTS = len(BANDS) * HALVES
 
@@ -25,9 +25,12 @@ class Faders:
     halves: tuple[int, ...] = (0, 1)
 
 
-def part_of(grid: np.ndarray, band: int, half: int) -> np.ndarray:
-    """Return which draws of a grid of timesteps lie in a band, and there in this half (every other one), bool."""
-    low, high = list(BANDS.values())[band]
+def part_of(grid: np.ndarray, band: int, half: int, length: int = DIFFUSION_STEPS) -> np.ndarray:
+    """Return which draws of a grid of timesteps lie in a band, and there in this half (every other one), bool.
+
+    `length` is that of the schedule. A band ends at the timestep to which a share of it is rounded.
+    """
+    low, high = (round(share * length) for share in list(BANDS.values())[band])
     inside = (grid >= low) & (grid < high)
     turn = np.cumsum(inside) - 1
     taken: np.ndarray = inside & (turn % HALVES == half)

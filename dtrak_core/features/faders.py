@@ -1,6 +1,6 @@
 """Features in parts: layers and noise levels kept apart, so that each can be turned up or down afterwards.
 
-A feature is cut into blocks: for each of `BANDS` ranges of timesteps, for each half of the draws in it (every other
+A feature is cut into blocks: for each of `BANDS` shares of the schedule, for each half of the draws in it (every other
 one), for each group of layers g, a projection of its own of that group's gradient:
 
     φ(x) = [ P_g  (1/T) Σ_{t in band b, half h} ∇_{θ_g} f(x, t, ε_t) ]_{b, h, g}        shape (BANDS, 2, G, K_g)
@@ -70,10 +70,10 @@ def by_parts(
         memory: Memory of shape (B, P) that each part overwrites.
         condition: What the network is told of each picture.
     """
-    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps, denoiser.process.steps)
     for band in range(len(BANDS)):
         for half in range(HALVES):
-            mine = grid[part_of(grid, band, half)]
+            mine = grid[part_of(grid, band, half, denoiser.process.steps)]
             if len(mine):
                 gradients = per_example_gradients(
                     denoiser, x0, sample_ids, settings, out=memory, grid=mine, condition=condition

@@ -18,7 +18,7 @@ import numpy as np
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
-from dtrak_core.features import batches, draws, faders, feature_store, losses, mixtures, projected
+from dtrak_core.features import batches, draws, faders, feature_store, losses, mixtures, model_outputs, projected
 from dtrak_core.features.fader_layout import PARTS
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.projection import Projector
@@ -202,7 +202,7 @@ def compute_residuals(
 def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress) -> Artifact:
     key = key_of("residuals", settings)
     images, captions = dataset.train.images, dataset.train.prompts
-    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+    grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps, denoiser.process.steps)
     values = np.empty(len(images), np.float32)
     for i, image in enumerate(images):
         on_progress(i, len(images), "pictures", "Residuals")
@@ -230,10 +230,12 @@ def _along_trajectory(
             sample = SampleSettings(**target.row["settings"])
             steps = sample.sampling_steps
             points = sampling.expected(denoiser, sample.seed, steps, sample.eta, sample.prompts, sample.guidance)
-            grid = np.array(sampling.sampling_timesteps(steps, denoiser.sampler))
+            met, visited = sampling.along(denoiser, steps)
+            grid = np.array(visited)
+            model_outputs.refuse_infinite(settings.model_output, grid, met.process)
             told = denoiser.conditions([target.prompt])
             gradients = per_example_gradients(
-                denoiser, points[None], [f"journey/{target.id}"], settings, grid=grid, condition=told
+                met, points[None], [f"journey/{target.id}"], settings, grid=grid, condition=told
             )
             yield slice(number, number + 1), 0, gradients
 

@@ -74,7 +74,7 @@ def per_example_gradients(
     parameters = tracked_parameters(denoiser.network)
     collect = _collect_by_hooks if has_known_layers(denoiser.network) else _collect_by_picture
     if grid is None:
-        grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps)
+        grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps, denoiser.process.steps)
     at_once, value = draws_at_once or draws_for(denoiser), own or model_outputs.of_settings(settings, denoiser.process)
     if settings.normalise == "timestep":  # every draw's gradient is held
         held = _budget(x0.device)[2] // (4 * sum(p.numel() for _, p in parameters))

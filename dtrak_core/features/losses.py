@@ -45,6 +45,6 @@ def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise
 
     w_t are the weights of the training (`Process.loss_weights`): 1 where the network predicts noise or v.
     """
-    grid = draws.timesteps("uniform", num_timesteps)
+    grid = draws.timesteps("uniform", num_timesteps, denoiser.process.steps)
     values = of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt)
     return float((values * denoiser.process.loss_weights(torch.from_numpy(grid)).numpy()).mean())

@@ -1,6 +1,6 @@
 """Model output functions: the scalar of one draw whose gradient becomes the feature.
 
-With the network's output f = f_θ(x_t, t), its target y = c x_0 + d ε (noise, clean picture or v: process.py), the
+With the network's output f = f_θ(x_t, t), its target y = c x_0 + d ε (noise, clean picture, v or flow: process.py), the
 noise ε̂ = (a f - c x_t) / Δ and the clean picture x̂_0 = (d x_t - s f) / Δ that f means, and d elements in each, the
 functions are (Zheng et al. 2024, section 3.2 and table 1)
 
@@ -103,7 +103,7 @@ def refuse_infinite(name: ModelOutput, timesteps: np.ndarray, process: Process) 
         SettingsError: For `elbo` where its weight is infinite: a schedule of zero terminal SNR has ᾱ_999 = α_999 = 0.
             For the noise or the clean picture that the output means, where it tells nothing of it (Δ = 0).
     """
-    t = torch.as_tensor(timesteps).long().to(process.alphas_cumprod.device)
+    t = torch.as_tensor(timesteps).long().to(process.betas.device)
     match name:
         case "elbo":
             finite, what = process.elbo_weights(t).isfinite(), "The ELBO has an infinite weight"

@@ -30,6 +30,7 @@ ENDS_OF: dict[Prediction, tuple[ModelOutput, ...]] = {  # of what the network do
     "noise": (),  # the paper's table as it is
     "sample": ("squared-noise",),
     "v": ("squared-noise", "squared-clean"),
+    "flow": ("squared-noise", "squared-clean"),
 }
 ENDS: tuple[str, ...] = ("d-trak", "trak")  # the two methods that sweeps compare
 TIMESTEPS = (1, 2, 5, 10, 20, 50)

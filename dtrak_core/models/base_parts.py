@@ -41,7 +41,8 @@ def prove(base: Base, source: str) -> None:
     for part in text_pipelines.STEMS:
         weights.read(text_pipelines.weights_of(base.folder, part, source), f"{source}/{part}")
     timing = schedule(base)
-    if not timing.process.alphas_cumprod[timing.sampler.timesteps(10)[0]] > 0:
+    process, first = timing.process, timing.sampler.timesteps(10, timing.process.steps)[0]
+    if process.prediction == "noise" and not process.a[first] > 0:
         raise DataError(
             f"'{source}' draws from a timestep at which nothing of the picture is left (rescale_betas_zero_snr with "
             f"timestep_spacing '{timing.sampler.spacing}'), where a predicted noise says nothing. Correct its "
@@ -60,7 +61,8 @@ def prove(base: Base, source: str) -> None:
         with torch.no_grad():
             x = side.encode(picture).to(where, side.vae.dtype)
             told = side.conditions(["a picture"]).like(x)
-            made = side.decode(called(network, x, torch.full((1,), 500, device=where), told).float())
+            half_way = process.times[process.steps // 2 :][:1].to(where)
+            made = side.decode(called(network, x, half_way, told).float())
     except UNREADABLE as error:
         raise DataError(
             f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole Stable "

@@ -217,4 +217,6 @@ def prediction_of(checkpoint: Checkpoint) -> Prediction:
         return "noise"
     folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
     schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
+    if str(schedule.get("_class_name")).startswith("FlowMatch"):
+        return "flow"
     return PREDICTIONS[schedule.get("prediction_type", "epsilon")]

@@ -1,6 +1,6 @@
 """The network that all of the core speaks to: a denoiser of pixels, or of latents under a caption.
 
-A denoiser predicts the noise in x_t, the clean picture or v, as its process says (process.py). It works in *model
+A denoiser predicts the noise in x_t, the clean picture, v or flow, as its process says (process.py). It works in *model
 space*: the picture in [-1, 1], with each fold x fold block of pixels moved into channels; or, for a
 text-to-image model, the autoencoder's latents (text_side.py), with a caption's context beside x_t.
 """
@@ -33,9 +33,9 @@ def plainly(network: nn.Module, x_t: Tensor, time: Tensor, _: Condition) -> Tens
 class Denoiser:
     """A network with what it predicts along its schedule, in eval mode.
 
-    `shape` is (C, H, W) in model space; `process` has tables of shape (1000,), float32; `sampler` says how pictures
-    are drawn; `call` how the network is called. `text` is there for text-to-image models alone; `half` says that
-    their frozen weights are in bfloat16 and products are taken in it.
+    `shape` is (C, H, W) in model space; `process` has tables of shape (T,), float32; `sampler` says how pictures are
+    drawn; `call` how the network is called, which is told `process.times`. `text` is there for text-to-image models
+    alone; `half` says that their frozen weights are in bfloat16 and products are taken in it.
     """
 
     network: nn.Module
@@ -54,10 +54,11 @@ class Denoiser:
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
         """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under a condition."""
+        time = self.process.times[t]
         if not self.half:
-            return self.call(self.network, x_t, t, condition)
+            return self.call(self.network, x_t, time, condition)
         with torch.autocast(x_t.device.type, torch.bfloat16):
-            output = self.call(self.network, x_t, t, condition)
+            output = self.call(self.network, x_t, time, condition)
         return output.to(x_t.dtype)
 
     def conditions(self, prompts: Sequence[str]) -> Condition:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import SchedulerMixin, UNet2DModel
 from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -104,22 +104,22 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
         return lora.save(denoiser, folder, dtype)
     assert isinstance(denoiser.network, UNet2DModel)
     predicted = schedules.DIFFUSERS[denoiser.process.prediction]
-    digest = save_pipeline(denoiser.network, folder, dtype, {"prediction_type": predicted})
+    config = schedules.config_of(default_scheduler(denoiser.process.prediction))
+    digest = save_pipeline(denoiser.network, folder, dtype, config)
     return digest if predicted == "epsilon" else digest_of("predicts", predicted, digest)
 
 
 def denoiser_of(
-    unet: UNet2DModel, scheduler: DDPMScheduler | Mapping[str, Any], fold: int, source: str = "the network"
+    unet: UNet2DModel, scheduler: SchedulerMixin | Mapping[str, Any], fold: int, source: str = "the network"
 ) -> Denoiser:
     """Pair a network with the schedule of a scheduler, or of its config. The caller sets the network's mode."""
     where = devices.device()
     unet.to(where)
-    config = scheduler.config if isinstance(scheduler, DDPMScheduler) else scheduler
+    config = scheduler if isinstance(scheduler, Mapping) else schedules.config_of(scheduler)
     size, schedule = unet.config.sample_size, schedules.read(config, source)
     height, width = (size, size) if isinstance(size, int) else size
-    return Denoiser(
-        unet, schedule.process.to(where), fold, (unet.config.in_channels, height, width), sampler=schedule.sampler
-    )
+    sampler = schedule.sampler.at(height * width)
+    return Denoiser(unet, schedule.process.to(where), fold, (unet.config.in_channels, height, width), sampler=sampler)
 
 
 def save_pipeline(
@@ -127,7 +127,8 @@ def save_pipeline(
 ) -> str:
     """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
 
-    A folded network is opened there in its folded form: its pictures have 3 fold^2 channels.
+    A folded network is opened there in its folded form: its pictures have 3 fold^2 channels. Of a flow, for which
+    diffusers has no such pipeline, the folders of network and scheduler are written alone.
 
     Returns:
         Digest of the weights as written.
@@ -138,13 +139,14 @@ def save_pipeline(
     store.write_json(folder / "unet" / "config.json", config)
     settled = schedules.read(schedule, folder.name).config
     store.write_json(folder / "scheduler" / "scheduler_config.json", settled)
-    index = {
-        "_class_name": "DDPMPipeline",
-        "_diffusers_version": config["_diffusers_version"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "unet": ["diffusers", "UNet2DModel"],
-    }
-    store.write_json(folder / "model_index.json", index)
+    if settled["_class_name"] == "DDPMScheduler":
+        index = {
+            "_class_name": "DDPMPipeline",
+            "_diffusers_version": config["_diffusers_version"],
+            "scheduler": ["diffusers", "DDPMScheduler"],
+            "unet": ["diffusers", "UNet2DModel"],
+        }
+        store.write_json(folder / "model_index.json", index)
     return weights_digest(unet, dtype)
 
 
@@ -192,7 +194,7 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
     if own.time_embedding_type == "fourier":
         raise DataError(
             f"'{source}' is a score model of an SDE (time_embedding_type 'fourier'): its noise levels are no DDPM's. "
-            "Only DDPMs of 1,000 timesteps can be opened."
+            "Only DDPMs and flows can be opened."
         )
     if own.in_channels != own.out_channels:
         raise DataError(

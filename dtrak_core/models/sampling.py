@@ -1,4 +1,4 @@
-"""Generate pictures: the DDIM and DDPM loops written out, one random generator a picture.
+"""Generate pictures: the DDIM, DDPM and Euler loops written out, one random generator a picture.
 
 Initial noise comes from a CPU `torch.Generator` seeded with the picture's own seed, as the
 paper's generated sets do, so a seed gives the same picture whatever the batch, up to rounding
@@ -8,6 +8,7 @@ in the network (which may change an 8-bit pixel by 1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -17,20 +18,32 @@ from torch import Tensor
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.models.condition import joined
 from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.flow import euler
 from dtrak_core.models.schedules import Sampler
-from dtrak_core.models.settings import DIFFUSION_STEPS
 from dtrak_core.progress import Count
 
 PICTURES_AT_ONCE = 16
-PAPERS = Sampler()
 
 
-def sampling_timesteps(sampling_steps: int, sampler: Sampler = PAPERS) -> list[int]:
-    """Return the timesteps visited, from noisy to clean: leading spacing, 980, 960, ..., 0 for 50 steps of the paper's.
+def along(denoiser: Denoiser, sampling_steps: int) -> tuple[Denoiser, list[int]]:
+    """Return the denoiser as a sampling meets it, and the timesteps visited, from noisy to clean.
 
-    Stable Diffusion's schedules begin each `offset` = 1 later: 981, 961, ..., 1.
+    Leading spacing visits 980, 960, ..., 0 in 50 steps of the paper's; Stable Diffusion begins each 1 later. A flow is
+    drawn at noise levels between those of its training: its timesteps are the rows of a process of them.
+
+    Raises:
+        SettingsError: If the sampler has more steps than the schedule timesteps.
     """
-    return sampler.timesteps(sampling_steps)
+    process, sampler = denoiser.process, denoiser.sampler
+    if sampler.flow is not None:
+        levels = sampler.flow.sigmas(sampling_steps).to(process.betas)
+        return replace(denoiser, process=euler(levels, process.length)), list(range(sampling_steps))[::-1]
+    if sampling_steps > process.steps:
+        raise SettingsError(
+            f"{sampling_steps} sampling steps are more than this model's noise schedule has timesteps. Choose 1 to "
+            f"{process.steps}."
+        )
+    return denoiser, sampler.timesteps(sampling_steps, process.steps)
 
 
 @torch.no_grad()
@@ -48,7 +61,7 @@ def generate(
     """Generate one picture a seed.
 
     DDIM (Song et al. 2021, eq. 12), with x0 and eps what the network's output means (process.py), x0 clipped as the
-    model's sampler says, s the timestep 1000 / steps below t, and
+    model's sampler says, s the timestep T / steps below t, and
     sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s):
 
         x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
@@ -58,11 +71,13 @@ def generate(
     DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
     the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
 
+    Flows have one way, Euler's steps x_s = x + (sigma_s - sigma_t) f, which is what "ddim" means with eta 0.
+
     Args:
         denoiser: The network, in eval mode.
         seeds: One per picture.
         sampler: "ddim" or "ddpm"; the latter ignores `eta`.
-        sampling_steps: Steps of the sampler, 1..1000.
+        sampling_steps: Steps of the sampler, from 1 to the schedule's T.
         eta: Share of fresh noise in DDIM, 0 (deterministic) to 1.
         on_progress: Called after each step with (picture-steps done, picture-steps in all).
         batch: Pictures generated at once; changes no picture.
@@ -73,7 +88,8 @@ def generate(
         Pictures (M, H, W, 3), uint8, in the order of the seeds.
 
     Raises:
-        SettingsError: If a text-to-image model is given no prompts, or a network of pixels is given some.
+        SettingsError: If a text-to-image model is given no prompts, or a network of pixels is given some; if a flow is
+            to be drawn with fresh noise, or a schedule has fewer timesteps than the sampler steps.
         DataError: If the network's numbers are not finite.
     """
     made = []
@@ -100,7 +116,7 @@ def expected(
 ) -> Tensor:
     """Return the clean picture that the model expects at each step of a DDIM sampling, from noisy to clean.
 
-    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `sampling_timesteps`.
+    Shape (T, C, H, W) in model space: x0 of `generate`, at the timesteps of `along`.
     """
     return torch.cat([x0 for x0, _ in _visited(denoiser, [seed], "ddim", sampling_steps, eta, prompts, guidance)])
 
@@ -115,19 +131,37 @@ def _visited(
     guidance: float,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield x0 and x_s of each sampling step, for pictures sampled together."""
+    flowing = denoiser.process.prediction == "flow"
+    if flowing and (sampler != "ddim" or eta > 0):
+        refuse_noise(sampler, eta)
+    length, (denoiser, visited) = denoiser.process.steps, along(denoiser, sampling_steps)
     predict = _guided(denoiser, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    x = _normal(generators, denoiser)
-    visited, process = sampling_timesteps(sampling_steps, denoiser.sampler), denoiser.process
+    x, process = _normal(generators, denoiser), denoiser.process
     for t, following in zip(visited, [*visited[1:], -1], strict=True):
         when = torch.full((len(seeds),), t, device=x.device)
         output = predict(x, when)
-        noise, x0 = process.noise(x, output, when), _bounded(denoiser.sampler, process.clean(x, output, when))
-        if sampler == "ddim":
-            x = _ddim(denoiser, x0, noise, t, t - DIFFUSION_STEPS // sampling_steps, eta, generators)
+        x0 = _bounded(denoiser.sampler, process.clean(x, output, when))
+        if flowing:
+            x = x + ((process.s[following] if following >= 0 else 0.0) - process.s[t]) * output
+        elif sampler == "ddim":
+            x = _ddim(denoiser, x0, process.noise(x, output, when), t, t - length // sampling_steps, eta, generators)
         else:
             x = _ddpm(denoiser, x, x0, t, following, generators)
         yield x0, x
+
+
+def refuse_noise(sampler: str, eta: float) -> None:
+    """Say that a flow is not drawn so.
+
+    Raises:
+        SettingsError: Always.
+    """
+    way = "the sampler 'ddpm'" if sampler == "ddpm" else f"eta {eta:g}"
+    raise SettingsError(
+        f"This model predicts flow and is drawn without fresh noise, by Euler's steps; {way} adds some. Choose the "
+        "sampler 'ddim' with eta 0, which for such models means Euler's steps."
+    )
 
 
 def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:

@@ -1,22 +1,25 @@
 """A model's noise schedule and how its scheduler has pictures drawn, read from a scheduler_config.json of diffusers.
 
-Betas are those of diffusers for every schedule that it knows (linear, scaled_linear, squaredcos_cap_v2, laplace,
-sigmoid, trained betas, rescaled to zero terminal SNR). Values that a config leaves out are diffusers' own.
+A schedule has any length. Betas are those of diffusers for every schedule that it knows (linear, scaled_linear,
+squaredcos_cap_v2, laplace, sigmoid, trained betas, rescaled to zero terminal SNR); noise levels of flows are read in
+flow.py. Values that a config leaves out are diffusers' own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import diffusers
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
 
 from dtrak_core.errors import DataError
+from dtrak_core.models import flow
+from dtrak_core.models.flow import Flow
 from dtrak_core.models.process import Process
 from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction
 
@@ -30,7 +33,7 @@ DDPMS = (
     "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
 OTHERS = {  # what schedulers of other models begin with, and what these models are
-    "FlowMatch": "a model of flow matching, which predicts the way from noise to picture",
+    "FlowMatchLCM": "a distilled model of flow matching that draws in a few steps of its own",
     "CM": "a consistency model, which draws in one step",
     "TCD": "a distilled model that draws in a few steps of its own",
     "LCM": "a distilled model that draws in a few steps of its own",
@@ -49,7 +52,8 @@ class Sampler:
     Timesteps are spaced as `spacing` says (Lin et al. 2024, table 2) and begin `offset` later where they are leading.
     The expected picture is clipped to [-clip, clip], or, with `threshold` (quantile, most), to each picture's own
     quantile and divided by it (Saharia et al. 2022, section 2.3); None does neither. `final_abar` is DDIM's abar of
-    the finished picture, `variance` the noise that DDPM adds.
+    the finished picture, `variance` the noise that DDPM adds. A flow is drawn at the noise levels of `flow`, by Euler's
+    steps, and nothing else here is of it.
     """
 
     spacing: Spacing = "leading"
@@ -58,25 +62,35 @@ class Sampler:
     threshold: tuple[float, float] | None = None
     final_abar: float = 1.0
     variance: Variance = "fixed_small"
+    flow: Flow | None = None
 
-    def timesteps(self, sampling_steps: int) -> list[int]:
-        """Return the timesteps visited, from noisy to clean: 980, 960, ..., 0 for 50 steps of the paper's."""
-        last = DIFFUSION_STEPS - 1
+    def at(self, positions: int) -> Sampler:
+        """Return the sampler of networks whose input has so many positions, on which a flow's shift may depend."""
+        return self if self.flow is None else replace(self, flow=replace(self.flow, positions=positions))
+
+    def timesteps(self, sampling_steps: int, length: int = DIFFUSION_STEPS) -> list[int]:
+        """Return the timesteps visited, from noisy to clean: 980, 960, ..., 0 for 50 steps of the paper's.
+
+        Args:
+            sampling_steps: Steps of the sampler, 1..length.
+            length: T, the timesteps of the schedule.
+        """
+        last = length - 1
         match self.spacing:
             case "leading":
-                begin: np.ndarray = np.arange(sampling_steps) * (DIFFUSION_STEPS // sampling_steps) + self.offset
+                begin: np.ndarray = np.arange(sampling_steps) * (length // sampling_steps) + self.offset
             case "linspace":
                 begin = np.linspace(0, last, sampling_steps).round()
             case "trailing":
                 # As diffusers counts them, down from 1,000, without the -1 that rounding leaves it at 61 steps, say.
-                down = np.arange(DIFFUSION_STEPS, 0, -DIFFUSION_STEPS / sampling_steps)[:sampling_steps]
+                down = np.arange(length, 0, -length / sampling_steps)[:sampling_steps]
                 begin = down.round()[::-1] - 1
         return [int(t) for t in begin.clip(0, last)[::-1]]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The process, tables of shape (1000,), float32, on the CPU; the sampler; the config with all its values.
+    """The process, tables of shape (T,), float32, on the CPU; the sampler; the config with all its values.
 
     `assumed` says in words what the config did not.
     """
@@ -87,30 +101,40 @@ class Schedule:
     assumed: tuple[str, ...] = ()
 
 
-def default_scheduler(prediction: Prediction = "noise") -> DDPMScheduler:
-    """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (Ho et al. 2020, section 4)."""
+def default_scheduler(prediction: Prediction = "noise") -> DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+    """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (Ho et al. 2020, section 4).
+
+    A flow's is σ = 1/T, 2/T, ..., 1.
+    """
+    if prediction == "flow":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=DIFFUSION_STEPS)
     return DDPMScheduler(
         num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=1e-4, beta_end=0.02,
         prediction_type=DIFFUSERS[prediction],
     )  # fmt: skip
 
 
-KNOWN = frozenset(name for name in default_scheduler().config if not name.startswith("_"))
+def config_of(scheduler: SchedulerMixin) -> dict[str, Any]:
+    """Return the config of a scheduler of diffusers, with its class."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+KNOWN = frozenset(name for name in DDPMScheduler().config if not name.startswith("_"))
 
 
 def refuse_other(name: str, source: str) -> None:
-    """Refuse a scheduler by its class unless it is of DDPMs.
+    """Refuse a scheduler by its class unless it is of DDPMs or of flows.
 
     Raises:
         DataError: With what the model is.
     """
-    if name in DDPMS:
+    if name in (*DDPMS, *flow.FLOWS):
         return
     about = next((text for begin, text in OTHERS.items() if name.startswith(begin)), "")
     told = f"it is {about}" if about else "it is not known to be a DDPM's"
     raise DataError(
-        f"'{source}' is drawn by a {name}: {told}. Only DDPMs, with a DDPMScheduler or DDIMScheduler say, can be "
-        "opened so far."
+        f"'{source}' is drawn by a {name}: {told}. Only DDPMs (DDPMScheduler or DDIMScheduler, say) and models of flow "
+        "matching (FlowMatchEulerDiscreteScheduler) can be opened so far."
     )
 
 
@@ -118,31 +142,23 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
     """Return the schedule that a scheduler's config means.
 
     Args:
-        config: The JSON of scheduler_config.json, of any scheduler of `DDPMS`.
+        config: The JSON of scheduler_config.json, of any scheduler of `DDPMS` or of `flow.FLOWS`.
         source: What the user calls the model.
 
     Raises:
-        DataError: If the model predicts something else than noise, picture or v, or a value cannot work.
+        DataError: If the model predicts something else than noise, picture, v or flow, or a value cannot work.
     """
-    name = config.get("_class_name", "DDPMScheduler")
-    refuse_other(str(name), source)
-    predicts = str(config.get("prediction_type") or "epsilon")
-    if config.get("use_flow_sigmas"):
-        predicts = "flow_prediction"
-    elif not config.get("predict_epsilon", True):  # how configs said so before there was a prediction_type
+    name = str(config.get("_class_name", "DDPMScheduler"))
+    refuse_other(name, source)
+    predicts = "flow_prediction" if name in flow.FLOWS else str(config.get("prediction_type") or "epsilon")
+    if not config.get("predict_epsilon", True):  # how configs said so before there was a prediction_type
         predicts = "sample"
-    if predicts not in PREDICTIONS:
-        about = " (of flow matching)" if predicts == "flow_prediction" else ""
+    flows = name in flow.FLOWS or bool(config.get("use_flow_sigmas"))
+    if predicts not in PREDICTIONS or flows != (predicts == "flow_prediction"):
+        about = f" on noise levels of {'flow matching' if flows else 'a DDPM'}" if predicts in PREDICTIONS else ""
         raise DataError(
             f"'{source}' predicts '{predicts}'{about}. Only models that predict the noise (prediction_type 'epsilon'), "
-            "the picture ('sample') or v ('v_prediction') can be opened so far."
-        )
-    betas = config.get("trained_betas")
-    steps = len(betas) if isinstance(betas, list) else config.get("num_train_timesteps", DIFFUSION_STEPS)
-    if steps != DIFFUSION_STEPS:
-        raise DataError(
-            f"'{source}' has a schedule of {steps} steps. Timesteps are counted on {DIFFUSION_STEPS} throughout, so "
-            "only models trained with as many can be opened."
+            "the picture ('sample'), v ('v_prediction'), or flow on its own noise levels can be opened so far."
         )
     if str(config.get("variance_type")).startswith("learned"):
         raise DataError(
@@ -150,22 +166,37 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
             "predict no variance can be opened."
         )
     try:
-        given = {key: value for key, value in config.items() if key in KNOWN and value is not None}
-        given["prediction_type"] = predicts
-        scheduler = DDPMScheduler(**given)
-        sampler = _sampler(dict(scheduler.config), config, scheduler.alphas_cumprod)
-    except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError) as error:
+        found = _flow(config, source) if flows else _ddpm(config, predicts)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"The scheduler_config.json of '{source}' cannot be used: {told}. Correct it.") from None
+    way = "Euler's steps" if flows else "DDIM or DDPM"
+    own = name in (flow.FLOWS[:1] if flows else DDPMS[:4])
+    return replace(found, assumed=() if own else (f"drawn by {way} with the noise schedule of its {name}",))
+
+
+def _flow(config: Mapping[str, Any], source: str) -> Schedule:
+    process, spacing, settled = flow.read(config, source)
+    stored = {"_class_name": flow.FLOWS[0], "_diffusers_version": diffusers.__version__, **settled}
+    return Schedule(process, Sampler(clip=None, flow=spacing), stored)
+
+
+def _ddpm(config: Mapping[str, Any], predicts: str) -> Schedule:
+    given = {key: value for key, value in config.items() if key in KNOWN and value is not None}
+    given["prediction_type"] = predicts
+    betas = given.get("trained_betas")
+    steps = len(betas) if isinstance(betas, list) else given.get("num_train_timesteps", DIFFUSION_STEPS)
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"its schedule has {steps!r} steps, not a whole number above 0")
+    scheduler = DDPMScheduler(**given | {"num_train_timesteps": steps})
+    sampler = _sampler(dict(scheduler.config), config, scheduler.alphas_cumprod)
     settled = {key: scheduler.config[key] for key in sorted(KNOWN)}
     if not config.get("set_alpha_to_one", True):
         settled["set_alpha_to_one"] = False
-    assumed = (f"drawn by DDIM or DDPM with the noise schedule of its {name}",) if name not in DDPMS[:4] else ()
     return Schedule(
         Process(PREDICTIONS[predicts], scheduler.betas.float(), scheduler.alphas_cumprod.float()),
         sampler,
         {"_class_name": "DDPMScheduler", "_diffusers_version": diffusers.__version__, **settled},
-        assumed,
     )
 
 

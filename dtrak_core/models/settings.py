@@ -8,14 +8,15 @@ from pydantic import AfterValidator, Field, model_validator
 
 from dtrak_core.settings import Digest, Seed, Settings
 
-Prediction = Literal["noise", "sample", "v"]
+Prediction = Literal["noise", "sample", "v", "flow"]
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": "noise",
     "sample": "sample",
     "v_prediction": "v",
+    "flow_prediction": "flow",
 }  # by diffusers' names
 
-DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper
+DIFFUSION_STEPS = 1000  # length of the noise schedule in every setting of the paper, and of nearly every model
 LONGEST_TYPED = 400  # characters of a prompt that a user types
 
 
@@ -82,7 +83,7 @@ class ModelSettings(Settings):
 
     `fold` f moves each f x f block of pixels into channels (pixel unshuffle) before the
     network, so a 16x16 RGB picture is seen as 12 channels at 8x8. `prediction` is what the
-    network puts out: the noise, the clean picture (sample) or v (process.py).
+    network puts out: the noise, the clean picture (sample), v or flow (process.py).
     """
 
     fold: Literal[1, 2, 4] = 2

@@ -1,6 +1,6 @@
 """Judge a diffusers folder as a text-to-image pipeline by its configs, before anything of it is loaded.
 
-What is taken is a Stable Diffusion that is told a timestep and a caption and predicts the noise on 1,000 timesteps.
+What is taken is a Stable Diffusion that is told a timestep and a caption and predicts the noise.
 Whatever else the class `StableDiffusionPipeline` can hold is refused with what it is.
 """
 
@@ -106,8 +106,8 @@ def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> list[st
     schedule = schedules.read(config, source)
     if schedule.process.prediction != "noise":
         raise DataError(
-            f"'{source}' predicts '{schedule.config['prediction_type']}'. Only text-to-image models that predict the "
-            "noise (prediction_type 'epsilon') can be used so far."
+            f"'{source}' predicts '{schedules.DIFFUSERS[schedule.process.prediction]}'. Only text-to-image models "
+            "that predict the noise (prediction_type 'epsilon') can be used so far."
         )
     return list(schedule.assumed)
 

@@ -1,8 +1,9 @@
 """Train a denoiser on any set of training indices, resumable to the bit.
 
-Loss: mean over elements of (eps_theta(x_t, t) - eps)^2 with t uniform in 0..999 and Gaussian
-eps (Ho et al. 2020, eq. 14). AdamW, linear warm-up then cosine decay to 0, gradient clipping; epochs
-are held fixed, so a smaller set takes fewer steps, as the paper does.
+Loss: mean over elements of (eps_theta(x_t, t) - eps)^2 with t uniform in 0..T-1 and Gaussian
+eps (Ho et al. 2020, eq. 14), or of what else the network predicts (training_step.py). AdamW, linear
+warm-up then cosine decay to 0, gradient clipping; epochs are held fixed, so a smaller set takes fewer
+steps, as the paper does.
 
 All randomness is a function of (train_seed, epoch) or (train_seed, step): the order of the
 pictures, flips, timesteps, noise, dropout. A run that was interrupted and resumed therefore
@@ -30,7 +31,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.models import checkpoints, latents, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.sampling import generate
-from dtrak_core.models.settings import DIFFUSION_STEPS, LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import training_state, training_step
@@ -156,7 +157,7 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
     seconds: list[float] = []
     while len(seconds) < 3 or (len(seconds) < 30 and sum(seconds) < 5):
         begin = time.perf_counter()
-        t = torch.randint(DIFFUSION_STEPS, (batch_size,)).to(weight.device)
+        t = torch.randint(run.denoiser.process.steps, (batch_size,)).to(weight.device)
         told = run.denoiser.conditions([""] * batch_size)
         training_step.backward(run, x0, torch.randn_like(x0), t, told)
         run.optimizer.step()

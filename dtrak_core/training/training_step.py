@@ -1,6 +1,6 @@
 """One step of a training: pictures or latents, noise, loss, weights.
 
-Loss: mean over elements of w_t (f(x_t, t) - y)^2 with t uniform in 0..999, eps Gaussian; target y and weights w_t are
+Loss: mean over elements of w_t (f(x_t, t) - y)^2 with t uniform in 0..T-1, eps Gaussian; target y and weights w_t are
 those of the model's process (process.py): for noise y = eps and w_t = 1 (Ho et al. 2020, eq. 14).
 All randomness is a function of (train_seed, step).
 """
@@ -19,7 +19,7 @@ from dtrak_core.datasets.content import prompt_of
 from dtrak_core.errors import DataError
 from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import DIFFUSION_STEPS, LoraSettings, TrainSettings
+from dtrak_core.models.settings import LoraSettings, TrainSettings
 from dtrak_core.settings import digest_of
 from dtrak_core.training.training_state import Run
 
@@ -38,7 +38,7 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     flipped = random.random(len(rows)) < 0.5 if settings.flip else np.zeros(len(rows), bool)
     x0 = _clean(run, dataset, rows, flipped, random)
     noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
-    t = torch.from_numpy(random.integers(DIFFUSION_STEPS, size=len(x0)))
+    t = torch.from_numpy(random.integers(run.denoiser.process.steps, size=len(x0)))
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(settings.learning_rate, settings.warmup, run.step, total)
     told = NOTHING

@@ -80,7 +80,7 @@ def test_a_pass_of_the_papers_networks_stays_within_the_stated_memory(preset: st
     with torch.device("meta"):
         denoiser = Denoiser(
             networks.build_unet(model, side).eval(),
-            Process("noise", schedule.betas, schedule.alphas_cumprod),
+            Process("noise", schedule.betas, schedule.alphas_cumprod).to(torch.device("meta")),
             1,
             (3, side, side),
         )

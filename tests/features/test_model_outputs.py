@@ -15,12 +15,13 @@ from dtrak_core.features import features, model_outputs
 from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.models import networks, schedules
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.process import Process
+from dtrak_core.models.process import Process, rectified
 from dtrak_core.models.settings import Prediction
 from dtrak_core.progress import quiet
 
 BETAS = torch.from_numpy(np.linspace(1e-4, 0.02, 1000))
 PROCESSES = {name: Process(name, BETAS, torch.cumprod(1 - BETAS, 0)) for name in get_args(Prediction)}
+PROCESSES["flow"] = rectified(torch.arange(1, 1001, dtype=torch.float64) / 1000, 1000)
 
 
 def values_of(
@@ -39,19 +40,26 @@ def values_of(
 def test_each_function_is_its_formula(name: str, prediction: Prediction) -> None:
     random = np.random.default_rng(1)
     f, x0, eps = random.normal(size=(3, 4, 3, 5, 5))
-    t, eta = [0, 10, 500, 999], 0.3
+    t, eta = [0, 10, 500, 998], 0.3
     betas = np.linspace(1e-4, 0.02, 1000)
     bars = np.cumprod(1 - betas)
+    if prediction == "flow":  # of the DDPM with as much noise for as much picture
+        ratios = (1000 / np.arange(1, 1001) - 1) ** 2
+        bars = ratios / (1 + ratios)
+        betas = 1 - bars / np.array([1, *bars[:-1]])
     found = values_of(name, PROCESSES[prediction], f, x0, eps, t, eta)
     for row, step in enumerate(t):
         one, clean, noise = f[row].ravel(), x0[row].ravel(), eps[row].ravel()
         a, s = np.sqrt(bars[step]), np.sqrt(1 - bars[step])
+        if prediction == "flow":
+            a, s = 1 - (step + 1) / 1000, (step + 1) / 1000
         noised = a * clean + s * noise
         # The target, and what the output says of the noise and of the picture.
         y, e, x = {
             "noise": (noise, one, (noised - s * one) / a),
             "sample": (clean, (noised - a * one) / s, one),
             "v": (a * noise - s * clean, a * one + s * noised, a * noised - s * one),
+            "flow": (noise - clean, noised + a * one, noised - s * one),
         }[prediction]
         weight = betas[step] / (2 * (1 - betas[step]) * (1 - bars[step]))
         expected = {
@@ -108,6 +116,12 @@ def test_an_end_that_the_output_tells_nothing_of_is_refused() -> None:
     model_outputs.refuse_infinite("squared-noise", every, velocity)
     with pytest.raises(SettingsError, match="The ELBO has an infinite weight at timestep 999"):
         model_outputs.refuse_infinite("elbo", every, velocity)
+    flow = schedules.read({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow").process
+    model_outputs.refuse_infinite("squared-clean", every, flow)
+    model_outputs.refuse_infinite("squared-noise", every, flow)
+    model_outputs.refuse_infinite("elbo", every[:999], flow)
+    with pytest.raises(SettingsError, match="The ELBO has an infinite weight at timestep 999"):
+        model_outputs.refuse_infinite("elbo", every, flow)  # σ = 1
 
 
 def test_features_of_an_infinite_elbo_are_not_begun(pictures: Dataset, checkpoint: Checkpoint) -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DModel,
+)
 from safetensors.torch import load_file, save_file
 
 from dtrak_core import store
@@ -55,6 +62,24 @@ def test_a_pipeline_folder_opens_with_its_own_schedule(pictures: Dataset, tmp_pa
         denoiser.process.alphas_cumprod, DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
     )
     assert denoiser.fold == 1
+
+
+def test_a_folder_of_network_and_scheduler_of_flow_draws_by_eulers_steps(pictures: Dataset, tmp_path: Path) -> None:
+    unet, scheduler = foreign(tmp_path / "other"), FlowMatchEulerDiscreteScheduler(shift=3.0)
+    unet.save_pretrained(tmp_path / "theirs" / "unet")
+    scheduler.save_pretrained(tmp_path / "theirs" / "scheduler")
+    checkpoint = taken_in(tmp_path / "theirs", pictures, "theirs")
+    assert checkpoints.prediction_of(checkpoint) == "flow"
+    assert checkpoint.assumed == ()
+    denoiser = networks.load_denoiser(checkpoint)
+    scheduler.set_timesteps(6)
+    x = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(7))[None]
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t).sample, t, x).prev_sample
+    ours = sampling.generate(denoiser, [7], "ddim", 6, 0.0)
+    assert np.abs(denoiser.decode(x).astype(int) - ours).max() <= 1
+    assert checkpoint.digest != taken_in(tmp_path / "other", pictures, "other").digest  # the same weights
 
 
 @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
@@ -271,7 +296,7 @@ def test_what_is_assumed_is_said_under_every_name(pictures: Dataset, tmp_path: P
         ({"_class_name": "DiTPipeline"}, "a class-conditional transformer"),
         ({"_class_name": "MyPipeline"}, "'theirs' is of class MyPipeline. A DDPM of pixels"),
         ({"unet": ["diffusers", "UNet2DConditionModel"]}, "is of class DDPMPipeline, with a UNet2DConditionModel"),
-        ({"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "a model of flow matching"),
+        ({"scheduler": ["diffusers", "FlowMatchLCMScheduler"]}, "a distilled model of flow matching"),
     ],
 )
 def test_other_pipelines_are_refused_by_their_class(

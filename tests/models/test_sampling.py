@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor, nn
 
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.models import networks, sampling, schedules
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.schedules import Sampler
@@ -78,6 +79,8 @@ CONFIGS: dict[str, dict[str, object]] = {
     "trained": {"trained_betas": np.linspace(0.001, 0.01, 1000).tolist()},
     "large variance": {"variance_type": "fixed_large", "steps_offset": 2},
     "logarithm of the variance": {"variance_type": "fixed_small_log"},
+    "37 timesteps": {"num_train_timesteps": 37},
+    "4000 timesteps": {"num_train_timesteps": 4000, "timestep_spacing": "linspace", "beta_end": 0.01},
 }
 
 
@@ -100,7 +103,7 @@ def test_a_models_own_scheduler_draws_as_in_diffusers(denoiser: Denoiser, name: 
     with torch.no_grad():
         for t in theirs.timesteps:
             more = {"eta": 0.5} if sampler == "ddim" else {}
-            x = theirs.step(denoiser.predict(x, t[None]), t, x, generator=random, **more).prev_sample
+            x = theirs.step(ours.predict(x, t[None]), t, x, generator=random, **more).prev_sample
     picture = sampling.generate(ours, [4], sampler, 10, 0.5)  # type: ignore[arg-type]
     assert np.abs(denoiser.decode(x).astype(int) - picture).max() <= 1
     plain = sampling.generate(denoiser, [4], sampler, 10, 0.5)  # type: ignore[arg-type]
@@ -154,10 +157,72 @@ def test_every_prediction_draws_as_in_diffusers_in_float64(
 
 def test_timesteps_are_those_of_diffusers() -> None:
     for spacing in ("leading", "linspace", "trailing"):
-        for count in (1, 3, 10, 50, 333, 1000):
-            theirs = DDIMScheduler(timestep_spacing=spacing)
+        for count, length in ((1, 1000), (3, 10), (10, 10), (50, 1000), (333, 1000), (1000, 1000), (60, 4000)):
+            theirs = DDIMScheduler(num_train_timesteps=length, timestep_spacing=spacing)
             theirs.set_timesteps(count)
-            assert sampling.sampling_timesteps(count, Sampler(spacing)) == theirs.timesteps.tolist()  # type: ignore[arg-type]
+            assert Sampler(spacing).timesteps(count, length) == theirs.timesteps.tolist()  # type: ignore[arg-type]
+
+
+FLOWS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "shift of Stable Diffusion 3": {"shift": 3.0},
+    "last level": {"shift": 2.0, "shift_terminal": 0.1},
+    "Karras": {"use_karras_sigmas": True},
+    "exponential": {"use_exponential_sigmas": True},
+    "beta": {"use_beta_sigmas": True, "shift": 3.0},
+    "dynamic": {"use_dynamic_shifting": True},
+    "dynamic, linear": {
+        "use_dynamic_shifting": True, "time_shift_type": "linear", "base_shift": 0.2, "max_shift": 2.0,
+        "base_image_seq_len": 16, "max_image_seq_len": 64, "shift_terminal": 0.02,
+    },
+    "40 timesteps": {"num_train_timesteps": 40, "shift": 3.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("evenly", [False, True])
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_are_drawn_as_in_diffusers_in_float64(monkeypatch: pytest.MonkeyPatch, name: str, evenly: bool) -> None:
+    """In the way of Stable Diffusion 3, whose pipeline leaves the levels to the scheduler, and in that of Flux."""
+    torch.manual_seed(6)
+    theirs, steps = FlowMatchEulerDiscreteScheduler(**FLOWS[name]), 50
+    schedule = schedules.read(schedules.config_of(theirs), "theirs")
+    assert schedule.process.prediction == "flow"
+    torch.testing.assert_close(schedule.process.sigmas, theirs.sigmas.flip(0), rtol=0, atol=0)
+    torch.testing.assert_close(schedule.process.times, theirs.timesteps.flip(0))
+    sampler = schedule.sampler.at(36)
+    assert sampler.flow is not None
+    sampler = replace(sampler, flow=replace(sampler.flow, evenly=evenly))
+    ours = Denoiser(Mixing().double(), schedule.process.to(torch.float64), 1, (3, 6, 6), sampler=sampler)
+    own = theirs.config
+    mu = calculate_shift(36, own.base_image_seq_len, own.max_image_seq_len, own.base_shift, own.max_shift)
+    given = np.linspace(1.0, 1 / steps, steps) if evenly else None
+    theirs.set_timesteps(steps, sigmas=given, mu=mu if own.use_dynamic_shifting else None)
+    random = torch.Generator().manual_seed(4)
+    x = torch.randn((3, 6, 6), generator=random)[None].double()
+    with torch.no_grad():
+        visited = list(sampling._visited(ours, [4], "ddim", steps, 0.0, (), 1.0))
+        for t, level, (clean, found) in zip(theirs.timesteps, theirs.sigmas[:-1], visited, strict=True):
+            output = ours.network(x, t.double()[None])[0]
+            torch.testing.assert_close(clean, x - level * output, rtol=1e-6, atol=1e-6)
+            x = theirs.step(output, t, x).prev_sample  # rounds x to float32 before it adds
+            torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
+            x = found
+
+
+def test_flows_are_drawn_without_fresh_noise() -> None:
+    flow = schedules.read({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow")
+    ours = Denoiser(Mixing(), flow.process, 1, (3, 6, 6), sampler=flow.sampler)
+    for sampler, eta in (("ddpm", 0.0), ("ddim", 0.5)):
+        with pytest.raises(SettingsError, match="predicts flow and is drawn without fresh noise"):
+            sampling.generate(ours, [1], sampler, 5, eta)  # type: ignore[arg-type]
+
+
+def test_no_more_steps_are_drawn_than_the_schedule_has() -> None:
+    short = schedules.read({"num_train_timesteps": 20}, "short")
+    ours = Denoiser(Mixing(), short.process, 1, (3, 6, 6), sampler=short.sampler)
+    assert sampling.generate(ours, [1], "ddim", 20, 0.0).shape == (1, 6, 6, 3)
+    with pytest.raises(SettingsError, match=r"21 sampling steps are more than .* has timesteps. Choose 1 to 20"):
+        sampling.generate(ours, [1], "ddim", 21, 0.0)
 
 
 def test_numbers_that_are_not_finite_are_said(denoiser: Denoiser) -> None:
@@ -187,5 +252,5 @@ def test_progress_counts_picture_steps(denoiser: Denoiser) -> None:
 
 
 def test_timesteps_are_the_papers() -> None:
-    assert sampling.sampling_timesteps(50)[:3] == [980, 960, 940]
-    assert sampling.sampling_timesteps(50)[-1] == 0
+    assert Sampler().timesteps(50)[:3] == [980, 960, 940]
+    assert Sampler().timesteps(50)[-1] == 0

@@ -26,6 +26,8 @@ from dtrak_core.models.schedules import Sampler
         DDPMScheduler(beta_schedule="sigmoid"),
         DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.001, rescale_betas_zero_snr=True),
         PNDMScheduler(beta_schedule="squaredcos_cap_v2"),
+        DDPMScheduler(num_train_timesteps=4000, beta_schedule="squaredcos_cap_v2"),
+        DDIMScheduler(num_train_timesteps=3, trained_betas=[0.1, 0.2, 0.3]),
         EulerDiscreteScheduler(beta_end=0.01),
         DPMSolverMultistepScheduler(),
     ],
@@ -36,6 +38,7 @@ def test_betas_are_those_of_the_scheduler_that_wrote_the_config(theirs: Any) -> 
     found = schedules.read(config, "theirs")
     torch.testing.assert_close(found.process.betas, theirs.betas)
     torch.testing.assert_close(found.process.alphas_cumprod, theirs.alphas_cumprod)
+    assert found.process.steps == found.config["num_train_timesteps"] == theirs.config.num_train_timesteps
     assert bool(found.assumed) == (type(theirs) not in (DDPMScheduler, DDIMScheduler))
 
 
@@ -72,18 +75,19 @@ def test_what_is_predicted_is_read_and_kept(config: dict[str, Any], prediction: 
     ("config", "said"),
     [
         ({"prediction_type": "edm"}, r"^'theirs' predicts 'edm'. Only models that predict the noise"),
-        ({"prediction_type": "flow_prediction"}, r"predicts 'flow_prediction' \(of flow matching\). Only models"),
-        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "predicts 'flow_prediction'"),
+        ({"prediction_type": "flow_prediction"}, "predicts 'flow_prediction' on noise levels of a DDPM. Only models"),
         (
-            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
-            "drawn by a FlowMatchEulerDiscreteScheduler: it is",
+            {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True},
+            "predicts 'epsilon' on noise levels of flow matching. Only models",
         ),
+        ({"_class_name": "FlowMatchLCMScheduler"}, "it is a distilled model of flow matching"),
         ({"_class_name": "CMStochasticIterativeScheduler"}, "it is a consistency model"),
         ({"_class_name": "ScoreSdeVeScheduler"}, "it is a score model of an SDE"),
         ({"_class_name": "EDMEulerScheduler"}, "it is an EDM"),
         ({"_class_name": "MyScheduler"}, "it is not known to be a DDPM's"),
-        ({"num_train_timesteps": 4000}, "has a schedule of 4000 steps"),
-        ({"trained_betas": [0.1, 0.2]}, "has a schedule of 2 steps"),
+        ({"num_train_timesteps": 0}, "its schedule has 0 steps, not a whole number above 0"),
+        ({"num_train_timesteps": "many"}, "its schedule has 'many' steps"),
+        ({"trained_betas": []}, "its schedule has 0 steps"),
         ({"variance_type": "learned_range"}, "learned its variance too"),
         ({"variance_type": "big"}, "cannot be used: variance_type is 'big'"),
         ({"timestep_spacing": "random"}, "cannot be used: timestep_spacing is 'random'"),

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline
+from diffusers import DDPMPipeline, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 from dtrak_core import store
@@ -79,16 +79,22 @@ def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(
         assert torch.equal(value, whole[name]), name
 
 
-@pytest.mark.parametrize("prediction", ["sample", "v"])
-def test_a_network_may_predict_the_picture_or_v(pictures: Dataset, tiny: ModelSettings, prediction: Prediction) -> None:
+@pytest.mark.parametrize("prediction", ["sample", "v", "flow"])
+def test_a_network_may_predict_the_picture_v_or_flow(
+    pictures: Dataset, tiny: ModelSettings, prediction: Prediction
+) -> None:
     model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
     run = training.train(pictures, settings_for(pictures, model, epochs=16), prediction, quiet)
     losses = [json.loads(line)["loss"] for line in run.file("metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
     checkpoint = checkpoints.by_name(prediction, pictures.digest)
     assert networks.load_denoiser(checkpoint).process.prediction == prediction
-    theirs = DDPMPipeline.from_pretrained(checkpoint.folder).scheduler.config.prediction_type
-    assert theirs == {"sample": "sample", "v": "v_prediction"}[prediction]
+    if prediction == "flow":  # diffusers has no pipeline for a UNet2DModel of flow
+        FlowMatchEulerDiscreteScheduler.from_pretrained(checkpoint.folder, subfolder="scheduler")
+        assert UNet2DModel.from_pretrained(checkpoint.folder, subfolder="unet").config.in_channels == 12
+    else:
+        theirs = DDPMPipeline.from_pretrained(checkpoint.folder).scheduler.config.prediction_type
+        assert theirs == {"sample": "sample", "v": "v_prediction"}[prediction]
     assert checkpoints.prediction_of(checkpoint) == prediction
 
 
@@ -100,7 +106,7 @@ def test_what_is_predicted_is_part_of_a_model_and_noise_leaves_no_trace(tiny: Mo
         keys.add(key_of("checkpoints", TrainSettings(dataset="0" * 16, model=model)))
         denoiser = networks.untrained(model, 16, 1, "0" * 16)  # equal weights
         digests.add(networks.save_weights(denoiser, tmp_path / prediction, torch.float32))
-    assert len(keys) == len(digests) == 3
+    assert len(keys) == len(digests) == 4
 
 
 @pytest.mark.parametrize("prediction", get_args(Prediction))
@@ -117,9 +123,13 @@ def test_the_loss_of_a_step_is_that_of_its_formula(tiny: ModelSettings, predicti
     gradients = [p.grad.clone() for p in run.weights if p.grad is not None]
     bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[t.numpy()]
     a, s = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1, 1) for one in (np.sqrt(bar), np.sqrt(1 - bar)))
-    target = {"noise": noise, "sample": x0, "v": a * noise - s * x0}[prediction]
+    told = t
+    if prediction == "flow":
+        told = t + 1.0
+        a, s = (1 - told / 1000).view(-1, 1, 1, 1), (told / 1000).view(-1, 1, 1, 1)
+    target = {"noise": noise, "sample": x0, "v": a * noise - s * x0, "flow": noise - x0}[prediction]
     weight = np.minimum(1 / (1 - bar), 400) if prediction == "sample" else np.ones(5)
-    each = (denoiser.network(a * x0 + s * noise, t).sample - target).square().mean((1, 2, 3))
+    each = (denoiser.network(a * x0 + s * noise, told).sample - target).square().mean((1, 2, 3))
     expected = (torch.tensor(weight, dtype=torch.float32) * each).mean()
     assert found == pytest.approx(float(expected.detach()), rel=1e-4)
     for ours, plain in zip(gradients, torch.autograd.grad(expected, run.weights), strict=True):

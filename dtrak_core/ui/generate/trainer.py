@@ -17,7 +17,7 @@ from dtrak_core.settings import build
 from dtrak_core.training import presets
 from dtrak_core.ui import panels
 
-PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v"}
+PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v", "flow": "flow"}
 BUSY = 0.7  # cores that other work kept busy, from which a measurement says so
 
 
@@ -86,7 +86,7 @@ def _prediction(preset: str, usual: TrainSettings) -> Prediction | None:
         key=f"train-prediction-{preset}",
         width=150,
         help="What the network puts out. The paper's predict the noise; a small one of many pixels does better with "
-        "the clean picture.",
+        "the clean picture. Flow is the way from picture to noise, as of Stable Diffusion 3 and Flux.",
     )
     return None if chosen == usual.model.prediction else chosen
 
