@@ -24,6 +24,7 @@ from dtrak_core.amounts import duration, size
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import feature_store
 from dtrak_core.features.fader_layout import PARTS
+from dtrak_core.features.kernel import LARGEST, SMALL
 from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
 from dtrak_core.methods import patches
 from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings
@@ -39,7 +40,8 @@ PATCH_SECONDS = 1.2e-8  # a pair of patches
 CURVATURE = 1.2  # EK-FAC: its two passes over the training set beside the gradients
 EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known
 FADER_GROUPS = 9  # of layers, each projected to its share alone; larger networks have more
-KERNEL_SECONDS = 2e-10  # rows x rows x the larger of rows and width
+KERNEL_SECONDS = 2e-10  # rows x rows x the larger of rows and width, where the kernel is decomposed
+BAND_SECONDS = 2.7e-11  # an operation, where it is brought into a band
 CONSTANT = Speed(1.0, 2.0, "by constants measured on one core")  # times what a constant says
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -147,11 +149,20 @@ def of_target_features(here: Here, settings: TargetFeatureSettings) -> Cost:
 
 
 def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
-    """Return what the kernel of features and its decomposition cost."""
+    """Return what the kernel of features costs."""
     count, width = here.pictures, _width(settings)
-    about = KERNEL_SECONDS * count * count * max(width, count)
-    kept = count * min(count, width) * (4 if settings.storage == "float32" else 2)
+    about, side = kernel_seconds(count, width), min(count, width)
+    each = 8 if SMALL < side <= LARGEST else 4 if settings.storage == "float32" else 2
+    kept = count * side * each
     return Cost((Part("kernel", here.learned("kernel").times(about)),), kept)
+
+
+def kernel_seconds(rows: int, width: int) -> float:
+    """Return what constants say of the kernel of N rows of K numbers: Gram matrix, and decomposition or band."""
+    side = min(rows, width)
+    if side <= SMALL:
+        return KERNEL_SECONDS * rows * rows * max(width, rows)
+    return BAND_SECONDS * rows * side * (2 * width + 3 * side)
 
 
 def of_residuals(here: Here, settings: FeatureSettings) -> Cost:
@@ -224,7 +235,7 @@ def _learned(stamp: tuple[str, ...]) -> dict[str, Speed]:
     known = {one.digest: one for one in checkpoints.listing()}
     for artifact in store.listing("kernels"):
         rows, width = artifact.manifest["rows"], artifact.settings["proj_dim"]
-        about = KERNEL_SECONDS * rows * rows * max(width, rows)
+        about = kernel_seconds(rows, width)
         if not artifact.shipped and about > 0.05:
             ratios["kernel"].append(artifact.manifest["seconds"] / about)
     for artifact in store.listing("features"):

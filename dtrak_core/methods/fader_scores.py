@@ -25,7 +25,7 @@ import numpy as np
 from dtrak_core import store
 from dtrak_core.features import draws, feature_store
 from dtrak_core.features.fader_layout import BANDS, HALVES, Faders, part_of, together, training_rows
-from dtrak_core.features.kernel import decompose, effective_rank
+from dtrak_core.features.kernel import Kernel, damped_scores, effective_rank, in_memory
 from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings, TargetSide, feature_target
 from dtrak_core.methods import agreement
 from dtrak_core.methods.gradient_scores import RANK_SHARES, damping_of, read_scores, write_scores
@@ -34,6 +34,7 @@ from dtrak_core.models.targets import Target
 from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
 
+TARGETS = 16  # whose scores are held together at every damping
 TOP = 10  # pictures of a half that are compared
 LEAST_TARGETS = 8  # for a choice of damping
 LEAST_SHARED = 0.25  # of the first pictures, likewise
@@ -74,33 +75,29 @@ def score(
     Returns:
         Scores (M, N), λ and the effective rank.
     """
-    rows, values, vectors = _decomposed(trained.path, trained.key, faders)
+    rows, found = _kernel(trained.path, trained.key, faders)
     cross = together(own, trained.manifest["group_widths"], faders).astype(np.float64) @ rows.T.astype(np.float64)
-    damping = damping_of(method, values, len(rows), None, rank_share)
-    scores: np.ndarray = ((cross @ vectors) / (values + damping)) @ vectors.T
-    return scores, damping, effective_rank(values, damping)
+    damping = damping_of(method, found.spectrum, len(rows), None, rank_share)
+    return damped_scores(found, cross, damping), damping, effective_rank(found.spectrum, damping)
 
 
 def curves(
     method: Method, trained: Artifact, own: np.ndarray, faders: Faders, shares: Sequence[float]
 ) -> Iterator[np.ndarray]:
     """Yield each target's scores at each of these effective ranks over N, shape (D, N); arguments as of `score`."""
-    rows, values, vectors = _decomposed(trained.path, trained.key, faders)
+    rows, found = _kernel(trained.path, trained.key, faders)
     cross = together(own, trained.manifest["group_widths"], faders).astype(np.float64) @ rows.T.astype(np.float64)
-    dampings = np.array([damping_of(method, values, len(rows), None, share) for share in shares])
-    inverse = 1 / (values + dampings[:, None])
-    for one in cross @ vectors:
-        yield (inverse * one) @ vectors.T
+    dampings = [damping_of(method, found.spectrum, len(rows), None, share) for share in shares]
+    for start in range(0, len(cross), TARGETS):
+        some = cross[start : start + TARGETS]
+        yield from np.stack([damped_scores(found, some, damping) for damping in dampings], 1)
 
 
 @functools.lru_cache(maxsize=3)
-def _decomposed(path: Path, key: str, faders: Faders) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Φ_w (N, K), and S (R,) and U (N, R) of Φ_w Φ_wᵀ = U S Uᵀ, from the smaller side."""
+def _kernel(path: Path, key: str, faders: Faders) -> tuple[np.ndarray, Kernel]:
+    """Return Φ_w (N, K) and its kernel."""
     rows = training_rows(store.get("features", key), faders)
-    exact = rows.astype(np.float64)
-    wide = exact.shape[1] >= exact.shape[0]
-    values, vectors = decompose(exact @ exact.T if wide else exact.T @ exact)
-    return rows, values, vectors if wide else exact @ (vectors / np.sqrt(values))
+    return rows, in_memory(rows.astype(np.float64))
 
 
 def target_rows(settings: FeatureSettings, targets: Sequence[Target]) -> np.ndarray | None:

@@ -32,7 +32,7 @@ from dtrak_core.features.kernel import (
     effective_rank,
     leverage,
     open_kernel,
-    squared_sums,
+    preconditioned,
 )
 from dtrak_core.features.settings import FeatureSettings, feature_target
 from dtrak_core.methods.methods import Method
@@ -147,11 +147,11 @@ def of_products(
 
 def _weights(method: Method, kernel: Kernel, residuals: np.ndarray | None, damping: float) -> np.ndarray:
     """Return w (N,)."""
-    s, ones = kernel.spectrum, np.ones(len(kernel.norms))
+    ones = np.ones(len(kernel.norms))
     if residuals is not None:
         return divided(residuals, np.maximum(1 - leverage(kernel, damping), LEAST))
     if method.divided_by == "preconditioned":
-        return divided(ones, np.sqrt(squared_sums(kernel, s / (s + damping) ** 2)))
+        return divided(ones, np.sqrt(preconditioned(kernel, damping)))
     if method.divided_by == "feature":
         return divided(ones, kernel.norms.astype(np.float64))
     return ones

@@ -142,5 +142,5 @@ def test_ranks_and_dampings_that_cannot_be_are_refused(cache: Path) -> None:
 def test_a_kernel_is_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = stored(features_of(12, 40)[0])
     first = kernel.compute_kernel(artifact, quiet)
-    monkeypatch.setattr(kernel, "_dual", None)
+    monkeypatch.setattr(kernel, "gram_of", None)
     assert kernel.compute_kernel(artifact, quiet).path == first.path

@@ -1,0 +1,240 @@
+"""A Gram matrix as Q B Qᵀ with B of a narrow band, which serves every damping without an eigendecomposition.
+
+Reflections of `WIDTH` columns at a time turn a Gram matrix A (n, n) into a band (Bischof, Lang, Sun 2000, algorithm 1):
+
+    B = Qᵀ A Q      Q = H_1 H_2 ...      H = I - V T Vᵀ      (compact WY form; Schreiber, Van Loan 1989)
+
+in 4/3 n³ operations that are all products of matrices, where an eigendecomposition spends half of its own on products
+with single vectors, which wait for memory. (A + λ I)⁻¹ = Q (B + λ I)⁻¹ Qᵀ then takes n WIDTH² operations for a λ, and
+4 n WIDTH for each vector. With L Lᵀ = B + λ I, features Φ (N, K) and c = Φ φ(z), in the kernel's two forms (kernel.py):
+
+                               A = ΦΦᵀ ("dual"), R = Q         A = ΦᵀΦ ("primal"), R = Φ Q
+    scores   Φ (ΦᵀΦ + λ)⁻¹ φ   R (B + λ)⁻¹ Rᵀ c                R (B + λ)⁻¹ B⁻¹ Rᵀ c
+    leverage h_i               1 - λ |L⁻¹ r_i|²                |L⁻¹ r_i|²
+    |(ΦᵀΦ + λ)⁻¹ φ_i|²         |L⁻¹ r_i|² - λ |(B + λ)⁻¹ r_i|²  |(B + λ)⁻¹ r_i|²
+
+R and B are kept in float64: B has no leading directions that could be held apart from the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dtrak_core.progress import Progress
+
+WIDTH = 48
+PICTURES = 512  # that are solved for together
+STRIPE = 256  # rows of a Gram matrix that are worked on together, so that they stay in the processor's cache
+
+
+class Reflections(NamedTuple):
+    """V (n - start, w) and T (w, w) of I - V T Vᵀ, which turns the rows from `start` on."""
+
+    start: int
+    v: np.ndarray
+    t: np.ndarray
+
+
+@dataclass(frozen=True)
+class Factor:
+    """L Lᵀ = B + λ I in blocks: the inverse of each on the diagonal, (J, w, w), and those below, (J - 1, w, w)."""
+
+    inverses: np.ndarray
+    below: np.ndarray
+
+
+@dataclass(frozen=True)
+class Banded:
+    """R (N, n), and B in blocks on the diagonal, (J, w, w), and below it, (J - 1, w, w).
+
+    `between` is an eigenvalue well above those that are rounding and well below all others; 0 where it is not needed.
+    """
+
+    rows: np.ndarray
+    diagonal: np.ndarray
+    below: np.ndarray
+    primal: bool
+    between: float
+
+
+def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Reflections]]:
+    """Return B as its diagonal and the `WIDTH` below it, (WIDTH + 1, n), and Q; the Gram matrix is used up.
+
+    Args:
+        gram: A, shape (n, n), float64, symmetric; only its lower triangle is read.
+        on_progress: Called with the columns done.
+    """
+    count = len(gram)
+    found: list[Reflections] = []
+    room = np.empty((STRIPE, count))
+    for done in range(0, max(count - WIDTH - 1, 0), WIDTH):
+        on_progress(done, count, "columns", "Kernel")
+        start = done + WIDTH
+        one = Reflections(start, *_reflections(gram[start:, done:start]))
+        _turn(gram[start:, start:], one, room)
+        found.append(one)
+    band = np.zeros((WIDTH + 1, count))
+    for below in range(min(WIDTH + 1, count)):
+        band[below, : count - below] = np.diagonal(gram, -below)
+    return band, found
+
+
+def _reflections(panel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return V and T that make a panel (m, w) upper triangular, and leave it so."""
+    from scipy import linalg
+
+    (packed, scales), upper = linalg.qr(panel, mode="raw", check_finite=False)
+    v = np.tril(packed[:, : len(scales)], -1)
+    np.fill_diagonal(v, 1)
+    v[:, scales == 0] = 0  # nothing to turn
+    panel[:] = 0
+    panel[: len(upper)] = upper
+    inverse = np.triu(v.T @ v, 1) + np.diag(1 / np.where(scales == 0, 1, scales))
+    return v, np.ascontiguousarray(linalg.solve_triangular(inverse, np.eye(len(scales)), check_finite=False))
+
+
+def _turn(gram: np.ndarray, one: Reflections, room: np.ndarray) -> None:
+    """Replace the lower triangle of A (m, m) by that of Hᵀ A H = A - X Vᵀ - V Xᵀ, X = A V T - ½ V Tᵀ Vᵀ A V T."""
+    product = np.zeros_like(one.v)
+    for begin in range(0, len(gram), STRIPE):
+        end = min(begin + STRIPE, len(gram))
+        inner = np.tril(gram[begin:end, begin:end])
+        product[begin:end] += gram[begin:end, :begin] @ one.v[:begin]
+        product[begin:end] += (inner + np.tril(inner, -1).T) @ one.v[begin:end]
+        product[:begin] += gram[begin:end, :begin].T @ one.v[begin:end]
+    product = product @ one.t
+    x = product - 0.5 * one.v @ (one.t.T @ (one.v.T @ product))
+    left, right = np.concatenate([x, one.v], 1), np.concatenate([one.v, x], 1).T
+    for begin in range(0, len(gram), STRIPE):
+        end = min(begin + STRIPE, len(gram))
+        change = room[: end - begin, :end]
+        np.matmul(left[begin:end], right[:, :end], out=change)
+        gram[begin:end, :end] -= change
+
+
+def orthogonal(count: int, turns: list[Reflections]) -> np.ndarray:
+    """Return Q (n, n), built from its end, where it is still the identity but for a corner: 4/3 n³ operations."""
+    found = np.eye(count)
+    for start, v, t in reversed(turns):
+        corner, first = found[start:, start:], t @ (v.T @ found[start:, start:])
+        for begin in range(0, len(corner), STRIPE):
+            corner[begin : begin + STRIPE] -= v[begin : begin + STRIPE] @ first
+    return found
+
+
+def turned(rows: np.ndarray, turns: list[Reflections]) -> np.ndarray:
+    """Return rows (m, n) times Q, in their place."""
+    for start, v, t in turns:
+        part = rows[:, start:]
+        part -= (part @ v @ t) @ v.T
+    return rows
+
+
+def eigenvalues(band: np.ndarray) -> np.ndarray:
+    """Return the eigenvalues of B, ascending."""
+    from scipy import linalg
+
+    values: np.ndarray = linalg.eig_banded(band, lower=True, eigvals_only=True)
+    return values
+
+
+def blocks(band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the blocks of B on the diagonal (J, w, w) and below it (J - 1, w, w); the last is filled up with ones."""
+    width, count = band.shape[0] - 1, -(-band.shape[1] // (band.shape[0] - 1))
+    whole = np.zeros((count, 2 * width, width))  # block columns: what lies beside and below the diagonal
+    columns = np.arange(band.shape[1])
+    for below, values in enumerate(band):
+        whole[columns // width, columns % width + below, columns % width] = values
+    diagonal = whole[:, :width] + np.tril(whole[:, :width], -1).swapaxes(1, 2)
+    spare = np.arange(band.shape[1] - (count - 1) * width, width)
+    diagonal[-1, spare, spare] = 1
+    return diagonal, np.ascontiguousarray(whole[:-1, width:])
+
+
+def factor(diagonal: np.ndarray, below: np.ndarray, damping: float) -> Factor:
+    """Return L of L Lᵀ = B + λ I from the blocks of B."""
+    from scipy import linalg
+
+    identity = np.eye(diagonal.shape[1])
+    inverses, under = np.empty_like(diagonal), np.empty_like(below)
+    left = diagonal[0] + damping * identity
+    for number in range(len(diagonal)):
+        root = np.linalg.cholesky(left)
+        inverses[number] = linalg.solve_triangular(root, identity, lower=True, check_finite=False)
+        if number < len(below):
+            under[number] = below[number] @ inverses[number].T
+            left = diagonal[number + 1] + damping * identity - under[number] @ under[number].T
+    return Factor(inverses, under)
+
+
+def forward(root: Factor, columns: np.ndarray) -> np.ndarray:
+    """Return L⁻¹ of columns (n, M), filled up to whole blocks (J, w, M)."""
+    count, width, _ = root.inverses.shape
+    found = np.zeros((count * width, columns.shape[1]))
+    found[: len(columns)] = columns
+    found = found.reshape(count, width, -1)
+    for number in range(count):
+        if number:
+            found[number] -= root.below[number - 1] @ found[number - 1]
+        found[number] = root.inverses[number] @ found[number]
+    return found
+
+
+def solve(root: Factor, columns: np.ndarray) -> np.ndarray:
+    """Return (B + λ I)⁻¹ of columns (n, M), shape (n, M)."""
+    return _backward(root, forward(root, columns))[: len(columns)]
+
+
+def _backward(root: Factor, found: np.ndarray) -> np.ndarray:
+    """Return L⁻ᵀ of blocks (J, w, M), in their place, as columns (J w, M)."""
+    for number in reversed(range(len(found))):
+        if number < len(root.below):
+            found[number] -= root.below[number].T @ found[number + 1]
+        found[number] = root.inverses[number].T @ found[number]
+    return found.reshape(-1, found.shape[2])
+
+
+def damped_scores(banded: Banded, cross: np.ndarray, damping: float) -> np.ndarray:
+    """Return Φ (ΦᵀΦ + λ)⁻¹ φ(z), float64, for one target's c (N,) or several, (M, N).
+
+    Of c only what lies in the directions of the kernel counts, as in an eigendecomposition without those of rounding:
+    with a μ between the two, μ² (B + μ)⁻² leaves those of rounding and, but for (μ / s)², nothing else.
+    """
+    inside = (np.atleast_2d(cross) @ banded.rows).T
+    if banded.between:
+        root = factor(banded.diagonal, banded.below, banded.between)
+        if banded.primal:
+            once = solve(root, inside)
+            inside = once + banded.between * solve(root, once)  # B⁻¹, but for (μ / s)²
+        else:
+            for _ in range(2):  # once leaves a millionth of them, which a small λ would raise
+                inside -= banded.between**2 * solve(root, solve(root, inside))
+    solved = solve(factor(banded.diagonal, banded.below, damping), inside)
+    scores: np.ndarray = (solved.T @ banded.rows.T).reshape(cross.shape)
+    return scores
+
+
+def leverage(banded: Banded, damping: float) -> np.ndarray:
+    """Return h_i(λ), shape (N,)."""
+    root, found = factor(banded.diagonal, banded.below, damping), np.empty(len(banded.rows))
+    for here in _pictures(banded):
+        found[here] = np.square(forward(root, banded.rows[here].T)).sum((0, 1))
+    return found if banded.primal else np.maximum(1 - damping * found, 0)
+
+
+def preconditioned(banded: Banded, damping: float) -> np.ndarray:
+    """Return |(ΦᵀΦ + λ)⁻¹ φ_i|², shape (N,)."""
+    root, found = factor(banded.diagonal, banded.below, damping), np.empty(len(banded.rows))
+    for here in _pictures(banded):
+        half = forward(root, banded.rows[here].T)
+        first = np.zeros(half.shape[2]) if banded.primal else np.square(half).sum((0, 1))
+        second = np.square(_backward(root, half)).sum(0)
+        found[here] = second if banded.primal else np.maximum(first - damping * second, 0)
+    return found
+
+
+def _pictures(banded: Banded) -> list[slice]:
+    return [slice(start, start + PICTURES) for start in range(0, len(banded.rows), PICTURES)]
