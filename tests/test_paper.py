@@ -123,7 +123,7 @@ def test_a_setting_of_the_paper_runs(
         bases.publish("sd", digest, side, folder)
     usual = presets.train_settings(preset, dataset.digest, digest)
     two = presets.train_settings(preset, dataset.digest, digest, indices=(0, 1, 2, 3), epochs=1, batch_size=2)
-    assert presets.total_steps(two, 4) == 2
+    assert two.steps(4) == 2
     began = time.perf_counter()
     run = training.train(dataset, two, "dry", quiet, kind="retrained")  # draws no grids, as no retraining does
     trained = time.perf_counter() - began

@@ -31,7 +31,6 @@ from dtrak_core.models.targets import PICTURE, Target, find_sample
 from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
-from dtrak_core.training.presets import steps_on
 from dtrak_core.training.retrained import retrained
 
 
@@ -73,7 +72,7 @@ def _compared(
     runs = {each: removals.retraining(dataset, checkpoint, *each) for each in lacking}
     original, unmoved = removals.original(checkpoint), networks.load_denoiser(checkpoint)
     loss_before = _losses(unmoved)
-    steps = {each: 0 if each == original else steps_on(run, len(dataset.train.rows)) for each, run in runs.items()}
+    steps = {each: 0 if each == original else run.steps(len(dataset.train.rows)) for each, run in runs.items()}
     before, trainings = 0, [each for each in runs if each != original]
     for each, bars in lacking.items():
         place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
@@ -98,7 +97,7 @@ def retrain(
     lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
     if (bars := lacking.get((removed, train_seed))) is not None:
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
-        drawing = _while_drawing(on_progress, steps_on(run, len(dataset.train.rows)))
+        drawing = _while_drawing(on_progress, run.steps(len(dataset.train.rows)))
         _outcomes(
             retrained(dataset, run, on_progress), _losses(networks.load_denoiser(checkpoint)), bars, settings, drawing
         )

@@ -21,7 +21,6 @@ from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.models import checkpoints
 from dtrak_core.settings import key_of
-from dtrak_core.training import presets
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _trainings(settings: CounterfactualSettings) -> list[Part]:
     for (removed, seed), bars in removals.lacking(wanted, settings).items():
         if (removed, seed) != removals.original(checkpoint):
             run = removals.retraining(dataset, checkpoint, removed, seed)
-            steps = presets.steps_on(run, len(dataset.train.rows))
+            steps = run.steps(len(dataset.train.rows))
             about = f"Training: {comparisons.about(bars)}"
             found.append(Part(steps, "training steps", about, removed=removed, train_seed=seed))
     return found
@@ -101,6 +100,6 @@ def _models(settings: LdsSettings) -> list[Part]:
     for number, one in enumerate(subset_models.models(settings)):
         if one in lacking:
             run = subset_models.training(dataset, checkpoint, one)
-            steps = presets.steps_on(run, len(dataset.train.rows))
+            steps = run.steps(len(dataset.train.rows))
             found.append(Part(steps, "training steps", f"Subset {one.subset}, seed {one.train_seed}", model=number))
     return found

@@ -13,7 +13,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
-from dtrak_core.training import presets, retrained
+from dtrak_core.training import retrained
 
 
 def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_progress: Progress) -> list[Artifact]:
@@ -27,7 +27,7 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_
     """
     missing = subset_models.lacking(settings)
     runs = [subset_models.training(dataset, checkpoint, one) for one in missing]
-    steps = [presets.steps_on(run, len(dataset.train.rows)) for run in runs]
+    steps = [run.steps(len(dataset.train.rows)) for run in runs]
     for number, one in enumerate(missing):
         before, about = sum(steps[:number]), f"Model {number + 1} of {len(missing)}"
 
@@ -55,7 +55,7 @@ def _measured(
 ) -> Artifact:
     run, measured = subset_models.training(dataset, checkpoint, settings), subset_models.pictures(dataset, settings)
     denoiser = retrained.retrained(dataset, run, on_progress)
-    total = presets.steps_on(run, len(dataset.train.rows))
+    total = run.steps(len(dataset.train.rows))
     values = np.empty(len(settings.targets))
     for i, target in enumerate(measured):
         on_progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")

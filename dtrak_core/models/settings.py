@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -160,6 +161,14 @@ class TrainSettings(Settings):
     flip: bool = False
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     weights_dtype: Literal["float32", "float16"] = "float32"
+
+    def steps(self, num_pictures: int) -> int:
+        """Return the optimiser steps on a set of so many pictures, of which `indices` are taken, or all.
+
+        They are epochs x ceil(pictures taken / batch size).
+        """
+        taken = num_pictures if self.indices is None else len(set(self.indices))
+        return self.epochs * math.ceil(taken / self.batch_size)
 
 
 class ProbeSettings(Settings):

@@ -1,4 +1,4 @@
-"""Named settings, and the steps they mean: the paper's models to the letter, and the laptop's. No torch here.
+"""Named settings of trainings: the paper's models to the letter, and the laptop's. No torch here.
 
 `demo` is ours: a network that two CPU cores train in minutes (docs in README). So are `picture`, which
 predicts the clean picture (from 48 channels a position so small a network can tell a picture, but not its noise), and
@@ -8,7 +8,6 @@ predicts the clean picture (from 48 channels a position so small a network can t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,16 +125,6 @@ def train_settings(
         )
     values = {**chosen.training, **{name: value for name, value in changes.items() if value is not None}}
     return build(TrainSettings, dataset=dataset_digest, model=model, **values)
-
-
-def total_steps(settings: TrainSettings, num_examples: int) -> int:
-    """Return the number of optimiser steps: epochs x ceil(examples / batch size)."""
-    return settings.epochs * math.ceil(num_examples / settings.batch_size)
-
-
-def steps_on(settings: TrainSettings, num_pictures: int) -> int:
-    """Return the steps of a training on a set of `num_pictures`, of which it takes those that it names, or all."""
-    return total_steps(settings, num_pictures if settings.indices is None else len(settings.indices))
 
 
 def probes(model: ModelSettings | LoraSettings, resolution: int, batch_size: int) -> list[store.Artifact]:

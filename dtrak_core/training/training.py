@@ -35,7 +35,6 @@ from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSetting
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import training_state, training_step
-from dtrak_core.training.presets import total_steps
 from dtrak_core.training.training_state import Run
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
@@ -83,7 +82,7 @@ def _trained(
 ) -> store.Artifact:
     indices = _indices(dataset, settings)
     folder = store.partial(kind, key)
-    total = total_steps(settings, len(indices))
+    total = settings.steps(len(dataset.train.images))
     run = _start(settings, dataset.settings.resolution)
     if isinstance(settings.model, LoraSettings):
         run.latents = _latents(dataset, run.denoiser, settings.model.base, on_progress)

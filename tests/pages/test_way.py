@@ -91,6 +91,8 @@ def test_from_the_button_to_the_first_training_step_are_sixteen_files(
     small: tuple[Dataset, Checkpoint],
 ) -> None:
     """Four take the job down, and the worker passes twelve more; the engine between them is not counted."""
+    from dtrak_core.training import training  # noqa: F401 - what modules call when they are imported is not the way
+
     dataset, _ = small
     settings = TrainSettings(dataset=dataset.digest, model=small_store.NETWORK, epochs=1, batch_size=8, train_seed=77)
 

@@ -183,8 +183,8 @@ def test_left_out_pictures_are_never_seen(pictures: Dataset, tiny: ModelSettings
 
 def test_epochs_not_steps_are_held_fixed(pictures: Dataset, tiny: ModelSettings) -> None:
     settings = settings_for(pictures, tiny)
-    assert training.total_steps(settings, 24) == 60
-    assert training.total_steps(settings, 12) == 40
+    assert settings.steps(24) == 60
+    assert settings.model_copy(update={"indices": tuple(range(12))}).steps(24) == 40
 
 
 def test_the_rate_warms_up_and_falls_to_nothing(pictures: Dataset, tiny: ModelSettings) -> None:
