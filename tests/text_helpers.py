@@ -55,6 +55,19 @@ def saved() -> Path:
     return folder
 
 
+@functools.cache
+def stored() -> Path:
+    """Store the pictures and the base once for all tests of this process; return where `cache` lies."""
+    place = Path(tempfile.mkdtemp(prefix="text-store-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(place / "cache"))
+        patch.setenv("STUDIO_DEMO", str(place / "none"))
+        captioned(place / "discs")
+        small_base(place / "base")
+    return place
+
+
 def small_base(folder: Path) -> Base:
     """Put a copy of it into a folder and take it in."""
     shutil.copytree(saved(), folder)

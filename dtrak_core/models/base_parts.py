@@ -90,8 +90,6 @@ def unet(base: Base) -> UNet2DConditionModel:
 
 def text_side(base: Base, dataset: str = "") -> TextSide:
     """Return a base's autoencoder and text encoder, with the stored latents of a dataset where there are some."""
-    where = devices.device()
-    dtype = devices.frozen_dtype(where)
     config = config_of(base.folder / "vae" / "config.json", base.folder, base.name)
     kind = AutoencoderTiny if config.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
     vae, text = _opened(kind, base, "vae"), _opened(CLIPTextModel, base, "text_encoder")
@@ -103,8 +101,14 @@ def text_side(base: Base, dataset: str = "") -> TextSide:
         ) from None
     known, modes = latents.known(dataset, base.digest)
     for network in (vae, text):
-        network.requires_grad_(False).eval().to(where, dtype)
+        freeze(network)
     return TextSide(vae, tokenizer, text, known, modes)
+
+
+def freeze(network: Any) -> None:
+    """Bring a network that is only asked to the device, in the format of frozen weights, without gradients."""
+    where = devices.device()
+    network.requires_grad_(False).eval().to(where, devices.frozen_dtype(where))
 
 
 def schedule(base: Base) -> Schedule:

@@ -20,7 +20,7 @@ BASE_FILES = [
     "*.json", "unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "text_encoder/*.json",
     "text_encoder/*.safetensors", "tokenizer/*", "scheduler/*",
 ]  # fmt: skip
-LORA_FILES = ["*.safetensors", "*.bin", lora_files.PEFT_CONFIG]
+LORA_FILES = ["*.safetensors", "*.bin", f"*{lora_files.PEFT_CONFIG}"]
 
 
 def import_base(source: str, name: str, on_progress: Progress) -> store.Artifact:
@@ -68,20 +68,23 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
     if reason := bases.unfit(base, dataset.settings.resolution):
         raise SettingsError(reason)
     given = Path(source).expanduser()
-    file = given if given.is_file() else lora_files.choose(importing.folder_of(source, LORA_FILES), given.name)
-    denoiser = lora.opened(base, file, given.name, dataset.digest)
-    beside = file.with_name(lora_files.PEFT_CONFIG)  # holds the scale of PEFT's weights
-    sums = digest_of(*(path.read_bytes() for path in (file, beside) if path.is_file()))
+    files: tuple[Path, ...] = (given,)
+    if not given.is_file():
+        files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, lora_files.STABLE_DIFFUSION)
+    denoiser = lora.opened(base, files, given.name, dataset.digest)
+    # Beside it lies the scale of PEFT's weights.
+    read = [path for file in files for path in (file, file.with_name(lora_files.PEFT_CONFIG)) if path.is_file()]
+    sums, assumed = digest_of(*(path.read_bytes() for path in read)), lora.told_of(denoiser)
     settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
     key = key_of("checkpoints", settings)
     parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.network))
     with store.computing("checkpoints", key) as finished:
         if finished is not None:
-            return checkpoints.name_run(finished, name)
+            return checkpoints.name_run(finished, name, assumed)
         digest = lora.save(denoiser, store.partial("checkpoints", key) / "imported", torch.float32)
         on_progress(2, 2, "files", "Stored")
         return importing.published(
-            key, settings, dataset, name, digest, fold=1, base=base.digest, parameters=parameters
+            key, settings, dataset, name, digest, fold=1, base=base.digest, assumed=assumed, parameters=parameters
         )
 
 
@@ -94,6 +97,7 @@ def refuse_lora_alone(source: str) -> None:
     path = Path(source).expanduser()
     if path.is_dir():
         alone = any((path / name).is_file() for name in (*lora_files.USUAL, lora_files.PEFT_CONFIG))
+        alone = alone or any(path.glob(f"*/{lora_files.PEFT_CONFIG}"))
         alone = alone or (not any(path.glob("**/*.json")) and any(path.glob("*.safetensors")))
     else:
         alone = path.is_file() and path.suffix in lora_files.ENDINGS

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import convert_unet_state_dict_to_peft
-from peft import LoraConfig, get_peft_model_state_dict
+from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+from diffusers.utils.state_dict_utils import StateDictType
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from dtrak_core import store
@@ -25,12 +26,15 @@ from dtrak_core.models import base_parts, devices, lora_files
 from dtrak_core.models.base_parts import UNREADABLE, first_line
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.lora_files import Adapter, Family
 from dtrak_core.models.model_files import LORA
 from dtrak_core.models.settings import LoraSettings
+from dtrak_core.models.text_side import TextSide
 from dtrak_core.settings import digest_of
 
 FILE = LORA
 ADAPTER = "default"
+MAGNITUDE = ".lora_magnitude_vector"  # of DoRA: the lengths of the rows of W + scale B A (Liu et al. 2024)
 
 
 def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
@@ -52,57 +56,102 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
     for name, module in unet.named_modules():  # as the authors' code sets them
         if isinstance(module, nn.Dropout) and "attn" in name:
             module.p = settings.dropout
-    return _ready(base, unet, dataset)
+    return _ready(base, unet, base_parts.text_side(base, dataset))
 
 
 def load(base: Base, folder: Path, dataset: str) -> Denoiser:
     """Return a base with the LoRA weights of a stored folder, in eval mode; see `opened`."""
-    return opened(base, folder / FILE, folder.name, dataset)
+    return opened(base, [folder / FILE], folder.name, dataset)
 
 
-def opened(base: Base, file: Path, source: str, dataset: str) -> Denoiser:
-    """Return a base with the LoRA weights of a file, in eval mode.
+def opened(base: Base, files: Sequence[Path], source: str, dataset: str) -> Denoiser:
+    """Return a base with the LoRA weights of files, in eval mode.
+
+    What they change of the text encoder is applied and frozen: features are of the denoiser's weights.
 
     Args:
         base: The model that they were trained on.
-        file: What one of many trainers wrote (`lora_files`).
+        files: What one of many trainers wrote (`lora_files`).
         source: What the user calls it.
         dataset: Digest of the dataset, whose stored latents are taken.
 
     Raises:
-        DataError: If the file is not LoRA weights of this base's denoiser, all of them.
+        DataError: If the files are not LoRA weights of this base, all of them, and some of them of its denoiser.
     """
     unet = base_parts.unet(base)
-    adapter = lora_files.read(file, source, unet.config)
-    given = _given(adapter.state)
-    _refuse_halves(given, {_other_factor(name) for name in given}, source)
-    try:
-        StableDiffusionPipeline.load_lora_into_unet(
-            dict(adapter.state), network_alphas=adapter.alphas, unet=unet, adapter_name=ADAPTER,
-            metadata=adapter.metadata,
-        )  # fmt: skip
-    except UNREADABLE as error:
-        raise DataError(
-            f"The LoRA weights of '{source}' do not fit the base '{base.name}': {_misfit(error)}. Give the base that "
-            "they were trained on."
-        ) from None
-    taken = set(get_peft_model_state_dict(unet, adapter_name=ADAPTER))
-    if lost := sorted(given - taken):  # of which diffusers only warns
-        raise DataError(
-            f"The LoRA weights of '{source}' do not fit the base '{base.name}': it has no place for {len(lost)} of "
-            f"them, {lost[0]} first. Give the base that they were trained on."
-        )
-    _refuse_halves(given, taken, source)
+    family = lora_files.STABLE_DIFFUSION
+    adapter = lora_files.read(files, source, family, unet.config)
+    _attach(unet, adapter.of(family.denoiser), family, family.denoiser, source, base.name)
     unet.set_adapter(ADAPTER)
-    found = _ready(base, unet, dataset)
+    side = base_parts.text_side(base, dataset)
+    for part in family.texts:
+        if (own := adapter.of(part)).state:
+            _attach(side.text_encoder, own, family, part, source, base.name)
+            base_parts.freeze(side.text_encoder)
+    found = _ready(base, unet, side)
     found.network.eval()
     return found
 
 
-def _given(state: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of a file's weights as the denoiser names its own."""
-    given = {name.removeprefix("unet."): value for name, value in state.items()}
-    return set(given if any("lora_A" in name for name in given) else convert_unet_state_dict_to_peft(given))
+def told_of(denoiser: Denoiser) -> list[str]:
+    """Return in words what LoRA weights change beside the denoiser."""
+    assert denoiser.text is not None
+    count = len(_state(denoiser.text.text_encoder))
+    if not count:
+        return []
+    return [f"{count} of its weights change the text encoder: applied, and frozen; features are of the denoiser's"]
+
+
+def _attach(network: Any, adapter: Adapter, family: Family, part: str, source: str, base: str) -> None:
+    """Add LoRA weights to a network, as diffusers' pipelines do; every one of them must find its place."""
+    given = _given(adapter.state, family, part, network)
+    places = {name for name, _ in network.named_modules()}
+    _refuse_lost({name for name in given if name.split(".lora_")[0] not in places}, source, base)
+    _refuse_halves(set(given), {_other_factor(name) for name in given}, source)
+    how = {
+        "network_alphas": adapter.alphas or None,
+        "adapter_name": ADAPTER,
+        # One that says nothing of this network must be none: diffusers would take rank 8.
+        "metadata": adapter.metadata or None,
+    }
+    try:
+        if part == family.denoiser:
+            network.load_lora_adapter(dict(adapter.state), prefix=part, **how)
+        else:
+            family.pipeline.load_lora_into_text_encoder(dict(adapter.state), text_encoder=network, prefix=part, **how)
+    except UNREADABLE as error:
+        raise DataError(
+            f"The LoRA weights of '{source}' do not fit the base '{base}': {_misfit(error)}. Give the base that "
+            "they were trained on."
+        ) from None
+    taken = _state(network)
+    _refuse_lost(set(given) - set(taken), source, base)  # of which diffusers only warns
+    _refuse_halves(set(given), set(taken), source)
+    set_peft_model_state_dict(network, given, ADAPTER)  # once more: transformers draws a text encoder's DoRA at random
+
+
+def _state(network: Any) -> dict[str, Tensor]:
+    """Return the LoRA weights of a network by name; none where it has no adapter."""
+    if ADAPTER not in getattr(network, "peft_config", {}):
+        return {}
+    found: dict[str, Tensor] = get_peft_model_state_dict(network, adapter_name=ADAPTER)
+    return found
+
+
+def _given(state: Mapping[str, Tensor], family: Family, part: str, network: Any) -> dict[str, Tensor]:
+    """Return a file's weights under the names that PEFT gives the network's own."""
+    given = {name.removeprefix(f"{part}."): value for name, value in state.items()}
+    if not any("lora_A" in name for name in given):
+        if part == family.denoiser:
+            given = convert_unet_state_dict_to_peft(given)
+        else:  # the newer names are among those that this knows
+            given = convert_state_dict_to_peft(given, StateDictType.DIFFUSERS_OLD)
+    flat = part != family.denoiser and not hasattr(network, "text_model")  # as transformers has it today
+    named = {name.removeprefix("text_model.") if flat else name: value for name, value in given.items()}
+    return {
+        name.removesuffix(".weight") if name.endswith(f"{MAGNITUDE}.weight") else name: value
+        for name, value in named.items()
+    }
 
 
 def _other_factor(name: str) -> str:
@@ -118,6 +167,14 @@ def _refuse_halves(given: set[str], needed: set[str], source: str) -> None:
         )
 
 
+def _refuse_lost(lost: set[str], source: str, base: str) -> None:
+    if lost:
+        raise DataError(
+            f"The LoRA weights of '{source}' do not fit the base '{base}': it has no place for {len(lost)} of "
+            f"them, {min(lost)} first. Give the base that they were trained on."
+        )
+
+
 def _misfit(error: BaseException) -> str:
     """Return the first weight of another shape that torch names, or the first line of what it says."""
     told = re.search(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)", str(error))
@@ -129,15 +186,20 @@ def _misfit(error: BaseException) -> str:
 
 def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     """Write the LoRA weights so that plain diffusers opens them; return their digest."""
-    unet: Any = denoiser.network
-    state = {name: value.detach().to("cpu", dtype) for name, value in get_peft_model_state_dict(unet).items()}
-    config = unet.peft_config[ADAPTER].to_dict()
-    plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-    StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=state, weight_name=FILE, unet_lora_adapter_metadata=json.loads(json.dumps(plain))
-    )
+    assert denoiser.text is not None
+    layers: dict[str, Any] = {}
+    digested: dict[str, Tensor] = {}
+    for part, network in (("unet", denoiser.network), ("text_encoder", denoiser.text.text_encoder)):
+        if not (held := _state(network)):
+            continue
+        state = {name: value.detach().to("cpu", dtype) for name, value in held.items()}
+        config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()  # type: ignore[union-attr, index]
+        plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
+        layers |= {f"{part}_lora_layers": state, f"{part}_lora_adapter_metadata": json.loads(json.dumps(plain))}
+        digested |= state if part == "unet" else {f"{part}.{name}": value for name, value in state.items()}
+    StableDiffusionPipeline.save_lora_weights(folder, weight_name=FILE, **layers)
     store.write_bytes(folder / FILE, (folder / FILE).read_bytes())  # flushed, as all that is kept
-    return weights_digest(state)
+    return weights_digest(digested)
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
@@ -148,8 +210,8 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     return digest_of(*parts)
 
 
-def _ready(base: Base, unet: UNet2DConditionModel, dataset: str) -> Denoiser:
-    where, side = devices.device(), base_parts.text_side(base, dataset)
+def _ready(base: Base, unet: UNet2DConditionModel, side: TextSide) -> Denoiser:
+    where = devices.device()
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_("lora_" in name)
         parameter.data = parameter.data.to(

@@ -1,13 +1,14 @@
-"""Find and read LoRA weights made elsewhere, whatever trainer wrote them, for a Stable Diffusion's denoiser.
+"""Find and read LoRA weights made elsewhere, whatever trainer wrote them.
 
-Read are diffusers' own files, old and new, kohya's, and PEFT's adapter_model.safetensors with its adapter_config.json.
-What else can be told by its names (LoHa, LoKr, weights of a text encoder, of a transformer) is refused by what it is.
+Read are diffusers' own files, old and new, kohya's with alphas, of convolutions and with dora_scale, and PEFT's
+adapter_model.safetensors with its adapter_config.json. They may change the text encoder beside the denoiser. What else
+can be told by its names (LoHa, LoKr, weights of another network) is refused by what it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,34 +24,69 @@ from dtrak_core.models.base_parts import UNREADABLE, first_line
 from dtrak_core.models.model_files import LORA as FILE
 from dtrak_core.models.model_files import config_of
 
-PEFT, PEFT_CONFIG = "base_model.model.", "adapter_config.json"
+PEFT, PEFT_CONFIG, DORA = "base_model.model.", "adapter_config.json", ".dora_scale"
 ENDINGS = (".safetensors", ".bin", ".pt")
-USUAL = (FILE, "adapter_model.safetensors", "pytorch_lora_weights.bin", "adapter_model.bin")
-DENOISER = {"conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"}  # parts with weights
+PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+USUAL = (FILE, PEFT_FILES[0], "pytorch_lora_weights.bin", PEFT_FILES[1])
 OTHER_KINDS = {  # what names of weights hold, and what these weights are
     "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "boft_": "BOFT", "on_input": "IA3", "ia3_": "IA3",
-    "dora_scale": "kohya's DoRA", "vera_": "VeRA", "lora_mid": "CP-decomposed LoRA",
+    "vera_": "VeRA", "lora_mid": "CP-decomposed LoRA",
 }  # fmt: skip
 OTHER_NETWORKS = {
-    "text_encoder": "the text encoder",
+    "unet": "a UNet, as in Stable Diffusion",
     "text_encoder_2": "a second text encoder, as in Stable Diffusion XL",
-    "text_model": "a text encoder",
     "transformer": "a transformer, as in Flux or Stable Diffusion 3",
     "vae": "the autoencoder",
 }
+TEXT_ENCODER = {"text_model", "encoder", "embeddings", "final_layer_norm"}  # its parts with weights
+
+
+@dataclass(frozen=True)
+class Family:
+    """Whose LoRA weights: the pipeline whose loader knows their names, and what it calls its networks."""
+
+    pipeline: Any
+    denoiser: str
+    blocks: frozenset[str]  # the denoiser's parts with weights
+    texts: tuple[str, ...]
+
+
+STABLE_DIFFUSION = Family(
+    StableDiffusionPipeline,
+    "unet",
+    frozenset({"conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"}),
+    ("text_encoder",),
+)
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """LoRA weights as diffusers takes them: by name, alphas of kohya's files, the config that others note."""
+    """LoRA weights as diffusers takes them: by name, with alphas as kohya's files note them, or a config as others do.
+
+    Every name begins with that of its network, `unet.` say.
+    """
 
     state: Mapping[str, Tensor]
-    alphas: Mapping[str, float] | None
-    metadata: Mapping[str, Any] | None
+    alphas: Mapping[str, float]
+    metadata: Mapping[str, Any]
+
+    def joined(self, other: Adapter) -> Adapter:
+        """Return these weights and others."""
+        return Adapter(
+            {**self.state, **other.state}, {**self.alphas, **other.alphas}, {**self.metadata, **other.metadata}
+        )
+
+    def of(self, part: str) -> Adapter:
+        """Return the weights of one network."""
+
+        def own(held: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in held.items() if name.startswith(f"{part}.")}
+
+        return Adapter(own(self.state), own(self.alphas), own(self.metadata))
 
 
-def choose(folder: Path, source: str) -> Path:
-    """Return the file of a folder that holds its LoRA weights.
+def choose(folder: Path, source: str, family: Family) -> tuple[Path, ...]:
+    """Return the file of a folder that holds its LoRA weights; or of PEFT's, a folder for each network, all of them.
 
     Raises:
         NotFoundError: If there is none, or several and none has a usual name; the sentence says which there are.
@@ -63,11 +99,14 @@ def choose(folder: Path, source: str) -> Path:
     held = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS)
     for name in USUAL:
         if folder / name in held:
-            return folder / name
+            return (folder / name,)
     plain = [path for path in held if path.suffix == ".safetensors"] or held
     if len(plain) == 1:
-        return plain[0]
+        return (plain[0],)
     if not plain:
+        inner = [of_peft(folder / part) for part in (family.denoiser, *family.texts)]
+        if found := tuple(path for path in inner if path is not None):
+            return found
         raise NotFoundError(
             f"'{source}' holds 0 .safetensors files. Give a folder with LoRA weights ({FILE}), or their file."
         )
@@ -78,37 +117,79 @@ def choose(folder: Path, source: str) -> Path:
     )
 
 
-def read(file: Path, source: str, unet_config: Mapping[str, Any]) -> Adapter:
-    """Return the weights of a file for a denoiser.
+def of_peft(folder: Path) -> Path | None:
+    """Return the weights that PEFT's save_pretrained wrote into a folder, None where there are none."""
+    return next((folder / name for name in PEFT_FILES if (folder / name).is_file()), None)
+
+
+def read(files: Sequence[Path], source: str, family: Family, config: Any) -> Adapter:
+    """Return the weights of files as `choose` finds them.
 
     Args:
-        file: A file as `choose` finds it.
+        files: One file; or of PEFT one for each network.
         source: What the user calls it.
-        unet_config: The config of the base's denoiser, by which block numbers of kohya's files are understood.
+        family: Whose weights they are to be.
+        config: The config of the base's denoiser, by which block numbers of kohya's files are understood.
 
     Raises:
         NotFoundError: If PEFT's config is missing beside PEFT's weights.
-        DataError: If the file is damaged, a stand-in, holds code, numbers that are not finite, or no LoRA weights of a
-            denoiser alone.
+        DataError: If a file is damaged, a stand-in, holds code, numbers that are not finite, no LoRA weights, or such
+            of another network or of no denoiser.
     """
-    _refuse_other_kinds(weights.read_file(file, source), source)
+    found = Adapter({}, {}, {})
+    for file in files:
+        found = found.joined(_of_file(file, source, family, config))
+    _refuse_other_networks(found.state, source, family)
+    return found
+
+
+def _of_file(file: Path, source: str, family: Family, config: Any) -> Adapter:
+    held = weights.read_file(file, source)
+    _refuse_other_kinds(held, source)
+    scales = {name: value for name, value in held.items() if name.endswith(DORA)}
+    given = {name: value for name, value in held.items() if name not in scales}
+    # diffusers leaves dora_scale out. Its own notes, which no such file has, it finds in the file alone.
+    what: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
     try:
-        state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(
-            str(file.parent),
-            weight_name=file.name,
-            unet_config=unet_config,
+        state, alphas, metadata = family.pipeline.lora_state_dict(
+            dict(given) if scales else str(file.parent),
+            unet_config=config,
             return_lora_metadata=True,
-            local_files_only=True,
+            **({} if scales else what),
         )
     except UNREADABLE as error:
         raise DataError(f"'{source}' holds no LoRA weights that diffusers knows ({first_line(error)}).") from None
     if any(name.startswith(PEFT) for name in state):
-        state = {f"unet.{name.removeprefix(PEFT)}": value for name, value in state.items()}
-        metadata = {f"unet.{name}": value for name, value in _peft_config(file, source).items()}
-    elif {name.split(".")[0] for name in state} <= DENOISER:  # as diffusers wrote them before mid-2023
-        state = {f"unet.{name}": value for name, value in state.items()}
-    _refuse_other_networks(state, source)
-    return Adapter(state, alphas, metadata)
+        state = {name.removeprefix(PEFT): value for name, value in state.items()}
+        part = family.texts[0] if {name.split(".")[0] for name in state} <= TEXT_ENCODER else family.denoiser
+        metadata = {f"{part}.{name}": value for name, value in _peft_config(file, source).items()}
+        state = {f"{part}.{name}": value for name, value in state.items()}
+    elif {name.split(".")[0] for name in state} <= family.blocks:  # as diffusers wrote them before mid-2023
+        state = {f"{family.denoiser}.{name}": value for name, value in state.items()}
+    return Adapter(state | _magnitudes(scales, given, state, source), alphas or {}, metadata or {})
+
+
+def _magnitudes(
+    scales: Mapping[str, Tensor], given: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """Return kohya's dora_scale (O, 1, ..) as PEFT's magnitudes, under the names that diffusers gave the rest."""
+    named = {id(value): name for name, value in state.items()}
+    found = {}
+    for name, value in scales.items():
+        down = given.get(name.replace(DORA, ".lora_down.weight"))
+        up = given.get(name.replace(DORA, ".lora_up.weight"))
+        if down is None or up is None or id(down) not in named:
+            raise DataError(f"'{source}' holds {name}, but no LoRA weights that it scales. Get the file again.")
+        if value.shape[0] != up.shape[0] or value.numel() != up.shape[0]:
+            raise DataError(
+                f"'{source}' holds DoRA weights of columns: {name} is {list(value.shape)}. Those of rows can be used, "
+                f"one number for each of the {up.shape[0]} outputs: train with wd_on_output."
+            )
+        new = named[id(down)]
+        for ending in ("_lora.down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight"):
+            new = new.replace(ending, ".lora_magnitude_vector.weight")
+        found[new] = value.reshape(1, -1, 1, 1) if down.dim() == 4 else value.flatten()
+    return found
 
 
 def _refuse_other_kinds(names: Collection[str], source: str) -> None:
@@ -125,17 +206,20 @@ def _refuse_other_kinds(names: Collection[str], source: str) -> None:
         )
 
 
-def _refuse_other_networks(state: Mapping[str, Tensor], source: str) -> None:
-    others = sorted({name.split(".")[0] for name in state} - {"unet"})
-    if not others:
-        return
-    also = "also " if any(name.startswith("unet.") for name in state) else ""
-    told = OTHER_NETWORKS.get(others[0], others[0])
-    raise DataError(
-        f"The LoRA weights of '{source}' {also}change {others[0]}"
-        f"{f' ({told})' if told != others[0] else ''}. Only those of a Stable Diffusion's denoiser (unet) can be "
-        "attributed: give weights that were trained for it alone."
-    )
+def _refuse_other_networks(state: Mapping[str, Tensor], source: str, family: Family) -> None:
+    parts = {name.split(".")[0] for name in state}
+    if others := sorted(parts - {family.denoiser, *family.texts}):
+        also = "also " if family.denoiser in parts else ""
+        told = OTHER_NETWORKS.get(others[0], "")
+        raise DataError(
+            f"The LoRA weights of '{source}' {also}change {others[0]}{f' ({told})' if told else ''}, which the base "
+            "does not have. Give the base that they were trained on, or other weights."
+        )
+    if family.denoiser not in parts:
+        raise DataError(
+            f"The LoRA weights of '{source}' change the text encoder alone. Attribution needs such of the denoiser "
+            f"({family.denoiser}), whose gradients it takes: give weights that were trained for it too."
+        )
 
 
 def _peft_config(file: Path, source: str) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def template() -> Path:
         patch.setenv("STUDIO_CACHE", str(place / "cache"))
         patch.setenv("STUDIO_DEMO", str(place / "none"))
         patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
-        discs, base = text_helpers.captioned(place / "discs"), text_helpers.small_base(place / "base")
+        shutil.copytree(text_helpers.stored() / "cache", place / "cache")
+        discs, base = catalogue.by_name("discs"), bases.by_name("small")
         training.train(discs, settings_of(discs, base), "lo", quiet)
     return place
 

@@ -16,7 +16,7 @@ import pytest
 import text_helpers
 import torch
 from diffusers import StableDiffusionPipeline
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,40 +25,50 @@ from dtrak_core.datasets import catalogue, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.errors import StudioError
+from dtrak_core.features import draws
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.job_kinds import ImportJob, SampleJob
 from dtrak_core.models import bases, checkpoints, importing_text, networks, sampling, targets
 from dtrak_core.models.bases import Base
+from dtrak_core.models.denoiser import tracked_parameters
 from dtrak_core.models.lora_files import FILE
 from dtrak_core.progress import quiet
 
 RANK, ALPHA = 3, 6
+LINEAR = ["to_q", "to_k", "to_v", "to_out.0"]  # of the denoiser's attention
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]  # of a text encoder, as kohya's trainer takes
 Weights = dict[str, Tensor]
 
 
 @functools.cache
 def template() -> Path:
-    """Store pictures and a base once; save LoRA weights of the base, made up, as diffusers does."""
+    """Save LoRA weights of the base, made up, as diffusers does; with what changes the text encoder, and DoRA."""
     place = Path(tempfile.mkdtemp(prefix="lora-files-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STUDIO_CACHE", str(place / "cache"))
-        patch.setenv("STUDIO_DEMO", str(place / "none"))
-        text_helpers.captioned(place / "discs")
-        base = text_helpers.small_base(place / "base")
-    pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
-    torch.manual_seed(1)
-    targets = ["to_q", "to_v"]
-    pipe.unet.add_adapter(LoraConfig(r=RANK, lora_alpha=ALPHA, init_lora_weights=False, target_modules=targets))
-    told = {"r": RANK, "lora_alpha": ALPHA, "target_modules": targets}
-    StableDiffusionPipeline.save_lora_weights(
-        place / "lora", get_peft_model_state_dict(pipe.unet), unet_lora_adapter_metadata=told
-    )
+    made_up(place / "lora", ["to_q", "to_v"])
+    made_up(place / "both", LINEAR, PROJECTIONS)
+    made_up(place / "dora", ["to_q", "conv1"], use_dora=True)
     return place
+
+
+def made_up(folder: Path, targets: list[str], texts: list[str] | None = None, **how: Any) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(text_helpers.saved()).to(torch.float32)
+    torch.manual_seed(1)
+    held: dict[str, Any] = {}
+    for part, network, which in (("unet", pipe.unet, targets), ("text_encoder", pipe.text_encoder, texts or [])):
+        if which:
+            told = {"r": RANK, "lora_alpha": ALPHA, "target_modules": which, **how}
+            inject_adapter_in_model(LoraConfig(init_lora_weights=False, **told), network)
+            layers = get_peft_model_state_dict(network)
+            layers = {n: v * (1 + torch.rand(v.shape)) if "magnitude" in n else v for n, v in layers.items()}
+            held |= {f"{part}_lora_layers": layers, f"{part}_lora_adapter_metadata": told}
+    StableDiffusionPipeline.save_lora_weights(folder, **held)
 
 
 @pytest.fixture
 def discs(cache: Path) -> Dataset:
-    shutil.copytree(template() / "cache", cache)
+    shutil.copytree(text_helpers.stored() / "cache", cache)
     return catalogue.by_name("discs")
 
 
@@ -101,10 +111,28 @@ def kohya(held: Weights) -> Weights:
     """Return weights as kohya's trainer names them, with an alpha for each projection."""
     found = {}
     for name, value in held.items():
-        module, _, which = name.removeprefix("unet.").partition(".lora_")
-        stem = f"lora_unet_{module.replace('.', '_')}"
-        found[f"{stem}.lora_{'down' if which.startswith('A') else 'up'}.weight"] = value
+        part, _, rest = name.removesuffix(".weight").partition(".")
+        module, _, which = rest.partition(".lora_")
+        own = f"lora_unet_{module}" if part == "unet" else f"lora_te_text_model_{module.removeprefix('text_model.')}"
+        stem = own.replace(".", "_")
+        kinds = {"A": "lora_down.weight", "B": "lora_up.weight", "magnitude_vector": "dora_scale"}
+        found[f"{stem}.{kinds[which]}"] = value.reshape(-1, 1) if which == "magnitude_vector" else value
         found[f"{stem}.alpha"] = torch.tensor(2.0 if "to_q" in module else 4.0)
+    return found
+
+
+def old(held: Weights) -> Weights:
+    """Return weights as diffusers named them in 2023, which knew no scale."""
+    found = {}
+    for name, value in doubled(held).items():
+        which = "down" if "lora_A" in name else "up"
+        module = name.partition(".lora_")[0]
+        if name.startswith("unet."):
+            block, _, projection = module.replace("to_out.0", "to_out").rpartition(".")
+            found[f"{block}.processor.{projection}_lora.{which}.weight"] = value
+        else:
+            whole = module.replace("text_encoder.", "text_encoder.text_model.", "text_model" not in module)
+            found[f"{whole}.lora_linear_layer.{which}.weight"] = value
     return found
 
 
@@ -119,15 +147,22 @@ def as_kohya(folder: Path) -> str:
     return "my_style.safetensors"
 
 
+def as_old(folder: Path) -> str:
+    rewritten(folder, old)
+    return FILE
+
+
 def in_half_precision(folder: Path) -> str:
     rewritten(folder, lambda held: {name: value.half() for name, value in held.items()})
     return FILE
 
 
-@pytest.mark.parametrize("write", [lambda folder: FILE, as_pickle, as_kohya, in_half_precision])
+@pytest.mark.parametrize("write", [lambda folder: FILE, as_pickle, as_kohya, as_old, in_half_precision])
+@pytest.mark.parametrize("kind", ["lora", "both"])
 def test_every_trainers_file_draws_what_diffusers_draws(
-    discs: Dataset, base: Base, folder: Path, write: Callable[[Path], str]
+    discs: Dataset, base: Base, tmp_path: Path, kind: str, write: Callable[[Path], str]
 ) -> None:
+    folder = Path(shutil.copytree(template() / kind, tmp_path / kind))
     file = write(folder)
     importing_text.import_lora(str(folder), base, discs, "theirs", quiet)
     assert np.abs(drawn("theirs") - by_diffusers(base, folder, file)).max() <= 1
@@ -150,6 +185,88 @@ def test_pefts_own_files_are_the_same_weights(discs: Dataset, base: Base, folder
     peft_config(own)
     importing_text.import_lora(str(own), base, discs, "peft", quiet)
     np.testing.assert_array_equal(drawn("peft"), drawn("diffusers"))
+
+
+def test_what_pefts_folders_hold_for_each_network_is_joined(
+    discs: Dataset, base: Base, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(template() / "both" / FILE, folder)
+    importing_text.import_lora(str(folder), base, discs, "diffusers", quiet)
+    held, own = load_file(folder / FILE), tmp_path / "own"
+    for part, which in (("unet", LINEAR), ("text_encoder", PROJECTIONS)):
+        (own / part).mkdir(parents=True)
+        named = {n.replace(f"{part}.", "base_model.model.", 1): v for n, v in held.items() if n.startswith(part + ".")}
+        save_file(named, own / part / "adapter_model.safetensors")
+        peft_config(own / part, target_modules=which)
+    importing_text.import_lora(str(own), base, discs, "peft", quiet)
+    np.testing.assert_array_equal(drawn("peft"), drawn("diffusers"))
+
+
+def test_a_changed_text_encoder_is_applied_and_said(discs: Dataset, base: Base, folder: Path) -> None:
+    """It makes another model of the same denoiser's weights, and takes no part in features."""
+    shutil.copy(template() / "both" / FILE, folder)
+    importing_text.import_lora(str(folder), base, discs, "both", quiet)
+    rewritten(folder, lambda held: {n: v for n, v in doubled(held).items() if n.startswith("unet.")})
+    importing_text.import_lora(str(folder), base, discs, "alone", quiet)
+    both, alone = (checkpoints.by_name(name) for name in ("both", "alone"))
+    assert both.digest != alone.digest
+    assert np.abs(drawn("both") - drawn("alone")).max() > 5
+    assert "change the text encoder: applied, and frozen" in both.assumed[0]
+    assert alone.assumed == ()
+    told, plain = (networks.load_denoiser(one) for one in (both, alone))
+    sizes = [[p.shape for _, p in tracked_parameters(one.network)] for one in (told, plain)]
+    assert sizes[0] == sizes[1]
+    assert told.text is not None
+    assert not any(p.requires_grad for p in told.text.text_encoder.parameters())
+
+
+def test_kohyas_dora_draws_what_pefts_does(discs: Dataset, base: Base, folder: Path) -> None:
+    """diffusers leaves kohya's dora_scale out, with a warning; so the weights are compared in its own form."""
+    shutil.copy(template() / "dora" / FILE, folder)
+    importing_text.import_lora(str(folder), base, discs, "diffusers", quiet)
+    assert np.abs(drawn("diffusers") - by_diffusers(base, folder, FILE)).max() <= 1
+    rewritten(folder, lambda held: {n: v * 0 + ALPHA if "alpha" in n else v for n, v in kohya(held).items()})
+    importing_text.import_lora(str(folder), base, discs, "kohya", quiet)
+    np.testing.assert_allclose(drawn("kohya"), drawn("diffusers"), atol=1)
+    rewritten(folder, lambda held: {n: v for n, v in held.items() if "dora" not in n})
+    importing_text.import_lora(str(folder), base, discs, "plain", quiet)
+    assert np.abs(drawn("plain") - drawn("kohya")).max() > 5
+
+
+def of_convolutions(folder: Path) -> str:
+    """Write weights as LoCon's trainer does: kohya's names, with the larger convolutions' too, of another rank."""
+    made_up(folder, ["to_q", "proj_in", "conv1", "conv_shortcut", "time_emb_proj"], rank_pattern={"conv1": 2})
+    rewritten(folder, kohya, "locon.safetensors")
+    return "locon.safetensors"
+
+
+def as_dora(folder: Path) -> str:
+    shutil.copy(template() / "dora" / FILE, folder)
+    return FILE
+
+
+@pytest.mark.parametrize("write", [of_convolutions, as_dora])
+def test_gradients_of_every_kind_equal_a_plain_loop(
+    discs: Dataset, base: Base, folder: Path, write: Callable[[Path], str]
+) -> None:
+    file = folder / write(folder)
+    importing_text.import_lora(str(file), base, discs, "theirs", quiet)
+    assert np.abs(drawn("theirs") - by_diffusers(base, folder, file.name)).max() <= 1
+    checkpoint = checkpoints.by_name("theirs")
+    denoiser = networks.load_denoiser(checkpoint)
+    wanted = FeatureSettings(dataset=discs.digest, checkpoint=checkpoint.digest, model_output="loss", num_timesteps=2)
+    x0, told = denoiser.encode(np.asarray(discs.train.images[:2])), denoiser.conditions(discs.train.prompts[:2])
+    found = per_example_gradients(denoiser, x0, ["train:0", "train:1"], wanted, condition=told)
+    parameters = [p for _, p in tracked_parameters(denoiser.network)]
+    assert {p.dim() for p in parameters} == ({2, 4} if write is of_convolutions else {1, 2, 4})
+    for i in range(2):
+        total = torch.zeros(sum(p.numel() for p in parameters))
+        for t in draws.timesteps("uniform", 2):
+            eps, when = torch.from_numpy(draws.noise(0, f"train:{i}", [t], denoiser.shape)), torch.tensor([int(t)])
+            x_t = denoiser.process.noised(x0[i : i + 1], eps, when)
+            loss = (denoiser.predict(x_t, when, told.rows(slice(i, i + 1))) - eps).square().mean()
+            total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]) / 2
+        torch.testing.assert_close(found[i], total, rtol=1e-4, atol=1e-5 * float(total.abs().max()))
 
 
 def test_one_file_on_two_bases_is_two_models(discs: Dataset, base: Base, folder: Path, tmp_path: Path) -> None:
@@ -233,13 +350,26 @@ def of_another_kind(folder: Path) -> None:
     peft_config(folder, peft_type="LOHA")
 
 
+def dora_of_columns(folder: Path) -> None:
+    shutil.copy(template() / "dora" / FILE, folder)
+    rewritten(folder, lambda held: {n: v.T if "dora_scale" in n else v for n, v in kohya(held).items()})
+
+
+def stray_magnitude(folder: Path) -> None:
+    rewritten(folder, lambda held: kohya(held) | {"lora_unet_mid_block.dora_scale": torch.ones(16, 1)})
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda folder: (folder / FILE).unlink(), r"holds 0 \.safetensors files"),
     "two files": (two_files, r"style-1.*style-2.*Give the file that is meant"),
     "a pipeline": (lambda folder: (folder / "model_index.json").write_text("{}"), "is a whole pipeline"),
     "pointer": (pointer, "is a Git LFS pointer.*git lfs pull"),
     "not finite": (not_finite, "NaN or infinite"),
-    "text encoder too": (one_more("text_encoder.layers.0.q_proj"), "also change text_encoder"),
+    "other text encoder": (one_more("text_encoder.encoder.layers.9.self_attn.q_proj"), "no place for 2 .*layers.9"),
+    "two text encoders": (one_more("text_encoder_2.encoder.layers.0.self_attn.q_proj"), "also change text_encoder_2"),
+    "text encoder alone": (all_named(lambda name: "text_encoder." + name.removeprefix("unet.")), "of the denoiser"),
+    "DoRA of columns": (dora_of_columns, r"DoRA weights of columns: .* is \[1, 16\].*wd_on_output"),
+    "DoRA of nothing": (stray_magnitude, "but no LoRA weights that it scales"),
     "transformer": (all_named(lambda name: name.replace("unet.", "transformer.")), "change transformer .*Flux"),
     "LoHa": (all_named(lambda name: name.replace("lora_A", "hada_w1_a")), "holds LoHa weights"),
     "LoKr": (all_named(lambda name: name.replace("lora_A", "lokr_w1")), "holds LoKr weights"),
@@ -272,7 +402,7 @@ def test_weights_without_their_base_are_refused(discs: Dataset, base: Base, fold
 
 
 def test_pictures_must_have_the_size_of_the_base(base: Base, folder: Path, tmp_path: Path) -> None:
-    settings = catalogue.source_settings("folder", template() / "discs", "little", 16)
-    little = catalogue.load(catalogue.prepare(settings, template() / "discs"))
+    settings = catalogue.source_settings("folder", text_helpers.stored() / "discs", "little", 16)
+    little = catalogue.load(catalogue.prepare(settings, text_helpers.stored() / "discs"))
     with pytest.raises(StudioError, match="draws pictures of 32 pixels, the dataset has 16"):
         importing_text.import_lora(str(folder), base, little, "bad", quiet)
