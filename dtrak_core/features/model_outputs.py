@@ -91,6 +91,11 @@ def loss(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).flatten(1).square().mean(1)
 
 
+def training_loss(process: Process) -> Output:
+    """Return w_t (1/d) Σ (f - y)² of each draw: the loss as the training weighs it (`Process.loss_weights`)."""
+    return lambda output, noise, x0, t: process.loss_weights(t) * loss(output, process.target(x0, noise, t))
+
+
 def squared(output: Tensor) -> Tensor:
     """Return mean(f²) of each draw, shape (B,): the loss with the target replaced by zero."""
     return output.flatten(1).square().mean(1)

@@ -2,13 +2,14 @@
 
     score(z, i) = Σ_layers < u_l(z), ∇_l ℓ(x_i) >,    u = Q_B [ (Q_Bᵀ ∇_l ℓ(z) Q_A) / (Λ + δ_l) ] Q_Aᵀ
 
-(Mlodozeniec et al., ICLR 2025; George et al. 2018.) ℓ is the denoising loss, mean over draws.
+(Mlodozeniec et al., ICLR 2025; George et al. 2018.) ℓ is the denoising loss, mean over draws,
+as the training weighs it by timestep (`Process.loss_weights`: w_t is 1 unless the network predicts the clean picture).
 For a layer with inputs a (bias: a 1 at the end) and output gradients b at each position,
 
     A = E Σ a aᵀ = Q_A · Q_Aᵀ,   B = E Σ b bᵀ = Q_B · Q_Bᵀ,   Λ = E (Q_Bᵀ G Q_A)²,   G = Σ b aᵀ of one draw
 
 over draws of the training set, with b the gradient of a pseudo-loss whose second moment is the Gauss-Newton matrix of
-ℓ: noise N(0, 2/d) sent back from the network's output. δ_l is a share of the layer's mean curvature, so that one
+ℓ: noise N(0, 2 w_t/d) sent back from the network's output. δ_l is a share of the layer's mean curvature, so that one
 setting suits every layer and no benchmark is needed to choose it. Linear and convolution layers count; the few numbers
 of normalisation layers do not, as in the authors' code.
 """
@@ -27,12 +28,11 @@ from torch.nn import functional
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.features import draws
+from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import draws_for, per_example_gradients, pictures_per_batch, watched
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.methods.settings import InfluenceSettings
+from dtrak_core.methods.settings import InfluenceSettings, influence_settings
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
-from dtrak_core.models.settings import DIFFUSION_STEPS
 from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
@@ -68,7 +68,7 @@ def compute(
         Artifacts of kind `ekfac`: scores.npy (N,), float64.
     """
     wanted = [
-        InfluenceSettings(dataset=dataset.digest, checkpoint=checkpoint, target=t.id, pixels=t.pixels) for t in targets
+        influence_settings(dataset.digest, checkpoint, denoiser.process.prediction, t.id, t.pixels) for t in targets
     ]
     keys = [key_of("ekfac", one) for one in wanted]
     if (made := store.every("ekfac", keys)) is not None:
@@ -106,13 +106,14 @@ def influence(
         num_timesteps=settings.num_timesteps,
         noise_seed=settings.noise_seed,
     )
-    size = pictures_per_batch(denoiser, settings.num_timesteps)
+    size, loss = pictures_per_batch(denoiser, settings.num_timesteps), model_outputs.training_loss(denoiser.process)
 
     def gradients(images: np.ndarray, ids: Sequence[str], prompts: Sequence[str]) -> Iterator[Tensor]:
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             x0 = denoiser.encode(np.asarray(images[part])).to(denoiser.weight)
-            yield per_example_gradients(denoiser, x0, ids[part], features, condition=denoiser.conditions(prompts[part]))
+            told = denoiser.conditions(prompts[part])
+            yield per_example_gradients(denoiser, x0, ids[part], features, condition=told, own=loss)
 
     own = gradients(np.stack([t.image for t in targets]), [t.id for t in targets], [t.prompt for t in targets])
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])
@@ -220,7 +221,7 @@ def _passes(
             part = numbers[start : start + at_once]
             on_progress(start)
             # Stratified: a picture's draws lie in different quarters, and all timesteps occur over the set.
-            t = torch.tensor([_timestep(i, j) for i, j in part])
+            t = torch.tensor([_timestep(i, j, denoiser.process.steps) for i, j in part])
             eps = torch.from_numpy(
                 np.concatenate(
                     [
@@ -236,14 +237,15 @@ def _passes(
             back = np.concatenate([draws.noise(noise_seed, f"back/{i}", [j], denoiser.shape) for i, j in part])
             prediction = denoiser.predict(denoiser.process.noised(x0, eps, t), t, told)
             size = prediction[0].numel()
-            prediction.backward(torch.from_numpy(back).to(where) * (2 / size) ** 0.5)
+            roots = denoiser.process.loss_weights(t).sqrt().view(-1, 1, 1, 1)
+            prediction.backward(torch.from_numpy(back).to(where) * (2 / size) ** 0.5 * roots)
             for parameter in denoiser.network.parameters():
                 parameter.grad = None
 
 
-def _timestep(picture: int, number: int) -> int:
-    width = DIFFUSION_STEPS // DRAWS_A_PICTURE
-    return number * width + (picture * 37) % width
+def _timestep(picture: int, number: int, length: int) -> int:
+    width = max(1, length // DRAWS_A_PICTURE)
+    return number * length // DRAWS_A_PICTURE + (picture * 37) % width
 
 
 @contextmanager

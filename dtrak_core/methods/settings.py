@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid
+from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Prediction
 from dtrak_core.settings import Digest, Seed, Settings
 
 EmbeddingModel = Literal["clip-vit-b-32", "efficientnet-lite0"]
@@ -34,7 +34,10 @@ class PatchSettings(Settings):
 
 
 class InfluenceSettings(Settings):
-    """Which target's influence by EK-FAC, and over how many draws (ekfac.py)."""
+    """Which target's influence by EK-FAC, and over how many draws (ekfac.py).
+
+    `weighted` says that the loss has weights by timestep: of networks that predict the clean picture.
+    """
 
     dataset: Digest
     checkpoint: Digest
@@ -43,3 +46,13 @@ class InfluenceSettings(Settings):
     num_timesteps: EvenGrid = 50
     damping: float = Field(default=0.1, gt=0)
     noise_seed: Seed = 0
+    weighted: bool = Field(default=False, exclude_if=lambda value: not value)
+
+
+def influence_settings(
+    dataset: str, checkpoint: str, prediction: Prediction, target: str, pixels: str
+) -> InfluenceSettings:
+    """Return the settings of a target's influence for a model by what its network predicts."""
+    return InfluenceSettings(
+        dataset=dataset, checkpoint=checkpoint, target=target, pixels=pixels, weighted=prediction == "sample"
+    )

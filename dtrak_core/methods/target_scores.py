@@ -14,7 +14,7 @@ from dtrak_core import store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.methods import patches
 from dtrak_core.methods.plans import Plan, Scores, scored
-from dtrak_core.methods.settings import InfluenceSettings, PatchSettings
+from dtrak_core.methods.settings import InfluenceSettings, PatchSettings, influence_settings
 from dtrak_core.models import checkpoints
 from dtrak_core.progress import Progress
 from dtrak_core.settings import Settings, key_of
@@ -31,8 +31,9 @@ def patch_parts(plan: Plan) -> list[tuple[str, Settings]]:
 
 def influence_parts(plan: Plan) -> list[tuple[str, Settings]]:
     """Return kind and settings of the artifact of each target's scores by EK-FAC."""
-    where = {"dataset": plan.dataset.digest, "checkpoint": plan.checkpoint}
-    return [("ekfac", InfluenceSettings(**where, target=one.id, pixels=one.pixels)) for one in plan.targets]
+    predicted = checkpoints.prediction_of(checkpoints.by_digest(plan.checkpoint))
+    where = (plan.dataset.digest, plan.checkpoint, predicted)
+    return [("ekfac", influence_settings(*where, one.id, one.pixels)) for one in plan.targets]
 
 
 def patch_score(plan: Plan, damping: float | None, rank_share: float | None) -> Scores:

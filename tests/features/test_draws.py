@@ -21,6 +21,15 @@ def test_timesteps_are_the_papers() -> None:
     assert draws.timesteps("uniform", 1).tolist() == [0]
 
 
+def test_timesteps_are_spread_over_a_schedule_of_any_length() -> None:
+    assert draws.timesteps("uniform", 10, 4000).tolist() == list(range(0, 4000, 400))
+    assert draws.timesteps("uniform", 8, 37).tolist() == [0, 4, 9, 13, 18, 23, 27, 32]  # i * 37 / 8, rounded down
+    assert draws.timesteps("cumulative", 20, 20).tolist() == list(range(20))
+    for strategy in ("uniform", "cumulative"):
+        with pytest.raises(SettingsError, match="50 timesteps cannot be drawn from a noise schedule of 40"):
+            draws.timesteps(strategy, 50, 40)
+
+
 @pytest.mark.parametrize(("strategy", "count"), [("uniform", 3), ("uniform", 0), ("cumulative", 1001)])
 def test_timesteps_that_cannot_be_are_refused(strategy: str, count: int) -> None:
     with pytest.raises(SettingsError, match=str(count)):

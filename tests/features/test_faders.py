@@ -86,11 +86,13 @@ def test_groups_are_the_parts_of_the_network_in_order(denoiser: Denoiser) -> Non
     assert ends[-1] == sum(p.numel() for p in denoiser.network.parameters())
 
 
-@pytest.mark.parametrize("count", [1, 4, 10, 50])
-def test_every_draw_is_in_one_part(count: int) -> None:
-    grid = draws.timesteps("uniform", count)
-    parts = np.stack([part_of(grid, band, half) for band in range(len(BANDS)) for half in (0, 1)])
+@pytest.mark.parametrize(("count", "length"), [(1, 1000), (4, 1000), (10, 1000), (50, 1000), (10, 40), (50, 4000)])
+def test_every_draw_is_in_one_part(count: int, length: int) -> None:
+    grid = draws.timesteps("uniform", count, length)
+    parts = np.stack([part_of(grid, band, half, length) for band in range(len(BANDS)) for half in (0, 1)])
     assert (parts.sum(0) == 1).all()
+    if count >= 10:  # a fifth of the schedule is fine noise, two fifths each are the others
+        assert [int(parts[2 * band : 2 * band + 2].sum()) for band in range(3)] == [count // 5, *[2 * count // 5] * 2]
 
 
 def test_parts_add_up_to_the_plain_gradient(

@@ -16,7 +16,7 @@ from dtrak_core.features import draws, gradients, model_outputs
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import networks
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.process import Process
+from dtrak_core.models.process import Process, rectified
 from dtrak_core.models.settings import ModelSettings, Prediction
 
 NETWORKS = {
@@ -61,8 +61,10 @@ def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64, prediction:
     schedule = networks.default_scheduler()
     for parameter in unet.parameters():  # biases and norms start at 0 and 1, where errors can hide
         parameter.data += 0.05 * torch.randn_like(parameter)
-    betas, bars = schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype)
-    return Denoiser(unet.to(dtype).eval(), Process(prediction, betas, bars), 2, (12, 8, 8))
+    process = Process(prediction, schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype))
+    if prediction == "flow":  # of 30 timesteps, so that draws are spread over a schedule of another length too
+        process = rectified(torch.arange(1, 31, dtype=dtype) / 30, 30)
+    return Denoiser(unet.to(dtype).eval(), process, 2, (12, 8, 8))
 
 
 def network(name: str, dtype: torch.dtype = torch.float64, prediction: Prediction = "noise") -> Denoiser:
@@ -80,20 +82,24 @@ def pictures(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings) -> Tensor:
     """One draw at a time, nothing shared with the module but the noise and the formula of f."""
-    grid = range(0, 1000, 1000 // wanted.num_timesteps)
+    process = denoiser.process
+    grid = [i * process.steps // wanted.num_timesteps for i in range(wanted.num_timesteps)]
     parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
     rows = []
     for picture, name in zip(x0, ids, strict=True):
         row = torch.zeros(sum(p.numel() for p in parameters), dtype=x0.dtype)
         for step in grid:
             eps = torch.from_numpy(draws.noise(wanted.noise_seed, name, [step], (12, 8, 8))).to(x0)
-            bar = denoiser.process.alphas_cumprod[step]
-            x_t = (bar.sqrt() * picture + (1 - bar).sqrt() * eps[0])[None]
-            t = torch.tensor([step])
-            f = denoiser.network(x_t, t, return_dict=False)[0]
-            target = {"noise": eps, "sample": picture, "v": bar.sqrt() * eps - (1 - bar).sqrt() * picture}
-            wanted_of_f = target[denoiser.process.prediction]
-            value = model_outputs.value(wanted.model_output, denoiser.process, f, x_t, wanted_of_f, t, wanted.eta)
+            bar, t = process.alphas_cumprod[step], torch.tensor([step])
+            a, s, told = bar.sqrt(), (1 - bar).sqrt(), t
+            if process.prediction == "flow":
+                told = (t + 1).to(x0)
+                a, s = 1 - told / 30, told / 30
+            x_t = (a * picture + s * eps[0])[None]
+            f = denoiser.network(x_t, told, return_dict=False)[0]
+            target = {"noise": eps, "sample": picture, "v": a * eps - s * picture, "flow": eps - picture}
+            wanted_of_f = target[process.prediction]
+            value = model_outputs.value(wanted.model_output, process, f, x_t, wanted_of_f, t, wanted.eta)
             found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
             flat = [
                 torch.zeros(p.numel(), dtype=x0.dtype) if g is None else g.flatten()
@@ -120,7 +126,7 @@ def test_gradients_equal_a_plain_loop(name: str, output: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("prediction", ["sample", "v"])
+@pytest.mark.parametrize("prediction", ["sample", "v", "flow"])
 @pytest.mark.parametrize("output", ["loss", "interpolated", "elbo", "squared-noise", "squared-clean"])
 def test_gradients_of_other_predictions_equal_a_plain_loop(prediction: Prediction, output: str) -> None:
     denoiser, x0, ids = network("plain", prediction=prediction), pictures(2), ["train:0", "seed:5"]

@@ -49,7 +49,7 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
         assert found[t] == pytest.approx(float((e - eps).square().mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("prediction", ["sample", "v"])
+@pytest.mark.parametrize("prediction", ["sample", "v", "flow"])
 def test_the_loss_of_other_predictions_is_weighted_as_in_training(tiny: ModelSettings, prediction: Prediction) -> None:
     model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
     denoiser = networks.untrained(model, 16, 0, "0" * 16)
@@ -64,9 +64,13 @@ def test_the_loss_of_other_predictions_is_weighted_as_in_training(tiny: ModelSet
             bars[t] ** 0.5,
             (1 - bars[t]) ** 0.5,
         )
+        if prediction == "flow":
+            a, s = 1 - (t + 1) / 1000, (t + 1) / 1000
+        told = torch.tensor([t + 1.0 if prediction == "flow" else t])
         with torch.no_grad():
-            f = denoiser.network((a * x0 + s * eps).float(), torch.tensor([t])).sample
-        wanted, weight = (x0, min(1 / s**2, 400)) if prediction == "sample" else (a * eps - s * x0, 1)
+            f = denoiser.network((a * x0 + s * eps).float(), told).sample
+        wanted = {"sample": x0, "v": a * eps - s * x0, "flow": eps - x0}[prediction]
+        weight = min(1 / s**2, 400) if prediction == "sample" else 1
         expected.append(weight * float((f - wanted).square().mean()))
     assert found == pytest.approx(np.mean(expected), rel=1e-3)
 

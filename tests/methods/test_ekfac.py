@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,12 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import draws
 from dtrak_core.methods import ekfac
+from dtrak_core.methods.settings import influence_settings
 from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.models.process import rectified
+from dtrak_core.models.settings import Prediction
 from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
 
@@ -34,14 +39,17 @@ def plain_draws(denoiser: Denoiser, images: np.ndarray) -> list[tuple[torch.Tens
             abar = denoiser.process.alphas_cumprod[t]
             x_t = abar.sqrt() * denoiser.encode(np.asarray(image)[None]) + (1 - abar).sqrt() * eps
             back = torch.from_numpy(draws.noise(0, f"back/{i}", [j], denoiser.shape))
+            if denoiser.process.prediction == "sample":
+                back = back * min(1 / (1 - float(abar)), 400) ** 0.5
             found.append((x_t, torch.tensor([t]), back * (2 / back.numel()) ** 0.5))
     return found
 
 
-@pytest.mark.parametrize("name", ["conv_in", "time_embedding.linear_1"])
+@pytest.mark.parametrize(("name", "prediction"), [("conv_in", "noise"), ("time_embedding.linear_1", "sample")])
 def test_a_layers_curvature_and_what_it_does_to_a_gradient(
-    pictures: Dataset, denoiser: Denoiser, name: str, monkeypatch: pytest.MonkeyPatch
+    pictures: Dataset, denoiser: Denoiser, name: str, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    denoiser = replace(denoiser, process=replace(denoiser.process, prediction=prediction))
     images = pictures.train.images[:5]
     monkeypatch.setattr(ekfac, "AT_ONCE", 3)
     monkeypatch.setattr(ekfac, "UNFOLDED_BYTES", 2**16)  # two draws of conv_in, one of the time embedding
@@ -56,9 +64,9 @@ def test_a_layers_curvature_and_what_it_does_to_a_gradient(
     for x_t, t, back in plain_draws(denoiser, images):
         seen: list[torch.Tensor] = []
         handle = layer.register_forward_hook(lambda _m, i, o, seen=seen: seen.extend([i[0], o]))
-        prediction = denoiser.predict(x_t, t)
+        output = denoiser.predict(x_t, t)
         handle.remove()
-        weights = torch.autograd.grad((prediction * back).sum(), [layer.weight, layer.bias, seen[1]])
+        weights = torch.autograd.grad((output * back).sum(), [layer.weight, layer.bias, seen[1]])
         if isinstance(layer, nn.Conv2d):
             a = functional.unfold(seen[0], layer.kernel_size, padding=layer.padding)[0].T
             b = weights[2][0].flatten(1).T
@@ -91,6 +99,39 @@ def test_a_layers_curvature_and_what_it_does_to_a_gradient(
     np.testing.assert_allclose(found[mine.bias], solved[:, -1], atol=2e-3 * np.abs(solved).max())
     outside = np.delete(found, np.r_[mine.weight, mine.bias])
     assert not outside.any()
+
+
+@pytest.mark.parametrize("prediction", ["noise", "sample", "flow"])
+def test_gradients_are_those_of_the_training_loss(
+    pictures: Dataset, denoiser: Denoiser, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = replace(denoiser.process, prediction=prediction)
+    if prediction == "flow":
+        process = rectified(torch.arange(1, 41) / 40, 40)
+    denoiser = replace(denoiser, process=process)
+    few = replace(
+        pictures, train=replace(pictures.train, images=pictures.train.images[:2], rows=pictures.train.rows[:2])
+    )
+    monkeypatch.setattr(ekfac, "preconditioned", lambda gradients, *_: gradients)
+    target = resolve(pictures, "", "held-out:1")
+    settings = influence_settings(few.digest, "0" * 16, prediction, target.id, target.pixels)
+    settings = settings.model_copy(update={"num_timesteps": 2})
+    found = ekfac.influence(denoiser, few, [target], [], settings, quiet)
+
+    def gradient(image: np.ndarray, name: str) -> torch.Tensor:
+        x0, total = denoiser.encode(image[None]), torch.zeros(())
+        for t in (0, process.steps // 2):
+            eps = torch.from_numpy(draws.noise(0, name, [t], denoiser.shape))
+            a, s = process.a[t], process.s[t]
+            f = denoiser.network(a * x0 + s * eps, process.times[t][None]).sample
+            y = {"noise": eps, "sample": x0, "flow": eps - x0}[prediction]
+            total = total + (min(1 / float(s) ** 2, 400) if prediction == "sample" else 1) * (f - y).square().mean() / 2
+        flat = torch.autograd.grad(total, [p for _, p in tracked_parameters(denoiser.network)], allow_unused=True)
+        return torch.cat([one.flatten() for one in flat if one is not None])
+
+    own = gradient(target.image, target.id)
+    expected = [float(own @ gradient(image, f"train:{i}")) for i, image in enumerate(few.train.images)]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-3)
 
 
 def test_scores_are_products_with_the_training_gradients(

@@ -28,9 +28,12 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("prediction", "count", "copy"), [("noise", 160, 120), ("sample", 80, 50), ("v", 80, 50)])
+@pytest.mark.parametrize(
+    ("prediction", "count", "copy", "epochs"),
+    [("noise", 160, 120, 30), ("sample", 60, 40, 15), ("v", 60, 40, 15), ("flow", 60, 40, 15)],
+)
 def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(
-    cache: Path, tmp_path: Path, portraits: np.ndarray, prediction: Prediction, count: int, copy: int
+    cache: Path, tmp_path: Path, portraits: np.ndarray, prediction: Prediction, count: int, copy: int, epochs: int
 ) -> None:
     images = portraits[:count].copy()
     images[copy] = images[ORIGINAL]
@@ -40,7 +43,7 @@ def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(
     assert len(dataset.train.images) == count
 
     # Fewer pictures and a narrower network: enough to tell copies from the rest, in a quarter of the time.
-    settings = presets.train_settings("demo", dataset.digest, epochs=30)
+    settings = presets.train_settings("demo", dataset.digest, epochs=epochs)
     settings = settings.model_copy(update={"model": ModelSettings(channels=(16, 32), prediction=prediction)})
     run = training.train(dataset, settings, "planted", quiet, kind="retrained")  # draws no grids of pictures
     (checkpoint,) = checkpoints.of_run(run)
