@@ -128,6 +128,23 @@ def trained_discs(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.Tem
     return place / "cache"
 
 
+@pytest.fixture(scope="session")
+def trained_classes(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with a network that was told the classes of the discs, called `classes`."""
+    from dtrak_core.training import presets, training  # which bring torch
+
+    place = tmp_path_factory.mktemp("classes")
+    shutil.copytree(discs, place / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        _use(patch, place)
+        patch.setattr(training, "GRID_SEEDS", (0,))
+        stored = catalogue.by_name("discs")
+        model = ModelSettings(**tiny.model_dump() | presets.seen(stored, classes=True, grey=False))
+        settings = TrainSettings(dataset=stored.digest, model=model, epochs=2, batch_size=8)
+        training.train(stored, settings, "classes", quiet)
+    return place / "cache"
+
+
 @pytest.fixture
 def pictures(cache: Path, discs: Path) -> Dataset:
     """Return a stored dataset of 24 training and 8 held-out pictures of coloured discs, 16x16, three labels."""

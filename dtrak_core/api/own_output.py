@@ -91,8 +91,8 @@ def compute(
     total, before = (rows + len(targets)) * len(grid), 0
     sides = []
     for images, ids, prompts in (
-        (train.images, [f"train:{i}" for i in range(rows)], train.prompts),
-        (np.stack([t.image for t in targets]), [t.id for t in targets], [t.prompt for t in targets]),
+        (train.images, [f"train:{i}" for i in range(rows)], [denoiser.told(row) for row in train.rows]),
+        (np.stack([t.image for t in targets]), [t.id for t in targets], [denoiser.told(t.row) for t in targets]),
     ):
         each = []
         for half in halves:

@@ -26,7 +26,7 @@ from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import Method, method_of, with_output
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
-from dtrak_core.models import checkpoints, targets
+from dtrak_core.models import checkpoints, class_names, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import LONGEST_TYPED, Sampled
 from dtrak_core.models.targets import Target
@@ -106,26 +106,34 @@ def dataset_job(name: str, source: Path | None, resolution: int | None, on_broke
 
 
 def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> Sampled:
-    """Return how pictures are drawn: a text-to-image model without prompts takes those of its stored pictures in turn.
+    """Return how pictures are drawn: a model with prompts takes those of its stored pictures in turn by default.
 
-    Where it has drawn none yet, it takes captions from all over the training set, whatever their length.
+    Where it has drawn none yet, it takes captions from all over the training set, whatever their length, or classes.
 
     Raises:
         SettingsError: If a prompt was typed that is too long, or that the model does not take.
     """
-    if sampled.prompts and not checkpoint.base:
+    if sampled.prompts and not checkpoint.prompted:
         raise SettingsError(f"'{checkpoint.name}' draws from noise alone and takes no prompts. Leave --prompts out.")
+    known = targets.way_of(checkpoint, dataset.train)
     for prompt in sampled.prompts:
+        if checkpoint.classes and class_names.number(checkpoint.classes, prompt) is None:
+            raise SettingsError(
+                f"'{checkpoint.name}' draws no '{prompt}'. It knows: {class_names.listed(checkpoint.classes)}."
+            )
         if len(prompt) > LONGEST_TYPED and prompt not in (*dataset.train.prompts, *dataset.held_out.prompts):
             raise SettingsError(
                 f"The prompt '{prompt[:40]}…' has {len(prompt):,} characters; only captions of the dataset may have "
                 f"more than {LONGEST_TYPED}. Shorten it."
             )
-    if sampled.prompts or not checkpoint.base:
+    if not checkpoint.prompted or (sampled.prompts and checkpoint.base):
         return sampled
-    known = targets.usual(checkpoint.digest)
     guidance = known.guidance if sampled.guidance == Sampled().guidance else sampled.guidance
-    return sampled.model_copy(update={"prompts": known.prompts or dataset.train.examples(), "guidance": guidance})
+    if guidance != 1 and not checkpoint.guided:
+        raise SettingsError(
+            f"'{checkpoint.name}' cannot be guided: it was never trained without a class. Leave --guidance out."
+        )
+    return sampled.model_copy(update={"prompts": sampled.prompts or known.prompts, "guidance": guidance})
 
 
 def generated(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled, batch: int = 16) -> list[Artifact]:

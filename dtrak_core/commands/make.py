@@ -128,6 +128,8 @@ def train(
     prediction: Annotated[
         Prediction | None, tyro.conf.arg(metavar="noise|sample|v|flow", help_behavior_hint="(default: the preset's)")
     ] = None,
+    classes: bool = False,
+    grey: bool = False,
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
@@ -142,6 +144,8 @@ def train(
         preset: Network and training settings to start from.
         base: Name of the text-to-image model that LoRA weights are trained on (default: the first there is).
         prediction: What a network of pixels puts out: the noise, the clean picture (sample), v or flow.
+        classes: Tell a network of pixels the class of each picture, its label; pictures are then drawn of classes.
+        grey: Have a network of pixels see and draw grey pictures, with one colour instead of three.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.
@@ -151,7 +155,13 @@ def train(
     lora = presets.PRESETS[preset].model is None
     frozen = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
     settings = presets.train_settings(
-        preset, chosen.digest, frozen, prediction, indices=indices, **options.model_dump()
+        preset,
+        chosen.digest,
+        frozen,
+        prediction,
+        presets.seen(chosen, classes, grey),
+        indices=indices,
+        **options.model_dump(),
     )
     if estimate:
         say(estimates.estimated(settings, chosen), json, tables.facts)

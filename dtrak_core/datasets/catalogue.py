@@ -63,7 +63,8 @@ DIGEST_AT_ONCE = 64 * 2**20  # bytes of pixels up to which the digest is checked
 class Dataset:
     """A stored dataset: pictures and rows of both splits, and what it may be used for.
 
-    Rows have families as they are joined by equal pictures. `facts` is the digest of contributors and families.
+    Rows have families as they are joined by equal pictures. `facts` is the digest of contributors and families,
+    `classes` are the labels that there are, in the order in which a network numbers them.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Dataset:
     shipped: bool
     skipped: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -131,6 +133,7 @@ def keep(settings: DatasetSettings, content: Content) -> Artifact:
             counts={"train": len(content.train.rows), "held_out": len(content.held_out.rows)},
             labels=sorted(set(content.train.labels) | set(content.held_out.labels)),
             skipped=[asdict(left) for left in content.skipped],
+            classes=content.classes,
             **facts,
         )
 
@@ -281,6 +284,7 @@ def _load(key: str, path: Path, date: str) -> Dataset:
         artifact.shipped,
         left_out_of(manifest),
         tuple(manifest.get("notes", ())),
+        dataset_files.classes([*train.labels, *held_out.labels], manifest.get("classes", ())),
     )
 
 

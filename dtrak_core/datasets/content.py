@@ -67,6 +67,7 @@ class Content:
     credit: str = ""
     skipped: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)  # by number, where the source numbers them
 
 
 def check_size(count: int, side: int) -> None:
@@ -91,6 +92,24 @@ def notes_on(images: np.ndarray) -> list[str]:
     """Return a note where pictures, shape (N, H, W, 3), uint8, are nearly black: their values were of another scale."""
     most = int(images.max()) if images.size else 255
     return [f"The pictures are nearly black: no value is above {most} of 255. Rescale them."] if most < DARK else []
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """Return the one colour of grey pictures (B, H, W, 3), uint8, shape (B, H, W, 1).
+
+    Raises:
+        DataError: If a picture is not grey.
+    """
+    if not is_grey(images):
+        raise DataError(
+            "The model sees grey pictures alone, and these have colours. Choose grey pictures, or a model of colours."
+        )
+    return np.ascontiguousarray(images[..., :1])
+
+
+def is_grey(images: np.ndarray) -> bool:
+    """Say whether pictures (B, H, W, 3) have no colours."""
+    return bool((images == images[..., :1]).all())
 
 
 def left_out_of(manifest: Mapping[str, Any]) -> tuple[LeftOut, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,13 @@ def _identity(key: str, path: Path, date: str) -> str:
 def _rows(artifact: Artifact, stem: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(artifact.file(f"{stem}.json").read_bytes())
     return rows
+
+
+def classes(labels: Iterable[str], numbered: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the classes of labels by number: as the source numbers them, else whole numbers by value, text by letter.
+
+    Pictures without a label have no class.
+    """
+    left = {label for label in labels if label} - set(numbered)
+    by_value = all(label.isdecimal() for label in left)
+    return (*numbered, *sorted(left, key=lambda label: (int(label) if by_value else 0, label)))

@@ -89,7 +89,7 @@ def load(source: Path, resolution: int, on_progress: Count | None = None) -> Con
         [row for split in splits[1:] for row in split.rows],
     )
     both = (train, held_out) if held_out.rows else hold_out(train)
-    return Content(*both, skipped=skipped, notes=notes + notes_on(train.images))
+    return Content(*both, skipped=skipped, notes=notes + notes_on(train.images), classes=names)
 
 
 def pictures(values: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:

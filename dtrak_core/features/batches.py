@@ -34,7 +34,7 @@ def gradients(
         settings: Model output, timesteps, noise seed, and whether the features are in parts.
         on_progress: Told pictures done.
         batch: Pictures at once; 0 chooses.
-        prompts: What a text-to-image model is told of each picture.
+        prompts: What the network is told of each picture (`Denoiser.told`).
         grid: Timesteps of the draws, for features that are whole; None takes those of the settings.
         own: Model output function that replaces that of the settings, for features that are whole.
 

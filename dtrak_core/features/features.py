@@ -76,7 +76,7 @@ def compute_shards(
 ) -> None:
     """Compute those of these shards of the training features that are not there yet; see `compute_features`."""
     folder = store.partial("features", key_of("features", settings))
-    images, prompts, per_picture = dataset.train.images, dataset.train.prompts, settings.num_timesteps
+    images, facts, per_picture = dataset.train.images, dataset.train.rows, settings.num_timesteps
     width, chosen = width_of(denoiser, settings), list(numbers)
     sizes, before = feature_store.shard_sizes(len(images)), 0
     total = sum(sizes[number] for number in chosen) * per_picture
@@ -95,8 +95,8 @@ def compute_shards(
             ids = [f"train:{start + i}" for i in range(len(shard))]
             rows = mixtures.of_rows(settings, slice(start, start + len(shard)))
             if rows is None:
-                captions = prompts[start : start + len(shard)]
-                rows = featurise(denoiser, np.asarray(shard), ids, settings, computed, batch, captions, drawn)
+                told = [denoiser.told(row) for row in facts[start : start + len(shard)]]
+                rows = featurise(denoiser, np.asarray(shard), ids, settings, computed, batch, told, drawn)
             feature_store.write_shard(folder, number, rows, settings.storage)
             feature_store.seal(folder, number, time.perf_counter() - started)
         before += len(shard)
@@ -149,8 +149,8 @@ def compute_target_features(
             features = _along_trajectory(denoiser, chosen, own, drawn)
         else:
             images = np.stack([target.image for target in chosen])
-            ids, captions = [target.id for target in chosen], [target.prompt for target in chosen]
-            features = featurise(denoiser, images, ids, own, computed, batch, captions, drawn)
+            ids, told = [target.id for target in chosen], [denoiser.told(target.row) for target in chosen]
+            features = featurise(denoiser, images, ids, own, computed, batch, told, drawn)
         if settings.parts == "faders":
             cross = np.zeros((len(features), 0))  # follows from the faders
         else:
@@ -179,8 +179,8 @@ def featurise(
 ) -> np.ndarray:
     """Return the features of pictures (n, H, W, 3) uint8, shape (n, K), float32; `on_progress` counts pictures done.
 
-    `prompts` is what a text-to-image model is told of each: the picture's own caption, without guidance. `on_projected`
-    counts blocks of a dense projection.
+    `prompts` is what the network is told of each (`Denoiser.told`), without guidance. `on_projected` counts blocks of a
+    dense projection.
     """
     made = batches.gradients(denoiser, images, sample_ids, settings, on_progress, batch, prompts)
     parts = PARTS if settings.parts == "faders" else 1
@@ -201,12 +201,12 @@ def compute_residuals(
 
 def _residuals(dataset: Dataset, denoiser: Denoiser, settings: FeatureSettings, on_progress: Progress) -> Artifact:
     key = key_of("residuals", settings)
-    images, captions = dataset.train.images, dataset.train.prompts
+    images, rows = dataset.train.images, dataset.train.rows
     grid = draws.timesteps(settings.timestep_strategy, settings.num_timesteps, denoiser.process.steps)
     values = np.empty(len(images), np.float32)
     for i, image in enumerate(images):
         on_progress(i, len(images), "pictures", "Residuals")
-        found = losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed, captions[i])
+        found = losses.of_draws(denoiser, image, f"train:{i}", grid, settings.noise_seed, denoiser.told(rows[i]))
         values[i] = np.sqrt(found).mean()
     store.write_array(store.partial("residuals", key) / "residuals.npy", values)
     return store.publish("residuals", key, settings)
@@ -233,7 +233,7 @@ def _along_trajectory(
             met, visited = sampling.along(denoiser, steps)
             grid = np.array(visited)
             model_outputs.refuse_infinite(settings.model_output, grid, met.process)
-            told = denoiser.conditions([target.prompt])
+            told = denoiser.conditions([denoiser.told(target.row)])
             gradients = per_example_gradients(
                 met, points[None], [f"journey/{target.id}"], settings, grid=grid, condition=told
             )

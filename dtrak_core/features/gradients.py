@@ -7,11 +7,7 @@ gradients of quite another size; Lin et al. 2025), f a model output function and
 2024, section 3). All T draws of several pictures go through the network as one batch. One backward pass
 then carries the gradient to every layer's output; hooks there form each
 picture's own weight gradient from the layer's input and output gradient, while the
-ordinary weight gradients, which would sum over pictures, are switched off:
-
-    Linear      Gᵀ X over the picture's draws and positions
-    Conv2d      the backend's weight gradient on the picture's draws (1x1: as Linear)
-    GroupNorm   Σ G ⊙ x̂, x̂ the normalised input; LayerNorm likewise
+ordinary weight gradients, which would sum over pictures, are switched off (layer_gradients.py).
 
 A network with any other kind of trained layer is differentiated picture by picture, which
 costs more and gives the same numbers. Neither knows of projections or of the store.
@@ -22,14 +18,12 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from dtrak_core.features import draws, model_outputs
+from dtrak_core.features import draws, layer_gradients, model_outputs
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
@@ -39,7 +33,6 @@ ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md sta
 GRADIENT_BYTES = 2**28  # memory for one batch of gradients
 DRAWS_ON_GPU = 4096
 ACTIVATION_SHARE, GRADIENT_SHARE = 2, 16  # on a GPU: half and a sixteenth of its memory
-Known = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm  # layers whose gradients the hooks can form
 
 
 def per_example_gradients(
@@ -116,7 +109,7 @@ def per_example_gradients(
 
 def has_known_layers(unet: nn.Module) -> bool:
     """Say whether every trained parameter belongs to a layer that the hooks know."""
-    return all(_known(layer) for layer in unet.modules() if _own(layer))
+    return all(layer_gradients.known(layer) for layer in unet.modules() if _own(layer))
 
 
 def draws_for(denoiser: Denoiser) -> int:
@@ -163,7 +156,7 @@ def _bytes_of_a_draw(denoiser: Denoiser) -> int:
     weight = denoiser.weight
     with watched(layers, count), torch.no_grad():
         zero = torch.zeros(1, dtype=torch.long, device=weight.device)
-        denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.conditions([""]))
+        denoiser.predict(weight.new_zeros(1, *denoiser.shape), zero, denoiser.conditions([denoiser.usual]))
     return max(1, size)
 
 
@@ -212,76 +205,21 @@ def _collect_by_hooks(
     columns = total.split([p.numel() for _, p in parameters], dim=1)
     views = {id(p): view for (_, p), view in zip(parameters, columns, strict=True)}
 
-    def watch(layer: Known, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def watch(layer: layer_gradients.Known, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         # The first layers' inputs need no gradient, so their outputs start the graph.
         if not output.requires_grad:
             output.requires_grad_()
         x = inputs[0].detach()
-        output.register_hook(lambda g: _accumulate(layer, x, g, width, views))
+        output.register_hook(lambda g: layer_gradients.add(layer, x, g, width, views))
 
     trained = (layer for layer in unet.modules() if _own(layer))
     with watched(trained, watch), _weight_gradients_off([p for _, p in parameters]):
         summed(slice(None)).backward()
 
 
-def _accumulate(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]) -> None:
-    """Add a layer's per-picture gradients for input x (B·width, ...) and output gradient g to the views."""
-    x, g = x.to(layer.weight), g.to(layer.weight)  # a frozen base may compute in bfloat16
-    pictures = len(x) // width
-    bias = views.get(id(layer.bias))
-    if bias is not None:
-        by_channel = g.flatten(2).sum(2) if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else g
-        bias += by_channel.reshape(pictures, -1, bias.shape[1]).sum(1)
-    weight = views.get(id(layer.weight))
-    if weight is None:
-        return
-    if isinstance(layer, nn.Linear):
-        weight += _outer(g, x, pictures).flatten(1)
-    elif isinstance(layer, nn.Conv2d) and _is_pointwise(layer):
-        weight += _outer(g.movedim(1, -1), x.movedim(1, -1), pictures).flatten(1)
-    elif isinstance(layer, nn.Conv2d):
-        for row, x_one, g_one in zip(weight, x.split(width), g.split(width), strict=True):
-            row += _conv_weight_gradient(layer, x_one, g_one).reshape(-1)
-    elif isinstance(layer, nn.GroupNorm):
-        normal = functional.group_norm(x, layer.num_groups, eps=layer.eps)
-        weight += (g * normal).flatten(2).sum(2).reshape(pictures, width, -1).sum(1)
-    else:
-        normal = functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-        weight += (g * normal).reshape(pictures, -1, weight.shape[1]).sum(1)
-
-
-def _outer(g: Tensor, x: Tensor, pictures: int) -> Tensor:
-    """Return Gᵀ X of each picture, shape (B, O, I), for g (B·width, ..., O) and x (B·width, ..., I)."""
-    rows = g.reshape(pictures, -1, g.shape[-1])
-    return torch.bmm(rows.transpose(1, 2), x.reshape(pictures, -1, x.shape[-1]))
-
-
-def _conv_weight_gradient(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
-    """Return a convolution's weight gradient summed over the draws in x and g."""
-    found = torch.ops.aten.convolution_backward(
-        g, x, layer.weight, None, layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups,
-        [False, True, False],
-    )  # fmt: skip
-    gradient: Tensor = found[1]
-    return gradient
-
-
-def _is_pointwise(layer: nn.Conv2d) -> bool:
-    plain = layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0)
-    return plain and layer.groups == 1
-
-
 def _own(layer: nn.Module) -> list[nn.Parameter]:
     """Return the trained parameters that the layer itself holds."""
     return [p for p in layer.parameters(recurse=False) if p.requires_grad]
-
-
-def _known(layer: nn.Module) -> bool:
-    """Say whether the hooks know this layer. Subclasses may compute something else, so they do not count."""
-    plain_padding = not isinstance(layer, nn.Conv2d) or (
-        layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    )
-    return type(layer) in get_args(Known) and plain_padding
 
 
 @contextlib.contextmanager

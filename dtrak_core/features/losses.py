@@ -26,7 +26,7 @@ def of_draws(
         sample_id: `train:17` for a training example, otherwise the target's id.
         timesteps: One a draw, shape (T,), int64.
         noise_seed: Seed of the noise.
-        prompt: What a text-to-image model is told.
+        prompt: What the network is told of it (`Denoiser.told`).
     """
     weight, process, at_once = denoiser.weight, denoiser.process, draws_for(denoiser)
     x0, told = denoiser.encode(np.asarray(image)[None]).to(weight), denoiser.conditions([prompt])
@@ -46,5 +46,5 @@ def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise
     w_t are the weights of the training (`Process.loss_weights`): 1 where the network predicts noise or v.
     """
     grid = draws.timesteps("uniform", num_timesteps, denoiser.process.steps)
-    values = of_draws(denoiser, target.image, target.id, grid, noise_seed, target.prompt)
+    values = of_draws(denoiser, target.image, target.id, grid, noise_seed, denoiser.told(target.row))
     return float((values * denoiser.process.loss_weights(torch.from_numpy(grid)).numpy()).mean())

@@ -11,7 +11,7 @@ For a layer with inputs a (bias: a 1 at the end) and output gradients b at each 
 over draws of the training set, with b the gradient of a pseudo-loss whose second moment is the Gauss-Newton matrix of
 ℓ: noise N(0, 2 w_t/d) sent back from the network's output. δ_l is a share of the layer's mean curvature, so that one
 setting suits every layer and no benchmark is needed to choose it. Linear and convolution layers count; the few numbers
-of normalisation layers do not, as in the authors' code.
+of normalisation layers, and the rows of an embedding of classes, do not; the first as in the authors' code.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def compute(
         if not missing:
             return [store.get("ekfac", key) for key in keys]
         settings = next(iter(missing.values()))[0]
-        layers = curvature(denoiser, dataset.train.images, settings.noise_seed, on_progress, dataset.train.prompts)
+        layers = curvature(denoiser, dataset.train.images, settings.noise_seed, on_progress, _told(denoiser, dataset))
         at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.network))))
         left = list(missing.items())
         for start in range(0, len(left), at_once):
@@ -115,12 +115,14 @@ def influence(
             told = denoiser.conditions(prompts[part])
             yield per_example_gradients(denoiser, x0, ids[part], features, condition=told, own=loss)
 
-    own = gradients(np.stack([t.image for t in targets]), [t.id for t in targets], [t.prompt for t in targets])
+    own = gradients(
+        np.stack([t.image for t in targets]), [t.id for t in targets], [denoiser.told(t.row) for t in targets]
+    )
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])
     images = dataset.train.images
     scores = np.empty((len(targets), len(images)))
     done = 0
-    for part in gradients(images, [f"train:{i}" for i in range(len(images))], dataset.train.prompts):
+    for part in gradients(images, [f"train:{i}" for i in range(len(images))], _told(denoiser, dataset)):
         scores[:, done : done + len(part)] = (directions @ part.T).cpu().numpy()
         done += len(part)
         on_progress(done * settings.num_timesteps, len(images) * settings.num_timesteps, "gradients", "EK-FAC")
@@ -145,6 +147,10 @@ def preconditioned(gradients: Tensor, layers: Sequence[Curvature], damping: floa
             matrix = matrix[:, :, :-1]
         found[:, layer.weight] = matrix.reshape(len(gradients), -1)
     return found
+
+
+def _told(denoiser: Denoiser, dataset: Dataset) -> list[str]:
+    return [denoiser.told(row) for row in dataset.train.rows]
 
 
 def curvature(

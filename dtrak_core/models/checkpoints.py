@@ -48,6 +48,13 @@ class Checkpoint:
     fold: int
     base: str = ""  # digest of the text-to-image model that LoRA weights belong to
     assumed: tuple[str, ...] = ()  # in words, what files that were imported left open
+    classes: tuple[str, ...] = ()  # of a class-conditional network, by number
+    guided: bool = False  # whether drawing can be guided away from what is drawn without a prompt
+
+    @property
+    def prompted(self) -> bool:
+        """Say whether it draws from a string a picture: a text-to-image model's prompt, or the name of a class."""
+        return bool(self.base or self.classes)
 
     @property
     def seconds_per_picture_step(self) -> float | None:
@@ -78,8 +85,9 @@ def of_run(artifact: store.Artifact) -> list[Checkpoint]:
         ours = "epochs" in run.settings and (not base or bases.drawn_alike(base))
         if not ours and "weights" not in step:
             digest = _identity_of(str(folder), digest, facts["fold"], base)
-        where = (run, step["step"], step["share"], digest, folder)
-        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"], base, assumed))
+        where, classes = (run, step["step"], step["share"], digest, folder), tuple(facts.get("classes", ()))
+        guided = bool(base) or facts.get("guided", False)
+        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"], base, assumed, classes, guided))
     return found
 
 
@@ -173,7 +181,7 @@ def facts_of(folder: Path, fold: int, base: str) -> dict[str, Any]:
 
 
 def pixel_facts(network: Mapping[str, Any], schedule: Mapping[str, Any], fold: int) -> dict[str, Any]:
-    """Return the facts of a network of pixels, from the configs as they are stored."""
+    """Return the facts of a network of pixels, from the configs as they are stored, which name its classes too."""
     return {
         "network": {name: value for name, value in network.items() if not name.startswith("_")},
         "schedule": {name: value for name, value in schedule.items() if not name.startswith("_")},

@@ -1,20 +1,23 @@
-"""The network that all of the core speaks to: a denoiser of pixels, or of latents under a caption.
+"""The network that all of the core speaks to: a denoiser of pixels, or of latents; plain, of a class or of a caption.
 
 A denoiser predicts the noise in x_t, the clean picture, v or flow, as its process says (process.py). It works in *model
-space*: the picture in [-1, 1], with each fold x fold block of pixels moved into channels; or, for a
-text-to-image model, the autoencoder's latents (text_side.py), with a caption's context beside x_t.
+space*: the picture in [-1, 1], grey or in colours, with each fold x fold block of pixels moved into channels; or, for
+a text-to-image model, the autoencoder's latents (text_side.py). Beside x_t it may be told a condition (condition.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtrak_core.datasets.content import grey, prompt_of
+from dtrak_core.models.class_names import Classes
 from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import Sampler
@@ -29,13 +32,20 @@ def plainly(network: nn.Module, x_t: Tensor, time: Tensor, _: Condition) -> Tens
     return output
 
 
+def by_class(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+    """Call a class-conditional network of pixels."""
+    output: Tensor = network(x_t, time, class_labels=told["class"], return_dict=False)[0]
+    return output
+
+
 @dataclass(frozen=True)
 class Denoiser:
     """A network with what it predicts along its schedule, in eval mode.
 
     `shape` is (C, H, W) in model space; `process` has tables of shape (T,), float32; `sampler` says how pictures are
     drawn; `call` how the network is called, which is told `process.times`. `text` is there for text-to-image models
-    alone; `half` says that their frozen weights are in bfloat16 and products are taken in it.
+    alone, `classes` for class-conditional ones; `half` says that frozen weights are in bfloat16 and products are taken
+    in it.
     """
 
     network: nn.Module
@@ -46,11 +56,17 @@ class Denoiser:
     sampler: Sampler = field(default_factory=Sampler)
     half: bool = False
     call: Call = plainly
+    classes: Classes | None = None
 
     @property
     def weight(self) -> Tensor:
         """Return a trained weight, whose device and number format those of x_t must be."""
         return next(p for p in self.network.parameters() if p.requires_grad)
+
+    @property
+    def prompted(self) -> bool:
+        """Say whether it is told a string a picture: a prompt, or the name of a class."""
+        return self.text is not None or self.classes is not None
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
         """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under a condition."""
@@ -62,21 +78,49 @@ class Denoiser:
         return output.to(x_t.dtype)
 
     def conditions(self, prompts: Sequence[str]) -> Condition:
-        """Return what the network is told of pictures, from one string each; "" is told where nothing is."""
-        return NOTHING if self.text is None else self.text.conditions(prompts).like(self.weight)
+        """Return what the network is told of pictures, from one string each (`told`); "" is told where nothing is.
+
+        Raises:
+            SettingsError: If a string is no class of a class-conditional network.
+        """
+        side = self.text or self.classes
+        return NOTHING if side is None else side.conditions(prompts).like(self.weight)
+
+    def told(self, row: Mapping[str, Any]) -> str:
+        """Return the string of a picture: what it was drawn from; its caption, or class; nothing for an upload.
+
+        Args:
+            row: What is known of a picture of the dataset (content.py), or of a target (targets.py).
+        """
+        if "settings" in row:
+            return str((row["settings"].get("prompts") or [""])[0])
+        if "label" not in row:
+            return ""
+        return str(row["label"]) if self.classes else prompt_of(row)
+
+    @property
+    def usual(self) -> str:
+        """Return a string that can be told of any picture, to see what a pass takes: the first class, or nothing."""
+        return self.classes.names[0] if self.classes else ""
 
     def encode(self, images: np.ndarray) -> Tensor:
-        """Bring pictures (B, H, W, 3), uint8, into model space: float32 in [-1, 1], folded; or latent modes, scaled."""
+        """Bring pictures (B, H, W, 3), uint8, into model space: float32 in [-1, 1], folded; or latent modes, scaled.
+
+        Raises:
+            DataError: If a picture has colours, and the network sees grey alone.
+        """
         if self.text is not None:
             return self.text.encode(images)
-        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        seen = grey(images) if self.shape[0] == self.fold**2 else np.array(images)
+        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
         return functional.pixel_unshuffle(pixels, self.fold) if self.fold > 1 else pixels
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Bring model space back to pictures (B, H, W, 3), uint8, rounded as the paper's PNGs are."""
         if self.text is not None:
             return self.text.decode(x)
-        return to_pictures(functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x)
+        pixels = functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x
+        return to_pictures(pixels.expand(-1, 3, -1, -1))
 
 
 def tracked_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:

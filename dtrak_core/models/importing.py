@@ -7,7 +7,6 @@ everything after works as with a training of our own.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,12 +21,14 @@ from huggingface_hub.errors import (
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import grey, is_grey
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.models import checkpoints, networks, pipelines, schedules, weights
+from dtrak_core.models import checkpoints, class_names, networks, pipelines, schedules, weights
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, key_of
 
+FOLDS = {planes * fold**2: fold for planes in (1, 3) for fold in (1, 2, 4)}  # by channels
 WANTED = ["*.json", "scheduler/*.json"] + [
     f"{folder}{name}" for folder in ("", "unet/", "unet_ema/") for name in ("config.json", "diffusion_pytorch_model*")
 ]
@@ -54,12 +55,18 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
     called = folder.resolve().name if Path(source).expanduser().is_dir() else source
     found = pipelines.judge(folder, called)
     fold, size, assumed = _size(found, dataset, called)
+    names = tuple[str, ...]()
+    if found.config.get("class_embed_type") or found.config.get("num_class_embeds"):
+        count = networks.numbers_of(found.config)
+        names, more = class_names.settled(count, found.classes, dataset.classes, called)
+        assumed = (*assumed, *more)
     on_progress(1, 3, "files", "Reading the weights")
     read = weights.read(found.weights, called)
-    denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called)
+    denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called, names)
     settled = schedules.read(found.schedule, called).config
     digest = networks.weights_digest(denoiser.network)
-    facts = checkpoints.pixel_facts(json.loads(denoiser.network.to_json_string()), settled, fold)  # type: ignore[operator]  # a UNet2DModel
+    config = json.loads(denoiser.network.to_json_string())  # type: ignore[operator]  # a UNet2DModel
+    facts = checkpoints.pixel_facts(config | class_names.stored(names), settled, fold)
     identity = checkpoints.identity(digest, facts)
     settings = build(
         ImportSettings, source=called.split("/")[-1], weights_digest=digest, dataset=dataset.digest, identity=identity
@@ -72,10 +79,13 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         if finished is not None:
             return checkpoints.name_run(finished, name, assumed)
         on_progress(2, 3, "files", "Storing the weights")
-        networks.save_pipeline(denoiser.network, store.partial("checkpoints", key) / "imported", torch.float32, settled)
+        place = store.partial("checkpoints", key) / "imported"
+        networks.save_pipeline(denoiser.network, place, torch.float32, settled, names)
         on_progress(3, 3, "files", "Stored")
         parameters = sum(p.numel() for p in denoiser.network.parameters())
-        return published(key, settings, dataset, name, digest, fold, assumed=assumed, parameters=parameters)
+        by = denoiser.classes
+        told = {} if by is None else {"classes": list(by.names), "guided": by.null}
+        return published(key, settings, dataset, name, digest, fold, "", assumed, parameters=parameters, **told)
 
 
 def published(
@@ -119,28 +129,34 @@ def published(
 
 
 def _size(found: pipelines.Layout, dataset: Dataset, source: str) -> tuple[int, int, Sequence[str]]:
-    """Return f for a network that sees pictures folded f x f, from its channels 3 f^2; its side; what is assumed.
+    """Return f for a network that sees pictures folded f x f, from its channels; its side; what is assumed.
+
+    Pictures in colours have 3 f^2 channels, grey ones f^2.
 
     Raises:
-        DataError: If channels or size do not fit RGB pictures of the dataset's resolution.
+        DataError: If channels or size do not fit pictures of the dataset's resolution and colours.
     """
     channels, size = pipelines.sides(found.config, source)
-    fold = math.isqrt(channels // 3)
-    if channels != 3 * fold**2 or fold not in (1, 2, 4):
+    fold, assumed = FOLDS.get(channels, 0), found.assumed
+    if channels == 1:
+        grey(dataset.train.images)  # raises where they are not
+    elif channels == fold**2 and is_grey(dataset.train.images):
+        assumed = (*assumed, f"its {channels} channels are grey pictures folded {fold} x {fold}")
+    elif channels != 3 * fold**2 or not fold:
         raise DataError(
-            f"'{source}' takes {channels} channels. RGB pictures have 3, folded ones 12 or 48. Take a model of RGB "
-            "pictures; those of grey ones, or of an autoencoder's latents, cannot be opened so far."
+            f"'{source}' takes {channels} channels. Pictures in colours have 3, folded ones 12 or 48; grey ones have "
+            "1, folded ones 4 or 16. Take a model of pixels, not of an autoencoder's latents."
         )
     resolution = dataset.settings.resolution
     if size is None:
         told = f"its config.json has no sample_size: {resolution} pixels, as the dataset has"
-        return fold, resolution // fold, (*found.assumed, told)
+        return fold, resolution // fold, (*assumed, told)
     if size != resolution // fold:
         raise DataError(
             f"'{source}' draws pictures of {size * fold} pixels, dataset '{dataset.name}' has {resolution}. "
             f"Prepare the dataset at {size * fold} pixels."
         )
-    return fold, size, found.assumed
+    return fold, size, assumed
 
 
 def folder_of(source: str, wanted: list[str] | None = None) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from dtrak_core import store
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.models import bases, devices, lora, schedules, weights
+from dtrak_core.models import bases, class_names, devices, lora, schedules, weights
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.class_names import Classes
+from dtrak_core.models.denoiser import Denoiser, by_class
 from dtrak_core.models.schedules import default_scheduler as default_scheduler
 from dtrak_core.models.settings import LoraSettings, ModelSettings
 from dtrak_core.settings import digest_of
@@ -44,13 +45,12 @@ def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
             f"Resolution {resolution} cannot be folded by {model.fold} and halved {len(model.channels) - 1} times. "
             f"Choose a multiple of {halvings}."
         )
-    planes = 3 * model.fold**2
     down = ["AttnDownBlock2D" if attended else "DownBlock2D" for attended in model.attention]
     up = ["AttnUpBlock2D" if attended else "UpBlock2D" for attended in reversed(model.attention)]
     unet = UNet2DModel(
         sample_size=resolution // model.fold,
-        in_channels=planes,
-        out_channels=planes,
+        in_channels=model.planes,
+        out_channels=model.planes,
         block_out_channels=model.channels,
         down_block_types=tuple(down),
         up_block_types=tuple(up),
@@ -66,6 +66,7 @@ def build_unet(model: ModelSettings, resolution: int) -> UNet2DModel:
         downsample_padding=model.downsample_padding,
         flip_sin_to_cos=model.flip_sin_to_cos,
         freq_shift=model.freq_shift,
+        num_class_embeds=len(model.classes) + bool(model.class_dropout) if model.classes else None,
     )
     for module in unet.modules():  # the paper's code sets all of them, those of the attention too
         if isinstance(module, nn.Dropout):
@@ -92,38 +93,64 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
             if reason := bases.unfit(base, resolution):
                 raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
-        return denoiser_of(build_unet(model, resolution), default_scheduler(model.prediction), model.fold)
+        unet, schedule = build_unet(model, resolution), default_scheduler(model.prediction)
+        return denoiser_of(unet, schedule, model.fold, classes=model.classes)
 
 
 def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
-    """Write a network's trained weights in diffusers' layout; return their digest, with what they predict if not noise.
+    """Write a network's trained weights in diffusers' layout; return their digest.
 
-    Equal weights that predict something else are another model.
+    Equal weights that predict something else than noise, or that know classes by other names, are another model.
     """
     if denoiser.text is not None:
         return lora.save(denoiser, folder, dtype)
     assert isinstance(denoiser.network, UNet2DModel)
     predicted = schedules.DIFFUSERS[denoiser.process.prediction]
     config = schedules.config_of(default_scheduler(denoiser.process.prediction))
-    digest = save_pipeline(denoiser.network, folder, dtype, config)
-    return digest if predicted == "epsilon" else digest_of("predicts", predicted, digest)
+    names = denoiser.classes.names if denoiser.classes else ()
+    digest = save_pipeline(denoiser.network, folder, dtype, config, names)
+    digest = digest if predicted == "epsilon" else digest_of("predicts", predicted, digest)
+    return digest_of("classes", *names, digest) if names else digest
 
 
 def denoiser_of(
-    unet: UNet2DModel, scheduler: SchedulerMixin | Mapping[str, Any], fold: int, source: str = "the network"
+    unet: UNet2DModel,
+    scheduler: SchedulerMixin | Mapping[str, Any],
+    fold: int,
+    source: str = "the network",
+    classes: Sequence[str] = (),
 ) -> Denoiser:
-    """Pair a network with the schedule of a scheduler, or of its config. The caller sets the network's mode."""
+    """Pair a network with the schedule of a scheduler, or of its config. The caller sets the network's mode.
+
+    `classes` are the names of what a class-conditional network is told, by number.
+    """
     where = devices.device()
     unet.to(where)
     config = scheduler if isinstance(scheduler, Mapping) else schedules.config_of(scheduler)
     size, schedule = unet.config.sample_size, schedules.read(config, source)
     height, width = (size, size) if isinstance(size, int) else size
+    shape, process = (unet.config.in_channels, height, width), schedule.process.to(where)
     sampler = schedule.sampler.at(height * width)
-    return Denoiser(unet, schedule.process.to(where), fold, (unet.config.in_channels, height, width), sampler=sampler)
+    if not classes:
+        return Denoiser(unet, process, fold, shape, sampler=sampler)
+    known = Classes(tuple(classes), numbers_of(unet.config) == len(classes) + 1)
+    return Denoiser(unet, process, fold, shape, sampler=sampler, call=by_class, classes=known)
+
+
+def numbers_of(config: Mapping[str, Any]) -> int | None:
+    """Return how many classes a network's config tells apart, one for none of them too; None where it takes any number.
+
+    That is so for networks without classes, and for those that embed a class as they do a timestep.
+    """
+    return None if config.get("class_embed_type") else config.get("num_class_embeds")
 
 
 def save_pipeline(
-    unet: UNet2DModel, folder: Path, dtype: torch.dtype, schedule: Mapping[str, Any] = FrozenDict()
+    unet: UNet2DModel,
+    folder: Path,
+    dtype: torch.dtype,
+    schedule: Mapping[str, Any] = FrozenDict(),
+    classes: Sequence[str] = (),
 ) -> str:
     """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
 
@@ -135,7 +162,7 @@ def save_pipeline(
     """
     stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in unet.state_dict().items()}
     store.write_bytes(folder / "unet" / WEIGHTS, save(stored, metadata={"format": "pt"}))
-    config: dict[str, Any] = json.loads(unet.to_json_string())
+    config: dict[str, Any] = json.loads(unet.to_json_string()) | class_names.stored(classes)
     store.write_json(folder / "unet" / "config.json", config)
     settled = schedules.read(schedule, folder.name).config
     store.write_json(folder / "scheduler" / "scheduler_config.json", settled)
@@ -170,7 +197,8 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
     schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
-    return assemble(config, weights.read_file(file, checkpoint.name), schedule, checkpoint.fold, checkpoint.name)
+    found = weights.read_file(file, checkpoint.name)
+    return assemble(config, found, schedule, checkpoint.fold, checkpoint.name, checkpoint.classes)
 
 
 def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
@@ -186,10 +214,10 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
         told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"The network that config.json of '{source}' describes cannot be built: {told}.") from None
     own = unet.config
-    if own.num_class_embeds is not None or own.class_embed_type is not None:
+    if own.class_embed_type == "identity":
         raise DataError(
-            f"'{source}' is drawn from class labels (class-conditional UNet2DModel). Only models without classes can "
-            "be opened so far."
+            f"'{source}' is told an embedding of its own making for each picture (class_embed_type 'identity'). Only "
+            "networks that are told a class's number can be opened."
         )
     if own.time_embedding_type == "fourier":
         raise DataError(
@@ -210,8 +238,9 @@ def assemble(
     schedule: Mapping[str, Any],
     fold: int,
     source: str = "the checkpoint",
+    classes: Sequence[str] = (),
 ) -> Denoiser:
     """Make a denoiser from a diffusers UNet2DModel config, its weights and its scheduler config, in eval mode."""
     unet = unet_of(config, source)
     weights.fit(unet, found, source)
-    return denoiser_of(unet.eval(), schedule, fold, source)
+    return denoiser_of(unet.eval(), schedule, fold, source, classes)

@@ -14,7 +14,7 @@ from typing import Any
 
 from dtrak_core import program
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.models import schedules
+from dtrak_core.models import class_names, schedules
 from dtrak_core.models.model_files import WeightFiles, config_of, find_weights
 
 INDEX = "model_index.json"
@@ -35,12 +35,16 @@ NEEDED = "A DDPM of pixels (DDPMPipeline or DDIMPipeline with a UNet2DModel) is 
 
 @dataclass(frozen=True)
 class Layout:
-    """A network's config and weights, its scheduler's config, and in words what the folder left to be assumed."""
+    """A network's config and weights, its scheduler's config, the names of its classes by number where it has them.
+
+    `assumed` says in words what the folder left open.
+    """
 
     config: dict[str, Any]
     weights: WeightFiles
     schedule: Mapping[str, Any]
     assumed: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
 
 def judge(folder: Path, source: str) -> Layout:
@@ -80,7 +84,8 @@ def judge(folder: Path, source: str) -> Layout:
     weights = find_weights(network, source)
     if weights.variant:
         assumed.append(f"weights are those of the variant {weights.variant}, {weights.paths[0].name}")
-    return Layout(config, weights, schedule, tuple(assumed))
+    named = class_names.of_files(index, source) or class_names.of_files(config, source)
+    return Layout(config, weights, schedule, tuple(assumed), named)
 
 
 def _place_of(folder: Path) -> Path:

@@ -66,7 +66,7 @@ def generate(
 
         x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
 
-    Text-to-image models take the output f = f(x, "") + guidance (f(x, prompt) - f(x, "")).
+    Models with prompts take the output f = f(x, "") + guidance (f(x, prompt) - f(x, "")).
 
     DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
     the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
@@ -81,14 +81,14 @@ def generate(
         eta: Share of fresh noise in DDIM, 0 (deterministic) to 1.
         on_progress: Called after each step with (picture-steps done, picture-steps in all).
         batch: Pictures generated at once; changes no picture.
-        prompts: One a seed, for text-to-image models.
+        prompts: One a seed, for text-to-image models; the name of a class, for class-conditional ones.
         guidance: How far the prompt is followed, 1 or more; 1 takes the conditional prediction as it is.
 
     Returns:
         Pictures (M, H, W, 3), uint8, in the order of the seeds.
 
     Raises:
-        SettingsError: If a text-to-image model is given no prompts, or a network of pixels is given some; if a flow is
+        SettingsError: If a model is given no prompts, or some that it does not take, or cannot be guided; if a flow is
             to be drawn with fresh noise, or a schedule has fewer timesteps than the sampler steps.
         DataError: If the network's numbers are not finite.
     """
@@ -177,15 +177,21 @@ def _guided(
     denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return how the network is asked: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
-    if denoiser.text is None:
+    if not denoiser.prompted:
         if any(prompts):
             raise SettingsError("This model takes no prompts. Leave them out, or choose a text-to-image model.")
         return denoiser.predict
     if len(prompts) != count or not all(prompts):
-        raise SettingsError("This is a text-to-image model: give a prompt for each picture, for example `--prompts`.")
+        what = "class-conditional model: give a class" if denoiser.classes else "text-to-image model: give a prompt"
+        raise SettingsError(f"This is a {what} for each picture, for example `--prompts`.")
     asked = denoiser.conditions(prompts)
     if guidance == 1:
         return lambda x, t: denoiser.predict(x, t, asked)
+    if denoiser.classes is not None and not denoiser.classes.null:
+        raise SettingsError(
+            f"Guidance {guidance:g} needs a model that knows pictures of no class too, and this one knows none. Draw "
+            "with guidance 1."
+        )
     both = joined(denoiser.conditions([""] * count), asked)
 
     def predict(x: Tensor, t: Tensor) -> Tensor:

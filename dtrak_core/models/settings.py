@@ -52,8 +52,9 @@ class ImportSettings(Settings):
 class Sampled(Settings):
     """How pictures are generated from seeds: part of all settings that need them.
 
-    `prompts` and `guidance` are for text-to-image models alone: seeds take the prompts in turn, each for
-    `seeds_a_prompt` seeds (Zheng et al. 2024: blocks of 500 on ArtBench-2, of 200 on ArtBench-5).
+    `prompts` and `guidance` are for text-to-image models, whose prompts they are, and class-conditional ones, whose
+    classes they name: seeds take the prompts in turn, each for `seeds_a_prompt` seeds (Zheng et al. 2024: blocks of 500
+    on ArtBench-2, of 200 on ArtBench-5).
     """
 
     sampler: Literal["ddim", "ddpm"] = "ddim"
@@ -84,7 +85,9 @@ class ModelSettings(Settings):
 
     `fold` f moves each f x f block of pixels into channels (pixel unshuffle) before the
     network, so a 16x16 RGB picture is seen as 12 channels at 8x8. `prediction` is what the
-    network puts out: the noise, the clean picture (sample), v or flow (process.py).
+    network puts out: the noise, the clean picture (sample), v or flow (process.py). With `classes`, names by number, it
+    is told each picture's label, of which the share `class_dropout` is left out in training, so that drawing can be
+    guided (Ho and Salimans 2022). A `grey` one sees one colour instead of three.
     """
 
     fold: Literal[1, 2, 4] = 2
@@ -101,6 +104,19 @@ class ModelSettings(Settings):
     flip_sin_to_cos: bool = True
     freq_shift: Literal[0, 1] = 0
     prediction: Prediction = Field(default="noise", exclude_if=lambda value: value == "noise")
+    classes: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    class_dropout: float = Field(default=0.1, ge=0, lt=1, exclude_if=lambda value: value == 0.1)
+    grey: bool = Field(default=False, exclude_if=lambda value: not value)
+
+    @property
+    def left_out(self) -> float:
+        """Return the share of pictures that training tells nothing of."""
+        return self.class_dropout
+
+    @property
+    def planes(self) -> int:
+        """Return how many channels the network takes and gives."""
+        return (1 if self.grey else 3) * self.fold**2
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:
@@ -111,6 +127,8 @@ class ModelSettings(Settings):
         bad = [c for c in self.channels if c % self.norm_groups]
         if bad:
             raise ValueError(f"channels {bad} cannot be divided into norm_groups={self.norm_groups}")
+        if len(set(self.classes)) < len(self.classes) or not all(self.classes):
+            raise ValueError("classes must be names, each once")
         return self
 
 
@@ -132,6 +150,11 @@ class LoraSettings(Settings):
     def fold(self) -> int:
         """Return 1: latents are not folded."""
         return 1
+
+    @property
+    def left_out(self) -> float:
+        """Return the share of pictures that training tells nothing of."""
+        return self.caption_dropout
 
     @model_validator(mode="after")
     def _check(self) -> LoraSettings:

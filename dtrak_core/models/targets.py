@@ -20,6 +20,7 @@ from dtrak_core.datasets.catalogue import Dataset, Split, image_digest
 from dtrak_core.datasets.content import prompt_of
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.settings import Digest, Settings, build, key_of
 
@@ -45,7 +46,7 @@ class Target:
 
     @property
     def prompt(self) -> str:
-        """Return what a text-to-image model is told of it: its prompt or caption; nothing for an upload."""
+        """Return what it was drawn from; else what a text-to-image model is told of it; nothing for an upload."""
         if "settings" in self.row:
             return str((self.row["settings"].get("prompts") or [""])[0])
         return prompt_of(self.row) if "label" in self.row else ""
@@ -117,7 +118,7 @@ def seed_number(name: str) -> int:
 
 
 def usual(checkpoint: str) -> Sampled:
-    """Return how a text-to-image model's first pictures were drawn: guidance, and prompts that seeds took in turn.
+    """Return how a model with prompts drew its first pictures: guidance, and prompts that seeds took in turn.
 
     The turn is the shortest of those that hold for the longest time from the first picture on, so that what is drawn
     later with other words or another guidance does not change what a seed alone means. Without pictures there are no
@@ -136,6 +137,20 @@ def usual(checkpoint: str) -> Sampled:
         if held > longest and None not in turn:
             longest, best = held, tuple(str(prompt) for prompt in turn)
     return Sampled(prompts=best, guidance=guidance)
+
+
+def way_of(checkpoint: Checkpoint, train: Split) -> Sampled:
+    """Return how a model draws where nothing is said: as its first pictures were drawn, by prompts in turn.
+
+    Without pictures a text-to-image model takes captions from all over the training set, a class-conditional one its
+    classes, without guidance.
+    """
+    known = usual(checkpoint.digest) if checkpoint.prompted else Sampled()
+    if known.prompts or not checkpoint.prompted:
+        return known
+    if checkpoint.classes:
+        return Sampled(prompts=checkpoint.classes, guidance=1)
+    return Sampled(prompts=train.examples())
 
 
 def _turn(prompts: Mapping[int, str], length: int) -> tuple[list[str | None], int]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import is_grey
 from dtrak_core.errors import SettingsError
 from dtrak_core.models.settings import LoraSettings, ModelSettings, Prediction, ProbeSettings, TrainSettings
 from dtrak_core.settings import build
@@ -99,8 +102,34 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def seen(dataset: Dataset, classes: bool, grey: bool) -> dict[str, Any]:
+    """Return what a network of pixels sees of a dataset, as values for its settings: classes, and grey alone.
+
+    Args:
+        dataset: The training set.
+        classes: Whether it is told the class of each picture, its label.
+        grey: Whether it sees one colour instead of three.
+
+    Raises:
+        SettingsError: If there are no labels, or the pictures have colours.
+    """
+    if classes and not dataset.classes:
+        raise SettingsError(
+            f"The pictures of '{dataset.name}' have no labels, so that there is no class to tell. Leave classes out, "
+            "or prepare the pictures with labels."
+        )
+    if grey and not is_grey(dataset.train.images):
+        raise SettingsError(f"The pictures of '{dataset.name}' have colours. Leave grey out.")
+    return ({"classes": dataset.classes} if classes else {}) | ({"grey": True} if grey else {})
+
+
 def train_settings(
-    preset: str, dataset_digest: str, base: str = "", prediction: Prediction | None = None, **changes: Any
+    preset: str,
+    dataset_digest: str,
+    base: str = "",
+    prediction: Prediction | None = None,
+    sees: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
 ) -> TrainSettings:
     """Return a preset's training settings for a dataset, with changes (those that are None are ignored).
 
@@ -109,15 +138,22 @@ def train_settings(
         dataset_digest: What is learned from.
         base: Digest of the text-to-image model that LoRA weights are trained on.
         prediction: What the network predicts, where that is not the preset's.
+        sees: What a network of pixels sees of the dataset (`seen`).
         changes: Other values for its training settings.
 
     Raises:
-        SettingsError: If LoRA weights are to predict something else than their base.
+        SettingsError: If LoRA weights are to predict something else than their base, or to see classes.
     """
     chosen = PRESETS[preset]
     model: ModelSettings | LoraSettings = chosen.model or build(LoraSettings, base=base, **chosen.lora)
-    if prediction is not None and isinstance(model, ModelSettings):
-        model = build(ModelSettings, **model.model_dump() | {"prediction": prediction})
+    if isinstance(model, ModelSettings):
+        predicted = {} if prediction is None else {"prediction": prediction}
+        model = build(ModelSettings, **model.model_dump() | predicted | dict(sees))
+    elif sees:
+        raise SettingsError(
+            f"LoRA weights are told captions and see what their base does. Leave {' and '.join(sees)} out, or choose a "
+            "preset of pixels, demo say."
+        )
     elif prediction is not None:
         raise SettingsError(
             f"LoRA weights predict what their base does. Leave the prediction '{prediction}' out, or choose a preset "

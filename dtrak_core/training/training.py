@@ -31,7 +31,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.models import checkpoints, latents, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.sampling import generate
-from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, TrainSettings
+from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, Sampled, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import training_state, training_step
@@ -128,7 +128,7 @@ def _trained(
         seconds_per_picture_step=run.seconds / pictures,
         parameters=sum(p.numel() for p in run.weights),
         final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
-        **({"base": settings.model.base} if isinstance(settings.model, LoraSettings) else {}),
+        **_told_of(settings.model),
     )
     return checkpoints.name_run(done, name) if kind == "checkpoints" else done
 
@@ -157,7 +157,7 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
     while len(seconds) < 3 or (len(seconds) < 30 and sum(seconds) < 5):
         begin = time.perf_counter()
         t = torch.randint(run.denoiser.process.steps, (batch_size,)).to(weight.device)
-        told = run.denoiser.conditions([""] * batch_size)
+        told = run.denoiser.conditions([run.denoiser.usual] * batch_size)
         training_step.backward(run, x0, torch.randn_like(x0), t, told)
         run.optimizer.step()
         run.optimizer.zero_grad()
@@ -166,6 +166,13 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
     store.partial("probes", key)
     cost = float(np.median(seconds[1:])) / batch_size
     return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
+
+
+def _told_of(model: ModelSettings | LoraSettings) -> dict[str, object]:
+    """Return what a run's manifest says of its model where that is not one of pixels alone."""
+    if isinstance(model, LoraSettings):
+        return {"base": model.base}
+    return {"classes": list(model.classes), "guided": bool(model.class_dropout)} if model.classes else {}
 
 
 def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
@@ -215,10 +222,12 @@ def _latents(dataset: Dataset, denoiser: Denoiser, base: str, on_progress: Progr
     return found.array(latents.MEANS), found.array(latents.STDS)
 
 
-def _shown(dataset: Dataset) -> list[str]:
-    """Return the prompts of the pictures that are drawn along a training: captions from all over the training set."""
-    captions = dataset.train.examples(len(GRID_SEEDS))
-    return [captions[seed % len(captions)] for seed in GRID_SEEDS] if captions else []
+def _shown(dataset: Dataset, denoiser: Denoiser) -> list[str]:
+    """Return what pictures are drawn from along a training: captions from all over the training set; all classes."""
+    if not denoiser.prompted:
+        return []
+    words = denoiser.classes.names if denoiser.classes else dataset.train.examples(len(GRID_SEEDS))
+    return [words[seed % len(words)] for seed in GRID_SEEDS] if words else []
 
 
 def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Dataset | None) -> None:
@@ -227,8 +236,9 @@ def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Da
     with _sampled_from(run, dtype):
         digest = networks.save_weights(run.denoiser, place, dtype)
         if shown is not None:
-            prompts = _shown(shown) if run.denoiser.text is not None else ()
-            grid = generate(run.denoiser, GRID_SEEDS, "ddim", 50, 0.0, prompts=prompts)
+            guidance = 1.0 if run.denoiser.classes else Sampled().guidance
+            prompts = _shown(shown, run.denoiser)
+            grid = generate(run.denoiser, GRID_SEEDS, "ddim", 50, 0.0, prompts=prompts, guidance=guidance)
             store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
     facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
     store.write_json(place / "step.json", facts)

@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.datasets.content import prompt_of
 from dtrak_core.errors import DataError
 from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import LoraSettings, TrainSettings
+from dtrak_core.models.settings import TrainSettings
 from dtrak_core.settings import digest_of
 from dtrak_core.training.training_state import Run
 
@@ -42,10 +41,10 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(settings.learning_rate, settings.warmup, run.step, total)
     told = NOTHING
-    if isinstance(settings.model, LoraSettings):
-        left_out = random.random(len(rows)) < settings.model.caption_dropout
-        captions = ["" if out else prompt_of(dataset.train.rows[row]) for row, out in zip(rows, left_out, strict=True)]
-        told = run.denoiser.conditions(captions)
+    if run.denoiser.prompted:
+        left_out = random.random(len(rows)) < settings.model.left_out
+        known = [run.denoiser.told(dataset.train.rows[row]) for row in rows]
+        told = run.denoiser.conditions(["" if out else one for one, out in zip(known, left_out, strict=True)])
     if settings.model.dropout:
         torch.manual_seed(int(random.integers(2**63)))
     where = run.denoiser.weight.device

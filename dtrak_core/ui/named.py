@@ -56,7 +56,7 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
     if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
         found["sampling_steps"] = int(steps)
     prompt = address.get("prompt")
-    if prompt and checkpoint.base:  # the link may still name a prompt of another model
+    if prompt and checkpoint.prompted:  # the link may still name a prompt of another model
         found["prompts"] = (prompt,)
     with contextlib.suppress(ValueError):
         guidance = float(address.get("guidance", "7.5"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from torch import Tensor, nn
 from dtrak_core.features import draws, gradients, model_outputs
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import networks
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.class_names import Classes
+from dtrak_core.models.denoiser import Denoiser, by_class
 from dtrak_core.models.process import Process, rectified
 from dtrak_core.models.settings import ModelSettings, Prediction
 
@@ -31,11 +34,12 @@ NETWORKS = {
         downsample_padding=0,
         layers_per_block=2,
     ),
+    "classes": ModelSettings(channels=(8, 16), attention=(False, False), norm_groups=4, classes=("red", "green")),
 }
 
 
 class Odd(nn.Module):
-    """A network with a layer used twice and, if asked, layers that the hooks do not know."""
+    """A network with a layer used twice and, if asked, a layer that the hooks do not know."""
 
     def __init__(self, unknown: bool) -> None:
         super().__init__()
@@ -47,12 +51,11 @@ class Odd(nn.Module):
         self.half_frozen = nn.Conv2d(12, 12, 1)
         self.half_frozen.weight.requires_grad_(False)
         self.unused = nn.Linear(3, 3)
-        self.steps = nn.Embedding(1000, 12) if unknown else None
+        self.steps = nn.Embedding(1000, 12, padding_idx=0 if unknown else None)
 
     def forward(self, x: Tensor, t: Tensor, return_dict: bool = True) -> tuple[Tensor]:
         y = self.grouped(x).movedim(1, -1)
-        if self.steps is not None:
-            y = y + self.steps(t)[:, None, None]
+        y = y + self.steps(t)[:, None, None]
         y = self.frozen(torch.tanh(self.norm(self.twice(torch.tanh(self.twice(y))))))
         return (self.half_frozen(y.movedim(-1, 1)),)
 
@@ -64,7 +67,10 @@ def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64, prediction:
     process = Process(prediction, schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype))
     if prediction == "flow":  # of 30 timesteps, so that draws are spread over a schedule of another length too
         process = rectified(torch.arange(1, 31, dtype=dtype) / 30, 30)
-    return Denoiser(unet.to(dtype).eval(), process, 2, (12, 8, 8))
+    ours = Denoiser(unet.to(dtype).eval(), process, 2, (12, 8, 8))
+    if getattr(unet, "class_embedding", None) is None:
+        return ours
+    return replace(ours, call=by_class, classes=Classes(("red", "green"), True))
 
 
 def network(name: str, dtype: torch.dtype = torch.float64, prediction: Prediction = "noise") -> Denoiser:
@@ -80,13 +86,16 @@ def pictures(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(count, 12, 8, 8, generator=torch.Generator().manual_seed(3), dtype=dtype) * 2 - 1
 
 
-def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings) -> Tensor:
+def plain_loop(
+    denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSettings, classes: Sequence[int] | None = None
+) -> Tensor:
     """One draw at a time, nothing shared with the module but the noise and the formula of f."""
     process = denoiser.process
     grid = [i * process.steps // wanted.num_timesteps for i in range(wanted.num_timesteps)]
     parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
     rows = []
-    for picture, name in zip(x0, ids, strict=True):
+    for number, (picture, name) in enumerate(zip(x0, ids, strict=True)):
+        more = {} if classes is None else {"class_labels": torch.tensor([classes[number]])}
         row = torch.zeros(sum(p.numel() for p in parameters), dtype=x0.dtype)
         for step in grid:
             eps = torch.from_numpy(draws.noise(wanted.noise_seed, name, [step], (12, 8, 8))).to(x0)
@@ -96,7 +105,7 @@ def plain_loop(denoiser: Denoiser, x0: Tensor, ids: list[str], wanted: FeatureSe
                 told = (t + 1).to(x0)
                 a, s = 1 - told / 30, told / 30
             x_t = (a * picture + s * eps[0])[None]
-            f = denoiser.network(x_t, told, return_dict=False)[0]
+            f = denoiser.network(x_t, told, return_dict=False, **more)[0]
             target = {"noise": eps, "sample": picture, "v": a * eps - s * picture, "flow": eps - picture}
             wanted_of_f = target[process.prediction]
             value = model_outputs.value(wanted.model_output, process, f, x_t, wanted_of_f, t, wanted.eta)
@@ -120,8 +129,9 @@ def test_gradients_equal_a_plain_loop(name: str, output: str) -> None:
     denoiser, x0, ids = network(name), pictures(3), ["train:0", "seed:5", "train:2"]
     assert gradients.has_known_layers(denoiser.network)
     wanted = settings_of(model_output=output)
-    found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
-    expected = plain_loop(denoiser, x0, ids, wanted)
+    labels = ["green", "", "red"] if name == "classes" else [""] * 3
+    found = gradients.per_example_gradients(denoiser, x0, ids, wanted, condition=denoiser.conditions(labels))
+    expected = plain_loop(denoiser, x0, ids, wanted, [1, 2, 0] if name == "classes" else None)
     # noised pictures and the noise are float64 here too, so only the order of sums differs.
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from small_store import MODEL
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.jobs import job_files, jobs
+from dtrak_core.jobs import job_files, jobs, launch
 from dtrak_core.jobs.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import ProbeSettings
@@ -175,3 +176,33 @@ def test_what_the_network_predicts_can_be_chosen(small: Small) -> None:
     at.selectbox(key="train-preset-" + small[0].settings.kind).set_value("picture").run()
     assert at.selectbox(key="train-prediction-picture").value == "sample"
     assert at.text_input[0].value == "picture-42"
+
+
+def test_a_network_may_be_told_the_classes_of_its_pictures(small: Small) -> None:
+    at = opened("generate", tab="Train a model")
+    assert not [box for box in at.checkbox if box.label == "Grey"]  # the pictures have colours
+    at.checkbox(key=f"train-classes-{small[0].digest}").check().run()
+    assert at.text_input[0].value == "demo-classes-42"
+    press(at, "Train")
+    (job,) = jobs.listing()
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, TrainJob)
+    assert asked.train.model.classes == small[0].classes  # type: ignore[union-attr]
+
+
+def test_a_model_of_classes_is_asked_for_classes(
+    cache: Path, trained_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "ensure", lambda: None)
+    shutil.copytree(trained_classes, cache, dirs_exist_ok=True)
+    at = opened("generate", dataset="discs", checkpoint="classes")
+    chosen = next(box for box in at.multiselect if box.label == "Classes")
+    assert chosen.value == ["red", "green", "blue"]
+    assert not at.text_area
+    chosen.set_value(["green"])
+    at.number_input(key="draw-class-guidance").set_value(3.0)
+    press(at, "Draw")
+    (job,) = jobs.listing()
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, SampleJob)
+    assert (asked.prompts, asked.guidance) == (("green",), 3.0)

@@ -39,9 +39,9 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
     names = [f"seed:{seed}" for seed in range(targets)] + [f"held-out:{i}" for i in range(min(targets, held_out))]
     same = before is not None and len(before.targets) == len(names)
     where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
-    if checkpoint.base:
-        known = drawn.usual(checkpoint.digest)
-        where |= {"prompts": known.prompts or dataset.train.examples(), "guidance": known.guidance}
+    if checkpoint.prompted:
+        known = drawn.way_of(checkpoint, dataset.train)
+        where |= {"prompts": known.prompts, "guidance": known.guidance}
     shared = before.model_dump() if same and before is not None else {**where, "targets": tuple(names)}
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:

@@ -182,7 +182,7 @@ def _settings(
     methods = (*state["cf-methods"], *makers)
     if not (1 <= len(state["cf-targets"]) <= MOST and methods and state["cf-remove"]):
         return None
-    drawn, usual = _drawn(checkpoint), targets.usual(checkpoint.digest) if checkpoint.base else Sampled()
+    drawn, usual = _drawn(checkpoint), targets.usual(checkpoint.digest) if checkpoint.prompted else Sampled()
     chosen = [drawn[mark] for mark in state["cf-targets"]]
     asked = {
         "targets": tuple(target.id for target in chosen),

@@ -19,6 +19,7 @@ from dtrak_core.settings import build
 from dtrak_core.ui import frame, gallery, named, panels
 
 MOST = 64  # pictures a click
+MOST_CLASSES = 10  # chosen at first
 PER_PAGE = 64
 AT_ONCE = 8  # pictures a batch: they appear this many at a time
 SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
@@ -28,7 +29,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Draw the form whose button starts the job."""
     st.write("Each seed gives one picture, always the same one. Choose how many to draw.")
     with st.form("draw"), st.container(horizontal=True, vertical_alignment="bottom"):
-        if checkpoint.base:
+        if checkpoint.prompted:
             _prompts(checkpoint, dataset)
         st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
         st.number_input("First seed", 0, 2**31 - 1 - MOST, 0, key="draw-first", persist_state="session", width=150)
@@ -49,18 +50,41 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
 
 
 def sampled(checkpoint: Checkpoint) -> Sampled:
-    """Return the sampler that the form was last submitted with, and for a text-to-image model its prompts."""
+    """Return the sampler that the form was last submitted with, and the prompts or classes of a model that has some."""
     state = st.session_state
     usual = {"sampler": state.get("draw-sampler", "ddim"), "sampling_steps": int(state.get("draw-steps", 50))}
-    if not checkpoint.base:  # prompts of another model may still be in the session
+    if not checkpoint.prompted:  # prompts of another model may still be in the session
         return Sampled(**usual)
+    if checkpoint.classes:
+        known = checkpoint.classes
+        chosen = tuple(name for name in state.get(f"draw-classes-{checkpoint.digest}", ()) if name in known) or known
+        guidance = float(state.get("draw-class-guidance", 1)) if checkpoint.guided else 1.0
+        return Sampled(**usual, prompts=chosen, guidance=guidance)
     prompts = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
     return Sampled(**usual, prompts=prompts, guidance=float(state.get("draw-guidance", 7.5)))
 
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
-    """Draw the fields of a text-to-image model."""
+    """Draw the fields of a text-to-image model, or of a class-conditional one."""
     usual = targets.usual(checkpoint.digest)
+    if checkpoint.classes:
+        first = [name for name in dict.fromkeys(usual.prompts) if name in checkpoint.classes]
+        st.multiselect(
+            "Classes",
+            checkpoint.classes,
+            first or checkpoint.classes[:MOST_CLASSES],
+            key=f"draw-classes-{checkpoint.digest}",
+            persist_state="session",
+            width=420,
+            help="Seeds take the classes in turn: the first seed the first one, and so on. None means all of them.",
+        )
+        if checkpoint.guided:
+            st.number_input(
+                "Guidance", 1.0, 20.0, usual.guidance if first else 1.0, 0.5, key="draw-class-guidance",
+                persist_state="session", width=140,
+                help="How closely the class is followed; 1 takes the model's own prediction.",
+            )  # fmt: skip
+        return
     st.text_area(
         "Prompts, one a line",
         "\n".join(dict.fromkeys(usual.prompts or dataset.train.examples(4))),

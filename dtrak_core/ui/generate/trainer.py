@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import streamlit as st
 
 from dtrak_core import store
 from dtrak_core.amounts import counted, duration
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import is_grey
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import BaseJob, ProbeJob, TrainJob
 from dtrak_core.models import bases, checkpoints
+from dtrak_core.models.class_names import listed
 from dtrak_core.models.settings import LoraSettings, Prediction, TrainSettings
 from dtrak_core.settings import build
 from dtrak_core.training import presets
@@ -33,7 +36,7 @@ def form(dataset: Dataset) -> None:
         if base is None:
             return
         usual = presets.train_settings(preset, dataset.digest, base)
-        predicted = _prediction(preset, usual)
+        predicted, sees = _prediction(preset, usual), _seen(dataset, usual)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -46,11 +49,11 @@ def form(dataset: Dataset) -> None:
         seed = st.number_input(
             "Training seed", 0, 2**31 - 1, 42, key="train-seed", width=150, help="Another seed gives another model."
         )
-        called = f"{preset}-{seed}" if predicted is None else f"{preset}-{predicted}-{seed}"
+        called = "-".join(map(str, filter(None, (preset, predicted, *sees)))) + f"-{seed}"
         name = st.text_input("Name", called, max_chars=40, key=f"train-name-{called}", width=220)
     st.caption(presets.PRESETS[preset].summary)
     asked = {"epochs": int(epochs), "train_seed": int(seed)}
-    settings = presets.train_settings(preset, dataset.digest, base, predicted, **asked)
+    settings = presets.train_settings(preset, dataset.digest, base, predicted, sees, **asked)
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
     known = presets.probes(probe.model, probe.resolution, probe.batch_size)
     again = probe.model_copy(update={"number": presets.next_probe(known)})
@@ -89,6 +92,21 @@ def _prediction(preset: str, usual: TrainSettings) -> Prediction | None:
         "the clean picture. Flow is the way from picture to noise, as of Stable Diffusion 3 and Flux.",
     )
     return None if chosen == usual.model.prediction else chosen
+
+
+def _seen(dataset: Dataset, usual: TrainSettings) -> dict[str, Any]:
+    """Draw the choice of what a network of pixels sees, where there is one: classes of labels, grey pictures."""
+    if isinstance(usual.model, LoraSettings):
+        return {}
+    classes = len(dataset.classes) > 1 and st.checkbox(
+        "Tell classes",
+        key=f"train-classes-{dataset.digest}",
+        help=f"The network is told each picture's label ({listed(dataset.classes)}), and draws pictures of a class.",
+    )
+    grey = is_grey(dataset.train.images[:64]) and st.checkbox(
+        "Grey", key=f"train-grey-{dataset.digest}", help="The network sees one colour instead of three."
+    )
+    return presets.seen(dataset, classes, grey)
 
 
 def _base(size: int) -> str | None:
