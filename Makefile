@@ -27,7 +27,7 @@ faults: .venv/test.stamp
 	STUDIO_FAULTS=docs/reliability.md $(BIN)/python -m pytest -m faults
 
 paper-dry-run: .venv/test.stamp
-	STUDIO_PAPER=docs/reproduce.md $(BIN)/python -m pytest -m paper tests/test_paper.py
+	STUDIO_PAPER=docs/reproduce.md $(BIN)/python -m pytest -m paper tests/test_paper.py tests/test_true_size.py
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -150,5 +150,6 @@ KINDS: dict[str, Kind] = {
             lambda settings: f"pictures of dataset {settings['dataset']}",
             recomputable=True,
         ),
+        Kind("captions", "what captions tell text-to-image models", recomputable=True, read_by_many=True),
     )
 }

@@ -33,11 +33,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(fault_table.table())
         if path := os.environ.get("STUDIO_FAULTS"):
             fault_table.write(Path(path))
-    if paper_table.ROWS:
-        terminalreporter.section("the paper's settings")
-        terminalreporter.write_line(paper_table.table())
-        if path := os.environ.get("STUDIO_PAPER"):
-            paper_table.write(Path(path))
+    for title, rows in (("the paper's settings", paper_table.ROWS), ("families at true size", paper_table.SIZES)):
+        if rows:
+            terminalreporter.section(title)
+            terminalreporter.write_line(paper_table.table(rows))
+    if path := os.environ.get("STUDIO_PAPER"):
+        paper_table.write(Path(path))
 
 
 # Files that take longest, in seconds beside another one on two cores: begun first, so that no process works on at the

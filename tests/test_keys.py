@@ -27,6 +27,7 @@ from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, Pa
 from dtrak_core.models import settings as model_settings
 from dtrak_core.models import targets
 from dtrak_core.models.bases import BaseSettings
+from dtrak_core.models.captions import CaptionSettings
 from dtrak_core.models.latents import LatentSettings
 from dtrak_core.models.settings import (
     ImportSettings,
@@ -74,6 +75,7 @@ STORED: dict[str, list[Settings]] = {
     "bases": [BaseSettings(digest=A)],
     "repeats": [RepeatSettings(method="d-trak", target=TARGET)],
     "latents": [LatentSettings(dataset=A, base=B)],
+    "captions": [CaptionSettings(base=A, captions=B)],
 }
 KEYS = {
     "datasets": ["0b1d143049e9a6cd"],
@@ -95,6 +97,7 @@ KEYS = {
     "scores": ["de846e19664b6fa2"],
     "bases": ["7d4a80fcee287e9d"],
     "latents": ["adeda8d943a56d4c"],
+    "captions": ["cab33eb3057bece7"],
     "repeats": ["bbe4f323c4dc3274"],
 }
 

@@ -109,6 +109,7 @@ def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> 
     """Return how pictures are drawn: a model with prompts takes those of its stored pictures in turn by default.
 
     Where it has drawn none yet, it takes captions from all over the training set, whatever their length, or classes.
+    Where no guidance is said (7.5), it is that of its stored pictures, or of its base's own pipeline.
 
     Raises:
         SettingsError: If a prompt was typed that is too long, or that the model does not take.
@@ -126,9 +127,13 @@ def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> 
                 f"The prompt '{prompt[:40]}…' has {len(prompt):,} characters; only captions of the dataset may have "
                 f"more than {LONGEST_TYPED}. Shorten it."
             )
-    if not checkpoint.prompted or (sampled.prompts and checkpoint.base):
+    if not checkpoint.prompted:
         return sampled
-    guidance = known.guidance if sampled.guidance == Sampled().guidance else sampled.guidance
+    unsaid = sampled.guidance == Sampled().guidance
+    if sampled.prompts and checkpoint.base:
+        own = targets.own_guidance(checkpoint.digest)
+        return sampled.model_copy(update={"guidance": own}) if unsaid else sampled
+    guidance = known.guidance if unsaid else sampled.guidance
     if guidance != 1 and not checkpoint.guided:
         raise SettingsError(
             f"'{checkpoint.name}' cannot be guided: it was never trained without a class. Leave --guidance out."

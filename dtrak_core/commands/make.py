@@ -170,15 +170,18 @@ def train(
     say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
 
 
-def base(source: Annotated[str, tyro.conf.Positional], name: str, json: Json = False) -> None:
+def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: int = 0, json: Json = False) -> None:
     """Add a text-to-image model that LoRA weights are trained on; its files stay where they are.
 
     Args:
-        source: Folder of a diffusers StableDiffusionPipeline, or a name on the Hugging Face hub.
+        source: Folder of a text-to-image pipeline of diffusers, or a name on the Hugging Face hub.
         name: What to call it.
+        resolution: Side of its pictures in pixels, that of the dataset; 0 takes the model's own.
     """
     folder = Path(source)
-    job = build(jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name)
+    job = build(
+        jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name, resolution=resolution
+    )
     (artifact,) = answers.completed(job, f"Add '{name}'")
     facts = {fact: artifact.manifest[fact] for fact in ("name", "digest", "resolution", "place")}
     assumed = artifact.manifest.get("assumed")

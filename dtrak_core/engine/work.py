@@ -66,7 +66,7 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
         case BaseJob():
             from dtrak_core.models import importing_text
 
-            return [importing_text.import_base(job.source, job.name, on_progress)]
+            return [importing_text.import_base(job.source, job.name, on_progress, job.resolution)]
         case ProbeJob():
             from dtrak_core.training import training
 

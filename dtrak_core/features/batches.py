@@ -51,6 +51,8 @@ def gradients(
         model_outputs.refuse_infinite(settings.model_output, when, denoiser.process)
     size, weight = batch or pictures_per_batch(denoiser, len(when)), denoiser.weight
     captions = prompts or [""] * len(images)
+    if denoiser.text is not None:
+        denoiser.text.tell(captions)
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.network)))
     on_progress(0)
     start = 0

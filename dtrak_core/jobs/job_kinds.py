@@ -61,6 +61,7 @@ class BaseJob(Settings):
     kind: Literal["base"] = "base"
     source: str = Field(min_length=1)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    resolution: int = Field(default=0, ge=0, exclude_if=lambda value: not value)  # 0 is the model's own
 
 
 class ProbeJob(Settings):

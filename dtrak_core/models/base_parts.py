@@ -1,4 +1,4 @@
-"""Open the parts of a text-to-image base: denoiser, autoencoder, tokenizer, text encoder, schedule.
+"""Open the parts of a text-to-image base: denoiser, autoencoder, tokenizers, text encoders, schedule.
 
 Each is opened by diffusers' or transformers' own class from whatever files the folder has: plain, sharded, .bin, or a
 variant like fp16 where there is nothing else.
@@ -6,25 +6,29 @@ variant like fp16 where there is nothing else.
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+import transformers
+from diffusers.loaders import PeftAdapterMixin
 
 from dtrak_core.errors import DataError, StoreError
-from dtrak_core.models import devices, latents, schedules, text_pipelines, weights
+from dtrak_core.models import captions, devices, latents, schedules, text_families, text_pipelines, weights
 from dtrak_core.models.bases import Base
-from dtrak_core.models.condition import Condition
 from dtrak_core.models.model_files import config_of
 from dtrak_core.models.schedules import Schedule
+from dtrak_core.models.text_families import Family
 from dtrak_core.models.text_side import TextSide
 
 UNREADABLE = (  # what diffusers, transformers and peft raise
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, OverflowError,
 )  # fmt: skip
+CLIPPING = ("DDPMScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDIMParallelScheduler")
 
 
 def prove(base: Base, source: str) -> None:
@@ -38,8 +42,10 @@ def prove(base: Base, source: str) -> None:
         DataError: If weights are damaged, hold code or numbers that are not finite, or the parts do not work together.
         StoreError: If a part cannot be opened.
     """
-    for part in text_pipelines.STEMS:
-        weights.read(text_pipelines.weights_of(base.folder, part, source), f"{source}/{part}")
+    family = text_families.of(base.folder, source)
+    for part in family.stems:
+        for file in text_pipelines.weights_of(base.folder, part, source).paths:  # one by one: they may be large
+            weights.read_file(file, f"{source}/{part}")
     timing = schedule(base)
     process, first = timing.process, timing.sampler.timesteps(10, timing.process.steps)[0]
     if process.prediction == "noise" and not process.a[first] > 0:
@@ -48,82 +54,127 @@ def prove(base: Base, source: str) -> None:
             f"timestep_spacing '{timing.sampler.spacing}'), where a predicted noise says nothing. Correct its "
             "scheduler_config.json."
         )
-    where, network, side = devices.device(), unet(base), text_side(base)
+    where, network, side = devices.device(), denoiser(base), text_side(base, storing=False)
     network.eval().to(where, side.vae.dtype)
     picture = np.zeros((1, base.resolution, base.resolution, 3), np.uint8)
-    tokens, known = len(side.tokenizer), int(side.text_encoder.config.vocab_size)
-    if tokens > known:
-        raise DataError(
-            f"The tokenizer of '{source}' has {tokens:,} tokens, its text encoder knows {known:,}. Give the "
-            "tokenizer that belongs to it."
-        )
+    for encoder in family.encoders:
+        tokens = len(getattr(side.words, encoder.tokenizer))
+        known = int(getattr(side.words, encoder.part).config.vocab_size)
+        if tokens > known:
+            raise DataError(
+                f"The {encoder.tokenizer} of '{source}' has {tokens:,} tokens, its text encoder knows {known:,}. Give "
+                "the tokenizer that belongs to it."
+            )
     try:
         with torch.no_grad():
             x = side.encode(picture).to(where, side.vae.dtype)
             told = side.conditions(["a picture"]).like(x)
             half_way = process.times[process.steps // 2 :][:1].to(where)
-            made = side.decode(called(network, x, half_way, told).float())
+            made = side.decode(family.call(network, x, half_way, told).float())
     except UNREADABLE as error:
         raise DataError(
-            f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole Stable "
-            "Diffusion pipeline that diffusers can draw with."
+            f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole pipeline that diffusers "
+            "can draw with."
         ) from None
     if made.shape != picture.shape:
         raise DataError(
             f"The autoencoder of '{source}' makes pictures of {made.shape[1]} pixels from latents that its "
-            f"denoiser draws, not {base.resolution}. Correct sample_size in unet/config.json."
+            f"denoiser draws, not {base.resolution}. Correct sample_size in {family.part}/config.json."
         )
 
 
-def called(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
-    """Call a Stable Diffusion's denoiser."""
-    output: Tensor = network(x_t, time, encoder_hidden_states=told["hidden"], return_dict=False)[0]
-    return output
-
-
-def unet(base: Base) -> UNet2DConditionModel:
-    """Return a base's denoiser, its weights frozen, as they are stored."""
-    network: UNet2DConditionModel = _opened(UNet2DConditionModel, base, "unet")
+def denoiser(base: Base) -> Any:
+    """Return a base's denoiser, its weights frozen, in the number format of frozen weights."""
+    family = text_families.of(base.folder, base.name)
+    kind = getattr(diffusers, family.network)
+    network = _opened(kind, base, family.part)
     network.requires_grad_(False)
+    if not issubclass(kind, PeftAdapterMixin):  # lend it the ways that diffusers' other networks have with LoRA weights
+        network.__class__ = type(kind.__name__, (kind, PeftAdapterMixin), {})
     return network
 
 
-def text_side(base: Base, dataset: str = "") -> TextSide:
-    """Return a base's autoencoder and text encoder, with the stored latents of a dataset where there are some."""
-    config = config_of(base.folder / "vae" / "config.json", base.folder, base.name)
-    kind = AutoencoderTiny if config.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
-    vae, text = _opened(kind, base, "vae"), _opened(CLIPTextModel, base, "text_encoder")
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(base.folder / "tokenizer", local_files_only=True)
-    except UNREADABLE as error:
-        raise StoreError(
-            f"The tokenizer of the base '{base.name}' cannot be read: {first_line(error)}. Get its files again."
-        ) from None
+def text_side(base: Base, dataset: str = "", storing: bool = True) -> TextSide:
+    """Return a base's autoencoder and text encoders, with the stored latents of a dataset where there are some.
+
+    `storing` says whether what captions tell is stored.
+    """
+    family = text_families.of(base.folder, base.name)
+    given = config_of(base.folder / "vae" / "config.json", base.folder, base.name)
+    kind = getattr(diffusers, given.get("_class_name", "AutoencoderKL"))
+    silent = {name: value.default for name, value in inspect.signature(kind.__init__).parameters.items()}
     known, modes = latents.known(dataset, base.digest)
-    for network in (vae, text):
-        freeze(network)
-    return TextSide(vae, tokenizer, text, known, modes)
+    return TextSide(
+        family,
+        base.resolution,
+        silent | given,
+        lambda: frozen(_opened(kind, base, "vae")),
+        lambda: _words(base, family),
+        known,
+        modes,
+        captions.Stored(base.digest) if storing else None,
+    )
 
 
-def freeze(network: Any) -> None:
+def _words(base: Base, family: Family) -> Any:
+    """Return the pipeline of a family with its tokenizers and text encoders, and nothing else."""
+    kind = getattr(diffusers, family.pipeline)
+    wanted = inspect.signature(kind.__init__).parameters
+    index = config_of(base.folder / "model_index.json", base.folder, base.name)
+    parts: dict[str, Any] = {name: None for name, one in wanted.items() if one.default is inspect.Parameter.empty}
+    parts |= {name: value for name, value in index.items() if name in wanted and not isinstance(value, list)}
+    parts |= {name: False for name in ("requires_safety_checker", "add_watermarker") if name in wanted}
+    del parts["self"]
+    for encoder in family.encoders:
+        parts[encoder.part] = frozen(_opened(getattr(transformers, encoder.classes[0]), base, encoder.part))
+        try:
+            tokenizer = getattr(transformers, encoder.tokenized).from_pretrained(
+                base.folder / encoder.tokenizer, local_files_only=True
+            )
+        except UNREADABLE as error:
+            raise StoreError(
+                f"The {encoder.tokenizer} of the base '{base.name}' cannot be read: {first_line(error)}. Get its files "
+                "again."
+            ) from None
+        parts[encoder.tokenizer] = tokenizer
+    pipe = kind(**parts)
+    config = config_of(base.folder / family.part / "config.json", base.folder, base.name)
+    pipe.__dict__[family.part] = SimpleNamespace(config=SimpleNamespace(**config))  # whose widths encoders ask for
+    return pipe
+
+
+def frozen(network: Any) -> Any:
     """Bring a network that is only asked to the device, in the format of frozen weights, without gradients."""
     where = devices.device()
-    network.requires_grad_(False).eval().to(where, devices.frozen_dtype(where))
+    return network.requires_grad_(False).eval().to(where, devices.frozen_dtype(where))
 
 
 def schedule(base: Base) -> Schedule:
-    """Return a base's schedule, of its own scheduler's config with the two values that its pipeline sets.
+    """Return a base's schedule, of its own scheduler's config with the values that its pipeline sets.
 
-    Whatever the config says, `StableDiffusionPipeline` begins one timestep later and clips no latents.
+    Whatever the config says, a Stable Diffusion's begins one timestep later and clips no latents. What is drawn by
+    other schedulers than DDPM and DDIM is not clipped unless its config says so. A flow's levels may depend on the size
+    of the pictures.
     """
     config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
-    return schedules.read(config | {"steps_offset": 1, "clip_sample": False}, base.name)
+    unclipped = {} if config.get("_class_name") in CLIPPING else {"clip_sample": False}
+    family = text_families.of(base.folder, base.name)
+    found = schedules.read(unclipped | config | dict(family.fixed), base.name)
+    if found.sampler.flow is None:
+        return found
+    vae = config_of(base.folder / "vae" / "config.json", base.folder, base.name)
+    places = (base.resolution // (text_pipelines.smaller(vae) * family.patch)) ** 2
+    return replace(
+        found, sampler=replace(found.sampler, flow=replace(found.sampler.flow, positions=places, evenly=family.evenly))
+    )
 
 
 def _opened(kind: Any, base: Base, part: str) -> Any:
     """Open a part's network from its files. No weight may be missing, since diffusers would draw it at random."""
     files = text_pipelines.weights_of(base.folder, part)
     own: dict[str, Any] = {"variant": files.variant or None, "use_safetensors": files.paths[0].suffix == ".safetensors"}
+    name = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
+    own[name] = devices.frozen_dtype(devices.device())  # so that a large network never lies in memory in a wider one
     try:
         network, info = kind.from_pretrained(base.folder / part, local_files_only=True, output_loading_info=True, **own)
     except UNREADABLE as error:

@@ -1,6 +1,6 @@
 """Text-to-image models that LoRA weights are trained on: which there are, and where their folders lie. No torch here.
 
-A base is a diffusers `StableDiffusionPipeline` folder, known by the digest of its parts. One that was made here lies
+A base is a diffusers pipeline folder of a known family, known by the digest of its parts. One that was made here lies
 in the store; the user's own, or one from a hub, stays where it is and is only noted. Before it is used, its files are
 compared with the note.
 """
@@ -19,14 +19,16 @@ from pydantic import Field
 
 from dtrak_core import program, store
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StudioError
-from dtrak_core.models import text_pipelines
+from dtrak_core.models import text_families, text_pipelines
+from dtrak_core.models.model_files import config_of
+from dtrak_core.models.settings import PREDICTIONS, Prediction
 from dtrak_core.progress import Count
 from dtrak_core.settings import Digest, Settings, canonical_json, digest_of, key_of
 
 INSIDE = "pipeline"  # where a base that is stored here lies in its artifact
 GET_ONE = (
     f"Take one in with: {program.command('base lambdalabs/miniSD-diffusers --name minisd')} (the paper's, 4 GB), or "
-    "give the folder of any Stable Diffusion pipeline of diffusers"
+    "give the folder of any text-to-image pipeline of diffusers"
 )
 
 
@@ -85,6 +87,29 @@ def by_name(name: str) -> Base:
     return _unchanged(matching[-1])
 
 
+def projections(digest: str) -> tuple[str, ...]:
+    """Return the projections that LoRA weights of a base go to; the errors are those of `by_digest`."""
+    if not digest:
+        return text_families.ATTENTION
+    base = by_digest(digest)
+    return text_families.of(base.folder, base.name).targets
+
+
+def prediction(digest: str) -> Prediction:
+    """Return what a base's denoiser predicts, from its scheduler; the errors are those of `by_digest`."""
+    base = by_digest(digest)
+    config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
+    flows = text_families.of(base.folder, base.name).flows
+    return "flow" if flows else PREDICTIONS[str(config.get("prediction_type") or "epsilon")]
+
+
+def guidance(digest: str) -> float:
+    """Return how far prompts are followed where nobody says, as the base's own pipeline does."""
+    base = by_digest(digest)
+    family = text_families.of(base.folder, base.name)
+    return family.usual_guidance(config_of(base.folder / family.part / "config.json", base.folder, base.name))
+
+
 def chosen(name: str, resolution: int) -> Base:
     """Return the base of this name; without a name the first that draws pictures of this many pixels a side.
 
@@ -111,7 +136,7 @@ def unfit(base: Base, resolution: int) -> str:
         return ""
     return (
         f"The base '{base.name}' draws pictures of {base.resolution} pixels, the dataset has {resolution}. "
-        f"Prepare the dataset at {base.resolution} pixels."
+        f"Prepare the dataset at {base.resolution} pixels, or take the base in at {resolution} with --resolution."
     )
 
 
@@ -133,18 +158,26 @@ def inspected(folder: Path, on_progress: Count) -> tuple[str, int]:
 
     Raises:
         NotFoundError: If a part is missing; the sentence names the file.
-        DataError: If it is not a Stable Diffusion that predicts noise.
+        DataError: If it is not a text-to-image model of a known family.
     """
     side, _ = text_pipelines.judged(folder, folder.name)
     return digest_at(folder, on_progress), side
 
 
-def publish(name: str, digest: str, resolution: int, place: Path | None, assumed: Sequence[str] = ()) -> store.Artifact:
+def publish(
+    name: str, digest: str, resolution: int, place: Path | None, assumed: Sequence[str] = (), at: int = 0
+) -> store.Artifact:
     """Note a base anew; without a place its pipeline lies in the unfinished artifact already, as `INSIDE`.
 
-    `assumed` is what its files left open, in words.
+    `assumed` is what its files left open, in words; `at` as in `digest_at`.
     """
-    facts: dict[str, object] = {"name": name, "digest": digest, "resolution": resolution, "assumed": list(assumed)}
+    facts: dict[str, object] = {
+        "name": name,
+        "digest": digest,
+        "resolution": resolution,
+        "assumed": list(assumed),
+        "at": at,
+    }
     if place is None:
         settings = BaseSettings(digest=digest)
         with store.computing("bases", key_of("bases", settings)) as found:
@@ -203,8 +236,8 @@ def _unchanged(artifact: store.Artifact) -> Base:
             "now."
         )
     try:
-        stats = _stats(base.folder)
-        same = stats == facts.get("stats") or _digest_of_state(base.folder, canonical_json(stats)) == base.digest
+        stats, at = _stats(base.folder), facts.get("at", 0)
+        same = stats == facts.get("stats") or _digest_of_state(base.folder, canonical_json(stats), at) == base.digest
     except StudioError:  # a part is missing now
         same = False
     if not same:
@@ -222,14 +255,17 @@ def _stats(folder: Path) -> dict[str, list[int]]:
 
 
 @functools.lru_cache(maxsize=16)
-def _digest_of_state(folder: Path, stats: str) -> str:
+def _digest_of_state(folder: Path, stats: str, at: int) -> str:
     """Return the digest of a pipeline's parts, once for each state of its files."""
-    return digest_at(folder, lambda done, total: None)
+    return digest_at(folder, lambda done, total: None, at)
 
 
-def digest_at(folder: Path, on_progress: Count) -> str:
-    """Return the digest of a pipeline's parts; `on_progress` is called with the files read and their number."""
-    sums: list[bytes | str] = []
+def digest_at(folder: Path, on_progress: Count, at: int = 0) -> str:
+    """Return the digest of a pipeline's parts; `on_progress` is called with the files read and their number.
+
+    `at` is the side of its pictures where that is not the model's own: at another size it is another base.
+    """
+    sums: list[bytes | str] = [f"at {at} pixels"] if at else []
     paths = text_pipelines.files(folder)
     for number, path in enumerate(paths):
         on_progress(number, len(paths))

@@ -216,13 +216,14 @@ def training_of(checkpoint: Checkpoint) -> TrainSettings:
 
 
 def prediction_of(checkpoint: Checkpoint) -> Prediction:
-    """Return what a checkpoint's network predicts, from its stored scheduler; of LoRA weights it is the noise.
+    """Return what a checkpoint's network predicts, from its stored scheduler: of LoRA weights their base's.
 
     Raises:
+        NotFoundError: If LoRA weights lack their base.
         StoreError: If the file is damaged.
     """
     if checkpoint.base:
-        return "noise"
+        return bases.prediction(checkpoint.base)
     folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
     schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
     if str(schedule.get("_class_name")).startswith("FlowMatch"):

@@ -68,6 +68,12 @@ class Denoiser:
         """Say whether it is told a string a picture: a prompt, or the name of a class."""
         return self.text is not None or self.classes is not None
 
+    @property
+    def reads_guidance(self) -> bool:
+        """Say whether the network is told how far a prompt is followed, as distilled ones are (Flux.1 dev)."""
+        setting = "" if self.text is None else self.text.family.told_guidance
+        return bool(setting) and bool(getattr(self.network.config, setting))
+
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
         """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under a condition."""
         time = self.process.times[t]

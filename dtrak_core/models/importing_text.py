@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -9,28 +10,31 @@ import torch
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.models import base_parts, bases, checkpoints, importing, lora, lora_files, text_pipelines
+from dtrak_core.models import base_parts, bases, checkpoints, importing, lora, lora_files, text_families, text_pipelines
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import tracked_parameters
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, digest_of, key_of
 
-BASE_FILES = [
-    "*.json", "unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "text_encoder/*.json",
-    "text_encoder/*.safetensors", "tokenizer/*", "scheduler/*",
-]  # fmt: skip
 LORA_FILES = ["*.safetensors", "*.bin", f"*{lora_files.PEFT_CONFIG}"]
 
 
-def import_base(source: str, name: str, on_progress: Progress) -> store.Artifact:
-    """Note a Stable Diffusion pipeline as a base for LoRA; its files stay where they are.
+def import_base(source: str, name: str, on_progress: Progress, resolution: int = 0) -> store.Artifact:
+    """Note a text-to-image pipeline as a base for LoRA; its files stay where they are.
 
     Every part is opened and a picture sent through all of them, so that what is taken in can be used.
 
+    Args:
+        source: A diffusers folder, or a hub id.
+        name: What the user calls it.
+        on_progress: Called with the files read, unit "files".
+        resolution: Side of its pictures in pixels; 0 takes the model's own. At another size it is another base.
+
     Raises:
         NotFoundError: If there is no such folder or repository, or a part of it is missing.
-        DataError: If it is not a text-to-image model that predicts noise, or its parts do not work.
+        DataError: If it is not a text-to-image model of a known family, or its parts do not work.
+        SettingsError: If it cannot draw pictures of this size.
     """
     on_progress(0, 1, "files", "Looking for the model")
     if Path(source).expanduser().is_file():
@@ -38,15 +42,23 @@ def import_base(source: str, name: str, on_progress: Progress) -> store.Artifact
             f"'{Path(source).name}' is a single file. Make a diffusers folder of it, and give that: "
             "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)."
         )
-    folder = importing.folder_of(source, BASE_FILES)
-    if without := [part for part in text_pipelines.STEMS if not any((folder / part).glob("*.safetensors"))]:
-        folder = importing.folder_of(source, [f"{part}/*.bin*" for part in without])  # older repositories have no other
+    folder = importing.folder_of(source, ["*.json"])
     called = folder.name if Path(source).expanduser().is_dir() else source
-    resolution, assumed = text_pipelines.judged(folder, called)
-    digest = bases.digest_at(folder, lambda done, total: on_progress(done, total, "files", "Reading the model"))
+    family = text_families.of(folder, called)
+    parts = [f"{part}/*" for part in family.parts if part not in family.stems]
+    folder = importing.folder_of(source, ["*.json", *parts, *_weights(family.stems, "json", "safetensors")])
+    if without := [part for part in family.stems if not any((folder / part).glob("*.safetensors"))]:
+        folder = importing.folder_of(source, _weights(without, "bin*"))  # older repositories have no other
+    side, assumed = text_pipelines.judged(folder, called, resolution)
+    at = 0 if side == text_pipelines.own_side(folder, called) else side
+    digest = bases.digest_at(folder, lambda done, total: on_progress(done, total, "files", "Reading the model"), at)
     on_progress(0, 1, "files", "Opening each part")
-    base_parts.prove(Base(name, digest, folder, resolution), called)
-    return bases.publish(name, digest, resolution, folder, assumed)
+    base_parts.prove(Base(name, digest, folder, side), called)
+    return bases.publish(name, digest, side, folder, assumed, at)
+
+
+def _weights(parts: Iterable[str], *endings: str) -> list[str]:
+    return [f"{part}/*.{ending}" for part in parts for ending in endings]
 
 
 def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progress: Progress) -> store.Artifact:
@@ -68,9 +80,9 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
     if reason := bases.unfit(base, dataset.settings.resolution):
         raise SettingsError(reason)
     given = Path(source).expanduser()
-    files: tuple[Path, ...] = (given,)
+    family, files = text_families.of(base.folder, base.name), tuple[Path, ...]([given])
     if not given.is_file():
-        files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, lora_files.STABLE_DIFFUSION)
+        files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, family)
     denoiser = lora.opened(base, files, given.name, dataset.digest)
     # Beside it lies the scale of PEFT's weights.
     read = [path for file in files for path in (file, file.with_name(lora_files.PEFT_CONFIG)) if path.is_file()]

@@ -1,7 +1,7 @@
 """LoRA weights on the attention projections of a text-to-image model: attach, save, load (Hu et al. 2022).
 
 The low-rank pair starts as the authors' does: A normal with standard deviation 1/rank, B zero. Files are those of
-diffusers (`pytorch_lora_weights.safetensors`), so `StableDiffusionPipeline.load_lora_weights` opens ours, and what
+diffusers (`pytorch_lora_weights.safetensors`), so `load_lora_weights` of the base's own pipeline opens ours, and what
 other trainers made for the same base opens here.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 from diffusers.utils.state_dict_utils import StateDictType
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from dtrak_core import store
 from dtrak_core.errors import DataError
-from dtrak_core.models import base_parts, devices, lora_files
+from dtrak_core.models import base_parts, devices, lora_files, text_families
 from dtrak_core.models.base_parts import UNREADABLE, first_line
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.lora_files import Adapter, Family
+from dtrak_core.models.lora_files import Adapter
 from dtrak_core.models.model_files import LORA
 from dtrak_core.models.settings import LoraSettings
+from dtrak_core.models.text_families import Family
 from dtrak_core.models.text_side import TextSide
 from dtrak_core.settings import digest_of
 
@@ -45,18 +46,18 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
         settings: Rank, scale, projections, dropout.
         dataset: Digest of the dataset, whose stored latents are taken.
     """
-    unet = base_parts.unet(base)
+    network = base_parts.denoiser(base)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.scale * settings.rank,  # type: ignore[arg-type]  # a float works: alpha / rank
         init_lora_weights="gaussian",
         target_modules=list(settings.targets),
     )
-    unet.add_adapter(config, ADAPTER)
-    for name, module in unet.named_modules():  # as the authors' code sets them
+    network.add_adapter(config, ADAPTER)
+    for name, module in network.named_modules():  # as the authors' code sets them
         if isinstance(module, nn.Dropout) and "attn" in name:
             module.p = settings.dropout
-    return _ready(base, unet, base_parts.text_side(base, dataset))
+    return _ready(base, network, base_parts.text_side(base, dataset))
 
 
 def load(base: Base, folder: Path, dataset: str) -> Denoiser:
@@ -78,28 +79,37 @@ def opened(base: Base, files: Sequence[Path], source: str, dataset: str) -> Deno
     Raises:
         DataError: If the files are not LoRA weights of this base, all of them, and some of them of its denoiser.
     """
-    unet = base_parts.unet(base)
-    family = lora_files.STABLE_DIFFUSION
-    adapter = lora_files.read(files, source, family, unet.config)
-    _attach(unet, adapter.of(family.denoiser), family, family.denoiser, source, base.name)
-    unet.set_adapter(ADAPTER)
-    side = base_parts.text_side(base, dataset)
-    for part in family.texts:
-        if (own := adapter.of(part)).state:
-            _attach(side.text_encoder, own, family, part, source, base.name)
-            base_parts.freeze(side.text_encoder)
-    found = _ready(base, unet, side)
+    network, family = base_parts.denoiser(base), text_families.of(base.folder, base.name)
+    adapter = lora_files.read(files, source, family, network)
+    _attach(network, adapter.of(family.part), family, family.part, source, base.name)
+    network.set_adapter(ADAPTER)
+    words = {part: own for part in family.adapted if (own := adapter.of(part)).state}
+    side = base_parts.text_side(base, dataset, storing=not words)  # stored is what the plain encoders tell
+    for part, own in words.items():
+        encoder = getattr(side.words, part)
+        _attach(encoder, own, family, part, source, base.name)
+        base_parts.frozen(encoder)
+    found = _ready(base, network, side)
     found.network.eval()
     return found
 
 
 def told_of(denoiser: Denoiser) -> list[str]:
     """Return in words what LoRA weights change beside the denoiser."""
-    assert denoiser.text is not None
-    count = len(_state(denoiser.text.text_encoder))
-    if not count:
-        return []
-    return [f"{count} of its weights change the text encoder: applied, and frozen; features are of the denoiser's"]
+    counts = {part.replace("_", " "): len(_state(network)) for part, network in _adapted(denoiser)[1:]}
+    return [
+        f"{count} of its weights change the {part}: applied, and frozen; features are of the denoiser's"
+        for part, count in counts.items()
+        if count
+    ]
+
+
+def _adapted(denoiser: Denoiser) -> list[tuple[str, Any]]:
+    """Return the networks that LoRA weights may change, the denoiser first; encoders that are not opened have none."""
+    side = denoiser.text
+    assert side is not None
+    texts = side.family.adapted if side.stored is None else ()
+    return [(side.family.part, denoiser.network), *((part, getattr(side.words, part)) for part in texts)]
 
 
 def _attach(network: Any, adapter: Adapter, family: Family, part: str, source: str, base: str) -> None:
@@ -114,11 +124,12 @@ def _attach(network: Any, adapter: Adapter, family: Family, part: str, source: s
         # One that says nothing of this network must be none: diffusers would take rank 8.
         "metadata": adapter.metadata or None,
     }
+    kind = getattr(diffusers, family.loader)
     try:
-        if part == family.denoiser:
+        if part == family.part:
             network.load_lora_adapter(dict(adapter.state), prefix=part, **how)
         else:
-            family.pipeline.load_lora_into_text_encoder(dict(adapter.state), text_encoder=network, prefix=part, **how)
+            kind.load_lora_into_text_encoder(dict(adapter.state), text_encoder=network, prefix=part, **how)
     except UNREADABLE as error:
         raise DataError(
             f"The LoRA weights of '{source}' do not fit the base '{base}': {_misfit(error)}. Give the base that "
@@ -142,11 +153,11 @@ def _given(state: Mapping[str, Tensor], family: Family, part: str, network: Any)
     """Return a file's weights under the names that PEFT gives the network's own."""
     given = {name.removeprefix(f"{part}."): value for name, value in state.items()}
     if not any("lora_A" in name for name in given):
-        if part == family.denoiser:
+        if part == family.part:
             given = convert_unet_state_dict_to_peft(given)
         else:  # the newer names are among those that this knows
             given = convert_state_dict_to_peft(given, StateDictType.DIFFUSERS_OLD)
-    flat = part != family.denoiser and not hasattr(network, "text_model")  # as transformers has it today
+    flat = part != family.part and not hasattr(network, "text_model")  # as transformers has it today
     named = {name.removeprefix("text_model.") if flat else name: value for name, value in given.items()}
     return {
         name.removesuffix(".weight") if name.endswith(f"{MAGNITUDE}.weight") else name: value
@@ -189,15 +200,15 @@ def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     assert denoiser.text is not None
     layers: dict[str, Any] = {}
     digested: dict[str, Tensor] = {}
-    for part, network in (("unet", denoiser.network), ("text_encoder", denoiser.text.text_encoder)):
+    for part, network in _adapted(denoiser):
         if not (held := _state(network)):
             continue
         state = {name: value.detach().to("cpu", dtype) for name, value in held.items()}
-        config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()  # type: ignore[union-attr, index]
+        config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()
         plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
         layers |= {f"{part}_lora_layers": state, f"{part}_lora_adapter_metadata": json.loads(json.dumps(plain))}
-        digested |= state if part == "unet" else {f"{part}.{name}": value for name, value in state.items()}
-    StableDiffusionPipeline.save_lora_weights(folder, weight_name=FILE, **layers)
+        digested |= state if network is denoiser.network else {f"{part}.{name}": value for name, value in state.items()}
+    getattr(diffusers, denoiser.text.family.loader).save_lora_weights(folder, weight_name=FILE, **layers)
     store.write_bytes(folder / FILE, (folder / FILE).read_bytes())  # flushed, as all that is kept
     return weights_digest(digested)
 
@@ -210,9 +221,9 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     return digest_of(*parts)
 
 
-def _ready(base: Base, unet: UNet2DConditionModel, side: TextSide) -> Denoiser:
+def _ready(base: Base, network: Any, side: TextSide) -> Denoiser:
     where = devices.device()
-    for name, parameter in unet.named_parameters():
+    for name, parameter in network.named_parameters():
         parameter.requires_grad_("lora_" in name)
         parameter.data = parameter.data.to(
             where, torch.float32 if parameter.requires_grad else devices.frozen_dtype(where)
@@ -220,12 +231,12 @@ def _ready(base: Base, unet: UNet2DConditionModel, side: TextSide) -> Denoiser:
     schedule = base_parts.schedule(base)
     size = base.resolution // side.smaller
     return Denoiser(
-        unet,
+        network,
         schedule.process.to(where),
         1,
-        (unet.config.in_channels, size, size),
+        (side.channels, size, size),
         side,
         sampler=schedule.sampler,
         half=devices.frozen_dtype(where) == torch.bfloat16,
-        call=base_parts.called,
+        call=side.family.call,
     )

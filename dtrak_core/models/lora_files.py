@@ -8,12 +8,13 @@ can be told by its names (LoHa, LoKr, weights of another network) is refused by 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
+import diffusers
 from peft import LoraConfig
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from dtrak_core.models import weights
 from dtrak_core.models.base_parts import UNREADABLE, first_line
 from dtrak_core.models.model_files import LORA as FILE
 from dtrak_core.models.model_files import config_of
+from dtrak_core.models.text_families import Family
 
 PEFT, PEFT_CONFIG, DORA = "base_model.model.", "adapter_config.json", ".dora_scale"
 ENDINGS = (".safetensors", ".bin", ".pt")
@@ -39,24 +41,6 @@ OTHER_NETWORKS = {
     "vae": "the autoencoder",
 }
 TEXT_ENCODER = {"text_model", "encoder", "embeddings", "final_layer_norm"}  # its parts with weights
-
-
-@dataclass(frozen=True)
-class Family:
-    """Whose LoRA weights: the pipeline whose loader knows their names, and what it calls its networks."""
-
-    pipeline: Any
-    denoiser: str
-    blocks: frozenset[str]  # the denoiser's parts with weights
-    texts: tuple[str, ...]
-
-
-STABLE_DIFFUSION = Family(
-    StableDiffusionPipeline,
-    "unet",
-    frozenset({"conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"}),
-    ("text_encoder",),
-)
 
 
 @dataclass(frozen=True)
@@ -104,7 +88,7 @@ def choose(folder: Path, source: str, family: Family) -> tuple[Path, ...]:
     if len(plain) == 1:
         return (plain[0],)
     if not plain:
-        inner = [of_peft(folder / part) for part in (family.denoiser, *family.texts)]
+        inner = [of_peft(folder / part) for part in (family.part, *family.adapted)]
         if found := tuple(path for path in inner if path is not None):
             return found
         raise NotFoundError(
@@ -122,14 +106,14 @@ def of_peft(folder: Path) -> Path | None:
     return next((folder / name for name in PEFT_FILES if (folder / name).is_file()), None)
 
 
-def read(files: Sequence[Path], source: str, family: Family, config: Any) -> Adapter:
+def read(files: Sequence[Path], source: str, family: Family, network: Any) -> Adapter:
     """Return the weights of files as `choose` finds them.
 
     Args:
         files: One file; or of PEFT one for each network.
         source: What the user calls it.
         family: Whose weights they are to be.
-        config: The config of the base's denoiser, by which block numbers of kohya's files are understood.
+        network: The base's denoiser: by its config block numbers of kohya's files are understood.
 
     Raises:
         NotFoundError: If PEFT's config is missing beside PEFT's weights.
@@ -138,35 +122,38 @@ def read(files: Sequence[Path], source: str, family: Family, config: Any) -> Ada
     """
     found = Adapter({}, {}, {})
     for file in files:
-        found = found.joined(_of_file(file, source, family, config))
+        found = found.joined(_of_file(file, source, family, network))
     _refuse_other_networks(found.state, source, family)
     return found
 
 
-def _of_file(file: Path, source: str, family: Family, config: Any) -> Adapter:
+def _of_file(file: Path, source: str, family: Family, network: Any) -> Adapter:
     held = weights.read_file(file, source)
     _refuse_other_kinds(held, source)
     scales = {name: value for name, value in held.items() if name.endswith(DORA)}
     given = {name: value for name, value in held.items() if name not in scales}
     # diffusers leaves dora_scale out. Its own notes, which no such file has, it finds in the file alone.
-    what: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
+    what: dict[str, Any] = {} if scales else {"weight_name": file.name, "local_files_only": True}
+    kind = getattr(diffusers, family.loader)
+    what |= {"unet_config": network.config} if family.part == "unet" else {}
+    what |= {"return_alphas": True} if "return_alphas" in inspect.signature(kind.lora_state_dict).parameters else {}
     try:
-        state, alphas, metadata = family.pipeline.lora_state_dict(
-            dict(given) if scales else str(file.parent),
-            unet_config=config,
-            return_lora_metadata=True,
-            **({} if scales else what),
+        state, *alphas, metadata = kind.lora_state_dict(
+            dict(given) if scales else str(file.parent), return_lora_metadata=True, **what
         )
     except UNREADABLE as error:
         raise DataError(f"'{source}' holds no LoRA weights that diffusers knows ({first_line(error)}).") from None
+    blocks = {name for name, _ in network.named_children()}
     if any(name.startswith(PEFT) for name in state):
         state = {name.removeprefix(PEFT): value for name, value in state.items()}
-        part = family.texts[0] if {name.split(".")[0] for name in state} <= TEXT_ENCODER else family.denoiser
+        part = family.adapted[0] if {name.split(".")[0] for name in state} <= TEXT_ENCODER else family.part
         metadata = {f"{part}.{name}": value for name, value in _peft_config(file, source).items()}
         state = {f"{part}.{name}": value for name, value in state.items()}
-    elif {name.split(".")[0] for name in state} <= family.blocks:  # as diffusers wrote them before mid-2023
-        state = {f"{family.denoiser}.{name}": value for name, value in state.items()}
-    return Adapter(state | _magnitudes(scales, given, state, source), alphas or {}, metadata or {})
+    elif {name.split(".")[0] for name in state} <= blocks:  # as diffusers wrote them before mid-2023
+        state = {f"{family.part}.{name}": value for name, value in state.items()}
+    return Adapter(
+        state | _magnitudes(scales, given, state, source), (alphas[0] if alphas else None) or {}, metadata or {}
+    )
 
 
 def _magnitudes(
@@ -208,17 +195,17 @@ def _refuse_other_kinds(names: Collection[str], source: str) -> None:
 
 def _refuse_other_networks(state: Mapping[str, Tensor], source: str, family: Family) -> None:
     parts = {name.split(".")[0] for name in state}
-    if others := sorted(parts - {family.denoiser, *family.texts}):
-        also = "also " if family.denoiser in parts else ""
+    if others := sorted(parts - {family.part, *family.adapted}):
+        also = "also " if family.part in parts else ""
         told = OTHER_NETWORKS.get(others[0], "")
         raise DataError(
             f"The LoRA weights of '{source}' {also}change {others[0]}{f' ({told})' if told else ''}, which the base "
             "does not have. Give the base that they were trained on, or other weights."
         )
-    if family.denoiser not in parts:
+    if family.part not in parts:
         raise DataError(
             f"The LoRA weights of '{source}' change the text encoder alone. Attribution needs such of the denoiser "
-            f"({family.denoiser}), whose gradients it takes: give weights that were trained for it too."
+            f"({family.part}), whose gradients it takes: give weights that were trained for it too."
         )
 
 

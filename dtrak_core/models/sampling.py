@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.models.condition import joined
+from dtrak_core.models.condition import Condition, joined
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.flow import euler
 from dtrak_core.models.schedules import Sampler
@@ -66,7 +66,8 @@ def generate(
 
         x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) eps + sigma z
 
-    Models with prompts take the output f = f(x, "") + guidance (f(x, prompt) - f(x, "")).
+    Models with prompts take the output f = f(x, "") + guidance (f(x, prompt) - f(x, "")); those that were distilled
+    with guidance are told it instead.
 
     DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
     the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
@@ -185,7 +186,9 @@ def _guided(
         what = "class-conditional model: give a class" if denoiser.classes else "text-to-image model: give a prompt"
         raise SettingsError(f"This is a {what} for each picture, for example `--prompts`.")
     asked = denoiser.conditions(prompts)
-    if guidance == 1:
+    if denoiser.reads_guidance:
+        asked = Condition({**asked.tensors, "guidance": torch.full((count,), guidance, device=denoiser.weight.device)})
+    if guidance == 1 or denoiser.reads_guidance:
         return lambda x, t: denoiser.predict(x, t, asked)
     if denoiser.classes is not None and not denoiser.classes.null:
         raise SettingsError(

@@ -132,17 +132,21 @@ class ModelSettings(Settings):
         return self
 
 
+Projection = Literal["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+
+
 class LoraSettings(Settings):
     """LoRA weights on the attention projections of a frozen text-to-image model (Hu et al. 2022; Zheng et al. 2024).
 
     Each projection W gets W + `scale` B A with A (rank x in) and B (out x rank). `base` is the digest of the frozen
-    model (bases.py). `caption_dropout` is the share of captions replaced by the empty prompt in training.
+    model (bases.py), whose family says which projections there are. `caption_dropout` is the share of captions replaced
+    by the empty prompt in training.
     """
 
     base: Digest
     rank: int = Field(default=128, ge=1, le=1024)
     scale: float = Field(default=1.0, gt=0, le=100)
-    targets: tuple[Literal["to_q", "to_k", "to_v", "to_out.0"], ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    targets: tuple[Projection, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     dropout: float = Field(default=0.1, ge=0, lt=1)
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)
 

@@ -19,7 +19,8 @@ from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset, Split, image_digest
 from dtrak_core.datasets.content import prompt_of
 from dtrak_core.datasets.images import open_picture
-from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.errors import NotFoundError, SettingsError, StudioError
+from dtrak_core.models import bases, checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.settings import Digest, Settings, build, key_of
@@ -122,11 +123,11 @@ def usual(checkpoint: str) -> Sampled:
 
     The turn is the shortest of those that hold for the longest time from the first picture on, so that what is drawn
     later with other words or another guidance does not change what a seed alone means. Without pictures there are no
-    prompts.
+    prompts, and the guidance is that of the base's own pipeline.
     """
     drawn = [target for target in _drawn(checkpoint, Sampled()) if target.prompt]
     if not drawn:
-        return Sampled()
+        return Sampled(guidance=own_guidance(checkpoint))
     guidance, prompts = drawn[0].sampled.guidance, dict[int, str]()
     for target in drawn:
         if target.sampled.guidance == guidance:
@@ -137,6 +138,14 @@ def usual(checkpoint: str) -> Sampled:
         if held > longest and None not in turn:
             longest, best = held, tuple(str(prompt) for prompt in turn)
     return Sampled(prompts=best, guidance=guidance)
+
+
+def own_guidance(checkpoint: str) -> float:
+    """Return the guidance of the pipeline that a text-to-image model's base is of; 7.5 where it is not there."""
+    try:
+        return bases.guidance(checkpoints.by_digest(checkpoint).base)
+    except StudioError:
+        return Sampled().guidance
 
 
 def way_of(checkpoint: Checkpoint, train: Split) -> Sampled:
@@ -150,7 +159,7 @@ def way_of(checkpoint: Checkpoint, train: Split) -> Sampled:
         return known
     if checkpoint.classes:
         return Sampled(prompts=checkpoint.classes, guidance=1)
-    return Sampled(prompts=train.examples())
+    return known.model_copy(update={"prompts": train.examples()})
 
 
 def _turn(prompts: Mapping[int, str], length: int) -> tuple[list[str | None], int]:

@@ -1,22 +1,24 @@
 """Judge a diffusers folder as a text-to-image pipeline by its configs, before anything of it is loaded.
 
-What is taken is a Stable Diffusion that is told a timestep and a caption and predicts the noise.
-Whatever else the class `StableDiffusionPipeline` can hold is refused with what it is.
+What is taken is a model of one of the families (text_families.py), told a time and a caption. Whatever else a pipeline
+of such a class can hold is refused with what it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.models.model_files import DIFFUSERS, TRANSFORMERS, WeightFiles, config_of, find_weights, refuse_stand_in
+from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.models import text_families
+from dtrak_core.models.model_files import WeightFiles, config_of, find_weights, refuse_stand_in
+from dtrak_core.models.text_families import UNET, Encoder, Family
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-STEMS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}  # parts with weights, how files begin
 AUTOENCODERS = {  # which setting lists the levels, each half as wide as the one before, and how many are usual
     "AutoencoderKL": ("block_out_channels", 1),
     "AutoencoderTiny": ("encoder_block_out_channels", 4),
+    "AutoencoderDC": ("encoder_block_out_channels", 6),
 }
 SIDES = (8, 512)  # of pictures in pixels, as those of datasets
 EXTRA_INPUTS = (  # settings of a UNet2DConditionModel with which it wants more than a timestep and a caption
@@ -38,40 +40,71 @@ DRAWN = {
 }
 
 
-def judged(folder: Path, source: str) -> tuple[int, list[str]]:
+def judged(folder: Path, source: str, side: int = 0) -> tuple[int, list[str]]:
     """Return the side of a pipeline's pictures in pixels, and in words what its files left open.
 
     Args:
         folder: A diffusers pipeline folder.
         source: What the user calls it.
+        side: Of pictures at another size than the model's own; 0 takes its own.
 
     Raises:
         NotFoundError: If a part, a file of one, or its weights are missing; the sentence names it.
-        DataError: If a file is damaged, or it is not a Stable Diffusion that predicts noise.
+        DataError: If a file is damaged, or it is of no known family.
+        SettingsError: If it cannot draw pictures of this size.
     """
-    index = config_of(folder / "model_index.json", folder, source)
-    if (kind := index.get("_class_name", "pipeline of unknown class")) != "StableDiffusionPipeline":
-        raise DataError(f"'{source}' holds a {kind}. A text-to-image model of class StableDiffusionPipeline is needed.")
-    for name in PARTS:
+    family = text_families.of(folder, source)
+    for name in family.parts:
         if not (folder / name).is_dir():
             raise NotFoundError(f"'{source}' has no folder {name}/. Give a whole diffusers pipeline.")
-    assumed = _judge_schedule(folder, index, source)
-    unet, vae, text = (config_of(folder / part / "config.json", folder, source) for part in STEMS)
-    _judge_networks(unet, vae, text, source)
-    _judge_tokenizer(folder / "tokenizer", source)
-    variants = {part: weights_of(folder, part, source).variant for part in STEMS}
+    index = config_of(folder / "model_index.json", folder, source)
+    assumed = _judge_schedule(family, folder, index, source)
+    configs = {part: config_of(folder / part / "config.json", folder, source) for part in family.stems}
+    _judge_networks(family, configs, source)
+    for encoder in family.encoders:
+        _judge_tokenizer(folder / encoder.tokenizer, encoder, source)
+    variants = {part: weights_of(folder, part, source).variant for part in family.stems}
     assumed += [
         f"{variant} weights of {part}, which has no plain ones" for part, variant in variants.items() if variant
     ]
-    side = _side(unet, vae, source)
-    if unet.get("sample_size") is None:
-        assumed.append(f"unet/config.json has no sample_size: {side} pixels, as vae/config.json has")
-    return side, assumed
+    network, vae = configs[family.part], configs["vae"]
+    own = own_side(folder, source)
+    if side:
+        _judge_side(family, network, vae, source, side)
+    elif not SIDES[0] <= own <= SIDES[1]:
+        raise DataError(
+            f"'{source}' draws pictures of {own} pixels; {SIDES[0]} to {SIDES[1]} can be used. Take it in at a size of "
+            f"these, with --resolution {SIDES[1]} say."
+        )
+    elif network.get("sample_size") is None and not family.side:
+        assumed.append(f"{family.part}/config.json has no sample_size: {own} pixels, as vae/config.json has")
+    return side or own, assumed
+
+
+def own_side(folder: Path, source: str) -> int:
+    """Return the side in pixels of the pictures that a pipeline draws by itself.
+
+    Raises:
+        DataError: If they are not square.
+    """
+    family = text_families.of(folder, source)
+    network, vae = (config_of(folder / part / "config.json", folder, source) for part in (family.part, "vae"))
+    latent = network.get("sample_size")
+    if latent is None:
+        latent = (family.side or vae.get("sample_size", 0)) // smaller(vae)
+    sides = set(latent) if isinstance(latent, list) else {latent}
+    if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
+        raise DataError(
+            f"The denoiser of '{source}' draws latents of {latent}. Pictures here are square: give a model of square "
+            f"ones, with one number as sample_size in {family.part}/config.json."
+        )
+    return int(sides.pop()) * smaller(vae)
 
 
 def weights_of(folder: Path, part: str, source: str = "") -> WeightFiles:
     """Return which files of a pipeline hold a part's weights; the errors are those of `find_weights`."""
-    return find_weights(folder / part, source or folder.name, STEMS[part])
+    called = source or folder.name
+    return find_weights(folder / part, called, text_families.of(folder, called).stems[part])
 
 
 def files(folder: Path) -> list[Path]:
@@ -79,8 +112,9 @@ def files(folder: Path) -> list[Path]:
 
     Left out are hidden files, and a .bin beside .safetensors: another copy of the same weights.
     """
-    used = {path for part in STEMS for path in weights_of(folder, part).paths}
-    found = sorted(path for part in PARTS for path in (folder / part).rglob("*") if path.is_file())
+    family = text_families.of(folder, folder.name)
+    used = {path for part in family.stems for path in weights_of(folder, part).paths}
+    found = sorted(path for part in family.parts for path in (folder / part).rglob("*") if path.is_file())
     return [path for path in found if path in used or not (path.suffix == ".bin" or path.name.startswith("."))]
 
 
@@ -97,77 +131,81 @@ def drawn_alike(folder: Path, source: str) -> bool:
     return alike and vae.get("_class_name", "AutoencoderKL") == "AutoencoderKL"
 
 
-def _judge_schedule(folder: Path, index: dict[str, Any], source: str) -> list[str]:
+def _judge_schedule(family: Family, folder: Path, index: dict[str, Any], source: str) -> list[str]:
     from dtrak_core.models import schedules  # brings torch, which nothing else here needs
 
     if (named := (index.get("scheduler") or [None])[-1]) is not None:
         schedules.refuse_other(named, source)
     config = config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
     schedule = schedules.read(config, source)
-    if schedule.process.prediction != "noise":
+    predicts = schedule.process.prediction
+    if (predicts == "flow") != family.flows:
+        wanted = "flow_prediction" if family.flows else "epsilon, sample or v_prediction"
         raise DataError(
-            f"'{source}' predicts '{schedules.DIFFUSERS[schedule.process.prediction]}'. Only text-to-image models "
-            "that predict the noise (prediction_type 'epsilon') can be used so far."
+            f"'{source}' predicts '{schedules.DIFFUSERS[predicts]}', as its scheduler says; a {family.name} predicts "
+            f"{wanted}. Give a whole pipeline as its makers publish it."
         )
     return list(schedule.assumed)
 
 
-def _judge_networks(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any], source: str) -> None:
-    if (kind := unet.get("_class_name", "UNet2DConditionModel")) != "UNet2DConditionModel":
-        raise DataError(f"The denoiser of '{source}' is a {kind}. A UNet2DConditionModel is needed.")
-    if extra := [name for name in EXTRA_INPUTS if unet.get(name) is not None]:
+def _judge_networks(family: Family, configs: Mapping[str, dict[str, Any]], source: str) -> None:
+    network, vae = configs[family.part], configs["vae"]
+    if (kind := network.get("_class_name", family.network)) != family.network:
+        raise DataError(f"The denoiser of '{source}' is a {kind}. A {family.network} is needed.")
+    if extra := [name for name in EXTRA_INPUTS if name not in family.extra and network.get(name) is not None]:
         raise DataError(
             f"The denoiser of '{source}' wants more than a timestep and a caption: its {extra[0]} is "
-            f"{unet[extra[0]]!r}, as in Stable Diffusion XL or distilled models. Give a Stable Diffusion 1.x or 2.x."
+            f"{network[extra[0]]!r}, as in distilled models or those of another class. Give a plain {family.name}."
         )
     if (kind := vae.get("_class_name", "AutoencoderKL")) not in AUTOENCODERS:
         raise DataError(f"The autoencoder of '{source}' is a {kind}. One of {' or '.join(AUTOENCODERS)} is needed.")
-    kind = (text.get("architectures") or ["CLIPTextModel"])[0]
-    if kind not in ("CLIPTextModel", "CLIPModel"):
-        raise DataError(f"The text encoder of '{source}' is a {kind}. A CLIPTextModel is needed.")
-    planes, latent = (unet.get("in_channels", 4), unet.get("out_channels", 4)), vae.get("latent_channels", 4)
-    if planes != (latent, latent):
+    for encoder in family.encoders:
+        kind = (configs[encoder.part].get("architectures") or encoder.classes)[0]
+        if kind not in encoder.classes:
+            raise DataError(f"The {encoder.part} of '{source}' is a {kind}. A {encoder.classes[0]} is needed.")
+    latent = vae.get("latent_channels", 4) * family.packed
+    taken = network.get("in_channels", latent)
+    given = network.get("out_channels") or taken
+    variance = given == 2 * taken and family.part == "transformer"  # which is left out
+    if taken != latent or not (given == latent or variance):
         raise DataError(
-            f"The denoiser of '{source}' takes {planes[0]} channels and gives {planes[1]}; its autoencoder's latents "
-            f"have {latent}. Models that take a picture besides (inpainting, edits) cannot be used; give a plain one."
+            f"The denoiser of '{source}' takes {taken} channels and gives {given}; its autoencoder's latents have "
+            f"{latent}. Models that take a picture besides (inpainting, edits) cannot be used; give a plain one."
+        )
+    widths = [int(configs[one.part].get("hidden_size") or 0) for one in family.encoders]
+    read = network.get("cross_attention_dim")
+    if family.network == UNET and all(widths) and isinstance(read, int) and sum(widths) != read:
+        raise DataError(
+            f"The text encoder of '{source}' gives {sum(widths)} numbers a token, its denoiser reads {read}. The parts "
+            "are of different models; give a whole one."
         )
 
-    width, read = text.get("hidden_size"), unet.get("cross_attention_dim")
-    if isinstance(width, int) and isinstance(read, int) and width != read:
-        raise DataError(
-            f"The text encoder of '{source}' gives {width} numbers a token, its denoiser reads {read}. The parts are "
-            "of different models; give a whole one."
-        )
 
-
-def _judge_tokenizer(folder: Path, source: str) -> None:
-    whole = [folder / "tokenizer.json"]
-    needed = whole if whole[0].is_file() else [folder / "vocab.json", folder / "merges.txt"]
+def _judge_tokenizer(folder: Path, encoder: Encoder, source: str) -> None:
+    whole = [folder / name for name in ("tokenizer.json", "spiece.model", "tokenizer.model")]
+    bare = [folder / "vocab.json", folder / "merges.txt"]
+    needed = [path for path in whole if path.is_file()] or (bare if encoder.tokenized == "CLIPTokenizer" else whole[:1])
     for path in needed:
         if not path.is_file():
             raise NotFoundError(
-                f"'{source}' has neither tokenizer/tokenizer.json nor tokenizer/{path.name}. Give a whole diffusers "
-                "pipeline, with vocab.json and merges.txt of its tokenizer."
+                f"'{source}' has neither {folder.name}/tokenizer.json nor {folder.name}/{path.name}. Give a whole "
+                "diffusers pipeline, with the files of its tokenizer."
             )
-        refuse_stand_in(path, f"tokenizer/{path.name}", source)
+        refuse_stand_in(path, f"{folder.name}/{path.name}", source)
 
 
-def _side(unet: dict[str, Any], vae: dict[str, Any], source: str) -> int:
+def smaller(vae: Mapping[str, Any]) -> int:
+    """Return how many times as wide as its latents an autoencoder's pictures are, from its config."""
     levels, usual = AUTOENCODERS[vae.get("_class_name", "AutoencoderKL")]
-    smaller = int(2 ** (len(vae.get(levels, usual * [64])) - 1))
-    latent = unet.get("sample_size")
-    if latent is None:
-        latent = vae.get("sample_size", 0) // smaller
-    sides = set(latent) if isinstance(latent, list) else {latent}
-    if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
-        raise DataError(
-            f"The denoiser of '{source}' draws latents of {latent}. Pictures here are square: give a model of square "
-            "ones, with one number as sample_size in unet/config.json."
+    return int(2 ** (len(vae.get(levels, usual * [64])) - 1))
+
+
+def _judge_side(family: Family, network: Mapping[str, Any], vae: Mapping[str, Any], source: str, side: int) -> None:
+    """Refuse a size that the model cannot draw."""
+    halvings = len(network.get("block_out_channels", [0])) - 1 if family.network == UNET else 0
+    multiple = smaller(vae) * max(family.patch, 2**halvings)
+    if side % multiple or not SIDES[0] <= side <= SIDES[1]:
+        raise SettingsError(
+            f"'{source}' cannot draw pictures of {side} pixels. Choose a multiple of {multiple} between {SIDES[0]} "
+            f"and {SIDES[1]}."
         )
-    side = int(sides.pop()) * smaller
-    if not SIDES[0] <= side <= SIDES[1]:
-        raise DataError(
-            f"'{source}' draws pictures of {side} pixels; {SIDES[0]} to {SIDES[1]} can be used. Write sample_size, "
-            f"the side in pixels over {smaller}, into unet/config.json, or give a smaller model."
-        )
-    return side

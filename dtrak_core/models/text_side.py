@@ -1,23 +1,30 @@
-"""What a text-to-image model has beside its denoiser: a frozen autoencoder and a frozen text encoder.
+"""What a text-to-image model has beside its denoiser: a frozen autoencoder and frozen text encoders.
 
-encode      pictures -> scaled latent modes     s·E[q(z|x)], s the autoencoder's scaling factor (0.18215 in the paper)
-decode      scaled latents -> pictures          D(z / s)
-conditions  captions -> what the denoiser's cross-attention reads
+encode      pictures -> scaled latent modes     k (E[q(z|x)] - m), k the autoencoder's scaling factor (0.18215 in the
+                                                paper), m its shift, 0 for most
+decode      scaled latents -> pictures          D(z / k + m)
+conditions  captions -> what the denoiser is told, by name
+
+Neither is opened before it is needed, and what captions tell is stored (captions.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from dtrak_core.datasets.catalogue import image_digest
+from dtrak_core.models import text_pipelines
+from dtrak_core.models.captions import Stored, compute
 from dtrak_core.models.condition import Condition
+from dtrak_core.models.text_families import Family
+from dtrak_core.progress import Count
 
 AT_ONCE = 16  # pictures through the autoencoder at most
 PIXELS = 2**20  # through the autoencoder at once: 16 pictures of 256 px; docs/scale.md
@@ -37,28 +44,45 @@ def to_pictures(pixels: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)  # networks are compared by identity
 class TextSide:
-    """Autoencoder, tokenizer and text encoder, in eval mode without gradients.
+    """Autoencoder, tokenizers and text encoders, in eval mode without gradients.
 
-    `known` gives the rows of `modes` (n, C, h, w), unscaled latents that are stored, by the digest of their picture.
+    `side` is that of pictures in pixels; `config` is the autoencoder's. `known` gives the rows of `modes` (n, C, h, w),
+    unscaled latents that are stored, by the digest of their picture. Without `stored` captions are told each time anew.
     """
 
-    vae: AutoencoderKL | AutoencoderTiny
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    family: Family
+    side: int
+    config: Mapping[str, Any]
+    open_vae: Callable[[], Any]
+    open_words: Callable[[], Any]
     known: Mapping[str, int] = field(default_factory=dict)
     modes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 1, 1), np.float32))
+    stored: Stored | None = None
+
+    @cached_property
+    def vae(self) -> Any:
+        """Return the autoencoder of diffusers."""
+        return self.open_vae()
+
+    @cached_property
+    def words(self) -> Any:
+        """Return the pipeline of diffusers with tokenizers and text encoders alone."""
+        return self.open_words()
 
     @property
     def scale(self) -> float:
-        """Return what latents are multiplied by."""
-        return float(self.vae.config.scaling_factor)
+        """Return what latents are multiplied by, k."""
+        return float(self.config["scaling_factor"])
+
+    @property
+    def channels(self) -> int:
+        """Return how many channels latents have."""
+        return int(self.config["latent_channels"])
 
     @property
     def smaller(self) -> int:
         """Return how many times as wide as latents pictures are."""
-        tiny = isinstance(self.vae, AutoencoderTiny)
-        levels = self.vae.config.encoder_block_out_channels if tiny else self.vae.config.block_out_channels
-        return int(2 ** (len(levels) - 1))
+        return text_pipelines.smaller(self.config)
 
     @torch.no_grad()
     def posterior(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -68,8 +92,8 @@ class TextSide:
         for start in range(0, len(images), at_once):
             part = torch.from_numpy(np.array(images[start : start + at_once])).permute(0, 3, 1, 2).float()
             found = self.vae.encode((part / 127.5 - 1).to(self.vae.device, self.vae.dtype))
-            if isinstance(self.vae, AutoencoderTiny):  # gives one latent, no distribution
-                means.append(found.latents.float().cpu())
+            if not hasattr(found, "latent_dist"):  # tiny and deep ones give one latent, no distribution
+                means.append((found.latents if hasattr(found, "latents") else found.latent).float().cpu())
                 stds.append(torch.zeros_like(means[-1]))
             else:
                 means.append(found.latent_dist.mean.float().cpu())
@@ -83,25 +107,62 @@ class TextSide:
             return torch.from_numpy(np.stack([self.modes[row] for row in rows if row is not None]))
         return self.posterior(images)[0]
 
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Return latents as the denoiser sees them, k (z - m)."""
+        return (latents - self._shift(latents)) * self.scale
+
     def encode(self, images: np.ndarray) -> Tensor:
         """Return scaled latent modes of pictures (B, H, W, 3) uint8, shape (B, C, h, w), float32."""
-        return self.latents(images) * self.scale
+        return self.scaled(self.latents(images))
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> np.ndarray:
         """Return the pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
         made = []
-        fold = 2 ** (len(self.vae.config.block_out_channels) - 1)  # pixels of a side for one of the latents'
-        for part in x.split(pictures_at_once(fold * x.shape[2], fold * x.shape[3])):
-            pixels = self.vae.decode(part.to(self.vae.device, self.vae.dtype) / self.scale).sample.float()
-            made.append(to_pictures(pixels))
+        for part in x.split(pictures_at_once(self.smaller * x.shape[2], self.smaller * x.shape[3])):
+            latents = part.to(self.vae.device, self.vae.dtype) / self.scale
+            made.append(to_pictures(self.vae.decode(latents + self._shift(latents)).sample.float()))
         return np.concatenate(made)
 
-    @torch.no_grad()
+    def tell(self, captions: Sequence[str], on_progress: Count = lambda done, total: None) -> None:
+        """Store what captions tell the denoiser, unless it is stored, so that the text encoders are opened once."""
+        assert self.stored is not None
+        if lacking := self.stored.lacking(captions):
+            compute(self.stored.base, lacking, self._told, on_progress)
+
     def conditions(self, captions: Sequence[str]) -> Condition:
-        """Return the text encoder's last hidden states of captions, `hidden` of shape (B, L, D), float32."""
-        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-        ids = self.tokenizer(
-            list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
-        return Condition({"hidden": self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.float()})
+        """Return what the denoiser is told of captions, by name, (B, ...) each: stored, else computed; "" is nothing.
+
+        Numbers that are not whole are in float32.
+        """
+        if self.stored is None:
+            told = self._told(captions)
+        else:
+            self.tell(captions)
+            self.stored.lacking(captions)
+            rows = self.stored.rows(captions)
+            told = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return Condition({name: value.float() if value.is_floating_point() else value for name, value in told.items()})
+
+    def close(self) -> None:
+        """Give back the memory of autoencoder and text encoders until they are needed again.
+
+        Encoders that LoRA weights have changed stay: what they tell is not stored.
+        """
+        for name in ("vae",) if self.stored is None else ("vae", "words"):
+            self.__dict__.pop(name, None)
+
+    @torch.no_grad()
+    def _told(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        family = self.family
+        if family.untold is None or all(captions):
+            return family.told(self.words, captions, self.side)
+        nothing = family.untold(self.words, self.side)
+        told = family.told(self.words, [caption for caption in captions if caption], self.side) if any(captions) else {}
+        numbers = np.cumsum([bool(caption) for caption in captions]) - 1
+        of_each = [(told, int(n)) if caption else (nothing, 0) for caption, n in zip(captions, numbers, strict=True)]
+        return {name: torch.stack([rows[name][n] for rows, n in of_each]) for name in nothing}
+
+    def _shift(self, like: Tensor) -> Tensor:
+        """Return what is taken off latents, m, of one number or one a channel, for tensors (B, C, h, w)."""
+        return like.new_tensor(self.config.get("shift_factor") or 0.0)

@@ -17,6 +17,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import is_grey
 from dtrak_core.errors import SettingsError
+from dtrak_core.models import bases
 from dtrak_core.models.settings import LoraSettings, ModelSettings, Prediction, ProbeSettings, TrainSettings
 from dtrak_core.settings import build
 
@@ -145,7 +146,9 @@ def train_settings(
         SettingsError: If LoRA weights are to predict something else than their base, or to see classes.
     """
     chosen = PRESETS[preset]
-    model: ModelSettings | LoraSettings = chosen.model or build(LoraSettings, base=base, **chosen.lora)
+    model: ModelSettings | LoraSettings = chosen.model or build(
+        LoraSettings, base=base, targets=bases.projections(base), **chosen.lora
+    )
     if isinstance(model, ModelSettings):
         predicted = {} if prediction is None else {"prediction": prediction}
         model = build(ModelSettings, **model.model_dump() | predicted | dict(sees))

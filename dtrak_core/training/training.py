@@ -219,6 +219,8 @@ def _latents(dataset: Dataset, denoiser: Denoiser, base: str, on_progress: Progr
         return mean.numpy(), std.numpy()
 
     found = latents.compute(dataset, base, posterior, lambda d, t: on_progress(d, t, "pictures", "Encoding"))
+    text.tell(["", *dataset.train.prompts], lambda d, t: on_progress(d, t, "captions", "Encoding"))
+    text.close()
     return found.array(latents.MEANS), found.array(latents.STDS)
 
 
@@ -236,7 +238,11 @@ def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Da
     with _sampled_from(run, dtype):
         digest = networks.save_weights(run.denoiser, place, dtype)
         if shown is not None:
-            guidance = 1.0 if run.denoiser.classes else Sampled().guidance
+            guidance, text = Sampled().guidance, run.denoiser.text
+            if text is not None:
+                guidance = text.family.usual_guidance(run.denoiser.network.config)  # type: ignore[arg-type]
+            elif run.denoiser.classes:
+                guidance = 1.0
             prompts = _shown(shown, run.denoiser)
             grid = generate(run.denoiser, GRID_SEEDS, "ddim", 50, 0.0, prompts=prompts, guidance=guidance)
             store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))

@@ -65,7 +65,7 @@ def _clean(run: Run, dataset: Dataset, rows: np.ndarray, flipped: np.ndarray, ra
     means, stds = (part[flipped.astype(int), rows] for part in run.latents)
     drawn = means + stds * random.standard_normal(means.shape, dtype=np.float32)
     assert run.denoiser.text is not None
-    return torch.from_numpy(drawn * np.float32(run.denoiser.text.scale))
+    return run.denoiser.text.scaled(torch.from_numpy(drawn))
 
 
 def backward(run: Run, x0: Tensor, noise: Tensor, t: Tensor, told: Condition) -> float:

@@ -48,19 +48,26 @@ def taken_in(folder: Path, name: str = "mine") -> Base:
     return bases.by_name(name)
 
 
+def taken_in_at(folder: Path, side: int) -> Base:
+    importing_text.import_base(str(folder), "sized", quiet, side)
+    return bases.by_name("sized")
+
+
 def ours(base: Base) -> np.ndarray:
     denoiser = lora.untrained(base, LoraSettings(base=base.digest, rank=1), "")
     denoiser.network.eval()
     return sampling.generate(denoiser, [3], "ddim", 5, 0.0, prompts=PROMPTS, guidance=4.0)
 
 
-def theirs(folder: Path, **how: Any) -> np.ndarray:
+def theirs(folder: Path, asked: dict[str, int] | None = None, **how: Any) -> np.ndarray:
     """Draw the same pictures by plain diffusers."""
     pipe = StableDiffusionPipeline.from_pretrained(folder, **how).to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, DDIMScheduler)
     seed = torch.Generator().manual_seed(3)
-    made = pipe(PROMPTS, num_inference_steps=5, guidance_scale=4.0, generator=seed, output_type="np").images
+    made = pipe(
+        PROMPTS, num_inference_steps=5, guidance_scale=4.0, generator=seed, output_type="np", **asked or {}
+    ).images
     return np.rint(made * 255)
 
 
@@ -196,8 +203,8 @@ REFUSED = {
     "no index": (removed("model_index.json"), "has no model_index.json"),
     "no weights": (removed(DENOISER), "has no weights: neither diffusion_pytorch_model.safetensors nor"),
     "no tokenizer": (removed("tokenizer/tokenizer.json"), "has neither tokenizer/tokenizer.json nor tokenizer/vocab"),
-    "another class": (edited("model_index.json", _class_name="FluxPipeline"), "holds a FluxPipeline"),
-    "velocity": (edited(SCHEDULER, prediction_type="v_prediction"), "predicts 'v_prediction'"),
+    "another class": (edited("model_index.json", _class_name="KandinskyPipeline"), "holds a KandinskyPipeline. .* row"),
+    "unknown output": (edited(SCHEDULER, prediction_type="other"), "predicts 'other'"),
     "flow": (edited(SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"), "predicts 'flow_prediction'"),
     "flow sigmas": (edited(SCHEDULER, use_flow_sigmas=True), "flow"),
     "no signal": (
@@ -237,6 +244,20 @@ def test_what_cannot_be_used_is_refused_when_taken_in(folder: Path, case: str) -
         importing_text.import_base(str(folder), "mine", quiet)
     assert "\n" not in str(refused.value)
     assert not list((store.root() / "bases").glob("*"))
+
+
+def test_a_base_at_another_size_is_another_base(folder: Path) -> None:
+    own = taken_in(folder)
+    importing_text.import_base(str(folder), "wide", quiet, 64)
+    wide = bases.by_name("wide")
+    assert (own.resolution, wide.resolution, wide.digest == own.digest) == (32, 64, False)
+    assert bases.by_digest(own.digest).resolution == 32
+    assert taken_in_at(folder, 32).digest == own.digest
+    assert np.abs(theirs(folder, {"height": 64, "width": 64}) - ours(wide)).max() <= 1
+    os.utime(folder / DENOISER)
+    assert bases.by_digest(wide.digest) == wide, "its files are the same"
+    with pytest.raises(SettingsError, match="cannot draw pictures of 36 pixels"):
+        taken_in_at(folder, 36)
 
 
 def test_a_base_may_have_several_names_and_places(folder: Path, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_changed_text_encoder_is_applied_and_said(discs: Dataset, base: Base, 
     sizes = [[p.shape for _, p in tracked_parameters(one.network)] for one in (told, plain)]
     assert sizes[0] == sizes[1]
     assert told.text is not None
-    assert not any(p.requires_grad for p in told.text.text_encoder.parameters())
+    assert not any(p.requires_grad for p in told.text.words.text_encoder.parameters())
 
 
 def test_kohyas_dora_draws_what_pefts_does(discs: Dataset, base: Base, folder: Path) -> None:

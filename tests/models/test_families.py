@@ -1,0 +1,131 @@
+"""Every family of text-to-image models, a tiny one each, the whole way: against plain diffusers and plain autograd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import family_helpers
+import numpy as np
+import pytest
+import text_helpers
+import torch
+from diffusers import DiffusionPipeline
+from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.engine import work
+from dtrak_core.features import draws, model_outputs
+from dtrak_core.features.gradients import has_known_layers, per_example_gradients
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs.job_kinds import CounterfactualJob
+from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.progress import quiet
+from dtrak_core.settings import build
+from dtrak_core.training import presets, training
+
+PROMPTS = ("a red disc", "a blue disc")
+STEPS, GUIDANCE = 3, 3.0
+# How each pipeline is asked for what is drawn here: guidance 3, no tricks of its own beside it.
+ASKED: dict[str, dict[str, Any]] = {
+    "flux-schnell": {"true_cfg_scale": GUIDANCE, "negative_prompt": ["", ""]},
+    "pixart-alpha": {"use_resolution_binning": False, "clean_caption": False},
+    "pixart-sigma": {"use_resolution_binning": False, "clean_caption": False},
+    "sana": {"use_resolution_binning": False},
+    "lumina2": {"cfg_normalization": False},
+    "z-image": {"guidance_scale": GUIDANCE - 1},
+}
+PREDICTS = {"sd2": "v", "sdxl": "noise", "pixart-alpha": "noise", "pixart-sigma": "noise"}
+
+
+@pytest.fixture
+def discs(cache: Path, tmp_path: Path) -> Dataset:
+    return text_helpers.captioned(tmp_path / "discs")
+
+
+def trained(kind: str, discs: Dataset, folder: Path) -> Checkpoint:
+    """Take in a family's pipeline and train LoRA weights of it for four steps."""
+    importing_text.import_base(str(family_helpers.saved(kind, folder)), kind, quiet, family_helpers.SIDE)
+    base = bases.by_name(kind)
+    how: dict[str, Any] = {"epochs": 1, "batch_size": 10, "learning_rate": 0.03}
+    settings = presets.train_settings("lora-demo", discs.digest, base.digest, **how)
+    model = settings.model.model_copy(update={"rank": 2})
+    training.train(discs, settings.model_copy(update={"model": model}), kind, quiet)
+    return checkpoints.by_name(kind, discs.digest)
+
+
+def theirs(kind: str, folder: Path, weights: Path) -> np.ndarray:
+    """Draw pictures of seeds 3 and 4 by the family's own pipeline with the LoRA weights of a file."""
+    absent = {"text_encoder_3": None, "tokenizer_3": None} if kind == "sd3-without-t5" else {}
+    pipe = DiffusionPipeline.from_pretrained(folder, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    if hasattr(pipe, "load_lora_weights"):
+        pipe.load_lora_weights(str(weights), weight_name=lora.FILE)
+    else:
+        state = {name.removeprefix("transformer."): value for name, value in load_file(weights / lora.FILE).items()}
+        config = LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+        inject_adapter_in_model(config, pipe.transformer)
+        set_peft_model_state_dict(pipe.transformer, state)
+    asked = {"guidance_scale": GUIDANCE, "height": 32, "width": 32} | ASKED.get(kind, {})
+    seeds = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    made = pipe(list(PROMPTS), num_inference_steps=STEPS, generator=seeds, output_type="np", **asked).images
+    return np.rint(np.asarray(made) * 255)
+
+
+def loop(denoiser: Denoiser, image: np.ndarray, prompt: str, sample: str, grid: np.ndarray) -> torch.Tensor:
+    """Return the gradient of the mean loss over draws of one picture, draw by draw."""
+    parameters = [p for _, p in tracked_parameters(denoiser.network)]
+    total = torch.zeros(sum(p.numel() for p in parameters))
+    told, x0 = denoiser.conditions([prompt]), denoiser.encode(image[None])
+    for t in grid:
+        eps, when = torch.from_numpy(draws.noise(0, sample, [t], denoiser.shape)), torch.tensor([int(t)])
+        x_t = denoiser.process.noised(x0, eps, when)
+        value = model_outputs.loss(denoiser.predict(x_t, when, told), denoiser.process.target(x0, eps, when)).sum()
+        total += torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters)])
+    return total / len(grid)
+
+
+@pytest.mark.parametrize("kind", family_helpers.FAMILIES)
+def test_a_family_goes_the_whole_way(
+    kind: str, discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
+    folder = tmp_path / "pipeline"
+    checkpoint = trained(kind, discs, folder)
+    assert checkpoints.prediction_of(checkpoint) == PREDICTS.get(kind, "flow")
+    denoiser = networks.load_denoiser(checkpoint)
+    assert any(bool(p.any()) for name, p in tracked_parameters(denoiser.network) if "lora_B" in name)
+
+    ours = sampling.generate(denoiser, [3, 4], "ddim", STEPS, 0.0, prompts=PROMPTS, guidance=GUIDANCE)
+    assert np.abs(theirs(kind, folder, checkpoint.folder) - ours).max() <= 1
+    assert ours.std() > 5, "a picture of one colour tells nothing"
+
+    assert has_known_layers(denoiser.network)
+    images, words = np.asarray(discs.train.images[:2]), discs.train.prompts[:2]
+    wanted = build(
+        FeatureSettings, dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=32,
+        model_output="loss",
+    )  # fmt: skip
+    grid = draws.timesteps("uniform", 2)
+    made = per_example_gradients(
+        denoiser, denoiser.encode(images), ["train:0", "train:1"], wanted, condition=denoiser.conditions(words)
+    )
+    for i in range(2):
+        alone = loop(denoiser, images[i], words[i], f"train:{i}", grid)
+        torch.testing.assert_close(made[i], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
+
+    settings = build(
+        CounterfactualSettings, dataset=discs.digest, checkpoint=checkpoint.digest, methods=("d-trak",),
+        features=(wanted.model_copy(update={"model_output": "squared-output"}),), targets=("seed:0", "seed:1"),
+        remove=(4,), random_draws=1, bottom=False, prompts=PROMPTS, sampling_steps=2, guidance=GUIDANCE,
+    )  # fmt: skip
+    work.run(CounterfactualJob(settings=settings), quiet)
+    found = comparisons.read(settings)
+    assert found.expected == len(found.entries)
+    same = next(entry for entry in found.entries if entry.method == removals.IDENTITY)
+    assert same.l2 == pytest.approx(0, abs=0.03)
