@@ -35,6 +35,7 @@ from dtrak_core.settings import digest_of
 
 FILE = LORA
 ADAPTER = "default"
+LARGE = 1_500_000_000  # parameters of a denoiser whose activations are computed twice to save memory
 MAGNITUDE = ".lora_magnitude_vector"  # of DoRA: the lengths of the rows of W + scale B A (Liu et al. 2024)
 
 
@@ -228,6 +229,8 @@ def _ready(base: Base, network: Any, side: TextSide) -> Denoiser:
         parameter.data = parameter.data.to(
             where, torch.float32 if parameter.requires_grad else devices.frozen_dtype(where)
         )
+    if where.type == "cuda" and sum(p.numel() for p in network.parameters()) > LARGE:
+        network.enable_gradient_checkpointing()  # features too: one draw's activations are many GB
     schedule = base_parts.schedule(base)
     size = base.resolution // side.smaller
     return Denoiser(

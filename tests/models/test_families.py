@@ -115,6 +115,11 @@ def test_a_family_goes_the_whole_way(
     made = per_example_gradients(
         denoiser, denoiser.encode(images), ["train:0", "train:1"], wanted, condition=denoiser.conditions(words)
     )
+    denoiser.network.enable_gradient_checkpointing()  # type: ignore[operator]  # as large ones have on a GPU
+    again = per_example_gradients(
+        denoiser, denoiser.encode(images), ["train:0", "train:1"], wanted, condition=denoiser.conditions(words)
+    )
+    torch.testing.assert_close(again, made, rtol=1e-4, atol=1e-5 * float(made.abs().max()))
     for i in range(2):
         alone = loop(denoiser, images[i], words[i], f"train:{i}", grid)
         torch.testing.assert_close(made[i], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
