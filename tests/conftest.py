@@ -23,6 +23,7 @@ from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub
+os.environ["STUDIO_READY"] = "0"  # apps that tests start import torch when work is asked for
 os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon
 
 

@@ -3,7 +3,8 @@
     python -m dtrak_core.engine.child_main <parent>   reads orders, answers {"state", ...}, each a line of JSON
 
 An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number of `threads`, and what to `do`:
-`whole` does the job, `stage` plans the parts of one stage, `part` does one of them (parts.py).
+`whole` does the job, `stage` plans the parts of one stage, `part` does one of them (parts.py). An order to `prepare`
+names the threads alone, and is not answered.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
         if not line:
             return
         order = json.loads(line)
+        if order["do"] == "prepare":
+            _prepare(order["threads"])
+            continue
         os.environ["STUDIO_CACHE"] = order["root"]
         if order.get("device"):
             os.environ["STUDIO_DEVICE"] = order["device"]
@@ -131,6 +135,13 @@ def _import_torch(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _prepare(threads: int) -> None:
+    """Import what explaining a picture needs: torch, and the libraries of networks, which take seconds."""
+    _import_torch(threads)
+    from dtrak_core.features import features, kernel  # noqa: F401
+    from dtrak_core.models import networks  # noqa: F401
 
 
 def main(parent: int) -> None:

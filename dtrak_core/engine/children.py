@@ -123,6 +123,13 @@ def attend(
         raise
 
 
+def prepare(threads: int) -> None:
+    """Have an idle child that imports what work needs; one that has waits for its next order anew."""
+    child = _child(threads)
+    child.order({"do": "prepare", "threads": threads})
+    _spare(child)
+
+
 def _child(threads: int) -> Child:
     """Return a living idle child with so many threads, or a new one."""
     with _IDLE_LOCK:

@@ -60,6 +60,8 @@ class Dispatcher:
                 launch.write_down(os.getpid(), self.version)
                 for row in jobs.unfinished():
                     self.give(row)
+            if self.wanted_ready():
+                since = now
             if self.given:
                 since = now
             elif now - since > idle and retired():
@@ -67,6 +69,16 @@ class Dispatcher:
             if self.client.status not in ("running", "connecting"):
                 return  # the cluster has gone; what is unfinished waits for the next engine
             time.sleep(LOOK)
+
+    def wanted_ready(self) -> bool:
+        """Let this machine's worker have a child ready, if that was asked for; say whether it was."""
+        wish = job_files.folder() / "READY"
+        if not wish.exists():
+            return False
+        wish.unlink(missing_ok=True)
+        if not self.given and not launch.address():
+            fire_and_forget(self.client.submit(tasks.prepare, default_threads(), pure=False))
+        return True
 
     def give(self, row: job_index.Row) -> None:
         """Give a job to Dask, unless it has been or is no longer wanted."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from distributed import Client, Future, get_client, get_worker, rejoin, secede
 
+from dtrak_core.engine import children
 from dtrak_core.engine.children import attend
 from dtrak_core.jobs import job_files, processes
 from dtrak_core.progress import Pace
@@ -129,6 +130,11 @@ def run_part(order: dict[str, Any], number: int) -> dict[str, Any]:
     if answer["state"] == "died":
         raise RuntimeError(f"the process that did the work died ({answer['message']})")
     return answer
+
+
+def prepare(threads: int) -> None:
+    """Have a child at hand that has imported what work needs, or imports it while the first work waits for it."""
+    children.prepare(threads)
 
 
 def device() -> str:

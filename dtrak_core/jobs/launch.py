@@ -4,6 +4,7 @@
     cache/jobs/engine.lock   held by it as long as it lives, so that there is one
     cache/jobs/engine.log    what it printed
     cache/jobs/END           asks it to end after its jobs
+    cache/jobs/READY         asks it to have a process ready that has imported what work needs
     cache/jobs/lock          held for an instant by whoever starts one; touched to wake it
 
 It runs in a session of its own (`dispatcher.py`): it outlives the app and ends itself when idle.
@@ -76,6 +77,18 @@ def ensure() -> None:
         elif (written_down() or {}).get("version") != version():
             (job_files.folder() / "END").touch()
         os.utime(job_files.folder() / "lock")
+
+
+def ready() -> None:
+    """Let an engine live, and its process of work import what it needs, before anything is asked for.
+
+    Raises:
+        StoreError: If the cache folder cannot be written to.
+    """
+    with store.writable():
+        job_files.folder().mkdir(parents=True, exist_ok=True)
+        (job_files.folder() / "READY").touch()
+    ensure()
 
 
 def start() -> None:

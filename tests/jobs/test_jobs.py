@@ -9,11 +9,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.settings import build, key_of
-from dtrak_core.ui import panels
+from dtrak_core.ui import panels, readying
 
 A, B = "a" * 16, "b" * 16
 DATASET = jobs.DatasetJob(dataset=DatasetSettings())
@@ -244,6 +246,54 @@ def test_worker_of_other_code_is_asked_to_end(started: list[int]) -> None:
     jobs.submit(OTHER, "Another")
     assert (job_files.folder() / "END").exists()
     assert started == [1]
+
+
+def test_an_engine_is_asked_to_be_ready_and_has_a_child_import_meanwhile(
+    started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch.ready()
+    assert started == [1]
+    client, given = SimpleNamespace(submit=lambda *asked, **_: asked), []
+    monkeypatch.setattr(dispatcher, "fire_and_forget", given.append)
+    with (job_files.folder() / "engine.lock").open("a") as lock:
+        engine = dispatcher.Dispatcher(lock, client)  # type: ignore[arg-type]
+        assert engine.wanted_ready()
+        assert not engine.wanted_ready(), "once for each wish"
+    assert given == [(dispatcher.tasks.prepare, children.default_threads())]
+
+    child = SimpleNamespace(orders=[], threads=2, process=SimpleNamespace(poll=lambda: None))
+    child.order = child.orders.append
+    monkeypatch.setattr(children, "Child", lambda threads: child)
+    for _ in range(2):
+        dispatcher.tasks.prepare(2)
+    assert child.orders == 2 * [{"do": "prepare", "threads": 2}], "the one that is there, again"
+    assert children._IDLE == [child]
+    children._IDLE.clear()
+
+    said: list[dict[str, Any]] = []
+    imported: list[int] = []
+    monkeypatch.setattr(child_main, "_prepare", imported.append)
+    child_main.serve(io.StringIO("".join(json.dumps(order) + "\n" for order in child.orders)), said.append, os.getpid())
+    assert (imported, said) == ([2, 2], []), "the answer to the first job is the first"
+
+
+def test_the_app_readies_an_engine_under_its_server_alone(started: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readying, "LATER", 0.0)
+    monkeypatch.setenv("STUDIO_READY", "1")
+    for bootstrap, wanted, expected in ((False, "1", []), (True, "0", []), (True, "1", [1])):
+        readying.readied.clear()
+        monkeypatch.setenv("STUDIO_READY", wanted)
+        if bootstrap:
+            monkeypatch.setitem(sys.modules, "streamlit.web.bootstrap", SimpleNamespace())  # type: ignore[arg-type]
+        else:
+            monkeypatch.delitem(sys.modules, "streamlit.web.bootstrap", raising=False)
+        readying.readied()
+        readying.readied()
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(5)
+        assert started == expected
+    readying.readied.clear()
 
 
 def test_idle_engine_may_end_only_without_a_queue(started: list[int]) -> None:
