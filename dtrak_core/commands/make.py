@@ -23,6 +23,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, checkpoints, targets
+from dtrak_core.models.precision import Asked, resolved
 from dtrak_core.models.settings import Prediction, Sampled, TrainSettings
 from dtrak_core.settings import Settings, build
 from dtrak_core.training import presets
@@ -130,6 +131,7 @@ def train(
     ] = None,
     classes: bool = False,
     grey: bool = False,
+    precision: Asked = "auto",
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
@@ -146,6 +148,7 @@ def train(
         prediction: What a network of pixels puts out: the noise, the clean picture (sample), v or flow.
         classes: Tell a network of pixels the class of each picture, its label; pictures are then drawn of classes.
         grey: Have a network of pixels see and draw grey pictures, with one colour instead of three.
+        precision: What products in a network of pixels are taken in; auto takes bfloat16 where this processor has it.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.
@@ -160,6 +163,7 @@ def train(
         frozen,
         prediction,
         presets.seen(chosen, classes, grey),
+        precision=resolved(precision),
         indices=indices,
         **options.model_dump(),
     )

@@ -31,12 +31,12 @@ def add(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]
     if isinstance(layer, nn.Embedding):
         _add_rows(layer, x, g.to(layer.weight), width, views[id(layer.weight)])
         return
-    x, g = x.to(layer.weight), g.to(layer.weight)  # a frozen base may compute in bfloat16
-    pictures = len(x) // width
+    # Products in the format that the layer computed in, bfloat16 under autocast; sums in the weights'.
+    x, pictures = x.to(g), len(x) // width
     bias = views.get(id(layer.bias))
     if bias is not None:
-        by_channel = g.flatten(2).sum(2) if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else g
-        bias += by_channel.reshape(pictures, -1, bias.shape[1]).sum(1)
+        by_channel = g.flatten(2).sum(2, dtype=bias.dtype) if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else g
+        bias += by_channel.reshape(pictures, -1, bias.shape[1]).sum(1, dtype=bias.dtype)
     weight = views.get(id(layer.weight))
     if weight is None:
         return
@@ -49,10 +49,10 @@ def add(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]
             row += _conv_weight_gradient(layer, x_one, g_one).reshape(-1)
     elif isinstance(layer, nn.GroupNorm):
         normal = functional.group_norm(x, layer.num_groups, eps=layer.eps)
-        weight += (g * normal).flatten(2).sum(2).reshape(pictures, width, -1).sum(1)
+        weight += (g * normal).flatten(2).sum(2, dtype=weight.dtype).reshape(pictures, width, -1).sum(1)
     else:
         normal = functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-        weight += (g * normal).reshape(pictures, -1, weight.shape[1]).sum(1)
+        weight += (g * normal).reshape(pictures, -1, weight.shape[1]).sum(1, dtype=weight.dtype)
 
 
 def _add_rows(layer: nn.Embedding, numbers: Tensor, g: Tensor, width: int, view: Tensor) -> None:
@@ -72,7 +72,7 @@ def _outer(g: Tensor, x: Tensor, pictures: int) -> Tensor:
 def _conv_weight_gradient(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
     """Return a convolution's weight gradient summed over the draws in x and g."""
     found = torch.ops.aten.convolution_backward(
-        g, x, layer.weight, None, layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups,
+        g, x, layer.weight.to(g.dtype), None, layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups,
         [False, True, False],
     )  # fmt: skip
     gradient: Tensor = found[1]

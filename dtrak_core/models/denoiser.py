@@ -44,8 +44,8 @@ class Denoiser:
 
     `shape` is (C, H, W) in model space; `process` has tables of shape (T,), float32; `sampler` says how pictures are
     drawn; `call` how the network is called, which is told `process.times`. `text` is there for text-to-image models
-    alone, `classes` for class-conditional ones; `half` says that frozen weights are in bfloat16 and products are taken
-    in it.
+    alone, `classes` for class-conditional ones; `half` says that products are taken in bfloat16, and that
+    frozen weights are in it.
     """
 
     network: nn.Module

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
                 raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
         unet, schedule = build_unet(model, resolution), default_scheduler(model.prediction)
-        return denoiser_of(unet, schedule, model.fold, classes=model.classes)
+        plain = denoiser_of(unet, schedule, model.fold, classes=model.classes)
+        return replace(plain, half=model.precision == "bfloat16")
 
 
 def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
@@ -183,7 +185,7 @@ def weights_digest(unet: nn.Module, dtype: torch.dtype = torch.float32) -> str:
 
 
 def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
-    """Open a stored checkpoint: weights in float32, eval mode, gradients on.
+    """Open a stored checkpoint: weights in float32, eval mode, gradients on, products in its training's precision.
 
     Raises:
         NotFoundError: If LoRA weights lack their base.
@@ -198,7 +200,9 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
     schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
     found = weights.read_file(file, checkpoint.name)
-    return assemble(config, found, schedule, checkpoint.fold, checkpoint.name, checkpoint.classes)
+    plain = assemble(config, found, schedule, checkpoint.fold, checkpoint.name, checkpoint.classes)
+    precision = checkpoint.run.settings.get("model", {}).get("precision", "float32")
+    return replace(plain, half=precision == "bfloat16")
 
 
 def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from dtrak_core.settings import Digest, Seed, Settings
 
 Prediction = Literal["noise", "sample", "v", "flow"]
+Precision = Literal["float32", "bfloat16"]
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": "noise",
     "sample": "sample",
@@ -107,6 +108,7 @@ class ModelSettings(Settings):
     classes: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     class_dropout: float = Field(default=0.1, ge=0, lt=1, exclude_if=lambda value: value == 0.1)
     grey: bool = Field(default=False, exclude_if=lambda value: not value)
+    precision: Precision = Field(default="float32", exclude_if=lambda value: value == "float32")
 
     @property
     def left_out(self) -> float:

@@ -18,7 +18,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import is_grey
 from dtrak_core.errors import SettingsError
 from dtrak_core.models import bases
-from dtrak_core.models.settings import LoraSettings, ModelSettings, Prediction, ProbeSettings, TrainSettings
+from dtrak_core.models.settings import LoraSettings, ModelSettings, Precision, Prediction, ProbeSettings, TrainSettings
 from dtrak_core.settings import build
 
 
@@ -130,6 +130,7 @@ def train_settings(
     base: str = "",
     prediction: Prediction | None = None,
     sees: Mapping[str, Any] = MappingProxyType({}),
+    precision: Precision | None = None,
     **changes: Any,
 ) -> TrainSettings:
     """Return a preset's training settings for a dataset, with changes (those that are None are ignored).
@@ -140,6 +141,7 @@ def train_settings(
         base: Digest of the text-to-image model that LoRA weights are trained on.
         prediction: What the network predicts, where that is not the preset's.
         sees: What a network of pixels sees of the dataset (`seen`).
+        precision: The format that a network of pixels computes in; None takes float32.
         changes: Other values for its training settings.
 
     Raises:
@@ -150,8 +152,9 @@ def train_settings(
         LoraSettings, base=base, targets=bases.projections(base), **chosen.lora
     )
     if isinstance(model, ModelSettings):
-        predicted = {} if prediction is None else {"prediction": prediction}
-        model = build(ModelSettings, **model.model_dump() | predicted | dict(sees))
+        asked = {"prediction": prediction, "precision": precision}
+        given = {name: value for name, value in asked.items() if value is not None}
+        model = build(ModelSettings, **model.model_dump() | given | dict(sees))
     elif sees:
         raise SettingsError(
             f"LoRA weights are told captions and see what their base does. Leave {' and '.join(sees)} out, or choose a "

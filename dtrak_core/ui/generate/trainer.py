@@ -15,6 +15,7 @@ from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import BaseJob, ProbeJob, TrainJob
 from dtrak_core.models import bases, checkpoints
 from dtrak_core.models.class_names import listed
+from dtrak_core.models.precision import resolved
 from dtrak_core.models.settings import LoraSettings, Prediction, TrainSettings
 from dtrak_core.settings import build
 from dtrak_core.training import presets
@@ -53,7 +54,7 @@ def form(dataset: Dataset) -> None:
         name = st.text_input("Name", called, max_chars=40, key=f"train-name-{called}", width=220)
     st.caption(presets.PRESETS[preset].summary)
     asked = {"epochs": int(epochs), "train_seed": int(seed)}
-    settings = presets.train_settings(preset, dataset.digest, base, predicted, sees, **asked)
+    settings = presets.train_settings(preset, dataset.digest, base, predicted, sees, resolved("auto"), **asked)
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
     known = presets.probes(probe.model, probe.resolution, probe.batch_size)
     again = probe.model_copy(update={"number": presets.next_probe(known)})

@@ -1,0 +1,152 @@
+"""What bfloat16 saves and costs on this machine: seconds of training steps and features, ranks and LDS of the demo.
+
+    python benchmarks/precision.py           about 12 minutes on 2 idle cores
+    python benchmarks/precision.py --times   the times alone, 3 minutes
+
+Times: float32 and bfloat16 in turns, medians, on the demo's network and the paper's CIFAR one (32 px, 38.3 M
+parameters, random weights). Quality, on the shipped demo's 64 generated pictures: Spearman correlation over training
+pictures of D-TRAK's and DAS's scores with float32's, LDS of both with interval, and the final losses of trainings
+(an eighth of the demo's epochs) in float32 with three seeds beside bfloat16. To benchmarks/results/precision.json.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["STUDIO_CACHE"] = tempfile.mkdtemp(prefix="precision-")
+
+import numpy as np
+import torch
+from scipy import stats
+
+from dtrak_core import api, files
+from dtrak_core.features import features, kernel
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.methods import gradient_methods, gradient_scores, methods
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.progress import quiet
+from dtrak_core.training import presets, training
+
+RESULT = Path(__file__).parent / "results" / "precision.json"
+DRAWS, BATCH = 50, 32
+
+
+def main() -> None:
+    report: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__, "draws": DRAWS}
+    bench = api.benchmark("demo")
+    demo = networks.load_denoiser(bench.checkpoint)
+    cifar = presets.PRESETS["cifar"].model
+    assert isinstance(cifar, ModelSettings)
+    large = networks.untrained(cifar, 32, 0, "")
+    large.network.eval()
+    report["demo network"] = times(demo, 6, 9)
+    report["CIFAR network of the paper"] = times(large, 1, 3)
+    files.write_json(RESULT, report)
+    if "--times" not in sys.argv:
+        report["quality"] = quality(bench, demo)
+        report["trainings"] = trainings(bench)
+        files.write_json(RESULT, report)
+    print(RESULT.read_text())
+
+
+def times(exact: Denoiser, pictures: int, rounds: int) -> dict[str, float]:
+    """Return milliseconds a picture and draw of a training step and a feature, and their ratios to float32's step."""
+    both = {"float32": exact, "bfloat16": replace(exact, half=True)}
+    where = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=DRAWS)
+    x0 = torch.randn(BATCH, *exact.shape)
+    t, ids = torch.randint(1000, (BATCH,)), [f"train:{i}" for i in range(pictures)]
+    jobs: dict[str, tuple[Callable[[], object], int]] = {}
+    for name, denoiser in both.items():
+        jobs[f"training step, {name}"] = (lambda d=denoiser: step(d, x0, t), BATCH)  # type: ignore[misc]
+        jobs[f"feature, {name}"] = (
+            lambda d=denoiser: per_example_gradients(d, x0[:pictures], ids, where),  # type: ignore[misc]
+            pictures * DRAWS,
+        )
+    taken: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(rounds + 1):  # the first warms up
+        for name, (job, count) in jobs.items():
+            started = time.perf_counter()
+            job()
+            if number:
+                taken[name].append(1000 * (time.perf_counter() - started) / count)
+    found = {name: float(np.median(each)) for name, each in taken.items()}
+    base = found["training step, float32"]
+    return found | {f"{name} / training step, float32": value / base for name, value in found.items()}
+
+
+def step(denoiser: Denoiser, x0: torch.Tensor, t: torch.Tensor) -> None:
+    """Do the work of a training step but for the optimiser's."""
+    denoiser.network.train()
+    (denoiser.predict(x0, t) - x0).square().mean().backward()
+    denoiser.network.zero_grad(set_to_none=True)
+    denoiser.network.eval()
+
+
+def quality(bench: api.Benchmark, exact: Denoiser) -> dict[str, object]:
+    """Return rank correlations of scores with float32's, and the LDS of both."""
+    base = FeatureSettings(
+        dataset=bench.dataset.digest, checkpoint=bench.checkpoint.digest, num_timesteps=DRAWS, proj_dim=3584
+    )
+    images, ids = np.stack([t.image for t in bench.targets]), [t.id for t in bench.targets]
+    train = np.asarray(bench.dataset.train.images)
+    names = [f"train:{i}" for i in range(len(train))]
+    report: dict[str, object] = {}
+    for name in ("d-trak", "das"):
+        method = methods.METHODS[name]
+        wanted = gradient_methods.feature_settings(method, base.dataset, base.checkpoint, base)
+        scores = {}
+        for kind, denoiser in {"float32": exact, "bfloat16": replace(exact, half=True)}.items():
+            rows = features.featurise(denoiser, train, names, wanted, lambda done: None).astype(np.float64)
+            own = features.featurise(denoiser, images, ids, wanted, lambda done: None).astype(np.float64)
+            residuals = None
+            if method.residual:
+                found = features._residuals(bench.dataset, denoiser, named(wanted, kind), quiet)
+                residuals = np.asarray(found.array("residuals.npy"), np.float64)
+            scores[kind] = gradient_scores.of_products(
+                method, kernel.in_memory(rows), own @ rows.T, np.empty(0), residuals=residuals
+            ).values
+        ranks = [float(stats.spearmanr(a, b).statistic) for a, b in zip(*scores.values(), strict=True)]
+        judged = {kind: bench.lds(values) for kind, values in scores.items()}
+        report[name] = {
+            "rank correlation": {"mean": float(np.mean(ranks)), "least": min(ranks)},
+            "lds": {kind: [one.value, one.low, one.high] for kind, one in judged.items()},
+        }
+        print(name, report[name], flush=True)
+    return report
+
+
+def named(settings: FeatureSettings, kind: str) -> FeatureSettings:
+    """Return settings under another key for each precision, so that neither finds the other's."""
+    return FeatureSettings(**settings.model_dump() | {"proj_seed": 1 if kind == "float32" else 2})
+
+
+def trainings(bench: api.Benchmark) -> dict[str, list[float]]:
+    """Return final losses by precision, of seeds 1 to 3."""
+    own = dict(bench.checkpoint.run.settings)
+    model = ModelSettings(**own["model"])
+    found: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    for kind, losses in found.items():
+        for seed in (1, 2, 3):
+            asked = own | {
+                "epochs": own["epochs"] // 8,
+                "train_seed": seed,
+                "model": model.model_dump() | {"precision": kind},
+            }
+            run = training.train(bench.dataset, TrainSettings(**asked), f"{kind}-{seed}", quiet)
+            losses.append(run.manifest["final_loss"])
+    print(found, flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
