@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from dtrak_core import program, store
-from dtrak_core.commands import make, measuring, method_list, removing, serving, upkeep
+from dtrak_core.commands import make, measuring, method_list, removing, serving, taking_in, upkeep
 from dtrak_core.errors import SettingsError, StudioError
 
 
@@ -59,8 +59,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "app": serving.app,
     "dataset": make.dataset,
     "train": make.train,
-    "import-checkpoint": make.import_checkpoint,
-    "base": make.base,
+    "import-checkpoint": taking_in.import_checkpoint,
+    "base": taking_in.base,
     "sample": make.sample,
     "attribute": make.attribute,
     "methods": method_list.methods,

@@ -174,47 +174,6 @@ def train(
     say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
 
 
-def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: int = 0, json: Json = False) -> None:
-    """Add a text-to-image model that LoRA weights are trained on; its files stay where they are.
-
-    Args:
-        source: Folder of a text-to-image pipeline of diffusers, or a name on the Hugging Face hub.
-        name: What to call it.
-        resolution: Side of its pictures in pixels, that of the dataset; 0 takes the model's own.
-    """
-    folder = Path(source)
-    job = build(
-        jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name, resolution=resolution
-    )
-    (artifact,) = answers.completed(job, f"Add '{name}'")
-    facts = {fact: artifact.manifest[fact] for fact in ("name", "digest", "resolution", "place")}
-    assumed = artifact.manifest.get("assumed")
-    say(facts | ({"assumed": assumed} if assumed else {}), json, tables.facts)
-
-
-def import_checkpoint(
-    source: str, name: str, dataset: str = catalogue.DEFAULT, base: str = "", json: Json = False
-) -> None:
-    """Import a diffusers DDPM checkpoint, or LoRA weights of a text-to-image base.
-
-    Args:
-        source: A folder in diffusers' layout, a file of LoRA weights, or a name on the Hugging Face hub.
-        name: What to call it.
-        dataset: Name of the dataset that it was trained on.
-        base: Name of the base that LoRA weights belong to.
-    """
-    folder, chosen = Path(source), answers.prepared(dataset)
-    job = build(
-        jobs.ImportJob,
-        source=str(folder.resolve()) if folder.exists() else source,
-        dataset=chosen.digest,
-        name=name,
-        base=bases.by_name(base).digest if base else "",
-    )
-    (artifact,) = answers.completed(job, f"Import '{name}'")
-    say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
-
-
 def sample(
     seeds: str = "0-15",
     checkpoint: str = "demo",
