@@ -75,13 +75,23 @@ class Denoiser:
         return bool(setting) and bool(getattr(self.network.config, setting))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
-        """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under a condition."""
+        """Return the network's output for `x_t` (B, C, H, W) at timesteps `t` (B,), int64, under a condition.
+
+        What it says of a variance is left out.
+        """
+        return self.with_variance(x_t, t, condition)[0]
+
+    def with_variance(self, x_t: Tensor, t: Tensor, condition: Condition = NOTHING) -> tuple[Tensor, Tensor | None]:
+        """Return the output, and what a network with twice as many channels says of the variance besides."""
         time = self.process.times[t]
-        if not self.half:
-            return self.call(self.network, x_t, time, condition)
-        with torch.autocast(x_t.device.type, torch.bfloat16):
+        if self.half:
+            with torch.autocast(x_t.device.type, torch.bfloat16):
+                output = self.call(self.network, x_t, time, condition)
+            output = output.to(x_t.dtype)
+        else:
             output = self.call(self.network, x_t, time, condition)
-        return output.to(x_t.dtype)
+        planes = x_t.shape[1]
+        return output[:, :planes], output[:, planes:] if output.shape[1] == 2 * planes else None
 
     def conditions(self, prompts: Sequence[str]) -> Condition:
         """Return what the network is told of pictures, from one string each (`told`); "" is told where nothing is.

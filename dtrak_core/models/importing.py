@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -23,13 +24,13 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import grey, is_grey
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.models import checkpoints, class_names, networks, pipelines, schedules, weights
+from dtrak_core.models import checkpoints, class_names, descriptions, networks, pipelines, schedules, weights
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, key_of
 
 FOLDS = {planes * fold**2: fold for planes in (1, 3) for fold in (1, 2, 4)}  # by channels
-WANTED = ["*.json", "scheduler/*.json"] + [
+WANTED = [descriptions.CARD, "*.json", "scheduler/*.json"] + [
     f"{folder}{name}" for folder in ("", "unet/", "unet_ema/") for name in ("config.json", "diffusion_pytorch_model*")
 ]
 
@@ -60,6 +61,9 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         count = networks.numbers_of(found.config)
         names, more = class_names.settled(count, found.classes, dataset.classes, called)
         assumed = (*assumed, *more)
+    twice = found.config.get("out_channels", 3) == 2 * found.config.get("in_channels", 3)
+    if twice and not str(found.schedule.get("variance_type")).startswith("learned"):
+        assumed = (*assumed, "the variance that its network puts out is not used, as its scheduler takes a fixed one")
     on_progress(1, 3, "files", "Reading the weights")
     read = weights.read(found.weights, called)
     denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called, names)
@@ -84,7 +88,8 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         on_progress(3, 3, "files", "Stored")
         parameters = sum(p.numel() for p in denoiser.network.parameters())
         by = denoiser.classes
-        told = {} if by is None else {"classes": list(by.names), "guided": by.null}
+        told: dict[str, Any] = {} if by is None else {"classes": list(by.names), "guided": by.null}
+        told |= {"licence": named} if (named := descriptions.licence(folder)) else {}
         return published(key, settings, dataset, name, digest, fold, "", assumed, parameters=parameters, **told)
 
 

@@ -133,6 +133,11 @@ def denoiser_of(
     height, width = (size, size) if isinstance(size, int) else size
     shape, process = (unet.config.in_channels, height, width), schedule.process.to(where)
     sampler = schedule.sampler.at(height * width)
+    if sampler.variance.startswith("learned") and unet.config.out_channels == unet.config.in_channels:
+        raise DataError(
+            f"The scheduler of '{source}' takes the variance from the network (variance_type '{sampler.variance}'), "
+            "which puts out the picture's channels alone. Correct its scheduler_config.json."
+        )
     if not classes:
         return Denoiser(unet, process, fold, shape, sampler=sampler)
     known = Classes(tuple(classes), numbers_of(unet.config) == len(classes) + 1)
@@ -228,10 +233,10 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
             f"'{source}' is a score model of an SDE (time_embedding_type 'fourier'): its noise levels are no DDPM's. "
             "Only DDPMs and flows can be opened."
         )
-    if own.in_channels != own.out_channels:
+    if own.out_channels not in (own.in_channels, 2 * own.in_channels):
         raise DataError(
             f"The network of '{source}' has {own.in_channels} input and {own.out_channels} output channels. "
-            "Only networks that put out as many channels as they take can be opened, not those that predict a variance."
+            "Only networks that put out as many channels as they take, or twice as many for a variance, can be opened."
         )
     return unet
 

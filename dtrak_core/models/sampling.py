@@ -70,7 +70,9 @@ def generate(
     with guidance are told it instead.
 
     DDPM (Ho et al. 2020, eq. 7) draws from the posterior of x_s given x_t and x0, s the next timestep visited, with
-    the variance of the model's sampler: that of the posterior ("fixed_small") or 1 - abar_t / abar_s ("fixed_large").
+    the variance of the model's sampler: that of the posterior ("fixed_small"), beta = 1 - abar_t / abar_s
+    ("fixed_large"), or what the network says between both (Nichol and Dhariwal 2021, eq. 15), v in [-1, 1]:
+    log variance = (v + 1) / 2 log beta + (1 - v) / 2 log fixed_small.
 
     Flows have one way, Euler's steps x_s = x + (sigma_s - sigma_t) f, which is what "ddim" means with eta 0.
 
@@ -141,14 +143,14 @@ def _visited(
     x, process = _normal(generators, denoiser), denoiser.process
     for t, following in zip(visited, [*visited[1:], -1], strict=True):
         when = torch.full((len(seeds),), t, device=x.device)
-        output = predict(x, when)
+        output, variance = predict(x, when)
         x0 = _bounded(denoiser.sampler, process.clean(x, output, when))
         if flowing:
             x = x + ((process.s[following] if following >= 0 else 0.0) - process.s[t]) * output
         elif sampler == "ddim":
             x = _ddim(denoiser, x0, process.noise(x, output, when), t, t - length // sampling_steps, eta, generators)
         else:
-            x = _ddpm(denoiser, x, x0, t, following, generators)
+            x = _ddpm(denoiser, x, x0, t, following, generators, variance)
         yield x0, x
 
 
@@ -176,12 +178,12 @@ def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:
 
 def _guided(
     denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int
-) -> Callable[[Tensor, Tensor], Tensor]:
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]:
     """Return how the network is asked: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
     if not denoiser.prompted:
         if any(prompts):
             raise SettingsError("This model takes no prompts. Leave them out, or choose a text-to-image model.")
-        return denoiser.predict
+        return denoiser.with_variance
     if len(prompts) != count or not all(prompts):
         what = "class-conditional model: give a class" if denoiser.classes else "text-to-image model: give a prompt"
         raise SettingsError(f"This is a {what} for each picture, for example `--prompts`.")
@@ -189,7 +191,7 @@ def _guided(
     if denoiser.reads_guidance:
         asked = Condition({**asked.tensors, "guidance": torch.full((count,), guidance, device=denoiser.weight.device)})
     if guidance == 1 or denoiser.reads_guidance:
-        return lambda x, t: denoiser.predict(x, t, asked)
+        return lambda x, t: denoiser.with_variance(x, t, asked)
     if denoiser.classes is not None and not denoiser.classes.null:
         raise SettingsError(
             f"Guidance {guidance:g} needs a model that knows pictures of no class too, and this one knows none. Draw "
@@ -197,9 +199,10 @@ def _guided(
         )
     both = joined(denoiser.conditions([""] * count), asked)
 
-    def predict(x: Tensor, t: Tensor) -> Tensor:
-        plain, told = denoiser.predict(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-        return plain + guidance * (told - plain)
+    def predict(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        output, variance = denoiser.with_variance(torch.cat([x, x]), torch.cat([t, t]), both)
+        plain, told = output.chunk(2)
+        return plain + guidance * (told - plain), None if variance is None else variance.chunk(2)[1]
 
     return predict
 
@@ -213,14 +216,30 @@ def _ddim(
     return x + sigma * _normal(generators, denoiser) if eta > 0 else x
 
 
-def _ddpm(denoiser: Denoiser, x: Tensor, x0: Tensor, t: int, s: int, generators: list[torch.Generator]) -> Tensor:
+def _ddpm(
+    denoiser: Denoiser,
+    x: Tensor,
+    x0: Tensor,
+    t: int,
+    s: int,
+    generators: list[torch.Generator],
+    learned: Tensor | None,
+) -> Tensor:
     abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s)
     alpha = abar_t / abar_s
     x = abar_s.sqrt() * (1 - alpha) / (1 - abar_t) * x0 + alpha.sqrt() * (1 - abar_s) / (1 - abar_t) * x
     if t == 0:
         return x
-    large = denoiser.sampler.variance.startswith("fixed_large")
-    variance = 1 - alpha if large else ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).clamp(min=1e-20)
+    small, kind = ((1 - abar_s) / (1 - abar_t) * (1 - alpha)).clamp(min=1e-20), denoiser.sampler.variance
+    variance = 1 - alpha if kind.startswith("fixed_large") else small
+    if kind.startswith("learned"):
+        if learned is None:
+            raise DataError(
+                f"The scheduler takes the variance from the network (variance_type '{kind}'), which says none. "
+                "Draw with the sampler 'ddim', or correct scheduler_config.json and take the model in again."
+            )
+        share = (learned + 1) / 2
+        variance = learned if kind == "learned" else (share * (1 - alpha).log() + (1 - share) * small.log()).exp()
     return x + variance.sqrt() * _normal(generators, denoiser)
 
 

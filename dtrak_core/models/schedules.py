@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import diffusers
 import numpy as np
@@ -24,7 +24,7 @@ from dtrak_core.models.process import Process
 from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction
 
 Spacing = Literal["leading", "linspace", "trailing"]
-Variance = Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]
+Variance = Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"]
 # Schedulers whose config says how a DDPM was trained, so that DDIM and DDPM draw from it too.
 DDPMS = (
     "DDPMScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDIMParallelScheduler", "PNDMScheduler",
@@ -160,11 +160,6 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
             f"'{source}' predicts '{predicts}'{about}. Only models that predict the noise (prediction_type 'epsilon'), "
             "the picture ('sample'), v ('v_prediction'), or flow on its own noise levels can be opened so far."
         )
-    if str(config.get("variance_type")).startswith("learned"):
-        raise DataError(
-            f"'{source}' learned its variance too (variance_type '{config['variance_type']}'). Only models that "
-            "predict no variance can be opened."
-        )
     try:
         found = _flow(config, source) if flows else _ddpm(config, predicts)
     except (NotImplementedError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
@@ -205,8 +200,8 @@ def _sampler(settled: Mapping[str, Any], config: Mapping[str, Any], abar: Tensor
     spacing, variance = settled["timestep_spacing"], settled["variance_type"]
     if spacing not in ("leading", "linspace", "trailing"):
         raise ValueError(f"timestep_spacing is '{spacing}', not leading, linspace or trailing")
-    if variance not in ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"):
-        raise ValueError(f"variance_type is '{variance}', not fixed_small, fixed_large or their logarithms")
+    if variance not in get_args(Variance):
+        raise ValueError(f"variance_type is '{variance}', none of {', '.join(get_args(Variance))}")
     if not bool(torch.isfinite(abar).all()):
         raise ValueError("its betas give no finite schedule")
     clip = float(settled["clip_sample_range"]) if settled["clip_sample"] else None

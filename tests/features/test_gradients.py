@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -105,7 +106,7 @@ def plain_loop(
                 told = (t + 1).to(x0)
                 a, s = 1 - told / 30, told / 30
             x_t = (a * picture + s * eps[0])[None]
-            f = denoiser.network(x_t, told, return_dict=False, **more)[0]
+            f = denoiser.network(x_t, told, return_dict=False, **more)[0][:, :12]  # what follows is a variance
             target = {"noise": eps, "sample": picture, "v": a * eps - s * picture, "flow": eps - picture}
             wanted_of_f = target[process.prediction]
             value = model_outputs.value(wanted.model_output, process, f, x_t, wanted_of_f, t, wanted.eta)
@@ -144,6 +145,16 @@ def test_gradients_of_other_predictions_equal_a_plain_loop(prediction: Predictio
     found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
     expected = plain_loop(denoiser, x0, ids, wanted)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+
+
+def test_a_learned_variance_is_no_part_of_the_output() -> None:
+    torch.manual_seed(0)
+    config = dict(networks.build_unet(NETWORKS["plain"], 16).config) | {"out_channels": 24}
+    denoiser = denoiser_of(UNet2DModel(**config))
+    x0, ids, wanted = pictures(2), ["train:0", "seed:5"], settings_of(model_output="loss")
+    found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
+    torch.testing.assert_close(found, plain_loop(denoiser, x0, ids, wanted), rtol=1e-8, atol=1e-12)
+    assert not found[:, -12:].any()  # the last bias is of the variance's channels
 
 
 def test_float32_gradients_equal_the_loop_to_one_part_in_100000() -> None:

@@ -316,7 +316,7 @@ def test_other_pipelines_are_refused_by_their_class(
         ({"sample_size": 32}, "draws pictures of 32 pixels, dataset 'discs' has 16. Prepare the dataset at 32"),
         ({"in_channels": 1, "out_channels": 1}, "sees grey pictures alone, and these have colours"),
         ({"in_channels": 4, "out_channels": 4}, "takes 4 channels. Pictures in colours have 3"),
-        ({"out_channels": 6}, "3 input and 6 output channels"),
+        ({"out_channels": 9}, "3 input and 9 output channels"),
         ({"sample_size": (16, 32)}, "'theirs' draws pictures of 16 x 32. Pictures are square here"),
         ({"num_class_embeds": 10}, "'theirs' knows 10 classes, the dataset has 3: red, green, blue"),
         ({"class_embed_type": "identity"}, "'theirs' is told an embedding of its own making"),

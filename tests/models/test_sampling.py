@@ -155,6 +155,40 @@ def test_every_prediction_draws_as_in_diffusers_in_float64(
             x = found  # so that each step is compared, not how the network amplifies what was before
 
 
+@pytest.mark.parametrize("kind", ["learned_range", "learned", "fixed_small"])
+def test_a_learned_variance_draws_as_in_diffusers_in_float64(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Nichol and Dhariwal 2021, eq. 15; a scheduler with a fixed variance leaves it out."""
+    torch.manual_seed(6)
+    network = Mixing().double()
+    network.mix = nn.Conv2d(3, 6, 3, padding=1).double()
+    if kind == "learned":  # the variance itself, which is above 0
+        nn.init.constant_(network.mix.bias, 3.0)
+    schedule = schedules.read({"variance_type": kind}, "theirs")
+    ours = Denoiser(network, schedule.process, 1, (3, 6, 6), sampler=schedule.sampler)
+    theirs = DDPMScheduler(variance_type=kind)
+    theirs.set_timesteps(10)
+    random = torch.Generator().manual_seed(4)
+    monkeypatch.setattr(
+        "diffusers.schedulers.scheduling_ddpm.randn_tensor",
+        lambda shape, **_: torch.randn(shape[1:], generator=random)[None].double(),
+    )
+    x = torch.randn(3, 6, 6, generator=random)[None].double()
+    with torch.no_grad():
+        for t, (_, drawn) in zip(theirs.timesteps, sampling._visited(ours, [4], "ddpm", 10, 0.0, (), 1.0), strict=True):
+            output = network(x, t[None])[0]
+            x = theirs.step(output if kind != "fixed_small" else output[:, :3], t, x, generator=random).prev_sample
+            torch.testing.assert_close(drawn, x, rtol=1e-6, atol=1e-6)
+            x = drawn
+
+
+def test_a_variance_that_no_network_puts_out_is_said(denoiser: Denoiser) -> None:
+    asked = replace(denoiser, sampler=schedules.read({"variance_type": "learned_range"}, "theirs").sampler)
+    with pytest.raises(DataError, match="which says none"):
+        sampling.generate(asked, [0], "ddpm", 2, 0.0)
+    with pytest.raises(DataError, match="puts out the picture's channels alone"):
+        networks.denoiser_of(denoiser.network, {"variance_type": "learned_range"}, 1, "theirs")  # type: ignore[arg-type]
+
+
 def test_timesteps_are_those_of_diffusers() -> None:
     for spacing in ("leading", "linspace", "trailing"):
         for count, length in ((1, 1000), (3, 10), (10, 10), (50, 1000), (333, 1000), (1000, 1000), (60, 4000)):

@@ -88,7 +88,6 @@ def test_what_is_predicted_is_read_and_kept(config: dict[str, Any], prediction: 
         ({"num_train_timesteps": 0}, "its schedule has 0 steps, not a whole number above 0"),
         ({"num_train_timesteps": "many"}, "its schedule has 'many' steps"),
         ({"trained_betas": []}, "its schedule has 0 steps"),
-        ({"variance_type": "learned_range"}, "learned its variance too"),
         ({"variance_type": "big"}, "cannot be used: variance_type is 'big'"),
         ({"timestep_spacing": "random"}, "cannot be used: timestep_spacing is 'random'"),
         ({"beta_schedule": "quadratic"}, "cannot be used: quadratic is not implemented"),

@@ -33,6 +33,7 @@ def test_it_opens_with_the_answer(small: Small) -> None:
     assert counts["Contributors"] == "3"
     assert all(m.proto.help for m in at.metric)
     assert at.get("plotly_chart")[0].proto.alt.startswith("Training loss from")
+    assert any("unconditional network of pixels" in one.value for one in at.caption)
 
 
 def test_filters_show_the_right_pictures(small: Small) -> None:

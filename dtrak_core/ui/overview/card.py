@@ -10,6 +10,7 @@ import streamlit as st
 from dtrak_core import store
 from dtrak_core.amounts import duration
 from dtrak_core.datasets import thumbnails
+from dtrak_core.models import descriptions
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import charts, panels, plotting
 
@@ -17,6 +18,7 @@ from dtrak_core.ui import charts, panels, plotting
 def checkpoint(chosen: Checkpoint) -> None:
     """Show the loss curve, the pictures drawn along the training, and the facts."""
     facts, settings = chosen.run.manifest, chosen.run.settings
+    panels.strip(descriptions.described(chosen))
     with st.container(horizontal=True, gap="large"):
         parameters = facts.get("parameters")
         if parameters:

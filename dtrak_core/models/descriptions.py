@@ -1,0 +1,91 @@
+"""What a stored checkpoint is, in words: its kind, pictures, prediction, schedule, classes and licence. No torch here.
+
+Everything is read from the JSON files that lie beside the weights, or in the folder of their base.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dtrak_core.models import bases, class_names
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS
+
+CARD = "README.md"  # a model's card on a hub: its front matter names the licence
+SCHEDULER = "scheduler/scheduler_config.json"
+
+
+def described(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what a checkpoint is, by heading; what its files do not tell is left out."""
+    if checkpoint.base:
+        return _of_base(checkpoint.base)
+    network = _json(checkpoint.folder / "unet" / "config.json")
+    told = "class-conditional" if checkpoint.classes else "unconditional"
+    colours = "grey" if network.get("in_channels") == checkpoint.fold**2 else "in colours"
+    side = network.get("sample_size")
+    side = side[0] if isinstance(side, list) else side
+    found = {
+        "Model": f"{told} network of pixels ({network.get('_class_name', 'UNet2DModel')})",
+        "pictures": f"{side * checkpoint.fold} px, {colours}" if isinstance(side, int) else colours,
+        **_schedule(_json(checkpoint.folder / SCHEDULER)),
+        "classes": class_names.listed(checkpoint.classes),
+        "licence": str(checkpoint.run.manifest.get("licence", "")),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _of_base(digest: str) -> dict[str, str]:
+    base = next((one for one in bases.listing() if one.digest == digest), None)
+    if base is None:
+        return {"Model": "LoRA weights of a text-to-image base that is not here any more"}
+    kind = _json(base.folder / "model_index.json").get("_class_name", "")
+    found = {
+        "Model": f"LoRA weights of the text-to-image base {base.name}" + (f" ({kind})" if kind else ""),
+        "pictures": f"{base.resolution} px, in colours",
+        **_schedule(_json(base.folder / SCHEDULER)),
+        "licence": licence(base.folder),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _schedule(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is predicted, and the noise schedule, of a scheduler_config.json."""
+    if not config:
+        return {}
+    steps = int(config.get("num_train_timesteps") or DIFFUSION_STEPS)
+    if str(config.get("_class_name")).startswith("FlowMatch"):
+        return {"predicts": "flow", "schedule": f"{steps:,} noise levels, shift {config.get('shift', 1.0):g}"}
+    betas = config.get("trained_betas")
+    kind = "betas of its own" if betas else f"betas {config.get('beta_schedule', 'linear')}"
+    words = {"noise": "the noise", "sample": "the clean picture", "v": "v", "flow": "flow"}
+    predicts = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
+    return {
+        "predicts": words.get(str(predicts), ""),
+        "schedule": f"{len(betas) if betas else steps:,} timesteps, {kind}",
+    }
+
+
+def licence(folder: Path) -> str:
+    """Return the licence that a model's card names in its front matter; empty where there is none."""
+    try:
+        lines = (folder / CARD).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    rules = [i for i, line in enumerate(lines) if line.strip() == "---"]
+    if len(rules) < 2 or rules[0] > 0:
+        return ""
+    front = dict(line.split(":", 1) for line in lines[1 : rules[1]] if ":" in line)
+    name, more = (front.get(key, "").strip().strip("'\"[]") for key in ("license", "license_name"))
+    return more if name in ("", "other") and more else name
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a JSON object, empty where it cannot be read: a description leaves out what is not known."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

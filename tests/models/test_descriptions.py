@@ -1,0 +1,54 @@
+"""What a checkpoint is, in words, from the files beside its weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models import checkpoints, descriptions
+from dtrak_core.models.checkpoints import Checkpoint
+
+
+def test_networks_of_pixels_are_described(
+    checkpoint: Checkpoint, pictures: Dataset, cache: Path, trained_classes: Path
+) -> None:
+    assert descriptions.described(checkpoint) == {
+        "Model": "unconditional network of pixels (UNet2DModel)",
+        "pictures": "16 px, in colours",
+        "predicts": "the noise",
+        "schedule": "1,000 timesteps, betas linear",
+    }
+    shutil.copytree(trained_classes / "checkpoints", cache / "checkpoints", dirs_exist_ok=True)
+    told = descriptions.described(checkpoints.by_name("classes", pictures.digest))
+    assert (told["Model"], told["classes"]) == (
+        "class-conditional network of pixels (UNet2DModel)", "red, green, blue",
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("demo_cache")
+def test_lora_weights_are_described_by_their_base() -> None:
+    weights = next(one for one in checkpoints.listing() if one.base)
+    told = descriptions.described(weights)
+    assert told["Model"].startswith("LoRA weights of the text-to-image base ")
+    assert told["Model"].endswith("(StableDiffusionPipeline)")
+    assert told["pictures"] == "32 px, in colours"
+    assert told["schedule"].startswith("1,000 timesteps, betas ")
+
+
+@pytest.mark.parametrize(
+    ("card", "named"),
+    [
+        ("---\nlicense: apache-2.0\ntags:\n- ddpm\n---\n# A model\nlicense: no", "apache-2.0"),
+        ("---\nlicense: other\nlicense_name: 'flux-dev'\n---\n", "flux-dev"),
+        ("license: mit\n", ""),
+        ("---\nlicense: mit\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_licence_is_that_of_the_cards_front_matter(tmp_path: Path, card: str, named: str) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert descriptions.licence(tmp_path) == named
+    assert descriptions.licence(tmp_path / "nowhere") == ""
