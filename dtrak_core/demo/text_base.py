@@ -11,8 +11,6 @@ is of subgroup person-role, which the LoRA models learn (openmoji.py).
 from __future__ import annotations
 
 import csv
-import gzip
-import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +26,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dtrak_core import program
 from dtrak_core.datasets import openmoji
-from dtrak_core.errors import DataError
 from dtrak_core.features import draws
+from dtrak_core.models import clip_words
 from dtrak_core.progress import Progress
 from dtrak_core.training.training_step import learning_rate
 
@@ -46,7 +43,6 @@ WARMUP = 0.05  # share of the steps
 KL_WEIGHT = 1e-5
 NARROWED = 8.0  # taken off the logarithm of the latents' variance at the end
 AVERAGED = 0.999  # decay of the average of the weights, which is what is stored
-START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def pictures(resolution: int) -> tuple[np.ndarray, list[str], np.ndarray]:
@@ -70,15 +66,8 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     Raises:
         DataError: If open_clip_torch, which brings the table, is not installed.
     """
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"The tokenizer's table comes with the package 'open_clip_torch'. {program.AGAIN}")
-    table = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(table.read_bytes()).decode("utf-8").splitlines()[1 : 49152 - 256 - 2 + 1]
-    merges = [(first, second) for first, second in (line.split() for line in lines)]
-    letters = sorted(ByteLevel.alphabet())  # those that can be printed first, as in CLIP's vocabulary
-    letters += [letter + "</w>" for letter in letters]
-    split = Tokenizer(BPE(_numbered([*letters, *map("".join, merges)]), merges, end_of_word_suffix="</w>"))
+    merges, letters = clip_words.merges(), clip_words.letters()
+    split = Tokenizer(BPE(clip_words.numbered([*letters, *map("".join, merges)]), merges, end_of_word_suffix="</w>"))
     split.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
     words = {word for caption in captions for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", caption.lower())}
     rank = {first + second: i for i, (first, second) in enumerate(merges)}
@@ -88,7 +77,7 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
         found |= made
         pieces = {half for i in made for half in merges[i]}
     used = sorted(found)
-    numbers = _numbered([*letters, *("".join(merges[i]) for i in used), START, END])
+    numbers = clip_words.numbered([*letters, *("".join(merges[i]) for i in used), clip_words.START, clip_words.END])
     # With the list form, transformers writes vocab.json and merges.txt as older versions do.
     pairs: list[Any] = [merges[i] for i in used]
     return CLIPTokenizer(vocab=numbers, merges=pairs, model_max_length=TOKENS)
@@ -226,10 +215,6 @@ def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
     """Write the pipeline in half precision, as diffusers lays it out."""
     pipe.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(dtype=torch.float32)
-
-
-def _numbered(tokens: Sequence[str]) -> dict[str, int]:
-    return {token: i for i, token in enumerate(tokens)}
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, step: int, steps: int) -> None:
