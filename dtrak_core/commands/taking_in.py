@@ -16,17 +16,17 @@ from dtrak_core.settings import build
 
 
 def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: int = 0, json: Json = False) -> None:
-    """Add a text-to-image model that LoRA weights are trained on; its files stay where they are.
+    """Add a text-to-image model that LoRA weights are trained on; a folder's files stay where they are.
 
     Args:
-        source: Folder of a text-to-image pipeline of diffusers, or a name on the Hugging Face hub.
+        source: Folder of a text-to-image pipeline of diffusers, a name on the Hugging Face hub, or a single file of a
+            Stable Diffusion 1 or 2 (.safetensors, .ckpt), of which a folder is made in the cache.
         name: What to call it.
-        resolution: Side of its pictures in pixels, that of the dataset; 0 takes the model's own.
+        resolution: Side of its pictures in pixels, that of the dataset; 0 takes the model's own, of a single file 512.
     """
-    folder = Path(source)
-    job = build(
-        jobs.BaseJob, source=str(folder.resolve()) if folder.is_dir() else source, name=name, resolution=resolution
-    )
+    given = Path(source)
+    where = str(given.resolve()) if given.exists() else source
+    job = build(jobs.BaseJob, source=where, name=name, resolution=resolution)
     (artifact,) = answers.completed(job, f"Add '{name}'")
     facts = {fact: artifact.manifest[fact] for fact in ("name", "digest", "resolution", "place")}
     assumed = artifact.manifest.get("assumed")

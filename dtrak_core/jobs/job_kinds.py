@@ -56,7 +56,7 @@ class ImportJob(Settings):
 
 
 class BaseJob(Settings):
-    """Take in a text-to-image model, from a folder or the hub, that LoRA weights can be trained on."""
+    """Take in a text-to-image model, from a folder, the hub or a single file, that LoRA weights can be trained on."""
 
     kind: Literal["base"] = "base"
     source: str = Field(min_length=1)

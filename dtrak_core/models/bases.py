@@ -28,7 +28,7 @@ from dtrak_core.settings import Digest, Settings, canonical_json, digest_of, key
 INSIDE = "pipeline"  # where a base that is stored here lies in its artifact
 GET_ONE = (
     f"Take one in with: {program.command('base lambdalabs/miniSD-diffusers --name minisd')} (the paper's, 4 GB), or "
-    "give the folder of any text-to-image pipeline of diffusers"
+    "give any text-to-image pipeline of diffusers, or a Stable Diffusion's single file"
 )
 
 

@@ -1,7 +1,8 @@
-"""Take in a text-to-image base, by folder or hub, and LoRA weights that were trained on one."""
+"""Take in a text-to-image base, by folder, hub or single file, and LoRA weights that were trained on one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,10 +10,21 @@ import torch
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.models import base_parts, bases, checkpoints, importing, lora, lora_files, text_families, text_pipelines
+from dtrak_core.errors import SettingsError, StudioError
+from dtrak_core.models import (
+    base_parts,
+    bases,
+    checkpoints,
+    importing,
+    lora,
+    lora_files,
+    single_files,
+    text_families,
+    text_pipelines,
+)
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import tracked_parameters
+from dtrak_core.models.model_files import refuse_stand_in
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, digest_of, key_of
@@ -21,12 +33,12 @@ LORA_FILES = ["*.safetensors", "*.bin", f"*{lora_files.PEFT_CONFIG}"]
 
 
 def import_base(source: str, name: str, on_progress: Progress, resolution: int = 0) -> store.Artifact:
-    """Note a text-to-image pipeline as a base for LoRA; its files stay where they are.
+    """Take in a text-to-image pipeline as a base for LoRA; its files stay where they are.
 
     Every part is opened and a picture sent through all of them, so that what is taken in can be used.
 
     Args:
-        source: A diffusers folder, or a hub id.
+        source: A diffusers folder, a hub id, or a single file, of which a folder is made and stored.
         name: What the user calls it.
         on_progress: Called with the files read, unit "files".
         resolution: Side of its pictures in pixels; 0 takes the model's own. At another size it is another base.
@@ -37,11 +49,8 @@ def import_base(source: str, name: str, on_progress: Progress, resolution: int =
         SettingsError: If it cannot draw pictures of this size.
     """
     on_progress(0, 1, "files", "Looking for the model")
-    if Path(source).expanduser().is_file():
-        raise DataError(
-            f"'{Path(source).name}' is a single file. Make a diffusers folder of it, and give that: "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)."
-        )
+    if (file := Path(source).expanduser()).is_file():
+        return _import_file(file, name, resolution or single_files.RESOLUTION, on_progress)
     folder = importing.folder_of(source, ["*.json"])
     called = folder.name if Path(source).expanduser().is_dir() else source
     family = text_families.of(folder, called)
@@ -59,6 +68,32 @@ def import_base(source: str, name: str, on_progress: Progress, resolution: int =
 
 def _weights(parts: Iterable[str], *endings: str) -> list[str]:
     return [f"{part}/*.{ending}" for part in parts for ending in endings]
+
+
+def _import_file(file: Path, name: str, resolution: int, on_progress: Progress) -> store.Artifact:
+    """Make a pipeline of a single file, prove it and store it; nothing is left of one that cannot be used."""
+    on_progress(0, 2, "files", f"Reading {file.name}")
+    refuse_stand_in(file, file.name, file.name)
+    digest = single_files.digest(file, resolution)
+    settings = bases.BaseSettings(digest=digest, name=name)
+    key = key_of("bases", settings)
+    with store.computing("bases", key, on_progress) as found:
+        if found is not None:
+            return found
+        folder = store.partial("bases", key) / bases.INSIDE
+        try:
+            with store.writable():
+                assumed = single_files.convert(file, folder, file.name, resolution)
+            on_progress(1, 2, "files", "Opening each part")
+            side, more = text_pipelines.judged(folder, file.name, resolution)
+            base_parts.prove(Base(name, digest, folder, side), file.name)
+        except StudioError:
+            store.delete("bases", key)
+            raise
+        return store.publish(
+            "bases", key, settings, name=name, digest=digest, resolution=side, place="", noted=time.time(),
+            assumed=[*assumed, *more],
+        )  # fmt: skip
 
 
 def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progress: Progress) -> store.Artifact:

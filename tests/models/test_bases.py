@@ -316,8 +316,8 @@ def test_a_size_that_is_left_out_is_the_autoencoders(folder: Path) -> None:
     assert said == "unet/config.json has no sample_size: 16 pixels, as vae/config.json has"
 
 
-def test_a_single_file_is_refused_with_what_makes_a_folder_of_it(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"is a single file.*from_single_file"):
+def test_the_file_of_one_network_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"a single network in diffusers' layout.*whole pipeline"):
         importing_text.import_base(str(folder / DENOISER), "mine", quiet)
 
 

@@ -126,7 +126,7 @@ def _base(size: int) -> str | None:
         st.info(panels.plain(bases.none_fits(known, size)))
     else:
         st.info(f"LoRA weights need a text-to-image base, and there is none here yet. {panels.plain(bases.GET_ONE)}.")
-    source = st.text_input("Folder, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
+    source = st.text_input("Folder, file, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
     name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
     job = BaseJob(source=source or "none", name=name or "base", resolution=size)
     if not panels.follow(jobs.key_of_job(job)).active:
