@@ -173,6 +173,7 @@ def _generate(names: Sequence[str], by: Checkpoint, sampled: Sampled, engine: bo
         if known_targets.find_sample(known_targets.sample_settings(by.digest, seed, sampled)) is None
     ]
     if lacking:
+        checkpoints.check_drawing(by, sampled)
         job = build(SampleJob, checkpoint=by.digest, seeds=tuple(lacking), **sampled.drawing())
         done(job, f"Generate {counted(len(lacking), 'picture')}", engine, shown)
 

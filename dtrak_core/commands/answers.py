@@ -112,8 +112,9 @@ def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> 
     Where no guidance is said (7.5), it is that of its stored pictures, or of its base's own pipeline.
 
     Raises:
-        SettingsError: If a prompt was typed that is too long, or that the model does not take.
+        SettingsError: If a prompt was typed that is too long, or that the model does not take; if it does not draw so.
     """
+    checkpoints.check_drawing(checkpoint, sampled)
     if sampled.prompts and not checkpoint.prompted:
         raise SettingsError(f"'{checkpoint.name}' draws from noise alone and takes no prompts. Leave --prompts out.")
     known = targets.way_of(checkpoint, dataset.train)

@@ -67,9 +67,9 @@ def compute(
     Returns:
         Artifacts of kind `ekfac`: scores.npy (N,), float64.
     """
-    wanted = [
-        influence_settings(dataset.digest, checkpoint, denoiser.process.prediction, t.id, t.pixels) for t in targets
-    ]
+    process = denoiser.process
+    about = (dataset.digest, checkpoint, process.prediction, process.steps)
+    wanted = [influence_settings(*about, target.id, target.pixels) for target in targets]
     keys = [key_of("ekfac", one) for one in wanted]
     if (made := store.every("ekfac", keys)) is not None:
         return made

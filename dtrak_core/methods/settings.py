@@ -50,9 +50,18 @@ class InfluenceSettings(Settings):
 
 
 def influence_settings(
-    dataset: str, checkpoint: str, prediction: Prediction, target: str, pixels: str
+    dataset: str, checkpoint: str, prediction: Prediction, length: int, target: str, pixels: str
 ) -> InfluenceSettings:
-    """Return the settings of a target's influence for a model by what its network predicts."""
+    """Return the settings of a target's influence for a model that predicts this, with a schedule of this length.
+
+    A schedule of fewer timesteps than are usual has as many draws as the largest even grid that it holds.
+    """
+    usual = int(InfluenceSettings.model_fields["num_timesteps"].default)
     return InfluenceSettings(
-        dataset=dataset, checkpoint=checkpoint, target=target, pixels=pixels, weighted=prediction == "sample"
+        dataset=dataset,
+        checkpoint=checkpoint,
+        target=target,
+        pixels=pixels,
+        num_timesteps=max(n for n in range(1, min(usual, length) + 1) if DIFFUSION_STEPS % n == 0),
+        weighted=prediction == "sample",
     )

@@ -31,8 +31,9 @@ def patch_parts(plan: Plan) -> list[tuple[str, Settings]]:
 
 def influence_parts(plan: Plan) -> list[tuple[str, Settings]]:
     """Return kind and settings of the artifact of each target's scores by EK-FAC."""
-    predicted = checkpoints.prediction_of(checkpoints.by_digest(plan.checkpoint))
-    where = (plan.dataset.digest, plan.checkpoint, predicted)
+    known = checkpoints.by_digest(plan.checkpoint)
+    predicted, length = checkpoints.prediction_of(known), checkpoints.length_of(known)
+    where = (plan.dataset.digest, plan.checkpoint, predicted, length)
     return [("ekfac", influence_settings(*where, one.id, one.pixels)) for one in plan.targets]
 
 

@@ -23,7 +23,14 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.models import bases, model_files
-from dtrak_core.models.settings import PREDICTIONS, Prediction, TrainSettings
+from dtrak_core.models.settings import (
+    DIFFUSION_STEPS,
+    PREDICTIONS,
+    Prediction,
+    Sampled,
+    TrainSettings,
+    refuse_drawing,
+)
 from dtrak_core.settings import Settings, canonical_json, digest_of, key_of
 
 
@@ -229,3 +236,26 @@ def prediction_of(checkpoint: Checkpoint) -> Prediction:
     if str(schedule.get("_class_name")).startswith("FlowMatch"):
         return "flow"
     return PREDICTIONS[schedule.get("prediction_type", "epsilon")]
+
+
+def length_of(checkpoint: Checkpoint) -> int:
+    """Return the timesteps of a checkpoint's noise schedule, from its stored scheduler; of LoRA weights 1,000.
+
+    Raises:
+        StoreError: If the file is damaged.
+    """
+    if checkpoint.base:
+        return DIFFUSION_STEPS
+    folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
+    schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
+    return int(schedule.get("num_train_timesteps", DIFFUSION_STEPS))
+
+
+def most_steps(checkpoint: Checkpoint) -> int:
+    """Return how many steps a sampler of a checkpoint has at most; a flow is drawn between its timesteps too."""
+    return DIFFUSION_STEPS if prediction_of(checkpoint) == "flow" else min(DIFFUSION_STEPS, length_of(checkpoint))
+
+
+def check_drawing(checkpoint: Checkpoint, sampled: Sampled) -> None:
+    """Refuse a way of drawing that a checkpoint does not have, before work begins; errors as `refuse_drawing`."""
+    refuse_drawing(prediction_of(checkpoint), length_of(checkpoint), sampled)

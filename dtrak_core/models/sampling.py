@@ -20,6 +20,7 @@ from dtrak_core.models.condition import Condition, joined
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.flow import euler
 from dtrak_core.models.schedules import Sampler
+from dtrak_core.models.settings import Sampled, refuse_drawing
 from dtrak_core.progress import Count
 
 PICTURES_AT_ONCE = 16
@@ -30,19 +31,11 @@ def along(denoiser: Denoiser, sampling_steps: int) -> tuple[Denoiser, list[int]]
 
     Leading spacing visits 980, 960, ..., 0 in 50 steps of the paper's; Stable Diffusion begins each 1 later. A flow is
     drawn at noise levels between those of its training: its timesteps are the rows of a process of them.
-
-    Raises:
-        SettingsError: If the sampler has more steps than the schedule timesteps.
     """
     process, sampler = denoiser.process, denoiser.sampler
     if sampler.flow is not None:
         levels = sampler.flow.sigmas(sampling_steps).to(process.betas)
         return replace(denoiser, process=euler(levels, process.length)), list(range(sampling_steps))[::-1]
-    if sampling_steps > process.steps:
-        raise SettingsError(
-            f"{sampling_steps} sampling steps are more than this model's noise schedule has timesteps. Choose 1 to "
-            f"{process.steps}."
-        )
     return denoiser, sampler.timesteps(sampling_steps, process.steps)
 
 
@@ -135,8 +128,8 @@ def _visited(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield x0 and x_s of each sampling step, for pictures sampled together."""
     flowing = denoiser.process.prediction == "flow"
-    if flowing and (sampler != "ddim" or eta > 0):
-        refuse_noise(sampler, eta)
+    how = Sampled(sampler=sampler, sampling_steps=sampling_steps, eta=eta)
+    refuse_drawing(denoiser.process.prediction, denoiser.process.steps, how)
     length, (denoiser, visited) = denoiser.process.steps, along(denoiser, sampling_steps)
     predict = _guided(denoiser, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -152,19 +145,6 @@ def _visited(
         else:
             x = _ddpm(denoiser, x, x0, t, following, generators, variance)
         yield x0, x
-
-
-def refuse_noise(sampler: str, eta: float) -> None:
-    """Say that a flow is not drawn so.
-
-    Raises:
-        SettingsError: Always.
-    """
-    way = "the sampler 'ddpm'" if sampler == "ddpm" else f"eta {eta:g}"
-    raise SettingsError(
-        f"This model predicts flow and is drawn without fresh noise, by Euler's steps; {way} adds some. Choose the "
-        "sampler 'ddim' with eta 0, which for such models means Euler's steps."
-    )
 
 
 def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from dtrak_core.errors import SettingsError
 from dtrak_core.settings import Digest, Seed, Settings
 
 Prediction = Literal["noise", "sample", "v", "flow"]
@@ -72,6 +73,31 @@ class Sampled(Settings):
     def prompt_of(self, seed: int) -> str:
         """Return the prompt of a seed, empty where there are none."""
         return self.prompts[seed // self.seeds_a_prompt % len(self.prompts)] if self.prompts else ""
+
+
+def refuse_drawing(prediction: Prediction, length: int, sampled: Sampled) -> None:
+    """Refuse a way of drawing that a model does not have.
+
+    Args:
+        prediction: What its network predicts.
+        length: The timesteps of its noise schedule.
+        sampled: How it is to draw.
+
+    Raises:
+        SettingsError: If a flow is to be drawn with fresh noise, or a sampler has more steps than there are timesteps.
+    """
+    if prediction != "flow":
+        if sampled.sampling_steps > length:
+            raise SettingsError(
+                f"{sampled.sampling_steps} sampling steps are more than this model's noise schedule has timesteps. "
+                f"Choose 1 to {length}."
+            )
+    elif sampled.sampler == "ddpm" or sampled.eta > 0:
+        way = "the sampler 'ddpm'" if sampled.sampler == "ddpm" else f"eta {sampled.eta:g}"
+        raise SettingsError(
+            f"This model predicts flow and is drawn without fresh noise, by Euler's steps; {way} adds some. Choose the "
+            "sampler 'ddim' with eta 0, which for such models means Euler's steps."
+        )
 
 
 class SampleSettings(Sampled):

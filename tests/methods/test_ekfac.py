@@ -114,7 +114,7 @@ def test_gradients_are_those_of_the_training_loss(
     )
     monkeypatch.setattr(ekfac, "preconditioned", lambda gradients, *_: gradients)
     target = resolve(pictures, "", "held-out:1")
-    settings = influence_settings(few.digest, "0" * 16, prediction, target.id, target.pixels)
+    settings = influence_settings(few.digest, "0" * 16, prediction, 1000, target.id, target.pixels)
     settings = settings.model_copy(update={"num_timesteps": 2})
     found = ekfac.influence(denoiser, few, [target], [], settings, quiet)
 

@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError
 from dtrak_core.jobs import housekeeping
 from dtrak_core.models import checkpoints, importing, networks, sampling
 from dtrak_core.models.model_files import LORA
-from dtrak_core.models.settings import ImportSettings
+from dtrak_core.models.settings import ImportSettings, Sampled
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 
@@ -79,7 +79,20 @@ def test_a_folder_of_network_and_scheduler_of_flow_draws_by_eulers_steps(picture
             x = scheduler.step(unet(x, t).sample, t, x).prev_sample
     ours = sampling.generate(denoiser, [7], "ddim", 6, 0.0)
     assert np.abs(denoiser.decode(x).astype(int) - ours).max() <= 1
+    assert checkpoints.most_steps(checkpoint) == 1000
+    with pytest.raises(SettingsError, match="predicts flow and is drawn without fresh noise"):
+        checkpoints.check_drawing(checkpoint, Sampled(sampler="ddpm"))
     assert checkpoint.digest != taken_in(tmp_path / "other", pictures, "other").digest  # the same weights
+
+
+def test_a_short_schedule_is_known_without_torch(pictures: Dataset, tmp_path: Path) -> None:
+    DDPMPipeline(foreign(tmp_path / "other"), DDPMScheduler(num_train_timesteps=40)).save_pretrained(tmp_path / "short")
+    checkpoint = taken_in(tmp_path / "short", pictures, "short")
+    assert networks.load_denoiser(checkpoint).process.steps == checkpoints.length_of(checkpoint) == 40
+    assert checkpoints.most_steps(checkpoint) == 40
+    checkpoints.check_drawing(checkpoint, Sampled(sampling_steps=40))
+    with pytest.raises(SettingsError, match="50 sampling steps are more than"):
+        checkpoints.check_drawing(checkpoint, Sampled())
 
 
 @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])

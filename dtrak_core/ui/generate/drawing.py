@@ -11,9 +11,9 @@ from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs.jobs import SampleJob
 from dtrak_core.methods import costs
-from dtrak_core.models import targets
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build
 from dtrak_core.ui import frame, gallery, named, panels
@@ -33,14 +33,23 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             _prompts(checkpoint, dataset)
         st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
         st.number_input("First seed", 0, 2**31 - 1 - MOST, 0, key="draw-first", persist_state="session", width=150)
-        st.selectbox(
-            "Sampler", list(SAMPLERS), format_func=SAMPLERS.get, key="draw-sampler", persist_state="session", width=260
-        )
+        if checkpoints.prediction_of(checkpoint) != "flow":  # a flow has one way, Euler's steps
+            st.selectbox(
+                "Sampler",
+                list(SAMPLERS),
+                format_func=SAMPLERS.get,
+                key="draw-sampler",
+                persist_state="session",
+                width=260,
+            )
+        most = checkpoints.most_steps(checkpoint)
+        if st.session_state.get("draw-steps", most) > most:
+            st.session_state["draw-steps"] = most
         st.number_input(
             "Sampling steps",
             1,
-            DIFFUSION_STEPS,
-            50,
+            most,
+            min(50, most),
             key="draw-steps",
             persist_state="session",
             width=150,
@@ -52,7 +61,11 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
 def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return the sampler that the form was last submitted with, and the prompts or classes of a model that has some."""
     state = st.session_state
-    usual = {"sampler": state.get("draw-sampler", "ddim"), "sampling_steps": int(state.get("draw-steps", 50))}
+    flow = checkpoints.prediction_of(checkpoint) == "flow"  # the session may hold what another model was drawn with
+    usual = {
+        "sampler": "ddim" if flow else state.get("draw-sampler", "ddim"),
+        "sampling_steps": min(int(state.get("draw-steps", 50)), checkpoints.most_steps(checkpoint)),
+    }
     if not checkpoint.prompted:  # prompts of another model may still be in the session
         return Sampled(**usual)
     if checkpoint.classes:
