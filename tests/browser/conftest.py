@@ -64,16 +64,28 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator
     yield from serve(tmp_path_factory.mktemp("fresh"), store.PROJECT / "cache" / "demo")
 
 
+@pytest.fixture(scope="session")
+def profile(chromium: Any) -> Iterator[Any]:
+    """Return the profile of all visits, whose cache keeps the app's code: a browser takes seconds to compile it."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def visit(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
-    """Return a function that opens a page in a profile of its own, settled, without a single outside request."""
-    contexts, outside = [], []
+def visit(profile: Any, app: str) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens a page as a newcomer's browser does, settled, without a single outside request."""
+    pages, outside = [], []
 
     def open_page(path: str = "/", scheme: str = "light", width: int = 1280, base: str = app) -> Any:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
+        page = profile.new_page()
+        pages.append(page)
         page.set_default_timeout(60_000)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        kept = profile.new_cdp_session(page)
+        kept.send("Storage.clearDataForOrigin", {"origin": base, "storageTypes": "cookies,indexeddb,local_storage"})
+        kept.detach()
         local = (base, base.replace("http", "ws"), "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(local) else outside.append(r.url))
         page.goto(base + path)
@@ -81,8 +93,8 @@ def visit(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert outside == []
 
 
