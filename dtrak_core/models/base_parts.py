@@ -54,8 +54,7 @@ def prove(base: Base, source: str) -> None:
             f"timestep_spacing '{timing.sampler.spacing}'), where a predicted noise says nothing. Correct its "
             "scheduler_config.json."
         )
-    where, network, side = devices.device(), denoiser(base), text_side(base, storing=False)
-    network.eval().to(where, side.vae.dtype)
+    where, side = devices.device(), text_side(base, storing=False)
     picture = np.zeros((1, base.resolution, base.resolution, 3), np.uint8)
     for encoder in family.encoders:
         tokens = len(getattr(side.words, encoder.tokenizer))
@@ -69,6 +68,8 @@ def prove(base: Base, source: str) -> None:
         with torch.no_grad():
             x = side.encode(picture).to(where, side.vae.dtype)
             told = side.conditions(["a picture"]).like(x)
+            side = text_side(base, storing=False)  # the encoders go before the denoiser comes
+            network = denoiser(base).eval().to(where, x.dtype)
             half_way = process.times[process.steps // 2 :][:1].to(where)
             made = side.decode(family.call(network, x, half_way, told).float())
     except UNREADABLE as error:

@@ -89,6 +89,8 @@ def generate(
         DataError: If the network's numbers are not finite.
     """
     made = []
+    if denoiser.text is not None and all(prompts):
+        denoiser.text.tell(["", *prompts])
     for begin in range(0, len(seeds), batch):
         part = seeds[begin : begin + batch]
         done, total = begin * sampling_steps, len(seeds) * sampling_steps

@@ -125,10 +125,10 @@ class TextSide:
         return np.concatenate(made)
 
     def tell(self, captions: Sequence[str], on_progress: Count = lambda done, total: None) -> None:
-        """Store what captions tell the denoiser, unless it is stored, so that the text encoders are opened once."""
-        assert self.stored is not None
-        if lacking := self.stored.lacking(captions):
+        """Store what captions tell the denoiser, unless it is stored; the text encoders are given back then."""
+        if self.stored is not None and (lacking := self.stored.lacking(captions)):
             compute(self.stored.base, lacking, self._told, on_progress)
+            self.__dict__.pop("words", None)
 
     def conditions(self, captions: Sequence[str]) -> Condition:
         """Return what the denoiser is told of captions, by name, (B, ...) each: stored, else computed; "" is nothing.
@@ -143,14 +143,6 @@ class TextSide:
             rows = self.stored.rows(captions)
             told = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         return Condition({name: value.float() if value.is_floating_point() else value for name, value in told.items()})
-
-    def close(self) -> None:
-        """Give back the memory of autoencoder and text encoders until they are needed again.
-
-        Encoders that LoRA weights have changed stay: what they tell is not stored.
-        """
-        for name in ("vae",) if self.stored is None else ("vae", "words"):
-            self.__dict__.pop(name, None)
 
     @torch.no_grad()
     def _told(self, captions: Sequence[str]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.thumbnails import sheet
 from dtrak_core.errors import SettingsError
-from dtrak_core.models import checkpoints, latents, networks
+from dtrak_core.models import base_parts, bases, checkpoints, latents, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.sampling import generate
 from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, Sampled, TrainSettings
@@ -83,9 +83,10 @@ def _trained(
     indices = _indices(dataset, settings)
     folder = store.partial(kind, key)
     total = settings.steps(len(dataset.train.images))
+    # First, so that autoencoder, text encoders and denoiser need not lie in memory together.
+    encoded = _latents(dataset, settings.model.base, on_progress) if isinstance(settings.model, LoraSettings) else None
     run = _start(settings, dataset.settings.resolution)
-    if isinstance(settings.model, LoraSettings):
-        run.latents = _latents(dataset, run.denoiser, settings.model.base, on_progress)
+    run.latents = encoded
     # A short training has fewer: shares that fall on one step are kept once, under the largest.
     kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
     training_state.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
@@ -209,18 +210,22 @@ def _start(settings: TrainSettings, resolution: int) -> Run:
     return run
 
 
-def _latents(dataset: Dataset, denoiser: Denoiser, base: str, on_progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Return means and standard deviations of the training pictures' latents, plain and mirrored (2, N, C, h, w)."""
-    text = denoiser.text
-    assert text is not None
+def _latents(dataset: Dataset, digest: str, on_progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations of the training pictures' latents, plain and mirrored (2, N, C, h, w).
+
+    What their captions tell is stored too.
+    """
+    base = bases.by_digest(digest)
+    if reason := bases.unfit(base, dataset.settings.resolution):
+        raise SettingsError(reason)
+    text = base_parts.text_side(base)
 
     def posterior(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean, std = text.posterior(images)
         return mean.numpy(), std.numpy()
 
-    found = latents.compute(dataset, base, posterior, lambda d, t: on_progress(d, t, "pictures", "Encoding"))
+    found = latents.compute(dataset, digest, posterior, lambda d, t: on_progress(d, t, "pictures", "Encoding"))
     text.tell(["", *dataset.train.prompts], lambda d, t: on_progress(d, t, "captions", "Encoding"))
-    text.close()
     return found.array(latents.MEANS), found.array(latents.STDS)
 
 
