@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
+from dtrak_core.errors import StudioError
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import has_known_layers, per_example_gradients
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.job_kinds import CounterfactualJob
-from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling
+from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling, text_pipelines
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.progress import quiet
@@ -140,3 +143,26 @@ def test_a_family_goes_the_whole_way(
     assert found.expected == len(found.entries)
     same = next(entry for entry in found.entries if entry.method == removals.IDENTITY)
     assert same.l2 == pytest.approx(0, abs=0.03)
+
+
+def test_what_a_family_cannot_be_is_refused(tmp_path: Path) -> None:
+    flux = family_helpers.saved("flux-dev", tmp_path / "flux")
+    config = flux / "transformer" / "config.json"
+    own = json.loads(config.read_text())
+    for harm, words, side in (
+        ({}, "draws pictures of 1024 pixels; 8 to 512 can be used. .* --resolution 512", 0),
+        ({}, "cannot draw pictures of 36 pixels. Choose a multiple of 8", 36),
+        ({"in_channels": 24}, "takes 24 channels and gives 24; its autoencoder's latents have 16. .* plain one", 32),
+        ({"_class_name": "SD3Transformer2DModel"}, "is a SD3Transformer2DModel. A FluxTransformer2DModel is", 32),
+    ):
+        config.write_text(json.dumps(own | harm))
+        with pytest.raises(StudioError, match=words):
+            text_pipelines.judged(flux, "flux", side)
+    config.write_text(json.dumps(own))
+    assert text_pipelines.judged(flux, "flux", 32) == (32, [])
+    (flux / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": "DDIMScheduler"}))
+    with pytest.raises(StudioError, match="predicts 'epsilon', as its scheduler says"):
+        text_pipelines.judged(flux, "flux", 32)
+    shutil.rmtree(flux / "text_encoder_2")
+    with pytest.raises(StudioError, match="has no folder text_encoder_2/"):
+        text_pipelines.judged(flux, "flux", 32)
