@@ -38,30 +38,39 @@ class Stored:
     """Where the rows of captions lie that are stored for a base; found again where one is not known yet."""
 
     base: str
-    places: dict[str, tuple[Any, int]] = field(default_factory=dict)
-    opened: set[str] = field(default_factory=set)
+    places: dict[str, tuple[store.Artifact, int]] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    opened: dict[str, Any] = field(default_factory=dict)
 
     def lacking(self, captions: Sequence[str]) -> list[str]:
         """Return those of the captions that are not stored, each once."""
-        if any(caption not in self.places for caption in captions):
+        wanted = dict.fromkeys(captions)
+        if not all(map(self._there, wanted)):
             self._look()
-        return [caption for caption in dict.fromkeys(captions) if caption not in self.places]
+        return [caption for caption in wanted if not self._there(caption)]
 
     def rows(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
         """Return the tensors of stored captions, one row each, by name."""
         found = []
         for caption in captions:
-            file, row = self.places[caption]
+            artifact, row = self.places[caption]
+            if artifact.key not in self.opened:
+                self.opened[artifact.key] = safe_open(artifact.file(ROWS), framework="pt")
+            file = self.opened[artifact.key]
             found.append({name: file.get_slice(name)[row : row + 1][0] for name in file.keys()})
         return found
 
+    def _there(self, caption: str) -> bool:
+        artifact = self.places[caption][0] if caption in self.places else None
+        return artifact is not None and (artifact.key in self.opened or artifact.path.is_dir())
+
     def _look(self) -> None:
         for artifact in store.listing(KIND):
-            if artifact.settings["base"] == self.base and artifact.key not in self.opened:
-                self.opened.add(artifact.key)
-                file = safe_open(artifact.file(ROWS), framework="pt")
+            if artifact.settings["base"] == self.base and artifact.key not in self.seen:
+                self.seen.add(artifact.key)
                 for row, caption in enumerate(json.loads(artifact.file(CAPTIONS).read_bytes())):
-                    self.places.setdefault(caption, (file, row))
+                    if not self._there(caption):
+                        self.places[caption] = (artifact, row)
 
 
 def compute(base: str, captions: Sequence[str], tell: Callable[[Sequence[str]], Told], on_progress: Count) -> None:

@@ -49,3 +49,13 @@ def test_what_another_worker_stored_is_found(base: Base) -> None:
         1,
     ]
     assert torch.equal(side.conditions(["a green disc"])["hidden"], other.conditions(["a green disc"])["hidden"])
+
+
+def test_what_was_deleted_is_told_anew(base: Base) -> None:
+    side = base_parts.text_side(base)
+    side.tell(["a red disc"])
+    told = base_parts.text_side(base).conditions(["a red disc"])["hidden"]
+    (artifact,) = store.listing(captions.KIND)
+    store.delete(captions.KIND, artifact.key)
+    assert torch.equal(side.conditions(["a red disc"])["hidden"], told)
+    assert len(store.listing(captions.KIND)) == 1
