@@ -45,9 +45,14 @@ class Stored:
     def lacking(self, captions: Sequence[str]) -> list[str]:
         """Return those of the captions that are not stored, each once."""
         wanted = dict.fromkeys(captions)
-        if not all(map(self._there, wanted)):
+        for caption in wanted.keys() & self.places.keys():
+            artifact, _ = self.places[caption]
+            if artifact.key not in self.opened and not artifact.path.is_dir():  # deleted meanwhile
+                del self.places[caption]
+                self.seen.discard(artifact.key)
+        if wanted.keys() - self.places.keys():
             self._look()
-        return [caption for caption in wanted if not self._there(caption)]
+        return [caption for caption in wanted if caption not in self.places]
 
     def rows(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
         """Return the tensors of stored captions, one row each, by name."""
@@ -60,17 +65,12 @@ class Stored:
             found.append({name: file.get_slice(name)[row : row + 1][0] for name in file.keys()})
         return found
 
-    def _there(self, caption: str) -> bool:
-        artifact = self.places[caption][0] if caption in self.places else None
-        return artifact is not None and (artifact.key in self.opened or artifact.path.is_dir())
-
     def _look(self) -> None:
         for artifact in store.listing(KIND):
             if artifact.settings["base"] == self.base and artifact.key not in self.seen:
                 self.seen.add(artifact.key)
                 for row, caption in enumerate(json.loads(artifact.file(CAPTIONS).read_bytes())):
-                    if not self._there(caption):
-                        self.places[caption] = (artifact, row)
+                    self.places.setdefault(caption, (artifact, row))
 
 
 def compute(base: str, captions: Sequence[str], tell: Callable[[Sequence[str]], Told], on_progress: Count) -> None:
