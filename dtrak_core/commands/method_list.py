@@ -13,7 +13,7 @@ from dtrak_core.models import checkpoints
 
 
 def methods(dataset: str = catalogue.DEFAULT, checkpoint: str = "demo", json: Json = False) -> None:
-    """List the attribution methods, each with what it does, and why it cannot be used for a model where it cannot.
+    """List the attribution methods: what each does, its model output, and why it cannot be used for a model if so.
 
     Args:
         dataset: Name of the training set.
@@ -22,7 +22,13 @@ def methods(dataset: str = catalogue.DEFAULT, checkpoint: str = "demo", json: Js
     chosen = answers.prepared(dataset)
     weights = checkpoints.by_name(checkpoint, chosen.digest)
     rows = [
-        {"id": one.id, "label": one.label, "family": one.family, "summary": one.summary}
+        {
+            "id": one.id,
+            "label": one.label,
+            "family": one.family,
+            "output": one.model_output or "",
+            "summary": one.summary,
+        }
         | {"refused": asking.unusable(one, chosen.digest, weights.digest, train=False)}
         for one in METHODS.values()
     ]
@@ -32,4 +38,6 @@ def methods(dataset: str = catalogue.DEFAULT, checkpoint: str = "demo", json: Js
 def _shown(rows: list[dict[str, Any]]) -> str:
     """Return a table of the methods, and below it why some are refused."""
     refused = [f"{row['label']} cannot be used. {row['refused']}" for row in rows if row["refused"]]
-    return "\n".join([tables.table(rows, ("id", "label", "family", "summary")), *([""] if refused else []), *refused])
+    return "\n".join(
+        [tables.table(rows, ("id", "label", "family", "output", "summary")), *([""] if refused else []), *refused]
+    )

@@ -21,7 +21,7 @@ from dtrak_core import program, store
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StudioError
 from dtrak_core.models import text_families, text_pipelines
 from dtrak_core.models.model_files import config_of
-from dtrak_core.models.settings import PREDICTIONS, Prediction
+from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction
 from dtrak_core.progress import Count
 from dtrak_core.settings import Digest, Settings, canonical_json, digest_of, key_of
 
@@ -101,6 +101,14 @@ def prediction(digest: str) -> Prediction:
     config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
     flows = text_families.of(base.folder, base.name).flows
     return "flow" if flows else PREDICTIONS[str(config.get("prediction_type") or "epsilon")]
+
+
+def length(digest: str) -> int:
+    """Return the timesteps of a base's noise schedule; the errors are those of `by_digest`."""
+    base = by_digest(digest)
+    config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
+    betas = config.get("trained_betas")
+    return len(betas) if isinstance(betas, list) else int(config.get("num_train_timesteps") or DIFFUSION_STEPS)
 
 
 def guidance(digest: str) -> float:

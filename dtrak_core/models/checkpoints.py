@@ -239,13 +239,14 @@ def prediction_of(checkpoint: Checkpoint) -> Prediction:
 
 
 def length_of(checkpoint: Checkpoint) -> int:
-    """Return the timesteps of a checkpoint's noise schedule, from its stored scheduler; of LoRA weights 1,000.
+    """Return the timesteps of a checkpoint's noise schedule, from its stored scheduler: of LoRA weights their base's.
 
     Raises:
+        NotFoundError: If LoRA weights lack their base.
         StoreError: If the file is damaged.
     """
     if checkpoint.base:
-        return DIFFUSION_STEPS
+        return bases.length(checkpoint.base)
     folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
     schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
     return int(schedule.get("num_train_timesteps", DIFFUSION_STEPS))
