@@ -10,7 +10,7 @@ import torch
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError, StudioError
+from dtrak_core.errors import DataError, SettingsError, StudioError
 from dtrak_core.models import (
     base_parts,
     bases,
@@ -53,6 +53,7 @@ def import_base(source: str, name: str, on_progress: Progress, resolution: int =
         return _import_file(file, name, resolution or single_files.RESOLUTION, on_progress)
     folder = importing.folder_of(source, ["*.json"])
     called = folder.name if Path(source).expanduser().is_dir() else source
+    _refuse_checkpoint(folder, called)
     family = text_families.of(folder, called)
     parts = [f"{part}/*" for part in family.parts if part not in family.stems]
     folder = importing.folder_of(source, ["*.json", *parts, *_weights(family.stems, "json", "safetensors")])
@@ -68,6 +69,18 @@ def import_base(source: str, name: str, on_progress: Progress, resolution: int =
 
 def _weights(parts: Iterable[str], *endings: str) -> list[str]:
     return [f"{part}/*.{ending}" for part in parts for ending in endings]
+
+
+def _refuse_checkpoint(folder: Path, source: str) -> None:
+    """Refuse what a training wrote on its way, which has not the parts that it did not train."""
+    denoisers = {family.part for family in text_families.FAMILIES.values()}
+    held = sorted(name for part in denoisers for name in (part, f"{part}_ema") if (folder / name).is_dir())
+    if held and not (folder / "model_index.json").is_file():
+        raise DataError(
+            f"'{source}' holds a denoiser alone, {' and '.join(f'{name}/' for name in held)}, as checkpoints of a "
+            f"training do. Put the one that is meant in place of {held[0].removesuffix('_ema')}/ in a copy of the "
+            "pipeline that was trained, and give that."
+        )
 
 
 def _import_file(file: Path, name: str, resolution: int, on_progress: Progress) -> store.Artifact:

@@ -146,7 +146,9 @@ def _of_file(file: Path, source: str, family: Family, network: Any) -> Adapter:
     blocks = {name for name, _ in network.named_children()}
     if any(name.startswith(PEFT) for name in state):
         state = {name.removeprefix(PEFT): value for name, value in state.items()}
-        part = family.adapted[0] if {name.split(".")[0] for name in state} <= TEXT_ENCODER else family.part
+        part = family.part
+        if family.adapted and {name.split(".")[0] for name in state} <= TEXT_ENCODER:
+            part = file.parent.name if file.parent.name in family.adapted else family.adapted[0]
         metadata = {f"{part}.{name}": value for name, value in _peft_config(file, source).items()}
         state = {f"{part}.{name}": value for name, value in state.items()}
     elif {name.split(".")[0] for name in state} <= blocks:  # as diffusers wrote them before mid-2023

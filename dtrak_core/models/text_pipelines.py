@@ -67,6 +67,8 @@ def judged(folder: Path, source: str, side: int = 0) -> tuple[int, list[str]]:
     assumed += [
         f"{variant} weights of {part}, which has no plain ones" for part, variant in variants.items() if variant
     ]
+    if (folder / f"{family.part}_ema").is_dir():
+        assumed.append(f"weights are those of {family.part}/; its averaged ones ({family.part}_ema/) are left out")
     network, vae = configs[family.part], configs["vae"]
     own = own_side(folder, source)
     if side:

@@ -91,6 +91,23 @@ def sharded(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def sharded_fp16(folder: Path) -> dict[str, Any]:
+    """Save every part in half precision and in several files, as save_pretrained does with large ones."""
+    pipe = StableDiffusionPipeline.from_pretrained(folder).to(dtype=torch.float16)
+    for part in ("unet", "vae", "text_encoder"):
+        shutil.rmtree(folder / part)
+        getattr(pipe, part).save_pretrained(folder / part, variant="fp16", max_shard_size="20KB")
+        assert len(list((folder / part).glob("*.fp16-*"))) > 1
+    return {"variant": "fp16"}
+
+
+def with_averages(folder: Path) -> dict[str, Any]:
+    shutil.copytree(folder / "unet", folder / "unet_ema")
+    weights = load_file(folder / DENOISER)
+    save_file({name: 2 * value for name, value in weights.items()}, folder / DENOISER.replace("unet", "unet_ema"))
+    return {}
+
+
 def pickled(folder: Path) -> dict[str, Any]:
     for name in (DENOISER, "vae/diffusion_pytorch_model.safetensors"):
         torch.save(load_file(folder / name), (folder / name).with_suffix(".bin"))
@@ -120,13 +137,20 @@ def with_safety_checker(folder: Path) -> dict[str, Any]:
     return {"safety_checker": None, "feature_extractor": None}
 
 
-@pytest.mark.parametrize("lay_out", [fp16, sharded, pickled, size_as_list, tiny_autoencoder, with_safety_checker])
+LAYOUTS = [
+    fp16, sharded, sharded_fp16, with_averages, pickled, size_as_list, tiny_autoencoder, with_safety_checker,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lay_out", LAYOUTS)
 def test_every_layout_of_diffusers_draws_its_pictures(folder: Path, lay_out: Callable[[Path], dict[str, Any]]) -> None:
     how = lay_out(folder)
     base = taken_in(folder)
     assert base.resolution == 32
-    assumed = [f"fp16 weights of {part}, which has no plain ones" for part in ("unet", "vae", "text_encoder")]
-    assert store.listing("bases")[0].manifest["assumed"] == (assumed if lay_out is fp16 else [])
+    halves = [f"fp16 weights of {part}, which has no plain ones" for part in ("unet", "vae", "text_encoder")]
+    averages = ["weights are those of unet/; its averaged ones (unet_ema/) are left out"]
+    told = {fp16: halves, sharded_fp16: halves, with_averages: averages}
+    assert store.listing("bases")[0].manifest["assumed"] == told.get(lay_out, [])
     assert np.abs(theirs(folder, **how) - ours(base)).max() <= 1
 
 
@@ -200,7 +224,11 @@ def weights(part: str, harm: Callable[[dict[str, torch.Tensor]], object]) -> Cal
 
 REFUSED = {
     "no autoencoder": (lambda folder: shutil.rmtree(folder / "vae"), "has no folder vae/"),
-    "no index": (removed("model_index.json"), "has no model_index.json"),
+    "no index": (
+        lambda folder: shutil.rmtree(folder / "unet") or removed("model_index.json")(folder),
+        "has no model_in",
+    ),
+    "a checkpoint": (removed("model_index.json"), "a denoiser alone, unet/, as checkpoints of a training do"),
     "no weights": (removed(DENOISER), "has no weights: neither diffusion_pytorch_model.safetensors nor"),
     "no tokenizer": (removed("tokenizer/tokenizer.json"), "has neither tokenizer/tokenizer.json nor tokenizer/vocab"),
     "another class": (edited("model_index.json", _class_name="KandinskyPipeline"), "holds a KandinskyPipeline. .* row"),
