@@ -1,8 +1,9 @@
 """The paper's random draws of training pictures, index for index (its authors' notebooks 00_EDA.ipynb).
 
-Every draw is one call of scikit-learn's `train_test_split`: stratified by label where the set
-has classes, plain where it has none. A plain draw needs no scikit-learn: of a permutation by
-numpy's legacy generator the first entries are the test part, the next the training part.
+Every draw of theirs is one call of scikit-learn's `train_test_split`: stratified by label where the set has classes,
+plain where it has none. Both come out the same here without its import, which would take a page seconds. Of a
+permutation by numpy's legacy generator the first entries are the plain test part, the next the training part; a
+stratified draw shares its size among the classes by largest remainder, and permutes each class, then what was taken.
 
 Subset k of a purpose is drawn with seed 42 + 2k (lds-val), 298 + 2k (lds-test) or
 554 + 2k (retrain): the authors' seed counts twice. Of lds-val the paper uses the first 64.
@@ -47,13 +48,39 @@ def draw(count: int, size: int, seed: int, labels: Sequence[str] | Sequence[int]
         return split(count, count - size, seed)[0]
     if len(labels) != count:
         raise SettingsError(f"{len(labels)} labels were given for {count} pictures. Give one for each.")
-    from sklearn.model_selection import train_test_split
+    return _stratified(size, seed, np.asarray(labels))
 
-    try:
-        drawn, _ = train_test_split(np.arange(count), train_size=size, random_state=seed, stratify=np.asarray(labels))
-    except ValueError as error:
-        raise SettingsError(f"A stratified draw of {size} of {count} is not possible: {error}") from None
-    return np.asarray(drawn, np.int64)
+
+def _stratified(size: int, seed: int, labels: np.ndarray) -> np.ndarray:
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rest = len(labels) - size
+    if counts.min() < 2 or min(size, rest) < len(counts):
+        raise SettingsError(
+            f"A stratified draw of {size} of {len(labels)} is not possible: each of the {len(counts)} classes needs "
+            "two pictures, and one on either side. Draw another size, or take labels with more pictures each."
+        )
+    random = np.random.RandomState(seed)
+    taken = _shared_out(counts, size, random)
+    _shared_out(counts - taken, rest, random)  # what is left out is shared likewise, with numbers of the same generator
+    members = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+    drawn = [own[random.permutation(len(own))][:some] for own, some in zip(members, taken, strict=True)]
+    found: np.ndarray = random.permutation(np.concatenate(drawn))
+    return found
+
+
+def _shared_out(counts: np.ndarray, total: int, random: np.random.RandomState) -> np.ndarray:
+    """Share a total among classes in proportion to their counts; those of equal remainders are drawn by lot."""
+    exact = counts / counts.sum() * total
+    found = np.floor(exact)
+    lacking, remainders = int(total - found.sum()), exact - found
+    for value in np.unique(remainders)[::-1]:
+        if lacking:
+            (equal,) = np.nonzero(remainders == value)
+            chosen = random.choice(equal, min(len(equal), lacking), replace=False)
+            found[chosen] += 1
+            lacking -= len(chosen)
+    shared: np.ndarray = found.astype(np.int64)
+    return shared
 
 
 def split(count: int, test_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

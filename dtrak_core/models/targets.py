@@ -7,8 +7,10 @@ digest of its pixels ties its features to the very picture.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -279,7 +281,15 @@ def _upload(pixels: str) -> Target:
 
 
 def _generated(artifact: store.Artifact) -> Target:
-    image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
+    image = _pixels(artifact.file(PICTURE), artifact.manifest["pixels"])
     seed, prompts = artifact.settings["seed"], artifact.settings.get("prompts") or ()
     caption = f"{prompts[0]}, seed {seed}" if prompts else f"seed {seed}"
     return Target(f"seed:{seed}", image, artifact.manifest["pixels"], caption, {"settings": artifact.settings})
+
+
+@functools.lru_cache(maxsize=128)
+def _pixels(file: Path, _digest: str) -> np.ndarray:
+    """Return a generated picture, from memory where it was read before: a page lists all of them at every look."""
+    image = thumbnails.decode(file.read_bytes())
+    image.setflags(write=False)
+    return image

@@ -51,6 +51,24 @@ def test_a_plain_draw_is_scikit_learns() -> None:
     assert subsets.draw(331, 100, 7).tolist() == expected.tolist()
 
 
+def test_a_stratified_draw_is_scikit_learns() -> None:
+    from sklearn.model_selection import train_test_split
+
+    random = np.random.default_rng(0)
+    for seed in range(60):
+        kinds = int(random.integers(1, 8))
+        counts = random.integers(2, 9, kinds) if seed % 2 else np.full(kinds, random.integers(2, 9))  # remainders tie
+        labels = random.permutation([f"class {k}" for k in np.repeat(range(kinds), counts)]).tolist()
+        size = int(random.integers(kinds, len(labels) - kinds + 1))
+        expected, _ = train_test_split(np.arange(len(labels)), train_size=size, random_state=seed, stratify=labels)
+        assert subsets.draw(len(labels), size, seed, labels).tolist() == expected.tolist()
+        for wrong in {kinds - 1, len(labels) - kinds + 1} - {0, len(labels)}:
+            with pytest.raises(ValueError, match="number of classes|train_size|least populated"):
+                train_test_split(np.arange(len(labels)), train_size=wrong, random_state=seed, stratify=labels)
+            with pytest.raises(SettingsError, match=f"draw of {wrong} of {len(labels)} is not possible"):
+                subsets.draw(len(labels), wrong, seed, labels)
+
+
 def test_stratified_cifar2_draws_follow_the_papers() -> None:
     rows, labels = stand_in(10_000, (1, 7))
     val = rows[subsets.draw(len(rows), 1000, 42, labels)]
