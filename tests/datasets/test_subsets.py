@@ -63,7 +63,7 @@ def test_a_stratified_draw_is_scikit_learns() -> None:
         expected, _ = train_test_split(np.arange(len(labels)), train_size=size, random_state=seed, stratify=labels)
         assert subsets.draw(len(labels), size, seed, labels).tolist() == expected.tolist()
         for wrong in {kinds - 1, len(labels) - kinds + 1} - {0, len(labels)}:
-            with pytest.raises(ValueError, match="number of classes|train_size|least populated"):
+            with pytest.raises(ValueError, match=r"number of classes|train_size|least populated"):
                 train_test_split(np.arange(len(labels)), train_size=wrong, random_state=seed, stratify=labels)
             with pytest.raises(SettingsError, match=f"draw of {wrong} of {len(labels)} is not possible"):
                 subsets.draw(len(labels), wrong, seed, labels)
