@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,12 @@ def test_every_streamlit_cache_is_bounded(path: Path) -> None:
             text = ast.unparse(decorator)
             if "cache_data" in text or "cache_resource" in text:
                 assert "max_entries" in text or "max_size" in text, f"{text} can grow without bound"
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports them by name alone, so of two of one name it collects neither."""
+    found = Counter(path.name for path in (PROJECT / "tests").rglob("test_*.py"))
+    assert [name for name, count in found.items() if count > 1] == []
 
 
 def test_what_the_pages_import_leaves_torch_out() -> None:

@@ -24,6 +24,7 @@ from dtrak_core.features.features import projectors_of
 from dtrak_core.features.model_outputs import Output
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import agreement, fader_scores, gradient_scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.gradient_scores import Scored
 from dtrak_core.methods.methods import Method
 from dtrak_core.models.denoiser import Denoiser
@@ -46,7 +47,7 @@ def check(method: Method) -> None:
     Raises:
         SettingsError: If it has no gradients, several models, or a target side of its own.
     """
-    plain = method.family == "gradient" and not method.models and method.shares == (100,)
+    plain = family_of(method).job == "features" and not method.models and method.shares == (100,)
     if not plain or method.residual or method.generated_only:
         raise SettingsError(
             f"An output function of one's own cannot be put into {method.label}. Choose a method of one model's "
