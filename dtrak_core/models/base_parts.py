@@ -16,10 +16,12 @@ import numpy as np
 import torch
 import transformers
 from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.embeddings import LabelEmbedding
 
 from dtrak_core.errors import DataError, StoreError
-from dtrak_core.models import captions, devices, latents, schedules, text_families, text_pipelines, weights
+from dtrak_core.models import captions, class_names, devices, latents, schedules, text_families, text_pipelines, weights
 from dtrak_core.models.bases import Base
+from dtrak_core.models.class_names import Classes
 from dtrak_core.models.model_files import config_of
 from dtrak_core.models.schedules import Schedule
 from dtrak_core.models.text_families import Family
@@ -67,11 +69,12 @@ def prove(base: Base, source: str) -> None:
     try:
         with torch.no_grad():
             x = side.encode(picture).to(where, side.vae.dtype)
-            told = side.conditions(["a picture"]).like(x)
+            known_class = classes(base)
+            told = side.conditions([known_class.names[0] if known_class else "a picture"]).like(x)
             side = text_side(base, storing=False)  # the encoders go before the denoiser comes
             network = denoiser(base).eval().to(where, x.dtype)
             half_way = process.times[process.steps // 2 :][:1].to(where)
-            made = side.decode(family.call(network, x, half_way, told).float())
+            made = side.decode(family.call(network, x, half_way, told)[:, : x.shape[1]].float())
     except UNREADABLE as error:
         raise DataError(
             f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole pipeline that diffusers "
@@ -90,6 +93,9 @@ def denoiser(base: Base) -> Any:
     kind = getattr(diffusers, family.network)
     network = _opened(kind, base, family.part)
     network.requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, LabelEmbedding):  # classes are left out by training here, at random of its own
+            module.dropout_prob = 0.0
     if not issubclass(kind, PeftAdapterMixin):  # lend it the ways that diffusers' other networks have with LoRA weights
         network.__class__ = type(kind.__name__, (kind, PeftAdapterMixin), {})
     return network
@@ -113,12 +119,22 @@ def text_side(base: Base, dataset: str = "", storing: bool = True) -> TextSide:
         lambda: _words(base, family),
         known,
         modes,
-        captions.Stored(base.digest) if storing else None,
+        captions.Stored(base.digest) if storing and not family.by_class else None,
     )
 
 
+def classes(base: Base) -> Classes | None:
+    """Return the classes of a base that is told some, and none besides; None of those that are told captions."""
+    if not text_families.of(base.folder, base.name).by_class:
+        return None
+    index = config_of(base.folder / "model_index.json", base.folder, base.name)
+    return Classes(class_names.of_files(index, base.name), null=True)
+
+
 def _words(base: Base, family: Family) -> Any:
-    """Return the pipeline of a family with its tokenizers and text encoders, and nothing else."""
+    """Return the pipeline of a family with its tokenizers and text encoders, and nothing else; or its classes."""
+    if (known := classes(base)) is not None:
+        return known
     kind = getattr(diffusers, family.pipeline)
     wanted = inspect.signature(kind.__init__).parameters
     index = config_of(base.folder / "model_index.json", base.folder, base.name)

@@ -6,7 +6,7 @@ of some labels; only then can a drawing be guided.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,14 @@ class Classes:
             raise SettingsError(f"The model knows no class '{name}'. Choose of these: {listed(self.names)}.")
         return found
 
+    def facts(self) -> dict[str, object]:
+        """Return what a run's manifest says of them."""
+        return {"classes": list(self.names), "guided": self.null}
+
+    def among(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the classes that labels name, in their order; all where they name none."""
+        return named_by(self.names, labels)
+
     def conditions(self, names: Sequence[str]) -> Condition:
         """Return what the network is told of pictures: `class`, whole numbers of shape (B,)."""
         import torch
@@ -56,12 +64,22 @@ class Classes:
         return Condition({"class": torch.tensor([self.number_of(name) for name in names], dtype=torch.long)})
 
 
+def named_by(names: Sequence[str], labels: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the names that labels mean, in their order; all where they mean none."""
+    found = {number(names, label) for label in set(labels)}
+    return tuple(name for i, name in enumerate(names) if i in found) or tuple(names)
+
+
 def number(names: Sequence[str], name: str) -> int | None:
-    """Return the number of a name among those of classes, or of one of its parts; None where there is none."""
-    if name in names:
-        return names.index(name)
-    wanted = name.strip().lower()
-    return next((i for i, one in enumerate(names) if wanted in (part.strip().lower() for part in one.split(","))), None)
+    """Return the number of a name among those of classes, or of one of its parts; None where there is none.
+
+    Of several it is the last, as in diffusers' DiTPipeline: ImageNet has two kinds of crane.
+    """
+    wanted, last = name.strip().lower(), len(names) - 1
+    back = list(enumerate(reversed(names)))
+    alike = (i for i, one in back if wanted in (part.strip().lower() for part in one.split(",")))
+    found = next((i for i, one in back if one == name), next(alike, None))
+    return None if found is None else last - found
 
 
 def listed(names: Sequence[str]) -> str:

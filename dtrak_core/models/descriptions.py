@@ -21,7 +21,7 @@ SCHEDULER = "scheduler/scheduler_config.json"
 def described(checkpoint: Checkpoint) -> dict[str, str]:
     """Return what a checkpoint is, by heading; what its files do not tell is left out."""
     if checkpoint.base:
-        return _of_base(checkpoint.base)
+        return _of_base(checkpoint)
     network = _json(checkpoint.folder / "unet" / "config.json")
     told = "class-conditional" if checkpoint.classes else "unconditional"
     colours = "grey" if network.get("in_channels") == checkpoint.fold**2 else "in colours"
@@ -37,15 +37,16 @@ def described(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _of_base(digest: str) -> dict[str, str]:
-    base = next((one for one in bases.listing() if one.digest == digest), None)
+def _of_base(checkpoint: Checkpoint) -> dict[str, str]:
+    base = next((one for one in bases.listing() if one.digest == checkpoint.base), None)
     if base is None:
-        return {"Model": "LoRA weights of a text-to-image base that is not here any more"}
+        return {"Model": "LoRA weights of a base that is not here any more"}
     kind = _json(base.folder / "model_index.json").get("_class_name", "")
     found = {
-        "Model": f"LoRA weights of the text-to-image base {base.name}" + (f" ({kind})" if kind else ""),
+        "Model": f"LoRA weights of the base {base.name}" + (f" ({kind})" if kind else ""),
         "pictures": f"{base.resolution} px, in colours",
         **_schedule(_json(base.folder / SCHEDULER)),
+        "classes": class_names.listed(checkpoint.classes),
         "licence": licence(base.folder),
     }
     return {name: value for name, value in found.items() if value}

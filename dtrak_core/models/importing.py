@@ -88,7 +88,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         on_progress(3, 3, "files", "Stored")
         parameters = sum(p.numel() for p in denoiser.network.parameters())
         by = denoiser.classes
-        told: dict[str, Any] = {} if by is None else {"classes": list(by.names), "guided": by.null}
+        told: dict[str, Any] = {} if by is None else by.facts()
         told |= {"licence": named} if (named := descriptions.licence(folder)) else {}
         return published(key, settings, dataset, name, digest, fold, "", assumed, parameters=parameters, **told)
 

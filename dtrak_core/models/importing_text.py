@@ -144,8 +144,9 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
         digest = lora.save(denoiser, store.partial("checkpoints", key) / "imported", torch.float32)
         on_progress(2, 2, "files", "Stored")
         return importing.published(
-            key, settings, dataset, name, digest, fold=1, base=base.digest, assumed=assumed, parameters=parameters
-        )
+            key, settings, dataset, name, digest, 1, base.digest, assumed, parameters=parameters,
+            **({} if denoiser.classes is None else denoiser.classes.facts()),
+        )  # fmt: skip
 
 
 def refuse_lora_alone(source: str) -> None:

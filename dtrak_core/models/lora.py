@@ -242,4 +242,5 @@ def _ready(base: Base, network: Any, side: TextSide) -> Denoiser:
         sampler=schedule.sampler,
         half=devices.frozen_dtype(where) == torch.bfloat16,
         call=side.family.call,
+        classes=base_parts.classes(base),
     )

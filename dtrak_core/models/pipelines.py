@@ -28,7 +28,7 @@ OTHERS = {  # what names of pipelines hold, what they are, and what to do
     "ScoreSde": ("a score model of an SDE, whose noise levels are no DDPM's", ""),
     "KarrasVe": ("a score model of an SDE, whose noise levels are no DDPM's", ""),
     "Consistency": ("a consistency model, which draws in one step", ""),
-    "DiT": ("a class-conditional transformer in an autoencoder's latents", ""),
+    "DiT": ("a class-conditional transformer in an autoencoder's latents", TEXT),
 }
 NEEDED = "A DDPM of pixels (DDPMPipeline or DDIMPipeline with a UNet2DModel) is needed so far."
 

@@ -22,12 +22,13 @@ from dtrak_core.datasets.catalogue import Dataset, Split, image_digest
 from dtrak_core.datasets.content import prompt_of
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.errors import NotFoundError, SettingsError, StudioError
-from dtrak_core.models import bases, checkpoints
+from dtrak_core.models import bases, checkpoints, class_names
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.settings import Digest, Settings, build, key_of
 
 PICTURE = "image.png"
+MOST_CLASSES = 16  # drawn in turn where nobody says which
 TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
 
 
@@ -153,14 +154,15 @@ def own_guidance(checkpoint: str) -> float:
 def way_of(checkpoint: Checkpoint, train: Split) -> Sampled:
     """Return how a model draws where nothing is said: as its first pictures were drawn, by prompts in turn.
 
-    Without pictures a text-to-image model takes captions from all over the training set, a class-conditional one its
-    classes, without guidance.
+    Without pictures a text-to-image model takes captions from all over the training set, a class-conditional one the
+    classes that the training set has, `MOST_CLASSES` at most; one of pixels draws them without guidance.
     """
     known = usual(checkpoint.digest) if checkpoint.prompted else Sampled()
     if known.prompts or not checkpoint.prompted:
         return known
     if checkpoint.classes:
-        return Sampled(prompts=checkpoint.classes, guidance=1)
+        prompts = class_names.named_by(checkpoint.classes, train.labels)[:MOST_CLASSES]
+        return Sampled(prompts=prompts, guidance=known.guidance if checkpoint.base else 1)
     return known.model_copy(update={"prompts": train.examples()})
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # so that folders can be judged without torch
     from torch import Tensor, nn
 
+    from dtrak_core.models.class_names import Classes
     from dtrak_core.models.condition import Condition
 
 Told = dict[str, "Tensor"]
@@ -32,6 +33,17 @@ def told_hidden(pipe: Any, captions: Sequence[str], side: int) -> Told:
 def called_hidden(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
     """Call a denoiser that is told hidden states alone."""
     output: Tensor = network(x_t, time, encoder_hidden_states=told["hidden"], return_dict=False)[0]
+    return output
+
+
+def told_class(classes: Classes, names: Sequence[str], side: int) -> Told:
+    """Tell DiT the number of a class, `class` of shape (B,)."""
+    return dict(classes.conditions(names).tensors)
+
+
+def called_class(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+    """Call DiT's transformer, which puts out a variance in the second half of its channels."""
+    output: Tensor = network(x_t, timestep=time, class_labels=told["class"], return_dict=False)[0]
     return output
 
 

@@ -45,7 +45,8 @@ class Family:
     `packed` of their values as one. `loaded_as` is the pipeline class whose LoRA files are its too, where its own reads
     none. `guidance` is that of its pipeline; one whose config has the setting `told_guidance` was distilled and is told
     it, and without that setting goes without. Where it `flows`, it predicts flow, else noise, picture or v; `evenly`
-    says how its pipeline spaces noise levels (flow.py).
+    says how its pipeline spaces noise levels (flow.py). One that is told a class instead of a caption (`by_class`) has
+    no text encoders, and names its classes in model_index.json. `also` are older names of the denoiser's class.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Family:
     told_guidance: str = ""
     flows: bool = False
     evenly: bool = False
+    by_class: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def loader(self) -> str:
@@ -169,6 +172,20 @@ FAMILIES: dict[str, Family] = {
                 guidance=4.5,
             )
             for name, pipeline in (("PixArt-α", "PixArtAlphaPipeline"), ("PixArt-Σ", "PixArtSigmaPipeline"))
+        ),
+        Family(
+            "DiT",
+            "DiTPipeline",
+            "transformer",
+            "DiTTransformer2DModel",
+            (),
+            text_calls.told_class,
+            text_calls.called_class,
+            patch=2,
+            loaded_as="StableDiffusion3Pipeline",
+            guidance=4.0,
+            by_class=True,
+            also=("Transformer2DModel",),
         ),
         Family(
             "Sana",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
-from dtrak_core.models import text_families
+from dtrak_core.models import class_names, text_families
 from dtrak_core.models.model_files import WeightFiles, config_of, find_weights, refuse_stand_in
 from dtrak_core.models.text_families import UNET, Encoder, Family
 
@@ -61,6 +61,8 @@ def judged(folder: Path, source: str, side: int = 0) -> tuple[int, list[str]]:
     assumed = _judge_schedule(family, folder, index, source)
     configs = {part: config_of(folder / part / "config.json", folder, source) for part in family.stems}
     _judge_networks(family, configs, source)
+    if family.by_class:
+        _judge_classes(class_names.of_files(index, source), configs[family.part], source)
     for encoder in family.encoders:
         _judge_tokenizer(folder / encoder.tokenizer, encoder, source)
     variants = {part: weights_of(folder, part, source).variant for part in family.stems}
@@ -117,6 +119,9 @@ def files(folder: Path) -> list[Path]:
     family = text_families.of(folder, folder.name)
     used = {path for part in family.stems for path in weights_of(folder, part).paths}
     found = sorted(path for part in family.parts for path in (folder / part).rglob("*") if path.is_file())
+    if family.by_class:  # which names its classes there
+        found.append(folder / "model_index.json")
+        used.add(found[-1])
     return [path for path in found if path in used or not (path.suffix == ".bin" or path.name.startswith("."))]
 
 
@@ -152,7 +157,7 @@ def _judge_schedule(family: Family, folder: Path, index: dict[str, Any], source:
 
 def _judge_networks(family: Family, configs: Mapping[str, dict[str, Any]], source: str) -> None:
     network, vae = configs[family.part], configs["vae"]
-    if (kind := network.get("_class_name", family.network)) != family.network:
+    if (kind := network.get("_class_name", family.network)) not in (family.network, *family.also):
         raise DataError(f"The denoiser of '{source}' is a {kind}. A {family.network} is needed.")
     if extra := [name for name in EXTRA_INPUTS if name not in family.extra and network.get(name) is not None]:
         raise DataError(
@@ -180,6 +185,16 @@ def _judge_networks(family: Family, configs: Mapping[str, dict[str, Any]], sourc
         raise DataError(
             f"The text encoder of '{source}' gives {sum(widths)} numbers a token, its denoiser reads {read}. The parts "
             "are of different models; give a whole one."
+        )
+
+
+def _judge_classes(names: tuple[str, ...], network: Mapping[str, Any], source: str) -> None:
+    count = network.get("num_embeds_ada_norm", 1000)
+    if len(names) != count:
+        told = f"names {len(names)}" if names else "names none"
+        raise DataError(
+            f"The denoiser of '{source}' knows {count} classes, its model_index.json {told}. Write them there by "
+            'number, as "id2label": {"0": "cat", "1": "dog"}.'
         )
 
 

@@ -148,6 +148,11 @@ def train_settings(
         SettingsError: If LoRA weights are to predict something else than their base, or to see classes.
     """
     chosen = PRESETS[preset]
+    if sees and chosen.model is None:
+        raise SettingsError(
+            f"LoRA weights are told and see what their base does. Leave {' and '.join(sees)} out, or choose a preset "
+            "of pixels, demo say."
+        )
     model: ModelSettings | LoraSettings = chosen.model or build(
         LoraSettings, base=base, targets=bases.projections(base), **chosen.lora
     )
@@ -155,11 +160,6 @@ def train_settings(
         asked = {"prediction": prediction, "precision": precision}
         given = {name: value for name, value in asked.items() if value is not None}
         model = build(ModelSettings, **model.model_dump() | given | dict(sees))
-    elif sees:
-        raise SettingsError(
-            f"LoRA weights are told captions and see what their base does. Leave {' and '.join(sees)} out, or choose a "
-            "preset of pixels, demo say."
-        )
     elif prediction is not None:
         raise SettingsError(
             f"LoRA weights predict what their base does. Leave the prediction '{prediction}' out, or choose a preset "

@@ -129,7 +129,7 @@ def _trained(
         seconds_per_picture_step=run.seconds / pictures,
         parameters=sum(p.numel() for p in run.weights),
         final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
-        **_told_of(settings.model),
+        **_told_of(run.denoiser, settings.model),
     )
     return checkpoints.name_run(done, name) if kind == "checkpoints" else done
 
@@ -169,11 +169,10 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
     return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
 
 
-def _told_of(model: ModelSettings | LoraSettings) -> dict[str, object]:
-    """Return what a run's manifest says of its model where that is not one of pixels alone."""
-    if isinstance(model, LoraSettings):
-        return {"base": model.base}
-    return {"classes": list(model.classes), "guided": bool(model.class_dropout)} if model.classes else {}
+def _told_of(denoiser: Denoiser, model: ModelSettings | LoraSettings) -> dict[str, object]:
+    """Return what a run's manifest says of its model where that is not one of pixels alone: base, classes."""
+    base = {"base": model.base} if isinstance(model, LoraSettings) else {}
+    return base | ({} if denoiser.classes is None else denoiser.classes.facts())
 
 
 def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
@@ -233,7 +232,9 @@ def _shown(dataset: Dataset, denoiser: Denoiser) -> list[str]:
     """Return what pictures are drawn from along a training: captions from all over the training set; all classes."""
     if not denoiser.prompted:
         return []
-    words = denoiser.classes.names if denoiser.classes else dataset.train.examples(len(GRID_SEEDS))
+    words = (
+        denoiser.classes.among(dataset.train.labels) if denoiser.classes else dataset.train.examples(len(GRID_SEEDS))
+    )
     return [words[seed % len(words)] for seed in GRID_SEEDS] if words else []
 
 

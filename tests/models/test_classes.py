@@ -126,7 +126,7 @@ def test_what_is_no_class_is_refused(checkpoint: Checkpoint, pictures: Dataset) 
     assert (asked.prompts, asked.guidance) == (NAMES, 1)
     with pytest.raises(SettingsError, match="there is one without"):
         Classes(NAMES, null=False).conditions([""])
-    with pytest.raises(SettingsError, match="LoRA weights are told captions"):
+    with pytest.raises(SettingsError, match="LoRA weights are told and see what their base does"):
         presets.train_settings("lora", "0" * 16, "1" * 16, sees={"classes": NAMES})
 
 

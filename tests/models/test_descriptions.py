@@ -32,7 +32,7 @@ def test_networks_of_pixels_are_described(
 def test_lora_weights_are_described_by_their_base() -> None:
     weights = next(one for one in checkpoints.listing() if one.base)
     told = descriptions.described(weights)
-    assert told["Model"].startswith("LoRA weights of the text-to-image base ")
+    assert told["Model"].startswith("LoRA weights of the base ")
     assert told["Model"].endswith("(StableDiffusionPipeline)")
     assert told["pictures"] == "32 px, in colours"
     assert told["schedule"].startswith("1,000 timesteps, betas ")

@@ -200,7 +200,7 @@ def test_a_model_of_classes_is_asked_for_classes(
     assert chosen.value == ["red", "green", "blue"]
     assert not at.text_area
     chosen.set_value(["green"])
-    at.number_input(key="draw-class-guidance").set_value(3.0)
+    next(box for box in at.number_input if box.label == "Guidance").set_value(3.0)
     press(at, "Draw")
     (job,) = jobs.listing()
     asked = jobs.job_of(job.key)

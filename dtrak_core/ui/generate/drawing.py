@@ -20,7 +20,6 @@ from dtrak_core.settings import build
 from dtrak_core.ui import frame, gallery, named, panels
 
 MOST = 64  # pictures a click
-MOST_CLASSES = 10  # chosen at first
 PER_PAGE = 64
 AT_ONCE = 8  # pictures a batch: they appear this many at a time
 SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
@@ -79,8 +78,9 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
         return Sampled(**usual)
     if checkpoint.classes:
         known = checkpoint.classes
-        chosen = tuple(name for name in state.get(f"draw-classes-{checkpoint.digest}", ()) if name in known) or known
-        guidance = float(state.get("draw-class-guidance", 1)) if checkpoint.guided else 1.0
+        named = tuple(name for name in state.get(f"draw-classes-{checkpoint.digest}", ()) if name in known)
+        chosen = named or known[: targets.MOST_CLASSES]
+        guidance = float(state.get(f"draw-guidance-{checkpoint.digest}", 1)) if checkpoint.guided else 1.0
         return Sampled(**usual, prompts=chosen, guidance=guidance)
     prompts = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
     return Sampled(**usual, prompts=prompts, guidance=float(state.get("draw-guidance", 7.5)))
@@ -88,21 +88,21 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
     """Draw the fields of a text-to-image model, or of a class-conditional one."""
-    usual = targets.usual(checkpoint.digest)
+    usual = targets.way_of(checkpoint, dataset.train) if checkpoint.classes else targets.usual(checkpoint.digest)
     if checkpoint.classes:
         first = [name for name in dict.fromkeys(usual.prompts) if name in checkpoint.classes]
         st.multiselect(
             "Classes",
             checkpoint.classes,
-            first or checkpoint.classes[:MOST_CLASSES],
+            first or checkpoint.classes[: targets.MOST_CLASSES],
             key=f"draw-classes-{checkpoint.digest}",
             persist_state="session",
             width=420,
-            help="Seeds take the classes in turn: the first seed the first one, and so on. None means all of them.",
+            help="Seeds take the classes in turn: the first seed the first one, and so on. None means up to 16 of all.",
         )
         if checkpoint.guided:
             st.number_input(
-                "Guidance", 1.0, 20.0, usual.guidance if first else 1.0, 0.5, key="draw-class-guidance",
+                "Guidance", 1.0, 20.0, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.digest}",
                 persist_state="session", width=140,
                 help="How closely the class is followed; 1 takes the model's own prediction.",
             )  # fmt: skip
