@@ -43,6 +43,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "lumina2": {"cfg_normalization": False},
     "z-image": {"guidance_scale": GUIDANCE - 1},
 }
+VARIANTS = {"sd3-without-t5", "flux-schnell", "pixart-alpha"}  # of another one here, told or called otherwise
 PREDICTS = {"sd2": "v", "sdxl": "noise", "pixart-alpha": "noise", "pixart-sigma": "noise"}
 
 
@@ -113,6 +114,8 @@ def test_a_family_goes_the_whole_way(
     ours = sampling.generate(denoiser, [3, 4], "ddim", STEPS, 0.0, prompts=PROMPTS, guidance=GUIDANCE)
     assert np.abs(theirs(kind, folder, checkpoint.folder) - ours).max() <= 1
     assert ours.std() > 5, "a picture of one colour tells nothing"
+    if kind in VARIANTS:
+        return
 
     assert has_known_layers(denoiser.network)
     images, words = np.asarray(discs.train.images[:2]), discs.train.prompts[:2]
