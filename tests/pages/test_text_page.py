@@ -83,7 +83,7 @@ def test_prompts_are_asked_for_and_become_the_job(told: Told) -> None:
     assert [item["lines"] for item in items][:2] == [["seed 0", "a red disc"], ["seed 1", "a blue disc"]]
     assert len({item["key"] for item in items}) == 4
     at.text_area(key="draw-prompts").set_value(" a green disc \n\na red disc")
-    at.number_input(key="draw-guidance").set_value(3.0)
+    at.number_input(key=f"draw-guidance-{told[1].base}").set_value(3.0)
     at.number_input(key="draw-count").set_value(2)
     press(at, "Draw")
     asked = only_job()

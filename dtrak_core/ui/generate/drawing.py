@@ -83,7 +83,7 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
         guidance = float(state.get(f"draw-guidance-{checkpoint.digest}", 1)) if checkpoint.guided else 1.0
         return Sampled(**usual, prompts=chosen, guidance=guidance)
     prompts = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
-    return Sampled(**usual, prompts=prompts, guidance=float(state.get("draw-guidance", 7.5)))
+    return Sampled(**usual, prompts=prompts, guidance=float(state.get(f"draw-guidance-{checkpoint.base}", 7.5)))
 
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
@@ -117,7 +117,7 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
         help="Seeds take the lines in turn: the first seed the first one, and so on from the top again.",
     )
     st.number_input(
-        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key="draw-guidance", persist_state="session", width=140,
+        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.base}", persist_state="session", width=140,
         help="How closely the prompt is followed; 1 takes the model's own prediction. The paper draws with 7.5.",
     )  # fmt: skip
 
