@@ -117,7 +117,8 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
         help="Seeds take the lines in turn: the first seed the first one, and so on from the top again.",
     )
     st.number_input(
-        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.base}", persist_state="session", width=140,
+        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.base}", persist_state="session",
+        width=140,
         help="How closely the prompt is followed; 1 takes the model's own prediction. The paper draws with 7.5.",
     )  # fmt: skip
 
