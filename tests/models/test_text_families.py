@@ -13,7 +13,7 @@ import pytest
 import text_helpers
 import torch
 from diffusers import DiffusionPipeline
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from dtrak_core.counterfactual import comparisons, removals
@@ -28,6 +28,7 @@ from dtrak_core.jobs.job_kinds import CounterfactualJob
 from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling, text_pipelines
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.models.settings import LoraSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 from dtrak_core.training import presets, training
@@ -169,3 +170,36 @@ def test_what_a_family_cannot_be_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(flux / "text_encoder_2")
     with pytest.raises(StudioError, match="has no folder text_encoder_2/"):
         text_pipelines.judged(flux, "flux", 32)
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "flux-dev"])
+def test_lora_weights_made_elsewhere_open_for_every_network_that_they_change(
+    kind: str, discs: Dataset, tmp_path: Path
+) -> None:
+    folder = family_helpers.saved(kind, tmp_path / "pipeline")
+    importing_text.import_base(str(folder), kind, quiet, family_helpers.SIDE)
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    parts = {"sdxl": {"unet": "to_q", "text_encoder": "q_proj", "text_encoder_2": "v_proj"}}
+    held: dict[str, Any] = {}
+    torch.manual_seed(1)
+    for part, target in parts.get(kind, {"transformer": "to_v", "text_encoder": "q_proj"}).items():
+        network = getattr(pipe, part)
+        told: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": [target]}
+        inject_adapter_in_model(LoraConfig(init_lora_weights=False, **told), network)
+        large = {name: 3 * value for name, value in get_peft_model_state_dict(network).items()}
+        held |= {f"{part}_lora_layers": large, f"{part}_lora_adapter_metadata": told}
+    type(pipe).save_lora_weights(tmp_path / "lora", weight_name=lora.FILE, **held)
+
+    importing_text.import_lora(str(tmp_path / "lora" / lora.FILE), bases.by_name(kind), discs, "theirs", quiet)
+    checkpoint = checkpoints.by_name("theirs", discs.digest)
+    encoders = len(held) // 2 - 1
+    assert len(checkpoint.assumed) == encoders
+    assert all("applied, and frozen" in words for words in checkpoint.assumed)
+    denoiser = networks.load_denoiser(checkpoint)
+    ours = sampling.generate(denoiser, [3, 4], "ddim", STEPS, 0.0, prompts=PROMPTS, guidance=GUIDANCE)
+    drawn = theirs(kind, folder, tmp_path / "lora")
+    assert np.abs(drawn - ours).max() <= 1
+    plain = lora.untrained(bases.by_name(kind), build(LoraSettings, base=checkpoint.base, rank=1), "")
+    plain.network.eval()
+    untouched = sampling.generate(plain, [3, 4], "ddim", STEPS, 0.0, prompts=PROMPTS, guidance=GUIDANCE)
+    assert np.abs(untouched - drawn).max() > 5, "the weights must change the pictures"
