@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from dtrak_core import statistics
-from dtrak_core.lds import lds
+from dtrak_core.lds import bootstrap, lds
 
 SUBSETS, TARGETS, ROUNDS = 32, 64, 60
 
@@ -46,7 +46,7 @@ def ranked_anew(guess: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
         (np.arange(len(guess)),),
         lambda drawn: float(statistics.spearman(guess[drawn], losses[drawn]).mean()),
         vectorized=False,
-        n_resamples=lds.RESAMPLES // 4,
+        n_resamples=bootstrap.RESAMPLES // 4,
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(ends.low), float(ends.high)

@@ -21,13 +21,12 @@ os.environ["STUDIO_CACHE"] = tempfile.mkdtemp(prefix="target-draws-")
 
 import numpy as np
 import torch
-from scipy import stats
 
-from dtrak_core import api, files
+from dtrak_core import api, files, statistics
 from dtrak_core.features import features, kernel
 from dtrak_core.features.feature_store import cross_products
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.lds import lds
+from dtrak_core.lds import bootstrap, lds
 from dtrak_core.methods import gradient_methods, gradient_scores, methods
 from dtrak_core.models import networks
 from dtrak_core.progress import quiet
@@ -86,16 +85,15 @@ def main() -> None:
 
 def paired(before: np.ndarray, after: np.ndarray, losses: np.ndarray) -> dict[str, float]:
     """Return the gain in LDS and its 95 % BCa interval, subsets resampled, ranks fixed."""
-    x, y, z = (stats.rankdata(values, axis=0) for values in (before, after, losses))
+    x, y, z = (statistics.ranks(values) for values in (before, after, losses))
 
-    def gain(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        return lds._of_drawn(y, z, drawn) - lds._of_drawn(x, z, drawn)
+    def gain(weights: np.ndarray) -> np.ndarray:
+        return lds._of_weights(y, z, weights) - lds._of_weights(x, z, weights)
 
-    whole = np.arange(len(losses))
-    ends = stats.bootstrap(
-        (whole,), gain, vectorized=True, batch=200, n_resamples=1000, rng=np.random.default_rng(0)
-    ).confidence_interval
-    return {"mean": float(gain(whole)), "low": float(ends.low), "high": float(ends.high)}
+    whole = np.full((1, len(losses)), 1 / len(losses))
+    mean = float(gain(whole)[0])
+    low, high = bootstrap.interval(gain, len(losses), 0.95) or (mean, mean)
+    return {"mean": mean, "low": low, "high": high}
 
 
 if __name__ == "__main__":

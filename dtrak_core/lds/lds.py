@@ -16,6 +16,7 @@ Two things say what an LDS can be: `noise_floor`, the LDS of a perfect attributi
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -24,9 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core.errors import SettingsError
-from dtrak_core.statistics import scaled_ranks, spearman
+from dtrak_core.lds import bootstrap
+from dtrak_core.statistics import ranks, scaled_ranks, spearman
 
-RESAMPLES = 1000
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
 LEAST_SUBSETS = 8  # for an interval
 LEAST_TARGETS = 6  # for an interval
@@ -91,8 +92,6 @@ def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: f
 
 def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
     """Return the LDS of predictions or their ranks, shape (S, M); see `evaluate`."""
-    from scipy import stats
-
     if guess.shape != losses.shape:
         raise SettingsError(
             f"Predictions have shape {guess.shape}, losses {losses.shape}. Give both for equal targets."
@@ -103,23 +102,15 @@ def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
     each = spearman(guess, losses)
     low = high = None
     if count >= LEAST_SUBSETS and guess.shape[1] >= LEAST_TARGETS:
-        ranks = [stats.rankdata(x, axis=0) for x in (guess, losses)]
-        found = stats.bootstrap(
-            (np.arange(count),),
-            lambda drawn, axis: _of_drawn(ranks[0], ranks[1], drawn),
-            vectorized=True,
-            batch=200,
-            n_resamples=RESAMPLES,
-            confidence_level=level,
-            rng=np.random.default_rng(0),
-        ).confidence_interval
+        x, y = ranks(guess), ranks(losses)
+        found = bootstrap.interval(lambda weights: _of_weights(x, y, weights), count, level)
         # Where every resample gives one value, there is no interval around it.
-        low, high = (float(end) if np.isfinite(end) else float(each.mean()) for end in (found.low, found.high))
+        low, high = (float(each.mean()),) * 2 if found is None else found
     return Lds(each, float(each.mean()), low, high, count)
 
 
-def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Return the mean correlation over targets of fixed ranks (S, M) for resampled subsets, shape (B,), or one number.
+def _of_weights(guess: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean correlation over targets of fixed ranks (S, M) for resampled subsets, shape (B,).
 
     Ranks stay those of all subsets. Ranked anew, a subset that is drawn twice would share its rank with itself, which
     lowers every correlation, and near 1 leaves intervals that hold the truth less than half the time
@@ -128,16 +119,14 @@ def _of_drawn(guess: np.ndarray, losses: np.ndarray, drawn: np.ndarray) -> np.nd
     Args:
         guess: Ranks of the predictions.
         losses: Ranks of the losses.
-        drawn: Numbers of the subsets drawn, shape (B, S) or (S,).
+        weights: Share of each subset in a sample, shape (B, S).
     """
-    samples = np.atleast_2d(drawn)
-    weights = np.stack([np.bincount(row, minlength=len(guess)) for row in samples]) / samples.shape[1]
     x, y = guess - guess.mean(0), losses - losses.mean(0)
     first, second = weights @ x, weights @ y
     covariance = weights @ (x * y) - first * second
     norm = np.sqrt(((weights @ x**2) - first**2).clip(0) * ((weights @ y**2) - second**2).clip(0))
     correlations: np.ndarray = np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > FLAT).mean(1)
-    return correlations if drawn.ndim == 2 else correlations[0]
+    return correlations
 
 
 def noise_floor(losses: np.ndarray) -> float | None:
@@ -182,15 +171,19 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
     """
     x, y = (scaled_ranks(each) for each in (guess, losses))
     products, count = x @ y.T / guess.shape[1], len(guess)
-    if math.factorial(count) <= PERMUTATIONS:
-        orders = np.array(list(itertools.permutations(range(count))))  # the one found is the first
-    else:
-        drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS - 1, 1)), axis=1)
-        orders = np.concatenate([np.arange(count)[None], drawn])
-    values = products[orders, np.arange(count)].sum(1)
+    values = products[_orders(count), np.arange(count)].sum(1)
     low, high = np.quantile(values, (0.025, 0.975))
     reached = float((values >= values[0] - 1e-12).mean())
     return Chance(float(values.std()), float(low), float(high), reached)
+
+
+@functools.lru_cache(maxsize=8)
+def _orders(count: int) -> np.ndarray:
+    """Return permutations of the subsets, shape (P, S), the first that which changes nothing."""
+    if math.factorial(count) <= PERMUTATIONS:
+        return np.array(list(itertools.permutations(range(count))))
+    drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS - 1, 1)), axis=1)
+    return np.concatenate([np.arange(count)[None], drawn])
 
 
 def masks_of(subsets: Sequence[np.ndarray], count: int) -> np.ndarray:

@@ -114,8 +114,6 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
 
 
 def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target], key: str) -> Artifact:
-    from scipy import stats
-
     method, recipe = method_for(settings.recipe), settings.recipe
     labels = dataset.train.labels
     masks = subset_models.masks_of(labels, settings.num_subsets, settings.share)
@@ -131,7 +129,7 @@ def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence
         found_scores = scores.score(plan, None, share).values
         used = np.square(found_scores) if recipe.squared else found_scores
         guess = lds.predicted(used, masks)
-        ranks.append(np.rint(2 * stats.rankdata(guess, axis=0)).astype(small))
+        ranks.append(np.rint(2 * statistics.ranks(guess)).astype(small))
     folder = store.partial("predictions", key)
     store.write_array(folder / "ranks.npy", np.stack(ranks))
     gradients, seconds = family_of(method).spent(plan)

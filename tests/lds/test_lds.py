@@ -13,7 +13,7 @@ from scipy import stats
 
 from dtrak_core import statistics
 from dtrak_core.errors import SettingsError
-from dtrak_core.lds import lds
+from dtrak_core.lds import bootstrap, lds
 
 SUBSETS, EXAMPLES, TARGETS = 40, 60, 6
 
@@ -177,11 +177,10 @@ def test_resampled_correlations_are_those_of_the_drawn_ranks(seed: int, tied: bo
         guess = np.round(guess)
     x, y = (stats.rankdata(each, axis=0) for each in (guess, losses))
     drawn = np.stack([random.permutation(np.r_[0:9]), *random.integers(0, 9, size=(4, 9))])
-    found = lds._of_drawn(x, y, drawn)
+    found = lds._of_weights(x, y, bootstrap.weights_of(drawn, 9))
     for one, value in zip(drawn, found, strict=True):
         each = [
             np.corrcoef(a, b)[0, 1] if np.ptp(a) and np.ptp(b) else 0 for a, b in zip(x[one].T, y[one].T, strict=True)
         ]
         assert value == pytest.approx(np.mean(each), abs=1e-9)
     assert found[0] == pytest.approx(statistics.spearman(guess, losses).mean()), "nothing drawn twice: Spearman's own"
-    assert lds._of_drawn(x, y, drawn[0]) == pytest.approx(found[0])
