@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before numpy and torch are imported: several test processes with as many threads as cores slow each other many times.
@@ -61,6 +62,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_noise_a_target() -> Iterator[None]:
+    """Have trainings of this process note no draws of targets, so that most tests look at a single noise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "TARGET_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.engine.parts import Part
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.fader_layout import Faders
-from dtrak_core.features.settings import FeatureSettings, TargetSide
+from dtrak_core.features.settings import FeatureSettings, TargetSide, noise_seeds
 from dtrak_core.jobs import asking
 from dtrak_core.jobs.job_kinds import (
     AttributeJob,
@@ -281,7 +281,7 @@ def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:
     """Return how many gradients are still to be computed: of training pictures, and of targets."""
     stored = find("features", key_of("features", settings)) is not None
     training = 0 if stored else len(catalogue.by_digest(settings.dataset).train.images)
-    return training * settings.num_timesteps, len(job.targets) * settings.num_timesteps
+    return training * settings.num_timesteps, len(job.targets) * settings.num_timesteps * noise_seeds(settings)
 
 
 def _part(on_progress: Progress, before: int, weight: int, total: int, stage: str) -> Progress:

@@ -22,7 +22,7 @@ from dtrak_core.features import batches, draws, faders, feature_store, losses, m
 from dtrak_core.features.fader_layout import PARTS
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.projection import Projector
-from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target, own_side
+from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target, nth_seed, own_side
 from dtrak_core.models import sampling
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.settings import SampleSettings
@@ -133,13 +133,12 @@ def compute_target_features(
             return made
         both = zip(keys, wanted, targets, strict=True)
         missing = {k: (s, t) for k, s, t in both if store.find("target-features", k) is None}
-        started, per_picture = time.perf_counter(), settings.num_timesteps
-
-        def computed(done: int) -> None:
-            on_progress(done * per_picture, len(missing) * per_picture, "gradients", "")
+        seeds = wanted[0].noise_seeds
+        started, per_picture = time.perf_counter(), settings.num_timesteps * seeds
+        total = len(missing) * per_picture
 
         def drawn(done: int, out_of: int) -> None:
-            on_progress(len(missing) * per_picture, len(missing) * per_picture, "gradients", _drawn(done, out_of))
+            on_progress(total, total, "gradients", _drawn(done, out_of))
 
         chosen, own = [target for _, target in missing.values()], own_side(settings, side)
         mixed = [mixtures.of_target(settings, target, side) for target in chosen]
@@ -148,9 +147,11 @@ def compute_target_features(
         elif side.trajectory:
             features = _along_trajectory(denoiser, chosen, own, drawn)
         else:
-            images = np.stack([target.image for target in chosen])
-            ids, told = [target.id for target in chosen], [denoiser.told(target.row) for target in chosen]
-            features = featurise(denoiser, images, ids, own, computed, batch, told, drawn)
+
+            def computed(done: int) -> None:
+                on_progress(done, total, "gradients", "")
+
+            features = _of_targets(denoiser, chosen, own, seeds, batch, computed, drawn)
         if settings.parts == "faders":
             cross = np.zeros((len(features), 0))  # follows from the faders
         else:
@@ -165,6 +166,30 @@ def compute_target_features(
             store.write_array(folder / "cross.npy", products.astype(exact))
             store.publish("target-features", key, one, gradients=per_picture, seconds=seconds)
     return [store.get("target-features", key) for key in keys]
+
+
+def _of_targets(
+    denoiser: Denoiser,
+    targets: Sequence[Target],
+    settings: FeatureSettings,
+    seeds: int,
+    batch: int,
+    on_progress: Callable[[int], None],
+    on_projected: Count,
+) -> np.ndarray:
+    """Return the mean of targets' features (M, K) over noise seeds; `on_progress` counts gradients."""
+    images = np.stack([target.image for target in targets])
+    ids, told = [target.id for target in targets], [denoiser.told(target.row) for target in targets]
+    total, each = np.zeros(()), settings.num_timesteps
+    for number in range(seeds):
+
+        def computed(done: int, before: int = number * len(targets)) -> None:
+            on_progress((before + done) * each)
+
+        wanted = nth_seed(settings, number)
+        total = total + featurise(denoiser, images, ids, wanted, computed, batch, told, on_projected)
+    mean: np.ndarray = (total / seeds).astype(np.float32)
+    return mean
 
 
 def featurise(

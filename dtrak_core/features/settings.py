@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from dtrak_core.models import checkpoints
 from dtrak_core.models.settings import DIFFUSION_STEPS, even_grid
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import Digest, Seed, Settings
@@ -23,6 +24,8 @@ ModelOutput = Literal[
     "squared-clean",
 ]
 ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
+MOST_SEEDS = 8
+ALONE = 4  # times as long a draw takes whose gradient is made alone, to be divided by its length
 
 
 class FeatureSettings(Settings):
@@ -83,17 +86,43 @@ class TargetFeatureSettings(TargetSide):
     """Feature of one target sample under the same settings as the training features, but for `TargetSide`.
 
     `target` is the sample id (`seed:3`, `held-out:7`, `train:12`, `upload:<digest>`) and
-    `pixels` the digest of its picture, so that a seed under another sampler is another target.
+    `pixels` the digest of its picture, so that a seed under another sampler is another target. It is the mean over
+    `noise_seeds` noises at each timestep, those of the training features' seed and of the seeds after it.
     """
 
     features: FeatureSettings
+    noise_seeds: int = Field(default=1, ge=1, le=MOST_SEEDS, exclude_if=lambda value: value == 1)
     target: str = Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")
     pixels: Digest
 
 
 def feature_target(features: FeatureSettings, target: Target, side: TargetSide) -> TargetFeatureSettings:
     """Return the settings under which a target's feature is stored."""
-    return TargetFeatureSettings(features=features, target=target.id, pixels=target.pixels, **side.model_dump())
+    seeds = 1 if side.trajectory else noise_seeds(features)
+    return TargetFeatureSettings(
+        features=features, target=target.id, pixels=target.pixels, noise_seeds=seeds, **side.model_dump()
+    )
+
+
+def noise_seeds(features: FeatureSettings) -> int:
+    """Return over how many noises a target's feature is averaged: 1, 2, 4 or 8.
+
+    More draws of the target cost M gradients, not N, and raise the LDS (docs/findings.md). So many are taken as its
+    model's run notes to fit a second or so; runs of before note none, and keep what is stored. A dense projection
+    is drawn anew for each feature, which costs more than its draws.
+    """
+    if features.projection in ("gaussian", "rademacher"):
+        return 1
+    each = ALONE if features.normalise == "timestep" else 1
+    most = checkpoints.target_draws(features.checkpoint) // (each * features.num_timesteps)
+    return 2 ** min(most.bit_length() - 1, MOST_SEEDS.bit_length() - 1) if most else 1
+
+
+def nth_seed(features: FeatureSettings, number: int) -> FeatureSettings:
+    """Return the settings of a target's feature under its `number`th noise."""
+    if number == 0:
+        return features
+    return FeatureSettings(**features.model_dump() | {"noise_seed": (features.noise_seed + number) % 2**31})
 
 
 def own_side(features: FeatureSettings, side: TargetSide) -> FeatureSettings:

@@ -145,7 +145,8 @@ def of_features(here: Here, settings: FeatureSettings) -> Cost:
 
 def of_target_features(here: Here, settings: TargetFeatureSettings) -> Cost:
     """Return what the features of a target cost, and its products with those of the training set."""
-    return _projected(here, settings.features, 1, 4 * _width(settings.features) + 8 * here.pictures)
+    disk = 4 * _width(settings.features) + 8 * here.pictures
+    return _projected(here, settings.features, settings.noise_seeds, disk)
 
 
 def of_kernel(here: Here, settings: FeatureSettings) -> Cost:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError
-from dtrak_core.features.settings import FeatureSettings, ends_of
+from dtrak_core.features.settings import FeatureSettings, ends_of, noise_seeds
 from dtrak_core.methods import gradient_scores
 from dtrak_core.methods.methods import Method
 from dtrak_core.methods.plans import Plan, Scores
@@ -163,7 +163,7 @@ def spent(plan: Plan) -> tuple[int, float]:
     gradients, seconds = 0, 0.0
     for features in plan.models:
         facts = store.get("features", key_of("features", features)).manifest
-        targets = len(plan.targets) * features.num_timesteps
+        targets = len(plan.targets) * features.num_timesteps * noise_seeds(features)
         gradients += facts["gradients"] + targets
         seconds += facts["seconds"] * (1 + targets / max(1, facts["gradients"]))
     return gradients, seconds

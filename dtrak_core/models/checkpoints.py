@@ -33,6 +33,9 @@ from dtrak_core.models.settings import (
 )
 from dtrak_core.settings import Settings, canonical_json, digest_of, key_of
 
+TARGET_SECONDS = 1.5  # for the draws of one target
+GRADIENT_SECONDS = 3e-11  # a parameter and place: the demo's on 2 cores
+
 
 class NameSettings(Settings):
     """A further name of a run, which is known by its key."""
@@ -168,6 +171,27 @@ def by_digest(digest: str, dataset: str = "") -> Checkpoint:
     if not matching:
         raise NotFoundError(f"No stored checkpoint has the digest {digest}. It may have been deleted; train it again.")
     return next((one for one in matching if one.dataset == dataset), matching[0])
+
+
+def target_draws(digest: str) -> int:
+    """Return how many draws of a target a second or so holds, as its model's run notes; 0 where it notes nothing."""
+    return _target_draws(digest, store.stamp(("checkpoints", "retrained", "names")))
+
+
+@functools.lru_cache(maxsize=256)
+def _target_draws(digest: str, _stamp: tuple[str, ...]) -> int:
+    try:
+        return int(by_digest(digest).run.manifest.get("target_draws", 0))
+    except NotFoundError:  # to be trained, or deleted
+        return 0
+
+
+def draws_within(parameters: int, places: float) -> int:
+    """Return how many gradients of a network `TARGET_SECONDS` hold, by the constant of `speeds`, not by measurement.
+
+    It becomes part of keys, so it must not depend on how busy a machine is.
+    """
+    return int(TARGET_SECONDS / (GRADIENT_SECONDS * parameters * places))
 
 
 def identity(weights: str, facts: Mapping[str, Any]) -> str:

@@ -90,6 +90,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         by = denoiser.classes
         told: dict[str, Any] = {} if by is None else by.facts()
         told |= {"licence": named} if (named := descriptions.licence(folder)) else {}
+        told["target_draws"] = checkpoints.draws_within(parameters, size**2)
         return published(key, settings, dataset, name, digest, fold, "", assumed, parameters=parameters, **told)
 
 

@@ -128,6 +128,7 @@ def _trained(
         seconds=round(run.seconds, 1),
         seconds_per_picture_step=run.seconds / pictures,
         parameters=sum(p.numel() for p in run.weights),
+        target_draws=_target_draws(run.denoiser),
         final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
         **_told_of(run.denoiser, settings.model),
     )
@@ -173,6 +174,14 @@ def _told_of(denoiser: Denoiser, model: ModelSettings | LoraSettings) -> dict[st
     """Return what a run's manifest says of its model where that is not one of pixels alone: base, classes."""
     base = {"base": model.base} if isinstance(model, LoraSettings) else {}
     return base | ({} if denoiser.classes is None else denoiser.classes.facts())
+
+
+def _target_draws(denoiser: Denoiser) -> int:
+    """Return what a run notes for its targets' features; of a frozen base, whose size counts too, nothing."""
+    if denoiser.text is not None:
+        return 0
+    places = denoiser.shape[1] * denoiser.shape[2]
+    return checkpoints.draws_within(sum(p.numel() for p in denoiser.network.parameters()), places)
 
 
 def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
