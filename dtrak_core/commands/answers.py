@@ -289,6 +289,7 @@ def checkpoint_of(artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
     }
     return (
         found
+        | ({"classes": class_names.listed(kept[0].classes)} if kept[0].classes else {})
         | ({"assumed": assumed} if assumed else {})
         | {
             "checkpoints": [{"name": c.name, "step": c.step, "share": c.share, "digest": c.digest} for c in kept],
