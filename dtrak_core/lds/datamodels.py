@@ -48,22 +48,30 @@ def ridge(masks: np.ndarray, losses: np.ndarray) -> np.ndarray:
     Losses are standardised first, so that one grid of penalties suits all targets; the sizes are given back. Each
     target takes the penalty of the highest R², mean over up to 5 folds, as scikit-learn's RidgeCV does one by one.
     """
-    from sklearn.linear_model import Ridge
-    from sklearn.metrics import r2_score
-    from sklearn.model_selection import KFold
-
     spread = losses.std(0)
     scaled = (losses - losses.mean(0)) / np.where(spread > 0, spread, 1)
     x = masks.astype(np.float64)
     quality = np.zeros((len(PENALTIES), losses.shape[1]))
-    for rest, left in KFold(min(5, len(x))).split(x):
-        for number, penalty in enumerate(PENALTIES):
-            guess = Ridge(penalty).fit(x[rest], scaled[rest]).predict(x[left])
-            quality[number] += r2_score(scaled[left], guess, multioutput="raw_values")
-    fits = np.stack([np.atleast_2d(Ridge(penalty).fit(x, scaled).coef_) for penalty in PENALTIES])
+    for left in np.array_split(np.arange(len(x)), min(5, len(x))):
+        rest = np.setdiff1d(np.arange(len(x)), left)
+        total = np.square(scaled[left] - scaled[left].mean(0)).sum(0)
+        for number, coefficients in enumerate(_ridges(x[rest], scaled[rest])):
+            guess = (x[left] - x[rest].mean(0)) @ coefficients + scaled[rest].mean(0)
+            missed = np.square(scaled[left] - guess).sum(0)
+            # What does not vary is explained wholly, or not at all.
+            varies = total > 0
+            quality[number] += np.where(varies, 1 - missed / np.where(varies, total, 1), missed == 0)
+    fits = _ridges(x, scaled).swapaxes(1, 2)
     chosen = quality.argmax(0)
     found: np.ndarray = -fits[chosen, np.arange(losses.shape[1])] * spread[:, None]
     return found
+
+
+def _ridges(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the coefficients of y (S, M) on x (S, N), both without their means, for each penalty, shape (P, N, M)."""
+    centred, values = x - x.mean(0), y - y.mean(0)
+    gram = centred @ centred.T
+    return np.stack([centred.T @ np.linalg.solve(gram + p * np.eye(len(x)), values) for p in PENALTIES])
 
 
 METHODS: Mapping[str, tuple[str, Fit]] = {
