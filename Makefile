@@ -16,8 +16,9 @@ app: .venv/app.stamp
 test: .venv/test.stamp
 	@$(MAKE) --no-print-directory -j2 lint pytest
 
+# Modules are compiled once for all Pythons that the tests start, whatever the environment says.
 pytest: .venv/test.stamp
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
 
 # The oldest versions that the requirements allow, in an environment of their own.
 test-oldest: .venv-oldest/test.stamp

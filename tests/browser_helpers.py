@@ -103,6 +103,24 @@ def serious(page: Any) -> list[tuple[str, list[str]]]:
     return [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if counts(v)]
 
 
+def in_both_schemes(page: Any) -> Iterator[str]:
+    """Show a page light and then dark, as it follows its system; yield which it is, once it has come to rest."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(_SHOWS, arg=scheme)
+        settled(page)
+        yield scheme
+
+
+# Whether the app's text is darker than what it stands on, and so the page light.
+_SHOWS = """scheme => {
+  const style = getComputedStyle(document.querySelector('[data-testid=stApp]'));
+  const [text, ground] = [style.color, style.backgroundColor].map(
+    colour => colour.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0));
+  return (text < ground) === (scheme === 'light');
+}"""
+
+
 def fits(page: Any) -> bool:
     """Say whether a page is no wider than its window."""
     wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")

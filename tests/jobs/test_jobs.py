@@ -206,8 +206,8 @@ def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: 
     launch.write_down(sleeper.pid, processes.code_version())
     say(key, "running", seconds_left=9.0)
     assert jobs.state(key).state == "running"
-    sleeper.kill()  # a zombie from here on, since nobody has collected it
-    time.sleep(0.1)
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on, since nobody has collected it
     now = jobs.state(key)
     assert (now.state, now.done, now.seconds_left) == ("interrupted", 2, None)
     assert "goes on from there" in now.message
@@ -227,7 +227,7 @@ def test_silent_worker_counts_as_lost(started: list[int]) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
     say(key, "running", beat=time.time() - jobs.STALE - 1)
     assert jobs.state(key).state == "interrupted"
-    say(key, "running", beat=time.time() - jobs.STALE + 5)
+    say(key, "running", beat=time.time() - jobs.STALE / 3)
     assert jobs.state(key).state == "running"
 
 
@@ -369,8 +369,11 @@ def test_interrupted_transaction_keeps_nothing(started: list[int]) -> None:
 
 def test_time_left_runs_down_between_two_beats(started: list[int]) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
-    say(key, "running", seconds_left=10.0, beat=time.time() - 4)
-    assert jobs.state(key).seconds_left == pytest.approx(6.0, abs=0.5)
+    beat = time.time() - 4
+    say(key, "running", seconds_left=10.0, beat=beat)
+    left = jobs.state(key).seconds_left
+    assert left is not None
+    assert 10 - (time.time() - beat) <= left <= 6
     say(key, "running", seconds_left=1.0, beat=time.time() - 4)
     assert jobs.state(key).seconds_left == 0.0
 

@@ -65,7 +65,7 @@ def batch_of(denoiser: Denoiser, images: np.ndarray, ids: list[str]) -> tuple[Te
 def trained(pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """Train until the mean gradient is small; before, all gradients point one way and projections blur them."""
     monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
-    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=150, batch_size=8)
+    settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=60, batch_size=8)
     training.train(pictures, settings, "longer", quiet)
     return checkpoints.by_name("longer", pictures.digest)
 

@@ -239,15 +239,15 @@ def test_no_empty_chart_stands_before_the_first_training(
 
 
 def test_the_comparison_that_was_waited_for_is_shown_when_it_ends(
-    pair: Comparison, small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+    pair: Comparison, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    dataset, checkpoint = small
     wider = pair.settings.model_copy(update={"remove": (5,)})
     key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")
     running(monkeypatch, key, done=3, total=9, unit="training steps")
     at = opened("counterfactual")
     assert key_of("comparisons", wider) not in at.query_params.get("comparison", "")
-    counterfactual.compare(dataset, checkpoint, wider, "wider", quiet)
+    stored = publish(dataclasses.replace(pair, settings=wider, key=key_of("comparisons", wider)), "wider")
+    request.addfinalizer(lambda: shutil.rmtree(stored.path))
     running(monkeypatch, key, state="done", done=9, total=9, unit="training steps", finished=1.0)
     at.run()
     assert at.success[0].value == "The comparison is finished."
