@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +193,16 @@ def _refuse_other_kinds(names: Collection[str], source: str) -> None:
         raise DataError(
             f"'{source}' holds no LoRA weights: no name in it says so ({next(iter(names), 'it is empty')}). Give the "
             f"file that a LoRA training wrote, like {FILE}."
+        )
+    if named := [name for name in names if re.search(r"\.lora_[AB]\.\w+\.weight$", name)]:
+        raise DataError(
+            f"The names in '{source}' hold that of an adapter, as in a network's own state ({named[0]}), and not the "
+            "scale. Save the weights with PEFT's save_pretrained, or with save_lora_weights of diffusers."
+        )
+    if whole := [name for name in names if name.startswith(PEFT) and ".lora_" not in name]:
+        raise DataError(
+            f"'{source}' holds whole layers beside LoRA weights ({whole[0].removeprefix(PEFT)}), as PEFT's "
+            "modules_to_save trains them. LoRA weights alone can be attributed: train without it."
         )
 
 

@@ -178,11 +178,17 @@ def of_peft(name: str) -> str:
     return f"base_model.model.{name.removeprefix('unet.')}"
 
 
-def test_pefts_own_files_are_the_same_weights(discs: Dataset, base: Base, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "how"), [("lora", {}), ("dora", {"target_modules": ["to_q", "conv1"], "use_dora": True})]
+)
+def test_pefts_own_files_are_the_same_weights(
+    discs: Dataset, base: Base, folder: Path, tmp_path: Path, kind: str, how: dict[str, Any]
+) -> None:
+    shutil.copy(template() / kind / FILE, folder)
     importing_text.import_lora(str(folder), base, discs, "diffusers", quiet)
     own = Path(shutil.copytree(folder, tmp_path / "own"))
     rewritten(own, renamed(of_peft), "adapter_model.safetensors")
-    peft_config(own)
+    peft_config(own, **how)
     importing_text.import_lora(str(own), base, discs, "peft", quiet)
     np.testing.assert_array_equal(drawn("peft"), drawn("diffusers"))
 
@@ -355,6 +361,10 @@ def dora_of_columns(folder: Path) -> None:
     rewritten(folder, lambda held: {n: v.T if "dora_scale" in n else v for n, v in kohya(held).items()})
 
 
+def whole_layer(folder: Path) -> None:
+    rewritten(folder, lambda held: renamed(of_peft)(held) | {of_peft("conv_in.weight"): torch.zeros(16, 8, 3, 3)})
+
+
 def stray_magnitude(folder: Path) -> None:
     rewritten(folder, lambda held: kohya(held) | {"lora_unet_mid_block.dora_scale": torch.ones(16, 1)})
 
@@ -373,6 +383,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "transformer": (all_named(lambda name: name.replace("unet.", "transformer.")), "change transformer .*Flux"),
     "LoHa": (all_named(lambda name: name.replace("lora_A", "hada_w1_a")), "holds LoHa weights"),
     "LoKr": (all_named(lambda name: name.replace("lora_A", "lokr_w1")), "holds LoKr weights"),
+    "an adapter's name": (all_named(lambda name: name.replace(".weight", ".default.weight")), "that of an adapter"),
+    "whole layers": (whole_layer, "holds whole layers beside LoRA weights .conv_in.weight.*modules_to_save"),
     "no LoRA": (all_named(lambda name: name.replace("lora_", "")), "no name in it says so"),
     "other parts": (one_more("unet.down_blocks.7.to_q"), "no place for 2 of them, down_blocks.7.to_q"),
     "half of them": (lambda folder: rewritten(folder, first_factors), "are not whole: .* are missing"),
