@@ -20,7 +20,7 @@ def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: in
 
     Args:
         source: Folder of a text-to-image pipeline of diffusers, a name on the Hugging Face hub, or a single file of a
-            Stable Diffusion 1 or 2 (.safetensors, .ckpt), of which a folder is made in the cache.
+            Stable Diffusion 1, 2 or XL (.safetensors, .ckpt), of which a folder is made in the cache.
         name: What to call it.
         resolution: Side of its pictures in pixels, that of the dataset; 0 takes the model's own, of a single file 512.
     """

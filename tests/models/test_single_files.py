@@ -15,14 +15,20 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dtrak_core import store
 from dtrak_core.errors import StudioError
-from dtrak_core.models import bases, clip_words, importing_text, lora, sampling, single_files
+from dtrak_core.models import bases, clip_words, importing_text, lora, sampling, single_file_configs, single_files
 from dtrak_core.models.settings import LoraSettings
 from dtrak_core.progress import quiet
 
@@ -35,7 +41,8 @@ RESNET = {
 }  # fmt: skip
 LONE = {
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0", "conv_out": "out.2",
+    "conv_norm_out": "out.0", "conv_out": "out.2", "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 LAYER = {
     "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc",
@@ -43,35 +50,46 @@ LAYER = {
 }  # fmt: skip
 
 
-def pipeline(newer: bool) -> StableDiffusionPipeline:
-    """Build an untrained Stable Diffusion 1.x or 2.x, but narrow and shallow."""
-    torch.manual_seed(0)
-    text = CLIPTextModel(
-        CLIPTextConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=1)
-        if newer
-        else CLIPTextConfig(
-            hidden_size=128, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2, hidden_act="quick_gelu"
+def text_encoder(kind: Any = CLIPTextModel, width: int = 64, act: str = "gelu") -> Any:
+    return kind(
+        CLIPTextConfig(
+            hidden_size=width, intermediate_size=96, num_hidden_layers=2, num_attention_heads=width // 64,
+            projection_dim=width, hidden_act=act,
         )
-    )
-    text.config.hidden_act = "gelu" if newer else "quick_gelu"
+    )  # fmt: skip
+
+
+def pipeline(kind: str) -> Any:
+    """Build an untrained Stable Diffusion of a kind (1.x, 2.x, XL), but narrow and shallow."""
+    torch.manual_seed(0)
+    texts = {"text_encoder": text_encoder(width=128, act="quick_gelu") if kind == "1.x" else text_encoder()}
+    texts |= {"tokenizer": clip_words.whole("!" if kind == "2.x" else clip_words.END)}
+    told: dict[str, Any] = {"cross_attention_dim": 128 if kind != "2.x" else 64}
+    how: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    if kind == "XL":
+        texts["text_encoder"] = text_encoder(act="quick_gelu")
+        texts |= {"text_encoder_2": text_encoder(CLIPTextModelWithProjection), "tokenizer_2": clip_words.whole("!")}
+        told |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+        told |= {"projection_class_embeddings_input_dim": 64 + 6 * 8, "transformer_layers_per_block": [1, 2]}
+        how = {"add_watermarker": False}
+    attended = "CrossAttn" if kind == "XL" else ""  # in the lower level too
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=32,
+        scaling_factor=0.13025 if kind == "XL" else 0.18215,
     )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=32,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=text.config.hidden_size, attention_head_dim=[1, 1] if newer else 8,
-        use_linear_projection=newer,
+        down_block_types=("CrossAttnDownBlock2D", f"{attended}DownBlock2D"),
+        up_block_types=(f"{attended}UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=8 if kind == "1.x" else [1, 1], use_linear_projection=kind != "1.x", **told,
     )  # fmt: skip
     schedule = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
         steps_offset=1,
     )  # fmt: skip
-    pipe = StableDiffusionPipeline(
-        vae, text, clip_words.whole("!" if newer else clip_words.END), unet, schedule, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+    made = StableDiffusionXLPipeline if kind == "XL" else StableDiffusionPipeline
+    pipe = made(vae=vae, unet=unet, scheduler=schedule, **texts, **how)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -119,74 +137,90 @@ def of_vae(state: Weights, levels: int) -> Weights:
     return found
 
 
-def of_text(state: Weights, newer: bool) -> Weights:
-    """Return a text encoder's weights under CLIP's names, or open_clip's with the last layer that is not asked."""
+def of_text(state: Weights, begin: str, by_open_clip: bool, more_layers: int = 0) -> Weights:
+    """Return a text encoder's weights under CLIP's names, or open_clip's with a last layer that is not asked."""
     flat = {name.removeprefix("text_model."): value for name, value in state.items()}
-    if not newer:
-        return {single_files.TEXT + name: value for name, value in flat.items()}
+    if not by_open_clip:
+        return {begin + name: value for name, value in flat.items()}
     found = {
         "token_embedding.weight": flat["embeddings.token_embedding.weight"],
         "positional_embedding": flat["embeddings.position_embedding.weight"],
         "ln_final.weight": flat["final_layer_norm.weight"],
         "ln_final.bias": flat["final_layer_norm.bias"],
-        "text_projection": torch.eye(64),
+        "text_projection": flat["text_projection.weight"].T if "text_projection.weight" in flat else torch.eye(64),
     }
-    for number in (0, 1, 1):
-        own = f"encoder.layers.{number}."
-        block = f"transformer.resblocks.{2 if f'transformer.resblocks.{number}.ln_1.bias' in found else number}."
+    for number in range(2 + more_layers):
+        own, block = f"encoder.layers.{min(number, 1)}.", f"transformer.resblocks.{number}."
         for kind in ("weight", "bias"):
             parts = [flat[f"{own}self_attn.{one}_proj.{kind}"] for one in "qkv"]
             found[f"{block}attn.in_proj_{kind}"] = torch.cat(parts)
             found |= {f"{block}{theirs}.{kind}": flat[f"{own}{ours}.{kind}"] for ours, theirs in LAYER.items()}
-    return {single_files.OPEN_TEXT + name: value for name, value in found.items()}
+    return {begin + name: value for name, value in found.items()}
 
 
 @functools.cache
-def template(newer: bool) -> tuple[Path, np.ndarray]:
+def template(kind: str) -> tuple[Path, np.ndarray]:
     """Write such a pipeline as a single file, and draw with it."""
     place = Path(tempfile.mkdtemp(prefix="single-file-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    pipe = pipeline(newer)
+    pipe = pipeline(kind)
     held = of_unet(pipe.unet.state_dict(), 1) | of_vae(pipe.vae.state_dict(), 2)
-    held |= of_text(pipe.text_encoder.state_dict(), newer)
+    for words in next(one for one in single_files.KINDS if one.name.endswith(kind)).words:
+        state = getattr(pipe, words.part).state_dict()
+        held |= of_text(state, words.begin, words.by_open_clip, words.layers_left_out)
     save_file({name: value.contiguous().clone() for name, value in held.items()}, place / "model.safetensors")
-    how: dict[str, Any] = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(3)}
-    return place / "model.safetensors", np.rint(pipe(PROMPT, guidance_scale=4.0, output_type="np", **how).images * 255)
+    how: dict[str, Any] = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(3)}
+    how |= {"height": 16, "width": 16, "guidance_scale": 4.0, "output_type": "np"}
+    return place / "model.safetensors", np.rint(pipe(PROMPT, **how).images * 255)
 
 
 @pytest.fixture
 def older(cache: Path, tmp_path: Path) -> Path:
     """Return a file that a test may harm."""
-    return Path(shutil.copy(template(False)[0], tmp_path / "model.safetensors"))
+    return Path(shutil.copy(template("1.x")[0], tmp_path / "model.safetensors"))
 
 
 def drawn(name: str) -> np.ndarray:
     base = bases.by_name(name)
     denoiser = lora.untrained(base, LoraSettings(base=base.digest, rank=1), "")
     denoiser.network.eval()
-    return sampling.generate(denoiser, [3], "ddim", 3, 0.0, prompts=[PROMPT], guidance=4.0).astype(float)
+    return sampling.generate(denoiser, [3], "ddim", 2, 0.0, prompts=[PROMPT], guidance=4.0).astype(float)
 
 
 def test_a_file_draws_as_its_pipeline_does(older: Path) -> None:
     taken = importing_text.import_base(str(older), "single", quiet, 16)
     assert taken.manifest["resolution"] == 16
     assert "Stable Diffusion 1.x of 16 pixels that predicts the noise" in taken.manifest["assumed"][0]
-    assert np.abs(drawn("single") - template(False)[1]).max() <= 1
     older.unlink()  # what was made of it lies in the cache
-    assert np.abs(drawn("single") - template(False)[1]).max() <= 1
+    assert np.abs(drawn("single") - template("1.x")[1]).max() <= 1
 
 
 def test_a_newer_file_in_half_precision_too(cache: Path, tmp_path: Path) -> None:
-    held = {name: value.half() for name, value in load_file(template(True)[0]).items()}
+    held = {name: value.half() for name, value in load_file(template("2.x")[0]).items()}
     averaged = {"model_ema.decay": torch.ones(()), "betas": torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2}
     file = tmp_path / "model.safetensors"
     save_file(held | averaged, file)
     file.with_suffix(".yaml").write_text(YAML.format("eps"))
     taken = importing_text.import_base(str(file), "single", quiet, 16)
     assert "2.x" in taken.manifest["assumed"][0]
-    assert np.abs(drawn("single") - template(True)[1]).mean() < 1
+    assert np.abs(drawn("single") - template("2.x")[1]).mean() < 1
     unet = load_file(taken.path / bases.INSIDE / "unet" / "diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in unet.values()} == {torch.float16}
+
+
+def test_an_xl_file_too(cache: Path, tmp_path: Path) -> None:
+    taken = importing_text.import_base(str(template("XL")[0]), "single", quiet, 16)
+    assert "taken for a Stable Diffusion XL of 16 pixels" in taken.manifest["assumed"][0]
+    assert np.abs(drawn("single") - template("XL")[1]).max() <= 1
+
+
+def test_marks_in_a_file_say_what_it_predicts(older: Path) -> None:
+    held = load_file(older)
+    for marks, expected in (
+        ({}, ("epsilon", False)), ({"v_pred": torch.zeros(1), "ztsnr": torch.zeros(1)}, ("v_prediction", True))
+    ):  # fmt: skip
+        made = single_files._schedule(older, held | marks, "a file", single_files.OLDEST).config
+        assert (made.prediction_type, made.rescale_betas_zero_snr) == expected
 
 
 @pytest.mark.parametrize("newer", [False, True])
@@ -196,11 +230,12 @@ def test_the_true_sizes_are_read_off_the_weights(newer: bool) -> None:
         "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "use_linear_projection": newer,
         "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3, "cross_attention_dim": 1024 if newer else 768,
         "attention_head_dim": [5, 10, 20, 20] if newer else 8, "norm_num_groups": 32,
+        "transformer_layers_per_block": [1, 1, 1, 1],
     }  # fmt: skip
     with torch.device("meta"):
         unet = UNet2DConditionModel(**known)
     held = {name.removeprefix(single_files.UNET): value for name, value in of_unet(unet.state_dict(), 2).items()}
-    assert single_files._unet_config(held, newer) == {"_class_name": "UNet2DConditionModel", **known}
+    assert single_file_configs.of_unet(held, newer) == {"_class_name": "UNet2DConditionModel", **known}
 
 
 def test_the_whole_tokenizer_splits_as_clip_does() -> None:
@@ -224,7 +259,7 @@ def one_more(name: str) -> Callable[[Weights], Weights]:
 
 
 REFUSED: dict[str, tuple[Callable[[Weights], Weights], str]] = {
-    "SDXL": (one_more("conditioner.embedders.0.transformer.x"), "holds Stable Diffusion XL"),
+    "refiner": (one_more("conditioner.embedders.0.model.x"), "holds a refiner of Stable Diffusion XL"),
     "SD3": (one_more("model.diffusion_model.joint_blocks.0.x"), "holds Stable Diffusion 3"),
     "Flux": (lambda held: {"double_blocks.0.x": torch.zeros(2)}, "holds Flux"),
     "LoRA": (lambda held: {"lora_unet_mid_block.lora_down.weight": torch.zeros(2)}, "holds LoRA weights.*--base"),
@@ -234,12 +269,12 @@ REFUSED: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "denoiser alone": (
         lambda held: {n: v for n, v in held.items() if n.startswith("model.")}, "no autoencoder and no text encoder"
     ),
-    "something else": (lambda held: {"layer.weight": torch.zeros(2)}, "no name in it says so .layer.weight"),
+    "something else": (lambda held: {"layer.weight": torch.zeros(2)}, "No name in it says so .layer.weight"),
     "half a denoiser": (without(f"{single_files.UNET}out.0"), "cannot be made of its weights: some are missing"),
-    "half a text encoder": (without(f"{single_files.TEXT}final"), "cannot be made of its weights: some are missing"),
+    "half a text encoder": (without(f"{single_files.OLDEST.words[0].begin}final"), "weights: some are missing"),
     "no level of the autoencoder": (without(f"{single_files.VAE}encoder.down.0"), "cannot be made of its weights"),
     "2.x alone": (
-        lambda held: load_file(template(True)[0]), r"do not say whether they predict .* called model\.yaml"
+        lambda held: load_file(template("2.x")[0]), r"do not say whether they predict .* called model\.yaml"
     ),
     "not finite": (lambda held: held | {"betas": torch.full((1000,), torch.nan)}, "NaN or infinite"),
 }  # fmt: skip
@@ -248,7 +283,7 @@ REFUSED: dict[str, tuple[Callable[[Weights], Weights], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_file_that_cannot_be_used_is_refused(older: Path, case: str) -> None:
     harm, words = REFUSED[case]
-    save_file(harm(load_file(template(False)[0])), older)
+    save_file(harm(load_file(template("1.x")[0])), older)
     refused_with(words, older)
 
 
@@ -269,5 +304,5 @@ def test_other_harm_is_told_apart(older: Path) -> None:
     refused_with("holds pickled code", older.with_suffix(".ckpt"))
     older.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     refused_with("Git LFS pointer", older)
-    shutil.copy(template(False)[0], older)
+    shutil.copy(template("1.x")[0], older)
     refused_with("cannot draw pictures of 18 pixels. Choose a multiple of 4", older, 18)
