@@ -70,9 +70,11 @@ def checkpoint(
     """Return a checkpoint: a network of diffusers from memory, which is stored by its weights, or a stored one by name.
 
     Args:
-        unet: A diffusers UNet2DModel that predicts the noise of pictures of the dataset's size, as `unet(x_t, t)`; its
-            weights are copied as float32. Or a string: the name of a stored checkpoint, such as "demo" or "demo@50".
-        scheduler: The diffusers scheduler that it was trained with (DDPM's, DDIM's or one of their kind).
+        unet: A diffusers UNet2DModel of pictures of the dataset's size, as `unet(x_t, t)`, that predicts what its
+            scheduler says: noise, picture, v or flow; its weights are copied as float32. Or a string: the name of a
+            stored checkpoint, such as "demo" or "demo@50".
+        scheduler: The diffusers scheduler that it was trained with (DDPM's, DDIM's or one of their kind;
+            of a flow a FlowMatchEulerDiscreteScheduler).
         dataset: What it was trained on, or the name of that; with the name of a stored checkpoint it may be left out.
         name: What the checkpoint is called.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel, UNet2DModel
 from PIL import Image
 
 from dtrak_core import api
@@ -100,13 +100,30 @@ def test_what_is_no_checkpoint_is_refused(cache: object) -> None:
         (torch.nn.Linear(2, 2), DDPMScheduler(), pictures, {}, "network is of type Linear"),
         (latent, DDPMScheduler(), pictures, {}, "UNet2DConditionModel"),
         (unet(sample_size=32), DDPMScheduler(), pictures, {}, "draws pictures of 32 pixels"),
-        (unet(), DDPMScheduler(num_train_timesteps=500), pictures, {}, "500"),
+        (unet(), FlowMatchEulerDiscreteScheduler(stochastic_sampling=True), pictures, {}, "fresh noise at every step"),
         (unet(), DDPMScheduler(), pictures, {"name": "No Name"}, "'name' is 'No Name'"),
         ("nothing", None, pictures, {}, "Checkpoint 'nothing' does not exist"),
     ]
     for network, scheduler, of, told, sentence in refused:
         with pytest.raises(StudioError, match=sentence):
             api.checkpoint(network, scheduler, of, **told)
+
+
+def test_a_flow_from_memory_is_drawn_and_explained(cache: object) -> None:
+    of = api.dataset(IMAGES)
+    flow = api.checkpoint(unet(), FlowMatchEulerDiscreteScheduler(shift=3.0), of, "flow")
+    quick = {"num_timesteps": 2, "proj_dim": 16}
+    drawn = api.Sampled(sampling_steps=4)
+    found = api.explain(of, flow, 3, features=quick, sampled=drawn, progress=False)
+    assert (found.targets[0].id, np.abs(found.scores).max() > 0) == ("seed:3", True)
+
+    def squared(prediction: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return prediction.flatten(1).square().mean(1)
+
+    own = api.explain(of, flow, 3, output=squared, features=quick, sampled=drawn, progress=False)
+    np.testing.assert_allclose(own.scores, found.scores, rtol=1e-3, atol=1e-4 * np.abs(found.scores).max())
+    with pytest.raises(SettingsError, match="drawn without fresh noise"):
+        api.explain(of, flow, 3, sampled=api.Sampled(sampler="ddpm"), progress=False)
 
 
 def test_targets_are_seeds_ids_and_pictures(pictures: Dataset, checkpoint: Checkpoint) -> None:
