@@ -31,9 +31,7 @@ def patch_parts(plan: Plan) -> list[tuple[str, Settings]]:
 
 def influence_parts(plan: Plan) -> list[tuple[str, Settings]]:
     """Return kind and settings of the artifact of each target's scores by EK-FAC."""
-    known = checkpoints.by_digest(plan.checkpoint)
-    predicted, length = checkpoints.prediction_of(known), checkpoints.length_of(known)
-    where = (plan.dataset.digest, plan.checkpoint, predicted, length)
+    where = (plan.dataset.digest, plan.checkpoint, *checkpoints.process_of(checkpoints.by_digest(plan.checkpoint)))
     return [("ekfac", influence_settings(*where, one.id, one.pixels)) for one in plan.targets]
 
 

@@ -276,11 +276,24 @@ def length_of(checkpoint: Checkpoint) -> int:
     return int(schedule.get("num_train_timesteps", DIFFUSION_STEPS))
 
 
+def process_of(checkpoint: Checkpoint) -> tuple[Prediction, int]:
+    """Return what a checkpoint's network predicts, and the timesteps of its noise schedule.
+
+    Of LoRA weights without their base, which cannot draw or be featurised, they are noise and 1,000, as of nearly all:
+    what is stored of them is found all the same.
+    """
+    try:
+        return prediction_of(checkpoint), length_of(checkpoint)
+    except NotFoundError:
+        return "noise", DIFFUSION_STEPS
+
+
 def most_steps(checkpoint: Checkpoint) -> int:
     """Return how many steps a sampler of a checkpoint has at most; a flow is drawn between its timesteps too."""
-    return DIFFUSION_STEPS if prediction_of(checkpoint) == "flow" else min(DIFFUSION_STEPS, length_of(checkpoint))
+    predicted, length = process_of(checkpoint)
+    return DIFFUSION_STEPS if predicted == "flow" else min(DIFFUSION_STEPS, length)
 
 
 def check_drawing(checkpoint: Checkpoint, sampled: Sampled) -> None:
     """Refuse a way of drawing that a checkpoint does not have, before work begins; errors as `refuse_drawing`."""
-    refuse_drawing(prediction_of(checkpoint), length_of(checkpoint), sampled)
+    refuse_drawing(*process_of(checkpoint), sampled)

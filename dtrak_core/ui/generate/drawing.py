@@ -9,12 +9,11 @@ import streamlit as st
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import NotFoundError
 from dtrak_core.jobs.jobs import SampleJob
 from dtrak_core.methods import costs
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build
 from dtrak_core.ui import frame, gallery, named, panels
@@ -33,8 +32,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             _prompts(checkpoint, dataset)
         st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
         st.number_input("First seed", 0, 2**31 - 1 - MOST, 0, key="draw-first", persist_state="session", width=150)
-        flow, most = _limits(checkpoint)
-        if not flow:  # which has one way, Euler's steps
+        most = checkpoints.most_steps(checkpoint)
+        if checkpoints.process_of(checkpoint)[0] != "flow":  # which has one way, Euler's steps
             st.selectbox(
                 "Sampler",
                 list(SAMPLERS),
@@ -58,21 +57,13 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
 
 
-def _limits(checkpoint: Checkpoint) -> tuple[bool, int]:
-    """Return whether a model is a flow, and its sampling steps at most; of LoRA weights without base, what is usual."""
-    try:
-        return checkpoints.prediction_of(checkpoint) == "flow", checkpoints.most_steps(checkpoint)
-    except NotFoundError:  # pictures that were drawn before are shown all the same
-        return False, DIFFUSION_STEPS
-
-
 def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return the sampler that the form was last submitted with, and the prompts or classes of a model that has some."""
     state = st.session_state
-    flow, most = _limits(checkpoint)  # the session may hold how another model was drawn
+    flow = checkpoints.process_of(checkpoint)[0] == "flow"  # the session may hold how another model was drawn
     usual = {
         "sampler": "ddim" if flow else state.get("draw-sampler", "ddim"),
-        "sampling_steps": min(int(state.get("draw-steps", 50)), most),
+        "sampling_steps": min(int(state.get("draw-steps", 50)), checkpoints.most_steps(checkpoint)),
     }
     if not checkpoint.prompted:  # prompts of another model may still be in the session
         return Sampled(**usual)
