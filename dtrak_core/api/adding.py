@@ -44,6 +44,6 @@ def add_scores(
     """
     of = chosen_dataset(dataset)
     by = None if checkpoint is None else chosen_checkpoint(checkpoint, of)
-    how = sampled or (known_targets.usual(by.digest) if by is not None and by.prompted else Sampled())
+    how = sampled or (Sampled() if by is None else known_targets.way_of(by, of.train))
     chosen = chosen_targets(targets, of, by, how, engine=False, shown=False)
     return own_scores.Named(name, own_scores.add(name, scores, chosen, of).key).id

@@ -148,7 +148,7 @@ def explain(
     base = defaults.base_for(of.digest, by.digest, chosen, features or {})
     if reason := scores.refusal(chosen, by.digest, None, of.digest):
         raise SettingsError(reason)
-    how = sampled or (known_targets.usual(by.digest) if by.prompted else Sampled())
+    how = sampled or known_targets.way_of(by, of.train)
     wanted = chosen_targets(targets, of, by, how, engine, progress)
     for target in wanted:
         if reason := scores.refusal(chosen, by.digest, target, of.digest):

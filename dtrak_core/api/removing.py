@@ -154,7 +154,7 @@ def counterfactual(
     if other := [one for one in names if not str(one).startswith("seed:")]:
         raise SettingsError(f"{other[0]} was not generated. Choose generated targets, like 3 or seed:3.")
     taken = round(0.2 * len(of.train.rows)) if remove is None else remove
-    how = sampled or (known_targets.usual(by.digest) if by.prompted else Sampled())
+    how = sampled or known_targets.way_of(by, of.train)
     asked: Mapping[str, Any] = {
         "targets": names,
         "remove": (taken,) if isinstance(taken, int) else tuple(taken),
