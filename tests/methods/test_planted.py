@@ -29,22 +29,39 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("prediction", "count", "copy", "epochs"),
-    [("noise", 160, 120, 30), ("sample", 60, 40, 15), ("v", 60, 40, 15), ("flow", 60, 40, 15)],
+    ("prediction", "classes", "count", "copy", "epochs"),
+    [
+        ("noise", 1, 160, 120, 30),
+        ("sample", 1, 60, 40, 15),
+        ("v", 1, 60, 40, 15),
+        ("flow", 1, 60, 40, 15),
+        ("noise", 4, 60, 40, 15),
+    ],
 )
 def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(
-    cache: Path, tmp_path: Path, portraits: np.ndarray, prediction: Prediction, count: int, copy: int, epochs: int
+    cache: Path,
+    tmp_path: Path,
+    portraits: np.ndarray,
+    prediction: Prediction,
+    classes: int,
+    count: int,
+    copy: int,
+    epochs: int,
 ) -> None:
     images = portraits[:count].copy()
     images[copy] = images[ORIGINAL]
     file = tmp_path / "planted.npz"
-    np.savez(file, x_train=images, y_train=np.zeros(count, int), x_test=images[:8], y_test=np.zeros(8, int))
+    labels = np.arange(count) % classes
+    labels[copy] = labels[ORIGINAL]
+    np.savez(file, x_train=images, y_train=labels, x_test=images[:8], y_test=np.zeros(8, int))
     dataset = catalogue.load(catalogue.prepare(catalogue.source_settings("npz", file, "planted", 16), file))
     assert len(dataset.train.images) == count
 
     # Fewer pictures and a narrower network: enough to tell copies from the rest, in a quarter of the time.
     settings = presets.train_settings("demo", dataset.digest, epochs=epochs)
-    settings = settings.model_copy(update={"model": ModelSettings(channels=(16, 32), prediction=prediction)})
+    sees = presets.seen(dataset, classes > 1, grey=False)
+    model = ModelSettings(channels=(16, 32), prediction=prediction, **sees)
+    settings = settings.model_copy(update={"model": model})
     run = training.train(dataset, settings, "planted", quiet, kind="retrained")  # draws no grids of pictures
     (checkpoint,) = checkpoints.of_run(run)
     denoiser = networks.load_denoiser(checkpoint)
