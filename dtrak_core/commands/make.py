@@ -148,7 +148,7 @@ def train(
         prediction: What a network of pixels puts out: the noise, the clean picture (sample), v or flow.
         classes: Tell a network of pixels the class of each picture, its label; pictures are then drawn of classes.
         grey: Have a network of pixels see and draw grey pictures, with one colour instead of three.
-        precision: What products in a network of pixels are taken in; auto takes bfloat16 where this processor has it.
+        precision: What products in the network are taken in; auto takes bfloat16 where this processor has it.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.

@@ -28,7 +28,7 @@ from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.lora_files import Adapter
 from dtrak_core.models.model_files import LORA
-from dtrak_core.models.settings import LoraSettings
+from dtrak_core.models.settings import LoraSettings, Precision
 from dtrak_core.models.text_families import Family
 from dtrak_core.models.text_side import TextSide
 from dtrak_core.settings import digest_of
@@ -58,15 +58,16 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
     for name, module in network.named_modules():  # as the authors' code sets them
         if isinstance(module, nn.Dropout) and "attn" in name:
             module.p = settings.dropout
-    return _ready(base, network, base_parts.text_side(base, dataset))
+    half = settings.precision == "bfloat16"
+    return _ready(base, network, base_parts.text_side(base, dataset), half)
 
 
-def load(base: Base, folder: Path, dataset: str) -> Denoiser:
+def load(base: Base, folder: Path, dataset: str, precision: Precision) -> Denoiser:
     """Return a base with the LoRA weights of a stored folder, in eval mode; see `opened`."""
-    return opened(base, [folder / FILE], folder.name, dataset)
+    return opened(base, [folder / FILE], folder.name, dataset, precision)
 
 
-def opened(base: Base, files: Sequence[Path], source: str, dataset: str) -> Denoiser:
+def opened(base: Base, files: Sequence[Path], source: str, dataset: str, precision: Precision = "float32") -> Denoiser:
     """Return a base with the LoRA weights of files, in eval mode.
 
     What they change of the text encoder is applied and frozen: features are of the denoiser's weights.
@@ -76,6 +77,7 @@ def opened(base: Base, files: Sequence[Path], source: str, dataset: str) -> Deno
         files: What one of many trainers wrote (`lora_files`).
         source: What the user calls it.
         dataset: Digest of the dataset, whose stored latents are taken.
+        precision: The format of products in the denoiser, and of its frozen weights; on a GPU it is bfloat16.
 
     Raises:
         DataError: If the files are not LoRA weights of this base, all of them, and some of them of its denoiser.
@@ -90,7 +92,7 @@ def opened(base: Base, files: Sequence[Path], source: str, dataset: str) -> Deno
         encoder = getattr(side.words, part)
         _attach(encoder, own, family, part, source, base.name)
         base_parts.frozen(encoder)
-    found = _ready(base, network, side)
+    found = _ready(base, network, side, precision == "bfloat16")
     found.network.eval()
     return found
 
@@ -222,13 +224,12 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     return digest_of(*parts)
 
 
-def _ready(base: Base, network: Any, side: TextSide) -> Denoiser:
+def _ready(base: Base, network: Any, side: TextSide, half: bool) -> Denoiser:
     where = devices.device()
+    frozen = torch.bfloat16 if half else devices.frozen_dtype(where)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_("lora_" in name)
-        parameter.data = parameter.data.to(
-            where, torch.float32 if parameter.requires_grad else devices.frozen_dtype(where)
-        )
+        parameter.data = parameter.data.to(where, torch.float32 if parameter.requires_grad else frozen)
     if where.type == "cuda" and sum(p.numel() for p in network.parameters()) > LARGE:
         network.enable_gradient_checkpointing()  # features too: one draw's activations are many GB
     schedule = base_parts.schedule(base)
@@ -240,7 +241,7 @@ def _ready(base: Base, network: Any, side: TextSide) -> Denoiser:
         (side.channels, size, size),
         side,
         sampler=schedule.sampler,
-        half=devices.frozen_dtype(where) == torch.bfloat16,
+        half=frozen == torch.bfloat16,
         call=side.family.call,
         classes=base_parts.classes(base),
     )

@@ -198,15 +198,15 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
         DataError: If the files are not a DDPM, or LoRA weights of their base.
     """
     relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
+    precision = checkpoint.run.settings.get("model", {}).get("precision", "float32")
     if checkpoint.base:
         file = checkpoint.run.file(f"{relative}/{lora.FILE}")
-        return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset)
+        return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset, precision)
     file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
     schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
     found = weights.read_file(file, checkpoint.name)
     plain = assemble(config, found, schedule, checkpoint.fold, checkpoint.name, checkpoint.classes)
-    precision = checkpoint.run.settings.get("model", {}).get("precision", "float32")
     return replace(plain, half=precision == "bfloat16")
 
 

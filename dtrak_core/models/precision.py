@@ -1,4 +1,4 @@
-"""The number format that products in a network of pixels are taken in. No torch here.
+"""The number format that products in a network are taken in. No torch here.
 
 Products in bfloat16 (by autocast), with weights, sums, projections and kernels in float32 or float64, are faster on
 processors with units for it, and scores stay what they are (benchmarks/precision.py). On a GPU

@@ -168,7 +168,7 @@ class LoraSettings(Settings):
 
     Each projection W gets W + `scale` B A with A (rank x in) and B (out x rank). `base` is the digest of the frozen
     model (bases.py), whose family says which projections there are. `caption_dropout` is the share of captions replaced
-    by the empty prompt in training.
+    by the empty prompt in training. In `precision` products in the denoiser are taken, and its frozen weights held.
     """
 
     base: Digest
@@ -177,6 +177,7 @@ class LoraSettings(Settings):
     targets: tuple[Projection, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     dropout: float = Field(default=0.1, ge=0, lt=1)
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)
+    precision: Precision = Field(default="float32", exclude_if=lambda value: value == "float32")
 
     @property
     def fold(self) -> int:

@@ -141,7 +141,7 @@ def train_settings(
         base: Digest of the text-to-image model that LoRA weights are trained on.
         prediction: What the network predicts, where that is not the preset's.
         sees: What a network of pixels sees of the dataset (`seen`).
-        precision: The format that a network of pixels computes in; None takes float32.
+        precision: The format that the network computes in; None takes float32.
         changes: Other values for its training settings.
 
     Raises:
@@ -153,14 +153,14 @@ def train_settings(
             f"LoRA weights are told and see what their base does. Leave {' and '.join(sees)} out, or choose a preset "
             "of pixels, demo say."
         )
-    model: ModelSettings | LoraSettings = chosen.model or build(
-        LoraSettings, base=base, targets=bases.projections(base), **chosen.lora
-    )
-    if isinstance(model, ModelSettings):
-        asked = {"prediction": prediction, "precision": precision}
-        given = {name: value for name, value in asked.items() if value is not None}
-        model = build(ModelSettings, **model.model_dump() | given | dict(sees))
-    elif prediction is not None:
+    asked = {"prediction": prediction, "precision": precision}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    model: ModelSettings | LoraSettings
+    if chosen.model is not None:
+        model = build(ModelSettings, **chosen.model.model_dump() | given | dict(sees))
+    elif prediction is None:
+        model = build(LoraSettings, base=base, targets=bases.projections(base), **{**chosen.lora, **given})
+    else:
         raise SettingsError(
             f"LoRA weights predict what their base does. Leave the prediction '{prediction}' out, or choose a preset "
             "of pixels, demo say."

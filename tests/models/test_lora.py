@@ -382,3 +382,22 @@ def test_every_kind_of_method_answers_for_a_prompted_picture(
     found = scores.attribution_scores(method, discs, checkpoint.digest, target, base)
     assert np.isfinite(found.values).all()
     assert np.ptp(found.values) > 0
+
+
+def test_lora_weights_in_bfloat16_halve_the_base_and_keep_their_gradients(
+    discs: Dataset, base: Base, checkpoint: Checkpoint, denoiser: Denoiser
+) -> None:
+    half = lora.load(base, checkpoint.folder, discs.digest, "bfloat16")
+    formats = {"lora_" in name: p.dtype for name, p in half.network.named_parameters()}
+    assert formats == {True: torch.float32, False: torch.bfloat16}
+    asked = settings_of(discs, base, precision="bfloat16")
+    assert networks.untrained(asked.model, base.resolution, 0, discs.digest).half
+    assert not denoiser.half
+    wanted = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=4)
+    x0, words = denoiser.encode(np.asarray(discs.train.images[:3])), discs.train.prompts[:3]
+    ids = [f"train:{i}" for i in range(3)]
+    exact, near = (
+        per_example_gradients(one, x0, ids, wanted, condition=one.conditions(words)) for one in (denoiser, half)
+    )
+    assert not torch.equal(exact, near)
+    assert torch.nn.functional.cosine_similarity(exact, near, dim=1).min() > 0.999
