@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dtrak_core import store
+from dtrak_core import program, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, SettingsError, StudioError
 from dtrak_core.models import (
@@ -24,7 +24,7 @@ from dtrak_core.models import (
 )
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import tracked_parameters
-from dtrak_core.models.model_files import refuse_stand_in
+from dtrak_core.models.model_files import header, refuse_stand_in
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, digest_of, key_of
@@ -150,10 +150,10 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
 
 
 def refuse_lora_alone(source: str) -> None:
-    """Refuse LoRA weights that come without their base.
+    """Refuse LoRA weights that come without their base, and the file of a whole text-to-image model.
 
     Raises:
-        SettingsError: With the bases there are.
+        SettingsError: With the bases there are, or how a base is taken in.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -161,10 +161,25 @@ def refuse_lora_alone(source: str) -> None:
         alone = alone or any(path.glob(f"*/{lora_files.PEFT_CONFIG}"))
         alone = alone or (not any(path.glob("**/*.json")) and any(path.glob("*.safetensors")))
     else:
-        alone = path.is_file() and path.suffix in lora_files.ENDINGS
+        names_held = _names_of(path)
+        if any(name.startswith((single_files.UNET, single_files.VAE)) for name in names_held):
+            taken = program.command(f"base {path.name} --name NAME")
+            raise SettingsError(f"'{path.name}' holds a text-to-image model. Take it in as a base: {taken}.")
+        unknown = path.is_file() and path.suffix in lora_files.ENDINGS and not names_held
+        alone = unknown or any("lora" in name for name in names_held)
     if alone:
         names = ", ".join(dict.fromkeys(base.name for base in bases.listing())) or f"none yet. {bases.GET_ONE}"
         raise SettingsError(
             f"'{path.name}' holds LoRA weights, which belong to a text-to-image base. Name it with --base; there are: "
             f"{names}."
         )
+
+
+def _names_of(file: Path) -> list[str]:
+    """Return the names of the weights in a .safetensors file; none where it is another, or damaged."""
+    if file.suffix != ".safetensors" or not file.is_file():
+        return []
+    try:
+        return list(header(file))
+    except ValueError:
+        return []

@@ -98,13 +98,25 @@ def opened(base: Base, files: Sequence[Path], source: str, dataset: str, precisi
 
 
 def told_of(denoiser: Denoiser) -> list[str]:
-    """Return in words what LoRA weights change beside the denoiser."""
+    """Return in words what LoRA weights change beside the denoiser, and which of a file's alphas are not followed."""
     counts = {part.replace("_", " "): len(_state(network)) for part, network in _adapted(denoiser)[1:]}
-    return [
+    told = [
         f"{count} of its weights change the {part}: applied, and frozen; features are of the denoiser's"
         for part, count in counts.items()
         if count
     ]
+    if unfollowed := sum(_unfollowed(network) for _, network in _adapted(denoiser)):
+        told.append(f"{unfollowed} of its alphas differ from the most frequent one, which is taken, as diffusers does")
+    return told
+
+
+def _unfollowed(network: Any) -> int:
+    """Return how many alphas diffusers noted under names that PEFT does not find (of attention, and of words)."""
+    if not _state(network):
+        return 0
+    places = [name for name, module in network.named_modules() if hasattr(module, "lora_A")]
+    keys = network.peft_config[ADAPTER].alpha_pattern
+    return sum(not any(re.match(rf"(.*\.)?({key})$", name) for name in places) for key in keys)
 
 
 def _adapted(denoiser: Denoiser) -> list[tuple[str, Any]]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dtrak_core import store
-from dtrak_core.errors import StudioError
+from dtrak_core.errors import SettingsError, StudioError
 from dtrak_core.models import bases, clip_words, importing_text, lora, sampling, single_file_configs, single_files
 from dtrak_core.models.settings import LoraSettings
 from dtrak_core.progress import quiet
@@ -198,8 +198,8 @@ def test_a_file_draws_as_its_pipeline_does(older: Path) -> None:
 def test_a_newer_file_in_half_precision_too(cache: Path, tmp_path: Path) -> None:
     held = {name: value.half() for name, value in load_file(template("2.x")[0]).items()}
     averaged = {"model_ema.decay": torch.ones(()), "betas": torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2}
-    file = tmp_path / "model.safetensors"
-    save_file(held | averaged, file)
+    file = tmp_path / "model.ckpt"
+    torch.save({"state_dict": held | averaged, "epoch": 1, "global_step": 2}, file)
     file.with_suffix(".yaml").write_text(YAML.format("eps"))
     taken = importing_text.import_base(str(file), "single", quiet, 16)
     assert "2.x" in taken.manifest["assumed"][0]
@@ -285,6 +285,13 @@ def test_a_file_that_cannot_be_used_is_refused(older: Path, case: str) -> None:
     harm, words = REFUSED[case]
     save_file(harm(load_file(template("1.x")[0])), older)
     refused_with(words, older)
+
+
+def test_a_whole_model_is_not_taken_for_lora_weights(older: Path) -> None:
+    with pytest.raises(SettingsError, match=r"holds a text-to-image model\. Take it in as a base: .*base model"):
+        importing_text.refuse_lora_alone(str(older))
+    save_file({"layer.weight": torch.zeros(2)}, older)
+    importing_text.refuse_lora_alone(str(older))  # which another sentence refuses
 
 
 def refused_with(words: str, file: Path, resolution: int = 16) -> None:
