@@ -6,6 +6,7 @@ of some labels; only then can a drawing be guided.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,11 +76,15 @@ def number(names: Sequence[str], name: str) -> int | None:
 
     Of several it is the last, as in diffusers' DiTPipeline: ImageNet has two kinds of crane.
     """
-    wanted, last = name.strip().lower(), len(names) - 1
-    back = list(enumerate(reversed(names)))
-    alike = (i for i, one in back if wanted in (part.strip().lower() for part in one.split(",")))
-    found = next((i for i, one in back if one == name), next(alike, None))
-    return None if found is None else last - found
+    exact, parts = _numbers(tuple(names))
+    return exact.get(name, parts.get(name.strip().lower()))
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(names: tuple[str, ...]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the number of each name, and of each of its parts in small letters."""
+    parts = {part.strip().lower(): i for i, name in enumerate(names) for part in name.split(",")}
+    return {name: i for i, name in enumerate(names)}, parts
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiTPipeline, UNet2DModel
 from torch import nn
 
 from dtrak_core import api, store
@@ -141,6 +141,14 @@ def test_what_is_no_class_is_refused(checkpoint: Checkpoint, pictures: Dataset) 
         Classes(NAMES, null=False).conditions([""])
     with pytest.raises(SettingsError, match="LoRA weights are told and see what their base does"):
         presets.train_settings("lora", "0" * 16, "1" * 16, sees={"classes": NAMES})
+
+
+def test_a_name_means_the_last_class_that_bears_it_as_in_diffusers() -> None:
+    crane = Classes(("tench, Tinca tinca", "crane", "ox", "crane", "Ox, bull"), null=True)
+    pipe = DiTPipeline(None, None, None, {str(i): name for i, name in enumerate(crane.names)})
+    for name in ("tench", "Tinca tinca", "crane", "ox", "bull"):
+        assert crane.number_of(name) == pipe.labels[name]
+    assert [crane.number_of(name) for name in ("TENCH", "Ox, bull", "")] == [0, 4, 5]
 
 
 def foreign(folder: Path, named: dict[str, str] | None = None, **changes: object) -> UNet2DModel:

@@ -15,6 +15,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import job_files, jobs, launch
 from dtrak_core.jobs.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.precision import resolved
 from dtrak_core.models.settings import ProbeSettings
 from dtrak_core.settings import Settings, key_of
 from dtrak_core.training import presets
@@ -171,7 +172,8 @@ def test_what_the_network_predicts_can_be_chosen(small: Small) -> None:
     (job,) = jobs.listing()
     asked = jobs.job_of(job.key)
     assert isinstance(asked, TrainJob)
-    assert asked.train == presets.train_settings("demo", small[0].digest, prediction="v", train_seed=42)
+    format = resolved("auto")  # that of this machine
+    assert asked.train == presets.train_settings("demo", small[0].digest, "", "v", precision=format, train_seed=42)
     at = opened("generate", tab="Train a model")
     at.selectbox(key="train-preset-" + small[0].settings.kind).set_value("picture").run()
     assert at.selectbox(key="train-prediction-picture").value == "sample"
