@@ -43,8 +43,9 @@ def of_draws(
 def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> float:
     """Return a target's mean of w_t (1/d) ||f(x_t, t) - y||^2 over uniform timesteps, one noise each.
 
-    w_t are the weights of the training (`Process.loss_weights`): 1 where the network predicts noise or v.
+    w_t are the weights of the training (`Process.loss_weights`): 1 where the network predicts noise, v or flow.
     """
     grid = draws.timesteps("uniform", num_timesteps, denoiser.process.steps)
     values = of_draws(denoiser, target.image, target.id, grid, noise_seed, denoiser.told(target.row))
-    return float((values * denoiser.process.loss_weights(torch.from_numpy(grid)).numpy()).mean())
+    weights = denoiser.process.loss_weights(torch.from_numpy(grid).to(denoiser.weight.device))
+    return float((values * weights.cpu().numpy()).mean())

@@ -138,6 +138,14 @@ def denoiser_of(
             f"The scheduler of '{source}' takes the variance from the network (variance_type '{sampler.variance}'), "
             "which puts out the picture's channels alone. Correct its scheduler_config.json."
         )
+    if unet.config.time_embedding_type == "learned":  # a table of whole timesteps
+        learned = int(unet.config.num_train_timesteps or 0)
+        if process.prediction == "flow" or learned < process.steps:
+            raise DataError(
+                f"The network of '{source}' knows {learned} timesteps by heart (time_embedding_type 'learned'), its "
+                f"scheduler has {'noise levels between them' if process.prediction == 'flow' else process.steps}. Give "
+                "the scheduler that it was trained with."
+            )
     if not classes:
         return Denoiser(unet, process, fold, shape, sampler=sampler)
     known = Classes(tuple(classes), numbers_of(unet.config) == len(classes) + 1)

@@ -34,8 +34,9 @@ def along(denoiser: Denoiser, sampling_steps: int) -> tuple[Denoiser, list[int]]
     """
     process, sampler = denoiser.process, denoiser.sampler
     if sampler.flow is not None:
-        levels = sampler.flow.sigmas(sampling_steps).to(process.betas)
-        return replace(denoiser, process=euler(levels, process.length)), list(range(sampling_steps))[::-1]
+        levels = sampler.flow.sigmas(sampling_steps).to(process.betas.dtype)
+        met = euler(levels, process.length).to(process.betas.device)
+        return replace(denoiser, process=met), list(range(sampling_steps))[::-1]
     return denoiser, sampler.timesteps(sampling_steps, process.steps)
 
 

@@ -162,7 +162,7 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
         )
     try:
         found = _flow(config, source) if flows else _ddpm(config, predicts)
-    except (NotImplementedError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
+    except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, MemoryError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"The scheduler_config.json of '{source}' cannot be used: {told}. Correct it.") from None
     way = "Euler's steps" if flows else "DDIM or DDPM"

@@ -8,8 +8,9 @@ from typing import Any
 
 import streamlit as st
 
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
+from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.ui import address
 
@@ -51,9 +52,10 @@ def leading(page: str, target: Target) -> dict[str, str | list[str]]:
 def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return how the link's picture is drawn; what it does not name properly is the usual way."""
     sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "50")
-    known = sampler if sampler in ("ddim", "ddpm") else "ddim"
-    found: dict[str, Any] = {"sampler": known}
-    if steps.isdecimal() and 1 <= int(steps) <= DIFFUSION_STEPS:
+    ways = ("ddim",) if checkpoints.process_of(checkpoint)[0] == "flow" else ("ddim", "ddpm")
+    known, most = sampler if sampler in ways else "ddim", checkpoints.most_steps(checkpoint)
+    found: dict[str, Any] = {"sampler": known, "sampling_steps": min(50, most)}
+    if steps.isdecimal() and 1 <= int(steps) <= most:
         found["sampling_steps"] = int(steps)
     prompt = address.get("prompt")
     if prompt and checkpoint.prompted:  # the link may still name a prompt of another model

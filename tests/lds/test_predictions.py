@@ -146,7 +146,12 @@ def test_earlier_checkpoints_predict_for_the_last_ones_pictures(
 
 @pytest.mark.parametrize(
     ("prediction", "more"),
-    [("noise", ()), ("sample", ("squared-noise",)), ("v", ("squared-noise", "squared-clean"))],
+    [
+        ("noise", ()),
+        ("sample", ("squared-noise",)),
+        ("v", ("squared-noise", "squared-clean")),
+        ("flow", ("squared-noise", "squared-clean")),
+    ],
 )
 def test_functions_are_the_papers_and_those_that_the_output_means(
     monkeypatch: pytest.MonkeyPatch, pictures: Dataset, checkpoint: Checkpoint, prediction: str, more: tuple[str, ...]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline
+from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
-from dtrak_core.models import checkpoints, networks
+from dtrak_core.models import checkpoints, networks, sampling
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
@@ -125,7 +125,7 @@ def test_damaged_weights_are_not_used(checkpoint: checkpoints.Checkpoint) -> Non
     [
         ({"schedule": {"prediction_type": "flow_prediction"}}, "predicts 'flow_prediction'"),
         ({"schedule": {"num_train_timesteps": 0}}, "its schedule has 0 steps"),
-        ({"config": {"out_channels": 24}}, "12 input and 24 output channels"),
+        ({"config": {"out_channels": 20}}, "12 input and 20 output channels"),
         ({"config": {"resnet_time_scale_shift": "scale_shift"}}, "do not fit the network that config.json describes"),
     ],
 )
@@ -138,3 +138,16 @@ def test_what_is_no_ddpm_is_refused(
     schedule = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text()) | change.get("schedule", {})
     with pytest.raises(DataError, match=said):
         networks.assemble(config, unet.state_dict(), schedule, 2)
+
+
+def test_timesteps_known_by_heart_are_those_of_the_schedule() -> None:
+    unet = UNet2DModel(
+        sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        norm_num_groups=4, time_embedding_type="learned", num_train_timesteps=10,
+    )  # fmt: skip
+    drawn = networks.denoiser_of(unet, DDPMScheduler(num_train_timesteps=10), 1)
+    assert sampling.generate(drawn, [0], "ddim", 5, 0.0).shape == (1, 8, 8, 3)
+    with pytest.raises(DataError, match=r"knows 10 timesteps by heart .* its scheduler has 1000\. Give"):
+        networks.denoiser_of(unet, networks.default_scheduler(), 1)
+    with pytest.raises(DataError, match=r"knows 10 timesteps by heart .* its scheduler has noise levels between them"):
+        networks.denoiser_of(unet, FlowMatchEulerDiscreteScheduler(num_train_timesteps=10), 1)
