@@ -6,7 +6,7 @@ training pictures, each half damped to that rank by its own kernel,
     repeatability = Spearman correlation over training pictures of the two halves' scores
     steady        = whether a picture is among the first 5 % of both halves' rankings, or among the last 5 % of both
 
-Both are computed once by a worker, from each half's one eigendecomposition, and stored: for each picture that is ever
+Both are computed once by a worker, from each half's kernel, and stored: for each picture that is ever
 steady, a bit a damping.
 What was stored before that, under kind `repeats`, holds the correlation at `RANK_SHARES` alone and the halves' scores
 at the method's own damping; elsewhere nothing is said.

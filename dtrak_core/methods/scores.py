@@ -1,7 +1,7 @@
 """Attribution scores, from what is stored. No torch, no new pass over the data.
 
 A question is resolved once (`resolve`) into a plan, which says what is missing or why there can be no scores; `score`
-answers it. Gradient methods multiply the stored products c = Φ φ(z) by the stored eigendecomposition (kernel.py), so
+answers it. Gradient methods multiply the stored products c = Φ φ(z) by the stored kernel (kernel.py), so
 another damping costs two matrix-vector products. Positive scores are proponents: with such an example in training, the
 target's loss is expected to be lower. Sizes are comparable within one method and damping only.
 """

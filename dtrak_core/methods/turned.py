@@ -1,7 +1,7 @@
 """Rankings with faders turned, and the layers' weights that scores choose: computed by a worker, stored. No torch here.
 
-Each position of the faders has a kernel of its own, whose decomposition (fader_scores.py) takes N³ operations: seconds
-for a thousand pictures, minutes for five. A page reads what is stored and asks for what is not.
+Each position of the faders has a kernel of its own (fader_scores.py), which takes N³ operations: a second for a
+thousand pictures, a minute for ten thousand. A page reads what is stored and asks for what is not.
 """
 
 from __future__ import annotations

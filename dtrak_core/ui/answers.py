@@ -1,7 +1,7 @@
 """Scores for the pages: what is in the store is opened at once, what is not is told before a button is pressed.
 
-The pages compute no feature and no embedding. They open finished artifacts, multiply the stored
-eigendecomposition for the damping asked for, and keep the result under the artifacts' keys.
+The pages compute no feature and no embedding. They open finished artifacts, solve with the stored
+kernel for the damping asked for, and keep the result under the artifacts' keys.
 """
 
 from __future__ import annotations
