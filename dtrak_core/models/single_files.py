@@ -111,7 +111,7 @@ def convert(file: Path, folder: Path, source: str, resolution: int) -> list[str]
         DataError: If the file is damaged, holds code or numbers that are not finite, or is no Stable Diffusion of a
             known kind with all of its parts; the sentence says what it is.
     """
-    held = weights.read_file(file, source)
+    held = {_renewed(name): value for name, value in weights.read_file(file, source).items()}
     kind = _kind_of(held, source)
     schedule = _schedule(file, held, source, kind)
     begins = {"unet": UNET, "vae": VAE} | {one.part: one.begin for one in kind.words}
@@ -129,7 +129,8 @@ def convert(file: Path, folder: Path, source: str, resolution: int) -> list[str]
         for part, network in made.items():
             if any(value.is_meta for value in network.parameters()):
                 raise ValueError("an empty meta tensor is left")
-            network.to(next(value.dtype for value in owned[part].values() if value.is_floating_point()))
+            own = next(value.dtype for value in owned[part].values() if value.is_floating_point())
+            network.to(own if own.itemsize > 1 else torch.float16)  # those of 8 bits cannot be computed with
     except UNREADABLE as error:
         # Of a weight that the file lacks, diffusers leaves the place empty; moving it raises.
         why = "some are missing" if "meta tensor" in str(error) else first_line(error)
@@ -153,6 +154,12 @@ def digest(file: Path, resolution: int) -> str:
     with file.open("rb") as opened:
         own = hashlib.file_digest(opened, "sha256").hexdigest()
     return digest_of("single-file", FORMAT, own, str(resolution), beside.read_bytes() if beside.is_file() else b"")
+
+
+def _renewed(name: str) -> str:
+    """Return a weight's name as most files have it: some leave out what transformers once called the text model."""
+    before = r"^(cond_stage_model|conditioner\.embedders\.0)\.transformer\.(?!text_model\.)"
+    return re.sub(before, r"\1.transformer.text_model.", name)
 
 
 def _kind_of(held: Collection[str], source: str) -> Kind:
