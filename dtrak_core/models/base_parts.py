@@ -7,6 +7,7 @@ variant like fp16 where there is nothing else.
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,11 +23,12 @@ from dtrak_core.errors import DataError, StoreError
 from dtrak_core.models import captions, class_names, devices, latents, schedules, text_families, text_pipelines, weights
 from dtrak_core.models.bases import Base
 from dtrak_core.models.class_names import Classes
-from dtrak_core.models.model_files import config_of
+from dtrak_core.models.model_files import WeightFiles, config_of, header
 from dtrak_core.models.schedules import Schedule
 from dtrak_core.models.text_families import Family
 from dtrak_core.models.text_side import TextSide
 
+LARGE = 1_500_000_000  # numbers of a network whose memory is saved: bfloat16 everywhere, activations taken twice
 UNREADABLE = (  # what diffusers, transformers and peft raise
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, OverflowError,
 )  # fmt: skip
@@ -68,12 +70,12 @@ def prove(base: Base, source: str) -> None:
             )
     try:
         with torch.no_grad():
-            x = side.encode(picture).to(where, side.vae.dtype)
-            known_class = classes(base)
-            told = side.conditions([known_class.names[0] if known_class else "a picture"]).like(x)
+            x, known_class = side.encode(picture), classes(base)
+            told = side.conditions([known_class.names[0] if known_class else "a picture"])
             side = text_side(base, storing=False)  # the encoders go before the denoiser comes
-            network = denoiser(base).eval().to(where, x.dtype)
-            half_way = process.times[process.steps // 2 :][:1].to(where)
+            network = denoiser(base).eval().to(where)
+            x = x.to(where, network.dtype)
+            told, half_way = told.like(x), process.times[process.steps // 2 :][:1].to(where)
             made = side.decode(family.call(network, x, half_way, told)[:, : x.shape[1]].float())
     except UNREADABLE as error:
         raise DataError(
@@ -161,9 +163,14 @@ def _words(base: Base, family: Family) -> Any:
 
 
 def frozen(network: Any) -> Any:
-    """Bring a network that is only asked to the device, in the format of frozen weights, without gradients."""
+    """Bring a network that is only asked to the device, in the format of its frozen weights, without gradients."""
     where = devices.device()
-    return network.requires_grad_(False).eval().to(where, devices.frozen_dtype(where))
+    return network.requires_grad_(False).eval().to(where, frozen_dtype(network, where))
+
+
+def frozen_dtype(network: Any, where: torch.device) -> torch.dtype:
+    """Return the number format of a network's frozen weights: bfloat16 of a large one, else that of the device."""
+    return torch.bfloat16 if network.dtype == torch.bfloat16 else devices.frozen_dtype(where)
 
 
 def schedule(base: Base) -> Schedule:
@@ -191,7 +198,7 @@ def _opened(kind: Any, base: Base, part: str) -> Any:
     files = text_pipelines.weights_of(base.folder, part)
     own: dict[str, Any] = {"variant": files.variant or None, "use_safetensors": files.paths[0].suffix == ".safetensors"}
     name = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
-    own[name] = devices.frozen_dtype(devices.device())  # so that a large network never lies in memory in a wider one
+    own[name] = torch.bfloat16 if _numbers(files) > LARGE else torch.float32  # fresh LoRA weights come in this format
     try:
         network, info = kind.from_pretrained(base.folder / part, local_files_only=True, output_loading_info=True, **own)
     except UNREADABLE as error:
@@ -204,6 +211,12 @@ def _opened(kind: Any, base: Base, part: str) -> Any:
             f"{missing[0]} first. Give the files that belong together."
         )
     return network
+
+
+def _numbers(files: WeightFiles) -> int:
+    """Return how many numbers safetensors files hold, by their heads; 0 of others."""
+    heads = [header(path) for path in files.paths if path.suffix == ".safetensors"]
+    return sum(math.prod(facts.get("shape", [0])) for head in heads for facts in head.values())
 
 
 def first_line(error: BaseException) -> str:

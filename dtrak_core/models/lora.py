@@ -35,7 +35,6 @@ from dtrak_core.settings import digest_of
 
 FILE = LORA
 ADAPTER = "default"
-LARGE = 1_500_000_000  # parameters of a denoiser whose activations are computed twice to save memory
 MAGNITUDE = ".lora_magnitude_vector"  # of DoRA: the lengths of the rows of W + scale B A (Liu et al. 2024)
 
 
@@ -153,6 +152,9 @@ def _attach(network: Any, adapter: Adapter, family: Family, part: str, source: s
     taken = _state(network)
     _refuse_lost(set(given) - set(taken), source, base)  # of which diffusers only warns
     _refuse_halves(set(given), set(taken), source)
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()  # PEFT makes them in the base's format
     set_peft_model_state_dict(network, given, ADAPTER)  # once more: transformers draws a text encoder's DoRA at random
 
 
@@ -238,11 +240,12 @@ def weights_digest(state: dict[str, Tensor]) -> str:
 
 def _ready(base: Base, network: Any, side: TextSide, half: bool) -> Denoiser:
     where = devices.device()
-    frozen = torch.bfloat16 if half else devices.frozen_dtype(where)
+    frozen = torch.bfloat16 if half else base_parts.frozen_dtype(network, where)
+    network.to(where)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_("lora_" in name)
-        parameter.data = parameter.data.to(where, torch.float32 if parameter.requires_grad else frozen)
-    if where.type == "cuda" and sum(p.numel() for p in network.parameters()) > LARGE:
+        parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
+    if where.type == "cuda" and sum(p.numel() for p in network.parameters()) > base_parts.LARGE:
         network.enable_gradient_checkpointing()  # features too: one draw's activations are many GB
     schedule = base_parts.schedule(base)
     size = base.resolution // side.smaller

@@ -35,7 +35,18 @@ from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import bases, checkpoints, devices, importing_text, latents, lora, networks, sampling, text_side
+from dtrak_core.models import (
+    base_parts,
+    bases,
+    checkpoints,
+    devices,
+    importing_text,
+    latents,
+    lora,
+    networks,
+    sampling,
+    text_side,
+)
 from dtrak_core.models.bases import Base
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
@@ -354,6 +365,21 @@ def test_a_base_in_bfloat16_keeps_features_within_the_tolerance(
     assert 0 < error.max() < HALF_TOLERANCE
     drawn = [sampling.generate(d, [0], "ddim", 5, 0.0, prompts=PROMPTS[:1]).astype(int) for d in (denoiser, half)]
     assert np.abs(drawn[0] - drawn[1]).mean() < 8
+
+
+def test_a_large_base_lies_in_bfloat16_and_keeps_its_lora_weights_exact(
+    discs: Dataset, checkpoint: Checkpoint, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_parts, "LARGE", 1)
+    large = networks.load_denoiser(checkpoint)
+    assert large.half
+    assert {p.dtype for p in large.network.parameters() if not p.requires_grad} == {torch.bfloat16}
+    pairs = zip(tracked_parameters(large.network), tracked_parameters(denoiser.network), strict=True)
+    assert all(torch.equal(mine, exact) for (_, mine), (_, exact) in pairs)
+    assert large.text is not None
+    assert large.text.words.text_encoder.dtype == large.text.vae.dtype == torch.bfloat16
+    drawn = [sampling.generate(d, [0], "ddim", 5, 0.0, prompts=PROMPTS[:1]).astype(int) for d in (denoiser, large)]
+    assert 0 < np.abs(drawn[0] - drawn[1]).mean() < 8
 
 
 def test_faders_hold_the_layers_of_lora_weights_apart(denoiser: Denoiser) -> None:
