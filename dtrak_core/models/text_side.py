@@ -125,7 +125,7 @@ class TextSide:
         return np.concatenate(made)
 
     def tell(self, captions: Sequence[str], on_progress: Count = lambda done, total: None) -> None:
-        """Store what captions tell the denoiser, unless it is stored; the text encoders are given back then."""
+        """Store what many captions tell the denoiser, unless it is stored; the text encoders are given back then."""
         if self.stored is not None and (lacking := self.stored.lacking(captions)):
             compute(self.stored.base, lacking, self._told, on_progress)
             self.__dict__.pop("words", None)
@@ -138,8 +138,9 @@ class TextSide:
         if self.stored is None:
             told = self._told(captions)
         else:
-            self.tell(captions)
-            self.stored.lacking(captions)
+            if lacking := self.stored.lacking(captions):  # more of them may follow, so that the encoders stay
+                compute(self.stored.base, lacking, self._told, lambda done, total: None)
+                self.stored.lacking(captions)
             rows = self.stored.rows(captions)
             told = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         return Condition({name: value.float() if value.is_floating_point() else value for name, value in told.items()})

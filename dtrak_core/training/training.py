@@ -233,7 +233,9 @@ def _latents(dataset: Dataset, digest: str, on_progress: Progress) -> tuple[np.n
         return mean.numpy(), std.numpy()
 
     found = latents.compute(dataset, digest, posterior, lambda d, t: on_progress(d, t, "pictures", "Encoding"))
-    text.tell(["", *dataset.train.prompts], lambda d, t: on_progress(d, t, "captions", "Encoding"))
+    text.tell(
+        ["", *dataset.train.prompts, *dataset.held_out.prompts], lambda d, t: on_progress(d, t, "captions", "Encoding")
+    )
     return found.array(latents.MEANS), found.array(latents.STDS)
 
 

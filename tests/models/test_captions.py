@@ -26,6 +26,7 @@ def base(cache: Path) -> Base:
 
 def test_captions_are_told_once(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     side = base_parts.text_side(base)
+    side.tell(WORDS)
     told = side.conditions(WORDS)["hidden"]
     pipe = StableDiffusionPipeline.from_pretrained(base.folder).to(torch.float32)
     ids = pipe.tokenizer(list(WORDS), padding="max_length", return_tensors="pt").input_ids
