@@ -122,15 +122,14 @@ def convert(file: Path, folder: Path, source: str, resolution: int) -> list[str]
             resolution,
         )  # fmt: skip
         made: dict[str, Any] = {
-            part: network.from_single_file(owned[part], config=str(folder), subfolder=part, local_files_only=True)
+            part: network.from_single_file(
+                owned[part], config=str(folder), subfolder=part, torch_dtype=_format(owned[part]), local_files_only=True
+            )
             for part, network in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL))
         }
         made |= {one.part: _text_encoder(folder, one, owned[one.part]) for one in kind.words}
-        for part, network in made.items():
-            if any(value.is_meta for value in network.parameters()):
-                raise ValueError("an empty meta tensor is left")
-            own = next(value.dtype for value in owned[part].values() if value.is_floating_point())
-            network.to(own if own.itemsize > 1 else torch.float16)  # those of 8 bits cannot be computed with
+        if any(value.is_meta for network in made.values() for value in network.parameters()):
+            raise ValueError("an empty meta tensor is left")
     except UNREADABLE as error:
         # Of a weight that the file lacks, diffusers leaves the place empty; moving it raises.
         why = "some are missing" if "meta tensor" in str(error) else first_line(error)
@@ -239,4 +238,12 @@ def _text_encoder(folder: Path, words: Words, held: Mapping[str, Tensor]) -> Any
         first = kind.config_class.from_pretrained(folder / words.part, local_files_only=True).num_hidden_layers
         block = f"{words.begin}transformer.resblocks.{first}."
         kept = {name: value for name, value in held.items() if not name.startswith(block)}
-    return create_diffusers_clip_model_from_ldm(kind, kept, words.part, str(folder), local_files_only=True)
+    return create_diffusers_clip_model_from_ldm(
+        kind, kept, words.part, str(folder), torch_dtype=_format(held), local_files_only=True
+    )
+
+
+def _format(held: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the number format of a part, its file's own: in a wider one it would not lie in memory beside the file."""
+    own = next(value.dtype for value in held.values() if value.is_floating_point())
+    return own if own.itemsize > 1 else torch.float16  # those of 8 bits cannot be computed with
