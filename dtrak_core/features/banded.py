@@ -50,7 +50,8 @@ class Factor:
 class Banded:
     """R (N, n), and B in blocks on the diagonal, (J, w, w), and below it, (J - 1, w, w).
 
-    `between` is an eigenvalue well above those that are rounding and well below all others; 0 where it is not needed.
+    Below `least` eigenvalues are rounding, and a smaller damping has no root: it counts as `least`. `between` lies
+    above those that are rounding and well below all others; 0 where it is not needed.
     """
 
     rows: np.ndarray
@@ -58,6 +59,7 @@ class Banded:
     below: np.ndarray
     primal: bool
     between: float
+    least: float
 
 
 def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Reflections]]:
@@ -205,35 +207,43 @@ def damped_scores(banded: Banded, cross: np.ndarray, damping: float) -> np.ndarr
     """
     inside = (np.atleast_2d(cross) @ banded.rows).T
     if banded.between:
-        root = factor(banded.diagonal, banded.below, banded.between)
+        root = _root(banded, banded.between)
         if banded.primal:
             once = solve(root, inside)
             inside = once + banded.between * solve(root, once)  # B⁻¹, but for (μ / s)²
         else:
             for _ in range(2):  # once leaves a millionth of them, which a small λ would raise
                 inside -= banded.between**2 * solve(root, solve(root, inside))
-    solved = solve(factor(banded.diagonal, banded.below, damping), inside)
+    solved = solve(_root(banded, damping), inside)
     scores: np.ndarray = (solved.T @ banded.rows.T).reshape(cross.shape)
     return scores
 
 
 def leverage(banded: Banded, damping: float) -> np.ndarray:
     """Return h_i(λ), shape (N,)."""
-    root, found = factor(banded.diagonal, banded.below, damping), np.empty(len(banded.rows))
+    root, found = _root(banded, damping), np.empty(len(banded.rows))
     for here in _pictures(banded):
         found[here] = np.square(forward(root, banded.rows[here].T)).sum((0, 1))
-    return found if banded.primal else np.maximum(1 - damping * found, 0)
+    return found if banded.primal else np.maximum(1 - max(damping, banded.least) * found, 0)
 
 
 def preconditioned(banded: Banded, damping: float) -> np.ndarray:
     """Return |(ΦᵀΦ + λ)⁻¹ φ_i|², shape (N,)."""
-    root, found = factor(banded.diagonal, banded.below, damping), np.empty(len(banded.rows))
+    root, found = _root(banded, damping), np.empty(len(banded.rows))
+    rounding = _root(banded, banded.between) if banded.between and not banded.primal else None
     for here in _pictures(banded):
-        half = forward(root, banded.rows[here].T)
+        columns = banded.rows[here].T
+        if rounding is not None:  # equal pictures have a part there, which a small λ would raise
+            columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
+        half = forward(root, columns)
         first = np.zeros(half.shape[2]) if banded.primal else np.square(half).sum((0, 1))
         second = np.square(_backward(root, half)).sum(0)
-        found[here] = second if banded.primal else np.maximum(first - damping * second, 0)
+        found[here] = second if banded.primal else np.maximum(first - max(damping, banded.least) * second, 0)
     return found
+
+
+def _root(banded: Banded, damping: float) -> Factor:
+    return factor(banded.diagonal, banded.below, max(damping, banded.least))
 
 
 def _pictures(banded: Banded) -> list[slice]:

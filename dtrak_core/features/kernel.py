@@ -34,7 +34,7 @@ from dtrak_core import store
 from dtrak_core.errors import SettingsError
 from dtrak_core.features import banded, feature_store, sketch
 from dtrak_core.features.banded import Banded
-from dtrak_core.features.grams import decompose, gram_of, kept, left_of
+from dtrak_core.features.grams import NOISE, decompose, gram_of, kept, left_of
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.progress import Progress, quiet
 from dtrak_core.settings import build, key_of
@@ -248,10 +248,10 @@ def _sketched(features: Artifact, settings: FeatureSettings, key: str, on_progre
 
 def _banded(rows: np.ndarray, band: np.ndarray, primal: bool, eigenvalues: np.ndarray) -> Banded:
     """Return R and B as they are solved with."""
-    between = 0.0
+    between, least = 0.0, NOISE * float(eigenvalues.max(initial=0))
     if len(eigenvalues) and (primal or len(eigenvalues) < len(rows)):
-        between = float(np.sqrt(np.finfo(np.float64).eps * eigenvalues[0] * eigenvalues[-1]))
-    return Banded(rows, *banded.blocks(band), primal, between)
+        between = max(least, float(np.sqrt(np.finfo(np.float64).eps * eigenvalues[0] * eigenvalues[-1])))
+    return Banded(rows, *banded.blocks(band), primal, between, least)
 
 
 @functools.lru_cache(maxsize=4)

@@ -88,10 +88,31 @@ def test_what_lies_outside_the_features_does_not_count(
     there = kernel.in_memory(exact)
     assert here.banded is not None
     assert there.banded is None
-    for damping in (1e-4, 1.0):
-        expected = kernel.damped_scores(there, cross, damping)
-        limit = 1e-6 * np.abs(expected).max()
-        np.testing.assert_allclose(kernel.damped_scores(here, cross, damping), expected, atol=limit)
+    for damping in (1e-4, 1.0, 1e-12, 1e-300):
+        if damping < 1e-4:  # which would raise what is left of that part above all else
+            cross = cross @ exact @ exact.T
+        # So small a damping raises the rounding of c itself.
+        close = 1e-6 if damping >= 1e-4 else 1e-2
+        for taken in (kernel.leverage, kernel.preconditioned, lambda one, d, c=cross: kernel.damped_scores(one, c, d)):
+            expected = taken(there, damping)
+            np.testing.assert_allclose(taken(here, damping), expected, atol=close * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("n", "k"), [(60, 90), (90, 40)])
+def test_a_spectrum_that_fades_into_rounding_is_solved_as_well_as_by_an_eigendecomposition(
+    n: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, side = np.random.default_rng(1), min(n, k)
+    rows = random.normal(size=(n, side)) * 10.0 ** -np.linspace(0, 9, side) @ random.normal(size=(side, k))
+    found, target = kernel.in_memory(rows), random.normal(size=k)
+    monkeypatch.setattr(kernel, "SMALL", 10_000)
+    decomposed = kernel.in_memory(rows)
+    for damping in (10.0, 1e-3, 1e-8, 1e-300):
+        ours, theirs = (kernel.damped_scores(one, rows @ target, damping) for one in (found, decomposed))
+        assert np.isfinite([ours, kernel.leverage(found, damping), kernel.preconditioned(found, damping)]).all()
+        if damping > 1e-6:
+            expected = rows @ np.linalg.solve(rows.T @ rows + damping * np.eye(k), target)
+            assert np.abs(ours - expected).max() <= np.abs(theirs - expected).max()
 
 
 def test_features_of_zeros_score_nothing(cache: Path) -> None:
