@@ -3,7 +3,7 @@
     φ(x) = P (1/T) Σ_t ∇_θ f(f_θ(x_t, t), ε_t, x_0, t)        scores as the method's own (methods/gradient_scores.py)
 
 f is the user's (prediction, noise, x0, t) -> one value a draw; the prediction f_θ is what the network puts out, be it
-noise, picture or v. D-TRAK is f = mean of its squares, TRAK of a network of noise the mean of (prediction - noise)²
+noise, picture, v or flow. D-TRAK is f = mean of its squares, TRAK of a network of noise that of (prediction - noise)²
 (Zheng et al. 2024, section 3; Park et al. 2023, section 3). The features of all training pictures are held in memory
 as float64, N K numbers.
 """

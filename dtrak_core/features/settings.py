@@ -31,7 +31,7 @@ ALONE = 4  # times as long a draw takes whose gradient is made alone, to be divi
 class FeatureSettings(Settings):
     """Everything that a gradient feature depends on (Zheng et al. 2024, section 3).
 
-    `num_timesteps` K draws a picture: uniform takes 0, 1000/K, ...; cumulative 0..K-1.
+    `num_timesteps` K draws a picture: uniform takes 0, T/K, ... of T timesteps (1000); cumulative 0..K-1.
     `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
     `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row. `normalise` timestep divides each
     draw's gradient by its length before the mean. `parts` faders keeps layers and noise levels apart (faders.py).
