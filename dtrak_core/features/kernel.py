@@ -10,8 +10,8 @@ with ΦΦᵀ = U S Uᵀ (the left: Park et al. 2023; the right: push-through ide
     leverage         h_i(λ) = Σ_j U²_ij s_j / (s_j + λ)
     effective rank   d(λ)   = Σ_j s_j / (s_j + λ)     between 0 and the rank: how many directions count
 
-A larger kernel is not decomposed but brought into a narrow band (banded.py), in a tenth of the time; S is that of the
-band, and scores and leverages follow from it as quickly and more exactly.
+A larger kernel is not decomposed but brought into a narrow band (banded.py), which is sooner done; S is that of the
+band, and scores and leverages follow from it more exactly.
 
 λ has the units of the kernel's diagonal, so it means nothing by itself; d(λ) means the same for
 any model, model output function and projection. Sums and decompositions are in float64.
@@ -41,7 +41,7 @@ from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 
 LEADING = 16
-SMALL = 1536  # side of a Gram matrix up to which its eigendecomposition takes a second or two
+SMALL = 4096  # side of a Gram matrix up to which an eigendecomposition costs no more than a band and its dampings
 LARGEST = 12_288  # side of a Gram matrix that is held whole: above it float64 takes more than 1.2 GB, twice
 
 
