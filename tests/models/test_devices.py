@@ -231,7 +231,7 @@ def test_a_child_computes_on_the_device_of_its_order(cache: object, monkeypatch:
 
     monkeypatch.setattr(child_main, "IDLE", 0)
     monkeypatch.setenv(devices.VARIABLE, "")  # put back afterwards
-    order = {"root": str(cache), "key": "none", "device": "cuda:1"}
+    order = {"do": "whole", "root": str(cache), "key": "none", "device": "cuda:1"}
     with pytest.raises(FileNotFoundError):  # there is no such job: its log cannot be opened
         child_main.serve(io.StringIO(json.dumps(order) + "\n"), lambda said: None, 0)
     assert os.environ[devices.VARIABLE] == "cuda:1"
