@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import family_helpers
+import method_family_helpers
 import numpy as np
 import pytest
 
@@ -36,7 +36,7 @@ AT = ("--dataset", "discs", "--checkpoint", "small", "--json")
 @pytest.fixture(autouse=True)
 def constant(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add the family, and let commands do their jobs at once."""
-    family_helpers.add(monkeypatch)
+    method_family_helpers.add(monkeypatch)
     monkeypatch.setattr(answers, "completed", lambda job, label: work.run(job, quiet))
 
 
@@ -77,7 +77,7 @@ def test_it_is_refused_with_a_sentence(
     early = min(checkpoints.of_run(checkpoint.run), key=lambda one: one.share)
     target = targets.resolve(pictures, checkpoint.digest, "held-out:0")
     plan = scores.resolve("constant", pictures, early.digest, [target])
-    assert plan.refused == scores.refusal(family_helpers.METHOD, early.digest, target) != ""
+    assert plan.refused == scores.refusal(method_family_helpers.METHOD, early.digest, target) != ""
     assert plan.missing == ()
     with pytest.raises(NotFoundError, match="Constant is of whole trainings alone"):
         scores.score(plan)
@@ -90,7 +90,7 @@ def test_what_cannot_be_computed_here_is_said_but_what_is_stored_answers(
     pictures: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(capsys, "attribute", "--sample", "held-out:0", "--method", "constant")
-    here = replace(family_helpers.ROW, lacking=lambda method: "There is no abacus here. Bring one.")
+    here = replace(method_family_helpers.ROW, lacking=lambda method: "There is no abacus here. Bring one.")
     monkeypatch.setitem(FAMILIES, "constant", here)
     assert len(answer(capsys, "attribute", "--sample", "held-out:0", "--method", "constant")["proponents"]) == 8
     assert cli.main(["attribute", "--sample", "held-out:1", "--method", "constant", *AT]) == 1
@@ -100,7 +100,7 @@ def test_what_cannot_be_computed_here_is_said_but_what_is_stored_answers(
 def test_the_benchmark_takes_it(pictures: Dataset, checkpoint: Checkpoint) -> None:
     where: Mapping[str, Any] = {"dataset": pictures.digest, "checkpoint": checkpoint.digest}
     measured = build(LdsSettings, **where, targets=("held-out:0", "held-out:1"), num_subsets=4)
-    assert asking.unusable(family_helpers.METHOD, pictures.digest, checkpoint.digest, train=True) == ""
+    assert asking.unusable(method_family_helpers.METHOD, pictures.digest, checkpoint.digest, train=True) == ""
     (made,) = benchmarking.compute(
         pictures, measured, [usual(pictures, checkpoint, "constant")], keep_scores=True, on_progress=quiet
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import family_helpers
+import method_family_helpers
 import pytest
 from page_helpers import galleries, opened
 
@@ -18,7 +18,7 @@ Small = tuple[Dataset, Checkpoint]
 
 @pytest.fixture(autouse=True)
 def constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    family_helpers.add(monkeypatch)
+    method_family_helpers.add(monkeypatch)
 
 
 def test_attribution_offers_it_and_shows_its_pictures(small: Small) -> None:
