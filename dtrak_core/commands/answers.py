@@ -109,7 +109,7 @@ def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> 
     """Return how pictures are drawn: a model with prompts takes those of its stored pictures in turn by default.
 
     Where it has drawn none yet, it takes captions from all over the training set, whatever their length, or classes.
-    Where no guidance is said (7.5), it is that of its stored pictures, or of its base's own pipeline.
+    Guidance that is not said is that of its stored pictures, or of its base's own pipeline; steps are the pipeline's.
 
     Raises:
         SettingsError: If a prompt was typed that is too long, or that the model does not take; if it does not draw so.
@@ -130,16 +130,14 @@ def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> 
             )
     if not checkpoint.prompted:
         return sampled
-    unsaid = sampled.guidance == Sampled().guidance
-    if sampled.prompts and checkpoint.base:
-        own = targets.own_guidance(checkpoint.digest)
-        return sampled.model_copy(update={"guidance": own}) if unsaid else sampled
-    guidance = known.guidance if unsaid else sampled.guidance
-    if guidance != 1 and not checkpoint.guided:
+    own = targets.own_way(checkpoint.digest) if sampled.prompts and checkpoint.base else known
+    unsaid = {"sampling_steps", "guidance"} - sampled.model_fields_set
+    sampled = sampled.model_copy(update={name: getattr(own, name) for name in unsaid})
+    if sampled.guidance != 1 and not checkpoint.guided:
         raise SettingsError(
             f"'{checkpoint.name}' cannot be guided: it was never trained without a class. Leave --guidance out."
         )
-    return sampled.model_copy(update={"prompts": sampled.prompts or known.prompts, "guidance": guidance})
+    return sampled.model_copy(update={"prompts": sampled.prompts or known.prompts})
 
 
 def generated(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled, batch: int = 16) -> list[Artifact]:

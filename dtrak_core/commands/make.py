@@ -14,6 +14,7 @@ from pydantic import Field, create_model
 
 from dtrak_core import store
 from dtrak_core.commands import answers, estimates, tables
+from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.number_lists import indices_of, numbers_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
@@ -178,7 +179,7 @@ def sample(
     seeds: str = "0-15",
     checkpoint: str = "demo",
     dataset: str = catalogue.DEFAULT,
-    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Drawing = Sampled(),  # noqa: B008
     batch: int = 16,
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
     json: Json = False,
@@ -217,7 +218,7 @@ def attribute(
     model_output: Annotated[ModelOutput | None, tyro.conf.arg(metavar="OUTPUT", help_behavior_hint=BY_METHOD)] = None,
     features: Annotated[FeatureOptions, tyro.conf.arg(name="")] = FeatureOptions(),  # noqa: B008
     feature_batch: int = 0,
-    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Drawing = Sampled(),  # noqa: B008
     out: Path | None = None,
     json: Json = False,
 ) -> None:

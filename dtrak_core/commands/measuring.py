@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from dtrak_core.commands import answers, tables
+from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.number_lists import numbers_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import encoders
@@ -43,7 +44,7 @@ def lds(
     so_far: bool = False,
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
-    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Drawing = Sampled(),  # noqa: B008
     json: Json = False,
 ) -> None:
     """Measure methods by the linear datamodeling score: train on random subsets, compare predicted with real losses.

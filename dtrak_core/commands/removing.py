@@ -9,6 +9,7 @@ import tyro
 
 from dtrak_core import store
 from dtrak_core.commands import answers, tables
+from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.number_lists import numbers_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
@@ -34,7 +35,7 @@ def counterfactual(
     bottom: bool = True,
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
-    sampled: Annotated[Sampled, tyro.conf.arg(name="")] = Sampled(),  # noqa: B008
+    sampled: Drawing = Sampled(),  # noqa: B008
     name: str = "comparison",
     show: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = "",
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,

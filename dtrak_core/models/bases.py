@@ -21,7 +21,7 @@ from dtrak_core import program, store
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StudioError
 from dtrak_core.models import text_families, text_pipelines
 from dtrak_core.models.model_files import config_of
-from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction
+from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction, Sampled
 from dtrak_core.progress import Count
 from dtrak_core.settings import Digest, Settings, canonical_json, digest_of, key_of
 
@@ -111,11 +111,11 @@ def length(digest: str) -> int:
     return len(betas) if isinstance(betas, list) else int(config.get("num_train_timesteps") or DIFFUSION_STEPS)
 
 
-def guidance(digest: str) -> float:
-    """Return how far prompts are followed where nobody says, as the base's own pipeline does."""
+def usual(digest: str) -> Sampled:
+    """Return how a base's own pipeline draws where nobody says: sampling steps, and how far prompts are followed."""
     base = by_digest(digest)
     family = text_families.of(base.folder, base.name)
-    return family.usual_guidance(config_of(base.folder / family.part / "config.json", base.folder, base.name))
+    return family.usual(config_of(base.folder / family.part / "config.json", base.folder, base.name))
 
 
 def chosen(name: str, resolution: int) -> Base:

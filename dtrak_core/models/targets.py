@@ -89,12 +89,12 @@ def publish_sample(settings: SampleSettings, image: np.ndarray, seconds: float |
     return _generated(store.get("samples", key))
 
 
-def samples(checkpoint: str, sampled: Sampled = Sampled()) -> list[Target]:  # noqa: B008 - frozen
-    """Return the stored generated pictures of a checkpoint (by digest) that were drawn so, by seed.
+def samples(checkpoint: str, sampled: Sampled | None = None) -> list[Target]:
+    """Return the stored generated pictures of a checkpoint (by digest) drawn so, by seed; None is its own way.
 
     Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance.
     """
-    return sorted(_drawn(checkpoint, sampled), key=seed_of)
+    return sorted(_drawn(checkpoint, sampled or own_way(checkpoint)), key=seed_of)
 
 
 def _drawn(checkpoint: str, sampled: Sampled) -> list[Target]:
@@ -126,11 +126,12 @@ def usual(checkpoint: str) -> Sampled:
 
     The turn is the shortest of those that hold for the longest time from the first picture on, so that what is drawn
     later with other words or another guidance does not change what a seed alone means. Without pictures there are no
-    prompts, and the guidance is that of the base's own pipeline.
+    prompts, and the guidance is that of the base's own pipeline, as the steps are in any case.
     """
-    drawn = [target for target in _drawn(checkpoint, Sampled()) if target.prompt]
+    own = own_way(checkpoint)
+    drawn = [target for target in _drawn(checkpoint, own) if target.prompt]
     if not drawn:
-        return Sampled(guidance=own_guidance(checkpoint))
+        return own
     guidance, prompts = drawn[0].sampled.guidance, dict[int, str]()
     for target in drawn:
         if target.sampled.guidance == guidance:
@@ -140,15 +141,15 @@ def usual(checkpoint: str) -> Sampled:
         turn, held = _turn(prompts, length)
         if held > longest and None not in turn:
             longest, best = held, tuple(str(prompt) for prompt in turn)
-    return Sampled(prompts=best, guidance=guidance)
+    return own.model_copy(update={"prompts": best, "guidance": guidance})
 
 
-def own_guidance(checkpoint: str) -> float:
-    """Return the guidance of the pipeline that a text-to-image model's base is of; 7.5 where it is not there."""
+def own_way(checkpoint: str) -> Sampled:
+    """Return steps and guidance of the pipeline that a text-to-image model's base is of; the usual ones of others."""
     try:
-        return bases.guidance(checkpoints.by_digest(checkpoint).base)
-    except StudioError:
-        return Sampled().guidance
+        return bases.usual(checkpoints.by_digest(checkpoint).base)
+    except StudioError:  # it has no base, or none that is there
+        return Sampled()
 
 
 def way_of(checkpoint: Checkpoint, train: Split) -> Sampled:
@@ -162,7 +163,7 @@ def way_of(checkpoint: Checkpoint, train: Split) -> Sampled:
         return known
     if checkpoint.classes:
         prompts = class_names.named_by(checkpoint.classes, train.labels)[:MOST_CLASSES]
-        return Sampled(prompts=prompts, guidance=known.guidance if checkpoint.base else 1)
+        return known.model_copy(update={"prompts": prompts} | ({} if checkpoint.base else {"guidance": 1.0}))
     return known.model_copy(update={"prompts": train.examples()})
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from dtrak_core.errors import DataError
 from dtrak_core.models import text_calls
 from dtrak_core.models.model_files import DIFFUSERS, TRANSFORMERS, config_of
+from dtrak_core.models.settings import Sampled
 
 UNET, ATTENTION = "UNet2DConditionModel", ("to_q", "to_k", "to_v", "to_out.0")
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # of words beside pictures
@@ -43,10 +44,11 @@ class Family:
     of its config that may be there; `fixed` what its pipeline sets in the scheduler, whatever the file says. `side` is
     that of its pictures where its config says none, latents' sides must divide by `patch`, and the denoiser sees
     `packed` of their values as one. `loaded_as` is the pipeline class whose LoRA files are its too, where its own reads
-    none. `guidance` is that of its pipeline; one whose config has the setting `told_guidance` was distilled and is told
-    it, and without that setting goes without. Where it `flows`, it predicts flow, else noise, picture or v; `evenly`
-    says how its pipeline spaces noise levels (flow.py). One that is told a class instead of a caption (`by_class`) has
-    no text encoders, and names its classes in model_index.json. `also` are older names of the denoiser's class.
+    none. `guidance` and `steps` are those of its pipeline; one whose config has the setting `told_guidance` was
+    distilled and is told it, and without that setting goes without, in `few` steps. Where it `flows`, it predicts flow,
+    else noise, picture or v; `evenly` says how its pipeline spaces noise levels (flow.py). One that is told a class
+    instead of a caption (`by_class`) has no text encoders, and names its classes in model_index.json. `also` are older
+    names of the denoiser's class.
     """
 
     name: str
@@ -65,7 +67,9 @@ class Family:
     packed: int = 1
     loaded_as: str = ""
     guidance: float = 7.5
+    steps: int = 50
     told_guidance: str = ""
+    few: int = 4
     flows: bool = False
     evenly: bool = False
     by_class: bool = False
@@ -76,9 +80,11 @@ class Family:
         """Return the pipeline class that reads and writes its LoRA files."""
         return self.loaded_as or self.pipeline
 
-    def usual_guidance(self, config: Mapping[str, Any]) -> float:
-        """Return the guidance that pictures are drawn with where none is said, by the denoiser's config."""
-        return 1.0 if self.told_guidance and not config.get(self.told_guidance) else self.guidance
+    def usual(self, config: Mapping[str, Any]) -> Sampled:
+        """Return how pictures are drawn where nothing is said, by the denoiser's config: steps and guidance."""
+        if self.told_guidance and not config.get(self.told_guidance):
+            return Sampled(sampling_steps=self.few, guidance=1.0)
+        return Sampled(sampling_steps=self.steps, guidance=self.guidance)
 
     @property
     def stems(self) -> dict[str, tuple[str, str]]:
@@ -139,6 +145,7 @@ FAMILIES: dict[str, Family] = {
             targets=JOINT,
             patch=2,
             guidance=7.0,
+            steps=28,
             flows=True,
         ),
         Family(
@@ -154,6 +161,7 @@ FAMILIES: dict[str, Family] = {
             patch=2,
             packed=4,
             guidance=3.5,
+            steps=28,
             told_guidance="guidance_embeds",
             flows=True,
             evenly=True,
@@ -170,6 +178,7 @@ FAMILIES: dict[str, Family] = {
                 patch=2,
                 loaded_as="StableDiffusion3Pipeline",
                 guidance=4.5,
+                steps=20,
             )
             for name, pipeline in (("PixArt-α", "PixArtAlphaPipeline"), ("PixArt-Σ", "PixArtSigmaPipeline"))
         ),
@@ -197,6 +206,7 @@ FAMILIES: dict[str, Family] = {
             text_calls.called_sana,
             text_calls.untold_masked,
             guidance=4.5,
+            steps=20,
             flows=True,
         ),
         Family(
@@ -210,6 +220,7 @@ FAMILIES: dict[str, Family] = {
             text_calls.untold_masked,
             patch=2,
             guidance=4.0,
+            steps=30,
             flows=True,
             evenly=True,
         ),

@@ -255,13 +255,11 @@ def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Da
     with _sampled_from(run, dtype):
         digest = networks.save_weights(run.denoiser, place, dtype)
         if shown is not None:
-            guidance, text = Sampled().guidance, run.denoiser.text
+            own, text = Sampled(guidance=1.0), run.denoiser.text
             if text is not None:
-                guidance = text.family.usual_guidance(run.denoiser.network.config)  # type: ignore[arg-type]
-            elif run.denoiser.classes:
-                guidance = 1.0
-            prompts = _shown(shown, run.denoiser)
-            grid = generate(run.denoiser, GRID_SEEDS, "ddim", 50, 0.0, prompts=prompts, guidance=guidance)
+                own = text.family.usual(run.denoiser.network.config)  # type: ignore[arg-type]
+            prompts, steps = _shown(shown, run.denoiser), own.sampling_steps
+            grid = generate(run.denoiser, GRID_SEEDS, "ddim", steps, 0.0, prompts=prompts, guidance=own.guidance)
             store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
     facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
     store.write_json(place / "step.json", facts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core.models import checkpoints
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
@@ -39,7 +39,8 @@ def link_to(target: Target) -> dict[str, str]:
     """Return the address parameters that name a picture, and how it was drawn where that is not the usual way."""
     drawn = target.sampled
     values = {"sampler": drawn.sampler, "sampling_steps": str(drawn.sampling_steps), "guidance": f"{drawn.guidance:g}"}
-    usual = {"sampler": "ddim", "sampling_steps": "50", "guidance": "7.5"}
+    own = targets.own_way(target.row["settings"]["checkpoint"]) if drawn.prompts else Sampled()
+    usual = {"sampler": "ddim", "sampling_steps": str(own.sampling_steps), "guidance": "7.5"}
     found = {name: value for name, value in values.items() if value != usual[name]}
     return {"sample": target.id} | found | ({"prompt": drawn.prompts[0]} if drawn.prompts else {})
 
@@ -51,10 +52,11 @@ def leading(page: str, target: Target) -> dict[str, str | list[str]]:
 
 def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return how the link's picture is drawn; what it does not name properly is the usual way."""
-    sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "50")
+    sampler, steps = address.get("sampler", "ddim"), address.get("sampling_steps", "")
     ways = ("ddim",) if checkpoints.process_of(checkpoint)[0] == "flow" else ("ddim", "ddpm")
     known, most = sampler if sampler in ways else "ddim", checkpoints.most_steps(checkpoint)
-    found: dict[str, Any] = {"sampler": known, "sampling_steps": min(50, most)}
+    own = targets.own_way(checkpoint.digest) if checkpoint.base else Sampled()
+    found: dict[str, Any] = {"sampler": known, "sampling_steps": min(own.sampling_steps, most)}
     if steps.isdecimal() and 1 <= int(steps) <= most:
         found["sampling_steps"] = int(steps)
     prompt = address.get("prompt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
+from dtrak_core.commands import answers
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
@@ -25,13 +27,14 @@ from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import has_known_layers, per_example_gradients
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.job_kinds import CounterfactualJob
-from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling, text_pipelines
+from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling, targets, text_pipelines
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
-from dtrak_core.models.settings import LoraSettings
+from dtrak_core.models.settings import LoraSettings, Sampled
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 from dtrak_core.training import presets, training
+from dtrak_core.ui import named
 
 PROMPTS = ("a red disc", "a blue disc")
 STEPS, GUIDANCE = 3, 3.0
@@ -82,6 +85,14 @@ def theirs(kind: str, folder: Path, weights: Path) -> np.ndarray:
     return np.rint(np.asarray(made) * 255)
 
 
+def usual(kind: str) -> tuple[int, float]:
+    """Return the steps and the guidance of a family's own pipeline; schnell's are those of its publishers."""
+    if kind == "flux-schnell":
+        return 4, 1.0
+    asked = inspect.signature(type(family_helpers.FAMILIES[kind]()).__call__).parameters
+    return asked["num_inference_steps"].default, asked["guidance_scale"].default + (kind == "z-image")
+
+
 def loop(denoiser: Denoiser, image: np.ndarray, prompt: str, sample: str, grid: np.ndarray) -> torch.Tensor:
     """Return the gradient of the mean loss over draws of one picture, draw by draw."""
     parameters = [p for _, p in tracked_parameters(denoiser.network)]
@@ -109,6 +120,13 @@ def test_a_family_goes_the_whole_way(
     folder = tmp_path / "pipeline"
     checkpoint = trained(kind, discs, folder)
     assert checkpoints.prediction_of(checkpoint) == PREDICTS.get(kind, "flow")
+    asked = answers.with_prompts(discs, checkpoint, Sampled())
+    assert (asked.sampling_steps, asked.guidance) == usual(kind)
+    assert answers.with_prompts(discs, checkpoint, Sampled(sampling_steps=50, guidance=7.5)).guidance == 7.5
+    targets.publish_sample(targets.sample_settings(checkpoint.digest, 8, asked), discs.train.images[0])
+    assert targets.usual(checkpoint.digest) == asked.model_copy(update={"prompts": (asked.prompt_of(8),)})
+    (shown,) = targets.samples(checkpoint.digest)
+    assert named.link_to(shown).keys().isdisjoint({"sampling_steps"}), "it is the usual number"
     denoiser = networks.load_denoiser(checkpoint)
     assert any(bool(p.any()) for name, p in tracked_parameters(denoiser.network) if "lora_B" in name)
 

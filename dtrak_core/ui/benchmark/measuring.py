@@ -41,7 +41,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
     where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
     if checkpoint.prompted:
         known = drawn.way_of(checkpoint, dataset.train)
-        where |= {"prompts": known.prompts, "guidance": known.guidance}
+        where |= {"prompts": known.prompts, "guidance": known.guidance, "sampling_steps": known.sampling_steps}
     shared = before.model_dump() if same and before is not None else {**where, "targets": tuple(names)}
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:

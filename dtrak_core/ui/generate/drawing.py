@@ -42,14 +42,15 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
                 persist_state="session",
                 width=260,
             )
-        if st.session_state.get("draw-steps", most) > most:
-            st.session_state["draw-steps"] = most
+        key, usual = _steps(checkpoint)
+        if st.session_state.get(key, most) > most:
+            st.session_state[key] = most
         st.number_input(
             "Sampling steps",
             1,
             most,
-            min(50, most),
-            key="draw-steps",
+            min(usual, most),
+            key=key,
             persist_state="session",
             width=150,
             help="More steps, finer pictures, longer wait. The paper uses 50 with DDIM and 1,000 with DDPM.",
@@ -60,10 +61,11 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
 def sampled(checkpoint: Checkpoint) -> Sampled:
     """Return the sampler that the form was last submitted with, and the prompts or classes of a model that has some."""
     state = st.session_state
+    key, own = _steps(checkpoint)
     flow = checkpoints.process_of(checkpoint)[0] == "flow"  # the session may hold how another model was drawn
     usual = {
         "sampler": "ddim" if flow else state.get("draw-sampler", "ddim"),
-        "sampling_steps": min(int(state.get("draw-steps", 50)), checkpoints.most_steps(checkpoint)),
+        "sampling_steps": min(int(state.get(key, own)), checkpoints.most_steps(checkpoint)),
     }
     if not checkpoint.prompted:  # prompts of another model may still be in the session
         return Sampled(**usual)
@@ -75,6 +77,13 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
         return Sampled(**usual, prompts=chosen, guidance=guidance)
     prompts = tuple(line.strip() for line in str(state.get("draw-prompts", "")).splitlines() if line.strip())
     return Sampled(**usual, prompts=prompts, guidance=float(state.get(f"draw-guidance-{checkpoint.base}", 7.5)))
+
+
+def _steps(checkpoint: Checkpoint) -> tuple[str, int]:
+    """Return where the session keeps the sampling steps, and how many are usual: text-to-image bases have their own."""
+    if not checkpoint.base:
+        return "draw-steps", Sampled().sampling_steps
+    return f"draw-steps-{checkpoint.base}", targets.own_way(checkpoint.digest).sampling_steps
 
 
 def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
