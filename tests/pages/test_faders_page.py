@@ -9,6 +9,7 @@ from repeat_helpers import repeat_of
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
+from dtrak_core.features.kernel import Kernel
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
@@ -56,12 +57,12 @@ def test_the_disk_that_is_told_is_what_it_takes(small: Small) -> None:
 def no_decomposition(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the decompositions that are asked for outside of a job."""
     asked: list[str] = []
-    real, working = fader_scores.decompose, work.run
+    real, working = fader_scores.in_memory, work.run
 
-    def watched(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def watched(rows: np.ndarray) -> Kernel:
         if not at_work:
-            asked.append(f"{len(gram)} x {len(gram)}")
-        return real(gram)
+            asked.append(f"{len(rows)} rows")
+        return real(rows)
 
     at_work: list[bool] = []
 
@@ -72,7 +73,7 @@ def no_decomposition(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         finally:
             at_work.pop()
 
-    monkeypatch.setattr(fader_scores, "decompose", watched)
+    monkeypatch.setattr(fader_scores, "in_memory", watched)
     monkeypatch.setattr(work, "run", run)
     return asked
 
