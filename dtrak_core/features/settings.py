@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from dtrak_core.models import checkpoints
+from dtrak_core import store
 from dtrak_core.models.settings import DIFFUSION_STEPS, even_grid
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import Digest, Seed, Settings
@@ -114,8 +115,22 @@ def noise_seeds(features: FeatureSettings) -> int:
     if features.projection in ("gaussian", "rademacher"):
         return 1
     each = ALONE if features.normalise == "timestep" else 1
-    most = checkpoints.target_draws(features.checkpoint) // (each * features.num_timesteps)
+    most = target_draws(features.checkpoint) // (each * features.num_timesteps)
     return 2 ** min(most.bit_length() - 1, MOST_SEEDS.bit_length() - 1) if most else 1
+
+
+def target_draws(checkpoint: str) -> int:
+    """Return how many draws of a target a second or so holds, as a model's run notes; 0 where it notes nothing.
+
+    Such runs have the digests of their checkpoints in their manifests.
+    """
+    return _noted(store.stamp(("checkpoints", "retrained"))).get(checkpoint, 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _noted(_stamp: tuple[str, ...]) -> dict[str, int]:
+    runs = [*store.listing("checkpoints"), *store.listing("retrained")]
+    return {step["digest"]: run.manifest.get("target_draws", 0) for run in runs for step in run.manifest["steps"]}
 
 
 def nth_seed(features: FeatureSettings, number: int) -> FeatureSettings:

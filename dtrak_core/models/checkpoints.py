@@ -173,19 +173,6 @@ def by_digest(digest: str, dataset: str = "") -> Checkpoint:
     return next((one for one in matching if one.dataset == dataset), matching[0])
 
 
-def target_draws(digest: str) -> int:
-    """Return how many draws of a target a second or so holds, as its model's run notes; 0 where it notes nothing."""
-    return _target_draws(digest, store.stamp(("checkpoints", "retrained", "names")))
-
-
-@functools.lru_cache(maxsize=256)
-def _target_draws(digest: str, _stamp: tuple[str, ...]) -> int:
-    try:
-        return int(by_digest(digest).run.manifest.get("target_draws", 0))
-    except NotFoundError:  # to be trained, or deleted
-        return 0
-
-
 def draws_within(parameters: int, places: float) -> int:
     """Return how many gradients of a network `TARGET_SECONDS` hold, by the constant of `speeds`, not by measurement.
 

@@ -8,6 +8,7 @@ import torch
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import draws, features
+from dtrak_core.features import settings as settings_of_features
 from dtrak_core.features.feature_store import target_feature
 from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings, TargetSide, feature_target, noise_seeds
 from dtrak_core.methods import costs
@@ -32,7 +33,7 @@ def wanted(pictures: Dataset, checkpoint: Checkpoint, **values: object) -> Featu
 def test_so_many_noises_are_taken_as_a_second_holds(
     held: int, timesteps: int, seeds: int, pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "target_draws", lambda digest: held if digest == checkpoint.digest else 0)
+    monkeypatch.setattr(settings_of_features, "target_draws", lambda digest: held if digest == checkpoint.digest else 0)
     settings = wanted(pictures, checkpoint, num_timesteps=timesteps)
     assert noise_seeds(settings) == seeds
     assert noise_seeds(wanted(pictures, checkpoint, num_timesteps=timesteps, projection="gaussian")) == 1
@@ -50,7 +51,7 @@ def test_a_targets_feature_is_the_mean_over_its_noises(
     denoiser = networks.load_denoiser(checkpoint)
     features.compute_features(pictures, denoiser, settings, quiet)
     (single,) = features.compute_target_features(pictures, denoiser, settings, [target], quiet)
-    monkeypatch.setattr(checkpoints, "target_draws", lambda digest: 4 * T)
+    monkeypatch.setattr(settings_of_features, "target_draws", lambda digest: 4 * T)
     (found,) = features.compute_target_features(pictures, denoiser, settings, [target], quiet)
     assert found.key != single.key
     assert found.manifest["gradients"] == 4 * T
@@ -63,7 +64,9 @@ def test_a_targets_feature_is_the_mean_over_its_noises(
             each = torch.autograd.grad(output.square().mean(), parameters)
             total += torch.cat([g.flatten() for g in each]) / (4 * T)
     np.testing.assert_allclose(target_feature(found), total.numpy(), rtol=1e-3, atol=1e-5 * float(total.abs().max()))
-    monkeypatch.setattr(checkpoints, "target_draws", lambda digest: 0)  # a run of before: what is stored stays found
+    monkeypatch.setattr(
+        settings_of_features, "target_draws", lambda digest: 0
+    )  # a run of before: what is stored stays found
     (again,) = features.compute_target_features(pictures, denoiser, settings, [target], quiet)
     assert again.key == single.key
     here = costs.Here(pictures, checkpoint)
@@ -83,6 +86,6 @@ def test_a_training_notes_how_many_draws_a_second_holds_by_its_size_alone(
     expected = int(1e-2 / (checkpoints.GRADIENT_SECONDS * run.manifest["parameters"] * 8 * 8))
     assert run.manifest["target_draws"] == expected > 0
     digest = checkpoints.by_name("noted", pictures.digest).digest
-    assert checkpoints.target_draws(digest) == expected
-    assert checkpoints.target_draws("f" * 16) == 0
+    assert settings_of_features.target_draws(digest) == expected
+    assert settings_of_features.target_draws("f" * 16) == 0
     assert key_of("features", wanted(pictures, checkpoints.by_name("noted", pictures.digest)))  # no part of this key
