@@ -25,7 +25,7 @@ from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, checkpoints, targets
 from dtrak_core.models.precision import Asked, resolved
-from dtrak_core.models.settings import Prediction, Sampled, TrainSettings
+from dtrak_core.models.settings import Frozen, Prediction, Sampled, TrainSettings
 from dtrak_core.settings import Settings, build
 from dtrak_core.training import presets
 
@@ -133,6 +133,7 @@ def train(
     classes: bool = False,
     grey: bool = False,
     precision: Asked = "auto",
+    frozen: Frozen = "stored",
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
@@ -150,6 +151,7 @@ def train(
         classes: Tell a network of pixels the class of each picture, its label; pictures are then drawn of classes.
         grey: Have a network of pixels see and draw grey pictures, with one colour instead of three.
         precision: What products in the network are taken in; auto takes bfloat16 where this processor has it.
+        frozen: Hold the frozen linear layers under LoRA weights in 8 (int8) or 4 bits (nf4), in less memory.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.
@@ -157,14 +159,15 @@ def train(
     chosen = answers.prepared(dataset)
     indices = indices_of(only, without, len(chosen.train.rows))
     lora = presets.PRESETS[preset].model is None
-    frozen = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
+    under = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
     settings = presets.train_settings(
         preset,
         chosen.digest,
-        frozen,
+        under,
         prediction,
         presets.seen(chosen, classes, grey),
         precision=resolved(precision),
+        form=frozen,
         indices=indices,
         **options.model_dump(),
     )

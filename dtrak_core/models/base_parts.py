@@ -20,11 +20,22 @@ from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import LabelEmbedding
 
 from dtrak_core.errors import DataError, StoreError
-from dtrak_core.models import captions, class_names, devices, latents, schedules, text_families, text_pipelines, weights
+from dtrak_core.models import (
+    captions,
+    class_names,
+    devices,
+    latents,
+    quantised,
+    schedules,
+    text_families,
+    text_pipelines,
+    weights,
+)  # fmt: skip
 from dtrak_core.models.bases import Base
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.model_files import WeightFiles, config_of, header
 from dtrak_core.models.schedules import Schedule
+from dtrak_core.models.settings import Frozen
 from dtrak_core.models.text_families import Family
 from dtrak_core.models.text_side import TextSide
 
@@ -89,11 +100,13 @@ def prove(base: Base, source: str) -> None:
         )
 
 
-def denoiser(base: Base) -> Any:
-    """Return a base's denoiser, its weights frozen, in the number format of frozen weights."""
+def denoiser(base: Base, form: Frozen = "stored") -> Any:
+    """Return a base's denoiser, its weights frozen, in the number format of frozen weights, or in 8 or 4 bits."""
     family = text_families.of(base.folder, base.name)
     kind = getattr(diffusers, family.network)
     network = _opened(kind, base, family.part)
+    if form != "stored":
+        quantised.quantise(network, form, devices.device())
     network.requires_grad_(False)
     for module in network.modules():
         if isinstance(module, LabelEmbedding):  # classes are left out by training here, at random of its own

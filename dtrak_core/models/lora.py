@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from dtrak_core import store
 from dtrak_core.errors import DataError
-from dtrak_core.models import base_parts, devices, lora_files, text_families
+from dtrak_core.models import base_parts, devices, lora_files, quantised, text_families
 from dtrak_core.models.base_parts import UNREADABLE, first_line
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.lora_files import Adapter
 from dtrak_core.models.model_files import LORA
-from dtrak_core.models.settings import LoraSettings, Precision
+from dtrak_core.models.settings import Frozen, LoraSettings, Precision
 from dtrak_core.models.text_families import Family
 from dtrak_core.models.text_side import TextSide
 from dtrak_core.settings import digest_of
@@ -43,10 +43,10 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
 
     Args:
         base: The frozen model.
-        settings: Rank, scale, projections, dropout.
+        settings: Rank, scale, projections, dropout, formats.
         dataset: Digest of the dataset, whose stored latents are taken.
     """
-    network = base_parts.denoiser(base)
+    network = base_parts.denoiser(base, settings.frozen)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.scale * settings.rank,  # type: ignore[arg-type]  # a float works: alpha / rank
@@ -61,12 +61,19 @@ def untrained(base: Base, settings: LoraSettings, dataset: str) -> Denoiser:
     return _ready(base, network, base_parts.text_side(base, dataset), half)
 
 
-def load(base: Base, folder: Path, dataset: str, precision: Precision) -> Denoiser:
+def load(base: Base, folder: Path, dataset: str, precision: Precision, form: Frozen = "stored") -> Denoiser:
     """Return a base with the LoRA weights of a stored folder, in eval mode; see `opened`."""
-    return opened(base, [folder / FILE], folder.name, dataset, precision)
+    return opened(base, [folder / FILE], folder.name, dataset, precision, form)
 
 
-def opened(base: Base, files: Sequence[Path], source: str, dataset: str, precision: Precision = "float32") -> Denoiser:
+def opened(
+    base: Base,
+    files: Sequence[Path],
+    source: str,
+    dataset: str,
+    precision: Precision = "float32",
+    form: Frozen = "stored",
+) -> Denoiser:
     """Return a base with the LoRA weights of files, in eval mode.
 
     What they change of the text encoder is applied and frozen: features are of the denoiser's weights.
@@ -77,11 +84,12 @@ def opened(base: Base, files: Sequence[Path], source: str, dataset: str, precisi
         source: What the user calls it.
         dataset: Digest of the dataset, whose stored latents are taken.
         precision: The format of products in the denoiser, and of its frozen weights; on a GPU it is bfloat16.
+        form: Whether frozen linear layers lie in 8 or 4 bits.
 
     Raises:
         DataError: If the files are not LoRA weights of this base, all of them, and some of them of its denoiser.
     """
-    network, family = base_parts.denoiser(base), text_families.of(base.folder, base.name)
+    network, family = base_parts.denoiser(base, form), text_families.of(base.folder, base.name)
     adapter = lora_files.read(files, source, family, network)
     _attach(network, adapter.of(family.part), family, family.part, source, base.name)
     network.set_adapter(ADAPTER)
@@ -213,7 +221,10 @@ def _misfit(error: BaseException) -> str:
 
 
 def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
-    """Write the LoRA weights so that plain diffusers opens them; return their digest."""
+    """Write the LoRA weights so that plain diffusers opens them; return their digest.
+
+    Equal weights on frozen ones of 8 or 4 bits are another model.
+    """
     assert denoiser.text is not None
     layers: dict[str, Any] = {}
     digested: dict[str, Tensor] = {}
@@ -227,7 +238,8 @@ def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
         digested |= state if network is denoiser.network else {f"{part}.{name}": value for name, value in state.items()}
     getattr(diffusers, denoiser.text.family.loader).save_lora_weights(folder, weight_name=FILE, **layers)
     store.write_bytes(folder / FILE, (folder / FILE).read_bytes())  # flushed, as all that is kept
-    return weights_digest(digested)
+    form, digest = quantised.form_of(denoiser.network), weights_digest(digested)
+    return digest if form == "stored" else digest_of("frozen", form, digest)
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
@@ -244,8 +256,9 @@ def _ready(base: Base, network: Any, side: TextSide, half: bool) -> Denoiser:
     network.to(where)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_("lora_" in name)
-        parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
-    if where.type == "cuda" and sum(p.numel() for p in network.parameters()) > base_parts.LARGE:
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
+    if where.type == "cuda" and quantised.count(network) > base_parts.LARGE:
         network.enable_gradient_checkpointing()  # features too: one draw's activations are many GB
     schedule = base_parts.schedule(base)
     size = base.resolution // side.smaller

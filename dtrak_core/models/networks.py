@@ -206,10 +206,11 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
         DataError: If the files are not a DDPM, or LoRA weights of their base.
     """
     relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
-    precision = checkpoint.run.settings.get("model", {}).get("precision", "float32")
+    trained = checkpoint.run.settings.get("model", {})
+    precision, form = trained.get("precision", "float32"), trained.get("frozen", "stored")
     if checkpoint.base:
         file = checkpoint.run.file(f"{relative}/{lora.FILE}")
-        return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset, precision)
+        return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset, precision, form)
     file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
     schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())

@@ -12,6 +12,7 @@ from dtrak_core.settings import Digest, Seed, Settings
 
 Prediction = Literal["noise", "sample", "v", "flow"]
 Precision = Literal["float32", "bfloat16"]
+Frozen = Literal["stored", "int8", "nf4"]
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": "noise",
     "sample": "sample",
@@ -168,7 +169,8 @@ class LoraSettings(Settings):
 
     Each projection W gets W + `scale` B A with A (rank x in) and B (out x rank). `base` is the digest of the frozen
     model (bases.py), whose family says which projections there are. `caption_dropout` is the share of captions replaced
-    by the empty prompt in training. In `precision` products in the denoiser are taken, and its frozen weights held.
+    by the empty prompt in training. In `precision` products in the denoiser are taken, and its frozen weights held;
+    those of the linear layers in its blocks in 8 or 4 bits, where `frozen` says so (quantised.py).
     """
 
     base: Digest
@@ -178,6 +180,7 @@ class LoraSettings(Settings):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)
     precision: Precision = Field(default="float32", exclude_if=lambda value: value == "float32")
+    frozen: Frozen = Field(default="stored", exclude_if=lambda value: value == "stored")
 
     @property
     def fold(self) -> int:

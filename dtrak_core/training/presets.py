@@ -18,7 +18,15 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import is_grey
 from dtrak_core.errors import SettingsError
 from dtrak_core.models import bases
-from dtrak_core.models.settings import LoraSettings, ModelSettings, Precision, Prediction, ProbeSettings, TrainSettings
+from dtrak_core.models.settings import (
+    Frozen,
+    LoraSettings,
+    ModelSettings,
+    Precision,
+    Prediction,
+    ProbeSettings,
+    TrainSettings,
+)
 from dtrak_core.settings import build
 
 
@@ -131,6 +139,7 @@ def train_settings(
     prediction: Prediction | None = None,
     sees: Mapping[str, Any] = MappingProxyType({}),
     precision: Precision | None = None,
+    form: Frozen = "stored",
     **changes: Any,
 ) -> TrainSettings:
     """Return a preset's training settings for a dataset, with changes (those that are None are ignored).
@@ -142,12 +151,19 @@ def train_settings(
         prediction: What the network predicts, where that is not the preset's.
         sees: What a network of pixels sees of the dataset (`seen`).
         precision: The format that the network computes in; None takes float32.
+        form: Whether the frozen weights under LoRA weights lie in 8 or 4 bits.
         changes: Other values for its training settings.
 
     Raises:
-        SettingsError: If LoRA weights are to predict something else than their base, or to see classes.
+        SettingsError: If LoRA weights are to predict something else than their base, or to see classes, or a network of
+            pixels is to have frozen weights.
     """
     chosen = PRESETS[preset]
+    if form != "stored" and chosen.model is not None:
+        raise SettingsError(
+            f"A network of pixels is trained whole: it has no frozen weights to hold as {form}. Leave frozen out, or "
+            "choose a preset of LoRA weights, lora say."
+        )
     if sees and chosen.model is None:
         raise SettingsError(
             f"LoRA weights are told and see what their base does. Leave {' and '.join(sees)} out, or choose a preset "
@@ -159,7 +175,9 @@ def train_settings(
     if chosen.model is not None:
         model = build(ModelSettings, **chosen.model.model_dump() | given | dict(sees))
     elif prediction is None:
-        model = build(LoraSettings, base=base, targets=bases.projections(base), **{**chosen.lora, **given})
+        model = build(
+            LoraSettings, base=base, targets=bases.projections(base), **{**chosen.lora, **given, "frozen": form}
+        )
     else:
         raise SettingsError(
             f"LoRA weights predict what their base does. Leave the prediction '{prediction}' out, or choose a preset "

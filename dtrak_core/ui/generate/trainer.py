@@ -16,12 +16,13 @@ from dtrak_core.jobs.jobs import BaseJob, ProbeJob, TrainJob
 from dtrak_core.models import bases, checkpoints
 from dtrak_core.models.class_names import listed
 from dtrak_core.models.precision import resolved
-from dtrak_core.models.settings import LoraSettings, Prediction, TrainSettings
+from dtrak_core.models.settings import Frozen, LoraSettings, Prediction, TrainSettings
 from dtrak_core.settings import build
 from dtrak_core.training import presets
 from dtrak_core.ui import panels
 
 PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v", "flow": "flow"}
+FROZEN: dict[Frozen, str] = {"stored": "as stored", "int8": "8 bits", "nf4": "4 bits"}
 BUSY = 0.7  # cores that other work kept busy, from which a measurement says so
 
 
@@ -37,7 +38,7 @@ def form(dataset: Dataset) -> None:
         if base is None:
             return
         usual = presets.train_settings(preset, dataset.digest, base)
-        predicted, sees = _prediction(preset, usual), _seen(dataset, usual)
+        predicted, sees, form = _prediction(preset, usual), _seen(dataset, usual), _frozen(usual)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -50,11 +51,14 @@ def form(dataset: Dataset) -> None:
         seed = st.number_input(
             "Training seed", 0, 2**31 - 1, 42, key="train-seed", width=150, help="Another seed gives another model."
         )
-        called = "-".join(map(str, filter(None, (preset, predicted, *sees)))) + f"-{seed}"
+        called = (
+            "-".join(map(str, filter(None, (preset, predicted, *sees, form if form != "stored" else None))))
+            + f"-{seed}"
+        )
         name = st.text_input("Name", called, max_chars=40, key=f"train-name-{called}", width=220)
     st.caption(presets.PRESETS[preset].summary)
     asked = {"epochs": int(epochs), "train_seed": int(seed)}
-    settings = presets.train_settings(preset, dataset.digest, base, predicted, sees, resolved("auto"), **asked)
+    settings = presets.train_settings(preset, dataset.digest, base, predicted, sees, resolved("auto"), form, **asked)
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
     known = presets.probes(probe.model, probe.resolution, probe.batch_size)
     again = probe.model_copy(update={"number": presets.next_probe(known)})
@@ -93,6 +97,21 @@ def _prediction(preset: str, usual: TrainSettings) -> Prediction | None:
         "the clean picture. Flow is the way from picture to noise, as of Stable Diffusion 3 and Flux.",
     )
     return None if chosen == usual.model.prediction else chosen
+
+
+def _frozen(usual: TrainSettings) -> Frozen:
+    """Draw the choice of how the frozen weights under LoRA weights are held."""
+    if not isinstance(usual.model, LoraSettings):
+        return "stored"
+    return st.selectbox(
+        "Frozen weights",
+        list(FROZEN),
+        format_func=FROZEN.get,
+        key="train-frozen",
+        width=140,
+        help="How those of the linear layers in the base are held. In 8 or 4 bits a large base fits a smaller GPU; the "
+        "model learns, and is featurised, on slightly other weights.",
+    )
 
 
 def _seen(dataset: Dataset, usual: TrainSettings) -> dict[str, Any]:
