@@ -23,6 +23,7 @@ CLIP, POOLED = ("CLIPTextModel", "CLIPModel"), ("CLIPTextModelWithProjection",)
 T5 = ("T5EncoderModel", "T5ForConditionalGeneration")
 GEMMA, QWEN = ("Gemma2Model", "Gemma2ForCausalLM"), ("Qwen3Model", "Qwen3ForCausalLM")
 AUTO = "AutoTokenizer"
+RENAMED = {"Lumina2Text2ImgPipeline": "Lumina2Pipeline"}  # as diffusers called it before 0.33
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ FAMILIES: dict[str, Family] = {
                 loaded_as="StableDiffusion3Pipeline",
                 guidance=4.5,
                 steps=20,
+                also=("Transformer2DModel",),
             )
             for name, pipeline in (("PixArt-α", "PixArtAlphaPipeline"), ("PixArt-Σ", "PixArtSigmaPipeline"))
         ),
@@ -251,6 +253,7 @@ def of(folder: Path, source: str) -> Family:
     """
     index = config_of(folder / "model_index.json", folder, source)
     kind = str(index.get("_class_name", "pipeline of unknown class"))
+    kind = RENAMED.get(kind, kind)
     if kind not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise DataError(
