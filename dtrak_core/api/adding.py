@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import own_scores
-from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 
@@ -44,6 +43,6 @@ def add_scores(
     """
     of = chosen_dataset(dataset)
     by = None if checkpoint is None else chosen_checkpoint(checkpoint, of)
-    how = sampled or (Sampled() if by is None else known_targets.way_of(by, of.train))
+    how = chosen_way(sampled, of, by)
     chosen = chosen_targets(targets, of, by, how, engine=False, shown=False)
     return own_scores.Named(name, own_scores.add(name, scores, chosen, of).key).id

@@ -12,7 +12,7 @@ import numpy as np
 
 from dtrak_core.amounts import counted
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
 from dtrak_core.api.working import bar, done
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
@@ -22,7 +22,6 @@ from dtrak_core.methods import certainty, defaults, families, results, scores
 from dtrak_core.methods.methods import Method, method_of
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Entry, Ranking
-from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
@@ -148,7 +147,7 @@ def explain(
     base = defaults.base_for(of.digest, by.digest, chosen, features or {})
     if reason := scores.refusal(chosen, by.digest, None, of.digest):
         raise SettingsError(reason)
-    how = sampled or known_targets.way_of(by, of.train)
+    how = chosen_way(sampled, of, by)
     wanted = chosen_targets(targets, of, by, how, engine, progress)
     for target in wanted:
         if reason := scores.refusal(chosen, by.digest, target, of.digest):

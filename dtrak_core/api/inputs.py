@@ -128,6 +128,17 @@ def chosen_checkpoint(given: Checkpoint | str, of: Dataset | None = None) -> Che
     return given
 
 
+def chosen_way(sampled: Sampled | None, of: Dataset, by: Checkpoint | None) -> Sampled:
+    """Return how seeds are drawn: as is said, with the model's own steps and guidance where `sampled` names none."""
+    if by is None:
+        return sampled or Sampled()
+    if sampled is None:
+        return known_targets.way_of(by, of.train)
+    own = known_targets.own_way(by.digest) if by.base else Sampled()
+    unsaid = {"sampling_steps", "guidance"} - sampled.model_fields_set
+    return sampled.model_copy(update={name: getattr(own, name) for name in unsaid})
+
+
 def chosen_targets(
     wanted: Wanted | Sequence[Wanted], of: Dataset, by: Checkpoint | None, sampled: Sampled, engine: bool, shown: bool
 ) -> list[Target]:

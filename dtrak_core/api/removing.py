@@ -11,7 +11,7 @@ import numpy as np
 
 from dtrak_core.amounts import counted
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
+from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, chosen_way
 from dtrak_core.api.working import done
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.comparisons import Comparison
@@ -20,7 +20,6 @@ from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs.job_kinds import CounterfactualJob
-from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
@@ -154,7 +153,7 @@ def counterfactual(
     if other := [one for one in names if not str(one).startswith("seed:")]:
         raise SettingsError(f"{other[0]} was not generated. Choose generated targets, like 3 or seed:3.")
     taken = round(0.2 * len(of.train.rows)) if remove is None else remove
-    how = sampled or known_targets.way_of(by, of.train)
+    how = chosen_way(sampled, of, by)
     asked: Mapping[str, Any] = {
         "targets": names,
         "remove": (taken,) if isinstance(taken, int) else tuple(taken),

@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
+from dtrak_core.api import inputs
 from dtrak_core.commands import answers
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
@@ -123,6 +124,9 @@ def test_a_family_goes_the_whole_way(
     asked = answers.with_prompts(discs, checkpoint, Sampled())
     assert (asked.sampling_steps, asked.guidance) == usual(kind)
     assert answers.with_prompts(discs, checkpoint, Sampled(sampling_steps=50, guidance=7.5)).guidance == 7.5
+    told = inputs.chosen_way(Sampled(prompts=PROMPTS), discs, checkpoint)
+    assert (told.sampling_steps, told.guidance, told.prompts) == (*usual(kind), PROMPTS)
+    assert inputs.chosen_way(Sampled(guidance=7.5), discs, checkpoint).guidance == 7.5
     targets.publish_sample(targets.sample_settings(checkpoint.digest, 8, asked), discs.train.images[0])
     assert targets.usual(checkpoint.digest) == asked.model_copy(update={"prompts": (asked.prompt_of(8),)})
     (shown,) = targets.samples(checkpoint.digest)
