@@ -42,7 +42,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
         "showcase", label, rows.target(shown), listed, (COLUMNS, 0), ways=gallery.Ways(frame.ATTRIBUTION, views)
     )
     if answer.missing:
-        st.info("The training pictures behind this one have not been computed yet. Attribution offers to do it.")
+        lacking = " and ".join(methods.METHODS[method].label for method in answer.missing)
+        st.info(f"What {lacking} names for this picture has not been computed yet. Attribution offers to do it.")
     st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
     st.caption("Or choose another picture that the model drew:")
     listed_first = sorted(drawn, key=lambda t: t.id != named.FIRST)[:OTHERS]
