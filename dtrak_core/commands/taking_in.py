@@ -12,6 +12,7 @@ from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases
+from dtrak_core.models.settings import Frozen
 from dtrak_core.settings import build
 
 
@@ -34,7 +35,12 @@ def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: in
 
 
 def import_checkpoint(
-    source: str, name: str, dataset: str = catalogue.DEFAULT, base: str = "", json: Json = False
+    source: str,
+    name: str,
+    dataset: str = catalogue.DEFAULT,
+    base: str = "",
+    frozen: Frozen = "stored",
+    json: Json = False,
 ) -> None:
     """Import a diffusers DDPM checkpoint, or LoRA weights of a text-to-image base.
 
@@ -43,6 +49,7 @@ def import_checkpoint(
         name: What to call it.
         dataset: Name of the dataset that it was trained on.
         base: Name of the base that LoRA weights belong to.
+        frozen: Hold the frozen linear layers under LoRA weights in 8 (int8) or 4 bits (nf4), in less memory.
     """
     folder, chosen = Path(source), answers.prepared(dataset)
     job = build(
@@ -51,6 +58,7 @@ def import_checkpoint(
         dataset=chosen.digest,
         name=name,
         base=bases.by_name(base).digest if base else "",
+        frozen=frozen,
     )
     (artifact,) = answers.completed(job, f"Import '{name}'")
     say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)

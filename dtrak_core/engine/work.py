@@ -60,7 +60,7 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
             dataset = catalogue.by_digest(job.dataset)
             if job.base:
                 base = bases.by_digest(job.base)
-                return [importing_text.import_lora(job.source, base, dataset, job.name, on_progress)]
+                return [importing_text.import_lora(job.source, base, dataset, job.name, on_progress, job.frozen)]
             importing_text.refuse_lora_alone(job.source)
             return [importing.import_checkpoint(job.source, dataset, job.name, on_progress)]
         case BaseJob():

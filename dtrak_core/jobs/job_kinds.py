@@ -20,7 +20,7 @@ from dtrak_core.methods import scores
 from dtrak_core.methods.families import FAMILIES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
-from dtrak_core.models.settings import LoraSettings, ModelSettings, Sampled, TrainSettings
+from dtrak_core.models.settings import Frozen, LoraSettings, ModelSettings, Sampled, TrainSettings
 from dtrak_core.models.targets import TargetId
 from dtrak_core.settings import Digest, Seed, Settings, canonical_json, digest_of, key_of
 
@@ -46,13 +46,23 @@ class TrainJob(Settings):
 
 
 class ImportJob(Settings):
-    """Bring in a diffusers checkpoint, or LoRA weights of `base`, from a folder or the hub, as one of `dataset`."""
+    """Bring in a diffusers checkpoint, or LoRA weights of `base`, from a folder or the hub, as one of `dataset`.
+
+    `frozen` says whether the linear layers under LoRA weights lie in 8 or 4 bits.
+    """
 
     kind: Literal["import"] = "import"
     source: str = Field(min_length=1)
     dataset: Digest
     base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    frozen: Frozen = Field(default="stored", exclude_if=lambda value: value == "stored")
+
+    @model_validator(mode="after")
+    def _check(self) -> ImportJob:
+        if self.frozen != "stored" and not self.base:
+            raise ValueError(f"frozen {self.frozen} is for LoRA weights, which are given with their base")
+        return self
 
 
 class BaseJob(Settings):

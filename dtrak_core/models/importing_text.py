@@ -25,7 +25,7 @@ from dtrak_core.models import (
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import tracked_parameters
 from dtrak_core.models.model_files import header, refuse_stand_in
-from dtrak_core.models.settings import ImportSettings
+from dtrak_core.models.settings import Frozen, ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, digest_of, key_of
 
@@ -109,7 +109,9 @@ def _import_file(file: Path, name: str, resolution: int, on_progress: Progress) 
         )  # fmt: skip
 
 
-def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progress: Progress) -> store.Artifact:
+def import_lora(
+    source: str, base: Base, dataset: Dataset, name: str, on_progress: Progress, form: Frozen = "stored"
+) -> store.Artifact:
     """Store LoRA weights made elsewhere for a base as a run with one checkpoint.
 
     Args:
@@ -118,6 +120,7 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
         dataset: The pictures they learned from; its resolution must be the base's.
         name: What the user calls it.
         on_progress: Called with the parts read, unit "files".
+        form: Whether the base's frozen linear layers lie in 8 or 4 bits.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -131,11 +134,13 @@ def import_lora(source: str, base: Base, dataset: Dataset, name: str, on_progres
     family, files = text_families.of(base.folder, base.name), tuple[Path, ...]([given])
     if not given.is_file():
         files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, family)
-    denoiser = lora.opened(base, files, given.name, dataset.digest)
+    denoiser = lora.opened(base, files, given.name, dataset.digest, form=form)
     # Beside it lies the scale of PEFT's weights.
     read = [path for file in files for path in (file, file.with_name(lora_files.PEFT_CONFIG)) if path.is_file()]
     sums, assumed = digest_of(*(path.read_bytes() for path in read)), lora.told_of(denoiser)
-    settings = build(ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest)
+    settings = build(
+        ImportSettings, source=given.name, weights_digest=sums, dataset=dataset.digest, base=base.digest, frozen=form
+    )
     key = key_of("checkpoints", settings)
     parameters = sum(p.numel() for _, p in tracked_parameters(denoiser.network))
     with store.computing("checkpoints", key) as finished:

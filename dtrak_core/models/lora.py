@@ -137,6 +137,11 @@ def _adapted(denoiser: Denoiser) -> list[tuple[str, Any]]:
 def _attach(network: Any, adapter: Adapter, family: Family, part: str, source: str, base: str) -> None:
     """Add LoRA weights to a network, as diffusers' pipelines do; every one of them must find its place."""
     given = _given(adapter.state, family, part, network)
+    if (form := quantised.form_of(network)) != "stored" and any(name.endswith(MAGNITUDE) for name in given):
+        raise DataError(
+            f"'{source}' is DoRA, which needs the lengths of the base's own rows, not of weights in {form}. Leave "
+            "frozen out."
+        )
     places = {name for name, _ in network.named_modules()}
     _refuse_lost({name for name in given if name.split(".lora_")[0] not in places}, source, base)
     _refuse_halves(set(given), {_other_factor(name) for name in given}, source)

@@ -206,7 +206,7 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
         DataError: If the files are not a DDPM, or LoRA weights of their base.
     """
     relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
-    trained = checkpoint.run.settings.get("model", {})
+    trained = checkpoint.run.settings.get("model", checkpoint.run.settings)  # of an import they are its own
     precision, form = trained.get("precision", "float32"), trained.get("frozen", "stored")
     if checkpoint.base:
         file = checkpoint.run.file(f"{relative}/{lora.FILE}")

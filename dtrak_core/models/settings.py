@@ -42,7 +42,7 @@ class ImportSettings(Settings):
     """A checkpoint made elsewhere: a diffusers DDPM folder or hub id, or LoRA weights of `base`, by its digest.
 
     `identity` is the digest of weights, network, schedule and sampler (checkpoints.py); of LoRA weights the base and
-    the file's own digest say as much.
+    the file's own digest say as much. `frozen` is as in LoraSettings.
     """
 
     source: str
@@ -50,6 +50,7 @@ class ImportSettings(Settings):
     dataset: Digest
     base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
     identity: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
+    frozen: Frozen = Field(default="stored", exclude_if=lambda value: value == "stored")
 
 
 class Sampled(Settings):

@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
 from dtrak_core.datasets import catalogue
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.features import draws
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models import bases, checkpoints, lora, networks, quantised, sampling
+from dtrak_core.jobs.job_kinds import ImportJob
+from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, quantised, sampling
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.quantised import QuantisedLinear
 from dtrak_core.models.settings import Frozen, LoraSettings
 from dtrak_core.progress import quiet
+from dtrak_core.settings import build
 from dtrak_core.training import presets, training
 from tests import text_helpers
 
@@ -117,6 +120,23 @@ def test_trained_weights_are_opened_on_a_base_in_the_same_format(opened: dict[st
     assert not isinstance(network.time_embedding.linear_1, QuantisedLinear)
 
 
+def test_weights_made_elsewhere_are_taken_in_on_a_base_in_few_bits(opened: dict[str, Denoiser], tmp_path: Path) -> None:
+    discs, base = catalogue.by_name("discs"), bases.by_name("small")
+    trained = checkpoints.by_name("lo", discs.digest)
+    file = tmp_path / "theirs.safetensors"
+    state = {name: value.contiguous() for name, value in load_file(trained.folder / lora.FILE).items()}
+    save_file(state, file)
+    for name, form in (("theirs", "nf4"), ("plain", "stored")):
+        importing_text.import_lora(str(file), base, discs, name, quiet, form)
+        assert quantised.form_of(networks.load_denoiser(checkpoints.by_name(name, discs.digest)).network) == form
+    assert len({checkpoints.by_name(name, discs.digest).digest for name in ("theirs", "plain")}) == 2
+    place = next(name for name in state if name.endswith("lora_B.weight"))
+    length = torch.ones(len(state[place]))
+    save_file(state | {place.replace("lora_B.weight", "lora_magnitude_vector.weight"): length}, file)
+    with pytest.raises(DataError, match="is DoRA, which needs the lengths of the base's own rows, not of weights"):
+        importing_text.import_lora(str(file), base, discs, "dora", quiet, "nf4")
+
+
 def test_features_are_near_those_on_the_plain_base_and_equal_a_plain_loop(opened: dict[str, Denoiser]) -> None:
     images, words = np.asarray(catalogue.by_name("discs").train.images[:2]), ["a red disc", "a blue disc"]
     settings = FeatureSettings(dataset="0" * 16, checkpoint="1" * 16, num_timesteps=2)
@@ -149,4 +169,6 @@ def test_pictures_are_drawn_alike_and_not_the_same(opened: dict[str, Denoiser]) 
 def test_networks_of_pixels_have_nothing_frozen() -> None:
     with pytest.raises(SettingsError, match="has no frozen weights to hold as nf4"):
         presets.train_settings("demo", "0" * 16, form="nf4")
+    with pytest.raises(SettingsError, match="frozen int8 is for LoRA weights, which are given with their base"):
+        build(ImportJob, source="x", dataset="0" * 16, name="x", frozen="int8")
     assert "frozen" not in LoraSettings(base="0" * 16).model_dump(), "keys of before stay"
