@@ -61,7 +61,9 @@ class ImportJob(Settings):
     @model_validator(mode="after")
     def _check(self) -> ImportJob:
         if self.frozen != "stored" and not self.base:
-            raise ValueError(f"frozen {self.frozen} is for LoRA weights, which are given with their base")
+            raise ValueError(
+                f"frozen {self.frozen} is for LoRA weights, which come with their base; name it, or leave frozen out"
+            )
         return self
 
 

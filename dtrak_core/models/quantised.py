@@ -47,7 +47,7 @@ class QuantisedLinear(nn.Linear):
         scales: Tensor = self.get_buffer("scales")
         if self.form == "int8":
             return (self.weight.float() * (scales / 127)[:, None]).to(dtype)
-        blocks = functional.embedding(self.weight.int(), _pairs().to(scales.device)).flatten(1) * scales[:, None]
+        blocks = functional.embedding(self.weight.int(), _pairs(scales.device)).flatten(1) * scales[:, None]
         count = self.out_features * self.in_features
         return blocks.flatten()[:count].view(self.out_features, self.in_features).to(dtype)
 
@@ -122,7 +122,7 @@ def _levels() -> tuple[float, ...]:
 
 
 @functools.cache
-def _pairs() -> Tensor:
+def _pairs(where: torch.device) -> Tensor:
     """Return the two levels (256, 2) that each byte means."""
-    levels = torch.tensor(_levels())
+    levels = torch.tensor(_levels(), device=where)
     return torch.cartesian_prod(levels, levels)
