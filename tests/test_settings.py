@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import bases, text_families
 from dtrak_core.models.settings import LoraSettings, ModelSettings, SampleSettings, TrainSettings
 from dtrak_core.settings import build, canonical_json, digest_of, key_of
 from dtrak_core.training.presets import PRESETS, train_settings
@@ -100,7 +101,8 @@ def test_an_unknown_kind_is_refused() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_build_and_changes_are_taken(preset: str) -> None:
+def test_presets_build_and_changes_are_taken(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "projections", lambda digest: text_families.ATTENTION)  # there is no base of digest A
     base = A if PRESETS[preset].model is None else ""
     built = train_settings(preset, A, base)
     assert built.model == (PRESETS[preset].model or LoraSettings(base=A, **PRESETS[preset].lora))

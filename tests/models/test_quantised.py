@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import text_helpers
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -27,7 +28,6 @@ from dtrak_core.models.settings import Frozen, LoraSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 from dtrak_core.training import presets, training
-from tests import text_helpers
 
 FORMS: tuple[Frozen, ...] = ("int8", "nf4")
 NF4 = (  # bitsandbytes' table of NormalFloat
