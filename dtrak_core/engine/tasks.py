@@ -182,27 +182,40 @@ def _spread(
             return None
         parts = dict(enumerate(planned["parts"], submitted))
         submitted += len(parts)
-        futures = {
-            i: client.submit(
-                run_part,
-                order | {"do": "part", "part": part},
-                i,
-                key=f"part-{order['key']}-{order['attempt']}-{status.values['tries']}-{i}",
-                priority=priority,
-                retries=RETRIES,
-                pure=False,
-            )
-            for i, part in parts.items()
-        }
-        if futures:
-            secede()  # this task only waits from here on; its place is for the parts
+        if parts:
+            secede()  # this task only waits from here on; its place is for the parts, so that all workers are free
             try:
-                end = _awaited(client, parts, futures, flag, status)
+                end = _awaited(client, parts, _given(client, order, parts, status, priority), flag, status)
             finally:
                 rejoin()
             if end is not None:
                 return end
         number += 1
+
+
+def _given(
+    client: Client,
+    order: Mapping[str, Any],
+    parts: Mapping[int, Mapping[str, Any]],
+    status: Status,
+    priority: float,
+) -> dict[int, Future[Any]]:
+    """Give parts to the workers in turn; one that is free before another may take its parts."""
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    return {
+        i: client.submit(
+            run_part,
+            dict(order) | {"do": "part", "part": part},
+            i,
+            key=f"part-{order['key']}-{order['attempt']}-{status.values['tries']}-{i}",
+            workers=[workers[i % len(workers)]],
+            allow_other_workers=True,
+            priority=priority,
+            retries=RETRIES,
+            pure=False,
+        )
+        for i, part in parts.items()
+    }
 
 
 def _awaited(
