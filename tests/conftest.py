@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before numpy and torch are imported: several test processes with as many threads as cores slow each other many times.
@@ -126,33 +126,31 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_discs(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache with the checkpoint of `checkpoint`, trained once."""
-    from dtrak_core.training import training  # which brings torch
-
-    place = tmp_path_factory.mktemp("trained")
-    shutil.copytree(discs, place / "cache")
-    with pytest.MonkeyPatch.context() as patch:
-        _use(patch, place)
-        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
-        stored = catalogue.by_name("discs")
-        settings = TrainSettings(dataset=stored.digest, model=tiny, epochs=2, batch_size=8)
-        training.train(stored, settings, "small", quiet)
-    return place / "cache"
+    return _trained(tmp_path_factory.mktemp("trained"), discs, "small", lambda _: tiny)
 
 
 @pytest.fixture(scope="session")
 def trained_classes(discs: Path, tiny: ModelSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache with a network that was told the classes of the discs, called `classes`."""
-    from dtrak_core.training import presets, training  # which bring torch
+    from dtrak_core.training import presets  # which brings torch
 
-    place = tmp_path_factory.mktemp("classes")
+    def told(stored: Dataset) -> ModelSettings:
+        return ModelSettings(**tiny.model_dump() | presets.seen(stored, classes=True, grey=False))
+
+    return _trained(tmp_path_factory.mktemp("classes"), discs, "classes", told)
+
+
+def _trained(place: Path, discs: Path, name: str, model: Callable[[Dataset], ModelSettings]) -> Path:
+    """Train a network of the discs, called so, in a copy of their cache; return that."""
+    from dtrak_core.training import training  # which brings torch
+
     shutil.copytree(discs, place / "cache")
     with pytest.MonkeyPatch.context() as patch:
         _use(patch, place)
-        patch.setattr(training, "GRID_SEEDS", (0,))
+        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
         stored = catalogue.by_name("discs")
-        model = ModelSettings(**tiny.model_dump() | presets.seen(stored, classes=True, grey=False))
-        settings = TrainSettings(dataset=stored.digest, model=model, epochs=2, batch_size=8)
-        training.train(stored, settings, "classes", quiet)
+        settings = TrainSettings(dataset=stored.digest, model=model(stored), epochs=2, batch_size=8)
+        training.train(stored, settings, name, quiet)
     return place / "cache"
 
 

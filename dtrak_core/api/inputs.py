@@ -134,9 +134,7 @@ def chosen_way(sampled: Sampled | None, of: Dataset, by: Checkpoint | None) -> S
         return sampled or Sampled()
     if sampled is None:
         return known_targets.way_of(by, of.train)
-    own = known_targets.own_way(by.digest) if by.base else Sampled()
-    unsaid = {"sampling_steps", "guidance"} - sampled.model_fields_set
-    return sampled.model_copy(update={name: getattr(own, name) for name in unsaid})
+    return sampled.with_unsaid(known_targets.own_way(by.digest) if by.base else Sampled())
 
 
 def chosen_targets(

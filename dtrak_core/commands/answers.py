@@ -131,8 +131,7 @@ def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> 
     if not checkpoint.prompted:
         return sampled
     own = targets.own_way(checkpoint.digest) if sampled.prompts and checkpoint.base else known
-    unsaid = {"sampling_steps", "guidance"} - sampled.model_fields_set
-    sampled = sampled.model_copy(update={name: getattr(own, name) for name in unsaid})
+    sampled = sampled.with_unsaid(own)
     if sampled.guidance != 1 and not checkpoint.guided:
         raise SettingsError(
             f"'{checkpoint.name}' cannot be guided: it was never trained without a class. Leave --guidance out."

@@ -193,7 +193,7 @@ def schedule(base: Base) -> Schedule:
     other schedulers than DDPM and DDIM is not clipped unless its config says so. A flow's levels may depend on the size
     of the pictures.
     """
-    config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
+    config = text_pipelines.scheduler_of(base.folder, base.name)
     unclipped = {} if config.get("_class_name") in CLIPPING else {"clip_sample": False}
     family = text_families.of(base.folder, base.name)
     found = schedules.read(unclipped | config | dict(family.fixed), base.name)

@@ -95,20 +95,16 @@ def projections(digest: str) -> tuple[str, ...]:
     return text_families.of(base.folder, base.name).targets
 
 
-def prediction(digest: str) -> Prediction:
-    """Return what a base's denoiser predicts, from its scheduler; the errors are those of `by_digest`."""
-    base = by_digest(digest)
-    config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
-    flows = text_families.of(base.folder, base.name).flows
-    return "flow" if flows else PREDICTIONS[str(config.get("prediction_type") or "epsilon")]
+def process(digest: str) -> tuple[Prediction, int]:
+    """Return what a base's denoiser predicts, and the timesteps of its noise schedule, both from its scheduler.
 
-
-def length(digest: str) -> int:
-    """Return the timesteps of a base's noise schedule; the errors are those of `by_digest`."""
+    The errors are those of `by_digest`.
+    """
     base = by_digest(digest)
-    config = config_of(base.folder / "scheduler" / "scheduler_config.json", base.folder, base.name)
-    betas = config.get("trained_betas")
-    return len(betas) if isinstance(betas, list) else int(config.get("num_train_timesteps") or DIFFUSION_STEPS)
+    config = text_pipelines.scheduler_of(base.folder, base.name)
+    flows, betas = text_families.of(base.folder, base.name).flows, config.get("trained_betas")
+    steps = len(betas) if isinstance(betas, list) else int(config.get("num_train_timesteps") or DIFFUSION_STEPS)
+    return "flow" if flows else PREDICTIONS[str(config.get("prediction_type") or "epsilon")], steps
 
 
 def usual(digest: str) -> Sampled:

@@ -234,33 +234,13 @@ def training_of(checkpoint: Checkpoint) -> TrainSettings:
 
 
 def prediction_of(checkpoint: Checkpoint) -> Prediction:
-    """Return what a checkpoint's network predicts, from its stored scheduler: of LoRA weights their base's.
-
-    Raises:
-        NotFoundError: If LoRA weights lack their base.
-        StoreError: If the file is damaged.
-    """
-    if checkpoint.base:
-        return bases.prediction(checkpoint.base)
-    folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
-    schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
-    if str(schedule.get("_class_name")).startswith("FlowMatch"):
-        return "flow"
-    return PREDICTIONS[schedule.get("prediction_type", "epsilon")]
+    """Return what a checkpoint's network predicts; the errors are those of `_process`."""
+    return _process(checkpoint)[0]
 
 
 def length_of(checkpoint: Checkpoint) -> int:
-    """Return the timesteps of a checkpoint's noise schedule, from its stored scheduler: of LoRA weights their base's.
-
-    Raises:
-        NotFoundError: If LoRA weights lack their base.
-        StoreError: If the file is damaged.
-    """
-    if checkpoint.base:
-        return bases.length(checkpoint.base)
-    folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
-    schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
-    return int(schedule.get("num_train_timesteps", DIFFUSION_STEPS))
+    """Return the timesteps of a checkpoint's noise schedule; the errors are those of `_process`."""
+    return _process(checkpoint)[1]
 
 
 def process_of(checkpoint: Checkpoint) -> tuple[Prediction, int]:
@@ -270,9 +250,25 @@ def process_of(checkpoint: Checkpoint) -> tuple[Prediction, int]:
     what is stored of them is found all the same.
     """
     try:
-        return prediction_of(checkpoint), length_of(checkpoint)
+        return _process(checkpoint)
     except NotFoundError:
         return "noise", DIFFUSION_STEPS
+
+
+def _process(checkpoint: Checkpoint) -> tuple[Prediction, int]:
+    """Return prediction and timesteps from a checkpoint's stored scheduler: of LoRA weights their base's.
+
+    Raises:
+        NotFoundError: If LoRA weights lack their base.
+        StoreError: If the file is damaged.
+    """
+    if checkpoint.base:
+        return bases.process(checkpoint.base)
+    folder = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
+    schedule = json.loads(checkpoint.run.file(f"{folder}/scheduler/scheduler_config.json").read_bytes())
+    flow = str(schedule.get("_class_name")).startswith("FlowMatch")
+    predicted = "flow" if flow else PREDICTIONS[schedule.get("prediction_type", "epsilon")]
+    return predicted, int(schedule.get("num_train_timesteps", DIFFUSION_STEPS))
 
 
 def most_steps(checkpoint: Checkpoint) -> int:

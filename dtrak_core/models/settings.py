@@ -72,6 +72,11 @@ class Sampled(Settings):
         """Return these values alone, whatever settings they are part of."""
         return {name: getattr(self, name) for name in Sampled.model_fields}
 
+    def with_unsaid(self, own: Sampled) -> Sampled:
+        """Return these settings with a model's own steps and guidance where they were not said."""
+        unsaid = {"sampling_steps", "guidance"} - self.model_fields_set
+        return self.model_copy(update={name: getattr(own, name) for name in unsaid})
+
     def prompt_of(self, seed: int) -> str:
         """Return the prompt of a seed, empty where there are none."""
         return self.prompts[seed // self.seeds_a_prompt % len(self.prompts)] if self.prompts else ""

@@ -125,13 +125,18 @@ def files(folder: Path) -> list[Path]:
     return [path for path in found if path in used or not (path.suffix == ".bin" or path.name.startswith("."))]
 
 
+def scheduler_of(folder: Path, source: str) -> dict[str, Any]:
+    """Return the config of a pipeline's scheduler; the errors are those of `config_of`."""
+    return config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
+
+
 def drawn_alike(folder: Path, source: str) -> bool:
     """Say whether a pipeline's scheduler and autoencoder are like Stable Diffusion's own.
 
     Before every scheduler was followed as diffusers does, pictures of the others came out differently. The errors are
     those of `config_of`.
     """
-    schedule = config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
+    schedule = scheduler_of(folder, source)
     vae = config_of(folder / "vae" / "config.json", folder, source)
     told = {name: schedule.get(name) for name in DRAWN}
     alike = all((silent if told[name] is None else told[name]) == own for name, (own, silent) in DRAWN.items())
@@ -143,7 +148,7 @@ def _judge_schedule(family: Family, folder: Path, index: dict[str, Any], source:
 
     if (named := (index.get("scheduler") or [None])[-1]) is not None:
         schedules.refuse_other(named, source)
-    config = config_of(folder / "scheduler" / "scheduler_config.json", folder, source)
+    config = scheduler_of(folder, source)
     schedule = schedules.read(config, source)
     predicts = schedule.process.prediction
     if (predicts == "flow") != family.flows:
