@@ -29,7 +29,7 @@ _QUIET = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.nanny.pre-spawn-environ": {},
 }
-_HELP = "Give the workers the same package, version and shared folder (README, 'On a cluster')."
+_HELP = "Give the workers the same package, version and shared folder (docs/cluster.md)."
 
 
 @contextlib.contextmanager

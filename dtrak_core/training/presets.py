@@ -1,6 +1,6 @@
 """Named settings of trainings: the paper's models to the letter, and the laptop's. No torch here.
 
-`demo` is ours: a network that two CPU cores train in minutes (docs in README). So are `picture`, which
+`demo` is ours: a network that two CPU cores train in minutes. So are `picture`, which
 predicts the clean picture (from 48 channels a position so small a network can tell a picture, but not its noise), and
 `flow`, a rectified flow.
 `cifar` and `celeba` are the networks of the authors' code (Zheng et al. 2024): 38,307,203 and 118,795,011 parameters.

@@ -156,7 +156,7 @@ def test_what_a_worker_answers_must_agree(
         monkeypatch.setattr(client, "run", lambda *_: {"tcp://w:1": answer | change})
         with pytest.raises(EngineError, match=said) as caught:
             cluster.probe(client, address)
-        assert "shared folder (README" in str(caught.value)
+        assert "shared folder (docs/cluster.md" in str(caught.value)
 
 
 def test_a_worker_that_has_worked_tells_the_version_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
