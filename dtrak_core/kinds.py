@@ -114,6 +114,7 @@ KINDS: dict[str, Kind] = {
             read_by_many=True,
         ),
         Kind("uploads", "pictures that you brought", read_by_many=True),
+        Kind("incoming", "files that you uploaded, until they are taken in or a day old"),
         Kind("retrained", "models trained without some pictures", _model, recomputable=True, read_by_many=True),
         Kind("outcomes", "pictures that retrained models drew", _outcome, read_by_many=True),
         Kind("comparisons", "finished comparisons of removals", _comparison),

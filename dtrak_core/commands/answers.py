@@ -16,7 +16,7 @@ from dtrak_core import program, store
 from dtrak_core.amounts import counted, duration
 from dtrak_core.datasets import catalogue, pictures, sources
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.datasets.settings import Columns, DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.features.settings import ModelOutput
 from dtrak_core.jobs import asking, job_costs, jobs
@@ -86,14 +86,17 @@ def prepared(name: str) -> Dataset:
     return catalogue.by_name(name)
 
 
-def dataset_job(name: str, source: Path | None, resolution: int | None, on_broken: str) -> jobs.DatasetJob:
+def dataset_job(
+    name: str, source: Path | None, resolution: int | None, on_broken: str, columns: Columns = ()
+) -> jobs.DatasetJob:
     """Return the job that prepares a built-in dataset, or one's own pictures from a folder or an .npz.
 
     Raises:
         SettingsError: If there is no such built-in dataset and no source is given.
     """
     if source is not None and name not in sources.FROM_FILES:
-        settings = catalogue.source_settings(pictures.kind_of(source), source, name, resolution or 32, on_broken)
+        kind = pictures.kind_of(source)
+        settings = catalogue.source_settings(kind, source, name, resolution or 32, on_broken, columns)
         return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
     if name not in catalogue.BUILT_IN:
         raise SettingsError(

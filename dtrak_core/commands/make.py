@@ -20,6 +20,7 @@ from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.content import by_reason
 from dtrak_core.datasets.dataset_files import identity
+from dtrak_core.datasets.picture_tables import KNOWN
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import jobs
@@ -76,6 +77,7 @@ def dataset(
     source: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None,
     resolution: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
     on_broken: Literal["refuse", "skip"] = "refuse",
+    columns: tuple[str, ...] = (),
     json: Json = False,
 ) -> None:
     """Prepare a built-in dataset, or add your own pictures; `dataset list` lists what is there.
@@ -87,8 +89,17 @@ def dataset(
             celeba and artbench the folder of your copy.
         resolution: Side of the square pictures (default: the paper's, 16 for openmoji-people, else 32).
         on_broken: What to do with pictures that cannot be read.
+        columns: Which column of your tables tells what, like label=style contributor=artist; label= reads none.
     """
-    (artifact,) = answers.completed(answers.dataset_job(name, source, resolution, on_broken), f"Prepare '{name}'")
+    chosen: Any = tuple(tuple(one.split("=", 1)) for one in columns)
+    if unclear := [one for one, pair in zip(columns, chosen, strict=True) if len(pair) < 2 or pair[0] not in KNOWN]:
+        raise SettingsError(
+            f"--columns is '{unclear[0]}'; write a fact and its column, like label=style. Facts: {', '.join(KNOWN)}."
+        )
+    if chosen and source is None:
+        raise SettingsError("--columns is for tables beside your own pictures. Give their folder with --source.")
+    job = answers.dataset_job(name, source, resolution, on_broken, chosen)
+    (artifact,) = answers.completed(job, f"Prepare '{name}'")
     facts = ("name", "digest", "counts", "labels", "licence", "credit")
     opened = catalogue.load(catalogue.make_newest(artifact))
     equal = opened.equal

@@ -24,7 +24,7 @@ from dtrak_core.datasets import dataset_files, duplicates, sources
 from dtrak_core.datasets.content import Content, LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
 from dtrak_core.datasets.dataset_files import HELD_OUT, TRAIN, identity
 from dtrak_core.datasets.duplicates import Equal
-from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
+from dtrak_core.datasets.settings import Columns, DatasetKind, DatasetSettings
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.progress import Count
 from dtrak_core.settings import build, digest_of, key_of
@@ -139,7 +139,7 @@ def keep(settings: DatasetSettings, content: Content) -> Artifact:
 
 
 def source_settings(
-    kind: DatasetKind, source: Path, name: str, resolution: int, on_broken: str = "refuse"
+    kind: DatasetKind, source: Path, name: str, resolution: int, on_broken: str = "refuse", columns: Columns = ()
 ) -> DatasetSettings:
     """Return the settings for the user's own pictures, with the digest of the files as they are now.
 
@@ -151,7 +151,7 @@ def source_settings(
     if kind not in sources.OWN_KINDS:
         raise SettingsError(f"'{kind}' is built in and has no source. Own pictures are of kind: folder, npz.")
     check_name(name, kind)
-    told = {"kind": kind, "name": name, "resolution": resolution, "on_broken": on_broken}
+    told = {"kind": kind, "name": name, "resolution": resolution, "on_broken": on_broken, "columns": columns}
     return build(DatasetSettings, **told, source_digest=sources.digest(kind, source))
 
 

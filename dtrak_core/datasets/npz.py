@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dtrak_core.datasets import array_labels, arrays
+from dtrak_core.datasets import array_labels, arrays, picture_axes
 from dtrak_core.datasets.arrays import Header
 from dtrak_core.datasets.content import MIN_PICTURES, Content, LeftOut, Split, check_size, hold_out, notes_on, row_of
 from dtrak_core.datasets.images import HALF_A_LEVEL, check_shape, fit, to_rgb
@@ -33,7 +33,6 @@ PICTURES = ("x", "images", "image", "imgs", "img", "data")
 LABELS = ("y", "labels", "label", "targets", "target")
 HELD_OUT = ("test", "val", "valid", "validation")
 CLASSES = ("classes", "classnames", "labelnames", "labelsnames", "targetnames", "categories")
-CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,36 @@ class Part:
     names: str
 
 
-def load(source: Path, resolution: int, on_progress: Count | None = None) -> Content:
-    """Read the splits of an .npz or .npy, every picture fitted to the resolution.
+@dataclass(frozen=True)
+class Looked:
+    """What a file holds, told by its headers: the parts, how their pictures lie, how many there are, class names."""
+
+    parts: list[Part]
+    headers: dict[str, Header]
+    axes: dict[str, tuple[int, ...]]
+    sizes: list[int]
+    classes: list[str]
+    left_out: list[LeftOut]
+
+    def bytes_of_pictures(self) -> int:
+        """Return how much memory the arrays of pictures take."""
+        return sum(int(np.prod(one.shape, dtype=object)) * one.dtype.itemsize for one in self.headers.values())
+
+
+def look(source: Path, resolution: int) -> Looked:
+    """Return what an .npz or .npy holds, as far as headers, labels' shapes and class names tell it.
 
     Raises:
-        DataError: If it is neither, or its arrays are not as described above.
+        DataError: As `load`.
     """
     known = arrays.names(source)
     parts, classes = _parts(source, known)
     headers = {part.pictures: arrays.header(source, part.pictures) for part in parts}
     counts = {part.labels: arrays.header(source, part.labels).shape for part in parts if part.labels}
-    axes = {part.pictures: _axes(headers[part.pictures], counts.get(part.labels), part.labels) for part in parts}
+    axes = {
+        part.pictures: picture_axes.order_of(headers[part.pictures], counts.get(part.labels), part.labels)
+        for part in parts
+    }
     shapes = {name: tuple(headers[name].shape[axis] for axis in axes[name]) for name in headers}
     sizes = [shapes[part.pictures][0] for part in parts]
     check_size(sum(sizes), resolution)
@@ -66,30 +84,50 @@ def load(source: Path, resolution: int, on_progress: Count | None = None) -> Con
             f"'{source.name}' has only {sizes[0]} pictures in {parts[0].pictures}; at least {MIN_PICTURES} are needed. "
             "Add pictures."
         )
-    values = {part.pictures: _checked(arrays.read(source, part.pictures), part.pictures) for part in parts}
     names = [array_labels.text(name) for name in np.atleast_1d(arrays.read(source, classes))] if classes else []
+    used = {name for part in parts for name in (part.pictures, part.labels, part.names)} | {classes}
+    left_out = [LeftOut(name, "an array that is not read") for name in known if name not in used]
+    return Looked(parts, headers, axes, sizes, names, left_out)
+
+
+def rows_of(source: Path, looked: Looked) -> list[list[dict[str, Any]]]:
+    """Return the rows of each part; the errors are those of `load`."""
+    return [_rows(source, part, size, looked.classes) for part, size in zip(looked.parts, looked.sizes, strict=True)]
+
+
+def load(source: Path, resolution: int, on_progress: Count | None = None, most: int | None = None) -> Content:
+    """Read the splits of an .npz or .npy, every picture fitted to the resolution.
+
+    Args:
+        source: The file.
+        resolution: Pixels a side.
+        on_progress: Called with the number of pictures read and their total.
+        most: Pictures of each part that are read, for a first look; None reads all.
+
+    Raises:
+        DataError: If it is neither, or its arrays are not as described above.
+    """
+    looked = look(source, resolution)
+    values = {part.pictures: _checked(arrays.read(source, part.pictures), part.pictures) for part in looked.parts}
     factor, notes = _factor(list(values.values()))
     splits: list[Split] = []
-    for part in parts:
-        pictures = values[part.pictures].transpose(axes[part.pictures])
+    for part, rows in zip(looked.parts, rows_of(source, looked), strict=True):
+        pictures = values[part.pictures].transpose(looked.axes[part.pictures])[:most]
         done = sum(len(split.rows) for split in splits)
         images = np.empty((len(pictures), resolution, resolution, 3), np.uint8)
-        rows = _rows(source, part, len(pictures), names)
         for i, picture in enumerate(pictures):
             images[i] = fit(_picture(picture, factor), resolution)
             if on_progress is not None:
-                on_progress(done + i + 1, sum(sizes))
-        splits.append(Split(images, rows))
-    notes += _assumed(headers, axes, parts)
-    used = {name for part in parts for name in (part.pictures, part.labels, part.names)} | {classes}
-    skipped = [LeftOut(name, "an array that is not read") for name in known if name not in used]
+                on_progress(done + i + 1, sum(looked.sizes))
+        splits.append(Split(images, rows[:most]))
+    notes += _assumed(looked.headers, looked.axes, looked.parts)
     train = splits[0]
     held_out = Split(
         np.concatenate([split.images for split in splits[1:]] or [train.images[:0]]),
         [row for split in splits[1:] for row in split.rows],
     )
     both = (train, held_out) if held_out.rows else hold_out(train)
-    return Content(*both, skipped=skipped, notes=notes + notes_on(train.images), classes=names)
+    return Content(*both, skipped=looked.left_out, notes=notes + notes_on(train.images), classes=looked.classes)
 
 
 def pictures(values: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
@@ -98,7 +136,7 @@ def pictures(values: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
     Raises:
         DataError: If its shape, type or values are none of those; the sentence calls it `name`.
     """
-    order = _axes(Header(name, values.shape, values.dtype, False), None, "")
+    order = picture_axes.order_of(Header(name, values.shape, values.dtype, False), None, "")
     check_size(values.shape[order[0]], max(values.shape[axis] for axis in order[1:3]))
     factor, notes = _factor([_checked(values, name)])
     found = np.stack([np.asarray(_picture(one, factor)) for one in values.transpose(order)])
@@ -144,57 +182,6 @@ def _no_pictures(source: Path, known: Sequence[str]) -> str:
     return (
         f"'{source.name}' has the arrays {shown or 'none'}; expected x_train and y_train, or images and labels.{hint}"
     )
-
-
-def _axes(header: Header, labels: tuple[int, ...] | None, labels_name: str) -> tuple[int, ...]:
-    """Return the order of axes that brings an array of pictures to (N, H, W) or (N, H, W, C), by its shape.
-
-    Raises:
-        DataError: If the shape is none of those, or its number of pictures is not that of labels.
-    """
-    shape, name = header.shape, header.name
-    counts = {1} if labels == () else set() if labels is None else {labels[0], *(labels[1:2] if labels[0] == 1 else ())}
-    last = len(shape) in (3, 4) and shape[0] not in counts and shape[-1] in counts
-    if len(shape) == 4 and labels is None:
-        last = not {shape[1], shape[3]} & set(CHANNELS) and shape[2] in CHANNELS
-    if counts and header.count not in counts and not last:
-        raise DataError(
-            f"Array {labels_name} has {max(counts):,} entries, {name} has {header.count:,} pictures. Give one for each."
-        )
-    if len(shape) == 3 and labels is None:  # pictures are mostly square
-        last = shape[0] == shape[1] != shape[2]
-    order: tuple[int, ...] = ()
-    if len(shape) == 3 and not (labels is None and shape[2] in CHANNELS):  # else it is one picture alone
-        order = (2, 0, 1) if last else (0, 1, 2)
-    elif len(shape) == 4 and last and shape[2] in CHANNELS:
-        order = (3, 0, 1, 2)
-    elif len(shape) == 4 and not last:
-        # Where both ends could be the channels, 3 and 1 are likelier than 4, and the last axis than the first.
-        ends = [(shape[axis], axis) for axis in (3, 1) if shape[axis] in CHANNELS]
-        ends.sort(key=lambda end: end[0] == 4)
-        order = () if not ends else (0, 1, 2, 3) if ends[0][1] == 3 else (0, 2, 3, 1)
-    if not order or 0 in [shape[axis] for axis in order[1:]]:
-        raise DataError(
-            f"Array {name} has shape {shape}; expected (N, H, W, 3), (N, 3, H, W), (H, W, 3, N) or (N, H, W). "
-            f"{_reshaped(header)}"
-        )
-    return order
-
-
-def _reshaped(header: Header) -> str:
-    """Return what to do about a shape, as far as it tells."""
-    shape, name = header.shape, header.name
-    if len(shape) == 2:
-        for channels in (3, 1):
-            side = math.isqrt(shape[1] // channels)
-            if side and side * side * channels == shape[1]:
-                first = f"{name}.reshape(-1, {channels}, {side}, {side})"
-                return (
-                    f"If its rows are flat pictures, reshape it: {first} as CIFAR's, or with the {channels} at the end."
-                )
-    if len(shape) == 3:
-        return f"It is one picture; at least {MIN_PICTURES} are needed."
-    return "Reshape it."
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:

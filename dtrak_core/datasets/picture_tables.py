@@ -5,8 +5,9 @@
     labels.json beside data/        FiftyOne: {"classes": [...], "labels": {"name without ending": class}}
 
 Paths are relative to the table's folder. `file_name` alone is needed; `text`, `prompt` and `description` are read as
-captions where there is no column `caption`. Spelling of columns is forgiven, and what Excel and pandas do to tables:
-semicolons or tabs, UTF-16, empty rows, an index column, NaN for nothing.
+captions where there is no column `caption`; whoever asks may name another column for a fact. Spelling of columns is
+forgiven, and what Excel and pandas do to tables: semicolons or tabs, UTF-16, empty rows, an index column, NaN for
+nothing.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import json
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from dtrak_core.datasets.captions import decoded
+from dtrak_core.datasets.settings import Columns, Fact
 from dtrak_core.datasets.source_files import SourceFile
 from dtrak_core.errors import DataError, words_of
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # of one folder the first that is there is read
 LABELS = "labels.json"
-KNOWN = ("file_name", "caption", "contributor", "label", "name", "family", "split")
+KNOWN: tuple[Fact, ...] = get_args(Fact)
 CAPTIONS = ("text", "prompt", "description")  # names for `caption`, the first that is there
 NOTHING = ("nan", "NaN", "None", "null", "NULL", "<NA>", "N/A", "n/a", "#N/A")  # not NA, which may be a name
 MOST_COMPARED = 5_000  # names among which a near match is looked for
@@ -89,19 +91,26 @@ def chosen(files: Iterable[SourceFile]) -> tuple[list[SourceFile], list[SourceFi
     return [found[0] for found in order] + labels, [file for found in order for file in found[1:]]
 
 
-def read(tables: Iterable[SourceFile], pictures: Pictures) -> tuple[Facts, list[str]]:
+def read(tables: Iterable[SourceFile], pictures: Pictures, chosen: Columns = ()) -> tuple[Facts, list[str]]:
     """Return what the tables say of each picture by its name, and notes on what they say of others.
 
+    Args:
+        tables: The tables that are read.
+        pictures: What they may name.
+        chosen: The column of each fact that is not told by the column of that name.
+
     Raises:
-        DataError: If a table cannot be read, or names a picture that is not there, or one twice.
+        DataError: If a table cannot be read or lacks a chosen column, or names a picture that is not there, or twice.
     """
     facts: Facts = {}
     notes: list[str] = []
+    columned = False
     for table in tables:
         if posixpath.basename(table.name).lower() == LABELS:
             notes += _add_labels(facts, table, pictures)
             continue
-        for number, row in _rows(table):
+        columned = True
+        for number, row in _rows(table, dict(chosen)):
             where = f"Row {number} of {table.name}"
             given = row["file_name"].replace("\\", "/").removeprefix("./")
             name = pictures.find(given, posixpath.dirname(table.name))
@@ -112,46 +121,97 @@ def read(tables: Iterable[SourceFile], pictures: Pictures) -> tuple[Facts, list[
             if name in facts:
                 raise DataError(f"{where} names '{given}' a second time. Keep one row for each picture.")
             facts[name] = row
+    if not columned and (named := [f"'{column}'" for _, column in chosen if column]):
+        raise DataError(
+            f"'{pictures.source}' has no table ({', '.join(TABLES)}) that could hold the column {named[0]}. Add one, "
+            "or choose no columns."
+        )
     return facts, notes
 
 
-def _rows(table: SourceFile) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a table with their numbers; the columns of KNOWN by those names."""
-    lines = decoded(table.read(), table.name)
-    if table.name.lower().endswith(".jsonl"):
-        numbered, columns = _json_lines(lines, table.name)
-    else:
-        numbered, columns = _csv_rows(lines, table.name)
-    names = _known_names(columns, table.name)
+def columns_of(tables: Iterable[SourceFile]) -> list[str]:
+    """Return the columns of all tables, in order; of those whose rows stand by column.
+
+    Raises:
+        DataError: If a table cannot be read.
+    """
+    found: dict[str, None] = {}
+    for table in _columned(tables):
+        found |= dict.fromkeys(column.strip() for column in _parsed(table)[1] if column.strip())
+    return list(found)
+
+
+def taken(tables: Iterable[SourceFile], chosen: Columns = ()) -> dict[str, str]:
+    """Return which column tells each fact of KNOWN, as `read` takes them; the errors are those of `read`."""
+    found: dict[str, str] = {}
+    for table in _columned(tables):
+        told = _told(_parsed(table)[1], table.name, dict(chosen))
+        found = {fact: column.strip() for fact, column in told.items() if fact in KNOWN} | found
+    return found
+
+
+def _columned(tables: Iterable[SourceFile]) -> list[SourceFile]:
+    return [table for table in tables if posixpath.basename(table.name).lower() != LABELS]
+
+
+def _rows(table: SourceFile, chosen: Mapping[Fact, str]) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a table with their numbers; what is of KNOWN by those names."""
+    numbered, columns = _parsed(table)
+    told, key = _told(columns, table.name, chosen), chosen.get("file_name", "file_name")
     rows = []
     for number, values in numbered:
-        row = {names[column]: _text(value) for column, value in values.items() if column in names}
+        row = {fact: _text(values[column]) for fact, column in told.items() if column in values}
         if not any(row.values()):
             continue
         if not row.get("file_name"):
-            raise DataError(f"Row {number} of {table.name} has no file_name. Give one, or delete the row.")
+            raise DataError(f"Row {number} of {table.name} has no {key}. Give one, or delete the row.")
         rows.append((number, row))
     return rows
 
 
-def _known_names(columns: Sequence[str], table: str) -> dict[str, str]:
-    """Return the name of each column: ours where it is one of ours in any spelling, else its own."""
+def _parsed(table: SourceFile) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
+    """Return the rows of a table with their numbers, by column, and its columns."""
+    text = decoded(table.read(), table.name)
+    return (_json_lines if table.name.lower().endswith(".jsonl") else _csv_rows)(text, table.name)
+
+
+def _told(columns: Sequence[str], table: str, chosen: Mapping[Fact, str]) -> dict[str, str]:
+    """Return which column tells each fact: the chosen one, else that of its name in any spelling; others by their own.
+
+    Raises:
+        DataError: If a chosen column is not there, two have one name, or none names the pictures.
+    """
     plain = {column: re.sub(r"[\s_-]+", "", column).casefold() for column in columns}
-    ours = {re.sub("_", "", name): name for name in KNOWN}
+    ours: dict[str, str] = {re.sub("_", "", name): name for name in KNOWN}
     if "caption" not in plain.values():
         ours |= {next((name for name in CAPTIONS if name in plain.values()), "caption"): "caption"}
-    # Without a name, or with this one, it is the index that pandas writes.
-    named = {c: ours.get(plain[c], c.strip()) for c in columns if c.strip() and not re.fullmatch(r"Unnamed: \d+", c)}
-    for name in named.values():
-        if list(named.values()).count(name) > 1:
+    found: dict[str, str] = {}
+    for wanted, name in chosen.items():
+        column = next((one for one in columns if one.strip() == name.strip()), None) if name else ""
+        if column is None:
+            raise DataError(f"{table} has no column '{name}', chosen for {wanted}; it has: {_listed(columns)}.")
+        if column:
+            found[wanted] = column
+    for column in dict.fromkeys(columns):
+        fact = ours.get(plain[column], "")
+        # Without a name, or with this one, it is the index that pandas writes.
+        if not column.strip() or re.fullmatch(r"Unnamed: \d+", column):
+            continue
+        if fact in chosen or (not fact and column in found.values()):
+            continue
+        name = fact or column.strip()
+        if name in found and name not in chosen:
             raise DataError(f"{table} has the column '{name}' more than once. Keep one.")
-    if "file_name" not in named.values():
+        found.setdefault(name, column)
+    if "file_name" not in found:
         near = difflib.get_close_matches("file_name", columns, 1, 0.4) or [c for c in columns if "file" in c.lower()]
         meant = f" Is it '{near[0]}'? Rename it." if near else " Add it: the path of each picture."
-        raise DataError(
-            f"{table} has no column 'file_name'; it has: {', '.join([c for c in columns if c][:20]) or 'none'}.{meant}"
-        )
-    return named
+        raise DataError(f"{table} has no column 'file_name'; it has: {_listed(columns)}.{meant}")
+    return found
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join([column for column in columns if column][:20]) or "none"
 
 
 def _csv_rows(text: str, table: str) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:

@@ -30,7 +30,7 @@ from dtrak_core.datasets.content import (
 )
 from dtrak_core.datasets.formats import endings, what_it_is, why_left_out
 from dtrak_core.datasets.images import open_picture
-from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
+from dtrak_core.datasets.settings import Columns, DatasetKind, DatasetSettings
 from dtrak_core.datasets.source_files import NOT_LOOKED_AT, Listing, SourceFile, archive_of, opened
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.progress import Count
@@ -66,7 +66,8 @@ def load(settings: DatasetSettings, source: Path, on_progress: Count | None = No
     if settings.kind == "npz":
         return npz.load(source, settings.resolution, on_progress)
     with opened(source) as listing:
-        return _load(settings, source.name, _sorted(listing, source.name), on_progress)
+        plan, _ = planned(listing, source.name, settings.resolution, settings.columns)
+        return _load(settings, source.name, plan, on_progress)
 
 
 def kind_of(source: Path) -> DatasetKind:
@@ -151,52 +152,108 @@ def _sorted(listing: Listing, source_name: str) -> Sorted:
     return Sorted(found, tables, texts, left_out)
 
 
-def _load(settings: DatasetSettings, name: str, files: Sorted, on_progress: Count | None) -> Content:
-    plan = layout.of([file.name for file in files.pictures], name)
-    pictures = [file for file in files.pictures if file.name in plan.places]
-    check_size(len(pictures), settings.resolution)
-    left_out = [*files.left_out]
-    left_out += [LeftOut(beside, "beside the train and test folders, in none of them") for beside in plan.beside]
-    known = picture_tables.Pictures([file.name for file in pictures], [left.file for left in left_out], name)
-    facts, notes = picture_tables.read(files.tables, known)
-    sides, more = _sides(facts, plan)
-    parts: dict[str, tuple[list[np.ndarray], list[dict[str, Any]]]] = {
-        layout.TRAIN: ([], []),
-        layout.HELD_OUT: ([], []),
-    }
-    unused: dict[str, LeftOut] = {}
-    for i, file in enumerate(pictures):
-        told, text = facts.get(file.name, {}), files.texts.get(file.name)
+@dataclass(frozen=True)
+class Plan:
+    """What is to be read of a folder, before any picture is opened.
+
+    `pictures` are those that are read, `places` the label of each by its folder, `facts` what tables say of each,
+    `sides` where it belongs where that is told; `left_out` and `notes` are what is known of the rest already.
+    """
+
+    pictures: list[SourceFile]
+    texts: dict[str, SourceFile]
+    places: dict[str, layout.Place]
+    facts: picture_tables.Facts
+    sides: dict[str, str]
+    left_out: list[LeftOut]
+    notes: list[str]
+
+    def row_of(self, file: SourceFile) -> tuple[dict[str, Any], LeftOut | None]:
+        """Return a picture's row, and the text beside it where that is not its caption.
+
+        Raises:
+            DataError: If the text cannot be read.
+        """
+        told, text = self.facts.get(file.name, {}), self.texts.get(file.name)
+        unused = None
         if text is not None:
             caption = captions.read(text)
             if told.get("caption") or not caption:
                 why = "the table has the caption" if caption else "no caption: it is empty or holds numbers alone"
-                unused[text.name] = LeftOut(text.name, why)
+                unused = LeftOut(text.name, why)
             else:
                 told = told | {"caption": caption}
+        return _row(file.name, self.places[file.name].label, told), unused
+
+
+def planned(listing: Listing, name: str, resolution: int, columns: Columns = ()) -> tuple[Plan, list[SourceFile]]:
+    """Return what is to be read of a folder or zip that is open, and its tables.
+
+    Args:
+        listing: Its files.
+        name: What the user calls it.
+        resolution: Pixels a side.
+        columns: Which columns of its tables tell what, where they are chosen.
+
+    Raises:
+        DataError: If it holds no pictures, too many, or a table that cannot be read so.
+    """
+    files = _sorted(listing, name)
+    plan = layout.of([file.name for file in files.pictures], name)
+    pictures = [file for file in files.pictures if file.name in plan.places]
+    check_size(len(pictures), resolution)
+    left_out = [*files.left_out]
+    left_out += [LeftOut(beside, "beside the train and test folders, in none of them") for beside in plan.beside]
+    known = picture_tables.Pictures([file.name for file in pictures], [left.file for left in left_out], name)
+    facts, notes = picture_tables.read(files.tables, known, columns)
+    sides, more = _sides(facts, plan)
+    found = Plan(pictures, files.texts, plan.places, facts, sides, left_out, [*plan.notes, *notes, *more])
+    return found, files.tables
+
+
+def broken(name: str, error: DataError) -> LeftOut:
+    """Return a picture that cannot be read, with the reason."""
+    return LeftOut(name, str(error).removeprefix(f"'{name}' ").rstrip("."))
+
+
+def refuse_few(name: str, count: int, holds_out: bool, left_out: Sequence[LeftOut]) -> None:
+    """Refuse a source with too few pictures to train on; the sentence says what was left out of it."""
+    if count < MIN_PICTURES:
+        others = f" ({_told(left_out)})" if left_out else ""
+        raise DataError(
+            f"'{name}' has only {count} readable pictures{' to train on' if holds_out else ''}{others}; at least "
+            f"{MIN_PICTURES} are needed. Add pictures."
+        )
+
+
+def _load(settings: DatasetSettings, name: str, plan: Plan, on_progress: Count | None) -> Content:
+    left_out = [*plan.left_out]
+    parts: dict[str, tuple[list[np.ndarray], list[dict[str, Any]]]] = {
+        layout.TRAIN: ([], []),
+        layout.HELD_OUT: ([], []),
+    }
+    texts: dict[str, LeftOut] = {}
+    for i, file in enumerate(plan.pictures):
+        row, unused = plan.row_of(file)
+        texts |= {unused.file: unused} if unused else {}
         try:
             image = open_picture(file.read(), file.name, settings.resolution)
         except DataError as error:
             if settings.on_broken == "refuse":
                 raise DataError(f"{error} Remove the file, or choose to skip broken files.") from None
-            left_out.append(LeftOut(file.name, str(error).removeprefix(f"'{file.name}' ").rstrip(".")))
+            left_out.append(broken(file.name, error))
         else:
-            images, rows = parts[sides.get(file.name) or layout.TRAIN]
+            images, rows = parts[plan.sides.get(file.name) or layout.TRAIN]
             images.append(image)
-            rows.append(_row(file.name, plan.places[file.name].label, told))
+            rows.append(row)
         if on_progress is not None:
-            on_progress(i + 1, len(pictures))
-    left_out += unused.values()
+            on_progress(i + 1, len(plan.pictures))
+    left_out += texts.values()
     (images, rows), (held_images, held_rows) = parts.values()
-    if len(rows) < MIN_PICTURES:
-        others = f" ({_told(left_out)})" if left_out else ""
-        raise DataError(
-            f"'{name}' has only {len(rows)} readable pictures{' to train on' if held_rows else ''}{others}; at least "
-            f"{MIN_PICTURES} are needed. Add pictures."
-        )
+    refuse_few(name, len(rows), bool(held_rows), left_out)
     train = Split(np.stack(images), rows)
     splits = (train, Split(np.stack(held_images), held_rows)) if held_rows else hold_out(train)
-    return Content(*splits, skipped=left_out, notes=plan.notes + notes + more + notes_on(train.images))
+    return Content(*splits, skipped=left_out, notes=plan.notes + notes_on(train.images))
 
 
 def _sides(facts: picture_tables.Facts, plan: layout.Layout) -> tuple[dict[str, str], list[str]]:

@@ -1,10 +1,10 @@
-"""Settings of a dataset: which pictures, at which size."""
+"""Settings of a dataset: which pictures, at which size, which columns of their tables tell what."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from dtrak_core.settings import Settings
 
@@ -20,6 +20,8 @@ DatasetKind = Literal[
     "npz",
     "arrays",
 ]
+Fact = Literal["file_name", "caption", "contributor", "label", "name", "family", "split"]  # what tables tell
+Columns = tuple[tuple[Fact, str], ...]
 
 
 class DatasetSettings(Settings):
@@ -27,7 +29,8 @@ class DatasetSettings(Settings):
 
     `name` is what the user calls the dataset; for what is read from files (sources.py) or given as arrays (memory.py),
     `source_digest` is the digest of their contents, so that the same pictures are stored once, and others never taken
-    for them.
+    for them. `columns` names the column of a folder's tables that tells a fact, where it is not the one of that name;
+    an empty one means that no column does (the label is then that of the folder).
     """
 
     kind: DatasetKind = "openmoji-people"
@@ -35,3 +38,20 @@ class DatasetSettings(Settings):
     name: str = Field(default="openmoji-people", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
     source_digest: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     on_broken: Literal["refuse", "skip"] = "refuse"
+    columns: Columns = Field(default=(), exclude_if=lambda value: not value)
+
+    @field_validator("columns")
+    @classmethod
+    def _in_order(cls, columns: Columns) -> Columns:
+        facts = [fact for fact, _ in columns]
+        if twice := [fact for fact in facts if facts.count(fact) > 1]:
+            raise ValueError(f"{twice[0]} is given two columns; give it one")
+        if ("file_name", "") in columns:
+            raise ValueError("file_name needs a column, which names the picture of each row")
+        return tuple(sorted(columns))
+
+    @model_validator(mode="after")
+    def _of_a_folder(self) -> DatasetSettings:
+        if self.columns and self.kind != "folder":
+            raise ValueError("columns are those of tables beside pictures in a folder or zip; leave them out")
+        return self

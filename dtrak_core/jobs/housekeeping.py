@@ -10,7 +10,7 @@ from typing import Any
 from dtrak_core import program, store
 from dtrak_core.datasets import dataset_files
 from dtrak_core.errors import NotFoundError, StoreError
-from dtrak_core.jobs import jobs
+from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.jobs import JobState
 from dtrak_core.kinds import KINDS
 from dtrak_core.models import checkpoints
@@ -157,6 +157,9 @@ def _lying(kind: str, place: Path) -> dict[str, Any] | None:
         size, used = sum(p.stat().st_size for p in (place, *place.rglob("*")) if p.is_file()), place.stat().st_mtime
     except FileNotFoundError:  # it was finished or deleted in this instant
         return None
+    if kind == incoming.KIND:
+        held = store.entries(place)
+        name, about = (held[0].name if held else name), "uploaded in the browser"
     facts = {"kind": kind, "key": key, "name": name, "bytes": size}
     return facts | {"date": "", "used": used, "origin": about, "shipped": False}
 

@@ -14,6 +14,7 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings, EncoderWe
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of
+from dtrak_core.jobs import incoming
 from dtrak_core.lds.recipes import Recipe, method_for
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import scores
@@ -231,12 +232,14 @@ def inputs(job: Job) -> set[str]:
     """Return the digests and keys of stored things that a job reads or goes on with, so that none is deleted."""
     match job:
         case DatasetJob():
-            return {key_of("datasets", job.dataset)}
+            return {key_of("datasets", job.dataset), incoming.key_of(job.source)} - {""}
         case TrainJob():
             return {job.train.dataset, key_of("checkpoints", job.train)}
         case ImportJob():
-            return {job.dataset}
-        case ProbeJob() | BaseJob():
+            return {job.dataset, incoming.key_of(job.source)} - {""}
+        case BaseJob():
+            return {incoming.key_of(job.source)} - {""}
+        case ProbeJob():
             return set()
         case SampleJob():
             return {job.checkpoint}

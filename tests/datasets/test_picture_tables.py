@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dtrak_core.commands import answers, cli
 from dtrak_core.datasets import captions, catalogue, pictures
 from dtrak_core.datasets.content import Content
+from dtrak_core.datasets.settings import Columns, DatasetSettings
 from dtrak_core.datasets.source_files import SourceFile
-from dtrak_core.errors import DataError
+from dtrak_core.engine import work
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.progress import quiet
+from dtrak_core.settings import build, key_of
 
 HEAD = "file_name,caption,contributor"
 
@@ -255,3 +260,75 @@ def test_text_in_no_known_encoding_is_named() -> None:
     file = SourceFile("a/0.txt", 3, lambda: "größe".encode("latin-1"))
     with pytest.raises(DataError, match=r"a/0\.txt is not text in UTF-8 \(invalid .* at byte 2\)\. Save it as UTF-8\."):
         captions.read(file)
+
+
+STYLES = ["file_name,label,style,contributor", *(f"sub/{i}.png,x{i},{'ab'[i % 2]},me" for i in range(10))]
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels", "contributors"),
+    [
+        ((), {f"x{i}" for i in range(10)}, {"me"}),
+        ((("label", "style"),), {"a", "b"}, {"me"}),
+        ((("label", ""),), {"sub"}, {"me"}),
+        ((("label", "contributor"), ("contributor", "style")), {"me"}, {"a", "b"}),
+        ((("contributor", ""),), {f"x{i}" for i in range(10)}, {""}),
+    ],
+)
+def test_columns_are_read_as_they_are_chosen(
+    source: Path, columns: Columns, labels: set[str], contributors: set[str]
+) -> None:
+    Image.new("RGB", (8, 8)).save(source / "other.png")
+    (source / "metadata.csv").write_text("\n".join([*STYLES, "other.png,,,me"]))
+    found = pictures.load(catalogue.source_settings("folder", source, "mine", 8, "refuse", columns), source)
+    assert set(facts(found, "label").values()) - {""} == labels
+    assert set(facts(found, "contributor").values()) - ({"", "me"} - contributors) == contributors
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ((("label", "genre"),), "has no column 'genre', chosen for label; it has: file_name, label, style"),
+        ((("label", "style"), ("label", "label")), "label is given two columns"),
+        ((("file_name", ""),), "file_name needs a column"),
+        ((("maker", "style"),), "is 'maker': input should be 'file_name'"),
+    ],
+)
+def test_columns_that_cannot_be_chosen_are_refused(source: Path, columns: Columns, sentence: str) -> None:
+    (source / "metadata.csv").write_text("\n".join(STYLES))
+    with pytest.raises((DataError, SettingsError), match=sentence):
+        pictures.load(catalogue.source_settings("folder", source, "mine", 8, "refuse", columns), source)
+
+
+def test_columns_without_a_table_are_refused_and_their_order_changes_no_key(source: Path) -> None:
+    chosen: Columns = (("label", "style"), ("contributor", "who"))
+    with pytest.raises(DataError, match=r"has no table \(metadata.csv.*could hold the column 'who'"):
+        pictures.load(catalogue.source_settings("folder", source, "mine", 8, "refuse", chosen), source)
+    one, other = (catalogue.source_settings("folder", source, "mine", 8, columns=c) for c in (chosen, chosen[::-1]))
+    assert key_of("datasets", one) == key_of("datasets", other)
+    with pytest.raises(SettingsError, match="columns are those of tables"):
+        build(DatasetSettings, kind="npz", name="a", columns=chosen)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--columns", "label:style"], "--columns is 'label:style'; write a fact and its column"),
+        (["--columns", "maker=style"], "--columns is 'maker=style'; write a fact"),
+        (["--columns", "label=genre"], "no column 'genre'"),
+    ],
+)
+def test_columns_on_the_command_line(
+    source: Path, cache: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (source / "metadata.csv").write_text("\n".join(STYLES))
+    monkeypatch.setattr(answers, "completed", lambda job, label: work.run(job, quiet))
+    given = ["dataset", "--name", "mine", "--resolution", "8", "--source", str(source)]
+    assert cli.main([*given, *words]) == 1
+    assert sentence in capsys.readouterr().err
+    assert cli.main([*given, "--columns", "label=style", "--columns", "contributor=", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["labels"], told["with_contributor"]) == (["a", "b"], 0)
+    assert cli.main(["dataset", "--name", "cifar2", "--columns", "label=style"]) == 1
+    assert "Give their folder with --source" in capsys.readouterr().err

@@ -1,0 +1,184 @@
+"""Own pictures looked at before they are prepared: some of them, how many there are, what is left out and why.
+
+The same code reads them as when they are prepared. Of a large source not every picture is opened here: those that are
+shown, and others until SECONDS have passed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtrak_core.datasets import npz, picture_tables, pictures
+from dtrak_core.datasets.content import LeftOut, Split, prompt_of
+from dtrak_core.datasets.images import decoded, fit
+from dtrak_core.datasets.layout import HELD_OUT
+from dtrak_core.datasets.settings import Columns, DatasetKind
+from dtrak_core.datasets.source_files import opened
+from dtrak_core.errors import DataError
+
+SHOWN = 24
+SECONDS = 2.0  # in which pictures are opened beyond those shown, to find the broken ones
+LARGE = 256 * 2**20  # bytes of arrays that are not read for a look alone
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What own pictures are and would become.
+
+    `shown` are at most SHOWN of them from all over the source, at the size asked for; `count` pictures are there, of
+    which `opened` were opened, in `seconds` each; `held_out` are named as such, none where one in ten will be.
+    `labels`, `captions` and `contributors` count what is known of all. `columns` are those of the tables, `taken` which
+    of them tells each fact. `sizes` are width and height of the smallest and of the largest that were opened.
+    """
+
+    kind: DatasetKind
+    digest: str
+    shown: Split
+    count: int
+    opened: int
+    seconds: float
+    held_out: int
+    labels: dict[str, int]
+    captions: int
+    contributors: int
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    taken: tuple[tuple[str, str], ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+
+    def disk(self, resolution: int) -> int:
+        """Return the bytes that the prepared pictures take."""
+        return self.count * resolution**2 * 3
+
+
+def look(source: Path, resolution: int, columns: Columns = ()) -> Preview:
+    """Look at a folder, a zip of one, or arrays.
+
+    Args:
+        source: The folder, or the file.
+        resolution: Pixels a side of the square that pictures are fitted to.
+        columns: Which columns of its tables tell what, where they are chosen.
+
+    Raises:
+        NotFoundError: If the source is not there.
+        DataError: If it cannot be read so; one sentence says why, as when it is prepared.
+    """
+    kind = pictures.kind_of(source)
+    digest = pictures.source_digest(kind, source)
+    return (_arrays if kind == "npz" else _folder)(kind, digest, source, resolution, columns)
+
+
+def columns(source: Path) -> list[str]:
+    """Return the columns of a source's tables, to choose from where they cannot be read as they are.
+
+    Raises:
+        NotFoundError: If the source is not there.
+        DataError: If it, or a table, cannot be read at all.
+    """
+    if pictures.kind_of(source) == "npz":
+        return []
+    with opened(source) as listing:
+        tables, _ = picture_tables.chosen(file for file in listing.files if picture_tables.is_table(file.name))
+        return picture_tables.columns_of(tables)
+
+
+def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, columns: Columns) -> Preview:
+    with opened(source) as listing:
+        plan, tables = pictures.planned(listing, source.name, resolution, columns)
+        of_tables, taken = picture_tables.columns_of(tables), picture_tables.taken(tables, columns)
+        count, left_out = len(plan.pictures), [*plan.left_out]
+        first = np.linspace(0, count - 1, min(SHOWN, count)).astype(int).tolist()
+        rest = sorted(set(range(count)) - set(first))
+        images, rows, sizes = list[np.ndarray](), list[dict[str, Any]](), list[tuple[int, int]]()
+        looked, began = 0, time.perf_counter()
+        for number in [*first, *rest]:
+            if looked >= len(first) and time.perf_counter() - began > SECONDS:
+                break
+            file, looked = plan.pictures[number], looked + 1
+            try:
+                picture = decoded(file.read(), file.name, resolution)
+            except DataError as error:
+                left_out.append(pictures.broken(file.name, error))
+                continue
+            sizes.append(picture.size)
+            if len(images) < SHOWN:
+                row, _ = plan.row_of(file)
+                images.append(fit(picture, resolution))
+                rows.append(row)
+        held_out = sum(plan.sides.get(file.name) == HELD_OUT for file in plan.pictures)
+        lost = len(left_out) - len(plan.left_out)
+        pictures.refuse_few(source.name, count - held_out - lost, bool(held_out), left_out)
+        seconds = (time.perf_counter() - began) / max(1, looked)
+        unread = {left.file for left in left_out[len(plan.left_out) :]}
+        facts = {file.name: plan.facts.get(file.name, {}) for file in plan.pictures if file.name not in unread}
+    return Preview(
+        kind=kind,
+        digest=digest,
+        shown=_split(images, rows),
+        count=count - lost,
+        opened=looked,
+        seconds=seconds,
+        held_out=held_out,
+        labels=_counted(told.get("label") or plan.places[name].label for name, told in facts.items()),
+        captions=sum(bool(told.get("caption")) or name in plan.texts for name, told in facts.items()),
+        contributors=len({told.get("contributor") for told in facts.values()} - {None, ""}),
+        left_out=tuple(left_out),
+        notes=tuple(plan.notes),
+        columns=tuple(of_tables),
+        taken=tuple(taken.items()),
+        sizes=tuple(dict.fromkeys((min(sizes, key=_area), max(sizes, key=_area)))),
+    )
+
+
+def _arrays(kind: DatasetKind, digest: str, source: Path, resolution: int, columns: Columns) -> Preview:
+    if columns:
+        raise DataError(f"'{source.name}' holds arrays, and no table whose columns could be chosen. Choose none.")
+    looked, began = npz.look(source, resolution), time.perf_counter()
+    shown, notes = _split([], []), list[str]()
+    if looked.bytes_of_pictures() <= LARGE:
+        content = npz.load(source, resolution, most=SHOWN)
+        images = np.concatenate([content.train.images, content.held_out.images])
+        shown, notes = Split(images[:SHOWN], [*content.train.rows, *content.held_out.rows][:SHOWN]), content.notes
+    order = {part.pictures: looked.axes[part.pictures] for part in looked.parts}
+    sizes = {(looked.headers[name].shape[axes[2]], looked.headers[name].shape[axes[1]]) for name, axes in order.items()}
+    return Preview(
+        kind=kind,
+        digest=digest,
+        shown=shown,
+        count=sum(looked.sizes),
+        opened=len(shown.rows),
+        seconds=(time.perf_counter() - began) / max(1, len(shown.rows)),
+        held_out=sum(looked.sizes[1:]),
+        labels=_counted(row["label"] for part in npz.rows_of(source, looked) for row in part),
+        captions=0,
+        contributors=0,
+        left_out=tuple(looked.left_out),
+        notes=tuple(notes),
+        sizes=tuple(sorted(sizes, key=_area)),
+    )
+
+
+def _counted(labels: Iterable[str]) -> dict[str, int]:
+    """Return how often there is each label, the most frequent first."""
+    return dict(Counter(label for label in labels if label).most_common())
+
+
+def _split(images: Sequence[np.ndarray], rows: list[dict[str, Any]]) -> Split:
+    return Split(np.stack(images) if images else np.empty((0, 8, 8, 3), np.uint8), rows)
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def called(row: dict[str, Any]) -> str:
+    """Return in a few words what a picture of a preview is."""
+    return prompt_of(row) or str(row["name"])

@@ -1,0 +1,95 @@
+"""Own pictures before they are prepared: what is said of them is what becomes of them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtrak_core.datasets import catalogue, pictures, preview
+from dtrak_core.errors import DataError
+
+HEAD = "file,style,who,title"
+COLUMNS = (("file_name", "file"), ("label", "style"), ("contributor", "who"), ("caption", "title"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a zip of 40 pictures of 12 x 10 and a table in words of its own, with a broken picture and a document."""
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        lines = [HEAD]
+        for i in range(40):
+            picture = io.BytesIO()
+            Image.new("RGB", (12, 10), (6 * i, 0, 255 - 6 * i)).save(picture, "PNG")
+            archive.writestr(f"art/{i:02}.png", picture.getvalue())
+            lines.append(f"art/{i:02}.png,{'ab'[i % 2]},{('Ada', 'Ben', 'Cy')[i % 3]},a cup {i}")
+        archive.writestr("metadata.csv", "\n".join(lines))
+        archive.writestr("notes.pdf", b"%PDF")
+        archive.writestr("art/x.png", b"<html>")
+    return tmp_path / "mine.zip"
+
+
+def test_a_look_says_what_preparing_stores(source: Path, cache: Path) -> None:
+    seen = preview.look(source, 8, COLUMNS)
+    settings = catalogue.source_settings("folder", source, "mine", 8, "skip", COLUMNS)
+    stored = catalogue.load(catalogue.prepare(settings, source))
+    rows = {row["origin"]: row for row in [*stored.train.rows, *stored.held_out.rows]}
+    images = dict(zip([r["origin"] for r in stored.train.rows], stored.train.images, strict=True))
+    images |= dict(zip([r["origin"] for r in stored.held_out.rows], stored.held_out.images, strict=True))
+    assert (seen.count, seen.captions, seen.contributors) == (len(rows), 40, 3)
+    assert seen.labels == {"a": 20, "b": 20} == {name: stored_labels(rows, name) for name in "ab"}
+    assert set(seen.left_out) == set(stored.skipped)
+    assert seen.digest == settings.source_digest
+    assert seen.sizes == ((12, 10),)
+    assert len(seen.shown.rows) == preview.SHOWN
+    for image, row in zip(seen.shown.images, seen.shown.rows, strict=True):
+        assert row == rows[row["origin"]]
+        assert (image == images[row["origin"]]).all()
+    assert rows["art/07.png"]["label"] == "b"
+    assert rows["art/07.png"]["contributor"] == "Ben"
+    assert rows["art/07.png"]["caption"] == "a cup 7"
+
+
+def stored_labels(rows: dict[str, dict[str, str]], name: str) -> int:
+    return sum(row["label"] == name for row in rows.values())
+
+
+def test_columns_are_offered_where_the_table_cannot_be_read_as_it_is(source: Path) -> None:
+    with pytest.raises(DataError, match="has no column 'file_name'; it has: file, style"):
+        preview.look(source, 8)
+    assert preview.columns(source) == HEAD.split(",")
+    seen = preview.look(source, 8, (("file_name", "file"),))
+    assert dict(seen.taken) == {"file_name": "file"}
+    assert seen.labels == {"art": 40}, "the folder, where no column tells it"
+
+
+def test_of_a_large_source_not_every_picture_is_opened(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "SECONDS", 0.0)
+    seen = preview.look(source, 8, COLUMNS)
+    assert seen.opened == preview.SHOWN
+    assert len(seen.shown.rows) in (preview.SHOWN - 1, preview.SHOWN)
+
+
+def test_arrays_are_shown_unless_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(30) % 3, x_test=images[:9], y_test=np.arange(9) % 3)
+    seen = preview.look(tmp_path / "a.npz", 8)
+    assert (seen.count, seen.held_out, seen.labels) == (39, 9, {"0": 13, "1": 13, "2": 13})
+    assert (seen.shown.images[:24] == images[:24]).all()
+    monkeypatch.setattr(preview, "LARGE", 100)
+    assert (preview.look(tmp_path / "a.npz", 8).count, len(preview.look(tmp_path / "a.npz", 8).shown.rows)) == (39, 0)
+    with pytest.raises(DataError, match="holds arrays, and no table"):
+        preview.look(tmp_path / "a.npz", 8, (("label", "style"),))
+
+
+def test_too_few_pictures_are_refused_before_they_are_prepared(tmp_path: Path) -> None:
+    for i in range(8):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "7.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"has only 7 readable pictures \(1 \(7.png\): is empty"):
+        preview.look(tmp_path, 8)
+    assert pictures.kind_of(tmp_path) == "folder"
