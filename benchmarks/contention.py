@@ -1,13 +1,14 @@
-"""What a training step and a feature cost where another program is busy on the same machine, against an idle one.
+"""What training, features and sampling cost where another program is busy on the same machine, against an idle one.
 
     python benchmarks/contention.py            some minutes; everything else on the machine must rest
     python benchmarks/contention.py --quick    a smoke test: its numbers mean nothing
 
 OpenMP's threads spin where they wait for each other. Beside a busy program one of them has no core at times, and all
 spin until it gets one back. Measured with each way of waiting, in a process of its own: a training step of the demo
-network (batch 32) and the features of some pictures at 10 timesteps (sparse, 4,096), alone, beside one busy process,
-and beside it with our process niced by 5, as the engine does. Aim: at most 5 times what it costs alone, as shipped.
-Prints, and writes benchmarks/results/contention.json.
+network (batch 32), features of some pictures at 10 timesteps (sparse, 4,096) and pictures drawn by 10 steps of DDIM,
+alone, beside one busy process, and beside it with our process niced by 5, as the engine does. Aim: at most 5 times what
+it costs alone, as shipped. Products are in the format that this machine trains in (precision.py).
+Prints, and writes benchmarks/results/contention.json. `spinning` is torch's default.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +34,18 @@ from dtrak_core import files, store
 from dtrak_core.engine import children
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
-from dtrak_core.models import networks
+from dtrak_core.models import networks, precision
 from dtrak_core.training import presets
 
 QUICK = "--quick" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("contention-quick.json" if QUICK else "contention.json")
 BATCH, TIMESTEPS, PICTURES = 32, 10, 2 if QUICK else 16
+DRAWN, STEPS = (2, 2) if QUICK else (16, 10)
 SECONDS, FEWEST = (0.5, 2) if QUICK else (3.0, 4)  # of one measurement, and rounds in it
 NAMES = (*processes.SHORT_WAITS, "OMP_WAIT_POLICY")
 WAYS: dict[str, dict[str, str]] = {
     "spinning": {},
     "as shipped": processes.SHORT_WAITS,
-    "10,000 turns": {"GOMP_SPINCOUNT": "10000"},
-    "1,000 turns": {"GOMP_SPINCOUNT": "1000"},
-    "never spinning": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 BESIDE = {
@@ -62,7 +62,8 @@ def main() -> None:
             with beside() if busy else contextlib.nullcontext():
                 told = measured(variables, nice)
             rows.append({"way": way, "where": about, **told})
-            print(f"{way}, {about}: step {told['step_ms']} ms, feature {told['feature_ms']} ms a draw", flush=True)
+            print(f"{way}, {about}: step {told['step_ms']} ms, feature {told['feature_ms']} ms a draw, "
+                  f"picture {told['picture_ms']} ms", flush=True)  # fmt: skip
     report = {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "quick": QUICK,
@@ -77,10 +78,10 @@ def main() -> None:
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return how many times as long a step and a feature take beside a busy process as alone, as shipped; the worst."""
+    """Return how many times as long each takes beside a busy process as alone, as shipped; the worst."""
     own = [row for row in rows if row["way"] == "as shipped"]
     alone = next(row for row in own if row["where"] == "alone")
-    names = {"training_step": "step_ms", "feature": "feature_ms"}
+    names = {"training_step": "step_ms", "feature": "feature_ms", "picture": "picture_ms"}
     return {name: round(max(row[of] for row in own) / alone[of], 2) for name, of in names.items()}
 
 
@@ -106,15 +107,19 @@ def measured(variables: dict[str, str], nice: int) -> dict[str, Any]:
 
 
 def measure(nice: int) -> dict[str, Any]:
-    """Return the median milliseconds of a training step, and of a feature's (picture, timestep)."""
+    """Return the median milliseconds of a training step, of a feature's (picture, timestep), and of a drawn picture."""
     import torch
 
     from dtrak_core.features import features
+    from dtrak_core.models import sampling
 
     os.nice(nice)
     torch.manual_seed(0)
-    denoiser = networks.denoiser_of(
-        networks.build_unet(presets.DEMO, 16), networks.default_scheduler().config, presets.DEMO.fold
+    denoiser = replace(
+        networks.denoiser_of(
+            networks.build_unet(presets.DEMO, 16), networks.default_scheduler().config, presets.DEMO.fold
+        ),
+        half=precision.resolved("auto") == "bfloat16",
     )
     optimiser = torch.optim.AdamW(denoiser.network.parameters(), lr=0.0)
 
@@ -132,10 +137,13 @@ def measure(nice: int) -> dict[str, Any]:
     stepped = seconds(step)
     denoiser.network.eval()
     featured = seconds(lambda: features.featurise(denoiser, images, ids, settings, lambda done: None))
+    drawn = seconds(lambda: sampling.generate(denoiser, range(DRAWN), "ddim", STEPS, 0.0))
     return {
         "threads": torch.get_num_threads(),
+        "precision": "bfloat16" if denoiser.half else "float32",
         "step_ms": round(1000 * stepped, 1),
         "feature_ms": round(1000 * featured / (PICTURES * TIMESTEPS), 2),
+        "picture_ms": round(1000 * drawn / DRAWN, 1),
     }
 
 

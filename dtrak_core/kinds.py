@@ -151,6 +151,7 @@ KINDS: dict[str, Kind] = {
             lambda settings: f"pictures of dataset {settings['dataset']}",
             recomputable=True,
         ),
+        Kind("frontiers", "what better answers cost", lambda settings: f"checkpoint {settings['checkpoint']}"),
         Kind("captions", "what captions tell text-to-image models", recomputable=True, read_by_many=True),
     )
 }

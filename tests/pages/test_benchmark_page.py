@@ -11,7 +11,8 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import BenchmarkJob, LdsJob
-from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
+from dtrak_core.lds import benchmarking, frontier, predictions, recipes, standings, subset_losses, subset_models
+from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import embeddings
 from dtrak_core.models.checkpoints import Checkpoint
@@ -132,6 +133,26 @@ def test_the_damping_finding_says_what_not_looking_costs(measured: LdsSettings) 
     told = next(m.value for m in at.markdown if "choosing without it costs" in m.value)
     assert "D-TRAK" in told
     assert "TRAK" in told
+
+
+def test_what_a_better_answer_costs(small: tuple[Dataset, Checkpoint], measured: LdsSettings) -> None:
+    """Over gradients what is stored of the sweep; over seconds what was measured beside the authors' way."""
+    at = opened("benchmark", part="Findings", finding=findings.FINDINGS["cost"].title)
+    (chart,) = at.get("plotly_chart")
+    assert [line["name"] for line in json.loads(chart.proto.spec)["data"]] == ["D-TRAK", "TRAK"]
+    assert any(b.label.startswith("Compute 10 missing points") for b in at.button)
+    value = Value(0.4, 0.3, 0.5)
+    points = [Spent("d-trak", theirs, 10, 1, 130, 200.0 if theirs else 2.0, {"generated": value}) for theirs in (0, 1)]
+    settings = FrontierSettings(dataset=small[0].digest, checkpoint=small[1].digest)
+    frontier.publish(settings, points, {"how": "On two cores."})
+    at.run()
+    (chart,) = at.get("plotly_chart")
+    ours, theirs = json.loads(chart.proto.spec)["data"]
+    assert (ours["x"], theirs["x"], theirs["name"]) == ([2.0], [200.0], "D-TRAK, the authors' way")
+    assert ours["error_y"]["array"] == pytest.approx([0.1])
+    assert ours["line"]["color"] == theirs["line"]["color"]
+    assert any("a 100th of the time" in m.value for m in at.markdown)
+    assert any("On two cores" in c.value for c in at.caption)
 
 
 def test_functions_move_with_damping(small: tuple[Dataset, Checkpoint], measured: LdsSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dtrak_core.ui.benchmark.finding_words import Point, compare, trend
+from dtrak_core.ui.benchmark.finding_words import Point, cheaper, compare, trend
 
 
 def curve(*values: float, width: float | None = 0.02) -> list[Point]:
@@ -32,3 +32,13 @@ def test_bars_in_words() -> None:
     assert compare([("b", b), ("a", a)]) == "highest is a with 0.400, beyond its interval above b with 0.100"
     assert "within its interval" in compare([("b", curve(0.4)[0]), ("a", curve(0.41)[0])])
     assert compare([("b", b)]) == "b: 0.100"
+
+
+def test_what_as_good_an_answer_costs_in_words() -> None:
+    low, high = curve(0.2, 0.4)
+    theirs = {"A, theirs": [(30.0, low), (300.0, high)], "B, theirs": [(300.0, low)]}
+    ours = {"A": [(1.0, low), (3.0, high), (9.0, high)], "B": [(1.0, low)], "C": [(290.0, high)]}
+    assert cheaper(theirs, ours) == (
+        "A, theirs: 0.400 at best, after 5 min. Ours: A has 0.400 after 3 s, a 100th of the time; "
+        "B does not reach that (0.200 at most); C has 0.400 after 5 min."
+    )

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from dtrak_core.ui.benchmark.finding_words import Costs
+
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 Line = tuple[list[Any], list[float]]
 
@@ -76,6 +78,30 @@ def lines(found: Mapping[str, Line], x: str, paper: Mapping[str, Line] | None = 
             x=places, y=values, mode="lines+markers", name=name, line={"dash": "dot"}, marker={"symbol": "circle-open"}
         )
     return _frame(shown, x, "LDS")
+
+
+def costs(found: Mapping[str, Costs], x: str) -> go.Figure:
+    """Draw LDS with intervals over what was spent, a line for each name; those of "the authors' way" dotted."""
+    shown = go.Figure()
+    for number, (name, line) in enumerate(found.items()):
+        theirs = ", " in name
+        points = [point for _, point in line]
+        ends = [(point.value if p is None else p for p in (point.low, point.high)) for point in points]
+        below, above = zip(*ends, strict=True)
+        values = [point.value for point in points]
+        shown.add_scatter(
+            x=[spent for spent, _ in line], y=values, mode="lines+markers", name=name,
+            line={"dash": "dot" if theirs else "solid"},
+            marker={"size": 8, "symbol": "circle-open" if theirs else SYMBOLS[number % len(SYMBOLS)]},
+            error_y={
+                "type": "data", "symmetric": False, "width": 0, "thickness": 1,
+                "array": [high - value for high, value in zip(above, values, strict=True)],
+                "arrayminus": [value - low for low, value in zip(below, values, strict=True)],
+            },
+            text=[point.place for point in points],
+            hovertemplate="%{y:.3f} for %{x:,.3~s}: %{text}<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    return _frame(shown, x, "LDS").update_xaxes(type="log")
 
 
 def columns(names: Sequence[str], values: Mapping[str, Sequence[float]]) -> go.Figure:

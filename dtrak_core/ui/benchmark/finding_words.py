@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from dtrak_core.amounts import duration
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,9 @@ class Point:
     value: float
     low: float | None
     high: float | None
+
+
+Costs = Sequence[tuple[float, Point]]  # what was spent, and what came of it
 
 
 def beyond(one: Point, other: Point) -> bool:
@@ -52,6 +57,28 @@ def compare(points: Sequence[tuple[str, Point]]) -> str:
     name, next_one = others[0]
     how = "beyond its interval" if beyond(top, next_one) else "within its interval"
     return f"highest is {best} with {top.value:.3f}, {how} above {name} with {next_one.value:.3f}"
+
+
+def cheaper(theirs: Mapping[str, Costs], ours: Mapping[str, Costs]) -> str:
+    """Return what the best of the authors' answers takes, and after what time ours are as good.
+
+    Args:
+        theirs: By name, seconds and points, at least one.
+        ours: Likewise.
+    """
+    name, line = max(theirs.items(), key=lambda one: max(point.value for _, point in one[1]))
+    spent, best = max(line, key=lambda one: one[1].value)
+    told = []
+    for own, points in ours.items():
+        good = [(seconds, point) for seconds, point in points if point.value >= best.value]
+        if not good:
+            _, most = max(points, key=lambda one: one[1].value)
+            told.append(f"{own} does not reach that ({most.value:.3f} at most)")
+        else:
+            seconds, point = min(good, key=lambda one: one[0])
+            share = f", a {spent / seconds:.0f}th of the time" if spent / seconds >= 3.5 else ""
+            told.append(f"{own} has {point.value:.3f} after {duration(seconds)}{share}")
+    return f"{name}: {best.value:.3f} at best, after {duration(spent)}. Ours: {'; '.join(told)}."
 
 
 def at(point: Point) -> str:

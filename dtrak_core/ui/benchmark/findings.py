@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,11 @@ from dtrak_core.amounts import counted
 from dtrak_core.lds import paper, predictions, recipes, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe, Sweep
-from dtrak_core.methods import fader_scores
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.ui import panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, finding_words, questions
+from dtrak_core.ui.benchmark import benchmark_charts, damping_curves, finding_words, questions, spending
 from dtrak_core.ui.benchmark.benchmark_charts import Line
 from dtrak_core.ui.benchmark.questions import Question
 
@@ -62,7 +61,7 @@ FINDINGS: Mapping[str, Finding] = {
     ),
     "damping": Finding(
         "Damping",
-        "effective rank, share of the training pictures",
+        "",
         "The paper took the damping that made each LDS highest. Agreement between both halves of the draws needs no "
         "retraining to choose one.",
     ),
@@ -71,7 +70,13 @@ FINDINGS: Mapping[str, Finding] = {
         "",
         "The paper's theory asks for one function on both sides; nothing forbids two.",
     ),
+    "cost": Finding(
+        "What a better answer costs",
+        "",
+        "More noise levels for each gradient make a better answer, and cost as much more.",
+    ),
 }
+APART: Mapping[str, Callable[[Question, str], None]] = {"damping": damping_curves.show, "cost": spending.show}
 OUTPUT_NAMES = {
     "loss": "loss (TRAK)",
     "elbo": "weighted loss",
@@ -94,8 +99,8 @@ def show(question: Question) -> None:
         )  # fmt: skip
         kind = questions.kind(question, "finding-targets")
     st.caption(FINDINGS[chosen].found)
-    if chosen == "damping":
-        _damping(question, kind)
+    if chosen in APART:
+        APART[chosen](question, kind)
         return
     damping = st.select_slider(
         "Damping", [OWN, *(f"{share:.0%}" for share in RANK_SHARES), BEST], value=OWN, key="finding-damping",
@@ -240,59 +245,6 @@ def _paper(kind: str) -> dict[str, Line]:
         values = [value / 100 for value in points.values()]
         found[f"{METHODS[method].label}, the paper on CIFAR-2"] = (list(points), values)
     return found
-
-
-def _damping(question: Question, kind: str) -> None:
-    """Draw LDS and the halves' agreement over effective rank, and what each choice would cost."""
-    turned: dict[str, Line] = {}
-    costs, agreements = [], {}
-    for method in recipes.ENDS:
-        found = questions.find(recipes.usual(question.dataset, question.checkpoint, method), question)
-        if found is None:
-            continue
-        heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
-        label = METHODS[method].label
-        turned[label] = (list(found.shares), [float(height) for height in heights])
-        agreement = fader_scores.mean_agreement(method, question.checkpoint.digest)
-        chosen = fader_scores.chosen_share(method, question.checkpoint.digest)
-        place, how = found.place, "at its own"
-        if chosen is not None:
-            place, how = found.shares.index(chosen), "where both halves of the draws agree best, at"
-        elif agreement is not None:
-            most = agreement[1].max()
-            how = f"both halves share {most:.0%} of their first 10 at best, too few to choose by; at its own"
-        if agreement is not None:
-            agreements[label] = (list(RANK_SHARES), [float(value) for value in agreement[1]])
-        here, best = float(heights[place]), int(heights.argmax())
-        costs.append(
-            f"**{label}**: {how} {found.shares[place]:.0%}, the LDS is {here:.3f}; LDS itself would have chosen "
-            f"{found.shares[best]:.0%}, with {heights[best]:.3f}: choosing without it costs {heights[best] - here:.3f}."
-        )
-    if not turned:
-        questions.offer(
-            question,
-            [recipes.usual(question.dataset, question.checkpoint, method) for method in recipes.ENDS],
-            "both methods",
-        )
-        return
-    _drawn(benchmark_charts.lines(turned, FINDINGS["damping"].axis), "damping", {k: v for k, (_, v) in turned.items()})
-    st.markdown("\n\n".join(costs))
-    if agreements:
-        shown = benchmark_charts.lines(agreements, FINDINGS["damping"].axis)
-        shown.update_yaxes(title="shared of the first 10")
-        plotting.show(shown, key="agreement-curve", alt="Part of the first 10 that both halves of the draws name")
-        st.caption(
-            "Which part of the first 10 pictures both halves of the draws name, mean over generated targets. It needs "
-            "no training; where it is highest is the damping that Attribution starts with."
-        )
-    theirs: dict[str, Line] = {}
-    for method, by_kind in paper.DAMPING.items():
-        points = by_kind["generated" if kind == "generated" else "held-out"]
-        theirs[METHODS[method].label] = ([place for place, _ in points], [value for _, value in points])
-    with st.expander("The paper's own curves"):
-        shown = benchmark_charts.lines(theirs, "damping on the paper's scale").update_xaxes(type="log")
-        plotting.show(shown, key="paper-damping", alt="LDS over damping in the paper, CIFAR-2, 100 timesteps")
-        st.caption(f"{paper.SETTING}, 100 timesteps.")
 
 
 def _drawn(shown: Any, key: str, values: Mapping[str, Sequence[float]]) -> None:
