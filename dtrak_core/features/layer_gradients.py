@@ -33,26 +33,49 @@ def add(layer: Known, x: Tensor, g: Tensor, width: int, views: dict[int, Tensor]
         return
     # Products in the format that the layer computed in, bfloat16 under autocast; sums in the weights'.
     x, pictures = x.to(g), len(x) // width
-    bias = views.get(id(layer.bias))
+    bias, weight = views.get(id(layer.bias)), views.get(id(layer.weight))
+    if isinstance(layer, nn.GroupNorm):
+        _add_norms(layer, x, g, width, weight, bias)
+        return
     if bias is not None:
-        by_channel = g.flatten(2).sum(2, dtype=bias.dtype) if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else g
+        # Each draw's sum is taken in float32 and rounded to g's format: to sum into another one copies all of g.
+        by_channel = g.flatten(2).sum(2) if isinstance(layer, nn.Conv2d) else g
         bias += by_channel.reshape(pictures, -1, bias.shape[1]).sum(1, dtype=bias.dtype)
-    weight = views.get(id(layer.weight))
     if weight is None:
         return
     if isinstance(layer, nn.Linear):
         weight += _outer(g, x, pictures).flatten(1)
     elif isinstance(layer, nn.Conv2d) and _is_pointwise(layer):
-        weight += _outer(g.movedim(1, -1), x.movedim(1, -1), pictures).flatten(1)
+        rows = (part.unflatten(0, (pictures, width)).transpose(1, 2).flatten(2) for part in (g, x))
+        weight += torch.bmm(next(rows), next(rows).transpose(1, 2)).flatten(1)
     elif isinstance(layer, nn.Conv2d):
         for row, x_one, g_one in zip(weight, x.split(width), g.split(width), strict=True):
             row += _conv_weight_gradient(layer, x_one, g_one).reshape(-1)
-    elif isinstance(layer, nn.GroupNorm):
-        normal = functional.group_norm(x, layer.num_groups, eps=layer.eps)
-        weight += (g * normal).flatten(2).sum(2, dtype=weight.dtype).reshape(pictures, width, -1).sum(1)
     else:
         normal = functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
         weight += (g * normal).reshape(pictures, -1, weight.shape[1]).sum(1, dtype=weight.dtype)
+
+
+def _add_norms(
+    layer: nn.GroupNorm, x: Tensor, g: Tensor, width: int, weight: Tensor | None, bias: Tensor | None
+) -> None:
+    """Add a group norm's per-picture gradients, by the backend's own sums over a picture's draws."""
+    if weight is None and bias is None:
+        return
+    draws, channels, positions = x.shape[0], x.shape[1], x[0, 0].numel()
+    _, mean, scale = torch.native_group_norm(
+        x, layer.weight, layer.bias, draws, channels, positions, layer.num_groups, layer.eps
+    )
+    for picture in range(draws // width):
+        rows = slice(picture * width, (picture + 1) * width)
+        _, by_weight, by_bias = torch.ops.aten.native_group_norm_backward(
+            g[rows], x[rows], mean[rows], scale[rows], layer.weight, width, channels, positions, layer.num_groups,
+            [False, weight is not None, bias is not None],
+        )  # fmt: skip
+        if weight is not None:
+            weight[picture] += by_weight
+        if bias is not None:
+            bias[picture] += by_bias
 
 
 def _add_rows(layer: nn.Embedding, numbers: Tensor, g: Tensor, width: int, view: Tensor) -> None:

@@ -62,8 +62,11 @@ def publish(settings: FrontierSettings, points: Sequence[Spent], facts: Mapping[
     """Store points in the place of those that the cache held."""
     key = key_of(KIND, settings)
     store.delete(KIND, key)
-    store.partial(KIND, key)
-    return store.publish(KIND, key, settings, points=[asdict(one) for one in points], **facts)
+    with store.computing(KIND, key) as found:
+        if found is not None:
+            return found
+        store.partial(KIND, key)
+        return store.publish(KIND, key, settings, points=[asdict(one) for one in points], **facts)
 
 
 def find(dataset: str, checkpoint: str) -> Frontier | None:
