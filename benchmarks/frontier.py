@@ -1,18 +1,20 @@
 """What a better answer costs: LDS over time and gradients spent, ours and the authors' way, on the shipped demo.
 
-    python benchmarks/frontier.py FOLDER     about 25 minutes on 2 idle cores; gradients stay in FOLDER, so that an
-                                             interrupted run goes on, and a second one only takes the times anew
-    python benchmarks/frontier.py FOLDER --gradients    these alone, where the machine is busy
+    python benchmarks/frontier.py FOLDER             about 4 minutes on 2 idle cores; gradients stay in FOLDER, so that
+                                                     an interrupted run goes on and a second one takes the times alone
+    python benchmarks/frontier.py FOLDER --dense     D-TRAK at K = 10 in the authors' way throughout, 2 minutes more
 
 No model is trained: the demo's subset losses are stored. Ours: D-TRAK, TRAK and DAS at their usual damping, sparse
-projection, K = 1 to 50 timesteps, a target's feature over 1 and over 8 noises. Features are linear in their draws, so
-each draw is projected once and means are taken of those that a K has. The authors': D-TRAK and TRAK at K = 1, 10 and
-100 of their timesteps (0, 1000 / K, ...), noise that follows a picture's place in a batch of 52, dense Gaussian
-projection to 4,096, and of all dampings the one whose LDS is highest, for each kind of target by itself.
+projection, a target's feature over 4 noises, K = 1 to 10 timesteps of all noise levels, for D-TRAK also of the lowest
+fifth; at K = 50 the training features that ship. Features are linear in their draws, so each draw is projected once,
+and means are taken of those that a K has. The authors': D-TRAK and TRAK at K = 1 to 50 of their timesteps (0,
+1000 / K, ...), one noise, and of all dampings that whose LDS is highest for these targets, as they chose it. Their LDS
+is read off the demo's stored predictions: which random matrix projects changes it by chance alone, and `--dense` says
+by how much (dense Gaussian projection to 4,096, noise that follows a picture's place in a batch of 52).
 
-Seconds are those of the gradients and projections of the training set and of one target, kernels and scores left out on
-both sides. Ours: a pass of 320 draws in each form (K, by timestep or not), times their number. Theirs: torch.func's
-vmap of per-sample gradients in a batch of 52, and traker's BasicProjector on 200 of the columns, both likewise.
+Seconds are those of the gradients and projections of the training set and of one target; kernels and scores are left
+out on both sides. Ours: a pass in each form (K, by timestep or not), times their number. Theirs: torch.func's vmap of
+per-sample gradients in a batch of 52, and traker's BasicProjector on 200 of the columns, both likewise.
 
 Stored as an artifact of kind `frontiers` in cache/demo, which the Benchmark page draws, and written to
 benchmarks/results/frontier.json. After a rebuild of the demo this command makes it anew.
@@ -21,6 +23,7 @@ benchmarks/results/frontier.json. After a rebuild of the demo this command makes
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import statistics
 import sys
@@ -36,22 +39,25 @@ from features import AUTHORS_BATCH, per_sample_gradients, seconds
 from trak.projectors import BasicProjector, ProjectionType
 
 from dtrak_core import api, files, store
-from dtrak_core.features import batches, draws, features, kernel, losses, projected
+from dtrak_core.features import batches, draws, feature_store, features, kernel, losses, projected
 from dtrak_core.features.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.features.projection import Projector, project
-from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.lds import frontier, lds
+from dtrak_core.features.settings import FeatureSettings, nth_seed
+from dtrak_core.lds import frontier, lds, predictions, recipes, standings, subset_models
 from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
 from dtrak_core.methods import gradient_methods, gradient_scores
-from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.models import networks
 from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.settings import key_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "frontier.json"
 WORK = Path(sys.argv[1]).resolve()
-OURS, THEIRS = ("d-trak", "trak", "das"), ("d-trak", "trak")
-TIMESTEPS, THEIR_TIMESTEPS, NOISES = (1, 2, 5, 10, 25, 50), (1, 10, 100), (1, 8)
-PROJ_DIM, COLUMNS, ROUNDS = 4096, 200, 5
+LINES: tuple[tuple[str, draws.Strategy], ...] = (
+    ("d-trak", "uniform"), ("trak", "uniform"), ("das", "uniform"), ("d-trak", "low"),
+)  # fmt: skip
+FEW, ALL, NOISES = (1, 2, 5, 10), 50, 4
+PROJ_DIM, COLUMNS, ROUNDS = 4096, 200, 4
 Bench = dict[str, api.Benchmark]
 
 
@@ -59,15 +65,17 @@ def main() -> None:
     bench: Bench = {kind: api.benchmark("demo", targets=kind) for kind in ("generated", "held-out")}  # type: ignore[arg-type]
     first = bench["generated"]
     denoiser = networks.load_denoiser(first.checkpoint)
-    points = [*ours(bench, denoiser), *theirs(bench, denoiser)]
-    if "--gradients" in sys.argv:
+    if "--dense" in sys.argv:
+        dense(bench, denoiser)
         return
+    points = [*ours(bench, denoiser), *theirs(bench)]
     taken = times(denoiser)
     points = [dataclasses.replace(one, seconds=round(cost(one, first, taken), 2)) for one in points]
     facts = {
         "how": how(first, denoiser),
         "machine": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}",
         "subsets": len(first.masks), "targets": {kind: len(one.targets) for kind, one in bench.items()},
+        "dense": json.loads((WORK / "dense.json").read_text()) if (WORK / "dense.json").exists() else None,
         "milliseconds": {name: round(1000 * value, 3) for name, value in taken.items()},
     }  # fmt: skip
     settings = FrontierSettings(dataset=first.dataset.digest, checkpoint=first.checkpoint.digest)
@@ -83,9 +91,10 @@ def how(first: api.Benchmark, denoiser: Denoiser) -> str:
     return (
         f"{first.dataset.name}, checkpoint {first.checkpoint.name}: {len(first.dataset.train.images):,} training "
         f"pictures, {'bfloat16' if denoiser.half else 'float32'}, gradients and projections to {PROJ_DIM:,} numbers on "
-        f"{torch.get_num_threads()} processor cores. Ours at each method's usual damping; the authors' way (per-sample "
-        f"gradients by vmap, dense Gaussian projection) at the damping whose LDS is highest, its time measured on a "
-        f"part and multiplied. Intervals resample the {len(first.masks)} subsets."
+        f"{torch.get_num_threads()} processor cores. Ours: sparse projection, {NOISES} noises of the target, each "
+        "method's usual damping. The authors' way: per-sample gradients by vmap, dense Gaussian projection, one noise, "
+        "the damping whose LDS is highest here; its time is measured on a part and multiplied. Low noise levels are "
+        f"the lowest fifth. Intervals (95 %) resample the {len(first.masks)} subsets."
     )
 
 
@@ -93,52 +102,87 @@ def ours(bench: Bench, denoiser: Denoiser) -> Iterator[Spent]:
     """Yield our points, their seconds still 0."""
     first = bench["generated"]
     count = len(first.dataset.train.images)
-    for name in OURS:
+    for name, strategy in LINES:
         method = METHODS[name]
-        base = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=max(TIMESTEPS), proj_dim=PROJ_DIM)
-        settings = gradient_methods.feature_settings(method, "0" * 16, "0" * 16, base)
-        errors = residuals(first, denoiser, max(TIMESTEPS)) if method.residual else None
-        for timesteps in TIMESTEPS:
-            grid = draws.timesteps("uniform", timesteps)
-            trained = np.mean([of_draw(bench, denoiser, settings, t, 0)[:count] for t in grid], axis=0, dtype=float)
-            opened = kernel.in_memory(trained)
-            for noises in NOISES:
-                each = [of_draw(bench, denoiser, settings, t, seed)[-all_targets(bench) :]
-                        for t in grid for seed in range(noises)]  # fmt: skip
-                cross = np.mean(each, axis=0, dtype=float) @ trained.T
-                own = None if errors is None else np.sqrt(errors[np.isin(draws.timesteps("uniform", 50), grid)]).mean(0)
-                values = gradient_scores.of_products(method, opened, cross, np.empty(0), residuals=own).values
-                gradients = (count + noises) * timesteps
-                yield Spent(name, False, timesteps, noises, gradients, 0.0, judged(bench, values))
+        base = FeatureSettings(
+            dataset=first.dataset.digest, checkpoint=first.checkpoint.digest, proj_dim=PROJ_DIM,
+            timestep_strategy=strategy,
+        )  # fmt: skip
+        settings = gradient_methods.feature_settings(method, base.dataset, base.checkpoint, base)
+        for timesteps in FEW:
+            grid = draws.timesteps(strategy, timesteps)
+            each = [of_draw(bench, denoiser, settings, t, 0)[:count] for t in grid]
+            trained = np.mean(each, axis=0, dtype=float)
+            own = [of_draw(bench, denoiser, settings, t, seed)[-len(pictures(bench)) :]
+                   for t in grid for seed in range(NOISES)]  # fmt: skip
+            errors = np.sqrt(residuals(first, denoiser, grid)).mean(0) if method.residual else None
+            values = gradient_scores.of_products(
+                method, kernel.in_memory(trained), np.mean(own, axis=0, dtype=float) @ trained.T, np.empty(0),
+                residuals=errors,
+            ).values  # fmt: skip
+            gradients = (count + NOISES) * timesteps
+            yield Spent(name, False, strategy, timesteps, NOISES, gradients, 0.0, judged(bench, values))
+        if strategy == "uniform" and not method.residual:
+            yield Spent(
+                name, False, strategy, ALL, NOISES, (count + NOISES) * ALL, 0.0,
+                judged(bench, of_shipped(bench, denoiser, method)),
+            )  # fmt: skip
 
 
-def theirs(bench: Bench, denoiser: Denoiser) -> Iterator[Spent]:
-    """Yield the authors' points, their seconds still 0."""
+def of_shipped(bench: Bench, denoiser: Denoiser, method: Method) -> np.ndarray:
+    """Return the scores of all targets by the features that ship, theirs over `NOISES` noises."""
     first = bench["generated"]
-    count = len(first.dataset.train.images)
-    for name in THEIRS:
-        method = METHODS[name]
-        for timesteps in THEIR_TIMESTEPS:
-            file = WORK / f"authors-{name}-{timesteps}.npy"
-            if not file.exists():
-                base = FeatureSettings(
-                    dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps, proj_dim=PROJ_DIM,
-                    projection="gaussian",
-                )  # fmt: skip
-                settings = gradient_methods.feature_settings(method, "0" * 16, "0" * 16, base)
-                images = np.concatenate([first.dataset.train.images, pictures(bench)])
-                places = [f"place:{i % AUTHORS_BATCH}" for i in [*range(count), *range(all_targets(bench))]]
-                save(file, features.featurise(denoiser, images, places, settings, lambda done: None))
-            rows = np.load(file).astype(float)
-            trained, cross = rows[:count], rows[count:] @ rows[:count].T
-            opened = kernel.in_memory(trained)
-            best: dict[str, Value] = {}
-            for share in gradient_scores.RANK_SHARES:
-                values = gradient_scores.of_products(method, opened, cross, np.empty(0), rank_share=share).values
-                for kind, value in judged(bench, values).items():
-                    if kind not in best or value.lds > best[kind].lds:
-                        best[kind] = value
-            yield Spent(name, True, timesteps, 1, (count + 1) * timesteps, 0.0, best)
+    usual = recipes.usual(first.dataset, first.checkpoint, method.id).features
+    assert usual is not None
+    settings = gradient_methods.feature_settings(method, usual.dataset, usual.checkpoint, usual)
+    file = WORK / f"targets-{method.id}-{settings.num_timesteps}.npy"
+    if not file.exists():
+        ids = [t.id for one in bench.values() for t in one.targets]
+        each = [features.featurise(denoiser, pictures(bench), ids, nth_seed(settings, seed), lambda done: None)
+                for seed in range(NOISES)]  # fmt: skip
+        save(file, np.mean(each, axis=0))
+    trained = store.get("features", key_of("features", settings))
+    opened = kernel.open_kernel(store.get("kernels", key_of("kernels", settings)))
+    cross = feature_store.cross_products(trained, np.load(file))
+    return gradient_scores.of_products(method, opened, cross, np.empty(0)).values
+
+
+def theirs(bench: Bench) -> Iterator[Spent]:
+    """Yield the authors' points, their seconds still 0, from stored predictions at the best damping for each kind."""
+    first = bench["generated"]
+    count, measured = len(first.dataset.train.images), first.settings
+    known = subset_models.read(first.dataset, measured)
+    for name, line in recipes.sweep("timesteps", first.dataset, first.checkpoint).items():
+        for recipe in line:
+            found = predictions.find(recipe, measured)
+            assert found is not None
+            assert recipe.features is not None
+            best = {}
+            for kind, begin in standings.KINDS.items():
+                place = int(predictions.curve(found, known, measured, begin).argmax())
+                value = predictions.evaluated(found, known, measured, begin, place)
+                best[kind] = Value(value.mean, value.low, value.high)
+            timesteps = recipe.features.num_timesteps
+            yield Spent(name, True, "uniform", timesteps, 1, (count + 1) * timesteps, 0.0, best)
+
+
+def dense(bench: Bench, denoiser: Denoiser) -> None:
+    """Write D-TRAK's LDS at K = 10 in the authors' way throughout, and as read off the stored predictions."""
+    first = bench["generated"]
+    count, method = len(first.dataset.train.images), METHODS["d-trak"]
+    settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, projection="gaussian", proj_dim=PROJ_DIM)
+    images = np.concatenate([first.dataset.train.images, pictures(bench)])
+    places = [f"place:{i % AUTHORS_BATCH}" for i in [*range(count), *range(len(images) - count)]]
+    rows = features.featurise(denoiser, images, places, settings, lambda done: None).astype(float)
+    opened, cross = kernel.in_memory(rows[:count]), rows[count:] @ rows[:count].T
+    found = [
+        judged(bench, gradient_scores.of_products(method, opened, cross, np.empty(0), rank_share=share).values)
+        for share in gradient_scores.RANK_SHARES
+    ]
+    stored = next(one for one in theirs(bench) if one.method == "d-trak" and one.timesteps == settings.num_timesteps)
+    told = {kind: {"theirs": max(one[kind].lds for one in found), "stored": stored.lds[kind].lds} for kind in bench}
+    files.write_json(WORK / "dense.json", told)
+    print(told)
 
 
 def of_draw(bench: Bench, denoiser: Denoiser, settings: FeatureSettings, t: int, seed: int) -> np.ndarray:
@@ -156,9 +200,9 @@ def of_draw(bench: Bench, denoiser: Denoiser, settings: FeatureSettings, t: int,
     return found
 
 
-def residuals(first: api.Benchmark, denoiser: Denoiser, timesteps: int) -> np.ndarray:
-    """Return the loss of each training picture at each timestep, shape (K, N), for DAS."""
-    file, grid = WORK / "residuals.npy", draws.timesteps("uniform", timesteps)
+def residuals(first: api.Benchmark, denoiser: Denoiser, grid: np.ndarray) -> np.ndarray:
+    """Return the loss of each training picture at each of these timesteps, shape (K, N), for DAS."""
+    file = WORK / f"residuals-{len(grid)}.npy"
     if not file.exists():
         images = first.dataset.train.images
         each = [losses.of_draws(denoiser, image, f"train:{i}", grid, 0, "") for i, image in enumerate(images)]
@@ -184,10 +228,6 @@ def judged(bench: Bench, values: np.ndarray) -> dict[str, Value]:
     return found
 
 
-def all_targets(bench: Bench) -> int:
-    return sum(len(one.targets) for one in bench.values())
-
-
 def pictures(bench: Bench) -> np.ndarray:
     return np.concatenate([np.stack([t.image for t in one.targets]) for one in bench.values()])
 
@@ -197,7 +237,7 @@ def times(denoiser: Denoiser) -> dict[str, float]:
     parameters = sum(p.numel() for p in denoiser.network.parameters())
     jobs: dict[str, tuple[Callable[[], object], int]] = {}
     for normalise in ("none", "timestep"):
-        for timesteps in TIMESTEPS:
+        for timesteps in (*FEW, ALL):
             wanted = FeatureSettings(
                 dataset="0" * 16, checkpoint="0" * 16, num_timesteps=timesteps, normalise=normalise,
             )  # fmt: skip

@@ -40,7 +40,7 @@ TRAINING = {
 }
 FEATURES = {
     "num_timesteps": "Timesteps a picture.",
-    "timestep_strategy": "Timesteps spread over all noise levels, or the cleanest ones.",
+    "timestep_strategy": "Timesteps spread over all noise levels, the cleanest ones, or spread over the lowest fifth.",
     "noise_seed": "Seed of the noise added to the pictures.",
     "projection": "Random projection of the gradients.",
     "proj_dim": "Size after the projection.",

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from dtrak_core.errors import SettingsError
 from dtrak_core.models.settings import DIFFUSION_STEPS
 
+Strategy: TypeAlias = Literal["uniform", "cumulative", "low"]
 
-def timesteps(
-    strategy: Literal["uniform", "cumulative"], num_timesteps: int, length: int = DIFFUSION_STEPS
-) -> np.ndarray:
+
+def timesteps(strategy: Strategy, num_timesteps: int, length: int = DIFFUSION_STEPS) -> np.ndarray:
     """Return the timesteps of a picture's draws, shape (K,), int64.
 
-    uniform: 0, T/K, 2·T/K, ..., rounded down (0 is nearly clean); cumulative: 0, 1, ..., K - 1.
+    uniform: 0, T/K, 2·T/K, ..., rounded down (0 is nearly clean); cumulative: 0, 1, ..., K - 1; low: the middles of K
+    equal parts of the lowest fifth, T/10K, 3·T/10K, ..., rounded down. With few draws that is where most can be seen
+    (docs/findings.md).
 
     Args:
         strategy: How they are spread.
@@ -37,10 +39,14 @@ def timesteps(
     Raises:
         SettingsError: If K is out of range, or does not divide 1000 for `uniform`.
     """
-    if not 1 <= num_timesteps <= length:
+    most = max(1, length // 5) if strategy == "low" else length
+    if not 1 <= num_timesteps <= most:
+        part = "the lowest fifth of " if strategy == "low" else ""
         raise SettingsError(
-            f"{num_timesteps} timesteps cannot be drawn from a noise schedule of {length}. Choose 1 to {length}."
+            f"{num_timesteps} timesteps cannot be drawn from {part}a noise schedule of {length}. Choose 1 to {most}."
         )
+    if strategy == "low":
+        return (2 * np.arange(num_timesteps, dtype=np.int64) + 1) * length // (10 * num_timesteps)
     if strategy == "cumulative":
         return np.arange(num_timesteps, dtype=np.int64)
     if DIFFUSION_STEPS % num_timesteps:

@@ -32,7 +32,8 @@ ALONE = 4  # times as long a draw takes whose gradient is made alone, to be divi
 class FeatureSettings(Settings):
     """Everything that a gradient feature depends on (Zheng et al. 2024, section 3).
 
-    `num_timesteps` K draws a picture: uniform takes 0, T/K, ... of T timesteps (1000); cumulative 0..K-1.
+    `num_timesteps` K draws a picture: uniform takes 0, T/K, ... of T timesteps (1000); cumulative 0..K-1; low the
+    middles of K equal parts of the lowest fifth.
     `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
     `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row. `normalise` timestep divides each
     draw's gradient by its length before the mean. `parts` faders keeps layers and noise levels apart (faders.py).
@@ -44,7 +45,7 @@ class FeatureSettings(Settings):
     checkpoint: Digest
     model_output: ModelOutput = "squared-output"
     eta: float = Field(default=0.0, ge=0, le=1)
-    timestep_strategy: Literal["uniform", "cumulative"] = "uniform"
+    timestep_strategy: Literal["uniform", "cumulative", "low"] = "uniform"
     num_timesteps: int = Field(default=10, ge=1, le=DIFFUSION_STEPS)
     noise_seed: Seed = 0
     projection: ProjectionKind = "sparse"

@@ -37,12 +37,14 @@ class Value:
 class Spent:
     """A point: by which method, whose way, from what, and what came of it.
 
-    `timesteps` K are those of a training picture; a target has as many under each of `noises` noises. `gradients` and
+    `timesteps` K are those of a training picture, spread by `strategy`; a target has as many under each of `noises`
+    noises. `gradients` and
     `seconds` are those of the training set and one target, projections included. `lds` is by kind of target.
     """
 
     method: str
     authors: bool
+    strategy: str
     timesteps: int
     noises: int
     gradients: int

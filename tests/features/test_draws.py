@@ -21,6 +21,13 @@ def test_timesteps_are_the_papers() -> None:
     assert draws.timesteps("uniform", 1).tolist() == [0]
 
 
+def test_low_timesteps_are_the_middles_of_the_lowest_fifth() -> None:
+    assert draws.timesteps("low", 1).tolist() == [100]
+    assert draws.timesteps("low", 4).tolist() == [25, 75, 125, 175]
+    assert draws.timesteps("low", 200).tolist() == list(range(200))
+    assert draws.timesteps("low", 2, 40).tolist() == [2, 6]
+
+
 def test_timesteps_are_spread_over_a_schedule_of_any_length() -> None:
     assert draws.timesteps("uniform", 10, 4000).tolist() == list(range(0, 4000, 400))
     assert draws.timesteps("uniform", 8, 37).tolist() == [0, 4, 9, 13, 18, 23, 27, 32]  # i * 37 / 8, rounded down
@@ -30,7 +37,7 @@ def test_timesteps_are_spread_over_a_schedule_of_any_length() -> None:
             draws.timesteps(strategy, 50, 40)
 
 
-@pytest.mark.parametrize(("strategy", "count"), [("uniform", 3), ("uniform", 0), ("cumulative", 1001)])
+@pytest.mark.parametrize(("strategy", "count"), [("uniform", 3), ("uniform", 0), ("cumulative", 1001), ("low", 201)])
 def test_timesteps_that_cannot_be_are_refused(strategy: str, count: int) -> None:
     with pytest.raises(SettingsError, match=str(count)):
         draws.timesteps(strategy, count)  # type: ignore[arg-type]

@@ -142,7 +142,10 @@ def test_what_a_better_answer_costs(small: tuple[Dataset, Checkpoint], measured:
     assert [line["name"] for line in json.loads(chart.proto.spec)["data"]] == ["D-TRAK", "TRAK"]
     assert any(b.label.startswith("Compute 10 missing points") for b in at.button)
     value = Value(0.4, 0.3, 0.5)
-    points = [Spent("d-trak", theirs, 10, 1, 130, 200.0 if theirs else 2.0, {"generated": value}) for theirs in (0, 1)]
+    points = [
+        Spent("d-trak", theirs, "uniform", 10, 1, 130, 200.0 if theirs else 2.0, {"generated": value})
+        for theirs in (False, True)
+    ]
     settings = FrontierSettings(dataset=small[0].digest, checkpoint=small[1].digest)
     frontier.publish(settings, points, {"how": "On two cores."})
     at.run()

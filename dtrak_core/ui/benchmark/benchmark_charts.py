@@ -84,14 +84,14 @@ def costs(found: Mapping[str, Costs], x: str) -> go.Figure:
     """Draw LDS with intervals over what was spent, a line for each name; those of "the authors' way" dotted."""
     shown = go.Figure()
     for number, (name, line) in enumerate(found.items()):
-        theirs = ", " in name
+        theirs, variant = name.endswith("way"), ", " in name
         points = [point for _, point in line]
         ends = [(point.value if p is None else p for p in (point.low, point.high)) for point in points]
         below, above = zip(*ends, strict=True)
         values = [point.value for point in points]
         shown.add_scatter(
             x=[spent for spent, _ in line], y=values, mode="lines+markers", name=name,
-            line={"dash": "dot" if theirs else "solid"},
+            line={"dash": "dot" if theirs else "dash" if variant else "solid"},
             marker={"size": 8, "symbol": "circle-open" if theirs else SYMBOLS[number % len(SYMBOLS)]},
             error_y={
                 "type": "data", "symmetric": False, "width": 0, "thickness": 1,

@@ -14,6 +14,7 @@ from dtrak_core.ui.benchmark.finding_words import Point
 from dtrak_core.ui.benchmark.questions import Question
 
 AUTHORS = ", the authors' way"
+SPREAD = {"uniform": "", "low": ", low noise levels"}
 
 
 def show(question: Question, kind: str) -> None:
@@ -39,7 +40,7 @@ def _measured(found: Frontier, kind: str) -> None:
 
 
 def _name(point: Spent) -> str:
-    return METHODS[point.method].label + (AUTHORS if point.authors else "")
+    return METHODS[point.method].label + (AUTHORS if point.authors else SPREAD[point.strategy])
 
 
 def _draws(point: Spent) -> str:
