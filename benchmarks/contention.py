@@ -41,7 +41,7 @@ QUICK = "--quick" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("contention-quick.json" if QUICK else "contention.json")
 BATCH, TIMESTEPS, PICTURES = 32, 10, 2 if QUICK else 16
 DRAWN, STEPS = (2, 2) if QUICK else (16, 10)
-SECONDS, FEWEST = (0.5, 2) if QUICK else (3.0, 4)  # of one measurement, and rounds in it
+SECONDS, FEWEST = (0.5, 2) if QUICK else (1.5, 4)  # of one measurement, and rounds in it
 NAMES = (*processes.SHORT_WAITS, "OMP_WAIT_POLICY")
 WAYS: dict[str, dict[str, str]] = {
     "spinning": {},

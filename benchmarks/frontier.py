@@ -74,6 +74,7 @@ def main() -> None:
     facts = {
         "how": how(first, denoiser),
         "machine": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}",
+        "by_level": by_level(bench, denoiser),
         "subsets": len(first.masks), "targets": {kind: len(one.targets) for kind, one in bench.items()},
         "dense": json.loads((WORK / "dense.json").read_text()) if (WORK / "dense.json").exists() else None,
         "milliseconds": {name: round(1000 * value, 3) for name, value in taken.items()},
@@ -110,16 +111,7 @@ def ours(bench: Bench, denoiser: Denoiser) -> Iterator[Spent]:
         )  # fmt: skip
         settings = gradient_methods.feature_settings(method, base.dataset, base.checkpoint, base)
         for timesteps in FEW:
-            grid = draws.timesteps(strategy, timesteps)
-            each = [of_draw(bench, denoiser, settings, t, 0)[:count] for t in grid]
-            trained = np.mean(each, axis=0, dtype=float)
-            own = [of_draw(bench, denoiser, settings, t, seed)[-len(pictures(bench)) :]
-                   for t in grid for seed in range(NOISES)]  # fmt: skip
-            errors = np.sqrt(residuals(first, denoiser, grid)).mean(0) if method.residual else None
-            values = gradient_scores.of_products(
-                method, kernel.in_memory(trained), np.mean(own, axis=0, dtype=float) @ trained.T, np.empty(0),
-                residuals=errors,
-            ).values  # fmt: skip
+            values = scored(bench, denoiser, method, settings, draws.timesteps(strategy, timesteps))
             gradients = (count + NOISES) * timesteps
             yield Spent(name, False, strategy, timesteps, NOISES, gradients, 0.0, judged(bench, values))
         if strategy == "uniform" and not method.residual:
@@ -127,6 +119,28 @@ def ours(bench: Bench, denoiser: Denoiser) -> Iterator[Spent]:
                 name, False, strategy, ALL, NOISES, (count + NOISES) * ALL, 0.0,
                 judged(bench, of_shipped(bench, denoiser, method)),
             )  # fmt: skip
+
+
+def scored(bench: Bench, denoiser: Denoiser, method: Method, settings: FeatureSettings, grid: np.ndarray) -> np.ndarray:
+    """Return the scores of all targets from draws at these timesteps, the targets' over `NOISES` noises."""
+    first = bench["generated"]
+    each = [of_draw(bench, denoiser, settings, t, 0)[: len(first.dataset.train.images)] for t in grid]
+    trained = np.mean(each, axis=0, dtype=float)
+    own = [of_draw(bench, denoiser, settings, t, seed)[-len(pictures(bench)) :]
+           for t in grid for seed in range(NOISES)]  # fmt: skip
+    cross = np.mean(own, axis=0, dtype=float) @ trained.T
+    errors = np.sqrt(residuals(first, denoiser, grid)).mean(0) if method.residual else None
+    opened = kernel.in_memory(trained)
+    return gradient_scores.of_products(method, opened, cross, np.empty(0), residuals=errors).values
+
+
+def by_level(bench: Bench, denoiser: Denoiser) -> dict[str, dict[str, float]]:
+    """Return D-TRAK's LDS from one noise level alone, by timestep and kind of target."""
+    settings, found = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, proj_dim=PROJ_DIM), {}
+    for t in draws.timesteps("uniform", max(FEW)):
+        values = judged(bench, scored(bench, denoiser, METHODS["d-trak"], settings, np.array([t])))
+        found[str(t)] = {kind: round(value.lds, 3) for kind, value in values.items()}
+    return found
 
 
 def of_shipped(bench: Bench, denoiser: Denoiser, method: Method) -> np.ndarray:

@@ -73,7 +73,7 @@ FINDINGS: Mapping[str, Finding] = {
     "cost": Finding(
         "What a better answer costs",
         "",
-        "More noise levels for each gradient make a better answer, and cost as much more.",
+        "Gradients are nearly all of the cost: training pictures times the noise levels that each is seen at.",
     ),
 }
 APART: Mapping[str, Callable[[Question, str], None]] = {"damping": damping_curves.show, "cost": spending.show}
