@@ -59,6 +59,11 @@ class FeatureSettings(Settings):
     def _check(self) -> FeatureSettings:
         if self.timestep_strategy == "uniform":
             even_grid(self.num_timesteps)
+        if self.timestep_strategy == "low" and self.num_timesteps > DIFFUSION_STEPS // 5:
+            raise ValueError(
+                f"num_timesteps {self.num_timesteps} is more than the lowest fifth of {DIFFUSION_STEPS} holds; choose "
+                f"at most {DIFFUSION_STEPS // 5}, or timestep_strategy 'uniform'"
+            )
         if self.model_output != "interpolated" and self.eta != 0:
             raise ValueError(
                 f"eta {self.eta:g} has no meaning for '{self.model_output}'; leave it 0 or choose 'interpolated'"

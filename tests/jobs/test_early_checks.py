@@ -61,6 +61,9 @@ def test_timesteps_that_do_not_divide_the_schedule(capsys: pytest.CaptureFixture
             build(cls, **values)
         build(cls, **values | {"num_timesteps": 40})
     build(FeatureSettings, **where, timestep_strategy="cumulative")
+    build(FeatureSettings, **where, timestep_strategy="low")
+    with pytest.raises(SettingsError, match=r"num_timesteps 201 is more than the lowest fifth of 1000 holds"):
+        build(FeatureSettings, **where | {"num_timesteps": 201}, timestep_strategy="low")
 
 
 LDS = [
