@@ -38,8 +38,8 @@ class Spent:
     """A point: by which method, whose way, from what, and what came of it.
 
     `timesteps` K are those of a training picture, spread by `strategy`; a target has as many under each of `noises`
-    noises. `gradients` and
-    `seconds` are those of the training set and one target, projections included. `lds` is by kind of target.
+    noises. `gradients` and `seconds` are those of the training set and one target, projections included. `lds` is by
+    kind of target.
     """
 
     method: str

@@ -12,9 +12,8 @@ A, B = "a" * 16, "b" * 16
 
 
 def test_points_are_stored_for_a_checkpoint_and_replaced(cache: Path) -> None:
-    point = Spent(
-        "d-trak", True, 10, 1, 130, 2.5, {"generated": Value(0.4, 0.3, 0.5), "held-out": Value(0.6, None, None)}
-    )
+    values = {"generated": Value(0.4, 0.3, 0.5), "held-out": Value(0.6, None, None)}
+    point = Spent("d-trak", True, "uniform", 10, 1, 130, 2.5, values)
     settings = FrontierSettings(dataset=A, checkpoint=B)
     for spent in (2.5, 1.5):
         point = Spent(**vars(point) | {"seconds": spent})
