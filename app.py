@@ -12,6 +12,6 @@ with panels.reported():
     panels.taken_up()
     readying.readied()
     with frame.inside(page.url_path):
-        if frame.sidebar():
+        if frame.sidebar(page.url_path):
             panels.refused()
             page.run()

@@ -85,6 +85,10 @@ def _comparison(settings: Facts) -> str:
     return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
 
 
+def _source(settings: Facts) -> str:
+    return str(settings["source"])
+
+
 def _own_scores(settings: Facts) -> str:
     return f"'{settings['name']}' for {counted(len(settings['targets']), 'target')}"
 
@@ -144,6 +148,9 @@ KINDS: dict[str, Kind] = {
             read_by_many=True,
         ),
         Kind("ekfac", "scores by EK-FAC influence", _target, recomputable=True, read_by_many=True),
+        Kind(
+            "looks", "what models are, before they are taken in", lambda settings: settings["source"], recomputable=True
+        ),
         Kind("bases", "text-to-image models that LoRA weights belong to", _base),
         Kind(
             "latents",

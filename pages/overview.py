@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import example, frame, lacking, panels
+from dtrak_core.ui import example, frame, lacking, left_out, panels
 from dtrak_core.ui.overview import browser, card, showcase
 
 selection = frame.require()
@@ -20,7 +20,7 @@ else:
 
 st.header("The training pictures")
 browser.counts(dataset)
-browser.left_out(dataset)
+left_out.show(dataset.notes, dataset.skipped)
 
 
 @st.fragment

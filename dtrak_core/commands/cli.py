@@ -59,6 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "app": serving.app,
     "dataset": make.dataset,
     "train": make.train,
+    "look": taking_in.look,
     "import-checkpoint": taking_in.import_checkpoint,
     "base": taking_in.base,
     "sample": make.sample,

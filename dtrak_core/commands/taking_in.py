@@ -1,4 +1,4 @@
-"""Commands that take in models made elsewhere: bases of LoRA weights, checkpoints, LoRA weights."""
+"""Commands that take in models made elsewhere, and say before what they are: bases, checkpoints, LoRA weights."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from typing import Annotated
 
 import tyro
 
+from dtrak_core import program
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
 from dtrak_core.jobs import jobs
-from dtrak_core.models import bases
+from dtrak_core.models import bases, looks
 from dtrak_core.models.settings import Frozen
 from dtrak_core.settings import build
+
+HOW: dict[looks.Takes, str] = {
+    "base": "base {source} --name NAME",
+    "pixels": "import-checkpoint --source {source} --name NAME --dataset DATASET",
+    "lora": "import-checkpoint --source {source} --base BASE --name NAME --dataset DATASET",
+}
+
+
+def look(source: Annotated[str, tyro.conf.Positional], json: Json = False) -> None:
+    """Say what a model is before it is taken in: family, size, what it predicts, schedule, licence.
+
+    Args:
+        source: A folder, a file, or a name on the Hugging Face hub.
+    """
+    where = _where(source)
+    (artifact,) = answers.completed(
+        build(jobs.LookJob, source=where, state=looks.state_of(where)), f"Look at '{source}'"
+    )
+    found = looks.read(artifact)
+    how = HOW[found.takes].format(source=source)
+    rest: dict[str, object] = {"assumed": list(found.assumed)} if found.assumed else {}
+    say({**found.facts, **rest, "taken in by": program.command(how)}, json, tables.facts)
 
 
 def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: int = 0, json: Json = False) -> None:
@@ -25,9 +48,7 @@ def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: in
         name: What to call it.
         resolution: Side of its pictures in pixels, that of the dataset; 0 takes the model's own, of a single file 512.
     """
-    given = Path(source)
-    where = str(given.resolve()) if given.exists() else source
-    job = build(jobs.BaseJob, source=where, name=name, resolution=resolution)
+    job = build(jobs.BaseJob, source=_where(source), name=name, resolution=resolution)
     (artifact,) = answers.completed(job, f"Add '{name}'")
     facts = {fact: artifact.manifest[fact] for fact in ("name", "digest", "resolution", "place")}
     assumed = artifact.manifest.get("assumed")
@@ -51,10 +72,10 @@ def import_checkpoint(
         base: Name of the base that LoRA weights belong to.
         frozen: Hold the frozen linear layers under LoRA weights in 8 (int8) or 4 bits (nf4), in less memory.
     """
-    folder, chosen = Path(source), answers.prepared(dataset)
+    chosen = answers.prepared(dataset)
     job = build(
         jobs.ImportJob,
-        source=str(folder.resolve()) if folder.exists() else source,
+        source=_where(source),
         dataset=chosen.digest,
         name=name,
         base=bases.by_name(base).digest if base else "",
@@ -62,3 +83,9 @@ def import_checkpoint(
     )
     (artifact,) = answers.completed(job, f"Import '{name}'")
     say(answers.checkpoint_of(artifact, chosen), json, tables.checkpoint)
+
+
+def _where(source: str) -> str:
+    """Return a path as the worker finds it, a name on the hub as it is."""
+    given = Path(source)
+    return str(given.resolve()) if given.exists() else source

@@ -29,6 +29,7 @@ from dtrak_core.jobs.job_kinds import (
     ImportJob,
     Job,
     LdsJob,
+    LookJob,
     ProbeJob,
     SampleJob,
     ScoreJob,
@@ -67,6 +68,10 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
             from dtrak_core.models import importing_text
 
             return [importing_text.import_base(job.source, job.name, on_progress, job.resolution)]
+        case LookJob():
+            from dtrak_core.models import recognising
+
+            return [recognising.look(job.source, job.state, on_progress)]
         case ProbeJob():
             from dtrak_core.training import training
 

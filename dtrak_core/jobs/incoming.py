@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dtrak_core import store
-from dtrak_core.amounts import size
 from dtrak_core.errors import DataError
 
 KIND = "incoming"
@@ -37,8 +36,8 @@ class Limits:
     all: int
 
     def __str__(self) -> str:
-        """Return them in words."""
-        return f"{size(self.file * 2**20)} a file, {size(self.all * 2**20)} in all"
+        """Return them in words, in the units of the box that files are dropped on."""
+        return f"{_words(self.file)} a file, {_words(self.all)} in all"
 
 
 PICTURES = Limits(1024, 2048)
@@ -117,6 +116,10 @@ def sweep(needed: Collection[str]) -> list[str]:
             store.delete(KIND, key)
             gone.append(key)
     return gone
+
+
+def _words(mebibytes: int) -> str:
+    return f"{mebibytes / 1024:g} GB" if mebibytes >= 1024 else f"{mebibytes} MB"
 
 
 def _parts(name: str) -> tuple[str, ...]:

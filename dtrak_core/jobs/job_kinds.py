@@ -77,6 +77,14 @@ class BaseJob(Settings):
     resolution: int = Field(default=0, ge=0, exclude_if=lambda value: not value)  # 0 is the model's own
 
 
+class LookJob(Settings):
+    """Say what a model is before it is taken in; `state` is that of its files (`recognising.state_of`)."""
+
+    kind: Literal["look"] = "look"
+    source: str = Field(min_length=1)
+    state: Digest
+
+
 class ProbeJob(Settings):
     """Measure what training on one picture costs here, before the user decides; `number` is 0 for the first time."""
 
@@ -197,6 +205,7 @@ Job: TypeAlias = (
     | TrainJob
     | ImportJob
     | BaseJob
+    | LookJob
     | ProbeJob
     | SampleJob
     | AttributeJob
@@ -237,7 +246,7 @@ def inputs(job: Job) -> set[str]:
             return {job.train.dataset, key_of("checkpoints", job.train)}
         case ImportJob():
             return {job.dataset, incoming.key_of(job.source)} - {""}
-        case BaseJob():
+        case BaseJob() | LookJob():
             return {incoming.key_of(job.source)} - {""}
         case ProbeJob():
             return set()

@@ -28,6 +28,7 @@ from dtrak_core.jobs.job_kinds import FaderJob as FaderJob
 from dtrak_core.jobs.job_kinds import ImportJob as ImportJob
 from dtrak_core.jobs.job_kinds import Job as Job
 from dtrak_core.jobs.job_kinds import LdsJob as LdsJob
+from dtrak_core.jobs.job_kinds import LookJob as LookJob
 from dtrak_core.jobs.job_kinds import ProbeJob as ProbeJob
 from dtrak_core.jobs.job_kinds import SampleJob as SampleJob
 from dtrak_core.jobs.job_kinds import ScoreJob as ScoreJob

@@ -30,7 +30,7 @@ def described(checkpoint: Checkpoint) -> dict[str, str]:
     found = {
         "Model": f"{told} network of pixels ({network.get('_class_name', 'UNet2DModel')})",
         "pictures": f"{side * checkpoint.fold} px, {colours}" if isinstance(side, int) else colours,
-        **_schedule(_json(checkpoint.folder / SCHEDULER)),
+        **schedule(_json(checkpoint.folder / SCHEDULER)),
         "classes": class_names.listed(checkpoint.classes),
         "licence": str(checkpoint.run.manifest.get("licence", "")),
     }
@@ -45,14 +45,14 @@ def _of_base(checkpoint: Checkpoint) -> dict[str, str]:
     found = {
         "Model": f"LoRA weights of the base {base.name}" + (f" ({kind})" if kind else ""),
         "pictures": f"{base.resolution} px, in colours",
-        **_schedule(_json(base.folder / SCHEDULER)),
+        **schedule(_json(base.folder / SCHEDULER)),
         "classes": class_names.listed(checkpoint.classes),
         "licence": licence(base.folder),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _schedule(config: Mapping[str, Any]) -> dict[str, str]:
+def schedule(config: Mapping[str, Any]) -> dict[str, str]:
     """Return what is predicted, and the noise schedule, of a scheduler_config.json."""
     if not config:
         return {}

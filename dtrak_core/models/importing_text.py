@@ -154,6 +154,13 @@ def import_lora(
         )  # fmt: skip
 
 
+def holds_lora_alone(folder: Path) -> bool:
+    """Say whether a folder holds LoRA weights and nothing of a model, by the names of its files."""
+    alone = any((folder / name).is_file() for name in (*lora_files.USUAL, lora_files.PEFT_CONFIG))
+    alone = alone or any(folder.glob(f"*/{lora_files.PEFT_CONFIG}"))
+    return alone or (not any(folder.glob("**/*.json")) and any(folder.glob("*.safetensors")))
+
+
 def refuse_lora_alone(source: str) -> None:
     """Refuse LoRA weights that come without their base, and the file of a whole text-to-image model.
 
@@ -162,9 +169,7 @@ def refuse_lora_alone(source: str) -> None:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        alone = any((path / name).is_file() for name in (*lora_files.USUAL, lora_files.PEFT_CONFIG))
-        alone = alone or any(path.glob(f"*/{lora_files.PEFT_CONFIG}"))
-        alone = alone or (not any(path.glob("**/*.json")) and any(path.glob("*.safetensors")))
+        alone = holds_lora_alone(path)
     else:
         names_held = _names_of(path)
         if any(name.startswith((single_files.UNET, single_files.VAE)) for name in names_held):

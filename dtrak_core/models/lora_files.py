@@ -130,7 +130,7 @@ def read(files: Sequence[Path], source: str, family: Family, network: Any) -> Ad
 
 def _of_file(file: Path, source: str, family: Family, network: Any) -> Adapter:
     held = weights.read_file(file, source)
-    _refuse_other_kinds(held, source)
+    refuse_other_kinds(held, source)
     scales = {name: value for name, value in held.items() if name.endswith(DORA)}
     given = {name: value for name, value in held.items() if name not in scales}
     # diffusers leaves dora_scale out. Its own notes, which no such file has, it finds in the file alone.
@@ -182,7 +182,8 @@ def _magnitudes(
     return found
 
 
-def _refuse_other_kinds(names: Collection[str], source: str) -> None:
+def refuse_other_kinds(names: Collection[str], source: str) -> None:
+    """Refuse what is no LoRA by the names of its weights: LoHa and the like, a network's own state, whole layers."""
     for part, kind in OTHER_KINDS.items():
         if any(part in name for name in names):
             raise DataError(

@@ -147,6 +147,17 @@ def convert(file: Path, folder: Path, source: str, resolution: int) -> list[str]
     return told
 
 
+def told(file: Path, names: Collection[str], source: str) -> tuple[str, str]:
+    """Return which kind a file is, and what it predicts, in words, by the names of its weights.
+
+    Raises:
+        DataError: If it is none of `KINDS`, lacks a part, or does not say what it predicts.
+    """
+    held = {_renewed(name) for name in names}
+    kind = _kind_of(held, source)
+    return kind.name, "v" if _prediction(file, held, source, kind) == "v_prediction" else "the noise"
+
+
 def digest(file: Path, resolution: int) -> str:
     """Return the digest of the pipeline that `convert` makes of a file."""
     beside = file.with_suffix(".yaml")

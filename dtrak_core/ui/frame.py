@@ -15,7 +15,6 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import RerunException
 
-from dtrak_core import program
 from dtrak_core.counterfactual import comparisons
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -27,10 +26,12 @@ from dtrak_core.ui import address, lacking, named, panels, preparing, tuning
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
 FILES = (OVERVIEW, GENERATE, ATTRIBUTION, COUNTERFACTUAL, BENCHMARK, JOBS)
+ADD_PICTURES, ADD_MODEL = "pages/add_pictures.py", "pages/add_model.py"  # beside the choices that they add to
 _CLOSING = st.components.v2.component(
     "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
 )
 _IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS = "_in_frame", "_selection", "_checkpoints", "_opens"
+_NEXT = "_next"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def pages() -> list[st.Page]:
             icon=":material/list_alt:",
             help="What is running, waiting or finished; what the cache holds, and how large it may grow.",
         ),
+        st.Page(ADD_PICTURES, title="Add pictures", icon=":material/add_photo_alternate:"),
+        st.Page(ADD_MODEL, title="Add a model", icon=":material/add:"),
     ]
 
 
@@ -122,12 +125,12 @@ def inside(page: str) -> Iterator[None]:
 def _leading() -> dict[str, Mapping[str, str | list[str]]]:
     """Return by page what its link carries: the view, the page's own parameters, and what it will open."""
     opens = st.session_state.get(_OPENS, {})
-    return {page: opens.get(page, {}) | address.leading(page) for page in FILES}
+    return {page: opens.get(page, {}) | address.leading(page) for page in (*FILES, ADD_PICTURES, ADD_MODEL)}
 
 
 def _links(place: DeltaGenerator, leading: Mapping[str, Mapping[str, str | list[str]]]) -> None:
     with place.container(gap="xxsmall"):
-        for file, page in zip(FILES, pages(), strict=True):
+        for file, page in zip(FILES, pages(), strict=False):
             st.page_link(page, query_params=leading[file], width="stretch")
 
 
@@ -147,8 +150,8 @@ def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, dict[str, str]
     return found
 
 
-def require() -> Selection:
-    """Return the selection; where a page was opened without app.py, let app.py run first.
+def framed() -> Selection | None:
+    """Return the selection, if a dataset can be opened; where a page was opened without app.py, let app.py run first.
 
     A just-started server runs a deep link's page file alone. Naming the pages switches the
     process to `st.navigation`, and the rerun starts at app.py. Call it once, at a page's top.
@@ -157,8 +160,26 @@ def require() -> Selection:
         configure()
         st.navigation(pages(), position="hidden")
         st.rerun()
-    selection: Selection = st.session_state[_SELECTION]
+    selection: Selection | None = st.session_state.get(_SELECTION)
     return selection
+
+
+def require() -> Selection:
+    """Return the selection as `framed` does, on a page that is drawn only where there is one."""
+    selection = framed()
+    if selection is None:
+        st.stop()
+    return selection
+
+
+def choose_next(**names: str) -> None:
+    """Have the next run choose this dataset, and this checkpoint of it."""
+    st.session_state[_NEXT] = names
+
+
+def link(page: str, label: str, icon: str, **own: str) -> None:
+    """Draw a link to a page, with the view and parameters of its own."""
+    st.page_link(page, label=label, icon=icon, query_params=address.leading(page) | own)
 
 
 def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:
@@ -175,8 +196,15 @@ def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:
     return selection.dataset, selection.checkpoint
 
 
-def sidebar() -> bool:
-    """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn."""
+def sidebar(page: str = "") -> bool:
+    """Draw the choice of dataset and checkpoint; return False where only the next step towards one is drawn.
+
+    Args:
+        page: The page's address path; those that add something are drawn without a dataset too.
+    """
+    given = st.session_state.pop(_NEXT, {})
+    if "dataset" in given:
+        st.session_state["dataset"] = given["dataset"]
     names = [*(known := catalogue.names()), *(name for name in catalogue.BUILT_IN if name not in known)]
     before = address.get("dataset")  # a switch of pages by a click drops what widgets held
     asked = _chosen("dataset", names, before if before in names else catalogue.DEFAULT)
@@ -185,9 +213,9 @@ def sidebar() -> bool:
             "Dataset",
             names,
             key="dataset",
-            help="The pictures that models are trained on. Those not here yet are prepared when you choose them. Add "
-            f"your own with `{program.command('dataset --help')}`.",
+            help="The pictures that models are trained on. Those not here yet are prepared when you choose them.",
         )
+        link(ADD_PICTURES, "Add pictures", ":material/add_photo_alternate:")
     if asked not in names:
         st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")
     try:
@@ -196,9 +224,17 @@ def sidebar() -> bool:
         address.enter(name)
         address.put({"dataset": name})
         address.drop("checkpoint")
+        st.session_state.pop(_SELECTION, None)
+        if page in (Path(ADD_PICTURES).stem, Path(ADD_MODEL).stem):
+            return True
         preparing.page(name, error)
         return False
+    if "checkpoint" in given:
+        st.session_state.pop("checkpoint", None)
+        st.session_state.setdefault(_CHECKPOINTS, {})[dataset.digest] = given["checkpoint"]
     checkpoint = _checkpoint(dataset)
+    with st.sidebar:
+        link(ADD_MODEL, "Add a model", ":material/add:")
     st.session_state[_SELECTION] = Selection(dataset, checkpoint)
     changed = address.enter(checkpoint.digest if checkpoint else dataset.digest)
     address.put({"dataset": name} | ({"checkpoint": checkpoint.name} if checkpoint else {}))

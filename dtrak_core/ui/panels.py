@@ -14,7 +14,7 @@ import streamlit as st
 from dtrak_core import store
 from dtrak_core.amounts import duration, size
 from dtrak_core.errors import JobError, StoreError, StudioError
-from dtrak_core.jobs import jobs
+from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.jobs import Job, JobState
 from dtrak_core.ui import address
 
@@ -82,9 +82,13 @@ def asked(change: Callable[[str], object], key: str) -> None:
 
 @st.cache_resource(max_entries=1, ttl=60, show_spinner=False)
 def taken_up() -> None:
-    """Let what was left by a crash or a restart go on, once a minute at most: no engine starts where nothing waits."""
+    """Let what was left by a crash or a restart go on, once a minute at most: no engine starts where nothing waits.
+
+    Uploads that nobody took in for a day are deleted.
+    """
     with contextlib.suppress(StoreError):  # a cache that is only read still shows what is in it
         jobs.recover()
+        incoming.sweep({name for _, reads in jobs.live() for name in reads})
 
 
 def announce(kinds: Sequence[str], done: str) -> list[str]:

@@ -15,6 +15,7 @@ from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, frame, gallery, named, panels
 
 PER_PAGE = 32
+MOST = 25  # MiB of a picture that is explained
 SOURCES = {"generated": "Generated", "held-out": "Held out", "own": "Your own"}
 _KIND = {"seed": "generated", "held-out": "held-out", "upload": "own"}
 
@@ -85,6 +86,7 @@ def _upload(dataset: Dataset) -> None:
         f"A picture; it is cropped to a square and reduced to {size} × {size} pixels, as the training pictures were",
         type=["png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"],
         key="upload",
+        max_upload_size=MOST,
     )
     if file is None or st.session_state.get("_uploaded") == file.file_id:
         return

@@ -12,7 +12,7 @@ from dtrak_core.errors import StudioError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import DatasetJob
 from dtrak_core.settings import build
-from dtrak_core.ui import panels
+from dtrak_core.ui import local, panels
 
 ABOUT: dict[DatasetKind, tuple[str, str]] = {
     "openmoji-people": ("Welcome to D-TRAK Studio", "The app starts with 998 portraits from OpenMoji."),
@@ -48,7 +48,10 @@ def page(name: str, error: StudioError) -> None:
     st.write(f"{about} {FROM[kind]}")
     source = ""
     if kind in sources.FROM_FILES:
-        source = st.text_input("Folder on this machine", key=f"source-{kind}", placeholder="/data/…").strip()
+        if local.here():
+            source = st.text_input("Folder on this machine", key=f"source-{kind}", placeholder="/data/…").strip()
+        else:
+            st.info("Its folder can be named only on the machine that the app runs on.")
         if source and not Path(source).expanduser().is_dir():
             st.error(f"There is no folder '{panels.plain(source)}' on the machine that the app runs on.")
             return

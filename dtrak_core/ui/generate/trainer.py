@@ -12,14 +12,14 @@ from dtrak_core.amounts import counted, duration
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import is_grey
 from dtrak_core.jobs import jobs
-from dtrak_core.jobs.jobs import BaseJob, ProbeJob, TrainJob
+from dtrak_core.jobs.jobs import ProbeJob, TrainJob
 from dtrak_core.models import bases, checkpoints
 from dtrak_core.models.class_names import listed
 from dtrak_core.models.precision import resolved
 from dtrak_core.models.settings import Frozen, LoraSettings, Prediction, TrainSettings
 from dtrak_core.settings import build
 from dtrak_core.training import presets
-from dtrak_core.ui import panels
+from dtrak_core.ui import frame, panels
 
 PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v", "flow": "flow"}
 FROZEN: dict[Frozen, str] = {"stored": "as stored", "int8": "8 bits", "nf4": "4 bits"}
@@ -145,11 +145,7 @@ def _base(size: int) -> str | None:
         st.info(panels.plain(bases.none_fits(known, size)))
     else:
         st.info(f"LoRA weights need a text-to-image base, and there is none here yet. {panels.plain(bases.GET_ONE)}.")
-    source = st.text_input("Folder, file, or name on the hub", "lambdalabs/miniSD-diffusers", key="base-source").strip()
-    name = re.sub(r"[^a-z0-9._-]", "-", source.rstrip("/").rpartition("/")[2].lower()).lstrip("._-")[:40]
-    job = BaseJob(source=source or "none", name=name or "base", resolution=size)
-    if not panels.follow(jobs.key_of_job(job)).active:
-        st.button("Take it in", icon=":material/download:", on_click=panels.start, args=(job, f"Add {name}"))
+    frame.link(frame.ADD_MODEL, "Add a base", ":material/add:")
     return None
 
 

@@ -10,7 +10,6 @@ import streamlit as st
 from dtrak_core import program, store
 from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.datasets.content import by_reason
 from dtrak_core.methods import crediting
 from dtrak_core.ui import gallery, panels
 
@@ -34,20 +33,6 @@ def counts(dataset: Dataset) -> None:
         st.metric("Size", f"{width} × {height}", help="Pixels of each picture, wide × high.", width="content")
     for sentence in catalogue.equal_pictures(dataset):
         st.caption(sentence)
-
-
-def left_out(dataset: Dataset) -> None:
-    """Say what was assumed of the source, and which of its files are not among the pictures, and why."""
-    for note in dataset.notes:
-        st.caption(panels.plain(note))
-    found = by_reason(dataset.skipped)
-    if not found:
-        return
-    total = sum(count for count, _ in found.values())
-    with st.expander(f"{total:,} {'file' if total == 1 else 'files'} of the source left out", icon=":material/block:"):
-        for why, (count, files) in found.items():
-            st.markdown(f"**{count:,}** {panels.plain(why)}")
-            st.dataframe({"File": files}, hide_index=True, height="content" if len(files) <= 5 else 200)
 
 
 def browse(dataset: Dataset) -> int | None:

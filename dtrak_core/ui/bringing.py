@@ -1,0 +1,120 @@
+"""Where something that is added comes from: files from the browser, a path of this machine, a name on the hub.
+
+What is uploaded is written into the cache at once and given back by Streamlit, which holds it in memory until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.jobs import incoming
+from dtrak_core.jobs.incoming import Limits
+from dtrak_core.ui import local, panels
+
+Way = Literal["files", "folder", "path", "hub"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: `what` is part of keys, `title` the question, `ways` those that there are, in words."""
+
+    what: str
+    title: str
+    ways: dict[Way, str]
+    labels: dict[Way, str]
+    limits: Limits
+    several: bool
+
+
+def choose(asked: Asked) -> None:
+    """Draw the choice of a source, a path on this machine alone; `source` tells it from the next run on."""
+    what = asked.what
+    offered = {way: words for way, words in asked.ways.items() if way != "path" or local.here()}
+    way = st.segmented_control(
+        asked.title, list(offered), default=next(iter(offered)), format_func=offered.get, key=f"{what}-way",
+        required=True,
+    )  # fmt: skip
+    key, label = f"{what}-{way}", asked.labels[way]
+    if way in ("files", "folder"):
+        key += f"-{number(what)}"  # another key empties the box
+        given = st.file_uploader(
+            f"{label} ({asked.limits})",
+            accept_multiple_files="directory" if way == "folder" else asked.several,
+            key=key,
+            max_upload_size=asked.limits.file,
+        )
+        call, args = _receive, (what, key, asked.limits)
+    else:
+        given = st.text_input(label, key=key, placeholder={"path": "/data/…", "hub": "owner/name"}[way]).strip()
+        call, args = _named, (what, way, key)
+    st.button(
+        "Look", key=f"{what}-look", icon=":material/visibility:", type="primary", disabled=not given, on_click=call,
+        args=args,
+    )  # fmt: skip
+
+
+def source(what: str) -> str:
+    """Return the source that was chosen, an absolute path or a name on the hub; empty where none is."""
+    return str(st.session_state.get(f"_{what}-source", ""))
+
+
+def number(what: str) -> int:
+    """Return how many sources this session has chosen so far: each is looked at anew."""
+    return int(st.session_state.get(f"_{what}-turn", 0))
+
+
+def forget(what: str) -> None:
+    """Let another source be chosen; what was uploaded is deleted, where nothing needs it any more."""
+    with panels.noted():
+        incoming.drop(st.session_state.pop(f"_{what}-source", ""))
+
+
+def _receive(what: str, key: str, limits: Limits) -> None:
+    held = st.session_state.get(key) or []
+    files = held if isinstance(held, list) else [held]
+    with panels.noted():
+        try:
+            _take(what, incoming.receive([(file.name, file) for file in files], limits, what))
+        finally:
+            run = get_script_run_ctx()
+            for file in files if run is not None else []:  # out of memory: it is on the disk now, or refused
+                run.uploaded_file_mgr.remove_file(run.session_id, file.file_id)
+            st.session_state[f"_{what}-turn"] = number(what) + 1
+
+
+def _named(what: str, way: Way, key: str) -> None:
+    given = str(st.session_state.get(key, "")).strip()
+    with panels.noted():
+        if way == "hub":
+            refuse_path(given)
+            _take(what, given)
+        else:
+            if not local.here():
+                raise DataError(local.ELSEWHERE)
+            path = Path(given).expanduser()
+            if not path.exists():
+                raise NotFoundError(f"There is no '{path.name}' at the path given. Check the path.")
+            _take(what, path.resolve())
+        st.session_state[f"_{what}-turn"] = number(what) + 1
+
+
+def refuse_path(name: str) -> None:
+    """Refuse what is no name on the hub: a path would be opened, whoever names it.
+
+    Raises:
+        DataError: If it is none.
+    """
+    parts: Sequence[str] = name.split("/")
+    if len(parts) != 2 or not all(part.strip(".~ ") for part in parts) or Path(name).exists():
+        raise DataError(f"'{name}' is no name on the hub. Write owner/name, as at the top of the model's page there.")
+
+
+def _take(what: str, found: Path | str) -> None:
+    st.session_state[f"_{what}-source"] = str(found)

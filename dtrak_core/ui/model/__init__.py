@@ -1,0 +1,1 @@
+"""What the page Add a model is made of."""

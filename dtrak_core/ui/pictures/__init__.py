@@ -1,0 +1,1 @@
+"""What the page Add pictures is made of."""
