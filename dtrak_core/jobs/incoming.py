@@ -8,6 +8,7 @@ in the folder. Nothing is unpacked and nothing is executed here; a zip is read a
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -112,9 +113,10 @@ def sweep(needed: Collection[str]) -> list[str]:
         key = place.name.removesuffix(".partial")
         if key in needed or not _KEY.fullmatch(key):
             continue
-        if time.time() - place.stat().st_mtime > KEPT:
-            store.delete(KIND, key)
-            gone.append(key)
+        with contextlib.suppress(FileNotFoundError):  # deleted in this instant
+            if time.time() - place.stat().st_mtime > KEPT:
+                store.delete(KIND, key)
+                gone.append(key)
     return gone
 
 

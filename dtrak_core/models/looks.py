@@ -49,6 +49,14 @@ def read(artifact: Artifact) -> Recognised:
     return Recognised(**told | {"assumed": tuple(told["assumed"])})
 
 
+def meant(source: str) -> str:
+    """Return the single file that a folder holds beside its .yaml and nothing else; any other source as it is."""
+    folder = Path(source)
+    held = sorted(folder.iterdir()) if folder.is_absolute() and folder.is_dir() else []
+    files = [path for path in held if path.suffix in (".safetensors", ".ckpt")]
+    return str(files[0]) if len(files) == 1 and {path.suffix for path in held} == {files[0].suffix, ".yaml"} else source
+
+
 def state_of(source: str) -> str:
     """Return 16 hex digits that change when the files of a source do; of a name on the hub, every ten minutes."""
     path = Path(source)

@@ -71,7 +71,7 @@ def number(what: str) -> int:
 
 
 def forget(what: str) -> None:
-    """Let another source be chosen; what was uploaded is deleted, where nothing needs it any more."""
+    """Let another source be chosen; what was uploaded is deleted."""
     with panels.noted():
         incoming.drop(st.session_state.pop(f"_{what}-source", ""))
 

@@ -42,7 +42,7 @@ def form(dataset: Dataset | None) -> None:
     )
     if _under_way():
         return
-    source = bringing.source(WHAT)
+    source = looks.meant(bringing.source(WHAT))
     if not source:
         _added()
         bringing.choose(SOURCES)
