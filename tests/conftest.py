@@ -51,7 +51,7 @@ LONGEST = {
     "browser/test_shipped_lds.py": 54, "browser/test_looks.py": 54, "browser/test_shipped_comparison.py": 37,
     "pages/test_attribution_page.py": 36, "counterfactual/test_counterfactual.py": 36, "models/test_lora.py": 35,
     "browser/test_resumed.py": 30, "pages/test_counterfactual_page.py": 26, "methods/test_planted.py": 24,
-    "methods/test_traker.py": 12,
+    "browser/test_adding.py": 20, "methods/test_traker.py": 12,
 }  # fmt: skip
 
 

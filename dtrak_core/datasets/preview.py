@@ -6,6 +6,7 @@ shown, and others until SECONDS have passed.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from dtrak_core.errors import DataError
 
 SHOWN = 24
 SECONDS = 2.0  # in which pictures are opened beyond those shown, to find the broken ones
+SMALL = 8  # pixels a side where only tables are of interest
 LARGE = 256 * 2**20  # bytes of arrays that are not read for a look alone
 
 
@@ -59,6 +61,18 @@ class Preview:
         return self.count * resolution**2 * 3
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The columns of a source's tables, and which of them tells each fact by itself.
+
+    `names` is the column that names the pictures, where the reader does not know it.
+    """
+
+    offered: tuple[str, ...]
+    usual: dict[str, str]
+    names: str = ""
+
+
 def look(source: Path, resolution: int, columns: Columns = ()) -> Preview:
     """Look at a folder, a zip of one, or arrays.
 
@@ -76,24 +90,35 @@ def look(source: Path, resolution: int, columns: Columns = ()) -> Preview:
     return (_arrays if kind == "npz" else _folder)(kind, digest, source, resolution, columns)
 
 
-def columns(source: Path) -> list[str]:
-    """Return the columns of a source's tables, to choose from where they cannot be read as they are.
+def tables(source: Path) -> Tables:
+    """Return what a source's tables offer, also where they are in words that the reader does not know.
 
-    Raises:
-        NotFoundError: If the source is not there.
-        DataError: If it, or a table, cannot be read at all.
+    The errors are those of `look`.
     """
+    try:
+        seen = look(source, SMALL)
+        return Tables(seen.columns, dict(seen.taken))
+    except DataError as error:
+        offered = _columns(source)
+        for name in offered:
+            with contextlib.suppress(DataError):
+                taken = dict(look(source, SMALL, (("file_name", name),)).taken)
+                return Tables(offered, {fact: column for fact, column in taken.items() if fact != "file_name"}, name)
+        raise error from None
+
+
+def _columns(source: Path) -> tuple[str, ...]:
     if pictures.kind_of(source) == "npz":
-        return []
+        return ()
     with opened(source) as listing:
-        tables, _ = picture_tables.chosen(file for file in listing.files if picture_tables.is_table(file.name))
-        return picture_tables.columns_of(tables)
+        held, _ = picture_tables.chosen(file for file in listing.files if picture_tables.is_table(file.name))
+        return tuple(picture_tables.columns_of(held))
 
 
 def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, columns: Columns) -> Preview:
     with opened(source) as listing:
-        plan, tables = pictures.planned(listing, source.name, resolution, columns)
-        of_tables, taken = picture_tables.columns_of(tables), picture_tables.taken(tables, columns)
+        plan, held = pictures.planned(listing, source.name, resolution, columns)
+        of_tables, taken = picture_tables.columns_of(held), picture_tables.taken(held, columns)
         count, left_out = len(plan.pictures), [*plan.left_out]
         first = np.linspace(0, count - 1, min(SHOWN, count)).astype(int).tolist()
         rest = sorted(set(range(count)) - set(first))

@@ -61,10 +61,22 @@ def stored_labels(rows: dict[str, dict[str, str]], name: str) -> int:
 def test_columns_are_offered_where_the_table_cannot_be_read_as_it_is(source: Path) -> None:
     with pytest.raises(DataError, match="has no column 'file_name'; it has: file, style"):
         preview.look(source, 8)
-    assert preview.columns(source) == HEAD.split(",")
+    tables = preview.tables(source)
+    assert (tables.offered, tables.usual, tables.names) == (tuple(HEAD.split(",")), {}, "file")
     seen = preview.look(source, 8, (("file_name", "file"),))
     assert dict(seen.taken) == {"file_name": "file"}
     assert seen.labels == {"art": 40}, "the folder, where no column tells it"
+
+
+def test_a_table_that_is_known_says_what_it_tells(tmp_path: Path) -> None:
+    for i in range(8):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "metadata.csv").write_text("File Name,prompt,maker\n0.png,a cup,me")
+    tables = preview.tables(tmp_path)
+    assert (tables.usual, tables.names) == ({"file_name": "File Name", "caption": "prompt"}, "")
+    (tmp_path / "metadata.csv").write_text("picture,maker\nnowhere.png,me")
+    with pytest.raises(DataError, match="has no column 'file_name'"):
+        preview.tables(tmp_path)
 
 
 def test_of_a_large_source_not_every_picture_is_opened(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -12,9 +10,8 @@ import streamlit as st
 from dtrak_core import store
 from dtrak_core.amounts import counted, duration, size
 from dtrak_core.datasets import catalogue, preview, thumbnails
-from dtrak_core.datasets.preview import Preview
+from dtrak_core.datasets.preview import Preview, Tables
 from dtrak_core.datasets.settings import Columns, DatasetSettings, Fact
-from dtrak_core.errors import StudioError
 from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.jobs import DatasetJob
 from dtrak_core.settings import build
@@ -40,27 +37,6 @@ SOURCES = bringing.Asked(
     several=True,
 )
 _LOOKED, _TABLES, _JOB, _ADDED = "_pictures-looked", "_pictures-tables", "_pictures-job", "_pictures-added"
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The columns of a source's tables, and which of them the reader takes for each fact by itself.
-
-    `names` is the column that names the pictures, where the reader does not know it.
-    """
-
-    offered: tuple[str, ...]
-    usual: dict[str, str]
-    names: str = ""
-
-    @property
-    def asked(self) -> dict[Fact, tuple[str, str]]:
-        """Return the facts that columns are chosen for, with their titles and what is told without a column."""
-        return {"file_name": ("Name of the file", ""), **ASKED} if self.names else ASKED
-
-    def first(self, fact: Fact, without: str) -> str:
-        """Return what is chosen at first."""
-        return self.usual.get(fact, without or self.names)
 
 
 def form() -> None:
@@ -142,41 +118,38 @@ def _ask_columns(tables: Tables) -> None:
     if not tables.offered:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        for fact, (title, without) in tables.asked.items():
+        for fact, (title, without) in _asked(tables).items():
             options = [*tables.offered, *([without] if without else [])]
-            first = options.index(tables.first(fact, without))
+            first = options.index(_first(tables, fact, without))
             st.selectbox(title, options, first, key=f"pictures-column-{fact}", width=200)
 
 
 def _columns(tables: Tables) -> Columns:
     """Return the columns that are chosen otherwise than the reader takes them."""
     found: list[tuple[Fact, str]] = []
-    for fact, (_, without) in tables.asked.items() if tables.offered else ():
-        chosen = str(st.session_state.get(f"pictures-column-{fact}", tables.first(fact, without)))
+    for fact, (_, without) in _asked(tables).items() if tables.offered else ():
+        chosen = str(st.session_state.get(f"pictures-column-{fact}", _first(tables, fact, without)))
         if chosen != tables.usual.get(fact, without):
             found.append((fact, "" if chosen == without else chosen))
     return tuple(found)
+
+
+def _asked(tables: Tables) -> dict[Fact, tuple[str, str]]:
+    """Return the facts that columns are chosen for, with their titles and what is told without a column."""
+    return {"file_name": ("Name of the file", ""), **ASKED} if tables.names else ASKED
+
+
+def _first(tables: Tables, fact: Fact, without: str) -> str:
+    return tables.usual.get(fact, without or tables.names)
 
 
 def _tables(source: Path) -> Tables:
     """Return what a source's tables offer; looked up once for each source."""
     known = st.session_state.get(_TABLES)
     if known is None or known[0] != bringing.number(WHAT):
-        known = st.session_state[_TABLES] = (bringing.number(WHAT), _offered(source))
+        known = st.session_state[_TABLES] = (bringing.number(WHAT), preview.tables(source))
     found: Tables = known[1]
     return found
-
-
-def _offered(source: Path) -> Tables:
-    try:
-        seen = preview.look(source, SIZE)
-        return Tables(seen.columns, dict(seen.taken))
-    except StudioError as error:  # its table may be in words of its own
-        for name in (offered := preview.columns(source)):
-            with contextlib.suppress(StudioError):
-                taken = dict(preview.look(source, SIZE, (("file_name", name),)).taken)
-                return Tables(tuple(offered), {fact: column for fact, column in taken.items() if column != name}, name)
-        raise error from None
 
 
 def _looked(source: Path, side: int, columns: Columns) -> Preview:
