@@ -1,0 +1,153 @@
+"""What a model is, said before it is taken in; what cannot be used is refused by what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dtrak_core import store
+from dtrak_core.commands import answers, cli
+from dtrak_core.engine import work
+from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.models import looks, recognising
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.single_files import UNET, VAE
+from dtrak_core.progress import quiet
+
+DEMO = store.PROJECT / "cache" / "demo"
+BASE = next((DEMO / "bases").glob("*/pipeline"))
+WEIGHTS = BASE / "unet" / "diffusion_pytorch_model.safetensors"
+LORA = next(DEMO.glob("checkpoints/*/*/pytorch_lora_weights.safetensors"))
+TEXT = "cond_stage_model.transformer.text_model.embeddings.weight"
+
+
+def saved(path: Path, *names: str, **metadata: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: torch.zeros(4, 8) for name in names}, path, metadata=metadata or None)
+    return path
+
+
+def test_a_network_of_pixels_is_described(checkpoint: Checkpoint) -> None:
+    (checkpoint.folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    found = recognising.recognise(str(checkpoint.folder))
+    assert (found.takes, found.side) == ("pixels", 16)
+    parameters = checkpoint.run.manifest["parameters"]
+    assert found.facts == {
+        "Model": "unconditional network of pixels (UNet2DModel)",
+        "pictures": "16 px",
+        "channels": "12, folded 2 × 2",
+        "predicts": "the noise",
+        "schedule": "1,000 timesteps, betas linear",
+        "parameters": f"{parameters:,}",
+        "licence": "mit",
+    }
+    assert found.disk == 4 * parameters
+
+
+def test_a_base_is_described() -> None:
+    found = recognising.recognise(str(BASE))
+    assert (found.takes, found.side) == ("base", 32)
+    assert found.facts["Model"].startswith("Stable Diffusion 1 or 2, a text-to-image model")
+    assert found.facts["predicts"] == "the noise"
+    assert found.facts["parameters"].endswith(" M")
+
+
+def test_lora_weights_are_described(tmp_path: Path) -> None:
+    found = recognising.recognise(str(LORA))
+    assert (found.takes, found.facts["rank"]) == ("lora", "32")
+    assert found.facts["Model"].startswith("LoRA weights of ")
+    assert recognising.recognise(str(LORA.parent)).takes == "lora"
+    names = [f"lora_{part}_layer.{side}" for part in ("unet", "te") for side in ("lora_down.weight", "lora_up.weight")]
+    kohya = saved(tmp_path / "kohya.safetensors", *names, ss_sd_model_name="sd15.safetensors")
+    told = recognising.recognise(str(kohya)).facts
+    assert told == {
+        "Model": "LoRA weights of 2 layers, 1 of them in text encoders",
+        "rank": "4",
+        "trained on": "sd15.safetensors",
+        "parameters": "128",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ((f"{UNET}a", f"{VAE}b", TEXT), "Stable Diffusion 1.x, a text-to-image model in a single file"),
+        ((f"{UNET}a", f"{VAE}b", TEXT, "model_ema.a"), "Stable Diffusion 1.x, a text-to-image model in a single file"),
+    ],
+)
+def test_a_single_file_is_told_by_its_names(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    found = recognising.recognise(str(saved(tmp_path / "sd.safetensors", *names)))
+    assert (found.takes, found.facts["Model"], found.facts["predicts"]) == ("base", told, "the noise")
+    assert bool(found.assumed) == (len(names) == 4)
+
+
+def web_page(place: Path) -> Path:
+    (place / "a.safetensors").write_text("<!doctype html>")
+    return place / "a.safetensors"
+
+
+def code(place: Path) -> Path:
+    torch.save({"lora_a": Path("x")}, place / "a.bin")
+    return place / "a.bin"
+
+
+def other_pipeline(place: Path) -> Path:
+    (place / "model_index.json").write_text(json.dumps({"_class_name": "LDMPipeline"}))
+    return place
+
+
+REFUSED: list[tuple[Callable[[Path], Path], str]] = [
+    (web_page, "is a web page, not the file itself"),
+    (code, "holds pickled code, which is not opened"),
+    (other_pipeline, "a latent diffusion model"),
+    (lambda place: saved(place / "a.safetensors", "x.hada_w1_a"), "holds LoHa weights"),
+    (lambda place: saved(place / "a.safetensors", "down_blocks.0.weight"), "a single network in diffusers' layout"),
+    (lambda place: saved(place / "a.safetensors", f"{UNET}a"), "has no autoencoder and no text encoder"),
+    (lambda place: place / "nowhere", "There is no folder 'nowhere'"),
+    (lambda place: store.PROJECT / "README.md", "is no file of weights by its ending"),
+    (lambda place: place, "has no config.json"),
+]
+
+
+@pytest.mark.parametrize(("make", "sentence"), REFUSED, ids=range(len(REFUSED)))
+def test_what_cannot_be_used_is_refused(tmp_path: Path, make: Callable[[Path], Path], sentence: str) -> None:
+    with pytest.raises((DataError, NotFoundError), match=sentence):
+        recognising.recognise(str(make(tmp_path)))
+
+
+def test_a_changed_file_is_looked_at_anew(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors", "a")
+    before = looks.state_of(str(path))
+    assert looks.state_of(str(path)) == before
+    saved(path, "a", "b")
+    assert looks.state_of(str(path)) != before
+    (tmp_path / "a.yaml").write_text("parameterization: v")
+    assert looks.meant(str(tmp_path)) == str(path), "the file, beside which its .yaml lies"
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert looks.meant(str(tmp_path)) == str(tmp_path)
+    assert looks.meant("owner/name") == "owner/name"
+    assert len({before, looks.state_of(str(path)), looks.state_of(str(tmp_path))}) == 3
+
+
+def test_the_command_says_what_the_page_does(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def done(job: Any, label: str) -> list[store.Artifact]:
+        asked.append(job)
+        return work.run(job, quiet)
+
+    monkeypatch.setattr(answers, "completed", done)
+    assert cli.main(["look", str(LORA), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["Model"].startswith("LoRA weights")
+    assert "import-checkpoint --source" in told["taken in by"]
+    (artifact,) = work.run(asked[0], quiet)
+    assert looks.read(artifact) == recognising.recognise(str(LORA))
