@@ -151,12 +151,25 @@ def _lora(held: Iterable[tuple[str, tuple[int, ...]]], files: Sequence[Path], ca
     facts = {
         "Model": f"{'DoRA' if dora else 'LoRA'} weights of {counted(len(down), 'layer')}"
         + (f", {texts} of them in text encoders" if texts else ""),
+        "written by": _trainer(shapes),
         "rank": " to ".join(str(rank) for rank in dict.fromkeys((ranks[0], ranks[-1]))) if ranks else "",
         "trained on": str(notes.get("ss_sd_model_name") or notes.get("ss_base_model_version") or _peft(files)),
         "parameters": _told(sum(math.prod(shape) for shape in shapes.values())),
         "licence": descriptions.licence(folder),
     }
     return Recognised("lora", _known(facts), disk=4 * sum(math.prod(shape) for shape in shapes.values()))
+
+
+def _trainer(names: Iterable[str]) -> str:
+    """Return whose form of LoRA weights these names have."""
+    first = next(iter(names))
+    return (
+        "PEFT"
+        if first.startswith(lora_files.PEFT)
+        else "kohya's trainers"
+        if first.startswith("lora_")
+        else "diffusers"
+    )
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:

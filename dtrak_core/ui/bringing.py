@@ -55,7 +55,7 @@ def choose(asked: Asked) -> None:
         given = st.text_input(label, key=key, placeholder={"path": "/data/…", "hub": "owner/name"}[way]).strip()
         call, args = _named, (what, way, key)
     st.button(
-        "Look", key=f"{what}-look", icon=":material/visibility:", type="primary", disabled=not given, on_click=call,
+        "Look", key=f"{what}-look", icon=":material/visibility:", disabled=not given, on_click=call,
         args=args,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def test_a_base_is_described() -> None:
 
 def test_lora_weights_are_described(tmp_path: Path) -> None:
     found = recognising.recognise(str(LORA))
-    assert (found.takes, found.facts["rank"]) == ("lora", "32")
+    assert (found.takes, found.facts["rank"], found.facts["written by"]) == ("lora", "32", "diffusers")
     assert found.facts["Model"].startswith("LoRA weights of ")
     assert recognising.recognise(str(LORA.parent)).takes == "lora"
     names = [f"lora_{part}_layer.{side}" for part in ("unet", "te") for side in ("lora_down.weight", "lora_up.weight")]
@@ -68,6 +68,7 @@ def test_lora_weights_are_described(tmp_path: Path) -> None:
     told = recognising.recognise(str(kohya)).facts
     assert told == {
         "Model": "LoRA weights of 2 layers, 1 of them in text encoders",
+        "written by": "kohya's trainers",
         "rank": "4",
         "trained on": "sd15.safetensors",
         "parameters": "128",

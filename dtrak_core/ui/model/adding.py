@@ -69,8 +69,8 @@ def _looked(source: str) -> Recognised | None:
 
 def _show(found: Recognised) -> None:
     """Say what it is, and what its files leave open."""
-    rows = "\n".join(f"| {heading} | {panels.plain(words)} |" for heading, words in found.facts.items())
-    st.markdown(f"| | |\n|:--|:--|\n{rows}")
+    lines = (f"**{heading.capitalize()}** {panels.plain(words)}" for heading, words in found.facts.items())
+    st.markdown("  \n".join(lines))
     if found.assumed:
         st.caption(f"Its files leave open, so it is assumed: {panels.plain('; '.join(found.assumed))}.")
 
@@ -153,7 +153,7 @@ def _button(kind: type[BaseJob] | type[ImportJob], problem: str, name: str, **to
     if problem:
         st.error(problem)
     st.button(
-        "Take it in", type="primary", icon=":material/download_done:", disabled=bool(problem), on_click=_start,
+        "Take it in", icon=":material/download_done:", disabled=bool(problem), on_click=_start,
         args=(kind, name, told),
     )  # fmt: skip
 

@@ -82,7 +82,7 @@ def _chosen(source: Path) -> None:
     if problem := _problem(name):
         st.error(problem)
     st.button(
-        "Prepare", type="primary", icon=":material/download_done:", disabled=bool(problem), on_click=_prepare,
+        "Prepare", icon=":material/download_done:", disabled=bool(problem), on_click=_prepare,
         args=(seen, source, side, name, columns),
     )  # fmt: skip
 
