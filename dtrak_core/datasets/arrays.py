@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tokenize
 import zipfile
 from collections.abc import Iterator
@@ -40,6 +41,11 @@ class Header:
     def count(self) -> int:
         """Return the number of entries along the first axis; 1 for a single value."""
         return self.shape[0] if self.shape else 1
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes that its values take."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def names(source: Path) -> list[str]:

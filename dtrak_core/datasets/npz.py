@@ -24,7 +24,17 @@ from PIL import Image
 
 from dtrak_core.datasets import array_labels, arrays, picture_axes
 from dtrak_core.datasets.arrays import Header
-from dtrak_core.datasets.content import MIN_PICTURES, Content, LeftOut, Split, check_size, hold_out, notes_on, row_of
+from dtrak_core.datasets.content import (
+    MAX_BYTES,
+    MIN_PICTURES,
+    Content,
+    LeftOut,
+    Split,
+    check_size,
+    hold_out,
+    notes_on,
+    row_of,
+)
 from dtrak_core.datasets.images import HALF_A_LEVEL, check_shape, fit, to_rgb
 from dtrak_core.errors import DataError
 from dtrak_core.progress import Count
@@ -57,17 +67,27 @@ class Looked:
 
     def bytes_of_pictures(self) -> int:
         """Return how much memory the arrays of pictures take."""
-        return sum(int(np.prod(one.shape, dtype=object)) * one.dtype.itemsize for one in self.headers.values())
+        return sum(header.nbytes for header in self.headers.values())
 
 
-def look(source: Path, resolution: int) -> Looked:
+def look(source: Path, resolution: int, most: int = MAX_BYTES) -> Looked:
     """Return what an .npz or .npy holds, as far as headers, labels' shapes and class names tell it.
 
+    Args:
+        source: The file.
+        resolution: Pixels a side.
+        most: Bytes of an array of labels or names that are read.
+
     Raises:
-        DataError: As `load`.
+        DataError: As `load`, or if such an array is larger.
     """
     known = arrays.names(source)
     parts, classes = _parts(source, known)
+    for name in filter(None, (classes, *(name for part in parts for name in (part.labels, part.names)))):
+        if (size := arrays.header(source, name).nbytes) > most:
+            raise DataError(
+                f"Array {name} has {size / 2**20:,.0f} MiB, at most {most // 2**20:,} are read. Shorten it."
+            )
     headers = {part.pictures: arrays.header(source, part.pictures) for part in parts}
     counts = {part.labels: arrays.header(source, part.labels).shape for part in parts if part.labels}
     axes = {

@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
+from dtrak_core import program
 from dtrak_core.datasets import npz, picture_tables, pictures
 from dtrak_core.datasets.content import LeftOut, Split, prompt_of
 from dtrak_core.datasets.images import decoded, fit
 from dtrak_core.datasets.layout import HELD_OUT
 from dtrak_core.datasets.settings import Columns, DatasetKind
-from dtrak_core.datasets.source_files import opened
+from dtrak_core.datasets.source_files import Listing, opened
 from dtrak_core.errors import DataError
 
 SHOWN = 24
 SECONDS = 2.0  # in which pictures are opened beyond those shown, to find the broken ones
 SMALL = 8  # pixels a side where only tables are of interest
-LARGE = 256 * 2**20  # bytes of arrays that are not read for a look alone
+LARGE = 256 * 2**20  # bytes of arrays of pictures that are not read for a look alone
+BESIDE = 64 * 2**20  # bytes of tables, or of an array of labels, that are read for a look
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,14 @@ def _columns(source: Path) -> tuple[str, ...]:
     if pictures.kind_of(source) == "npz":
         return ()
     with opened(source) as listing:
+        _refuse_large(listing)
         held, _ = picture_tables.chosen(file for file in listing.files if picture_tables.is_table(file.name))
         return tuple(picture_tables.columns_of(held))
 
 
 def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, columns: Columns) -> Preview:
     with opened(source) as listing:
+        _refuse_large(listing)
         plan, held = pictures.planned(listing, source.name, resolution, columns)
         of_tables, taken = picture_tables.columns_of(held), picture_tables.taken(held, columns)
         count, left_out = len(plan.pictures), [*plan.left_out]
@@ -166,7 +170,7 @@ def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, colum
 def _arrays(kind: DatasetKind, digest: str, source: Path, resolution: int, columns: Columns) -> Preview:
     if columns:
         raise DataError(f"'{source.name}' holds arrays, and no table whose columns could be chosen. Choose none.")
-    looked, began = npz.look(source, resolution), time.perf_counter()
+    looked, began = npz.look(source, resolution, BESIDE), time.perf_counter()
     shown, notes = _split([], []), list[str]()
     if looked.bytes_of_pictures() <= LARGE:
         content = npz.load(source, resolution, most=SHOWN)
@@ -189,6 +193,16 @@ def _arrays(kind: DatasetKind, digest: str, source: Path, resolution: int, colum
         notes=tuple(notes),
         sizes=tuple(sorted(sizes, key=_area)),
     )
+
+
+def _refuse_large(listing: Listing) -> None:
+    """Refuse tables that whoever only looks would have to read whole."""
+    tables = [file for file in listing.files if picture_tables.is_table(file.name)]
+    if (size := sum(file.size for file in tables)) > BESIDE:
+        raise DataError(
+            f"{tables[0].name} has {size / 2**20:,.0f} MiB, too much to be looked at first; at most {BESIDE // 2**20} "
+            f"are. Prepare it with {program.command('dataset --source PATH --name NAME')}."
+        )
 
 
 def _counted(labels: Iterable[str]) -> dict[str, int]:

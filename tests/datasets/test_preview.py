@@ -98,6 +98,22 @@ def test_arrays_are_shown_unless_they_are_large(tmp_path: Path, monkeypatch: pyt
         preview.look(tmp_path / "a.npz", 8, (("label", "style"),))
 
 
+def test_what_a_look_would_have_to_read_whole_is_limited(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes of a zip may unfold to gigabytes, which the process that draws pages must not read."""
+    monkeypatch.setattr(preview, "BESIDE", 2**20)
+    with zipfile.ZipFile(source, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("art/metadata.csv", bytes(2**21))
+    for call in (lambda: preview.look(source, 8, COLUMNS), lambda: preview.tables(source)):
+        with pytest.raises(DataError, match="too much to be looked at first"):
+            call()
+    images = np.zeros((30, 8, 8, 3), np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", images=images, labels=np.zeros((30, 10**5)))
+    with pytest.raises(DataError, match="Array labels has 23 MiB, at most 1 are read"):
+        preview.look(tmp_path / "a.npz", 8)
+
+
 def test_too_few_pictures_are_refused_before_they_are_prepared(tmp_path: Path) -> None:
     for i in range(8):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
