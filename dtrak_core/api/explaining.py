@@ -26,7 +26,8 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 
-ELSEWHERE = ("dataset", "checkpoint", "model_output", "eta", "normalise", "parts")  # set by others than `features`
+# Set by others than `features`.
+ELSEWHERE = ("dataset", "checkpoint", "model_output", "eta", "normalise", "weighting", "parts")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

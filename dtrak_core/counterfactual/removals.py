@@ -86,13 +86,19 @@ def plan(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSetti
         for arm in [*arms, *own]:
             where = (arm.method, arm.draw * len(seeds) + number, arm.asked, arm.removed, seed, arm.owner)
             found += [Wanted(target, *where) for target in settings.targets]
+    for number, seed in enumerate(_seeds(checkpoint, settings.floor_models)[len(seeds) :], len(seeds)):
+        found += [Wanted(target, FLOOR, number, 0, (), seed) for target in settings.targets]
     return found
 
 
 def train_seeds(checkpoint: Checkpoint, settings: CounterfactualSettings) -> tuple[int, ...]:
     """Return the training seeds that every arm has: those that follow the original's, which is none of them."""
+    return _seeds(checkpoint, settings.train_seeds)
+
+
+def _seeds(checkpoint: Checkpoint, count: int) -> tuple[int, ...]:
     own = checkpoints.training_of(checkpoint).train_seed
-    return tuple((own + 1 + number) % 2**31 for number in range(settings.train_seeds))
+    return tuple((own + 1 + number) % 2**31 for number in range(count))
 
 
 def trained_on(dataset: Dataset, checkpoint: Checkpoint) -> np.ndarray:
@@ -188,7 +194,8 @@ def count_trainings(settings: CounterfactualSettings) -> int:
         by_group = len(settings.targets) * ranked + _removes_lowest(settings)
         sizes += len(settings.remove) * (1 if settings.group == "none" else by_group)
         removals += (ranked + _removes_lowest(settings)) * len(settings.targets) * len(settings.remove)
-    return settings.train_seeds * (1 + settings.random_draws * sizes + removals)
+    further = max(0, settings.floor_models - settings.train_seeds)
+    return settings.train_seeds * (1 + settings.random_draws * sizes + removals) + further
 
 
 def retraining(dataset: Dataset, checkpoint: Checkpoint, removed: tuple[int, ...], train_seed: int) -> TrainSettings:
@@ -220,8 +227,8 @@ def features_of(settings: CounterfactualSettings, method: str) -> FeatureSetting
     wanted = method_of(method)
     if wanted.model_output is None:
         return None
-    own = (wanted.model_output, wanted.normalise)
-    found = next(f for f in settings.features if (f.model_output, f.normalise) == own)
+    own = (wanted.model_output, wanted.normalise, wanted.weighting)
+    found = next(f for f in settings.features if (f.model_output, f.normalise, f.weighting) == own)
     return found.model_copy(update={"checkpoint": settings.checkpoint})
 
 

@@ -39,7 +39,8 @@ class CounterfactualSettings(Sampled):
     `methods` are ids, or `contributor:<name>` for all pictures of one contributor. `features` are those of
     each model that the methods look at. Every arm, removals, `random_draws` random sets of each size and nothing
     removed, is trained with the same `train_seeds` seeds, none of them the original's. (Jobs and comparisons from
-    before that was so call it `floor_seeds`: other seeds had the noise floor alone.)
+    before that was so call it `floor_seeds`: other seeds had the noise floor alone.) With nothing removed further
+    models may be trained, `floor_models` in all, so that the noise floor is no single model's.
     """
 
     dataset: Digest
@@ -51,6 +52,7 @@ class CounterfactualSettings(Sampled):
     group: Literal["none", "family", "contributor", "label"] = "none"
     random_draws: int = Field(default=2, ge=1, le=100)
     train_seeds: int = Field(default=1, ge=1, le=100, validation_alias=AliasChoices("train_seeds", "floor_seeds"))
+    floor_models: int = Field(default=1, ge=1, le=100, exclude_if=lambda value: value == 1)
     bottom: bool = True
     encoder: EmbeddingModel = "efficientnet-lite0"
     encoder_weights: EncoderWeights = Field(default=(), exclude_if=lambda value: not value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dtrak_core.counterfactual.crossed import Beyond, beyond_random, by_block, permutation_p
 from dtrak_core.counterfactual.entries import LATENT_L2, SHRINKING, Entry, label
-from dtrak_core.counterfactual.removals import IDENTITY, RANDOM
+from dtrak_core.counterfactual.removals import FLOOR, IDENTITY, RANDOM
 from dtrak_core.statistics import FEWEST
 
 BEFORE = "made before every model drew every target"
@@ -57,8 +57,9 @@ def verdicts(entries: Sequence[Entry], targets: Sequence[str], size: int, measur
         size: Number of pictures asked for.
         measure: l2, cosine, loss_change or latent_l2.
     """
-    models = {(e.removed, e.train_seed) for e in entries if e.method != IDENTITY}
-    drawn = {(e.removed, e.train_seed, e.target): e for e in entries if e.method != IDENTITY}
+    judged = [e for e in entries if e.method not in (IDENTITY, FLOOR)]
+    models = {(e.removed, e.train_seed) for e in judged}
+    drawn = {(e.removed, e.train_seed, e.target): e for e in judged}
     seeds = {seed for _, seed in models}
     sets = {removed for removed, _ in models}
     if len(drawn) < len(sets) * len(seeds) * len(targets):

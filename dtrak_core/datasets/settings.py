@@ -30,7 +30,8 @@ class DatasetSettings(Settings):
     `name` is what the user calls the dataset; for what is read from files (sources.py) or given as arrays (memory.py),
     `source_digest` is the digest of their contents, so that the same pictures are stored once, and others never taken
     for them. `columns` names the column of a folder's tables that tells a fact, where it is not the one of that name;
-    an empty one means that no column does (the label is then that of the folder).
+    an empty one means that no column does (the label is then that of the folder). Some of OpenMoji's portraits are equal
+    by pixels (a bald man and a bald person, say): `equal` once takes the first of such alone.
     """
 
     kind: DatasetKind = "openmoji-people"
@@ -39,6 +40,7 @@ class DatasetSettings(Settings):
     source_digest: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     on_broken: Literal["refuse", "skip"] = "refuse"
     columns: Columns = Field(default=(), exclude_if=lambda value: not value)
+    equal: Literal["kept", "once"] = Field(default="kept", exclude_if=lambda value: value == "kept")
 
     @field_validator("columns")
     @classmethod
@@ -51,7 +53,9 @@ class DatasetSettings(Settings):
         return tuple(sorted(columns))
 
     @model_validator(mode="after")
-    def _of_a_folder(self) -> DatasetSettings:
+    def _of_its_kind(self) -> DatasetSettings:
         if self.columns and self.kind != "folder":
             raise ValueError("columns are those of tables beside pictures in a folder or zip; leave them out")
+        if self.equal == "once" and self.kind != "openmoji-people":
+            raise ValueError(f"equal 'once' is for openmoji-people; leave it out for '{self.kind}'")
         return self

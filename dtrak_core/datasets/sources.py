@@ -63,7 +63,7 @@ def read(settings: DatasetSettings, source: Path | None, on_progress: Count | No
     if source is not None:
         raise SettingsError(f"'{kind}' is built in and has no source. Leave the path out.")
     if kind in ("openmoji-people", "openmoji-roles"):
-        return openmoji.load(settings.resolution, on_progress, kind)
+        return openmoji.load(settings.resolution, on_progress, kind, settings.equal == "once")
     return cifar.load(kind, settings.resolution, on_progress)
 
 

@@ -1,9 +1,12 @@
 """Build the demo that ships in cache/demo: everything in it, from nothing, by the real stages.
 
-Portraits drawn, a model trained, 64 pictures generated, features for D-TRAK and TRAK with their
-kernels, the features of the 64 targets, a comparison of removals for the first of them, and the
-LDS of every method with the paper's findings. Compact on purpose (half-precision weights, 8-bit
-features), so that it fits into the repository; a rebuild trains 80 models and prints each stage.
+Portraits drawn at 32 px, equal ones once; a model trained, 64 pictures generated; features for D-TRAK and TRAK with
+their kernels, the features of the 64 targets; the models of the LDS; a comparison of removals for the first 12
+pictures; what every method predicts, with the findings. Compact on purpose (half-precision weights, 8-bit features),
+so that it fits into the repository.
+
+`make` does the work, 112 trainings, in a folder of its own. It may be stopped at any time and goes on where it was:
+every stage stores what it finished, a training its state every half minute. `publish` copies what ships.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import torch
 
 from dtrak_core import store
 from dtrak_core.counterfactual import counterfactual, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
@@ -30,56 +34,68 @@ from dtrak_core.jobs import processes
 from dtrak_core.lds import benchmarking, recipes, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import certainty, embeddings, fader_scores
+from dtrak_core.methods import certainty, fader_scores, scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models import checkpoints, networks, sampling, targets
-from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings, TrainSettings
 from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training
 
 NAME = "demo"
 TEXT_LISTED = "lora.json"  # in the demo's folder: what roles.py has put there
+DATASET = DatasetSettings(resolution=32, equal="once")
+PRESET, PRECISION = "portraits", "bfloat16"
 SEEDS = range(64)
 MODEL_OUTPUTS: tuple[ModelOutput, ...] = ("squared-output", "loss")
 TIMESTEPS = 50
-COMPARED = tuple(f"seed:{seed}" for seed in range(8))  # the first ones: not chosen by what they show
-COMPARED_BY = ("d-trak", "trak", "lite0-cosine")
+COMPARED = tuple(f"seed:{seed}" for seed in range(12))  # the first ones: not chosen by what they show
+COMPARED_BY = ("d-trak", "trak", "das", "lite0-cosine")
 SIMILARITY: EmbeddingModel = "efficientnet-lite0"  # its weights ship, so the demo needs no network
-REMOVED = 180  # 20 % of the training set, as in the paper
+REMOVED = 166  # 20 % of the training set, as in the paper
+RANDOM_MODELS, FLOOR_MODELS = 4, 3
 HELD_OUT = 64
-LDS_MODELS = ((32, 1), (6, 2))  # (subsets, seeds)
-PROJ_DIM = 3584  # a little below the 4,096 one would take, so that the demo stays under 20 MB in git
+LDS_MODELS = ((32, 1), (8, 2))  # (subsets, seeds)
+PROJ_DIM = 3584  # a little below the 4,096 one would take, to keep the demo small in git
+LEFT = ("retrained", "embeddings", "residuals", "patches", "ekfac", "probes")  # kinds that do not ship
+LOG_EVERY = 60.0  # seconds between two lines on one piece of work
 
 
 def build() -> None:
-    """Rebuild the demo and put it in the place of the old one, once all of it is there."""
-    torch.set_num_threads(processes.cores())
-    final, began = store.demo_root(), time.monotonic()
+    """Build the demo, or go on building it, and put it in the place of the old one, once all of it is there."""
+    began = time.monotonic()
     building = store.PROJECT / "cache" / "demo.building"
-    # Unfinished work of an interrupted build is in there and is gone on with.
     with elsewhere(STUDIO_CACHE=str(building), STUDIO_DEMO=str(building / "none")):
-        dataset = catalogue.load(catalogue.prepare(DatasetSettings(), None, printed_steps("Drawing the portraits")))
-        settings = presets.train_settings("demo", dataset.digest, weights_dtype="float16")
-        training.train(dataset, settings, NAME, printed("Training"))
-        checkpoint = checkpoints.by_name(NAME, dataset.digest)
-        _attribute(dataset, checkpoint)
-        compare(dataset, checkpoint)
-        benchmark(dataset, checkpoint)
-        slim(dataset, checkpoint)
-    old = final.with_name("demo.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.is_dir():
-        final.rename(old)
-    building.rename(final)
-    if (listed := old / TEXT_LISTED).is_file():  # the text-to-image demo is built by itself (roles.py) and stays
-        for place in json.loads(listed.read_bytes()):
-            shutil.copytree(old / place, final / place)
-        shutil.copy2(listed, final / TEXT_LISTED)
-    shutil.rmtree(old, ignore_errors=True)
+        dataset, checkpoint = make()
+        left_out = unshipped(dataset, checkpoint)
+    final = store.demo_root()
+    publish(building, final, left_out)
+    shutil.rmtree(building)
     size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
     print(f"The demo is in cache/demo: {size / 1e6:.1f} MB, built in {(time.monotonic() - began) / 60:.1f} minutes.")
+
+
+def make() -> tuple[Dataset, Checkpoint]:
+    """Compute all of the demo that is not stored yet, in the order of worth."""
+    torch.set_num_threads(processes.cores())
+    dataset = catalogue.load(catalogue.prepare(DATASET, None, printed_steps("Drawing the portraits")))
+    trained = training.train(dataset, train_settings(dataset), NAME, printed("Training"))
+    _say_seconds("The original", trained)
+    checkpoint = checkpoints.by_name(NAME, dataset.digest)
+    attribute(dataset, checkpoint)
+    for measured in questions(dataset, checkpoint):
+        train_lds(dataset, checkpoint, measured)
+    compare(dataset, checkpoint)
+    predict(dataset, checkpoint)
+    return dataset, checkpoint
+
+
+def train_settings(dataset: Dataset) -> TrainSettings:
+    """Return the settings of the original's training."""
+    return presets.train_settings(PRESET, dataset.digest, precision=PRECISION, weights_dtype="float16")
 
 
 def feature_settings(
@@ -96,25 +112,70 @@ def feature_settings(
     )
 
 
-def compare(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> store.Artifact:
-    """Compute the shipped comparison of removals: 37 trainings."""
-    embed(dataset, checkpoint)
-    asked = {"targets": COMPARED, "remove": (REMOVED,), "random_draws": 4}
-    settings = removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
-    return counterfactual.compare(dataset, checkpoint, settings, NAME, printed("Removing and retraining"))
+def attribute(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Draw the pictures, and compute the features of D-TRAK and TRAK with their kernels, for all of them."""
+    denoiser = networks.load_denoiser(checkpoint)
+    wanted = [SampleSettings(checkpoint=checkpoint.digest, seed=seed) for seed in SEEDS]
+    if any(targets.find_sample(one) is None for one in wanted):
+        images = sampling.generate(denoiser, SEEDS, "ddim", 50, 0.0, printed_steps("Generating"))
+        for one, image in zip(wanted, images, strict=True):
+            targets.publish_sample(one, image)
+    samples = [targets.resolve(dataset, checkpoint.digest, f"seed:{seed}") for seed in SEEDS]
+    for model_output in MODEL_OUTPUTS:
+        settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
+        trained = features.compute_features(dataset, denoiser, settings, printed(f"Features of {model_output}"))
+        kernel.compute_kernel(trained, printed(f"Kernel of {model_output}"))
+        about = printed(f"Targets' features of {model_output}")
+        features.compute_target_features(dataset, denoiser, settings, samples, about)
 
 
-def questions(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> list[LdsSettings]:
-    """Return what the shipped LDS asks: 32 subsets with one seed, and a second seed for six of them."""
+def questions(dataset: Dataset, checkpoint: Checkpoint) -> list[LdsSettings]:
+    """Return what the shipped LDS asks: 32 subsets with one seed, and a second seed for eight of them."""
     names = tuple(f"seed:{seed}" for seed in SEEDS) + tuple(f"held-out:{number}" for number in range(HELD_OUT))
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": names}
     return [LdsSettings(**where, num_subsets=count, train_seeds=seeds) for count, seeds in LDS_MODELS]
 
 
-def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
-    """Train the models of the LDS, measure the losses, and predict them by every recipe of the Benchmark page."""
-    for measured in questions(dataset, checkpoint):
-        subset_losses.compute(dataset, checkpoint, measured, printed("Models of the LDS"))
+def train_lds(dataset: Dataset, checkpoint: Checkpoint, measured: LdsSettings) -> None:
+    """Train the models of an LDS that are lacking, and measure the targets' losses under each."""
+    for one in subset_models.lacking(measured):
+        about = f"Half {one.subset}, seed {one.train_seed}"
+        subset_losses.losses_of(dataset, checkpoint, one, printed(about))
+        run = subset_models.training(dataset, checkpoint, one)
+        _say_seconds(about, store.get("retrained", key_of("retrained", run)))
+
+
+def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
+    """Compute the shipped comparison of removals: 67 trainings, the controls first."""
+    explain(dataset, checkpoint)
+    settings = comparison_settings(dataset, checkpoint)
+    for removed, seed in removals.lacking(removals.plan(dataset, checkpoint, settings), settings):
+        if (removed, seed) != removals.original(checkpoint):
+            about = f"Without {len(removed)} pictures, seed {seed}"
+            counterfactual.retrain(dataset, checkpoint, settings, removed, seed, printed(about))
+            run = removals.retraining(dataset, checkpoint, removed, seed)
+            _say_seconds(about, store.get("retrained", key_of("retrained", run)))
+    return counterfactual.compare(dataset, checkpoint, settings, NAME, printed("Comparison"))
+
+
+def comparison_settings(dataset: Dataset, checkpoint: Checkpoint) -> CounterfactualSettings:
+    """Return the settings of the shipped comparison."""
+    controls = {"random_draws": RANDOM_MODELS, "floor_models": FLOOR_MODELS}
+    asked = {"targets": COMPARED, "remove": (REMOVED,), **controls}
+    return removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
+
+
+def explain(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Compute what the comparison ranks by, where it is not stored."""
+    compared = [targets.resolve(dataset, checkpoint.digest, target) for target in COMPARED]
+    for name in COMPARED_BY:
+        usual = recipes.usual(dataset, checkpoint, name)
+        plan = scores.resolve(name, dataset, checkpoint.digest, compared, usual.features)
+        family_of(METHODS[name]).compute(plan, printed(f"Scores of {name}"))
+
+
+def predict(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Predict the losses by every recipe of the Benchmark page, and what else is said of the pictures' scores."""
     measured = subset_models.of_checkpoint(dataset.digest, checkpoint.digest)[0]
     table, curves = shipped_recipes(dataset, checkpoint)
     benchmarking.compute(dataset, measured, table, True, printed("Methods"))
@@ -131,7 +192,7 @@ def benchmark(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
         certainty.compute(parts, targets_of)
 
 
-def shipped_recipes(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> tuple[list[Recipe], list[Recipe]]:
+def shipped_recipes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[list[Recipe], list[Recipe]]:
     """Return the recipes of the table, and those of its variants and of the findings."""
     able = [
         name for name, one in METHODS.items() if one.embedding in (None, SIMILARITY) and one.family != "own"
@@ -144,39 +205,38 @@ def shipped_recipes(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> tup
     return table, list(dict.fromkeys(curves))
 
 
-def slim(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
-    """Delete what a fresh clone need not have: retrained weights, and features that only predictions were made of."""
-    for kind in ("retrained", "embeddings", "residuals", "patches", "ekfac"):
-        shutil.rmtree(store.root() / kind, ignore_errors=True)
+def unshipped(dataset: Dataset, checkpoint: Checkpoint) -> set[tuple[str, str]]:
+    """Return which artifacts, by kind and key, a fresh clone need not have: retrained weights, features of sweeps."""
+    found = {(kind, artifact.key) for kind in LEFT for artifact in store.listing(kind)}
     kept = {key_of("features", feature_settings(dataset.digest, checkpoint.digest, output)) for output in MODEL_OUTPUTS}
     for kind in ("features", "kernels"):
         for artifact in store.listing(kind):
             if key_of("features", FeatureSettings(**artifact.settings)) not in kept:
-                shutil.rmtree(artifact.path)
+                found.add((kind, artifact.key))
     for artifact in store.listing("target-features"):
         own = TargetFeatureSettings(**artifact.settings)
         if key_of("features", own.features) not in kept or not own.target.startswith("seed:") or own.trajectory:
-            shutil.rmtree(artifact.path)
+            found.add(("target-features", artifact.key))
+    return found
 
 
-def embed(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
-    """Compute the embeddings that the comparison ranks by."""
-    embeddings.embed_dataset(dataset, SIMILARITY, printed_steps("Embedding"))
-    for target in COMPARED:
-        embeddings.embed_target(SIMILARITY, targets.resolve(dataset, checkpoint.digest, target).image)
-
-
-def _attribute(dataset: Dataset, checkpoint: checkpoints.Checkpoint) -> None:
-    denoiser = networks.load_denoiser(checkpoint)
-    images = sampling.generate(denoiser, SEEDS, "ddim", 50, 0.0, printed_steps("Generating"))
-    wanted = [SampleSettings(checkpoint=checkpoint.digest, seed=seed) for seed in SEEDS]
-    samples = [targets.publish_sample(one, image) for one, image in zip(wanted, images, strict=True)]
-    for model_output in MODEL_OUTPUTS:
-        settings = feature_settings(dataset.digest, checkpoint.digest, model_output)
-        trained = features.compute_features(dataset, denoiser, settings, printed(f"Features of {model_output}"))
-        kernel.compute_kernel(trained, printed(f"Kernel of {model_output}"))
-        about = printed(f"Targets' features of {model_output}")
-        features.compute_target_features(dataset, denoiser, settings, samples, about)
+def publish(building: store.Path, final: store.Path, left_out: set[tuple[str, str]]) -> None:
+    """Put what ships in the place of the old demo; the text-to-image demo is built by itself (roles.py) and stays."""
+    fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    for kind in sorted(path for path in building.iterdir() if path.is_dir()):
+        for artifact in sorted(kind.iterdir()):
+            if artifact.suffix == "" and (kind.name, artifact.name) not in left_out:
+                shutil.copytree(artifact, fresh / kind.name / artifact.name)
+    if (listed := final / TEXT_LISTED).is_file():
+        for place in json.loads(listed.read_bytes()):
+            shutil.copytree(final / place, fresh / place)
+        shutil.copy2(listed, fresh / TEXT_LISTED)
+    if final.is_dir():
+        final.rename(old)
+    fresh.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -192,12 +252,12 @@ def elsewhere(**places: str) -> Iterator[None]:
 
 
 def printed(stage: str) -> Progress:
-    """Return progress that prints a line every few seconds."""
-    last = 0.0
+    """Return progress that prints a line every minute."""
+    last = time.monotonic()
 
     def on_progress(done: int, total: int, unit: str, message: str) -> None:
         nonlocal last
-        if time.monotonic() - last > 5 or done == total:
+        if time.monotonic() - last > LOG_EVERY:
             last = time.monotonic()
             print(f"{stage}: {done:,} of {total:,} {unit} {message}".rstrip(), file=sys.stderr, flush=True)
 
@@ -207,3 +267,8 @@ def printed(stage: str) -> Progress:
 def printed_steps(stage: str) -> Count:
     on_progress = printed(stage)
     return lambda done, total: on_progress(done, total, "steps", "")
+
+
+def _say_seconds(about: str, trained: store.Artifact) -> None:
+    seconds = trained.manifest["seconds"]
+    print(f"{about}: trained in {seconds:.0f} s, loss {trained.manifest['final_loss']:.4f}", flush=True)

@@ -14,9 +14,12 @@ functions are (Zheng et al. 2024, section 3.2 and table 1)
     interpolated    (1/d) Σ (f - η y)²            η = 1 is loss, η = 0 squared-output
     squared-noise   (1/d) Σ ε̂²                    squared-output where the network predicts the noise
     squared-clean   (1/d) Σ x̂_0²                  squared-output where it predicts the clean picture
+    mean-noise      (1/d) Σ ε̂                     mean-output where the network predicts the noise
+    mean-clean      (1/d) Σ x̂_0                   mean-output where it predicts the clean picture
 
-Where the network predicts the noise, f is e = ε_θ(x_t, t), y is ε and a / Δ is 1: the paper's own functions. `loss`
-has no weights by timestep, also where the training has some (Process.loss_weights).
+Where the network predicts the noise, f is e = ε_θ(x_t, t), y is ε and a / Δ is 1: the paper's own functions. Every
+timestep counts alike, also where the training has weights (Process.loss_weights); settings with `weighting` training
+multiply each draw's value with them.
 
 All take tensors of B draws and give B values. Each differs from its neighbours in scale, so
 one damping does not suit two of them; an effective rank does.
@@ -40,9 +43,15 @@ Output: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def of_settings(settings: FeatureSettings, process: Process) -> Output:
-    """Return the model output that settings name."""
+    """Return the model output that settings name, with its weights by timestep."""
     name, eta, noised, target = settings.model_output, settings.eta, process.noised, process.target
-    return lambda output, noise, x0, t: value(name, process, output, noised(x0, noise, t), target(x0, noise, t), t, eta)
+
+    def plain(output: Tensor, noise: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        return value(name, process, output, noised(x0, noise, t), target(x0, noise, t), t, eta)
+
+    if settings.weighting == "alike":
+        return plain
+    return lambda output, noise, x0, t: process.loss_weights(t) * plain(output, noise, x0, t)
 
 
 def value(
@@ -84,6 +93,10 @@ def value(
             return squared(process.noise(x_t, output, t))
         case "squared-clean":
             return squared(process.clean(x_t, output, t))
+        case "mean-noise":
+            return process.noise(x_t, output, t).flatten(1).mean(1)
+        case "mean-clean":
+            return process.clean(x_t, output, t).flatten(1).mean(1)
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -112,9 +125,9 @@ def refuse_infinite(name: ModelOutput, timesteps: np.ndarray, process: Process) 
     match name:
         case "elbo":
             finite, what = process.elbo_weights(t).isfinite(), "The ELBO has an infinite weight"
-        case "squared-noise" if process.prediction != "noise":
+        case "squared-noise" | "mean-noise" if process.prediction != "noise":
             finite, what = process.delta[t] != 0, "The noise is not known"
-        case "squared-clean" if process.prediction != "sample":
+        case "squared-clean" | "mean-clean" if process.prediction != "sample":
             finite, what = process.delta[t] != 0, "The clean picture is not known"
         case _:
             return

@@ -23,7 +23,10 @@ ModelOutput = Literal[
     "interpolated",
     "squared-noise",
     "squared-clean",
+    "mean-noise",
+    "mean-clean",
 ]
+Weighting = Literal["alike", "training"]
 ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
 MOST_SEEDS = 8
 ALONE = 4  # times as long a draw takes whose gradient is made alone, to be divided by its length
@@ -36,7 +39,8 @@ class FeatureSettings(Settings):
     middles of K equal parts of the lowest fifth.
     `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
     `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row. `normalise` timestep divides each
-    draw's gradient by its length before the mean. `parts` faders keeps layers and noise levels apart (faders.py).
+    draw's gradient by its length before the mean. `weighting` training multiplies each draw with the weight that its
+    timestep has in the training. `parts` faders keeps layers and noise levels apart (faders.py).
 
     Fields that came later are left out of the JSON at their default, so that what was stored before keeps its key.
     """
@@ -53,6 +57,7 @@ class FeatureSettings(Settings):
     proj_seed: Seed = 42
     storage: Literal["float32", "float16", "int8"] = "float32"
     normalise: Literal["none", "timestep"] = Field(default="none", exclude_if=lambda value: value == "none")
+    weighting: Weighting = Field(default="alike", exclude_if=lambda value: value == "alike")
     parts: Literal["whole", "faders"] = Field(default="whole", exclude_if=lambda value: value == "whole")
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetSide
+from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetSide, Weighting
 from dtrak_core.methods import defaults
 from dtrak_core.methods.methods import METHODS, Method, method_of
 from dtrak_core.models import checkpoints
@@ -37,7 +37,13 @@ TIMESTEPS = (1, 2, 5, 10, 20, 50)
 DIMENSIONS = (256, 1024, 4096, 16384)
 ETAS = tuple(round(0.1 * step, 1) for step in range(11))
 FEW = 10  # timesteps of a sweep that is about something else
-Sweep = Literal["functions", "eta", "checkpoints", "timesteps", "dimension", "mixtures"]
+Sweep = Literal["functions", "eta", "checkpoints", "timesteps", "dimension", "mixtures", "weights"]
+WEIGHED: dict[str, dict[str, str]] = {  # how much say each noise level has
+    "as trained": {"weighting": "training"},
+    "every timestep alike": {},
+    "normalised by timestep": {"normalise": "timestep"},
+}
+WEIGHED_OUTPUTS: tuple[ModelOutput, ...] = ("squared-output", "squared-noise", "mean-output", "mean-noise", "loss")
 
 
 class Recipe(Settings):
@@ -55,6 +61,7 @@ class Recipe(Settings):
     target_output: ModelOutput | None = None
     target_eta: float = Field(default=0.0, ge=0, le=1)
     normalise: Literal["none", "timestep"] | None = None
+    weighting: Weighting | None = Field(default=None, exclude_if=lambda value: value is None)
     squared: bool = False
 
 
@@ -67,6 +74,8 @@ def method_for(recipe: Recipe) -> Method:
         found = replace(found, side=TargetSide(target_output=recipe.target_output, target_eta=recipe.target_eta))
     if recipe.normalise is not None:
         found = replace(found, normalise=recipe.normalise)
+    if recipe.weighting is not None:
+        found = replace(found, weighting=recipe.weighting)
     return found
 
 
@@ -96,6 +105,8 @@ def sweep(name: Sweep, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, li
     timesteps    D-TRAK and TRAK over the number of timesteps
     dimension    D-TRAK and TRAK over the projection dimension
     mixtures     squared output and loss, chosen apart for the training side and the target's
+    weights      where the network predicts the clean picture: functions of it and of the noise, and the loss, damped
+                 like D-TRAK; weighed by timestep as in the training, alike, and with draws' gradients normalised
     """
     ends = {method: usual(dataset, checkpoint, method) for method in ENDS}
     few = {method: with_timesteps(recipe, FEW) for method, recipe in ends.items()}
@@ -123,6 +134,13 @@ def sweep(name: Sweep, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, li
                 train: [point(ends["d-trak"], model_output=train, target_output=target) for target in both]
                 for train in both
             }
+        case "weights" if checkpoints.prediction_of(checkpoint) == "sample":
+            return {
+                words: [point(ends["d-trak"], model_output=output, **way) for output in WEIGHED_OUTPUTS]
+                for words, way in WEIGHED.items()
+            }
+        case "weights":  # the training weighs nothing
+            return {}
 
 
 def build_recipe(recipe: Recipe, **changes: object) -> Recipe:

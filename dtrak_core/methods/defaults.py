@@ -28,7 +28,7 @@ def feature_settings_for(dataset: str, checkpoint: str, model_output: ModelOutpu
     """
     wanted = {"dataset": dataset, "checkpoint": checkpoint}
     stored = [artifact for artifact in store.listing("features") if wanted.items() <= artifact.settings.items()]
-    plain = [a for a in stored if not {"normalise", "parts"} & a.settings.keys()]
+    plain = [a for a in stored if not {"normalise", "weighting", "parts"} & a.settings.keys()]
     known = [a for a in plain if a.settings["model_output"] in ("squared-output", "loss")]  # D-TRAK's and TRAK's
     own = [a for a in known if a.settings["model_output"] == model_output] or known
     if not own:

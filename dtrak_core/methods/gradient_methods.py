@@ -29,6 +29,7 @@ def feature_settings(
         "model_output": method.model_output,
         "eta": method.eta,
         "normalise": method.normalise,
+        "weighting": method.weighting,
     }
     return FeatureSettings(**(start.model_dump() | own))
 

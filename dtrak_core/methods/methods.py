@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.features.settings import ModelOutput, TargetSide
+from dtrak_core.features.settings import ModelOutput, TargetSide, Weighting
 from dtrak_core.methods import own_scores
 from dtrak_core.methods.settings import EmbeddingModel
 
@@ -47,6 +47,7 @@ class Method:
     eta: float = 0.0
     side: TargetSide = field(default=TargetSide())
     normalise: Literal["none", "timestep"] = "none"
+    weighting: Weighting = "alike"
     divided_by: Literal["none", "preconditioned", "feature"] = "none"
     residual: bool = False
     squared: bool = False

@@ -104,6 +104,25 @@ def test_every_arm_has_the_same_seeds_none_the_originals_and_draws_every_target(
     assert len({(b.target, b.owner, b.method, b.asked, b.draw) for b in plan}) == len(plan)
 
 
+def test_the_noise_floor_may_have_models_of_further_seeds(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
+) -> None:
+    asked, own = settings.model_copy(update={"floor_models": 3}), checkpoints.training_of(checkpoint).train_seed
+    plan = removals.plan(pictures, checkpoint, asked)
+    seeds: dict[str, set[int]] = {}
+    for bar in plan:
+        seeds.setdefault(bar.method, set()).add(bar.train_seed)
+    assert seeds.pop("identity") == {own}
+    assert seeds.pop("noise_floor") == {own + 1, own + 2, own + 3}
+    assert all(each == {own + 1} for each in seeds.values())
+    assert len({(b.target, b.owner, b.method, b.asked, b.draw) for b in plan}) == len(plan)
+    assert {b.target for b in plan if b.train_seed == own + 3} == set(settings.targets)
+    assert len(removals.trainings(plan, checkpoint)) == removals.count_trainings(asked)
+    assert "floor_models" not in settings.model_dump(), "what was stored before keeps its key"
+    several = settings.model_copy(update={"train_seeds": 3, "floor_models": 2})
+    assert removals.count_trainings(several) == removals.count_trainings(several.model_copy(update={"floor_models": 1}))
+
+
 def test_only_what_a_checkpoint_learned_is_removed(
     pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

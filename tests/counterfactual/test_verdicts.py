@@ -95,6 +95,14 @@ def test_seeds_of_an_arm_count_as_their_mean() -> None:
     assert (three.targets, three.models, three.random_models) == (6, 6, 2)
 
 
+def test_further_models_of_the_noise_floor_are_no_arm_of_a_removals_seeds() -> None:
+    values = np.random.default_rng(4).normal(size=(10, 6))
+    plain = compared([*named(), *controls(4)], values)
+    floor = [dataclasses.replace(e, method="noise_floor", removed=(), owner="", train_seed=44) for e in plain.entries]
+    found = comparisons.statistics(dataclasses.replace(plain, entries=plain.entries + tuple(floor[:6])))
+    assert found["d-trak"] == comparisons.statistics(plain)["d-trak"]
+
+
 def test_with_shared_controls_p_is_uniform_where_removals_are_like_random_ones() -> None:
     """As in the comparison of a method that knows nothing: two random models and six of its own draw six targets."""
     random, found, held = np.random.default_rng(5), [], []

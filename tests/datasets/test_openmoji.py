@@ -16,7 +16,8 @@ from dtrak_core import store
 from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.datasets.data import build_openmoji_facts
 from dtrak_core.datasets.settings import DatasetSettings
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.settings import build
 from dtrak_core.store import Artifact
 
 
@@ -105,6 +106,19 @@ def test_it_says_whether_the_facts_are_the_same(stored: Artifact, tmp_path: Path
 def test_a_drawing_that_the_package_lacks() -> None:
     with pytest.raises(DataError, match="no drawing 0BAD"):
         openmoji.draw("0BAD", 16)
+
+
+def test_equal_portraits_stand_there_once() -> None:
+    content = openmoji.load(8, once=True)
+    pixels = [image.tobytes() for split in (content.train, content.held_out) for image in split.images]
+    assert len(set(pixels)) == len(pixels), "no picture twice, on whichever side"
+    assert len(content.held_out.rows) == 94
+    assert [len(split.images) == len(split.rows) for split in (content.train, content.held_out)] == [True, True]
+    row = content.train.rows[7]
+    np.testing.assert_array_equal(content.train.images[7], openmoji.draw(row["origin"], 8))
+    assert "equal" not in DatasetSettings().model_dump(), "what was stored before keeps its key"
+    with pytest.raises(SettingsError, match="equal 'once' is for openmoji-people"):
+        build(DatasetSettings, kind="cifar2", name="cifar2", equal="once")
 
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from dtrak_core.demo import portraits, roles
 from dtrak_core.features import feature_store, features, kernel
 from dtrak_core.features.settings import TargetFeatureSettings
 from dtrak_core.lds import predictions, recipes, standings, subset_models
-from dtrak_core.methods import fader_scores, scores
+from dtrak_core.methods import embeddings, fader_scores, scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -24,6 +24,8 @@ from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
 
 LIMIT = 30e6  # bytes that the demo may take
+COMPARED = tuple(f"seed:{seed}" for seed in range(8))  # what ships was made before portraits.py compared 12 pictures
+COMPARED_BY = ("d-trak", "trak", "lite0-cosine")
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +139,17 @@ def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkp
 
 def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoint: Checkpoint) -> None:
     found = comparisons.by_name("demo")
-    assert found.settings.targets == portraits.COMPARED
-    portraits.embed(dataset, checkpoint)  # which is not shipped
+    assert found.settings.targets == COMPARED
+    embeddings.embed_dataset(dataset, portraits.SIMILARITY, lambda done, total: None)  # which is not shipped
+    for target in COMPARED:
+        embeddings.embed_target(portraits.SIMILARITY, targets.resolve(dataset, checkpoint.digest, target).image)
     # It was made before every model drew every target: each target has the models that were named for it.
     plan = removals.plan(dataset, checkpoint, found.settings)
     own = {(w.target, w.method, w.removed) for w in plan if w.owner in ("", w.target)}
     assert {(e.target, e.method, e.removed) for e in found.entries} == own
     assert comparisons.unjudged(found) == "made before every model drew every target"
     controls = {"identity", "random", "noise_floor", "bottom"}
-    assert {e.method for e in found.entries} == controls | set(portraits.COMPARED_BY)
+    assert {e.method for e in found.entries} == controls | set(COMPARED_BY)
     for entry in found.entries:
         original = targets.resolve(dataset, checkpoint.digest, entry.target).image
         np.testing.assert_array_equal(found.originals[entry.target], original)

@@ -110,6 +110,8 @@ def plain_loop(
             target = {"noise": eps, "sample": picture, "v": a * eps - s * picture, "flow": eps - picture}
             wanted_of_f = target[process.prediction]
             value = model_outputs.value(wanted.model_output, process, f, x_t, wanted_of_f, t, wanted.eta)
+            if wanted.weighting == "training" and process.prediction == "sample":
+                value = value * min(1 / (1 - float(bar)), 400.0)
             found = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
             flat = [
                 torch.zeros(p.numel(), dtype=x0.dtype) if g is None else g.flatten()
@@ -145,6 +147,23 @@ def test_gradients_of_other_predictions_equal_a_plain_loop(prediction: Predictio
     found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
     expected = plain_loop(denoiser, x0, ids, wanted)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("output", ["squared-output", "squared-noise", "mean-output", "mean-noise", "loss"])
+@pytest.mark.parametrize("prediction", ["sample", "v"])
+def test_gradients_weighed_as_the_training_weighs_equal_a_plain_loop(prediction: Prediction, output: str) -> None:
+    denoiser, x0, ids = network("plain", prediction=prediction), pictures(2), ["train:0", "seed:5"]
+    alike = gradients.per_example_gradients(denoiser, x0, ids, settings_of(model_output=output))
+    wanted = settings_of(model_output=output, weighting="training")
+    found = gradients.per_example_gradients(denoiser, x0, ids, wanted)
+    expected = plain_loop(denoiser, x0, ids, wanted)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+    assert torch.equal(found, alike) == (prediction == "v"), "v's training weighs every timestep alike"
+    # Each draw's own length divides its weight away.
+    by_length = {"model_output": output, "normalise": "timestep"}
+    one = gradients.per_example_gradients(denoiser, x0, ids, settings_of(**by_length))
+    other = gradients.per_example_gradients(denoiser, x0, ids, settings_of(**by_length, weighting="training"))
+    torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
 
 
 def test_a_learned_variance_is_no_part_of_the_output() -> None:

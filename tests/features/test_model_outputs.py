@@ -73,9 +73,11 @@ def test_each_function_is_its_formula(name: str, prediction: Prediction) -> None
             "interpolated": ((one - eta * y) ** 2).mean(),
             "squared-noise": (e**2).mean(),
             "squared-clean": (x**2).mean(),
+            "mean-noise": e.mean(),
+            "mean-clean": x.mean(),
         }[name]
         assert found[row] == pytest.approx(
-            expected, rel=1e-11 if name in ("elbo", "squared-noise", "squared-clean") else 1e-12
+            expected, rel=1e-11 if name == "elbo" or name.endswith(("-noise", "-clean")) else 1e-12
         )
 
 
@@ -109,6 +111,8 @@ def test_an_end_that_the_output_tells_nothing_of_is_refused() -> None:
     zero = schedules.read(config, "zero").process
     with pytest.raises(SettingsError, match=r"The clean picture is not known at timestep 999 .* Choose fewer"):
         model_outputs.refuse_infinite("squared-clean", every, zero)
+    with pytest.raises(SettingsError, match=r"The clean picture is not known at timestep 999"):
+        model_outputs.refuse_infinite("mean-clean", every, zero)
     model_outputs.refuse_infinite("squared-clean", every[:999], zero)
     model_outputs.refuse_infinite("squared-noise", every, zero)
     velocity = schedules.read(config | {"prediction_type": "v_prediction"}, "zero").process

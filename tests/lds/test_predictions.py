@@ -14,7 +14,7 @@ from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import scores
+from dtrak_core.methods import gradient_methods, scores
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import resolve
@@ -160,6 +160,21 @@ def test_functions_are_the_papers_and_those_that_the_output_means(
     monkeypatch.setattr(checkpoints, "prediction_of", lambda _: prediction)
     wanted = recipes.sweep("functions", pictures, checkpoint)[""]
     assert [one.model_output for one in wanted] == [*recipes.OUTPUTS, *more]
+
+
+def test_noise_levels_are_weighed_where_the_network_predicts_the_picture(
+    monkeypatch: pytest.MonkeyPatch, pictures: Dataset, checkpoint: Checkpoint, base: FeatureSettings
+) -> None:
+    assert recipes.sweep("weights", pictures, checkpoint) == {}
+    monkeypatch.setattr(checkpoints, "prediction_of", lambda _: "sample")
+    lines = recipes.sweep("weights", pictures, checkpoint)
+    ways = {(one.model_output, one.weighting, one.normalise) for line in lines.values() for one in line}
+    assert len(ways) == 3 * len(recipes.WEIGHED_OUTPUTS)
+    trained = recipes.method_for(lines["as trained"][0])
+    assert (trained.weighting, trained.model_output) == ("training", "squared-output")
+    settings = gradient_methods.feature_settings(trained, pictures.digest, checkpoint.digest, base)
+    assert settings.weighting == "training"
+    assert settings.model_copy(update={"weighting": "alike"}).model_dump(mode="json").keys() == base.model_dump().keys()
 
 
 def test_scores_are_kept_where_they_are_asked_for(
