@@ -136,7 +136,7 @@ def dataset_list(json: Json = False) -> None:
 def train(
     name: str,
     dataset: str = catalogue.DEFAULT,
-    preset: Literal["demo", "picture", "flow", "cifar", "celeba", "lora-demo", "lora"] = "demo",
+    preset: Literal["demo", "picture", "portraits", "flow", "cifar", "celeba", "lora-demo", "lora"] = "demo",
     base: str = "",
     prediction: Annotated[
         Prediction | None, tyro.conf.arg(metavar="noise|sample|v|flow", help_behavior_hint="(default: the preset's)")
