@@ -19,7 +19,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import job_costs, jobs
 from dtrak_core.methods import costs
 from dtrak_core.models import checkpoints
-from dtrak_core.models.settings import Sampled
+from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.settings import build, key_of
 
 
@@ -32,6 +32,8 @@ def counterfactual(
     group: Literal["none", "family", "contributor", "label"] = "none",
     random_draws: int = 2,
     train_seeds: Annotated[int, tyro.conf.arg(aliases=("--floor-seeds",))] = 1,
+    floor_models: int = 1,
+    take_over: int = DIFFUSION_STEPS,
     bottom: bool = True,
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
@@ -52,6 +54,8 @@ def counterfactual(
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
         train_seeds: Training seeds of every removal and control, at least 1; none is the original's.
+        floor_models: Models with nothing removed, each of another seed; as many as the seeds at least.
+        take_over: Timestep of 1,000 below which the retrained models draw, and the original above; no training more.
         bottom: Leave out the control that removes the lowest scores of the first method.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
@@ -73,6 +77,8 @@ def counterfactual(
             "group": group,
             "random_draws": random_draws,
             "train_seeds": train_seeds,
+            "floor_models": floor_models,
+            "take_over": take_over,
             "bottom": bottom,
         }
         if not target:

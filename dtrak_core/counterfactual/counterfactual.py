@@ -26,7 +26,7 @@ from dtrak_core.methods.settings import EmbeddingSettings
 from dtrak_core.models import networks, sampling
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.settings import DIFFUSION_STEPS, SampleSettings
 from dtrak_core.models.targets import PICTURE, Target, find_sample
 from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
@@ -79,7 +79,7 @@ def _compared(
         about = f"Training{place}: {comparisons.about(bars)}"
         part = _part(on_progress, before, sum(steps.values()), about)
         denoiser = unmoved if each == original else retrained(dataset, runs[each], part)
-        _outcomes(denoiser, loss_before, bars, settings, _while_drawing(part, steps[each]))
+        _outcomes(denoiser, unmoved, loss_before, bars, settings, _while_drawing(part, steps[each]))
         before += steps[each]
     return _publish(wanted, settings, name, key)
 
@@ -98,13 +98,13 @@ def retrain(
     if (bars := lacking.get((removed, train_seed))) is not None:
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
         drawing = _while_drawing(on_progress, run.steps(len(dataset.train.rows)))
-        _outcomes(
-            retrained(dataset, run, on_progress), _losses(networks.load_denoiser(checkpoint)), bars, settings, drawing
-        )
+        moved, unmoved = retrained(dataset, run, on_progress), networks.load_denoiser(checkpoint)
+        _outcomes(moved, unmoved, _losses(unmoved), bars, settings, drawing)
 
 
 def _outcomes(
     denoiser: Denoiser,
+    unmoved: Denoiser,
     loss_before: Callable[[OutcomeSettings], float],
     bars: Sequence[Wanted],
     settings: CounterfactualSettings,
@@ -116,6 +116,7 @@ def _outcomes(
 
     Args:
         denoiser: The model.
+        unmoved: The original.
         loss_before: Loss of a target under the original model.
         bars: What is wanted of the model.
         settings: The comparison's settings.
@@ -126,14 +127,17 @@ def _outcomes(
         on_progress(number, len(wanted))
         with store.computing("outcomes", key_of("outcomes", outcome)) as found:
             if found is None:
-                _outcome(denoiser, loss_before, outcome)
+                _outcome(denoiser, unmoved, loss_before, outcome)
 
 
-def _outcome(denoiser: Denoiser, loss_before: Callable[[OutcomeSettings], float], outcome: OutcomeSettings) -> None:
+def _outcome(
+    denoiser: Denoiser, unmoved: Denoiser, loss_before: Callable[[OutcomeSettings], float], outcome: OutcomeSettings
+) -> None:
     target, drawn = _original(outcome), outcome.sample
     steps, eta, prompts, guidance = drawn.sampling_steps, drawn.eta, drawn.prompts, drawn.guidance
-    seeds = [drawn.seed]
-    image = sampling.generate(denoiser, seeds, drawn.sampler, steps, eta, prompts=prompts, guidance=guidance)[0]
+    before = sampling.Before(unmoved, outcome.take_over) if outcome.take_over < DIFFUSION_STEPS else None
+    seeds, how = [drawn.seed], {"prompts": prompts, "guidance": guidance, "before": before}
+    image = sampling.generate(denoiser, seeds, drawn.sampler, steps, eta, **how)[0]  # type: ignore[arg-type]
     pair = np.stack([target.image, image])
     encoder = EmbeddingSettings(model=outcome.encoder, weights=outcome.encoder_weights, pixels=target.pixels)
     seen = embeddings.embed(pair, encoder)

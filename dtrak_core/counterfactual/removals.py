@@ -214,6 +214,7 @@ def outcome_of(wanted: Wanted, settings: CounterfactualSettings) -> OutcomeSetti
         train_seed=wanted.train_seed,
         encoder=settings.encoder,
         encoder_weights=encoders.weights_of(settings, settings.encoder),
+        take_over=settings.take_over,
     )
 
 

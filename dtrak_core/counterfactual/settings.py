@@ -8,16 +8,18 @@ from pydantic import AliasChoices, Field, model_validator
 
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods.settings import EmbeddingModel
-from dtrak_core.models.settings import EvenGrid, Sampled, SampleSettings
+from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Sampled, SampleSettings
 from dtrak_core.settings import Digest, Seed, Settings
 
+TakeOver = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS, exclude_if=lambda value: value == DIFFUSION_STEPS)]
 EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
 
 
 class OutcomeSettings(Settings):
     """What the model retrained without `removed` (ascending) and with `train_seed` makes of one generated target.
 
-    `encoder_weights` is the digest of the encoder's weights (`EmbeddingSettings.weights`).
+    `encoder_weights` is the digest of the encoder's weights (`EmbeddingSettings.weights`). Below timestep `take_over`
+    of 1,000 the retrained model draws, above it the original.
     """
 
     sample: SampleSettings
@@ -27,6 +29,7 @@ class OutcomeSettings(Settings):
     encoder_weights: str = Field(default="", exclude_if=lambda value: not value)
     num_timesteps: EvenGrid = 50
     noise_seed: Seed = 0
+    take_over: TakeOver = DIFFUSION_STEPS
 
 
 class CounterfactualSettings(Sampled):
@@ -41,6 +44,10 @@ class CounterfactualSettings(Sampled):
     removed, is trained with the same `train_seeds` seeds, none of them the original's. (Jobs and comparisons from
     before that was so call it `floor_seeds`: other seeds had the noise floor alone.) With nothing removed further
     models may be trained, `floor_models` in all, so that the noise floor is no single model's.
+
+    `take_over` is the timestep, of 1,000, below which the retrained models draw, and the original above. At 1,000 they
+    draw all; below, composition stays and details answer. It costs no training: all comparisons of one kind, with
+    whatever `take_over`, have the same models.
     """
 
     dataset: Digest
@@ -53,6 +60,7 @@ class CounterfactualSettings(Sampled):
     random_draws: int = Field(default=2, ge=1, le=100)
     train_seeds: int = Field(default=1, ge=1, le=100, validation_alias=AliasChoices("train_seeds", "floor_seeds"))
     floor_models: int = Field(default=1, ge=1, le=100, exclude_if=lambda value: value == 1)
+    take_over: TakeOver = DIFFUSION_STEPS
     bottom: bool = True
     encoder: EmbeddingModel = "efficientnet-lite0"
     encoder_weights: EncoderWeights = Field(default=(), exclude_if=lambda value: not value)

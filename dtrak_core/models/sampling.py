@@ -8,8 +8,8 @@ in the network (which may change an 8-bit pixel by 1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,10 +20,19 @@ from dtrak_core.models.condition import Condition, joined
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.flow import euler
 from dtrak_core.models.schedules import Sampler
-from dtrak_core.models.settings import Sampled, refuse_drawing
+from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled, refuse_drawing
 from dtrak_core.progress import Count
 
 PICTURES_AT_ONCE = 16
+Call: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # x_t, t -> output, variance
+
+
+@dataclass(frozen=True)
+class Before:
+    """The model that draws at noise levels from `take_over` on: a timestep of 1,000, whatever the schedule's length."""
+
+    denoiser: Denoiser
+    take_over: int
 
 
 def along(denoiser: Denoiser, sampling_steps: int) -> tuple[Denoiser, list[int]]:
@@ -51,6 +60,7 @@ def generate(
     batch: int = PICTURES_AT_ONCE,
     prompts: Sequence[str] = (),
     guidance: float = 7.5,
+    before: Before | None = None,
 ) -> np.ndarray:
     """Generate one picture a seed.
 
@@ -80,6 +90,7 @@ def generate(
         batch: Pictures generated at once; changes no picture.
         prompts: One a seed, for text-to-image models; the name of a class, for class-conditional ones.
         guidance: How far the prompt is followed, 1 or more; 1 takes the conditional prediction as it is.
+        before: Another model of the same kind that draws until this one takes over; None lets this one draw all.
 
     Returns:
         Pictures (M, H, W, 3), uint8, in the order of the seeds.
@@ -96,7 +107,7 @@ def generate(
         part = seeds[begin : begin + batch]
         done, total = begin * sampling_steps, len(seeds) * sampling_steps
         prompts_now = prompts[begin : begin + batch]
-        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, prompts_now, guidance):
+        for _, x in _visited(denoiser, part, sampler, sampling_steps, eta, prompts_now, guidance, before):
             last, done = x, done + len(part)
             if on_progress is not None:
                 on_progress(done, total)
@@ -128,6 +139,7 @@ def _visited(
     eta: float,
     prompts: Sequence[str],
     guidance: float,
+    before: Before | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield x0 and x_s of each sampling step, for pictures sampled together."""
     flowing = denoiser.process.prediction == "flow"
@@ -135,6 +147,8 @@ def _visited(
     refuse_drawing(denoiser.process.prediction, denoiser.process.steps, how)
     length, (denoiser, visited) = denoiser.process.steps, along(denoiser, sampling_steps)
     predict = _guided(denoiser, prompts, guidance, len(seeds))
+    if before is not None:
+        predict = _taken_over(denoiser, predict, before, sampling_steps, prompts, guidance, len(seeds))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x, process = _normal(generators, denoiser), denoiser.process
     for t, following in zip(visited, [*visited[1:], -1], strict=True):
@@ -159,9 +173,7 @@ def _bounded(sampler: Sampler, x0: Tensor) -> Tensor:
     return x0 if sampler.clip is None else x0.clamp(-sampler.clip, sampler.clip)
 
 
-def _guided(
-    denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]:
+def _guided(denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: int) -> Call:
     """Return how the network is asked: plainly, or under prompts with guidance (Ho and Salimans 2022, eq. 6)."""
     if not denoiser.prompted:
         if any(prompts):
@@ -186,6 +198,26 @@ def _guided(
         output, variance = denoiser.with_variance(torch.cat([x, x]), torch.cat([t, t]), both)
         plain, told = output.chunk(2)
         return plain + guidance * (told - plain), None if variance is None else variance.chunk(2)[1]
+
+    return predict
+
+
+def _taken_over(
+    denoiser: Denoiser,
+    own: Call,
+    before: Before,
+    sampling_steps: int,
+    prompts: Sequence[str],
+    guidance: float,
+    count: int,
+) -> Call:
+    """Return how the other model is asked at high noise levels, and the model itself below."""
+    other = _guided(along(before.denoiser, sampling_steps)[0], prompts, guidance, count)
+    share = denoiser.process.times / denoiser.process.length if denoiser.process.sigmas is not None else None
+
+    def predict(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        level = float(t[0]) / denoiser.process.steps if share is None else float(share[t[0]])
+        return other(x, t) if level * DIFFUSION_STEPS >= before.take_over else own(x, t)
 
     return predict
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -275,6 +276,47 @@ def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: Denoiser, sa
     assert np.abs(together.astype(int) - parts).max() <= 1
     assert np.abs(together.astype(int) - alone).max() <= 1
     assert len({image.tobytes() for image in together}) == len(seeds)
+
+
+@pytest.mark.parametrize("take_over", [1000, 500, 1])
+def test_another_model_draws_until_this_one_takes_over(
+    denoiser: Denoiser, tiny: ModelSettings, take_over: int
+) -> None:
+    torch.manual_seed(4)
+    unet = networks.build_unet(tiny, 16).eval()
+    other = networks.denoiser_of(unet, networks.default_scheduler(), tiny.fold)
+    scheduler = DDIMScheduler.from_config(networks.default_scheduler().config)
+    scheduler.set_timesteps(10)
+    x = torch.randn(denoiser.shape, generator=torch.Generator().manual_seed(8))[None]
+    with torch.no_grad():
+        for t in scheduler.timesteps:  # 900, 800, ..., 0
+            now = other if t >= take_over else denoiser
+            x = scheduler.step(now.predict(x, t[None]), t, x).prev_sample
+    before = sampling.Before(other, take_over)
+    found = sampling.generate(denoiser, [8], "ddim", 10, 0.0, before=before)
+    assert np.abs(denoiser.decode(x).astype(int) - found).max() <= 1
+    alone = sampling.generate(denoiser, [8], "ddim", 10, 0.0)
+    assert np.array_equal(found, alone) == (take_over == 1000)
+
+
+def test_a_flow_is_taken_over_at_its_noise_level(tiny: ModelSettings) -> None:
+    flows = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        unet = networks.build_unet(tiny, 16).eval()
+        flows.append(networks.denoiser_of(unet, networks.default_scheduler("flow"), tiny.fold))
+    one, other = flows
+    x = torch.randn(one.shape, generator=torch.Generator().manual_seed(8))[None]
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    scheduler.set_timesteps(10)
+    levels = scheduler.sigmas.tolist()
+    with torch.no_grad():
+        for sigma, following in itertools.pairwise(levels):
+            now = other if sigma >= 0.5 else one
+            x = x + (following - sigma) * now.network(x, torch.tensor([sigma * 1000]), return_dict=False)[0]
+    found = sampling.generate(one, [8], "ddim", 10, 0.0, before=sampling.Before(other, 500))
+    assert np.abs(one.decode(x).astype(int) - found).max() <= 1
+    assert not np.array_equal(found, sampling.generate(one, [8], "ddim", 10, 0.0))
 
 
 def test_progress_counts_picture_steps(denoiser: Denoiser) -> None:
