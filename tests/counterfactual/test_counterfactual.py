@@ -230,6 +230,21 @@ def test_a_comparison_from_end_to_end(
     loss = losses.denoising_loss(denoiser, own, 50, 0)
     before = losses.denoising_loss(networks.load_denoiser(checkpoint), own, 50, 0)
     assert loss - before == pytest.approx(entry.loss_change, abs=1e-9)
+    # The same models take over late, without another training, from what the original has drawn.
+    late = settings.model_copy(update={"take_over": 500})
+    steps: list[str] = []
+    counterfactual.compare(pictures, checkpoint, late, "late", lambda d, t, u, m: steps.append(m))
+    assert not any("Loss" in one for one in steps), "nothing was trained"
+    one = next(
+        e
+        for e in comparisons.by_name("late").entries
+        if (e.removed, e.target, e.owner) == (entry.removed, "seed:4", "seed:3")
+    )
+    first = sampling.Before(networks.load_denoiser(checkpoint), 500)
+    np.testing.assert_array_equal(sampling.generate(denoiser, [4], "ddim", 5, 0.0, before=first)[0], one.image)
+    assert not np.array_equal(one.image, entry.image)
+    assert one.loss_change == entry.loss_change
+    assert "take_over" not in settings.model_dump(), "what was stored before keeps its key"
     # Retrained models are no checkpoints to choose from.
     assert {c.run.manifest["name"] for c in checkpoints.listing()} == {"small", "by-hand"}
 

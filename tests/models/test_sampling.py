@@ -279,9 +279,7 @@ def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: Denoiser, sa
 
 
 @pytest.mark.parametrize("take_over", [1000, 500, 1])
-def test_another_model_draws_until_this_one_takes_over(
-    denoiser: Denoiser, tiny: ModelSettings, take_over: int
-) -> None:
+def test_another_model_draws_until_this_one_takes_over(denoiser: Denoiser, tiny: ModelSettings, take_over: int) -> None:
     torch.manual_seed(4)
     unet = networks.build_unet(tiny, 16).eval()
     other = networks.denoiser_of(unet, networks.default_scheduler(), tiny.fold)
