@@ -21,7 +21,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs.job_kinds import CounterfactualJob
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import Sampled
+from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build
 
@@ -107,6 +107,8 @@ def counterfactual(
     group: Literal["none", "family", "contributor", "label"] = "none",
     random_draws: int = 2,
     train_seeds: int = 1,
+    floor_models: int = 1,
+    take_over: int = DIFFUSION_STEPS,
     bottom: bool = True,
     sampled: Sampled | None = None,
     engine: bool = False,
@@ -128,6 +130,8 @@ def counterfactual(
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
         train_seeds: Training seeds of every arm, at least 1.
+        floor_models: Models with nothing removed, each of another seed; as many as the training seeds at least.
+        take_over: Timestep of 1,000 below which the retrained models draw, and the original above.
         bottom: Whether the lowest scores of the first method are removed too.
         sampled: How pictures of seeds are drawn.
         engine: Whether the engine computes, in processes of its own; else this process does.
@@ -160,6 +164,8 @@ def counterfactual(
         "group": group,
         "random_draws": random_draws,
         "train_seeds": train_seeds,
+        "floor_models": floor_models,
+        "take_over": take_over,
         "bottom": bottom,
     } | how.drawing()
     wanted = (methods,) if isinstance(methods, str) else tuple(methods)
