@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -220,7 +221,7 @@ def unshipped(dataset: Dataset, checkpoint: Checkpoint) -> set[tuple[str, str]]:
     return found
 
 
-def publish(building: store.Path, final: store.Path, left_out: set[tuple[str, str]]) -> None:
+def publish(building: Path, final: Path, left_out: set[tuple[str, str]]) -> None:
     """Put what ships in the place of the old demo; the text-to-image demo is built by itself (roles.py) and stays."""
     fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
     for folder in (fresh, old):
