@@ -32,6 +32,7 @@ from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.features import features, kernel
 from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetFeatureSettings, in_parts
 from dtrak_core.jobs import processes
+from dtrak_core.kinds import KINDS
 from dtrak_core.lds import benchmarking, recipes, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
@@ -226,10 +227,10 @@ def publish(building: Path, final: Path, left_out: set[tuple[str, str]]) -> None
     fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
-    for kind in sorted(path for path in building.iterdir() if path.is_dir()):
-        for artifact in sorted(kind.iterdir()):
-            if artifact.suffix == "" and (kind.name, artifact.name) not in left_out:
-                shutil.copytree(artifact, fresh / kind.name / artifact.name)
+    for kind in KINDS:
+        for artifact in sorted((building / kind).glob("*")):
+            if artifact.suffix == "" and (kind, artifact.name) not in left_out:  # neither a lock nor unfinished
+                shutil.copytree(artifact, fresh / kind / artifact.name)
     if (listed := final / TEXT_LISTED).is_file():
         for place in json.loads(listed.read_bytes()):
             shutil.copytree(final / place, fresh / place)
