@@ -30,8 +30,8 @@ class DatasetSettings(Settings):
     `name` is what the user calls the dataset; for what is read from files (sources.py) or given as arrays (memory.py),
     `source_digest` is the digest of their contents, so that the same pictures are stored once, and others never taken
     for them. `columns` names the column of a folder's tables that tells a fact, where it is not the one of that name;
-    an empty one means that no column does (the label is then that of the folder). Some of OpenMoji's portraits are equal
-    by pixels (a bald man and a bald person, say): `equal` once takes the first of such alone.
+    an empty one means that no column does (the label is then that of the folder). Some of OpenMoji's portraits are
+    equal by pixels (a bald man and a bald person, say): `equal` once takes the first of such alone.
     """
 
     kind: DatasetKind = "openmoji-people"
