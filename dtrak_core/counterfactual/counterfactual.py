@@ -136,8 +136,9 @@ def _outcome(
     target, drawn = _original(outcome), outcome.sample
     steps, eta, prompts, guidance = drawn.sampling_steps, drawn.eta, drawn.prompts, drawn.guidance
     before = sampling.Before(unmoved, outcome.take_over) if outcome.take_over < DIFFUSION_STEPS else None
-    seeds, how = [drawn.seed], {"prompts": prompts, "guidance": guidance, "before": before}
-    image = sampling.generate(denoiser, seeds, drawn.sampler, steps, eta, **how)[0]  # type: ignore[arg-type]
+    image = sampling.generate(
+        denoiser, [drawn.seed], drawn.sampler, steps, eta, prompts=prompts, guidance=guidance, before=before
+    )[0]
     pair = np.stack([target.image, image])
     encoder = EmbeddingSettings(model=outcome.encoder, weights=outcome.encoder_weights, pixels=target.pixels)
     seen = embeddings.embed(pair, encoder)
