@@ -42,7 +42,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import SampleSettings, TrainSettings
+from dtrak_core.models.settings import Precision, SampleSettings, TrainSettings
 from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training
@@ -50,7 +50,8 @@ from dtrak_core.training import presets, training
 NAME = "demo"
 TEXT_LISTED = "lora.json"  # in the demo's folder: what roles.py has put there
 DATASET = DatasetSettings(resolution=32, equal="once")
-PRESET, PRECISION = "portraits", "bfloat16"
+PRESET = "portraits"
+PRECISION: Precision = "bfloat16"  # whatever the machine that builds
 SEEDS = range(64)
 MODEL_OUTPUTS: tuple[ModelOutput, ...] = ("squared-output", "loss")
 TIMESTEPS = 50
