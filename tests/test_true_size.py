@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ from torch import Tensor
 
 from dtrak_core.features.gradients import per_example_gradients, watched
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models.condition import Condition
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.denoiser import Condition, Denoiser
 from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import default_scheduler
 from dtrak_core.models.text_families import FAMILIES
@@ -86,7 +86,7 @@ SIZES = {
 }  # fmt: skip
 
 
-def activations(network: torch.nn.Module, call: Any, x: Tensor, told: Condition) -> int:
+def activations(network: torch.nn.Module, call: Any, x: Tensor, told: Mapping[str, Tensor]) -> int:
     """Return the bytes in bfloat16 that the layers put out in a pass of one draw."""
     size = 0
 
@@ -149,7 +149,7 @@ def test_a_family_has_its_true_size(name: str) -> None:
         network.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(family.targets)))
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         assert trained == size.trained
-        told = Condition({part: torch.zeros(1, *shape) for part, shape in size.told.items()})
+        told = {part: torch.zeros(1, *shape) for part, shape in size.told.items()}
         shape = (size.channels, SIDE // 8, SIDE // 8)
         one = activations(network, family.call, torch.zeros(1, *shape), told)
     weights = 2 * size.parameters

@@ -25,8 +25,7 @@ from dtrak_core.features.fader_layout import BANDS, HALVES, PARTS, part_of
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.projection import Projector
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models.condition import NOTHING, Condition
-from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser, tracked_parameters
 
 
 def groups(denoiser: Denoiser) -> dict[str, slice]:

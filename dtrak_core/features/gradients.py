@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from dtrak_core.features import draws, layer_gradients, model_outputs
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models.condition import NOTHING, Condition
-from dtrak_core.models.denoiser import Denoiser, tracked_parameters
+from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser, tracked_parameters
 
 DRAWS_AT_ONCE = 320  # enough to fill the cores with the smallest network, measured with 2
 ACTIVATION_BYTES = 2**30  # memory for one pass's activations; docs/scale.md states it

@@ -33,6 +33,7 @@ from dtrak_core.models import (
 )  # fmt: skip
 from dtrak_core.models.bases import Base
 from dtrak_core.models.class_names import Classes
+from dtrak_core.models.denoiser import Condition
 from dtrak_core.models.model_files import WeightFiles, config_of, header
 from dtrak_core.models.schedules import Schedule
 from dtrak_core.models.settings import Frozen
@@ -82,12 +83,12 @@ def prove(base: Base, source: str) -> None:
     try:
         with torch.no_grad():
             x, known_class = side.encode(picture), classes(base)
-            told = side.conditions([known_class.names[0] if known_class else "a picture"])
+            told = Condition(side.conditions([known_class.names[0] if known_class else "a picture"]))
             side = text_side(base, storing=False)  # the encoders go before the denoiser comes
             network = denoiser(base).eval().to(where)
             x = x.to(where, network.dtype)
             told, half_way = told.like(x), process.times[process.steps // 2 :][:1].to(where)
-            made = side.decode(family.call(network, x, half_way, told)[:, : x.shape[1]].float())
+            made = side.decode(family.call(network, x, half_way, told.tensors)[:, : x.shape[1]].float())
     except UNREADABLE as error:
         raise DataError(
             f"The parts of '{source}' do not work together ({first_line(error)}). Give a whole pipeline that diffusers "

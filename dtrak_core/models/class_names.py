@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dtrak_core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from dtrak_core.models.condition import Condition
+    from torch import Tensor
 
 SHOWN = 12  # names in a sentence
 
@@ -56,13 +56,11 @@ class Classes:
         """Return the classes that labels name, in their order; all where they name none."""
         return named_by(self.names, labels)
 
-    def conditions(self, names: Sequence[str]) -> Condition:
+    def conditions(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Return what the network is told of pictures: `class`, whole numbers of shape (B,)."""
         import torch
 
-        from dtrak_core.models.condition import Condition
-
-        return Condition({"class": torch.tensor([self.number_of(name) for name in names], dtype=torch.long)})
+        return {"class": torch.tensor([self.number_of(name) for name in names], dtype=torch.long)}
 
 
 def named_by(names: Sequence[str], labels: Iterable[str]) -> tuple[str, ...]:

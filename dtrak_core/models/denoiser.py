@@ -2,7 +2,8 @@
 
 A denoiser predicts the noise in x_t, the clean picture, v or flow, as its process says (process.py). It works in *model
 space*: the picture in [-1, 1], grey or in colours, with each fold x fold block of pixels moved into channels; or, for
-a text-to-image model, the autoencoder's latents (text_side.py). Beside x_t it may be told a condition (condition.py).
+a text-to-image model, the autoencoder's latents (text_side.py). Beside x_t it may be told a condition: the text of a
+picture, or its class.
 """
 
 from __future__ import annotations
@@ -18,21 +19,59 @@ from torch.nn import functional
 
 from dtrak_core.datasets.content import grey, prompt_of
 from dtrak_core.models.class_names import Classes
-from dtrak_core.models.condition import NOTHING, Condition
 from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import Sampler
 from dtrak_core.models.text_side import TextSide, to_pictures
 
-Call = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]  # network, x_t, its time, what it is told -> output
+Told = Mapping[str, Tensor]  # what a network is told, by names that its call knows
+Call = Callable[[nn.Module, Tensor, Tensor, Told], Tensor]  # network, x_t, its time, what it is told -> output
 
 
-def plainly(network: nn.Module, x_t: Tensor, time: Tensor, _: Condition) -> Tensor:
+@dataclass(frozen=True)
+class Condition:
+    """Tensors by name, the first axis of each being the pictures: what a text encoder puts out, class numbers, sizes.
+
+    Without tensors it is what an unconditional network is told.
+    """
+
+    tensors: Told = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor by its name."""
+        return self.tensors[name]
+
+    def rows(self, which: slice) -> Condition:
+        """Return what some of the pictures are told."""
+        return Condition({name: value[which] for name, value in self.tensors.items()})
+
+    def repeated(self, times: int) -> Condition:
+        """Return each picture's as often as it has draws, draw by draw."""
+        return Condition({name: value.repeat_interleave(times, 0) for name, value in self.tensors.items()})
+
+    def like(self, weight: Tensor) -> Condition:
+        """Return it on a weight's device; numbers that are not whole in its format too."""
+        return Condition(
+            {
+                name: value.to(weight) if value.is_floating_point() else value.to(weight.device)
+                for name, value in self.tensors.items()
+            }
+        )
+
+    def joined(self, second: Condition) -> Condition:
+        """Return what the pictures of both are told, its own before the second's."""
+        return Condition({name: torch.cat([value, second[name]]) for name, value in self.tensors.items()})
+
+
+NOTHING = Condition()
+
+
+def plainly(network: nn.Module, x_t: Tensor, time: Tensor, _: Told) -> Tensor:
     """Call an unconditional network of pixels."""
     output: Tensor = network(x_t, time, return_dict=False)[0]
     return output
 
 
-def by_class(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def by_class(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call a class-conditional network of pixels."""
     output: Tensor = network(x_t, time, class_labels=told["class"], return_dict=False)[0]
     return output
@@ -86,10 +125,10 @@ class Denoiser:
         time = self.process.times[t]
         if self.half:
             with torch.autocast(x_t.device.type, torch.bfloat16):
-                output = self.call(self.network, x_t, time, condition)
+                output = self.call(self.network, x_t, time, condition.tensors)
             output = output.to(x_t.dtype)
         else:
-            output = self.call(self.network, x_t, time, condition)
+            output = self.call(self.network, x_t, time, condition.tensors)
         planes = x_t.shape[1]
         return output[:, :planes], output[:, planes:] if output.shape[1] == 2 * planes else None
 
@@ -100,7 +139,7 @@ class Denoiser:
             SettingsError: If a string is no class of a class-conditional network.
         """
         side = self.text or self.classes
-        return NOTHING if side is None else side.conditions(prompts).like(self.weight)
+        return NOTHING if side is None else Condition(side.conditions(prompts)).like(self.weight)
 
     def told(self, row: Mapping[str, Any]) -> str:
         """Return the string of a picture: what it was drawn from; its caption, or class; nothing for an upload.

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.models.condition import Condition, joined
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.denoiser import Condition, Denoiser
 from dtrak_core.models.flow import euler
 from dtrak_core.models.schedules import Sampler
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled, refuse_drawing
@@ -192,7 +191,7 @@ def _guided(denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: 
             f"Guidance {guidance:g} needs a model that knows pictures of no class too, and this one knows none. Draw "
             "with guidance 1."
         )
-    both = joined(denoiser.conditions([""] * count), asked)
+    both = denoiser.conditions([""] * count).joined(asked)
 
     def predict(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
         output, variance = denoiser.with_variance(torch.cat([x, x]), torch.cat([t, t]), both)

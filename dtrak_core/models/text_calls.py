@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # so that folders can be judged without torch
     from torch import Tensor, nn
 
     from dtrak_core.models.class_names import Classes
-    from dtrak_core.models.condition import Condition
 
 Told = dict[str, "Tensor"]
 Z_TOKENS = 512  # that Z-Image reads of a caption at most
@@ -30,7 +29,7 @@ def told_hidden(pipe: Any, captions: Sequence[str], side: int) -> Told:
     return {"hidden": pipe.text_encoder(ids.to(pipe.text_encoder.device)).last_hidden_state}
 
 
-def called_hidden(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_hidden(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call a denoiser that is told hidden states alone."""
     output: Tensor = network(x_t, time, encoder_hidden_states=told["hidden"], return_dict=False)[0]
     return output
@@ -38,10 +37,10 @@ def called_hidden(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition
 
 def told_class(classes: Classes, names: Sequence[str], side: int) -> Told:
     """Tell DiT the number of a class, `class` of shape (B,)."""
-    return dict(classes.conditions(names).tensors)
+    return classes.conditions(names)
 
 
-def called_class(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_class(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call DiT's transformer, which puts out a variance in the second half of its channels."""
     output: Tensor = network(x_t, timestep=time, class_labels=told["class"], return_dict=False)[0]
     return output
@@ -65,7 +64,7 @@ def untold_xl(pipe: Any, side: int) -> Told:
     return told | {name: told[name].new_zeros(told[name].shape) for name in ("hidden", "pooled")}
 
 
-def called_xl(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_xl(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call Stable Diffusion XL's denoiser."""
     more = {"text_embeds": told["pooled"], "time_ids": told["sizes"]}
     output: Tensor = network(
@@ -88,7 +87,7 @@ def told_joint(pipe: Any, captions: Sequence[str], side: int) -> Told:
     return {"hidden": hidden, "pooled": pooled}
 
 
-def called_joint(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_joint(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call Stable Diffusion 3's transformer."""
     output: Tensor = network(
         hidden_states=x_t, timestep=time, encoder_hidden_states=told["hidden"], pooled_projections=told["pooled"],
@@ -103,10 +102,10 @@ def told_flux(pipe: Any, captions: Sequence[str], side: int) -> Told:
     return {"hidden": hidden, "pooled": pooled}
 
 
-def called_flux(network: Any, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_flux(network: Any, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call Flux's transformer: 2 x 2 latents are a token, whose place is told, and time runs to 1.
 
-    A distilled one (guidance_embeds) is told the guidance, 1 unless the condition names another.
+    A distilled one (guidance_embeds) is told the guidance, 1 unless it is told another.
     """
     pictures, channels, height, width = x_t.shape
     h, w = height // 2, width // 2
@@ -114,7 +113,7 @@ def called_flux(network: Any, x_t: Tensor, time: Tensor, told: Condition) -> Ten
     places = x_t.new_zeros(h, w, 3)
     places[..., 1] += x_t.new_ones(h).cumsum(0)[:, None] - 1
     places[..., 2] += x_t.new_ones(w).cumsum(0) - 1
-    guidance = told.tensors.get("guidance", x_t.new_ones(pictures))
+    guidance = told.get("guidance", x_t.new_ones(pictures))
     output: Tensor = network(
         hidden_states=tokens, timestep=time / 1000, guidance=guidance if network.config.guidance_embeds else None,
         encoder_hidden_states=told["hidden"], pooled_projections=told["pooled"], img_ids=places.view(-1, 3),
@@ -144,7 +143,7 @@ def told_pixart(pipe: Any, captions: Sequence[str], side: int) -> Told:
     return told | {"sizes": told["hidden"].new_tensor([side, side]).expand(len(told["hidden"]), 2)}
 
 
-def called_pixart(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_pixart(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call PixArt's transformer, whose output has its variance in the second half of the channels."""
     sizes = told["sizes"]
     output: Tensor = network(
@@ -154,7 +153,7 @@ def called_pixart(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition
     return output[:, : x_t.shape[1]]
 
 
-def called_sana(network: Any, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_sana(network: Any, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call Sana's transformer, which counts time in steps of its own."""
     output: Tensor = network(
         x_t, encoder_hidden_states=told["hidden"], encoder_attention_mask=told["mask"],
@@ -163,7 +162,7 @@ def called_sana(network: Any, x_t: Tensor, time: Tensor, told: Condition) -> Ten
     return output[:, : x_t.shape[1]]
 
 
-def called_lumina(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_lumina(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call Lumina 2's transformer, whose time is 1 at the picture, and whose output goes from noise to picture."""
     output: Tensor = network(
         hidden_states=x_t, timestep=1 - time / 1000, encoder_hidden_states=told["hidden"],
@@ -182,7 +181,7 @@ def told_list(pipe: Any, captions: Sequence[str], side: int) -> Told:
     return {"hidden": hidden, "mask": mask}
 
 
-def called_list(network: nn.Module, x_t: Tensor, time: Tensor, told: Condition) -> Tensor:
+def called_list(network: nn.Module, x_t: Tensor, time: Tensor, told: Told) -> Tensor:
     """Call Z-Image's transformer: lists of pictures of one frame, time 1 at the picture, its output turned round."""
     words = [hidden[mask] for hidden, mask in zip(told["hidden"], told["mask"], strict=True)]
     found: list[Tensor] = network(list(x_t.unsqueeze(2).unbind()), 1 - time / 1000, words, return_dict=False)[0]

@@ -22,7 +22,6 @@ from torch import Tensor
 from dtrak_core.datasets.catalogue import image_digest
 from dtrak_core.models import text_pipelines
 from dtrak_core.models.captions import Stored, compute
-from dtrak_core.models.condition import Condition
 from dtrak_core.models.text_families import Family
 from dtrak_core.progress import Count
 
@@ -130,7 +129,7 @@ class TextSide:
             compute(self.stored.base, lacking, self._told, on_progress)
             self.__dict__.pop("words", None)
 
-    def conditions(self, captions: Sequence[str]) -> Condition:
+    def conditions(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Return what the denoiser is told of captions, by name, (B, ...) each: stored, else computed; "" is nothing.
 
         Numbers that are not whole are in float32.
@@ -143,7 +142,7 @@ class TextSide:
                 self.stored.lacking(captions)
             rows = self.stored.rows(captions)
             told = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        return Condition({name: value.float() if value.is_floating_point() else value for name, value in told.items()})
+        return {name: value.float() if value.is_floating_point() else value for name, value in told.items()}
 
     @torch.no_grad()
     def _told(self, captions: Sequence[str]) -> dict[str, Tensor]:

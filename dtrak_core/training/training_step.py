@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError
-from dtrak_core.models.condition import NOTHING, Condition
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser
 from dtrak_core.models.settings import TrainSettings
 from dtrak_core.settings import digest_of
 from dtrak_core.training.training_state import Run

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from dtrak_core.features import draws, gradients, losses
 from dtrak_core.models import networks
-from dtrak_core.models.condition import NOTHING, Condition
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser
 from dtrak_core.models.process import Process
 from dtrak_core.models.settings import ModelSettings, Prediction
 from dtrak_core.models.targets import Target

@@ -22,8 +22,7 @@ from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
 from dtrak_core.models import devices, networks, sampling
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.condition import NOTHING, Condition
-from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.training import training, training_step

@@ -19,7 +19,7 @@ from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks
-from dtrak_core.models.condition import NOTHING
+from dtrak_core.models.denoiser import NOTHING
 from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
