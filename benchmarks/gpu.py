@@ -50,7 +50,7 @@ from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import bases, checkpoints, devices, networks, sampling, targets
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import LoraSettings
-from dtrak_core.training import presets, training_step
+from dtrak_core.training import presets, training_run
 from dtrak_core.training.training_state import Run
 
 QUICK = "--quick" in sys.argv
@@ -182,7 +182,7 @@ def measured(
                 denoiser.network.enable_gradient_checkpointing()  # type: ignore[operator]
             clean = torch.randn(batch, *denoiser.shape, device=where)
             t = torch.randint(0, 1000, (batch,), device=where)
-            training_step.backward(run, clean, torch.randn_like(clean), t, more)
+            training_run.backward(run, clean, torch.randn_like(clean), t, more)
             torch.nn.utils.clip_grad_norm_(run.weights, 1.0, foreach=True)
             run.optimizer.step()
             run.optimizer.zero_grad()

@@ -30,7 +30,7 @@ from dtrak_core.datasets import openmoji
 from dtrak_core.features import draws
 from dtrak_core.models import clip_words
 from dtrak_core.progress import Progress
-from dtrak_core.training.training_step import learning_rate
+from dtrak_core.training.training_run import learning_rate
 
 FACTS = openmoji.FACTS.with_name("openmoji_base.csv")
 LIVING = ("person", "face", "cat-face", "monkey-face", "animal")  # subgroups begin with one of these

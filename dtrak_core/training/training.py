@@ -1,7 +1,7 @@
 """Train a denoiser on any set of training indices, resumable to the bit.
 
 Loss: mean over elements of (eps_theta(x_t, t) - eps)^2 with t uniform in 0..T-1 and Gaussian
-eps (Ho et al. 2020, eq. 14), or of what else the network predicts (training_step.py). AdamW, linear
+eps (Ho et al. 2020, eq. 14), or of what else the network predicts (training_run.py). AdamW, linear
 warm-up then cosine decay to 0, gradient clipping; epochs are held fixed, so a smaller set takes fewer
 steps, as the paper does.
 
@@ -34,7 +34,7 @@ from dtrak_core.models.sampling import generate
 from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, Sampled, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
-from dtrak_core.training import training_state, training_step
+from dtrak_core.training import training_run, training_state
 from dtrak_core.training.training_state import Run
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
@@ -95,9 +95,9 @@ def _trained(
     try:
         while run.step < total:
             epoch, place = divmod(run.step, steps_an_epoch)
-            order = training_step.generator(settings.train_seed, "order", epoch).permutation(indices)
+            order = training_run.generator(settings.train_seed, "order", epoch).permutation(indices)
             batch = order[place * settings.batch_size : (place + 1) * settings.batch_size]
-            loss = training_step.step(run, dataset, settings, batch, total)
+            loss = training_run.step(run, dataset, settings, batch, total)
             run.losses.append(loss)
             run.step += 1
             run.seconds = time.monotonic() - began
@@ -160,7 +160,7 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
         begin = time.perf_counter()
         t = torch.randint(run.denoiser.process.steps, (batch_size,)).to(weight.device)
         told = run.denoiser.conditions([run.denoiser.usual] * batch_size)
-        training_step.backward(run, x0, torch.randn_like(x0), t, told)
+        training_run.backward(run, x0, torch.randn_like(x0), t, told)
         run.optimizer.step()
         run.optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)

@@ -25,7 +25,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
-from dtrak_core.training import training, training_step
+from dtrak_core.training import training, training_run
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +174,7 @@ def test_training_goes_on_in_parts_when_memory_runs_out(
     monkeypatch.setattr(Denoiser, "predict", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     x = torch.zeros(2, *run.denoiser.shape)
     with pytest.raises(DataError, match="does not hold the training of one picture"):
-        training_step.backward(run, x, x, torch.zeros(2, dtype=torch.long), NOTHING)
+        training_run.backward(run, x, x, torch.zeros(2, dtype=torch.long), NOTHING)
 
 
 def test_a_gpu_takes_more_at_once_by_its_memory(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,6 @@ def test_from_the_button_to_the_first_training_step_are_sixteen_files(
     job = jobs.job_of(key)
     with entered() as files, pytest.raises(Cancelled):
         work.run(job, stop_at_first)
-    assert "training/training_step.py" in files
+    assert "training/training_run.py" in files
     assert len(asked) <= 4, sorted(asked)
     assert len(files - asked) <= 12, sorted(files - asked)

@@ -23,7 +23,7 @@ from dtrak_core.models.denoiser import NOTHING
 from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import presets, training, training_state, training_step
+from dtrak_core.training import presets, training, training_run, training_state
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_the_loss_of_a_step_is_that_of_its_formula(tiny: ModelSettings, predicti
     random = torch.Generator().manual_seed(1)
     x0, noise = (torch.randn(5, *denoiser.shape, generator=random) for _ in range(2))
     t = torch.tensor([0, 5, 100, 500, 999])
-    found = training_step.backward(run, x0, noise, t, NOTHING)
+    found = training_run.backward(run, x0, noise, t, NOTHING)
     gradients = [p.grad.clone() for p in run.weights if p.grad is not None]
     bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[t.numpy()]
     a, s = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1, 1) for one in (np.sqrt(bar), np.sqrt(1 - bar)))
@@ -189,7 +189,7 @@ def test_epochs_not_steps_are_held_fixed(pictures: Dataset, tiny: ModelSettings)
 
 def test_the_rate_warms_up_and_falls_to_nothing(pictures: Dataset, tiny: ModelSettings) -> None:
     settings = settings_for(pictures, tiny, learning_rate=1e-3, warmup=0.1)
-    rates = [training_step.learning_rate(settings.learning_rate, settings.warmup, step, 100) for step in range(100)]
+    rates = [training_run.learning_rate(settings.learning_rate, settings.warmup, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1e-4)
     assert max(rates) == pytest.approx(1e-3)
     assert rates[55] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi * 0.5)))
