@@ -51,7 +51,7 @@ from dtrak_core.models import bases, checkpoints, devices, networks, sampling, t
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import LoraSettings
 from dtrak_core.training import presets, training_run
-from dtrak_core.training.training_state import Run
+from dtrak_core.training.training_run import Run
 
 QUICK = "--quick" in sys.argv
 RESULTS = Path(__file__).resolve().parent / "results" / ("gpu-quick.json" if QUICK else "gpu.json")

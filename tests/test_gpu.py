@@ -24,7 +24,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import training, training_state
+from dtrak_core.training import training, training_run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -102,7 +102,7 @@ def test_training_takes_the_same_steps(pictures: Dataset, tiny: ModelSettings, m
         monkeypatch.setenv(devices.VARIABLE, name)
         run = settings.model_copy(update={"weight_decay": 1e-6 + len(lost) * 1e-13})  # another key, the same training
         done = training.train(pictures, run, name, quiet, kind="retrained")
-        lines = done.file(training_state.METRICS).read_text().splitlines()
+        lines = done.file(training_run.METRICS).read_text().splitlines()
         lost.append([json.loads(line)["loss"] for line in lines])
     np.testing.assert_allclose(lost[1], lost[0], rtol=FEATURE_TOLERANCE)
 

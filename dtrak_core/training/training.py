@@ -34,8 +34,8 @@ from dtrak_core.models.sampling import generate
 from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, Sampled, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
-from dtrak_core.training import training_run, training_state
-from dtrak_core.training.training_state import Run
+from dtrak_core.training import training_run
+from dtrak_core.training.training_run import Run
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
 SECONDS_BETWEEN_SAVES = 30.0
@@ -89,7 +89,7 @@ def _trained(
     run.latents = encoded
     # A short training has fewer: shares that fall on one step are kept once, under the largest.
     kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
-    training_state.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
+    training_run.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
     began, saved = time.monotonic() - run.seconds, time.monotonic()
     steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
     try:
@@ -106,13 +106,13 @@ def _trained(
                 _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
             on_progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                training_state.write(run, folder)
+                training_run.write(run, folder)
                 saved = time.monotonic()
     except BaseException:
-        training_state.write(run, folder)
+        training_run.write(run, folder)
         raise
-    training_state.write_metrics(run, folder)
-    (folder / training_state.RESUME).unlink(missing_ok=True)
+    training_run.write_metrics(run, folder)
+    (folder / training_run.RESUME).unlink(missing_ok=True)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
     pictures = run.step * settings.batch_size if len(indices) >= settings.batch_size else run.step * len(indices)
     done = store.publish(
@@ -263,7 +263,7 @@ def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Da
             store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
     facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
     store.write_json(place / "step.json", facts)
-    training_state.write(run, folder)
+    training_run.write(run, folder)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from dtrak_core.models.denoiser import NOTHING
 from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import presets, training, training_run, training_state
+from dtrak_core.training import presets, training, training_run
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_a_run_is_published_with_its_checkpoints_curve_and_grids(pictures: Datas
     assert [line["step"] for line in lines] == [20, 40, 60]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert run.file("grid-100.png").read_bytes().startswith(b"\x89PNG")
-    assert not (run.path / training_state.RESUME).exists()
+    assert not (run.path / training_run.RESUME).exists()
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(
@@ -115,7 +115,7 @@ def test_the_loss_of_a_step_is_that_of_its_formula(tiny: ModelSettings, predicti
     """With weights 1 / (1 - abar) where the picture is predicted, 400 at most: 1 - abar is 1e-4 at timestep 0."""
     model = ModelSettings(**tiny.model_dump() | {"prediction": prediction})
     denoiser = networks.untrained(model, 16, 3, "0" * 16)
-    run = training_state.Run(denoiser, torch.optim.AdamW([denoiser.weight]), None, at_once=at_once)
+    run = training_run.Run(denoiser, torch.optim.AdamW([denoiser.weight]), None, at_once=at_once)
     random = torch.Generator().manual_seed(1)
     x0, noise = (torch.randn(5, *denoiser.shape, generator=random) for _ in range(2))
     t = torch.tensor([0, 5, 100, 500, 999])
