@@ -13,7 +13,7 @@ from dtrak_core import store
 from dtrak_core.commands import answers, cli
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
-from dtrak_core.datasets import catalogue, dataset_files
+from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import content_digest
 from dtrak_core.engine import parts, work
@@ -244,7 +244,7 @@ def test_datasets_from_before_that_differ_in_captions_alone_are_told_apart(
     for word, one in old.items():
         assert catalogue.by_digest(one.digest).name == word
         assert [found.name for found in catalogue.newest_of(one.digest)] == [word]
-        assert dataset_files.identity(store.get("datasets", one.key)) == one.digest
+        assert catalogue.identity(store.get("datasets", one.key)) == one.digest
     assert catalogue.by_digest(bare.digest).name == "bare"
     assert cli.main(["dataset", "list", "--json"]) == 0
     listed = {row["name"]: row["digest"] for row in json.loads(capsys.readouterr().out)}

@@ -18,8 +18,8 @@ from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.number_lists import indices_of, numbers_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import identity
 from dtrak_core.datasets.content import by_reason
-from dtrak_core.datasets.dataset_files import identity
 from dtrak_core.datasets.picture_tables import KNOWN
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings, ModelOutput

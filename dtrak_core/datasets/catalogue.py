@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import datetime
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dtrak_core import program, store
-from dtrak_core.datasets import dataset_files, duplicates, sources
-from dtrak_core.datasets.content import Content, LeftOut, Split, content_digest, facts_digest, has_captions, left_out_of
-from dtrak_core.datasets.dataset_files import HELD_OUT, TRAIN, identity
+from dtrak_core.datasets import content, duplicates, sources
+from dtrak_core.datasets.content import HELD_OUT, KIND, TRAIN, LeftOut, Split, content_digest, left_out_of
 from dtrak_core.datasets.duplicates import Equal
 from dtrak_core.datasets.settings import Columns, DatasetKind, DatasetSettings
 from dtrak_core.errors import NotFoundError, SettingsError, StoreError
@@ -30,24 +29,6 @@ from dtrak_core.progress import Count
 from dtrak_core.settings import build, digest_of, key_of
 from dtrak_core.store import Artifact
 
-__all__ = [
-    "DEFAULT",
-    "Dataset",
-    "Split",
-    "by_digest",
-    "by_name",
-    "equal_pictures",
-    "image_digest",
-    "load",
-    "make_newest",
-    "names",
-    "newest_of",
-    "prepare",
-    "settled",
-    "source_settings",
-]
-
-KIND = "datasets"
 DEFAULT = "openmoji-people"
 PREPARE = program.command("dataset")
 RESOLUTIONS = {  # of the built-in datasets, where the user names none
@@ -108,34 +89,7 @@ def prepare(
     if (stored := store.find(KIND, key)) is not None:
         return stored
     check_name(settings.name, settings.kind)
-    content = sources.read(settings, source, on_progress)
-    return keep(settings, content)
-
-
-def keep(settings: DatasetSettings, content: Content) -> Artifact:
-    """Store pictures that were read and checked, unless these settings are stored already."""
-    key = key_of(KIND, settings)
-    captioned = has_captions(settings.kind, content.train, content.held_out)
-    facts = {"licence": content.licence, "credit": content.credit, "notes": content.notes, "captioned": captioned}
-    with store.computing(KIND, key) as stored:
-        if stored is not None:
-            return stored
-        folder = store.partial(KIND, key)
-        for stem, split in ((TRAIN, content.train), (HELD_OUT, content.held_out)):
-            store.write_array(folder / f"{stem}.npy", split.images)
-            store.write_json(folder / f"{stem}.json", split.rows)
-        return store.publish(
-            KIND,
-            key,
-            settings,
-            name=settings.name,
-            digest=content_digest(content.train, content.held_out, captioned),
-            counts={"train": len(content.train.rows), "held_out": len(content.held_out.rows)},
-            labels=sorted(set(content.train.labels) | set(content.held_out.labels)),
-            skipped=[asdict(left) for left in content.skipped],
-            classes=content.classes,
-            **facts,
-        )
+    return content.keep(settings, sources.read(settings, source, on_progress))
 
 
 def source_settings(
@@ -218,6 +172,26 @@ def by_digest(digest: str, facts: str = "") -> Dataset:
     )
 
 
+def identity(artifact: Artifact) -> str:
+    """Return the digest of a stored dataset: its manifest's, unless that leaves captions out that belong to it.
+
+    Of the user's own datasets that were stored before every caption counted, two with other captions have one digest
+    in their manifests. Theirs is computed anew, once for as long as the process lasts.
+    """
+    if artifact.manifest.get("captioned", False) or artifact.settings["kind"] not in sources.OWN_KINDS:
+        return str(artifact.manifest["digest"])
+    return _identity(artifact.key, artifact.path, artifact.manifest["date"])
+
+
+@functools.lru_cache(maxsize=1024)
+def _identity(key: str, path: Path, date: str) -> str:
+    artifact = store.get(KIND, key)
+    bare = [Split(np.empty(0, np.uint8), content.rows_of(artifact, stem)) for stem in (TRAIN, HELD_OUT)]
+    if not content.has_captions(artifact.settings["kind"], *bare):  # told without the pictures, which may be many
+        return str(artifact.manifest["digest"])
+    return content_digest(content.split_of(artifact, TRAIN), content.split_of(artifact, HELD_OUT), True)
+
+
 def newest_of(digest: str) -> list[Dataset]:
     """Return the datasets with this digest that names mean: of each name the newest of them, in order of names."""
     of_name: dict[str, Artifact] = {}
@@ -259,7 +233,7 @@ def image_digest(image: np.ndarray) -> str:
 def _load(key: str, path: Path, date: str) -> Dataset:
     artifact = store.get(KIND, key)
     manifest = artifact.manifest
-    train, held_out = (dataset_files.split(artifact, stem) for stem in (TRAIN, HELD_OUT))
+    train, held_out = (content.split_of(artifact, stem) for stem in (TRAIN, HELD_OUT))
     if train.images.nbytes + held_out.images.nbytes <= DIGEST_AT_ONCE:
         digest = content_digest(train, held_out, manifest.get("captioned", False))
         if digest != manifest["digest"]:
@@ -274,7 +248,7 @@ def _load(key: str, path: Path, date: str) -> Dataset:
         manifest["name"],
         key,
         identity(artifact),
-        facts_digest(train),
+        content.facts_digest(train),
         build(DatasetSettings, **artifact.settings),
         train,
         held_out,
@@ -284,7 +258,7 @@ def _load(key: str, path: Path, date: str) -> Dataset:
         artifact.shipped,
         left_out_of(manifest),
         tuple(manifest.get("notes", ())),
-        dataset_files.classes([*train.labels, *held_out.labels], manifest.get("classes", ())),
+        content.classes_of([*train.labels, *held_out.labels], manifest.get("classes", ())),
     )
 
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from dtrak_core import store
 from dtrak_core.datasets import duplicates
+from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError
-from dtrak_core.settings import digest_of
+from dtrak_core.settings import digest_of, key_of
+from dtrak_core.store import Artifact
 
+KIND, TRAIN, HELD_OUT = "datasets", "train", "held-out"
 MIN_PICTURES = 8  # fewer cannot be split and trained on
 MAX_BYTES = 4 * 2**30  # pixels of one dataset, or one array of a file, that are taken into memory
 MAX_PICTURES = 2_000_000  # of one dataset; the facts of so many take a few gigabytes too
@@ -189,3 +193,50 @@ def hold_out(everything: Split) -> tuple[Split, Split]:
         for mask in (~is_held_out, is_held_out)
     )
     return train, held_out
+
+
+def keep(settings: DatasetSettings, read: Content) -> Artifact:
+    """Store pictures that were read and checked, unless these settings are stored already."""
+    key = key_of(KIND, settings)
+    captioned = has_captions(settings.kind, read.train, read.held_out)
+    facts = {"licence": read.licence, "credit": read.credit, "notes": read.notes, "captioned": captioned}
+    with store.computing(KIND, key) as stored:
+        if stored is not None:
+            return stored
+        folder = store.partial(KIND, key)
+        for stem, split in ((TRAIN, read.train), (HELD_OUT, read.held_out)):
+            store.write_array(folder / f"{stem}.npy", split.images)
+            store.write_json(folder / f"{stem}.json", split.rows)
+        return store.publish(
+            KIND,
+            key,
+            settings,
+            name=settings.name,
+            digest=content_digest(read.train, read.held_out, captioned),
+            counts={"train": len(read.train.rows), "held_out": len(read.held_out.rows)},
+            labels=sorted(set(read.train.labels) | set(read.held_out.labels)),
+            skipped=[asdict(left) for left in read.skipped],
+            classes=read.classes,
+            **facts,
+        )
+
+
+def split_of(artifact: Artifact, stem: str) -> Split:
+    """Read one split of a stored dataset, `TRAIN` or `HELD_OUT`; its pictures are a read-only memory map."""
+    return Split(np.asarray(artifact.array(f"{stem}.npy")), rows_of(artifact, stem))
+
+
+def rows_of(artifact: Artifact, stem: str) -> list[dict[str, Any]]:
+    """Read the rows of one split of a stored dataset, `TRAIN` or `HELD_OUT`."""
+    rows: list[dict[str, Any]] = json.loads(artifact.file(f"{stem}.json").read_bytes())
+    return rows
+
+
+def classes_of(labels: Iterable[str], numbered: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the classes of labels by number: as the source numbers them, else whole numbers by value, text by letter.
+
+    Pictures without a label have no class.
+    """
+    left = {label for label in labels if label} - set(numbered)
+    by_value = all(label.isdecimal() for label in left)
+    return (*numbered, *sorted(left, key=lambda label: (int(label) if by_value else 0, label)))

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dtrak_core.datasets import array_labels, catalogue, npz
+from dtrak_core.datasets import content as contents
 from dtrak_core.datasets.content import MIN_PICTURES, Content, Split, row_of
 from dtrak_core.datasets.images import to_rgb
 from dtrak_core.datasets.settings import DatasetSettings
@@ -60,7 +61,7 @@ def keep(
     told = {"kind": "arrays", "name": name, "resolution": height}
     settings = build(DatasetSettings, **told, source_digest=digest_of(*parts))
     catalogue.check_name(name, "arrays")
-    return catalogue.make_newest(catalogue.keep(settings, content))
+    return catalogue.make_newest(contents.keep(settings, content))
 
 
 def stacked(images: Any, name: str) -> tuple[np.ndarray, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core import program, store
-from dtrak_core.datasets import dataset_files
+from dtrak_core.datasets import catalogue
 from dtrak_core.errors import NotFoundError, StoreError
 from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.jobs import JobState
@@ -99,7 +99,7 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
     if artifact is not None:
         names |= {str(artifact.manifest.get("digest", ""))} - {""}
         if kind == "datasets":
-            names |= {dataset_files.identity(artifact)}
+            names |= {catalogue.identity(artifact)}
         if "steps" in artifact.manifest:
             names |= {one.digest for one in checkpoints.of_run(artifact)}
         if KINDS[kind].read_by_many:

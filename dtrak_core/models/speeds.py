@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dtrak_core import store
-from dtrak_core.datasets.dataset_files import identity
+from dtrak_core.datasets.catalogue import identity
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.settings import canonical_json

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from dtrak_core import store
 from dtrak_core.datasets import thumbnails
-from dtrak_core.datasets.catalogue import Dataset, Split, image_digest
-from dtrak_core.datasets.content import prompt_of
+from dtrak_core.datasets.catalogue import Dataset, image_digest
+from dtrak_core.datasets.content import Split, prompt_of
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.errors import NotFoundError, SettingsError, StudioError
 from dtrak_core.models import bases, checkpoints, class_names
