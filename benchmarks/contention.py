@@ -116,9 +116,7 @@ def measure(nice: int) -> dict[str, Any]:
     os.nice(nice)
     torch.manual_seed(0)
     denoiser = replace(
-        networks.denoiser_of(
-            networks.build_unet(presets.DEMO, 16), networks.default_scheduler().config, presets.DEMO.fold
-        ),
+        networks.denoiser_of(networks.build_unet(presets.DEMO, 16), presets.DEMO.fold),
         half=precision.resolved("auto") == "bfloat16",
     )
     optimiser = torch.optim.AdamW(denoiser.network.parameters(), lr=0.0)

@@ -82,9 +82,7 @@ def main() -> None:
         "load_before": round(os.getloadavg()[0], 2),
         "versions": store.versions(),
     }
-    denoiser = networks.denoiser_of(
-        networks.build_unet(presets.DEMO, 16), networks.default_scheduler(), presets.DEMO.fold
-    )
+    denoiser = networks.denoiser_of(networks.build_unet(presets.DEMO, 16), presets.DEMO.fold)
     report["network"] = {"preset": "demo", "parameters": sum(p.numel() for p in denoiser.network.parameters())}
     for name, one in {"features": denoiser, "features_bfloat16": replace(denoiser, half=True)}.items():
         say(f"\n{'bfloat16' if one.half else 'float32'}:")
@@ -168,7 +166,7 @@ def paper() -> dict[str, Any]:
     """Time steps, gradients and projections of the paper's CIFAR network in turns, and the authors' way; in seconds."""
     width = 256 if QUICK else presets.PAPER_FEATURES["proj_dim"]
     model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
-    exact = networks.denoiser_of(networks.build_unet(model, side).eval(), networks.default_scheduler(), model.fold)
+    exact = networks.denoiser_of(networks.build_unet(model, side).eval(), model.fold)
     count = sum(p.numel() for p in exact.network.parameters())
     projector = Projector("sparse", width, 42, count)
     found: dict[str, Any] = {

@@ -144,7 +144,7 @@ def cifar(where: torch.device) -> dict[str, Any]:
     """Measure the paper's CIFAR network."""
     model, side = (presets.DEMO, 16) if QUICK else (presets.CIFAR, 32)
     torch.manual_seed(0)
-    denoiser = networks.denoiser_of(networks.build_unet(model, side).eval(), networks.default_scheduler(), model.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(model, side).eval(), model.fold)
     timesteps = 10 if QUICK else presets.PAPER_FEATURES["num_timesteps"]
     found = measured(where, denoiser, timesteps, 4 if QUICK else 128)
     found["cpu"] = against_cpu(where, denoiser, model, side)
@@ -229,7 +229,7 @@ def against_cpu(where: torch.device, denoiser: Denoiser, model: Any, side: int) 
     os.environ[devices.VARIABLE] = "cpu"
     own = networks.build_unet(model, side).eval()
     own.load_state_dict({name: value.cpu() for name, value in denoiser.network.state_dict().items()})
-    other = networks.denoiser_of(own, networks.default_scheduler(), model.fold)
+    other = networks.denoiser_of(own, model.fold)
     os.environ[devices.VARIABLE] = str(where)
     wanted = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=4, proj_dim=256)
     x0, ids = torch.rand(2, *denoiser.shape) * 2 - 1, ["train:0", "train:1"]

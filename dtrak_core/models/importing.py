@@ -24,7 +24,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import grey, is_grey
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.models import checkpoints, class_names, descriptions, networks, pipelines, schedules, weights
+from dtrak_core.models import checkpoints, class_names, descriptions, networks, pipelines, weights
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, key_of
@@ -62,15 +62,14 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         names, more = class_names.settled(count, found.classes, dataset.classes, called)
         assumed = (*assumed, *more)
     twice = found.config.get("out_channels", 3) == 2 * found.config.get("in_channels", 3)
-    if twice and not str(found.schedule.get("variance_type")).startswith("learned"):
+    if twice and not found.schedule.sampler.variance.startswith("learned"):
         assumed = (*assumed, "the variance that its network puts out is not used, as its scheduler takes a fixed one")
     on_progress(1, 3, "files", "Reading the weights")
     read = weights.read(found.weights, called)
     denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called, names)
-    settled = schedules.read(found.schedule, called).config
     digest = networks.weights_digest(denoiser.network)
     config = json.loads(denoiser.network.to_json_string())  # type: ignore[operator]  # a UNet2DModel
-    facts = checkpoints.pixel_facts(config | class_names.stored(names), settled, fold)
+    facts = checkpoints.pixel_facts(config | class_names.stored(names), found.schedule.config, fold)
     identity = checkpoints.identity(digest, facts)
     settings = build(
         ImportSettings, source=called.split("/")[-1], weights_digest=digest, dataset=dataset.digest, identity=identity
@@ -84,7 +83,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
             return checkpoints.name_run(finished, name, assumed)
         on_progress(2, 3, "files", "Storing the weights")
         place = store.partial("checkpoints", key) / "imported"
-        networks.save_pipeline(denoiser.network, place, torch.float32, settled, names)
+        networks.save_pipeline(denoiser.network, place, torch.float32, found.schedule, names)
         on_progress(3, 3, "files", "Stored")
         parameters = sum(p.numel() for p in denoiser.network.parameters())
         by = denoiser.classes

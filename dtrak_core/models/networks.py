@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin, UNet2DModel
-from diffusers.configuration_utils import FrozenDict
+from diffusers import UNet2DModel
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -26,7 +25,7 @@ from dtrak_core.models import bases, class_names, devices, lora, schedules, weig
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.denoiser import Denoiser, by_class
-from dtrak_core.models.schedules import default_scheduler as default_scheduler
+from dtrak_core.models.schedules import DEFAULTS, Schedule
 from dtrak_core.models.settings import LoraSettings, ModelSettings
 from dtrak_core.settings import digest_of
 
@@ -94,8 +93,8 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
             if reason := bases.unfit(base, resolution):
                 raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
-        unet, schedule = build_unet(model, resolution), default_scheduler(model.prediction)
-        plain = denoiser_of(unet, schedule, model.fold, classes=model.classes)
+        unet = build_unet(model, resolution)
+        plain = denoiser_of(unet, model.fold, DEFAULTS[model.prediction], classes=model.classes)
         return replace(plain, half=model.precision == "bfloat16")
 
 
@@ -107,32 +106,31 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     if denoiser.text is not None:
         return lora.save(denoiser, folder, dtype)
     assert isinstance(denoiser.network, UNet2DModel)
-    predicted = schedules.DIFFUSERS[denoiser.process.prediction]
-    config = schedules.config_of(default_scheduler(denoiser.process.prediction))
+    predicted = denoiser.process.prediction
     names = denoiser.classes.names if denoiser.classes else ()
-    digest = save_pipeline(denoiser.network, folder, dtype, config, names)
-    digest = digest if predicted == "epsilon" else digest_of("predicts", predicted, digest)
+    digest = save_pipeline(denoiser.network, folder, dtype, DEFAULTS[predicted], names)
+    digest = digest if predicted == "noise" else digest_of("predicts", schedules.DIFFUSERS[predicted], digest)
     return digest_of("classes", *names, digest) if names else digest
 
 
 def denoiser_of(
     unet: UNet2DModel,
-    scheduler: SchedulerMixin | Mapping[str, Any],
     fold: int,
+    schedule: Schedule = DEFAULTS["noise"],
     source: str = "the network",
     classes: Sequence[str] = (),
 ) -> Denoiser:
-    """Pair a network with the schedule of a scheduler, or of its config. The caller sets the network's mode.
+    """Pair a network with a schedule. The caller sets the network's mode.
 
     `classes` are the names of what a class-conditional network is told, by number.
     """
     where = devices.device()
     unet.to(where)
-    config = scheduler if isinstance(scheduler, Mapping) else schedules.config_of(scheduler)
-    size, schedule = unet.config.sample_size, schedules.read(config, source)
+    size, sampler = unet.config.sample_size, schedule.sampler
     height, width = (size, size) if isinstance(size, int) else size
     shape, process = (unet.config.in_channels, height, width), schedule.process.to(where)
-    sampler = schedule.sampler.at(height * width)
+    if sampler.flow is not None:
+        sampler = replace(sampler, flow=replace(sampler.flow, positions=height * width))
     if sampler.variance.startswith("learned") and unet.config.out_channels == unet.config.in_channels:
         raise DataError(
             f"The scheduler of '{source}' takes the variance from the network (variance_type '{sampler.variance}'), "
@@ -164,7 +162,7 @@ def save_pipeline(
     unet: UNet2DModel,
     folder: Path,
     dtype: torch.dtype,
-    schedule: Mapping[str, Any] = FrozenDict(),
+    schedule: Schedule = DEFAULTS["noise"],
     classes: Sequence[str] = (),
 ) -> str:
     """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
@@ -179,9 +177,8 @@ def save_pipeline(
     store.write_bytes(folder / "unet" / WEIGHTS, save(stored, metadata={"format": "pt"}))
     config: dict[str, Any] = json.loads(unet.to_json_string()) | class_names.stored(classes)
     store.write_json(folder / "unet" / "config.json", config)
-    settled = schedules.read(schedule, folder.name).config
-    store.write_json(folder / "scheduler" / "scheduler_config.json", settled)
-    if settled["_class_name"] == "DDPMScheduler":
+    store.write_json(folder / "scheduler" / "scheduler_config.json", schedule.config)
+    if schedule.config["_class_name"] == "DDPMScheduler":
         index = {
             "_class_name": "DDPMPipeline",
             "_diffusers_version": config["_diffusers_version"],
@@ -213,8 +210,8 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
         return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset, precision, form)
     file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")
     config = json.loads(checkpoint.run.file(f"{relative}/unet/config.json").read_bytes())
-    schedule = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
-    found = weights.read_file(file, checkpoint.name)
+    timing = json.loads(checkpoint.run.file(f"{relative}/scheduler/scheduler_config.json").read_bytes())
+    found, schedule = weights.read_file(file, checkpoint.name), schedules.read(timing, checkpoint.name)
     plain = assemble(config, found, schedule, checkpoint.fold, checkpoint.name, checkpoint.classes)
     return replace(plain, half=precision == "bfloat16")
 
@@ -253,12 +250,12 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
 def assemble(
     config: Mapping[str, Any],
     found: Mapping[str, Tensor],
-    schedule: Mapping[str, Any],
+    schedule: Schedule,
     fold: int,
     source: str = "the checkpoint",
     classes: Sequence[str] = (),
 ) -> Denoiser:
-    """Make a denoiser from a diffusers UNet2DModel config, its weights and its scheduler config, in eval mode."""
+    """Make a denoiser from a diffusers UNet2DModel config, its weights and its schedule, in eval mode."""
     unet = unet_of(config, source)
     weights.fit(unet, found, source)
-    return denoiser_of(unet.eval(), schedule, fold, source, classes)
+    return denoiser_of(unet.eval(), fold, schedule, source, classes)

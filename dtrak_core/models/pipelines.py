@@ -16,6 +16,7 @@ from dtrak_core import program
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.models import class_names, schedules
 from dtrak_core.models.model_files import WeightFiles, config_of, find_weights
+from dtrak_core.models.schedules import Schedule
 
 INDEX = "model_index.json"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -35,14 +36,14 @@ NEEDED = "A DDPM of pixels (DDPMPipeline or DDIMPipeline with a UNet2DModel) is 
 
 @dataclass(frozen=True)
 class Layout:
-    """A network's config and weights, its scheduler's config, the names of its classes by number where it has them.
+    """A network's config and weights, its schedule, the names of its classes by number where it has them.
 
     `assumed` says in words what the folder left open.
     """
 
     config: dict[str, Any]
     weights: WeightFiles
-    schedule: Mapping[str, Any]
+    schedule: Schedule
     assumed: tuple[str, ...]
     classes: tuple[str, ...] = ()
 
@@ -75,12 +76,12 @@ def judge(folder: Path, source: str) -> Layout:
         hint = f" {TEXT}" if kind == "UNet2DConditionModel" else ""
         raise DataError(f"'{source}' holds a {kind or 'network of unknown class'}. {NEEDED}{hint}")
     found = next((place / name for name in SCHEDULES if (place / name).is_file()), None)
-    schedule = config_of(found, place, source) if found is not None else {}
+    schedule = schedules.read({} if found is None else config_of(found, place, source), source)
     if found is None:
         assumed.append("no scheduler found: the DDPM's, linear betas from 0.0001 to 0.02 over 1,000 steps")
     elif place != folder:
         assumed.append(f"its scheduler is that of '{place.name}', the folder it lies in")
-    assumed += schedules.read(schedule, source).assumed
+    assumed += schedule.assumed
     weights = find_weights(network, source)
     if weights.variant:
         assumed.append(f"weights are those of the variant {weights.variant}, {weights.paths[0].name}")

@@ -107,7 +107,7 @@ def _pixels(folder: Path, called: str) -> Recognised:
         "Model": f"{'class-conditional' if classes else 'unconditional'} network of pixels (UNet2DModel)",
         "pictures": f"{side * fold} px" if side else "as large as the dataset's",
         "channels": f"{channels}" + (f", folded {fold} × {fold}" if fold > 1 else ""),
-        **descriptions.schedule(found.schedule),
+        **descriptions.schedule(found.schedule.config),
         "classes": ", ".join(found.classes[:12]) + ("…" if len(found.classes) > 12 else ""),
         "parameters": _told(parameters),
         "licence": descriptions.licence(folder),

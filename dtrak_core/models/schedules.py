@@ -64,10 +64,6 @@ class Sampler:
     variance: Variance = "fixed_small"
     flow: Flow | None = None
 
-    def at(self, positions: int) -> Sampler:
-        """Return the sampler of networks whose input has so many positions, on which a flow's shift may depend."""
-        return self if self.flow is None else replace(self, flow=replace(self.flow, positions=positions))
-
     def timesteps(self, sampling_steps: int, length: int = DIFFUSION_STEPS) -> list[int]:
         """Return the timesteps visited, from noisy to clean: 980, 960, ..., 0 for 50 steps of the paper's.
 
@@ -212,3 +208,7 @@ def _sampler(settled: Mapping[str, Any], config: Mapping[str, Any], abar: Tensor
     )
     final = 1.0 if config.get("set_alpha_to_one", True) else float(abar[0])
     return Sampler(spacing, int(settled["steps_offset"]), clip, threshold, final, variance)
+
+
+# Of networks that are trained here: the paper's betas, of a flow σ = 1/T, 2/T, ..., 1.
+DEFAULTS = {one: read(config_of(default_scheduler(one)), one) for one in PREDICTIONS.values()}

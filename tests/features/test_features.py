@@ -27,7 +27,7 @@ from dtrak_core.store import Artifact
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
 
 
 @pytest.fixture(autouse=True)

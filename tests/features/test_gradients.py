@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dtrak_core.features import draws, gradients, model_outputs
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.models import networks
+from dtrak_core.models import networks, schedules
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.denoiser import Denoiser, by_class
 from dtrak_core.models.process import Process, rectified
@@ -62,7 +62,7 @@ class Odd(nn.Module):
 
 
 def denoiser_of(unet: nn.Module, dtype: torch.dtype = torch.float64, prediction: Prediction = "noise") -> Denoiser:
-    schedule = networks.default_scheduler()
+    schedule = schedules.default_scheduler()
     for parameter in unet.parameters():  # biases and norms start at 0 and 1, where errors can hide
         parameter.data += 0.05 * torch.randn_like(parameter)
     process = Process(prediction, schedule.betas.to(dtype), schedule.alphas_cumprod.to(dtype))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dtrak_core.features import draws, gradients, losses
-from dtrak_core.models import networks
+from dtrak_core.models import networks, schedules
 from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser
 from dtrak_core.models.process import Process
 from dtrak_core.models.settings import ModelSettings, Prediction
@@ -20,9 +20,7 @@ def test_a_thousand_draws_are_those_of_the_formula_in_bounded_passes(
     tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    denoiser = networks.denoiser_of(
-        networks.build_unet(tiny, 16).eval(), networks.default_scheduler().config, tiny.fold
-    )
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     grid, seen = draws.timesteps("uniform", 1000), list[int]()
     real = Denoiser.predict
@@ -79,7 +77,7 @@ def test_a_pass_of_the_papers_networks_stays_within_the_stated_memory(preset: st
     """Nothing is computed here: the layers' outputs are counted on torch's device of shapes alone."""
     model = presets.PRESETS[preset].model
     assert model is not None
-    schedule = networks.default_scheduler()
+    schedule = schedules.default_scheduler()
     with torch.device("meta"):
         denoiser = Denoiser(
             networks.build_unet(model, side).eval(),

@@ -31,7 +31,7 @@ DENSE = ["gaussian", "rademacher"]
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler().config, tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def target(pictures: Dataset) -> Target:
 def computed(pictures: Dataset, tiny: ModelSettings, base: FeatureSettings, target: Target) -> Dataset:
     """Store features, kernels and target features of both model outputs."""
     torch.manual_seed(0)
-    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
     for method in GRADIENT[:2]:
         settings = scores.feature_settings(method, pictures.digest, CHECKPOINT, base)
         kernel.compute_kernel(features.compute_features(pictures, denoiser, settings, quiet), quiet)
@@ -187,7 +187,7 @@ def test_what_is_needed_is_named_with_the_key_under_which_it_will_lie(
     with pytest.raises(NotFoundError, match="held-out:3"):
         scores.attribution_scores("d-trak", pictures, CHECKPOINT, target, base)
     torch.manual_seed(0)
-    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
     for kind, key, settings in scores.needed("d-trak", pictures, CHECKPOINT, target, base)[:1]:
         assert isinstance(settings, FeatureSettings)
         assert features.compute_features(pictures, denoiser, settings, quiet).key == key

@@ -78,8 +78,6 @@ def test_a_network_of_one_colour_opens_and_draws_as_in_diffusers(digits: Dataset
 def test_pictures_with_colours_are_refused(pictures: Dataset, tiny: ModelSettings) -> None:
     with pytest.raises(SettingsError, match=r"The pictures of 'discs' have colours. Leave grey out."):
         presets.seen(pictures, classes=False, grey=True)
-    grey = networks.denoiser_of(
-        networks.build_unet(ModelSettings(**tiny.model_dump() | {"grey": True}), 16), networks.default_scheduler(), 2
-    )
+    grey = networks.denoiser_of(networks.build_unet(ModelSettings(**tiny.model_dump() | {"grey": True}), 16), 2)
     with pytest.raises(DataError, match="sees grey pictures alone, and these have colours"):
         grey.encode(pictures.train.images[:2])

@@ -23,7 +23,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
 from dtrak_core.jobs import housekeeping
-from dtrak_core.models import checkpoints, importing, networks, sampling
+from dtrak_core.models import checkpoints, importing, networks, sampling, schedules
 from dtrak_core.models.model_files import LORA
 from dtrak_core.models.settings import ImportSettings, Sampled
 from dtrak_core.progress import quiet
@@ -120,7 +120,7 @@ def test_a_network_alone_opens_with_the_papers_schedule(pictures: Dataset, tmp_p
     (tmp_path / "theirs" / "unet").rename(tmp_path / "alone")
     importing.import_checkpoint(str(tmp_path / "alone"), pictures, "unet-alone", quiet)
     denoiser = networks.load_denoiser(checkpoints.by_name("unet-alone"))
-    torch.testing.assert_close(denoiser.process.alphas_cumprod, networks.default_scheduler().alphas_cumprod)
+    torch.testing.assert_close(denoiser.process.alphas_cumprod, schedules.default_scheduler().alphas_cumprod)
 
 
 def test_our_own_folded_folder_opens_again(pictures: Dataset, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_what_is_assumed_is_said_under_every_name(pictures: Dataset, tmp_path: P
     foreign(tmp_path / "theirs")
     network = tmp_path / "theirs" / "unet"
     scheduler = tmp_path / "theirs" / "scheduler" / "scheduler_config.json"
-    scheduler.write_text(json.dumps(dict(networks.default_scheduler().config)))
+    scheduler.write_text(json.dumps(dict(schedules.default_scheduler().config)))
     assert taken_in(tmp_path / "theirs", pictures, "whole").assumed == ()
     (network / networks.WEIGHTS).rename(network / "diffusion_pytorch_model.fp16.safetensors")
     network.rename(tmp_path / "alone")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
+from diffusers import DDPMPipeline, UNet2DModel
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
-from dtrak_core.models import checkpoints, networks, sampling
+from dtrak_core.models import checkpoints, networks, sampling, schedules
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
@@ -24,7 +24,7 @@ from dtrak_core.training.presets import PRESETS
 
 def tiny_denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(0)
-    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_is_no_ddpm_is_refused(
     config = json.loads((tmp_path / "unet" / "config.json").read_text()) | change.get("config", {})
     schedule = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text()) | change.get("schedule", {})
     with pytest.raises(DataError, match=said):
-        networks.assemble(config, unet.state_dict(), schedule, 2)
+        networks.assemble(config, unet.state_dict(), schedules.read(schedule, "theirs"), 2)
 
 
 def test_timesteps_known_by_heart_are_those_of_the_schedule() -> None:
@@ -145,9 +145,10 @@ def test_timesteps_known_by_heart_are_those_of_the_schedule() -> None:
         sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
         norm_num_groups=4, time_embedding_type="learned", num_train_timesteps=10,
     )  # fmt: skip
-    drawn = networks.denoiser_of(unet, DDPMScheduler(num_train_timesteps=10), 1)
+    drawn = networks.denoiser_of(unet, 1, schedules.read({"num_train_timesteps": 10}, "theirs"))
     assert sampling.generate(drawn, [0], "ddim", 5, 0.0).shape == (1, 8, 8, 3)
     with pytest.raises(DataError, match=r"knows 10 timesteps by heart .* its scheduler has 1000\. Give"):
-        networks.denoiser_of(unet, networks.default_scheduler(), 1)
+        networks.denoiser_of(unet, 1)
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 10}
     with pytest.raises(DataError, match=r"knows 10 timesteps by heart .* its scheduler has noise levels between them"):
-        networks.denoiser_of(unet, FlowMatchEulerDiscreteScheduler(num_train_timesteps=10), 1)
+        networks.denoiser_of(unet, 1, schedules.read(flow, "theirs"))

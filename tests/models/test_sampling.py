@@ -24,12 +24,12 @@ from dtrak_core.models.settings import ModelSettings
 @pytest.fixture
 def denoiser(tiny: ModelSettings) -> Denoiser:
     torch.manual_seed(3)
-    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), networks.default_scheduler(), tiny.fold)
+    return networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
 
 
 def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
     ours = sampling.generate(denoiser, [5], "ddim", 50, 0.0)
-    pipeline = DDIMPipeline(denoiser.network, DDPMScheduler.from_config(networks.default_scheduler().config))
+    pipeline = DDIMPipeline(denoiser.network, DDPMScheduler.from_config(schedules.default_scheduler().config))
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(generator=torch.Generator().manual_seed(5), num_inference_steps=50, eta=0.0, output_type="np")
     folded = torch.from_numpy(theirs.images).permute(0, 3, 1, 2) * 2 - 1
@@ -39,7 +39,7 @@ def test_ddim_is_the_papers_pipeline(denoiser: Denoiser) -> None:
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: Denoiser, eta: float) -> None:
-    scheduler = DDIMScheduler.from_config(networks.default_scheduler().config)
+    scheduler = DDIMScheduler.from_config(schedules.default_scheduler().config)
     scheduler.set_timesteps(10)
     random = torch.Generator().manual_seed(8)
     x = torch.randn(denoiser.shape, generator=random)[None]
@@ -54,7 +54,7 @@ def test_ddim_with_noise_equals_diffusers_step_by_step(denoiser: Denoiser, eta: 
 
 
 def test_ddpm_equals_diffusers(denoiser: Denoiser) -> None:
-    scheduler = networks.default_scheduler()
+    scheduler = schedules.default_scheduler()
     scheduler.set_timesteps(20)
     random = torch.Generator().manual_seed(2)
     x = torch.randn(denoiser.shape, generator=random)[None]
@@ -183,11 +183,12 @@ def test_a_learned_variance_draws_as_in_diffusers_in_float64(monkeypatch: pytest
 
 
 def test_a_variance_that_no_network_puts_out_is_said(denoiser: Denoiser) -> None:
-    asked = replace(denoiser, sampler=schedules.read({"variance_type": "learned_range"}, "theirs").sampler)
+    learned = schedules.read({"variance_type": "learned_range"}, "theirs")
+    asked = replace(denoiser, sampler=learned.sampler)
     with pytest.raises(DataError, match="which says none"):
         sampling.generate(asked, [0], "ddpm", 2, 0.0)
     with pytest.raises(DataError, match="puts out the picture's channels alone"):
-        networks.denoiser_of(denoiser.network, {"variance_type": "learned_range"}, 1, "theirs")  # type: ignore[arg-type]
+        networks.denoiser_of(denoiser.network, 1, learned, "theirs")  # type: ignore[arg-type]
 
 
 def test_timesteps_are_those_of_diffusers() -> None:
@@ -224,9 +225,8 @@ def test_flows_are_drawn_as_in_diffusers_in_float64(monkeypatch: pytest.MonkeyPa
     assert schedule.process.prediction == "flow"
     torch.testing.assert_close(schedule.process.sigmas, theirs.sigmas.flip(0), rtol=0, atol=0)
     torch.testing.assert_close(schedule.process.times, theirs.timesteps.flip(0))
-    sampler = schedule.sampler.at(36)
-    assert sampler.flow is not None
-    sampler = replace(sampler, flow=replace(sampler.flow, evenly=evenly))
+    assert schedule.sampler.flow is not None
+    sampler = replace(schedule.sampler, flow=replace(schedule.sampler.flow, positions=36, evenly=evenly))
     ours = Denoiser(Mixing().double(), schedule.process.to(torch.float64), 1, (3, 6, 6), sampler=sampler)
     own = theirs.config
     mu = calculate_shift(36, own.base_image_seq_len, own.max_image_seq_len, own.base_shift, own.max_shift)
