@@ -87,10 +87,8 @@ def test_a_whole_page_passes_no_more_than_it_did(small: tuple[Dataset, Checkpoin
     assert len(ui) <= 16, ui
 
 
-def test_from_the_button_to_the_first_training_step_are_sixteen_files(
-    small: tuple[Dataset, Checkpoint],
-) -> None:
-    """Four take the job down, and the worker passes twelve more; the engine between them is not counted."""
+def test_from_the_button_to_the_first_training_step_are_twelve_files(small: tuple[Dataset, Checkpoint]) -> None:
+    """Those that take the job down and those that the worker passes; the engine between them is not counted."""
     from dtrak_core.training import training  # noqa: F401 - what modules call when they are imported is not the way
 
     dataset, _ = small
@@ -107,5 +105,4 @@ def test_from_the_button_to_the_first_training_step_are_sixteen_files(
     with entered() as files, pytest.raises(Cancelled):
         work.run(job, stop_at_first)
     assert "training/training_run.py" in files
-    assert len(asked) <= 4, sorted(asked)
-    assert len(files - asked) <= 12, sorted(files - asked)
+    assert len(asked | files) <= 12, sorted(asked | files)
