@@ -220,7 +220,7 @@ def outcome_of(wanted: Wanted, settings: CounterfactualSettings) -> OutcomeSetti
 
 def sample_of(target: str, settings: CounterfactualSettings) -> SampleSettings:
     """Return the settings of a target's own picture."""
-    return targets.sample_settings(settings.checkpoint, int(target.removeprefix("seed:")), settings)
+    return targets.sample_settings(settings.checkpoint, targets.seed_of(target), settings)
 
 
 def features_of(settings: CounterfactualSettings, method: str) -> FeatureSettings | None:

@@ -278,7 +278,7 @@ def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
 
 def _generate_missing(names: Sequence[str], checkpoint: str, sampled: Sampled, on_progress: Progress) -> None:
     """Generate those of these targets that are generated ones and not stored yet."""
-    seeds = tuple(int(name.removeprefix("seed:")) for name in names if name.startswith("seed:"))
+    seeds = tuple(targets.seed_of(name) for name in names if name.startswith("seed:"))
     _samples(checkpoint, seeds, sampled, 16, on_progress)
 
 

@@ -69,7 +69,7 @@ def of_recipes(
     lacking = [one for one in recipes if predictions.find(one, settings) is None]
     found = Cost()
     if drawn or lacking:
-        seeds = [targets.seed_number(name) for name in settings.targets if name.startswith("seed:")]
+        seeds = [targets.seed_of(name) for name in settings.targets if name.startswith("seed:")]
         found += of_drawing(checkpoint, seeds, settings)
     if not lacking:
         return found
@@ -99,7 +99,7 @@ def of_comparison(
         planned: Whether to look which models and pictures are stored, where the scores that name them are; else
             every training is counted.
     """
-    seeds = [targets.seed_number(name) for name in settings.targets]
+    seeds = [targets.seed_of(name) for name in settings.targets]
     found = of_drawing(checkpoint, seeds, settings)
     own = _targets(dataset, settings.targets, settings.checkpoint, settings)
     needed: list[Needed] = []

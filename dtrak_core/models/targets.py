@@ -68,8 +68,7 @@ class Target:
     @property
     def sampled(self) -> Sampled:
         """Return how a generated picture was drawn; the usual way for others."""
-        given = {name: value for name, value in self.row.get("settings", {}).items() if name in Sampled.model_fields}
-        return Sampled(**given)
+        return _way(self.row.get("settings", {}))
 
 
 def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:
@@ -89,34 +88,36 @@ def publish_sample(settings: SampleSettings, image: np.ndarray, seconds: float |
     return _generated(store.get("samples", key))
 
 
-def samples(checkpoint: str, sampled: Sampled | None = None) -> list[Target]:
+def samples(checkpoint: str, sampled: Sampled | None = None, among: Sequence[Target] | None = None) -> list[Target]:
     """Return the stored generated pictures of a checkpoint (by digest) drawn so, by seed; None is its own way.
 
-    Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance.
+    Without prompts, the pictures of a text-to-image model are returned whatever their prompt and guidance. Where all
+    of them (`drawn`) are at hand, they are taken `among` these.
     """
-    return sorted(_drawn(checkpoint, sampled or own_way(checkpoint)), key=seed_of)
+    way, found = sampled or own_way(checkpoint), drawn(checkpoint) if among is None else among
+    return sorted((one for one in found if _alike(one.sampled, seed_of(one.id), way)), key=lambda t: seed_of(t.id))
 
 
-def _drawn(checkpoint: str, sampled: Sampled) -> list[Target]:
-    """Return the same pictures in the order in which they were drawn, the shipped ones first."""
-    found = []
-    for artifact in store.listing("samples"):
-        if artifact.settings["checkpoint"] == checkpoint:
-            own = SampleSettings(**artifact.settings)
-            wanted = sample_settings(checkpoint, own.seed, sampled)
-            if not sampled.prompts:
-                wanted = wanted.model_copy(update={"prompts": own.prompts, "guidance": own.guidance})
-            if own == wanted:
-                found.append(_generated(artifact))
-    return found
+def drawn(checkpoint: str) -> list[Target]:
+    """Return all of them, however they were drawn: the shipped ones first, then in the order of drawing."""
+    return [_generated(artifact) for artifact in _stored(checkpoint)]
 
 
-def seed_of(target: Target) -> int:
-    """Return the seed of a generated picture."""
-    return seed_number(target.id)
+def _stored(checkpoint: str) -> list[store.Artifact]:
+    return [one for one in store.listing("samples") if one.settings["checkpoint"] == checkpoint]
 
 
-def seed_number(name: str) -> int:
+def _way(settings: Mapping[str, Any]) -> Sampled:
+    return Sampled(**{name: value for name, value in settings.items() if name in Sampled.model_fields})
+
+
+def _alike(own: Sampled, seed: int, sampled: Sampled) -> bool:
+    """Say whether a picture of a seed, drawn its own way, is one of those that were drawn so."""
+    any_words = {} if sampled.prompts else {"prompts": own.prompts, "guidance": own.guidance}
+    return own.drawing() == _drawing(seed, sampled) | any_words
+
+
+def seed_of(name: str) -> int:
     """Return the seed that the id of a generated picture names."""
     return int(name.removeprefix("seed:"))
 
@@ -129,13 +130,12 @@ def usual(checkpoint: str) -> Sampled:
     prompts, and the guidance is that of the base's own pipeline, as the steps are in any case.
     """
     own = own_way(checkpoint)
-    drawn = [target for target in _drawn(checkpoint, own) if target.prompt]
-    if not drawn:
-        return own
-    guidance, prompts = drawn[0].sampled.guidance, dict[int, str]()
-    for target in drawn:
-        if target.sampled.guidance == guidance:
-            prompts.setdefault(seed_of(target), target.prompt)
+    ways = [(int(one.settings["seed"]), _way(one.settings)) for one in _stored(checkpoint)]
+    ways = [(seed, way) for seed, way in ways if way.prompts and _alike(way, seed, own)]
+    guidance, prompts = ways[0][1].guidance if ways else own.guidance, dict[int, str]()
+    for seed, way in ways:
+        if way.guidance == guidance:
+            prompts.setdefault(seed, way.prompts[0])
     longest, best = 0, tuple[str, ...]()
     for length in range(1, len(prompts) + 1):
         turn, held = _turn(prompts, length)
@@ -188,7 +188,7 @@ def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
     Raises:
         SettingsError: If two are of one seed, or of another guidance or sampler.
     """
-    seeds = [seed_of(target) for target in chosen]
+    seeds = [seed_of(target.id) for target in chosen]
     if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
         raise SettingsError(f"{seeds.count(twice[0])} of these pictures are of seed {twice[0]}. Choose one of a seed.")
     ways = {target.sampled.model_copy(update={"prompts": ()}) for target in chosen}
@@ -210,10 +210,12 @@ def together(chosen: Sequence[Target], usual: Sampled) -> Sampled:
 
 def sample_settings(checkpoint: str, seed: int, sampled: Sampled) -> SampleSettings:
     """Return the settings of the picture of a seed, with the sampler that a job's or comparison's settings name."""
-    drawn = sampled.drawing()
-    if sampled.prompts:
-        drawn |= {"prompts": (sampled.prompt_of(seed),), "seeds_a_prompt": 1}
-    return build(SampleSettings, checkpoint=checkpoint, seed=seed, **drawn)
+    return build(SampleSettings, checkpoint=checkpoint, seed=seed, **_drawing(seed, sampled))
+
+
+def _drawing(seed: int, sampled: Sampled) -> dict[str, Any]:
+    own = {"prompts": (sampled.prompt_of(seed),), "seeds_a_prompt": 1} if sampled.prompts else {}
+    return sampled.drawing() | own
 
 
 def find_sample(settings: SampleSettings) -> Target | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import streamlit as st
@@ -21,6 +22,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import StudioError
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, lacking, named, panels, preparing, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
@@ -30,8 +32,7 @@ ADD_PICTURES, ADD_MODEL = "pages/add_pictures.py", "pages/add_model.py"  # besid
 _CLOSING = st.components.v2.component(
     "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
 )
-_IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS = "_in_frame", "_selection", "_checkpoints", "_opens"
-_NEXT = "_next"
+_IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS, _NEXT = "_in_frame", "_selection", "_checkpoints", "_opens", "_next"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Selection:
 
     dataset: Dataset
     checkpoint: Checkpoint | None
+
+    @cached_property
+    def drawn(self) -> list[Target]:
+        """Return all pictures that the checkpoint drew: listed once a run, by whichever part of a page asks first."""
+        return targets.drawn(self.checkpoint.digest) if self.checkpoint else []
 
 
 def configure() -> None:
@@ -134,7 +140,7 @@ def _links(place: DeltaGenerator, leading: Mapping[str, Mapping[str, str | list[
             st.page_link(page, query_params=leading[file], width="stretch")
 
 
-def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
+def _opens(selection: Selection, checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
     """Return by page the target or the comparison that it opens where the view names none, as parameters.
 
     Its link names it, for a page that writes it into the address only then makes one more step that Back undoes. Where
@@ -142,9 +148,9 @@ def _opens(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, dict[str, str]
     """
     found: dict[str, dict[str, str]] = {}
     if not address.get("sample"):
-        drawn = [target.id for target in targets.samples(checkpoint.digest, named.sampled(checkpoint))]
-        found = {page: {"sample": named.usual(drawn)} for page in (OVERVIEW, ATTRIBUTION)}
-    if not address.get("comparison") and (key := comparisons.first(dataset, checkpoint.digest)):
+        drawn = targets.samples(checkpoint.digest, named.sampled(checkpoint), selection.drawn)
+        found = {page: {"sample": named.usual([target.id for target in drawn])} for page in (OVERVIEW, ATTRIBUTION)}
+    if not address.get("comparison") and (key := comparisons.first(selection.dataset, checkpoint.digest)):
         if not panels.newest("counterfactual", checkpoint.digest):
             found[COUNTERFACTUAL] = {"comparison": key}
     return found
@@ -235,14 +241,14 @@ def sidebar(page: str = "") -> bool:
     checkpoint = _checkpoint(dataset)
     with st.sidebar:
         link(ADD_MODEL, "Add a model", ":material/add:")
-    st.session_state[_SELECTION] = Selection(dataset, checkpoint)
+    st.session_state[_SELECTION] = selection = Selection(dataset, checkpoint)
     changed = address.enter(checkpoint.digest if checkpoint else dataset.digest)
     address.put({"dataset": name} | ({"checkpoint": checkpoint.name} if checkpoint else {}))
     if checkpoint is None:
         address.drop("checkpoint")
     else:
         tuning.settle(checkpoint, changed)
-    st.session_state[_OPENS] = _opens(dataset, checkpoint) if checkpoint else {}
+    st.session_state[_OPENS] = _opens(selection, checkpoint) if checkpoint else {}
     with st.sidebar:
         _shortcuts()
     return True

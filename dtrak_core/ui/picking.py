@@ -20,17 +20,22 @@ SOURCES = {"generated": "Generated", "held-out": "Held out", "own": "Your own"}
 _KIND = {"seed": "generated", "held-out": "held-out", "upload": "own"}
 
 
+def drawn(checkpoint: Checkpoint, sampled: Sampled | None = None) -> list[Target]:
+    """Return the pictures that the selected checkpoint drew so, by seed; None is its own way."""
+    return targets.samples(checkpoint.digest, sampled, frame.require().drawn)
+
+
 def current(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> Target | None:
     """Return the target that the link or the session names, with a warning where it does not exist.
 
     None means that there is nothing to show: the model has drawn nothing yet and no target is named.
     """
-    found_first = targets.samples(checkpoint.digest, sampled)
-    drawn = {t.id: t for t in reversed(found_first)}
+    found_first = drawn(checkpoint, sampled)
+    known = {t.id: t for t in reversed(found_first)}
     usual = named.usual([t.id for t in found_first])
     for name in (named.target(usual), usual):
         try:
-            found = drawn.get(name) or targets.resolve(dataset, checkpoint.digest, name, sampled)
+            found = known.get(name) or targets.resolve(dataset, checkpoint.digest, name, sampled)
             if name == named.target(name):  # not where the view names another one, which the warning is about
                 address.put({"sample": name})
             return found
@@ -61,7 +66,7 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Sampl
     if source == "held-out":
         found = [targets.of_split(dataset.held_out, "held-out", i) for i in range(len(dataset.held_out.rows))]
     else:
-        found = targets.samples(checkpoint.digest, sampled.model_copy(update={"prompts": ()}))
+        found = drawn(checkpoint, sampled.model_copy(update={"prompts": ()}))
     if not found and source == "held-out":
         st.info("No picture of this dataset is held out.")
         return

@@ -73,8 +73,20 @@ def test_from_a_question_to_its_rankings_are_nine_files(small: tuple[Dataset, Ch
     assert len(files) <= 9, sorted(files)
 
 
-def test_a_whole_page_passes_no_more_than_it_did(small: tuple[Dataset, Checkpoint]) -> None:
-    """The page draws the sidebar, the choice of targets, charts and small print beside the pictures."""
+def test_a_whole_page_passes_no_more_than_it_did(
+    small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page draws the sidebar, the choice of targets, charts and small print beside the pictures.
+
+    What the model drew, which sidebar, target and choice of targets all look at, is listed once a run.
+    """
+    listed, real = list[str](), targets.drawn
+
+    def counted(digest: str) -> list[targets.Target]:
+        listed.append(digest)
+        return real(digest)
+
+    monkeypatch.setattr(targets, "drawn", counted)
     st.cache_resource.clear()  # jobs left by a crash are looked for once a minute: now, not amid the count
     at = opened("attribution")
     st.cache_data.clear()
@@ -82,6 +94,7 @@ def test_a_whole_page_passes_no_more_than_it_did(small: tuple[Dataset, Checkpoin
         at.query_params["sample"] = "seed:1"
         at.run()
     assert len(galleries(at)["figure"]["rows"]) == 2
+    assert listed == 3 * [small[1].digest]  # of Overview, Attribution, and Attribution with a target named
     core, ui = ([name for name in sorted(files) if name.startswith("ui/") == drawn] for drawn in (False, True))
     assert len(core) <= 19, core  # one of them lists the scores that the user brought
     assert len(ui) <= 16, ui

@@ -141,7 +141,7 @@ def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
 def _labels(drawn: dict[str, Target]) -> dict[str, str]:
     """Return what each picture is called in the list, by its mark: no two alike, as the list tells them by it."""
     words = {
-        mark: f"{targets.seed_of(target)}: {target.prompt}" if target.prompt else str(targets.seed_of(target))
+        mark: f"{targets.seed_of(target.id)}: {target.prompt}" if target.prompt else str(targets.seed_of(target.id))
         for mark, target in drawn.items()
     }
     times = Counter(words.values())

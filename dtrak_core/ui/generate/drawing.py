@@ -170,7 +170,7 @@ def _under(drawn: Target) -> tuple[str, ...]:
 def _asked(drawn: Target, chosen: Sampled) -> bool:
     """Say whether a picture is of the seeds and prompts that the form names."""
     first, count = st.session_state.get("draw-first", 0), st.session_state.get("draw-count", 0)
-    seed = int(drawn.id.removeprefix("seed:"))
+    seed = targets.seed_of(drawn.id)
     return first <= seed < first + count and drawn.prompt == chosen.prompt_of(seed)
 
 

@@ -8,7 +8,6 @@ from dtrak_core import program
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import methods
 from dtrak_core.methods.results import Ranking
-from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, answers, frame, gallery, named, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
@@ -20,7 +19,7 @@ OTHERS = 16  # pictures to choose another target from
 
 def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     """Draw the answer for one picture; return its rankings, empty where there is none yet."""
-    drawn = targets.samples(checkpoint.digest)
+    drawn = picking.drawn(checkpoint)
     if not drawn:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
         return []
