@@ -10,7 +10,8 @@ import tyro
 from dtrak_core import program
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.tables import Json, say
-from dtrak_core.datasets import catalogue
+from dtrak_core.datasets import catalogue, preview
+from dtrak_core.datasets.content import by_reason
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, looks
 from dtrak_core.models.settings import Frozen
@@ -23,20 +24,46 @@ HOW: dict[looks.Takes, str] = {
 }
 
 
-def look(source: Annotated[str, tyro.conf.Positional], json: Json = False) -> None:
-    """Say what a model is before it is taken in: family, size, what it predicts, schedule, licence.
+def look(source: Annotated[str, tyro.conf.Positional], resolution: int = 32, json: Json = False) -> None:
+    """Say what a model or a set of pictures is, before it is taken in.
+
+    Of a model: family, size, what it predicts, schedule, licence. Of pictures: how many, of what labels, which columns
+    of their tables tell what, and what is left out.
 
     Args:
-        source: A folder, a file, or a name on the Hugging Face hub.
+        source: A model's folder, file, or name on the Hugging Face hub; or a folder of pictures, a zip, an .npz.
+        resolution: Side of the square pictures.
     """
     where = _where(source)
-    (artifact,) = answers.completed(
-        build(jobs.LookJob, source=where, state=looks.state_of(where)), f"Look at '{source}'"
-    )
+    if looks.holds_pictures(where):
+        _look_at_pictures(Path(where), source, resolution, json)
+        return
+    job = build(jobs.LookJob, source=where, state=looks.state_of(where))
+    (artifact,) = answers.completed(job, f"Look at '{source}'")
     found = looks.read(artifact)
     how = HOW[found.takes].format(source=source)
     rest: dict[str, object] = {"assumed": list(found.assumed)} if found.assumed else {}
     say({**found.facts, **rest, "taken in by": program.command(how)}, json, tables.facts)
+
+
+def _look_at_pictures(place: Path, source: str, resolution: int, json: bool) -> None:
+    seen = preview.look(place, resolution)
+    facts = {
+        "pictures": seen.count,
+        "opened": seen.opened,
+        "held_out": seen.held_out or "one in ten",
+        "labels": seen.labels,
+        "with_caption": seen.captions,
+        "contributors": seen.contributors,
+        "columns": list(seen.columns),
+        "taken": dict(seen.taken),
+        "sizes": [f"{width} x {height}" for width, height in seen.sizes],
+        "bytes": seen.disk(resolution),
+        "notes": list(seen.notes),
+        "left_out": {why: count for why, (count, _) in by_reason(seen.left_out).items()},
+        "taken in by": program.command(f"dataset --source {source} --name NAME --resolution {resolution}"),
+    }
+    say(facts, json, lambda found: tables.facts({name: value for name, value in found.items() if value}))
 
 
 def base(source: Annotated[str, tyro.conf.Positional], name: str, resolution: int = 0, json: Json = False) -> None:

@@ -13,6 +13,8 @@ from dtrak_core.store import Artifact
 
 Takes = Literal["base", "pixels", "lora"]
 KIND = "looks"
+PICTURES, WEIGHTS = (".zip", ".npz", ".npy"), (".safetensors", ".bin", ".pt", ".ckpt")
+MODEL = ("model_index.json", "config.json", "adapter_config.json", "unet", "unet_ema", "transformer", "scheduler")
 HUB_SECONDS = 600  # for which what a hub said is held
 
 
@@ -55,6 +57,15 @@ def meant(source: str) -> str:
     held = sorted(folder.iterdir()) if folder.is_absolute() and folder.is_dir() else []
     files = [path for path in held if path.suffix in (".safetensors", ".ckpt")]
     return str(files[0]) if len(files) == 1 and {path.suffix for path in held} == {files[0].suffix, ".yaml"} else source
+
+
+def holds_pictures(source: str) -> bool:
+    """Say whether a source is a set of pictures rather than a model, by the names of its files."""
+    path = Path(source)
+    if path.is_file():
+        return path.suffix.lower() in PICTURES
+    held = list(path.iterdir()) if path.is_dir() else []
+    return bool(held) and not any(one.suffix in WEIGHTS or one.name in MODEL for one in held)
 
 
 def state_of(source: str) -> str:

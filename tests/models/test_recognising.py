@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_store
 import torch
 from safetensors.torch import save_file
 
@@ -152,3 +153,23 @@ def test_the_command_says_what_the_page_does(
     assert "import-checkpoint --source" in told["taken in by"]
     (artifact,) = work.run(asked[0], quiet)
     assert looks.read(artifact) == recognising.recognise(str(LORA))
+
+
+def test_the_command_looks_at_pictures_too(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = small_store.folder(tmp_path / "mine")
+    (source / "notes.pdf").write_bytes(b"%PDF")
+    assert cli.main(["look", str(source), "--resolution", "16", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pictures"], told["labels"]) == (72, {"blue": 24, "green": 24, "red": 24})
+    assert told["taken"] == {"file_name": "file_name", "caption": "caption", "contributor": "contributor"}
+    assert list(told["left_out"].values()) == [1]
+    assert told["bytes"] == 72 * 16 * 16 * 3
+    assert cli.main(["look", str(source)]) == 0
+    assert "dataset --source" in capsys.readouterr().out
+    assert not looks.holds_pictures(str(BASE))
+    assert not looks.holds_pictures(str(LORA.parent))
+    assert not looks.holds_pictures("owner/name")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.txt").write_text("a")
+    assert cli.main(["look", str(tmp_path / "none")]) == 1
+    assert "holds no pictures" in capsys.readouterr().err

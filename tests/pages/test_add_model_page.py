@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,15 @@ def test_a_refusal_is_that_of_the_command(at: AppTest, tmp_path: Path, monkeypat
     (state,) = [one for one in jobs.listing() if one.kind == "look"]
     running(monkeypatch, state.key, state="failed", message="'x' holds LoHa weights. Train others.")
     assert "'x' holds LoHa weights." in told(at.run())
-    assert not [one for one in at.button if one.label == "Take it in"]
+    assert not [one for one in at.button if one.label in ("Take it in", "Resume")]
+
+
+def test_a_network_of_another_size_is_not_taken_in(
+    at: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognised(at, tmp_path, replace(PIXELS, side=32), monkeypatch)
+    assert "It draws 32 pixels a side, the pictures of this dataset have 16." in told(at)
+    assert next(one for one in at.button if one.label == "Take it in").disabled
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "~/models", "one", "a/b/c", "./a"])

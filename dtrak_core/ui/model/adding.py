@@ -63,6 +63,9 @@ def _looked(source: str) -> Recognised | None:
     if st.session_state.get("_model-asked") != asked:
         st.session_state["_model-asked"] = asked
         panels.start(job, f"Look at '{Path(source).name}'")
+    if (refused := jobs.state(key)).state == "failed":
+        st.error(panels.plain(refused.message), icon=":material/error:")
+        return None
     state = panels.follow(key)
     return looks.read(store.get(*state.artifacts[0])) if state.state == "done" else None
 
@@ -127,11 +130,11 @@ def _as_lora(source: str, found: Recognised, dataset: Dataset | None) -> None:
     _take_in(source, found, dataset, base)
 
 
-def _take_in(source: str, found: Recognised, dataset: Dataset, base: str) -> None:
+def _take_in(source: str, found: Recognised, dataset: Dataset, base: str, unfit: str = "") -> None:
     name = _named(source)
     if found.disk:
         st.caption(f"Its weights are stored again, without code: about {size(found.disk)} in the cache.")
-    problem = _problem(name, {one.name for one in checkpoints.listing(dataset.digest)}, "checkpoint")
+    problem = unfit or _problem(name, {one.name for one in checkpoints.listing(dataset.digest)}, "checkpoint")
     _button(ImportJob, problem, name, source=source, dataset=dataset.digest, base=base)
 
 
