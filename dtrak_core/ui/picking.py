@@ -96,6 +96,9 @@ def _upload(dataset: Dataset) -> None:
     if file is None or st.session_state.get("_uploaded") == file.file_id:
         return
     st.session_state["_uploaded"] = file.file_id
+    if file.size > MOST * 2**20:  # the browser's own check may have been left out
+        st.error(f"'{panels.plain(file.name)}' is too large: at most {MOST} MB are taken. Make it smaller.")
+        return
     try:
         kept = targets.keep_upload(dataset, file.getvalue(), file.name)
     except StudioError as error:
