@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import small_store
 from page_helpers import APP, running
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
@@ -16,6 +18,7 @@ from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.jobs import DatasetJob
 from dtrak_core.progress import quiet
 from dtrak_core.ui import local
+from dtrak_core.ui.pictures import adding
 
 
 @pytest.fixture
@@ -106,6 +109,39 @@ def test_paths_are_neither_offered_nor_followed_elsewhere(
     monkeypatch.setattr(local, "here", lambda: False)
     at.button(key="pictures-look").click().run()
     assert "can be named only on that machine itself" in told(at)
+
+
+def test_uploads_go_to_the_disk_and_out_of_memory(at: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several files, one of which would lead out of the folder: all lie below it, and Streamlit lets go of them."""
+    held: list[MemoryUploadedFileManager] = []
+    remove = MemoryUploadedFileManager.remove_file
+
+    def removed(self: MemoryUploadedFileManager, session_id: str, file_id: str) -> None:
+        remove(self, session_id, file_id)
+        held.append(self)
+
+    monkeypatch.setattr(MemoryUploadedFileManager, "remove_file", removed)
+    pictures = sorted(small_store.folder(tmp_path / "mine").glob("*/*.png"))[:12]
+    files = [(f"{'../' * (i == 3)}{path.name}", path.read_bytes(), "image/png") for i, path in enumerate(pictures)]
+    assert at.file_uploader[0].proto.max_upload_size_mb == incoming.PICTURES.file
+    at.file_uploader[0].set_value(files).run()
+    at.button(key="pictures-look").click().run()
+    assert "12 pictures" in told(at)
+    assert len(held) == 12
+    assert held[-1].get_stats() == {}
+    lying = [path for path in (store.root() / incoming.KIND).rglob("*") if path.is_file()]
+    assert sorted(path.name for path in lying) == [path.name for path in pictures]
+    pressed(at, "Choose others")
+    assert not any((store.root() / incoming.KIND).iterdir())
+
+
+def test_what_the_browser_should_not_have_sent_is_refused(at: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adding, "SOURCES", replace(adding.SOURCES, limits=incoming.Limits(1, 1)))
+    at.run().file_uploader[0].set_value(("large.zip", bytes(2**20 + 1), "application/zip")).run()
+    at.button(key="pictures-look").click().run()
+    assert "'large.zip' is too large: at most 1 MB a file, 1 MB in all are taken." in told(at)
+    assert not any((store.root() / incoming.KIND).iterdir())
+    assert at.button(key="pictures-look").disabled
 
 
 def test_an_upload_that_is_given_up_is_deleted(at: AppTest, tmp_path: Path) -> None:
