@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import DataError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import BaseJob, ImportJob, LookJob
 from dtrak_core.models import bases
@@ -18,7 +19,7 @@ from dtrak_core.models.bases import Base
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.looks import KIND, LookSettings, Recognised
 from dtrak_core.settings import build, key_of
-from dtrak_core.ui import local
+from dtrak_core.ui import bringing, local
 
 Small = tuple[Dataset, Checkpoint]
 PIXELS = Recognised("pixels", {"Model": "a network", "licence": "mit"}, ("betas are linear",), 16, 4_000)
@@ -136,10 +137,16 @@ def test_a_network_of_another_size_is_not_taken_in(
     assert next(one for one in at.button if one.label == "Take it in").disabled
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "~/models", "one", "a/b/c", "./a"])
-def test_no_path_is_taken_for_a_name_on_the_hub(at: AppTest, name: str) -> None:
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "~/models", "one", "a/b/c", "./a", "cache/demo", "a/", ""])
+def test_no_path_is_taken_for_a_name_on_the_hub(name: str) -> None:
+    with pytest.raises(DataError, match="is no name on the hub"):
+        bringing.refuse_path(name)
+    bringing.refuse_path("lambdalabs/miniSD-diffusers")
+
+
+def test_a_path_in_place_of_a_name_asks_for_nothing(at: AppTest) -> None:
     at.segmented_control(key="model-way").set_value("hub").run()
-    at.text_input(key="model-hub").set_value(name).run()
+    at.text_input(key="model-hub").set_value("/etc/passwd").run()
     at.button(key="model-look").click().run()
-    assert "is no name on the hub" in told(at)
+    assert "'/etc/passwd' is no name on the hub" in told(at)
     assert not jobs.listing()

@@ -105,11 +105,13 @@ def _as_pixels(source: str, found: Recognised, dataset: Dataset | None) -> None:
         st.info("Choose the dataset that it learned from in the sidebar first.")
         return
     st.write(f"It becomes a model of the dataset **{panels.plain(dataset.name)}**, chosen in the sidebar.")
-    if found.side and found.side != dataset.settings.resolution:
-        st.warning(
-            f"It draws {found.side} pixels a side; the pictures of this dataset have {dataset.settings.resolution}."
+    has, unfit = dataset.settings.resolution, ""
+    if found.side not in (0, has):
+        unfit = (
+            f"It draws {found.side} pixels a side, the pictures of this dataset have {has}. Choose a dataset of "
+            f"{found.side} pixels in the sidebar, or prepare one."
         )
-    _take_in(source, found, dataset, "")
+    _take_in(source, found, dataset, "", unfit)
 
 
 def _as_lora(source: str, found: Recognised, dataset: Dataset | None) -> None:
