@@ -282,8 +282,8 @@ def test_a_seed_gives_the_same_picture_whatever_the_batch(denoiser: Denoiser, sa
 def test_another_model_draws_until_this_one_takes_over(denoiser: Denoiser, tiny: ModelSettings, take_over: int) -> None:
     torch.manual_seed(4)
     unet = networks.build_unet(tiny, 16).eval()
-    other = networks.denoiser_of(unet, networks.default_scheduler(), tiny.fold)
-    scheduler = DDIMScheduler.from_config(networks.default_scheduler().config)
+    other = networks.denoiser_of(unet, tiny.fold)
+    scheduler = DDIMScheduler.from_config(schedules.default_scheduler().config)
     scheduler.set_timesteps(10)
     x = torch.randn(denoiser.shape, generator=torch.Generator().manual_seed(8))[None]
     with torch.no_grad():
@@ -302,7 +302,7 @@ def test_a_flow_is_taken_over_at_its_noise_level(tiny: ModelSettings) -> None:
     for seed in (3, 4):
         torch.manual_seed(seed)
         unet = networks.build_unet(tiny, 16).eval()
-        flows.append(networks.denoiser_of(unet, networks.default_scheduler("flow"), tiny.fold))
+        flows.append(networks.denoiser_of(unet, tiny.fold, schedules.DEFAULTS["flow"]))
     one, other = flows
     x = torch.randn(one.shape, generator=torch.Generator().manual_seed(8))[None]
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
