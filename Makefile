@@ -7,7 +7,7 @@ PORT ?= 8501
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-lora bench gpu clean
+.PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-lora demo-schools bench gpu clean
 
 app: .venv/app.stamp
 	$(BIN)/dtrak app --port $(PORT)
@@ -40,6 +40,9 @@ demo: .venv/app.stamp
 
 demo-lora: .venv/app.stamp
 	$(BIN)/dtrak demo-lora
+
+demo-schools: .venv/app.stamp
+	$(BIN)/dtrak demo-schools
 
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/features.py

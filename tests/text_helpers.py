@@ -45,12 +45,10 @@ def saved() -> Path:
 
     folder = Path(tempfile.mkdtemp(prefix="small-base-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    narrow = {"TEXT_WIDTH": 16, "TEXT_LAYERS": 1, "VAE_CHANNELS": (8, 8, 8), "UNET_CHANNELS": (16, 16)}
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        for name, value in narrow.items():
-            patch.setattr(text_base, name, value)
+    narrow = text_base.Shape(text_width=16, text_layers=1, vae_channels=(8, 8, 8), unet_channels=(16, 16))
+    with torch.random.fork_rng():
         torch.manual_seed(0)
-        pipe = text_base.build([f"a {words}" for words in WORDS], 32)
+        pipe = text_base.build([f"a {words}" for words in WORDS], 32, narrow)
     text_base.save(pipe, folder)
     return folder
 

@@ -32,8 +32,8 @@ from dtrak_core.store import Artifact
 DEFAULT = "openmoji-people"
 PREPARE = program.command("dataset")
 RESOLUTIONS = {  # of the built-in datasets, where the user names none
-    "openmoji-people": 16, "openmoji-roles": 32, "cifar2": 32, "cifar10": 32, "celeba": 64, "artbench2": 256,
-    "artbench5": 256,
+    "openmoji-people": 16, "openmoji-roles": 32, "emoji-schools": 32, "cifar2": 32, "cifar10": 32, "celeba": 64,
+    "artbench2": 256, "artbench5": 256,
 }  # fmt: skip
 BUILT_IN = tuple(RESOLUTIONS)
 PAPERS = ("cifar2", "cifar10", "celeba", "artbench2", "artbench5")  # whose splits are the paper's, kept as they are

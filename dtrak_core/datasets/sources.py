@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core.datasets import artbench, celeba, cifar, openmoji, pictures
+from dtrak_core.datasets import artbench, celeba, cifar, emoji_schools, openmoji, pictures
 from dtrak_core.datasets.content import Content
 from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
 from dtrak_core.errors import DataError, SettingsError
@@ -64,6 +64,8 @@ def read(settings: DatasetSettings, source: Path | None, on_progress: Count | No
         raise SettingsError(f"'{kind}' is built in and has no source. Leave the path out.")
     if kind in ("openmoji-people", "openmoji-roles"):
         return openmoji.load(settings.resolution, on_progress, kind, settings.equal == "once")
+    if kind == "emoji-schools":
+        return emoji_schools.load(settings.resolution, on_progress)
     return cifar.load(kind, settings.resolution, on_progress)
 
 

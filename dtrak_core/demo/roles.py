@@ -86,15 +86,15 @@ def trained_base() -> Base:
     text_base.train_unet(pipe, images[living], chosen, *DENOISER, portraits.printed("Base"))
     with tempfile.TemporaryDirectory() as folder:
         text_base.save(pipe, Path(folder) / "pipeline")
-        return keep(Path(folder) / "pipeline")
+        return keep(Path(folder) / "pipeline", BASE)
 
 
-def keep(pipeline: Path) -> Base:
-    """Store a pipeline's folder as the base."""
+def keep(pipeline: Path, name: str) -> Base:
+    """Store a pipeline's folder as a base."""
     digest, resolution = bases.inspected(pipeline, lambda done, total: None)
     key = key_of("bases", bases.BaseSettings(digest=digest))
     shutil.copytree(pipeline, store.partial("bases", key) / bases.INSIDE, dirs_exist_ok=True)
-    bases.publish(BASE, digest, resolution, None)
+    bases.publish(name, digest, resolution, None)
     return bases.by_digest(digest)
 
 

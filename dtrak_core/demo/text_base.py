@@ -1,4 +1,4 @@
-"""Train the small text-to-image base of the LoRA demo, from nothing: a Stable Diffusion that fits into a laptop.
+"""Train the small text-to-image base of a LoRA demo, from nothing: a Stable Diffusion that fits into a laptop.
 
     images 32 x 32 x 3  --AutoencoderKL-->  latents 8 x 8 x 8  <--UNet2DConditionModel--  CLIPTextModel(caption)
 
@@ -13,8 +13,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,22 +28,33 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from dtrak_core.datasets import openmoji
-from dtrak_core.features import draws
+from dtrak_core.demo import base_steps
 from dtrak_core.models import clip_words
+from dtrak_core.models.process import Process
+from dtrak_core.models.settings import PREDICTIONS
 from dtrak_core.progress import Progress
-from dtrak_core.training.training_run import learning_rate
 
 FACTS = openmoji.FACTS.with_name("openmoji_base.csv")
 LIVING = ("person", "face", "cat-face", "monkey-face", "animal")  # subgroups begin with one of these
-TOKENS = 20  # of a caption, start and end included
-TEXT_WIDTH, TEXT_LAYERS = 64, 2
-LATENT_CHANNELS = 8
-VAE_CHANNELS, UNET_CHANNELS = (16, 32, 64), (64, 96)
 CAPTION_DROPOUT = 0.1
-WARMUP = 0.05  # share of the steps
 KL_WEIGHT = 1e-5
 NARROWED = 8.0  # taken off the logarithm of the latents' variance at the end
-AVERAGED = 0.999  # decay of the average of the weights, which is what is stored
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a base is: channels of its parts, tokens of a caption (start and end included); what it predicts."""
+
+    tokens: int = 20
+    text_width: int = 64
+    text_layers: int = 2
+    latent_channels: int = 8
+    vae_channels: tuple[int, ...] = (16, 32, 64)
+    unet_channels: tuple[int, ...] = (64, 96)
+    predicts: Literal["epsilon", "sample"] = "epsilon"
+
+
+SMALL = Shape()
 
 
 def pictures(resolution: int) -> tuple[np.ndarray, list[str], np.ndarray]:
@@ -57,7 +69,7 @@ def pictures(resolution: int) -> tuple[np.ndarray, list[str], np.ndarray]:
     return drawn, [row["name"] for row in rows], living
 
 
-def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
+def build_tokenizer(captions: Sequence[str], tokens: int = Shape.tokens) -> CLIPTokenizer:
     """Make a CLIP tokenizer with the merges that these captions need, in CLIP's order; other words become pieces.
 
     A word is split as CLIP splits it: each of its pieces was joined by one pair of CLIP's table, its halves by theirs,
@@ -80,83 +92,101 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     numbers = clip_words.numbered([*letters, *("".join(merges[i]) for i in used), clip_words.START, clip_words.END])
     # With the list form, transformers writes vocab.json and merges.txt as older versions do.
     pairs: list[Any] = [merges[i] for i in used]
-    return CLIPTokenizer(vocab=numbers, merges=pairs, model_max_length=TOKENS)
+    return CLIPTokenizer(vocab=numbers, merges=pairs, model_max_length=tokens)
 
 
-def build(captions: Sequence[str], resolution: int) -> StableDiffusionPipeline:
+def build(captions: Sequence[str], resolution: int, shape: Shape = SMALL) -> StableDiffusionPipeline:
     """Return the untrained pipeline; weights come from torch's global generator.
 
     Args:
         captions: What the tokenizer must know.
-        resolution: Pixels a side; the latents have a quarter of it.
+        resolution: Pixels a side; each level of the autoencoder after the first halves the latents'.
+        shape: How large its parts are.
     """
-    tokenizer = build_tokenizer(captions)
+    tokenizer = build_tokenizer(captions, shape.tokens)
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            projection_dim=TEXT_WIDTH,
-            num_hidden_layers=TEXT_LAYERS,
+            hidden_size=shape.text_width,
+            intermediate_size=4 * shape.text_width,
+            projection_dim=shape.text_width,
+            num_hidden_layers=shape.text_layers,
             num_attention_heads=4,
-            max_position_embeddings=TOKENS,
+            max_position_embeddings=shape.tokens,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.eos_token_id,
         )
     )
-    levels = len(VAE_CHANNELS)
+    levels = len(shape.vae_channels)
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=VAE_CHANNELS,
+        block_out_channels=shape.vae_channels,
         layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=shape.latent_channels,
         norm_num_groups=8,
         sample_size=resolution,
     )
     unet = UNet2DConditionModel(
         sample_size=resolution // 2 ** (levels - 1),
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D",) * len(UNET_CHANNELS),
-        up_block_types=("CrossAttnUpBlock2D",) * len(UNET_CHANNELS),
-        block_out_channels=UNET_CHANNELS,
+        in_channels=shape.latent_channels,
+        out_channels=shape.latent_channels,
+        down_block_types=("CrossAttnDownBlock2D",) * len(shape.unet_channels),
+        up_block_types=("CrossAttnUpBlock2D",) * len(shape.unet_channels),
+        block_out_channels=shape.unet_channels,
         layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=shape.text_width,
         attention_head_dim=4,
         norm_num_groups=8,
     )
     schedule = DDIMScheduler(  # Stable Diffusion's
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
+        steps_offset=1, prediction_type=shape.predicts,
     )  # fmt: skip
     return StableDiffusionPipeline(
         vae, text, tokenizer, unet, schedule, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
 
 
-def train_vae(pipe: StableDiffusionPipeline, images: np.ndarray, steps: int, batch: int, on_progress: Progress) -> None:
-    """Train the autoencoder, mean |x - x'| + KL_WEIGHT KL(q(z|x), N(0, 1)), and set the scale of its latents."""
+def train_vae(
+    pipe: StableDiffusionPipeline,
+    images: np.ndarray,
+    steps: int,
+    batch: int,
+    on_progress: Progress,
+    kept: Path | None = None,
+    half: bool = False,
+) -> None:
+    """Train the autoencoder, mean |x - x'| + KL_WEIGHT KL(q(z|x), N(0, 1)), and set the scale of its latents.
+
+    Args:
+        pipe: The pipeline.
+        images: Pictures (N, H, W, 3), uint8.
+        steps: How many.
+        batch: Pictures a step; half of them are mirrored.
+        on_progress: Told of each step, with the error of its pictures.
+        kept: File from which a training that was cut off goes on; None keeps nothing.
+        half: Whether it computes in bfloat16.
+    """
     vae = pipe.vae.train()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    average = [p.detach().clone() for p in vae.parameters()]
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-6, fused=True)
-    for step in range(steps):
-        _set_rate(optimizer, 2e-3, step, steps)
-        random = draws.stream(f"vae/{step}")
+
+    def loss_of(step: int, random: np.random.Generator) -> Tensor:
         part = x[random.integers(len(x), size=batch)]
         part = torch.where(torch.from_numpy(random.random(batch) < 0.5).view(-1, 1, 1, 1), part.flip(-1), part)
-        posterior = vae.encode(part).latent_dist
-        noise = torch.from_numpy(random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32))
-        made = vae.decode(posterior.mean + posterior.std * noise).sample
-        loss = functional.l1_loss(made, part) + KL_WEIGHT * posterior.kl().mean()
-        _step(optimizer, loss, average)
-        on_progress(step + 1, steps, "training steps", f"Autoencoder: error {float(loss.detach()):.4f}")
-    _take(vae, average)
+        with _computing(half):
+            posterior = vae.encode(part).latent_dist
+            noise = torch.from_numpy(random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32))
+            made = vae.decode(posterior.mean + posterior.std * noise).sample
+        loss: Tensor = functional.l1_loss(made.float(), part) + KL_WEIGHT * posterior.kl().mean()
+        return loss
+
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-6, fused=True)
+    _take(vae, base_steps.trained(optimizer, loss_of, "vae", steps, kept, on_progress))
     with torch.no_grad():
         # Channels that the pictures do not need end as N(0, 1): drawn from, they are noise that nothing predicts.
-        vae.quant_conv.bias[LATENT_CHANNELS:] -= NARROWED
+        vae.quant_conv.bias[vae.config.latent_channels :] -= NARROWED
         latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(64)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.eval()
@@ -169,35 +199,51 @@ def train_unet(
     steps: int,
     batch: int,
     on_progress: Progress,
+    kept: Path | None = None,
+    half: bool = False,
+    flip: bool = True,
 ) -> None:
-    """Train denoiser and text encoder together: mean (e - ε)², captions left out with probability CAPTION_DROPOUT."""
-    unet, text, vae = pipe.unet.train(), pipe.text_encoder.train(), pipe.vae
+    """Train denoiser and text encoder together, captions left out with probability CAPTION_DROPOUT.
+
+    The loss is mean (e - ε)², or w_t (f - x_0)² with the weights of process.py for one that predicts the clean picture.
+
+    Args:
+        pipe: The pipeline, its autoencoder trained.
+        images: Pictures (N, H, W, 3), uint8.
+        captions: One for each.
+        steps: How many.
+        batch: Pictures a step.
+        on_progress: Told of each step, with its loss.
+        kept: File from which a training that was cut off goes on; None keeps nothing.
+        half: Whether it computes in bfloat16.
+        flip: Whether half of the pictures are mirrored.
+    """
+    unet, text = pipe.unet.train(), pipe.text_encoder.train()
     latents = encoded(pipe, images)
     ids = pipe.tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
-    parameters = [*unet.parameters(), *text.parameters()]
-    average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    alphas = pipe.scheduler.alphas_cumprod
-    assert vae.config.scaling_factor > 0
-    for step in range(steps):
-        _set_rate(optimizer, 1.5e-3, step, steps)
-        random = draws.stream(f"base/{step}")
+    schedule = pipe.scheduler
+    process = Process(PREDICTIONS[schedule.config.prediction_type], schedule.betas, schedule.alphas_cumprod)
+    assert pipe.vae.config.scaling_factor > 0
+
+    def loss_of(step: int, random: np.random.Generator) -> Tensor:
         chosen = random.integers(len(captions), size=batch)
-        flipped = random.integers(2, size=batch)
+        flipped = random.integers(2, size=batch) * int(flip)
         x0 = latents[flipped, chosen]
         worded = np.where(random.random(batch) < CAPTION_DROPOUT, len(captions), chosen)
         noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
-        t = torch.from_numpy(random.integers(len(alphas), size=batch))
-        abar = alphas[t].view(-1, 1, 1, 1)
-        context = text(ids[worded]).last_hidden_state
-        predicted = unet(abar.sqrt() * x0 + (1 - abar).sqrt() * noise, t, context, return_dict=False)[0]
-        loss = functional.mse_loss(predicted, noise)
-        _step(optimizer, loss, average)
-        on_progress(step + 1, steps, "training steps", f"Text to image: loss {float(loss.detach()):.4f}")
-    for network, part in (
-        (unet, average[: len(list(unet.parameters()))]),
-        (text, average[-len(list(text.parameters())) :]),
-    ):
+        t = torch.from_numpy(random.integers(process.steps, size=batch))
+        with _computing(half):
+            context = text(ids[worded]).last_hidden_state
+            predicted = unet(process.noised(x0, noise, t), t, context, return_dict=False)[0]
+        error = (predicted.float() - process.target(x0, noise, t)).square().flatten(1).mean(1)
+        loss: Tensor = (process.loss_weights(t) * error).mean()
+        return loss
+
+    weights = [*unet.parameters(), *text.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    average = base_steps.trained(optimizer, loss_of, "base", steps, kept, on_progress)
+    of_unet = len(list(unet.parameters()))
+    for network, part in ((unet, average[:of_unet]), (text, average[of_unet:])):
         _take(network, part)
         network.eval()
 
@@ -217,18 +263,8 @@ def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
     pipe.to(dtype=torch.float32)
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, highest: float, step: int, steps: int) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(highest, WARMUP, step, steps)
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor, average: list[Tensor]) -> None:
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
-    optimizer.step()
-    optimizer.zero_grad()
-    torch._foreach_lerp_(average, parameters, 1 - AVERAGED)
+def _computing(half: bool) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=half)
 
 
 @torch.no_grad()

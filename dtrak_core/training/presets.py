@@ -80,7 +80,7 @@ PAPER_LDS: Mapping[str, Any] = {"num_subsets": 64, "train_seeds": 3, "num_timest
 
 USUAL = {  # the paper's network for each of its datasets, and ours for our own; `demo` for all others
     "cifar2": "cifar", "cifar10": "cifar", "celeba": "celeba", "artbench2": "lora", "artbench5": "lora",
-    "openmoji-roles": "lora-demo",
+    "openmoji-roles": "lora-demo", "emoji-schools": "lora-demo",
 }  # fmt: skip
 PRESETS: dict[str, Preset] = {
     "demo": Preset(DEMO, {}, "Small network for a laptop: minutes of training on 2 CPU cores."),

@@ -17,6 +17,7 @@ from dtrak_core.ui import local, panels
 ABOUT: dict[DatasetKind, tuple[str, str]] = {
     "openmoji-people": ("Welcome to D-TRAK Studio", "The app starts with 998 portraits from OpenMoji."),
     "openmoji-roles": ("OpenMoji roles", "492 portraits of people at work, for the text-to-image demo."),
+    "emoji-schools": ("Emoji of two schools", "952 emoji: 476 subjects, each as OpenMoji and as Fluent draw it."),
     "cifar2": ("CIFAR-2", "The paper's 5,000 pictures of automobiles and horses, 32 × 32, and 1,000 held out."),
     "cifar10": ("CIFAR-10", "All 50,000 training pictures of ten classes, 32 × 32, and 1,000 held out."),
     "celeba": ("CelebA", "The paper's 5,000 faces, 64 × 64, and 1,000 held out."),
@@ -26,6 +27,7 @@ ABOUT: dict[DatasetKind, tuple[str, str]] = {
 FROM = {
     "openmoji-people": "They are drawn on this machine, without a network.",
     "openmoji-roles": "They are drawn on this machine, without a network.",
+    "emoji-schools": "They come with the app.",
     "cifar2": "They are downloaded once from the home of CIFAR-10 (170 MB).",
     "cifar10": "They are downloaded once from the home of CIFAR-10 (170 MB).",
     "celeba": "This needs the folder img_align_celeba with the aligned pictures and list_eval_partition.txt beside it; "

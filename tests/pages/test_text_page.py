@@ -179,7 +179,7 @@ def test_without_a_base_it_is_said_how_to_get_one(told: Told, monkeypatch: pytes
     assert "Add a base" in [link.proto.label for link in at.get("page_link")]
 
 
-@pytest.mark.parametrize("name", ["cifar2", "cifar10", "celeba", "artbench2", "artbench5", "openmoji-roles"])
+@pytest.mark.parametrize("name", ["cifar2", "cifar10", "celeba", "artbench2", "artbench5", "emoji-schools"])
 def test_the_sidebar_offers_every_data_set_of_the_paper(
     told: Told, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
