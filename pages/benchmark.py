@@ -6,9 +6,9 @@ import streamlit as st
 
 from dtrak_core.amounts import counted
 from dtrak_core.ui import frame, panels
-from dtrak_core.ui.benchmark import detail, findings, measuring, methods_table, questions
+from dtrak_core.ui.benchmark import detail, findings, known_table, measuring, methods_table, questions
 
-METHODS, FINDINGS, TARGET, AGREEMENT = "Methods", "Findings", "One target", "Agreement"
+METHODS, FINDINGS, TARGET, AGREEMENT, KNOWN = "Methods", "Findings", "One target", "Agreement", "Known answers"
 
 dataset, checkpoint = frame.require_model("Benchmark", "There is no model yet whose attributions could be measured.")
 st.write("Which method best predicts how the model would change if it had learned from other pictures?")
@@ -27,10 +27,20 @@ if state is not None:
     measuring.follow(state)
 with st.expander("Train more models", expanded=question is None and state is None, icon=":material/add:"):
     measuring.form(dataset, checkpoint, question.measured if question else None)
+drawn = {
+    METHODS: methods_table.show,
+    FINDINGS: findings.show,
+    TARGET: detail.one_target,
+    AGREEMENT: detail.agreeing,
+}
+tabs = st.tabs([*(drawn if question is not None else ()), KNOWN], key="part", bind="query-params", on_change="rerun")
 if question is not None:
-    tabs = st.tabs([METHODS, FINDINGS, TARGET, AGREEMENT], key="part", bind="query-params", on_change="rerun")
-    for tab, draw in zip(tabs, (methods_table.show, findings.show, detail.one_target, detail.agreeing), strict=True):
+    for tab, draw in zip(tabs[:-1], drawn.values(), strict=True):
         if tab.open:
             with tab:
                 draw(question)
+if tabs[-1].open:
+    with tabs[-1]:
+        known_table.show(dataset, checkpoint, question)
+if question is not None:
     questions.provenance(question)

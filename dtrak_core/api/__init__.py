@@ -15,12 +15,14 @@ from dtrak_core.api.adding import add_scores
 from dtrak_core.api.explaining import Explanation, explain
 from dtrak_core.api.inputs import checkpoint, dataset
 from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
+from dtrak_core.api.knowing import KnownAnswer, known_answers
 from dtrak_core.api.removing import Removals, counterfactual
 from dtrak_core.models.settings import Sampled
 
 __all__ = [
     "Benchmark",
     "Explanation",
+    "KnownAnswer",
     "Lds",
     "Removals",
     "Sampled",
@@ -30,5 +32,6 @@ __all__ = [
     "counterfactual",
     "dataset",
     "explain",
+    "known_answers",
     "lds",
 ]

@@ -106,7 +106,7 @@ def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> Lds:
         DataError: If shapes do not agree, or a value is not finite.
         SettingsError: If there are fewer than 3 subsets.
     """
-    values, inside, measured = _numbers(scores, "scores"), _numbers(masks, "masks"), _numbers(losses, "losses")
+    values, inside, measured = numbers(scores, "scores"), numbers(masks, "masks"), numbers(losses, "losses")
     _check_shapes(values, inside, measured)
     by_seed = measured if measured.ndim == 3 else measured[:, None]
     guess, mean = measure.predicted(values, inside == 1), np.nanmean(by_seed, axis=1)
@@ -156,7 +156,8 @@ def benchmark(
     return Benchmark(of, by, chosen, known.masks, known.losses[:, :, places], settings)
 
 
-def _numbers(values: Any, name: str) -> np.ndarray:
+def numbers(values: Any, name: str) -> np.ndarray:
+    """Return numbers that the user gave, an array or a tensor, as float64."""
     try:
         found = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     except ValueError as error:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from dtrak_core import program, store
-from dtrak_core.commands import make, measuring, method_list, removing, serving, taking_in, upkeep
+from dtrak_core.commands import known, make, measuring, method_list, removing, serving, taking_in, upkeep
 from dtrak_core.errors import SettingsError, StudioError
 
 
@@ -34,6 +34,14 @@ def demo_lora() -> None:
     """Build the text-to-image demo that ships with the project, into cache/demo."""
     _in_checkout("demo-lora")
     from dtrak_core.demo.roles import build
+
+    build()
+
+
+def demo_schools() -> None:
+    """Build the text-to-image demo of four design schools, in cache/demo-schools.building."""
+    _in_checkout("demo-schools")
+    from dtrak_core.demo.schools import build
 
     build()
 
@@ -67,10 +75,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "methods": method_list.methods,
     "counterfactual": removing.counterfactual,
     "lds": measuring.lds,
+    "known": known.known,
     "jobs": jobs,
     "cache": cache,
     "demo": demo,
     "demo-lora": demo_lora,
+    "demo-schools": demo_schools,
     "engine": upkeep.engine_show,
 }
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {

@@ -39,7 +39,7 @@ SHAPE = Shape(
     unet_channels=(128, 192),
     predicts="sample",
 )
-AUTOENCODER, DENOISER = (6000, 16), (24000, 32)  # (steps, pictures a step)
+AUTOENCODER, DENOISER = (4000, 16), (24000, 32)  # (steps, pictures a step)
 LORA: dict[str, Any] = {"epochs": 150, "batch_size": 32}
 
 

@@ -40,6 +40,11 @@ def measured(small: tuple[Dataset, Checkpoint]) -> LdsSettings:
 def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset, Checkpoint]) -> None:
     at = opened("benchmark")
     assert any("32 of 32 models remain to be trained" in caption.value for caption in at.caption)
+    # Known answers need no retraining: of held-out pictures the label and contributor are known.
+    table = at.dataframe[0].value
+    assert at.segmented_control(key="known-fact-held-out").options == ["Label", "Contributor"]
+    assert "Raw pixels, cosine" in set(table["Method"])
+    assert "D-TRAK" not in set(table["Method"]), "it has no features of held-out pictures yet"
     next(b for b in at.button if b.label == "Train and measure").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "lds"]
     asked = jobs.job_of(job.key)
@@ -189,6 +194,15 @@ def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettin
     at.toggle(key="agree-clean").set_value(True).run()
     assert not at.exception
     assert galleries(at)["differ_above"] != shown["differ_above"] or galleries(at)["hubs"] != shown["hubs"]
+
+
+def test_known_answers_stand_beside_chance(measured: LdsSettings) -> None:
+    at = opened("benchmark", part="Known answers")
+    table = at.dataframe[0].value
+    assert list(table["Method"])[-2:] == ["At most", "By chance"]
+    assert {"D-TRAK", "Raw pixels, cosine"} <= set(table["Method"])
+    assert any("Likeness is not influence" in caption.value for caption in at.caption)
+    assert "dtrak_core known --dataset discs --checkpoint tiny --method das" in at.code[0].value
 
 
 def test_the_table_as_csv_and_latex() -> None:
