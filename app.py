@@ -13,5 +13,6 @@ with panels.reported():
     readying.readied()
     with frame.inside(page.url_path):
         if frame.sidebar(page.url_path):
+            readying.readied(frame.digest())
             panels.refused()
             page.run()

@@ -30,7 +30,8 @@ def opened(page: str = "", /, **parameters: str) -> AppTest:
 
 def galleries(at: AppTest) -> dict[str, dict[str, Any]]:
     """Return what each gallery was sent, by its widget key."""
-    return {g.proto.id.rpartition("-")[2]: json.loads(g.proto.json) for g in at.get("bidi_component")}
+    sent = {g.proto.id.rpartition("-")[2]: json.loads(g.proto.json) for g in at.get("bidi_component")}
+    return {key: data[0] for key, data in sent.items() if data}
 
 
 def running(monkeypatch: pytest.MonkeyPatch, key: str, **status: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated
@@ -9,7 +10,8 @@ from typing import Annotated
 import tyro
 
 from dtrak_core import program
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import SettingsError, StudioError
+from dtrak_core.jobs import launch
 
 Port = Annotated[int, tyro.conf.arg(metavar="PORT")]
 
@@ -22,5 +24,8 @@ def app(port: Port = 8501) -> None:
     """
     if not 0 < port < 2**16:
         raise SettingsError(f"--port is {port}; ports are numbers from 1 to 65535.")
+    if launch.readily():  # meanwhile Streamlit's server starts
+        with contextlib.suppress(StudioError, OSError):  # a cache that is only read still shows what is in it
+            launch.ready()
     serve = [sys.executable, "-P", "-m", "streamlit", "run", str(program.PROJECT / "app.py")]
     os.execv(sys.executable, [*serve, "--server.port", str(port)])  # in this process's place: signals reach it

@@ -4,11 +4,12 @@
 
 An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number of `threads`, and what to `do`:
 `whole` does the job, `stage` plans the parts of one stage, `part` does one of them (parts.py). An order to `prepare`
-names the threads alone, and is not answered.
+names the cache, the threads, and the `checkpoint` to open, and is not answered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import faulthandler
 import json
@@ -30,8 +31,9 @@ from dtrak_core.engine.parts import Part
 from dtrak_core.engine.work import run, run_part
 from dtrak_core.errors import Cancelled, StudioError
 from dtrak_core.jobs import job_files, processes
-from dtrak_core.jobs.job_kinds import DatasetJob, read_job
+from dtrak_core.jobs.job_kinds import DatasetJob, inputs, read_job
 from dtrak_core.methods import embeddings
+from dtrak_core.models import checkpoints, open_models
 from dtrak_core.progress import Progress
 
 IDLE = 120  # seconds without an order after which the process ends
@@ -71,12 +73,12 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
         if not line:
             return
         order = json.loads(line)
-        if order["do"] == "prepare":
-            _prepare(order["threads"])
-            continue
         os.environ["STUDIO_CACHE"] = order["root"]
         if order.get("device"):
             os.environ["STUDIO_DEVICE"] = order["device"]
+        if order["do"] == "prepare":
+            _prepare(order["threads"], order["checkpoint"])
+            continue
         place = job_files.folder() / order["key"]
         log = os.open(place / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
@@ -101,6 +103,7 @@ def _carry_out(order: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
     job = read_job(order["job"])
     if (place := getattr(job, "clip_file", None)) is not None:
         embeddings.take_from(place)
+    open_models.release(but=inputs(job))
     if order["do"] == "stage":
         planned = parts.stage(job, order["stage"])
         return {"parts": None if planned is None else [dataclasses.asdict(part) for part in planned]}
@@ -137,11 +140,15 @@ def _import_torch(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _prepare(threads: int) -> None:
-    """Import what explaining a picture needs: torch, and the libraries of networks, which take seconds."""
+def _prepare(threads: int, checkpoint: str) -> None:
+    """Import what explaining a picture needs, torch and the libraries of networks, and open the model of a digest."""
     _import_torch(threads)
     from dtrak_core.features import features, kernel  # noqa: F401
     from dtrak_core.models import networks  # noqa: F401
+
+    with contextlib.suppress(StudioError, OSError):  # the job that reads it will say what is wrong with it
+        if checkpoint:
+            open_models.ahead(checkpoints.by_digest(checkpoint))
 
 
 def main(parent: int) -> None:
@@ -150,6 +157,7 @@ def main(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    open_models.keep()
     faulthandler.enable()
 
     def say(answer: dict[str, Any]) -> None:

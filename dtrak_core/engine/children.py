@@ -123,10 +123,13 @@ def attend(
         raise
 
 
-def prepare(threads: int) -> None:
-    """Have an idle child that imports what work needs; one that has waits for its next order anew."""
-    child = _child(threads)
-    child.order({"do": "prepare", "threads": threads})
+def prepare(order: Mapping[str, Any]) -> None:
+    """Have an idle child that imports what work needs, and opens a model; one that has waits for its next order anew.
+
+    The order is as `child_main.serve` reads one to `prepare`.
+    """
+    child = _child(order["threads"])
+    child.order(order)
     _spare(child)
 
 

@@ -73,11 +73,14 @@ class Dispatcher:
     def wanted_ready(self) -> bool:
         """Let this machine's worker have a child ready, if that was asked for; say whether it was."""
         wish = job_files.folder() / "READY"
-        if not wish.exists():
+        try:
+            checkpoint = wish.read_text().strip()
+        except FileNotFoundError:
             return False
         wish.unlink(missing_ok=True)
         if not self.given and not launch.address():
-            fire_and_forget(self.client.submit(tasks.prepare, default_threads(), pure=False))
+            root = str(store.root().resolve())
+            fire_and_forget(self.client.submit(tasks.prepare, root, default_threads(), checkpoint, pure=False))
         return True
 
     def give(self, row: job_index.Row) -> None:

@@ -132,9 +132,13 @@ def run_part(order: dict[str, Any], number: int) -> dict[str, Any]:
     return answer
 
 
-def prepare(threads: int) -> None:
-    """Have a child at hand that has imported what work needs, or imports it while the first work waits for it."""
-    children.prepare(threads)
+def prepare(root: str, threads: int, checkpoint: str) -> None:
+    """Have a child at hand that has imported what work needs, and opened the model of this digest unless it is empty.
+
+    Work that comes meanwhile waits for it.
+    """
+    wanted = {"do": "prepare", "root": root, "threads": threads, "device": device(), "checkpoint": checkpoint}
+    children.prepare(wanted)
 
 
 def device() -> str:

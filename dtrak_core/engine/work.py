@@ -39,7 +39,7 @@ from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import certainty, embeddings, fader_scores, scores, turned
 from dtrak_core.methods.families import family_of
-from dtrak_core.models import bases, checkpoints, targets
+from dtrak_core.models import bases, checkpoints, open_models, targets
 from dtrak_core.models.settings import Sampled
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
@@ -101,7 +101,6 @@ def run_part(job: Job, part: Part, on_progress: Progress) -> None:
     from dtrak_core.counterfactual import counterfactual
     from dtrak_core.features import features
     from dtrak_core.lds import subset_losses
-    from dtrak_core.models import networks
 
     match job:
         case CounterfactualJob(settings=settings) if part.train_seed >= 0:
@@ -111,7 +110,7 @@ def run_part(job: Job, part: Part, on_progress: Progress) -> None:
         case AttributeJob() | CounterfactualJob() if part.shard >= 0:
             chosen = job.features if isinstance(job, AttributeJob) else job.settings.features
             one = chosen[part.features]
-            denoiser = networks.load_denoiser(checkpoints.by_digest(one.checkpoint))
+            denoiser = open_models.opened(checkpoints.by_digest(one.checkpoint))
             features.compute_shards(catalogue.by_digest(one.dataset), denoiser, one, [part.shard], on_progress)
         case CounterfactualJob(settings=settings):
             _scored(settings, on_progress)
@@ -136,12 +135,12 @@ def _samples(
     checkpoint: str, seeds: tuple[int, ...], sampled: Sampled, pictures_per_batch: int, on_progress: Progress
 ) -> list[Artifact]:
     """Generate what is not stored yet, a batch at a time, so that a cancelled job keeps whole batches."""
-    from dtrak_core.models import networks, sampling
+    from dtrak_core.models import sampling
 
     wanted = [targets.sample_settings(checkpoint, seed, sampled) for seed in dict.fromkeys(seeds)]
     missing = [settings for settings in wanted if targets.find_sample(settings) is None]
     if missing:
-        denoiser = networks.load_denoiser(checkpoints.by_digest(checkpoint))
+        denoiser = open_models.opened(checkpoints.by_digest(checkpoint))
     steps, made = sampled.sampling_steps, len(wanted) - len(missing)
     for begin in range(0, len(missing), pictures_per_batch):
         batch = missing[begin : begin + pictures_per_batch]
@@ -162,7 +161,6 @@ def _samples(
 def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
     """Compute training features, kernel and target features, counted as gradients of one (picture, timestep)."""
     from dtrak_core.features import features, kernel
-    from dtrak_core.models import networks
 
     made: list[Artifact] = []
     total = sum(sum(_gradients(settings, job)) for settings in job.features)
@@ -176,7 +174,7 @@ def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
         drawn_by = job.pictures_of or settings.checkpoint
         _generate_missing(job.targets, drawn_by, job, on_progress)
         chosen = [targets.resolve(dataset, drawn_by, name, job) for name in job.targets]
-        denoiser = networks.load_denoiser(checkpoint)
+        denoiser = open_models.opened(checkpoint)
         per_training, per_targets = _gradients(settings, job)
         part = _part(on_progress, before, per_training, total, f"Training features {about}".strip())
         trained = features.compute_features(dataset, denoiser, settings, part, job.pictures_per_batch)

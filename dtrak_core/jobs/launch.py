@@ -4,7 +4,8 @@
     cache/jobs/engine.lock   held by it as long as it lives, so that there is one
     cache/jobs/engine.log    what it printed
     cache/jobs/END           asks it to end after its jobs
-    cache/jobs/READY         asks it to have a process ready that has imported what work needs
+    cache/jobs/READY         asks it to have a process ready that has imported what work needs, and has opened the model
+                             of the digest in it
     cache/jobs/lock          held for an instant by whoever starts one; touched to wake it
 
 It runs in a session of its own (`dispatcher.py`): it outlives the app and ends itself when idle.
@@ -79,15 +80,22 @@ def ensure() -> None:
         os.utime(job_files.folder() / "lock")
 
 
-def ready() -> None:
+def readily() -> bool:
+    """Say whether an engine is to live before anything is asked for: unless STUDIO_READY is 0."""
+    return os.environ.get("STUDIO_READY", "1") != "0"
+
+
+def ready(checkpoint: str = "") -> None:
     """Let an engine live, and its process of work import what it needs, before anything is asked for.
+
+    Args:
+        checkpoint: Digest of the model that is to be opened too; empty for none.
 
     Raises:
         StoreError: If the cache folder cannot be written to.
     """
     with store.writable():
-        job_files.folder().mkdir(parents=True, exist_ok=True)
-        (job_files.folder() / "READY").touch()
+        store.write_bytes(job_files.folder() / "READY", checkpoint.encode())
     ensure()
 
 

@@ -2,6 +2,7 @@
 
 Levels of both are those of diffusers' FlowMatchEulerDiscreteScheduler, whatever its config says of shift (Esser et al.
 2024, section 5.3.2; by the picture's size where it is dynamic), last level, and Karras, exponential or beta spacing.
+That scheduler brings SciPy's statistics, which take a second to import: so where a flow is read, not before.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.models.process import Process, rectified
 from dtrak_core.models.settings import DIFFUSION_STEPS
 
+if TYPE_CHECKING:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
 # Schedulers of flows. All are drawn by Euler's steps.
 FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-KNOWN = frozenset(name for name in FlowMatchEulerDiscreteScheduler().config if not name.startswith("_"))
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,23 @@ class Flow:
         return levels
 
     def _spaced(self, sampling_steps: int) -> Tensor:
-        scheduler, mu = FlowMatchEulerDiscreteScheduler(**self.config), None
-        if scheduler.config.use_dynamic_shifting:  # μ is a line through two sizes
-            low, high = scheduler.config.base_image_seq_len, scheduler.config.max_image_seq_len
-            least, most = scheduler.config.base_shift, scheduler.config.max_shift
+        own, mu = scheduler(**self.config), None
+        if own.config.use_dynamic_shifting:  # μ is a line through two sizes
+            low, high = own.config.base_image_seq_len, own.config.max_image_seq_len
+            least, most = own.config.base_shift, own.config.max_shift
             mu = least + (most - least) / (high - low) * (self.positions - low)
         given = np.linspace(1.0, 1 / sampling_steps, sampling_steps).tolist() if self.evenly else None
         with np.errstate(divide="ignore", invalid="ignore"):
-            scheduler.set_timesteps(sampling_steps, sigmas=given, mu=mu)
-        levels: Tensor = scheduler.sigmas
+            own.set_timesteps(sampling_steps, sigmas=given, mu=mu)
+        levels: Tensor = own.sigmas
         return levels
+
+
+def scheduler(**settings: Any) -> FlowMatchEulerDiscreteScheduler:
+    """Return diffusers' scheduler of flows with these settings, and its own where they say nothing."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**settings)
 
 
 def euler(levels: Tensor, length: int) -> Process:
@@ -89,15 +98,16 @@ def read(config: Mapping[str, Any], source: str) -> tuple[Process, Flow, dict[st
             f"'{source}' counts its noise levels the other way round (invert_sigmas), as models of video do. Only "
             "flows whose level 1 is noise can be opened."
         )
-    given = {key: value for key, value in config.items() if key in KNOWN and value is not None}
+    known = [name for name in scheduler().config if not name.startswith("_")]
+    given = {key: value for key, value in config.items() if key in known and value is not None}
     if "flow_shift" in config:
         given["shift"] = config["flow_shift"]
     steps = given.get("num_train_timesteps", DIFFUSION_STEPS)
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"num_train_timesteps is {steps!r}, not a whole number above 0")
-    scheduler = FlowMatchEulerDiscreteScheduler(**given)
-    settled = {key: scheduler.config[key] for key in sorted(KNOWN)}
-    process, spacing = rectified(scheduler.sigmas.flip(0), steps), Flow(settled, settled["base_image_seq_len"])
+    own = scheduler(**given)
+    settled = {key: own.config[key] for key in sorted(known)}
+    process, spacing = rectified(own.sigmas.flip(0), steps), Flow(settled, settled["base_image_seq_len"])
     for levels in (process.sigmas, spacing._spaced(10).flip(0)):
         assert levels is not None
         rising = bool((levels.diff() >= 0).all()) and float(levels[0]) >= 0 and math.isclose(float(levels[-1]), 1)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dtrak_core import store
 from dtrak_core.errors import DataError
-from dtrak_core.models import base_parts, devices, lora_files, quantised, text_families
+from dtrak_core.models import base_parts, devices, lora_files, quantised, text_families, weights
 from dtrak_core.models.base_parts import UNREADABLE, first_line
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import Denoiser
@@ -243,16 +243,8 @@ def save(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
         digested |= state if network is denoiser.network else {f"{part}.{name}": value for name, value in state.items()}
     getattr(diffusers, denoiser.text.family.loader).save_lora_weights(folder, weight_name=FILE, **layers)
     store.write_bytes(folder / FILE, (folder / FILE).read_bytes())  # flushed, as all that is kept
-    form, digest = quantised.form_of(denoiser.network), weights_digest(digested)
+    form, digest = quantised.form_of(denoiser.network), weights.digest(digested)
     return digest if form == "stored" else digest_of("frozen", form, digest)
-
-
-def weights_digest(state: dict[str, Tensor]) -> str:
-    """Return the digest of weights, by name, in their own number format."""
-    parts: list[bytes | str] = []
-    for name, value in sorted(state.items()):
-        parts += [name, value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
-    return digest_of(*parts)
 
 
 def _ready(base: Base, network: Any, side: TextSide, half: bool) -> Denoiser:

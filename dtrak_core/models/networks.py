@@ -1,8 +1,8 @@
 """Denoisers: build untrained ones, save them in diffusers' layout, load them.
 
 Of pixels: a diffusers UNet2DModel with the DDPM's linear betas 1e-4 .. 0.02 over 1,000 steps (Ho et al. 2020), here.
-Of latents: LoRA weights on a text-to-image model (lora.py). Everything else in the core (training, sampling, features)
-speaks to either through `Denoiser`.
+Of latents: LoRA weights on a text-to-image model (lora.py), whose libraries take seconds to import, so only where one
+is opened. Everything else in the core (training, sampling, features) speaks to either through `Denoiser`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from dtrak_core import store
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.models import bases, class_names, devices, lora, schedules, weights
+from dtrak_core.models import bases, class_names, devices, schedules, weights
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.denoiser import Denoiser, by_class
-from dtrak_core.models.schedules import DEFAULTS, Schedule
+from dtrak_core.models.schedules import PAPERS, Schedule
 from dtrak_core.models.settings import LoraSettings, ModelSettings
+from dtrak_core.models.unets import UNet2DModel
 from dtrak_core.settings import digest_of
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -89,12 +89,14 @@ def untrained(model: ModelSettings | LoraSettings, resolution: int, seed: int, d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(model, LoraSettings):
+            from dtrak_core.models import lora
+
             base = bases.by_digest(model.base)
             if reason := bases.unfit(base, resolution):
                 raise SettingsError(reason)
             return lora.untrained(base, model, dataset)
         unet = build_unet(model, resolution)
-        plain = denoiser_of(unet, model.fold, DEFAULTS[model.prediction], classes=model.classes)
+        plain = denoiser_of(unet, model.fold, schedules.default(model.prediction), classes=model.classes)
         return replace(plain, half=model.precision == "bfloat16")
 
 
@@ -104,11 +106,13 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
     Equal weights that predict something else than noise, or that know classes by other names, are another model.
     """
     if denoiser.text is not None:
+        from dtrak_core.models import lora
+
         return lora.save(denoiser, folder, dtype)
     assert isinstance(denoiser.network, UNet2DModel)
     predicted = denoiser.process.prediction
     names = denoiser.classes.names if denoiser.classes else ()
-    digest = save_pipeline(denoiser.network, folder, dtype, DEFAULTS[predicted], names)
+    digest = save_pipeline(denoiser.network, folder, dtype, schedules.default(predicted), names)
     digest = digest if predicted == "noise" else digest_of("predicts", schedules.DIFFUSERS[predicted], digest)
     return digest_of("classes", *names, digest) if names else digest
 
@@ -116,7 +120,7 @@ def save_weights(denoiser: Denoiser, folder: Path, dtype: torch.dtype) -> str:
 def denoiser_of(
     unet: UNet2DModel,
     fold: int,
-    schedule: Schedule = DEFAULTS["noise"],
+    schedule: Schedule = PAPERS,
     source: str = "the network",
     classes: Sequence[str] = (),
 ) -> Denoiser:
@@ -125,7 +129,7 @@ def denoiser_of(
     `classes` are the names of what a class-conditional network is told, by number.
     """
     where = devices.device()
-    unet.to(where)
+    nn.Module.to(unet, where)  # diffusers' own looks for quantised weights, for which it imports transformers and peft
     size, sampler = unet.config.sample_size, schedule.sampler
     height, width = (size, size) if isinstance(size, int) else size
     shape, process = (unet.config.in_channels, height, width), schedule.process.to(where)
@@ -162,7 +166,7 @@ def save_pipeline(
     unet: UNet2DModel,
     folder: Path,
     dtype: torch.dtype,
-    schedule: Schedule = DEFAULTS["noise"],
+    schedule: Schedule = PAPERS,
     classes: Sequence[str] = (),
 ) -> str:
     """Write network and schedule so that `DDPMPipeline.from_pretrained(folder)` opens them.
@@ -191,7 +195,7 @@ def save_pipeline(
 
 def weights_digest(unet: nn.Module, dtype: torch.dtype = torch.float32) -> str:
     """Return the digest of all weights, by name, as stored in `dtype`."""
-    return lora.weights_digest({name: value.detach().to("cpu", dtype) for name, value in unet.state_dict().items()})
+    return weights.digest({name: value.detach().to("cpu", dtype) for name, value in unet.state_dict().items()})
 
 
 def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
@@ -206,6 +210,8 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     trained = checkpoint.run.settings.get("model", checkpoint.run.settings)  # of an import they are its own
     precision, form = trained.get("precision", "float32"), trained.get("frozen", "stored")
     if checkpoint.base:
+        from dtrak_core.models import lora
+
         file = checkpoint.run.file(f"{relative}/{lora.FILE}")
         return lora.load(bases.by_digest(checkpoint.base), file.parent, checkpoint.dataset, precision, form)
     file = checkpoint.run.file(f"{relative}/unet/{WEIGHTS}")

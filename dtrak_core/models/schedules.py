@@ -7,6 +7,7 @@ flow.py. Values that a config leaves out are diffusers' own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args
 import diffusers
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from dtrak_core.errors import DataError
@@ -97,13 +98,13 @@ class Schedule:
     assumed: tuple[str, ...] = ()
 
 
-def default_scheduler(prediction: Prediction = "noise") -> DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+def default_scheduler(prediction: Prediction = "noise") -> SchedulerMixin:
     """Return the paper's noise schedule: linear betas from 1e-4 to 0.02 (Ho et al. 2020, section 4).
 
     A flow's is σ = 1/T, 2/T, ..., 1.
     """
     if prediction == "flow":
-        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=DIFFUSION_STEPS)
+        return flow.scheduler(num_train_timesteps=DIFFUSION_STEPS)
     return DDPMScheduler(
         num_train_timesteps=DIFFUSION_STEPS, beta_schedule="linear", beta_start=1e-4, beta_end=0.02,
         prediction_type=DIFFUSERS[prediction],
@@ -210,5 +211,10 @@ def _sampler(settled: Mapping[str, Any], config: Mapping[str, Any], abar: Tensor
     return Sampler(spacing, int(settled["steps_offset"]), clip, threshold, final, variance)
 
 
-# Of networks that are trained here: the paper's betas, of a flow σ = 1/T, 2/T, ..., 1.
-DEFAULTS = {one: read(config_of(default_scheduler(one)), one) for one in PREDICTIONS.values()}
+@functools.cache
+def default(prediction: Prediction) -> Schedule:
+    """Return the schedule of networks that are trained here: the paper's betas, of a flow σ = 1/T, 2/T, ..., 1."""
+    return read(config_of(default_scheduler(prediction)), prediction)
+
+
+PAPERS = default("noise")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dtrak_core.errors import DataError
 from dtrak_core.models.model_files import WeightFiles, damaged, refuse_damaged
+from dtrak_core.settings import digest_of
 
 WRAPPERS = ("_orig_mod.", "module.", "model.", "unet.")
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -103,6 +104,14 @@ def fit(network: nn.Module, tensors: Mapping[str, Tensor], source: str, ignored:
             "written into config.json."
         )
     network.load_state_dict(given, strict=False)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Return the digest of weights, by name, in their own number format."""
+    parts: list[bytes | str] = []
+    for name, value in sorted(state.items()):
+        parts += [name, value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()]
+    return digest_of(*parts)
 
 
 def _tensors(loaded: object, path: Path, source: str) -> dict[str, Tensor]:

@@ -188,6 +188,12 @@ def link(page: str, label: str, icon: str, **own: str) -> None:
     st.page_link(page, label=label, icon=icon, query_params=address.leading(page) | own)
 
 
+def digest() -> str:
+    """Return the digest of the checkpoint that the sidebar says, empty where there is none."""
+    selection: Selection | None = st.session_state.get(_SELECTION)
+    return selection.checkpoint.digest if selection and selection.checkpoint else ""
+
+
 def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:
     """Draw a page's title and return the dataset and checkpoint; without a model say this and why, and stop there.
 

@@ -64,7 +64,8 @@ function neighbour(buttons, at, key) {
 }
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component
+  const { parentElement, setTriggerValue } = component
+  const data = component.data?.[0]
   const root = parentElement.querySelector(".gallery")
   if (!root || !data) return
 

@@ -158,6 +158,7 @@ def _mount(key: str, data: dict[str, Any], focus: tuple[str, int] | None, ways: 
             st.html("<style>[data-testid='stLayoutWrapper']:has(> [class*='st-key-ways-']) { display: none }</style>")
             for view in ways.views.values():
                 st.page_link(ways.page, label="Open", query_params=view)
-    result = _COMPONENT(key=key, data=data, on_clicked_change=lambda: None)
+    # In a list, in which Streamlit looks for no tables: for that it imports pandas, which takes most of a second.
+    result = _COMPONENT(key=key, data=[data], on_clicked_change=lambda: None)
     clicked = result.clicked
     return None if clicked is None else str(clicked)

@@ -1,32 +1,51 @@
-"""The engine, started when the app is opened, so that the first picture does not wait for it."""
+"""What a user would wait for, begun while the first page is looked at: the engine, and what other pages import."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import importlib
+import pkgutil
 import sys
 import threading
+from collections.abc import Callable
 
 import streamlit as st
 
+from dtrak_core import ui
 from dtrak_core.errors import StudioError
 from dtrak_core.jobs import launch
 
 LATER = 0.5  # seconds after a page began: what it imports comes first
+AHEAD = 3.0  # the same, for what other pages import
 
 
-@st.cache_resource(max_entries=1, ttl=60, show_spinner=False)
-def readied() -> None:
+@st.cache_resource(max_entries=8, ttl=60, show_spinner=False)
+def readied(checkpoint: str = "") -> None:
     """See to it, once a minute at most, that work asked for begins at once; STUDIO_READY=0 leaves it until then.
 
     Under Streamlit's server alone: whatever else runs a page, a test, does not start processes by that.
+
+    Args:
+        checkpoint: Digest of the model whose pictures may be asked about, which is then open; empty for none yet.
     """
-    if os.environ.get("STUDIO_READY", "1") != "0" and "streamlit.web.bootstrap" in sys.modules:
-        waiting = threading.Timer(LATER, _ready)
-        waiting.daemon = True
-        waiting.start()
+    if launch.readily() and "streamlit.web.bootstrap" in sys.modules:
+        _after(LATER, _ready, checkpoint)
+        _after(AHEAD, imported)
 
 
-def _ready() -> None:
+def imported() -> None:
+    """Import what the pages import, each for itself, and pandas, which tables need."""
+    for module in pkgutil.walk_packages(ui.__path__, f"{ui.__name__}."):
+        importlib.import_module(module.name)
+    importlib.import_module("pandas")
+
+
+def _after(seconds: float, act: Callable[..., None], *given: str) -> None:
+    waiting = threading.Timer(seconds, act, given)
+    waiting.daemon = True
+    waiting.start()
+
+
+def _ready(checkpoint: str) -> None:
     with contextlib.suppress(StudioError, OSError):  # a cache that is only read still shows what is in it
-        launch.ready()
+        launch.ready(checkpoint)

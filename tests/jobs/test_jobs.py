@@ -251,7 +251,7 @@ def test_worker_of_other_code_is_asked_to_end(started: list[int]) -> None:
 def test_an_engine_is_asked_to_be_ready_and_has_a_child_import_meanwhile(
     started: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch.ready()
+    launch.ready("0123456789abcdef")
     assert started == [1]
     client, given = SimpleNamespace(submit=lambda *asked, **_: asked), []
     monkeypatch.setattr(dispatcher, "fire_and_forget", given.append)
@@ -259,26 +259,31 @@ def test_an_engine_is_asked_to_be_ready_and_has_a_child_import_meanwhile(
         engine = dispatcher.Dispatcher(lock, client)  # type: ignore[arg-type]
         assert engine.wanted_ready()
         assert not engine.wanted_ready(), "once for each wish"
-    assert given == [(dispatcher.tasks.prepare, children.default_threads())]
+    root = str(store.root().resolve())
+    assert given == [(dispatcher.tasks.prepare, root, children.default_threads(), "0123456789abcdef")]
 
     child = SimpleNamespace(orders=[], threads=2, process=SimpleNamespace(poll=lambda: None))
     child.order = child.orders.append
     monkeypatch.setattr(children, "Child", lambda threads: child)
-    for _ in range(2):
-        dispatcher.tasks.prepare(2)
-    assert child.orders == 2 * [{"do": "prepare", "threads": 2}], "the one that is there, again"
+    monkeypatch.setattr(dispatcher.tasks, "device", lambda: "")
+    for digest in ("0123456789abcdef", ""):
+        dispatcher.tasks.prepare(root, 2, digest)
+    wanted = {"do": "prepare", "root": root, "threads": 2, "device": ""}
+    assert child.orders == [wanted | {"checkpoint": "0123456789abcdef"}, wanted | {"checkpoint": ""}], "the same child"
     assert children._IDLE == [child]
     children._IDLE.clear()
 
     said: list[dict[str, Any]] = []
-    imported: list[int] = []
-    monkeypatch.setattr(child_main, "_prepare", imported.append)
+    prepared: list[tuple[int, str]] = []
+    monkeypatch.setattr(child_main, "_prepare", lambda *asked: prepared.append(asked))
     child_main.serve(io.StringIO("".join(json.dumps(order) + "\n" for order in child.orders)), said.append, os.getpid())
-    assert (imported, said) == ([2, 2], []), "the answer to the first job is the first"
+    assert (prepared, said) == ([(2, "0123456789abcdef"), (2, "")], []), "the answer to the first job is the first"
 
 
 def test_the_app_readies_an_engine_under_its_server_alone(started: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readying, "LATER", 0.0)
+    imported: list[int] = []
+    for name, value in {"LATER": 0.0, "AHEAD": 0.0, "imported": lambda: imported.append(1)}.items():
+        monkeypatch.setattr(readying, name, value)
     monkeypatch.setenv("STUDIO_READY", "1")
     for bootstrap, wanted, expected in ((False, "1", []), (True, "0", []), (True, "1", [1])):
         readying.readied.clear()
@@ -292,7 +297,7 @@ def test_the_app_readies_an_engine_under_its_server_alone(started: list[int], mo
         for thread in threading.enumerate():
             if isinstance(thread, threading.Timer):
                 thread.join(5)
-        assert started == expected
+        assert (started, imported) == (expected, expected)
     readying.readied.clear()
 
 
