@@ -32,7 +32,7 @@ def test_a_kept_model_gives_the_numbers_of_a_fresh_one(
     keeping: list[open_models.Kept], pictures: Dataset, checkpoint: Checkpoint
 ) -> None:
     settings = FeatureSettings(
-        dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=3, proj_dim=64, model_output="loss"
+        dataset=pictures.digest, checkpoint=checkpoint.digest, num_timesteps=4, proj_dim=64, model_output="loss"
     )
     images, ids = np.asarray(pictures.train.images[:2]), ["train:0", "train:1"]
 
@@ -82,4 +82,4 @@ def test_what_explains_a_picture_leaves_the_libraries_of_text_to_image_models_ou
         "print(ours is UNet2DModel)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines() == ["['diffusers']", "True"], "packages are whole for whoever asks for more of them"
+    assert found.stdout.splitlines() == ["['diffusers']", "True"], "packages are whole for others"
