@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+import threading
+import time
 from typing import Annotated
 
 import tyro
@@ -24,8 +24,21 @@ def app(port: Port = 8501) -> None:
     """
     if not 0 < port < 2**16:
         raise SettingsError(f"--port is {port}; ports are numbers from 1 to 65535.")
-    if launch.readily():  # meanwhile Streamlit's server starts
+    if launch.readily():  # the engine starts while Streamlit does
         with contextlib.suppress(StudioError, OSError):  # a cache that is only read still shows what is in it
             launch.ready()
-    serve = [sys.executable, "-P", "-m", "streamlit", "run", str(program.PROJECT / "app.py")]
-    os.execv(sys.executable, [*serve, "--server.port", str(port)])  # in this process's place: signals reach it
+    from streamlit.web import cli
+
+    threading.Thread(target=_pages_ahead, daemon=True).start()
+    cli.main(["run", str(program.PROJECT / "app.py"), "--server.port", str(port)], standalone_mode=False)
+
+
+def _pages_ahead() -> None:
+    """Import what the pages import as soon as the server is there, with which they note their components."""
+    from streamlit.runtime import Runtime
+
+    from dtrak_core.ui import readying
+
+    while not Runtime.exists():
+        time.sleep(0.02)
+    readying.imported()

@@ -7,6 +7,7 @@ so that a page is reached in one step, which Back undoes. The opened example is 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,7 +126,13 @@ def inside(page: str) -> Iterator[None]:
             if _leading() != before:
                 _links(place, _leading())
         with st.sidebar:  # at its end, where it takes no room
-            _CLOSING(key="closing", data={})
+            _CLOSING(key="closing", data=[_charts()])
+
+
+@functools.cache
+def _charts() -> list[str]:
+    """Return the file of Streamlit's that holds the library of charts, by which name the browser fetches it."""
+    return [file.name for file in (Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js")]
 
 
 def _leading() -> dict[str, Mapping[str, str | list[str]]]:

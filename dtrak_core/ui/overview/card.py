@@ -34,8 +34,11 @@ def checkpoint(chosen: Checkpoint) -> None:
     if lines:
         first, last = lines[0], lines[-1]
         alt = f"Training loss from {first['loss']:.3f} down to {last['loss']:.3f} over {last['step']:,} steps"
-        with left:
-            plotting.show(charts.loss_curve(lines), key="loss", alt=alt)
+        # Charts bring the largest library of all to the browser: none is drawn before it is asked for.
+        training = left.expander("How the training went", key="training", on_change="rerun")
+        if training.open:
+            with training:
+                plotting.show(charts.loss_curve(lines), key="loss", alt=alt)
     name = f"grid-{chosen.share:03d}.png"
     if name in facts["files"]:
         picture = thumbnails.decode(chosen.run.file(name).read_bytes())

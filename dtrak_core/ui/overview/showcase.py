@@ -72,8 +72,9 @@ def next_steps(trained: bool) -> None:
             icon=":material/model_training:",
             query_params=address.view() | {"tab": "Train a model"},
         )
-        with st.expander("Use your own pictures", icon=":material/folder_open:"):
-            st.write(
+        own = st.expander("Use your own pictures", key="own", on_change="rerun", icon=":material/folder_open:")
+        if own.open:
+            own.write(
                 "A folder of pictures, a zip of one, or an .npz file becomes a dataset. It then stands in the sidebar."
             )
-            st.code(program.command("dataset --name mine --source path/to/pictures"), language="bash")
+            own.code(program.command("dataset --name mine --source path/to/pictures"), language="bash")
