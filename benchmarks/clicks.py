@@ -4,7 +4,8 @@
 
 The real app on the shipped demo and an empty cache; everything is timed by the browser's clock.
 
-    first page       the first browser of a new server asks for Overview, until its script has run and nothing moves
+    first page       the first browser of a new server asks for Overview, until its script has run and nothing moves;
+                     and a second browser, which has nothing stored, later
     own picture      no engine lives when the server starts; a picture is uploaded and Compute pressed as soon as the
                      pages have come to rest, until D-TRAK's row is there: with STUDIO_READY=0, where that press starts
                      the engine, and without
@@ -65,13 +66,18 @@ def main() -> None:
         warmed.goto("data:text/html,ready")
         for ready in ("0", "1"):
             os.environ["STUDIO_READY"] = ready
-            with tempfile.TemporaryDirectory() as place, serving(Path(place), store.demo_root()) as (address, _):
+            with tempfile.TemporaryDirectory() as place, _served(Path(place)) as (address, _):
                 found["readied" if ready == "1" else "engine started by the click"] = _visit(browser, address, ready)
         browser.close()
     report = {"cores": processes.cores(), "load": os.getloadavg()[0], "seconds": _rounded(found)}
     print(json.dumps(report, indent=1))
     result = ROOT / "benchmarks" / "results" / "clicks.json"
     result.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _served(cache: Path) -> Any:
+    """Start the app as a user does."""
+    return serving(cache, store.demo_root(), ("dtrak_core", "app", "--port"))
 
 
 def _visit(browser: Any, address: str, ready: str) -> dict[str, Any]:
@@ -89,6 +95,9 @@ def _visit(browser: Any, address: str, ready: str) -> dict[str, Any]:
         times = [_script(tab, toggle.click) for _ in range(ROUNDS)]
         found["Square scores"] = {"first": times[0], "later": statistics.median(times[1:])}
     tab.close()
+    new = browser.new_context().new_page()
+    found["first page, another browser"] = _until(lambda: new.goto(address), lambda: settled(new, STILL)) - STILL / 1000
+    new.close()
     return found
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,15 @@ def serve(cache: Path, demo: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def serving(cache: Path, demo: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run the app on a free port; yield its address and its process."""
+def serving(
+    cache: Path, demo: Path, start: Sequence[str] = ("streamlit", "run", "app.py", "--server.port")
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run the app on a free port, which ends the words that start it; yield its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {**os.environ, "STUDIO_CACHE": str(cache), "STUDIO_DEMO": str(demo), "STUDIO_WORKER_IDLE": "20"}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", *start, str(port)]
     process = subprocess.Popen(
         command, cwd=store.PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

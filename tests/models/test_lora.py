@@ -44,6 +44,7 @@ from dtrak_core.models import (
     latents,
     lora,
     networks,
+    open_models,
     sampling,
     text_side,
 )
@@ -215,6 +216,20 @@ def test_a_picture_is_featurised_with_its_own_caption(
         alone = per_example_gradients(denoiser, x0, ["train:5"], wanted, condition=denoiser.conditions(words))
         close = np.allclose(rows[5], alone[0].numpy(), rtol=1e-4, atol=1e-7)
         assert close is same
+
+
+def test_a_kept_model_looks_anew_at_what_is_stored(
+    discs: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_models, "_KEPT", [])
+    monkeypatch.setattr(open_models, "_KEEPING", [True])
+    first, again = open_models.opened(checkpoint), open_models.opened(checkpoint)
+    assert again.network is first.network
+    assert again.text is not None
+    assert first.text is not again.text, "latents and captions that were stored since are found"
+    wanted = FeatureSettings(dataset=discs.digest, checkpoint=checkpoint.digest, num_timesteps=2, proj_dim=64)
+    given = (np.asarray(discs.train.images[:1]), ["train:0"], wanted, lambda done: None, 0, discs.train.prompts[:1])
+    np.testing.assert_array_equal(features.featurise(again, *given), features.featurise(first, *given))
 
 
 def test_the_loss_is_of_the_conditional_branch(discs: Dataset, denoiser: Denoiser) -> None:
