@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from typing import Annotated
 
 import tyro
 
-from dtrak_core import program
 from dtrak_core.errors import SettingsError, StudioError
 from dtrak_core.jobs import launch
 
@@ -27,18 +24,6 @@ def app(port: Port = 8501) -> None:
     if launch.readily():  # the engine starts while Streamlit does
         with contextlib.suppress(StudioError, OSError):  # a cache that is only read still shows what is in it
             launch.ready()
-    from streamlit.web import cli
+    from dtrak_core.ui import serving
 
-    threading.Thread(target=_pages_ahead, daemon=True).start()
-    cli.main(["run", str(program.PROJECT / "app.py"), "--server.port", str(port)], standalone_mode=False)
-
-
-def _pages_ahead() -> None:
-    """Import what the pages import as soon as the server is there, with which they note their components."""
-    from streamlit.runtime import Runtime
-
-    from dtrak_core.ui import readying
-
-    while not Runtime.exists():
-        time.sleep(0.02)
-    readying.imported()
+    serving.serve(port)
