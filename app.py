@@ -13,6 +13,5 @@ with panels.reported():
     readying.readied()
     with frame.inside(page.url_path):
         if frame.sidebar(page.url_path):
-            readying.readied(frame.digest())
             panels.refused()
             page.run()

@@ -7,7 +7,6 @@ so that a page is reached in one step, which Back undoes. The opened example is 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,15 +23,12 @@ from dtrak_core.errors import StudioError
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, lacking, named, panels, preparing, tuning
+from dtrak_core.ui import address, beside, lacking, named, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
 FILES = (OVERVIEW, GENERATE, ATTRIBUTION, COUNTERFACTUAL, BENCHMARK, JOBS)
 ADD_PICTURES, ADD_MODEL = "pages/add_pictures.py", "pages/add_model.py"  # beside the choices that they add to
-_CLOSING = st.components.v2.component(
-    "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
-)
 _IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS, _NEXT = "_in_frame", "_selection", "_checkpoints", "_opens", "_next"
 
 
@@ -126,13 +122,7 @@ def inside(page: str) -> Iterator[None]:
             if _leading() != before:
                 _links(place, _leading())
         with st.sidebar:  # at its end, where it takes no room
-            _CLOSING(key="closing", data=[_charts()])
-
-
-@functools.cache
-def _charts() -> list[str]:
-    """Return the file of Streamlit's that holds the library of charts, by which name the browser fetches it."""
-    return [file.name for file in (Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js")]
+            beside.draw()
 
 
 def _leading() -> dict[str, Mapping[str, str | list[str]]]:
@@ -195,12 +185,6 @@ def link(page: str, label: str, icon: str, **own: str) -> None:
     st.page_link(page, label=label, icon=icon, query_params=address.leading(page) | own)
 
 
-def digest() -> str:
-    """Return the digest of the checkpoint that the sidebar says, empty where there is none."""
-    selection: Selection | None = st.session_state.get(_SELECTION)
-    return selection.checkpoint.digest if selection and selection.checkpoint else ""
-
-
 def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:
     """Draw a page's title and return the dataset and checkpoint; without a model say this and why, and stop there.
 
@@ -252,6 +236,7 @@ def sidebar(page: str = "") -> bool:
         st.session_state.pop("checkpoint", None)
         st.session_state.setdefault(_CHECKPOINTS, {})[dataset.digest] = given["checkpoint"]
     checkpoint = _checkpoint(dataset)
+    readying.readied(checkpoint.digest if checkpoint else "")
     with st.sidebar:
         link(ADD_MODEL, "Add a model", ":material/add:")
     st.session_state[_SELECTION] = selection = Selection(dataset, checkpoint)
