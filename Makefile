@@ -49,6 +49,7 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/ui.py
 	$(BIN)/python benchmarks/contention.py
+	$(BIN)/python benchmarks/tables.py
 
 # PYTHON_GPU= takes a Python that has all packages, the machine's own with its torch for example.
 PYTHON_GPU ?= $(BIN)/python
