@@ -1,15 +1,17 @@
 """All dampings and all ridge methods from one kernel, against an eigendecomposition and 27 inversions, in one run.
 
-    python benchmarks/kernel.py            some ten minutes on 2 idle cores
-    python benchmarks/kernel.py --quick    a smoke test with small sizes: its numbers mean nothing
+    python benchmarks/kernel.py                            a quarter of an hour on 2 idle cores
+    python benchmarks/kernel.py ours:10000 decomposed:5000    these rows; the others stay as they are
+    python benchmarks/kernel.py --quick                    a smoke test with small sizes: its numbers mean nothing
 
 For N training examples and K = 8,192 numbers a feature (decaying spectrum, made up: only sizes matter here), and 100
 targets. Ours: the stored kernel, of which the Gram matrix is told apart; the first ranking by TRAK and by DAS at an
 effective rank of a tenth of N; then TRAK, relative influence, renormalised influence and DAS with its leverage at each
 of the paper's 27 dampings. "decomposed" is the same with an eigendecomposition at every size. The authors' way:
 (ΦᵀΦ + λ I)⁻¹, K x K in float32, once a damping, and its products; timed for one damping at a smaller K and
-extrapolated, inversion by K³, products by K². Each size runs in a process of its own, whose peak memory is told.
-Prints, and writes benchmarks/results/kernel.json.
+extrapolated, inversion by K³, products by K². Each size runs in a process of its own, whose peak memory is told, and
+what it got of the machine: `threads`, the `load` as it began, and `cores`, seconds of processor over seconds. Prints,
+and writes benchmarks/results/kernel.json after each row.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from dtrak_core import files, store
+from dtrak_core.engine.children import default_threads
 from dtrak_core.features import feature_store, kernel
 from dtrak_core.features.grams import gram_of
 from dtrak_core.features.settings import FeatureSettings
@@ -47,27 +50,34 @@ RESULTS = Path(__file__).resolve().parent / "results" / ("kernel-quick.json" if 
 
 
 def main() -> None:
-    rows = []
-    for way in WAYS:
-        for count in SIZES:
-            command = [sys.executable, __file__, *(["--quick"] if QUICK else []), way, str(count)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(rows[-1], flush=True)
-    for count in SIZES:
-        mine, whole, theirs = (next(row for row in rows if (row["way"], row["N"]) == (way, count)) for way in WAYS)
-        rest, before = mine["first"] - mine["gram"], whole["first"] - whole["gram"]
-        print(f"N = {count:,}: Gram matrix {mine['gram']:.1f} s, first ranking {rest:.1f} s later, before {before:.1f}")
-        print(
-            f"everything {mine['seconds']:.0f} s, before {whole['seconds']:.0f}, by inversions {theirs['seconds']:.0f}"
+    named = [argument for argument in sys.argv[1:] if argument != "--quick"]
+    wanted = [named_row(name) for name in named] or [(way, count) for way in WAYS for count in SIZES]
+    rows = {(row["way"], row["N"]): row for row in json.loads(RESULTS.read_bytes())["rows"]} if named else {}
+    for way, count in wanted:
+        command = [sys.executable, __file__, *(["--quick"] if QUICK else []), way, str(count)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        rows[way, count] = json.loads(done.stdout.splitlines()[-1])
+        print(rows[way, count], flush=True)
+        RESULTS.parent.mkdir(exist_ok=True)
+        files.write_json(
+            RESULTS, {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "rows": [*rows.values()]}
         )
-    report = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "rows": rows,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    files.write_json(RESULTS, report)
+    for way, count in wanted:
+        row = rows[way, count]
+        if way != "authors":
+            first = row["first"] - row["gram"]
+            print(f"N = {count:,}, {way}: the first ranking {first:.1f} s beyond the Gram matrix, which took", end=" ")
+            print(
+                f"{row['gram']:.1f} s; everything {row['seconds']:.0f} s, without it {row['seconds'] - row['gram']:.0f}"
+            )
+
+
+def named_row(name: str) -> tuple[str, int]:
+    """Return way and size from a name as ours:10000."""
+    way, _, count = name.partition(":")
+    if way not in WAYS or not count.isdecimal():
+        sys.exit(f"'{name}' names no row. One is called {WAYS[0]}:{SIZES[0]}; the ways are {', '.join(WAYS)}.")
+    return way, int(count)
 
 
 def features_of(count: int) -> np.ndarray:
@@ -88,10 +98,9 @@ def ours(count: int) -> dict[str, Any]:
         key = key_of("features", settings)
         rows = features_of(count)
         cross = rows[:TARGETS].astype(np.float64) @ rows.T.astype(np.float64)
-        place = store.partial("features", key)
-        for number, size in enumerate(feature_store.shard_sizes(count)):
-            part = rows[number * feature_store.SHARD :][:size]
-            feature_store.write_shard(place, number, part, "float32")
+        place, sizes = store.partial("features", key), feature_store.shard_sizes(count)
+        for number, size in enumerate(sizes):
+            feature_store.write_shard(place, number, rows[number * sizes[0] :][:size], "float32")
         artifact = store.publish("features", key, settings, rows=count, width=WIDTH)
         del rows
         started = time.perf_counter()
@@ -135,13 +144,21 @@ def authors(count: int) -> dict[str, Any]:
     return {"seconds": seconds, "inversion": inverted, "products": products}
 
 
+def alone(way: str, count: int) -> dict[str, Any]:
+    """Return one row, measured in this process."""
+    if way == "decomposed":
+        kernel.SMALL = kernel.LARGEST
+    load, began, busy = os.getloadavg()[0], time.perf_counter(), time.process_time()
+    found = (authors if way == "authors" else ours)(count)
+    cores = (time.process_time() - busy) / (time.perf_counter() - began)
+    told = {name: round(value, 3) for name, value in found.items()}
+    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    state = {"threads": default_threads(), "load": round(load, 1), "cores": round(cores, 2)}
+    return {"way": way, "N": count, **told, "peak_mb": peak, "date": time.strftime("%Y-%m-%d"), **state}
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 2 and sys.argv[-2] in WAYS:
-        if sys.argv[-2] == "decomposed":
-            kernel.SMALL = kernel.LARGEST
-        found = (authors if sys.argv[-2] == "authors" else ours)(int(sys.argv[-1]))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        told = {name: round(value, 3) for name, value in found.items()}
-        print(json.dumps({"way": sys.argv[-2], "N": int(sys.argv[-1]), **told, "peak_mb": round(peak)}))
+        print(json.dumps(alone(sys.argv[-2], int(sys.argv[-1]))))
     else:
         main()

@@ -4,7 +4,8 @@
 
 An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number of `threads`, and what to `do`:
 `whole` does the job, `stage` plans the parts of one stage, `part` does one of them (parts.py). An order to `prepare`
-names the cache, the threads, and the `checkpoint` to open, and is not answered.
+names the cache, the threads, and the `checkpoint` to open, and is not answered. Where there are several `workers`, the
+whole job's passes over features are answered as parts to `spread`; a line says that they are done.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import sys
 import time
 import traceback
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from dtrak_core import store
 from dtrak_core.engine import parts
-from dtrak_core.engine.parts import Part
 from dtrak_core.engine.work import run, run_part
 from dtrak_core.errors import Cancelled, StudioError
+from dtrak_core.features import passes
+from dtrak_core.features.passes import Piece, Workers
 from dtrak_core.jobs import job_files, processes
 from dtrak_core.jobs.job_kinds import DatasetJob, inputs, read_job
 from dtrak_core.methods import embeddings
@@ -91,7 +93,9 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
             print(f"--- attempt {order['attempt']}, {moment}, {where}{what}", flush=True)
         try:
             on_progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent)
-            say({"state": "done", "message": ""} | _carry_out(order, on_progress))
+            with passes.spread(_workers(order, place, orders, say)):
+                answer = _carry_out(order, on_progress)
+            say({"state": "done", "message": ""} | answer)
         except Cancelled:
             say({"state": "cancelled", "message": job_files.CANCELLED})
         except Exception as error:
@@ -107,13 +111,27 @@ def _carry_out(order: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
     if order["do"] == "stage":
         planned = parts.stage(job, order["stage"])
         return {"parts": None if planned is None else [dataclasses.asdict(part) for part in planned]}
-    if not isinstance(job, DatasetJob):
+    part = parts.read_part(order["part"]) if order["do"] == "part" else None
+    if not isinstance(job, DatasetJob) and (part is None or part.piece is None):
         _import_torch(order["threads"])
     on_progress(0, 0, "", "")
-    if order["do"] == "part":
-        run_part(job, Part(**order["part"] | {"removed": tuple(order["part"]["removed"])}), on_progress)
+    if part is not None:
+        run_part(job, part, on_progress)
         return {}
     return {"artifacts": [[artifact.kind, artifact.key] for artifact in run(job, on_progress)]}
+
+
+def _workers(
+    order: dict[str, Any], place: Path, orders: TextIO, say: Callable[[dict[str, Any]], None]
+) -> Workers | None:
+    """Return the workers that passes of this order are spread over, by its parent; None where it is alone."""
+
+    def work(pieces: Sequence[Piece]) -> None:
+        say({"state": "spread", "parts": [dataclasses.asdict(part) for part in parts.of_pass(pieces)]})
+        if not orders.readline():
+            sys.exit(1)
+
+    return Workers(order["workers"], place / job_files.PASSES, work) if order.get("workers", 1) > 1 else None
 
 
 def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) -> Progress:

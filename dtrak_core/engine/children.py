@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,11 @@ class Child:
 
 
 def attend(
-    order: Mapping[str, Any], flag: Path, tell: Callable[[Mapping[str, Any]], None], beat: Callable[[], None]
+    order: Mapping[str, Any],
+    flag: Path,
+    tell: Callable[[Mapping[str, Any]], None],
+    beat: Callable[[], None],
+    spread: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any] | None] = lambda parts: None,
 ) -> dict[str, Any]:
     """Have a child carry out an order, and stay with it to the end.
 
@@ -93,6 +97,7 @@ def attend(
         flag: The file whose existence asks to stop.
         tell: Called with each answer that says how far the work is.
         beat: Called some times a second.
+        spread: Does parts that the child waits for; returns None, or the end of the job if it ended early.
 
     Returns:
         The last answer, whose `state` is done, failed or cancelled; or `died`, with how in `message`, where the
@@ -108,6 +113,12 @@ def attend(
             for answer in said:
                 if answer["state"] == "stopping":
                     kill_at = time.monotonic() + GRACE_SAVING
+                elif answer["state"] == "spread":
+                    if (end := spread(answer["parts"])) is not None:
+                        child.kill()
+                        return end
+                    child.order({"do": "go on"})
+                    continue
                 elif answer["state"] != "running":
                     _spare(child)
                     return answer

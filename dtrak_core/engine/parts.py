@@ -7,14 +7,16 @@ of one worker, and what one machine does is not another program. No torch here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dtrak_core import store
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.features import feature_store
+from dtrak_core.features.passes import Piece
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.job_kinds import AttributeJob, CounterfactualJob, Job, LdsJob
 from dtrak_core.lds import subset_models
@@ -25,7 +27,8 @@ from dtrak_core.settings import key_of
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `features` and `shard`, or `removed` and `train_seed`, or `model`; or none: all that scores need.
+    """One part: `features` and `shard`, or `removed` and `train_seed`, or `model`, or `piece`; or none: all that
+    scores need.
 
     `weight` is what it costs, counted in `unit`; `about` says in words what it is.
     """
@@ -38,6 +41,18 @@ class Part:
     removed: tuple[int, ...] = ()
     train_seed: int = -1
     model: int = -1
+    piece: Piece | None = None
+
+
+def read_part(values: Mapping[str, Any]) -> Part:
+    """Return a part from what JSON makes of it."""
+    piece = values["piece"] and Piece(**values["piece"])
+    return Part(**{**values, "removed": tuple(values["removed"]), "piece": piece})
+
+
+def of_pass(pieces: Sequence[Piece]) -> list[Part]:
+    """Return the parts of a pass over stored features."""
+    return [Part(one.end - one.first, "rows", "A pass over the features", piece=one) for one in pieces]
 
 
 def stage(job: Job, number: int) -> list[Part] | None:

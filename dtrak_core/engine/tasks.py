@@ -8,9 +8,11 @@ module's small dictionaries do. Nothing here reads the job index, which is on th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ BEAT = 1.0  # seconds between two writes of an unchanged status
 LOOK = 0.2  # seconds between two looks at the parts
 LOADED = processes.code_version()  # what this process runs, whatever is on the disk by now
 RETRIES = 3  # times that killed work begins again by itself
+Spread = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any] | None]
 STOPPED = {"state": "cancelled", "message": job_files.CANCELLED}
 
 
@@ -92,10 +95,25 @@ def run_job(root: str, key: str, attempt: int, job: dict[str, Any], threads: int
         return status.end(_worn_out("the worker that ran it ended"))
     status.write({})
     client = get_client()
-    if sum(client.nthreads().values()) > 1 and (end := _spread(client, order, flag, status, priority)) is not None:
+    numbers = itertools.count()
+
+    def spread(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        numbered = {i: part for part, i in zip(parts, numbers, strict=False)}
+        return _side_by_side(client, order, numbered, flag, status, priority)
+
+    workers = sum(client.nthreads().values())
+    order |= {"workers": workers}
+
+    def here(what: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return attend(order | what, flag, status.tell, status.beat, spread)
+        finally:
+            shutil.rmtree(place / job_files.PASSES, ignore_errors=True)
+
+    if workers > 1 and (end := _stages(here, spread)) is not None:
         return status.end(end)
     while True:
-        answer = attend(order | {"do": "whole"}, flag, status.tell, status.beat)
+        answer = here({"do": "whole"})
         if answer["state"] != "died":
             return status.end(answer)
         if flag.exists():
@@ -173,28 +191,40 @@ def _worn_out(why: str) -> dict[str, Any]:
     return {"state": "failed", "message": message}
 
 
-def _spread(
-    client: Client, order: dict[str, Any], flag: Path, status: Status, priority: float
-) -> dict[str, Any] | None:
+def _stages(here: Callable[[Mapping[str, Any]], dict[str, Any]], spread: Spread) -> dict[str, Any] | None:
     """Do the parts of a job, stage by stage, on all workers; return its end if it ended early, else None."""
-    number, submitted = 0, 0
+    number = 0
     while True:
-        planned = attend(order | {"do": "stage", "stage": number}, flag, status.tell, status.beat)
+        planned = here({"do": "stage", "stage": number})
+        number += 1
         if planned["state"] != "done":
             return None if planned["state"] == "died" else planned  # the whole job will meet it again
         if planned["parts"] is None:
             return None
-        parts = dict(enumerate(planned["parts"], submitted))
-        submitted += len(parts)
-        if parts:
-            secede()  # this task only waits from here on; its place is for the parts, so that all workers are free
-            try:
-                end = _awaited(client, parts, _given(client, order, parts, status, priority), flag, status)
-            finally:
-                rejoin()
-            if end is not None:
-                return end
-        number += 1
+        if len(planned["parts"]) == 1:  # nothing to spread but passes within it
+            done = here({"do": "part", "part": planned["parts"][0]})
+            if done["state"] == "done":
+                continue
+            if done["state"] != "died":  # else a worker tries again
+                return done
+        if planned["parts"] and (end := spread(planned["parts"])) is not None:
+            return end
+
+
+def _side_by_side(
+    client: Client,
+    order: dict[str, Any],
+    parts: Mapping[int, Mapping[str, Any]],
+    flag: Path,
+    status: Status,
+    priority: float,
+) -> dict[str, Any] | None:
+    """Do parts, whose numbers no others of this job have, on all workers; return as `_stages`."""
+    secede()  # this task only waits from here on; its place is for the parts, so that all workers are free
+    try:
+        return _awaited(client, parts, _given(client, order, parts, status, priority), flag, status)
+    finally:
+        rejoin()
 
 
 def _given(
@@ -209,7 +239,7 @@ def _given(
     return {
         i: client.submit(
             run_part,
-            dict(order) | {"do": "part", "part": part},
+            {**order, "do": "part", "part": part, "workers": 1},
             i,
             key=f"part-{order['key']}-{order['attempt']}-{status.values['tries']}-{i}",
             workers=[workers[i % len(workers)]],

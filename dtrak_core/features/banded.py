@@ -27,11 +27,12 @@ from dtrak_core.progress import Progress
 
 WIDTH = 48
 PICTURES = 512  # that are solved for together
-STRIPE = 256  # rows of a Gram matrix that are worked on together, so that they stay in the processor's cache
+STRIPE = 256  # rows that are worked on together, so that they stay in the processor's cache
+TOGETHER = 4  # panels of WIDTH columns, beyond which their reflections change the rest in one product
 
 
 class Reflections(NamedTuple):
-    """V (n - start, w) and T (w, w) of I - V T Vᵀ, which turns the rows from `start` on."""
+    """Vᵀ (w, n - start) and T (w, w) of I - V T Vᵀ, which turns the rows from `start` on."""
 
     start: int
     v: np.ndarray
@@ -65,19 +66,36 @@ class Banded:
 def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Reflections]]:
     """Return B as its diagonal and the `WIDTH` below it, (WIDTH + 1, n), and Q; the Gram matrix is used up.
 
+    What the reflections of `TOGETHER` panels change beyond those is changed at once (Dongarra, Sorensen, Hammarling
+    1989): until then, A stands for A - X Vᵀ - V Xᵀ. V and X are held as rows, of which products come out quicker.
+
     Args:
         gram: A, shape (n, n), float64, symmetric; only its lower triangle is read.
         on_progress: Called with the columns done.
     """
-    count = len(gram)
-    found: list[Reflections] = []
-    room = np.empty((STRIPE, count))
-    for done in range(0, max(count - WIDTH - 1, 0), WIDTH):
-        on_progress(done, count, "columns", "Kernel")
-        start = done + WIDTH
-        one = Reflections(start, *_reflections(gram[start:, done:start]))
-        _turn(gram[start:, start:], one, room)
-        found.append(one)
+    count, found = len(gram), list[Reflections]()
+    room, end, done = np.empty((STRIPE, count)), max(count - WIDTH - 1, 0), 0
+    while done < end:
+        first, held = done + WIDTH, 0
+        v, x = (np.zeros((TOGETHER * WIDTH, count - first)) for _ in range(2))
+        t = np.zeros((len(v), len(v)))
+        for place in range(done, min(done + TOGETHER * WIDTH, end), WIDTH):
+            on_progress(place, count, "columns", "Kernel")
+            start, old_v, old_x = place + WIDTH, v[:held], x[:held]
+            if held:
+                here, beside = slice(place - first, None), slice(place - first, start - first)
+                gram[place:, place:start] -= old_v[:, here].T @ old_x[:, beside] + old_x[:, here].T @ old_v[:, beside]
+            one, own = _reflections(gram[start:, place:start])
+            old_v, old_x, new = old_v[:, start - first :], old_x[:, start - first :], slice(held, held + len(one))
+            met = one @ old_v.T
+            product = own.T @ (_times(one, gram[start:, start:]) - one @ old_x.T @ old_v - met @ old_x)
+            v[new, start - first :] = one
+            x[new, start - first :] = product - 0.5 * (own.T @ (one @ product.T)).T @ one
+            t[:held, new], t[new, new] = -t[:held, :held] @ met.T @ own, own
+            held += len(one)
+        done = start
+        found.append(Reflections(first, v[:held], t[:held, :held]))
+        _change(gram[done:, done:], v[:held, done - first :], x[:held, done - first :], room)
     band = np.zeros((WIDTH + 1, count))
     for below in range(min(WIDTH + 1, count)):
         band[below, : count - below] = np.diagonal(gram, -below)
@@ -85,35 +103,37 @@ def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Re
 
 
 def _reflections(panel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return V and T that make a panel (m, w) upper triangular, and leave it so."""
+    """Return Vᵀ and T that make a panel (m, w) upper triangular, and leave it so."""
     from scipy import linalg
 
-    (packed, scales), upper = linalg.qr(panel, mode="raw", check_finite=False)
-    v = np.tril(packed[:, : len(scales)], -1)
+    (packed, scales), upper = linalg.qr(np.asfortranarray(panel), mode="raw", overwrite_a=True, check_finite=False)
+    v = np.ascontiguousarray(np.tril(packed[:, : len(scales)], -1).T)
     np.fill_diagonal(v, 1)
-    v[:, scales == 0] = 0  # nothing to turn
+    v[scales == 0] = 0  # nothing to turn
     panel[:] = 0
     panel[: len(upper)] = upper
-    inverse = np.triu(v.T @ v, 1) + np.diag(1 / np.where(scales == 0, 1, scales))
+    inverse = np.triu(v @ v.T, 1) + np.diag(1 / np.where(scales == 0, 1, scales))
     return v, np.ascontiguousarray(linalg.solve_triangular(inverse, np.eye(len(scales)), check_finite=False))
 
 
-def _turn(gram: np.ndarray, one: Reflections, room: np.ndarray) -> None:
-    """Replace the lower triangle of A (m, m) by that of Hᵀ A H = A - X Vᵀ - V Xᵀ, X = A V T - ½ V Tᵀ Vᵀ A V T."""
-    product = np.zeros_like(one.v)
+def _times(rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Return rows (w, m) times A (m, m), of which the lower triangle is read."""
+    found = np.zeros_like(rows)
     for begin in range(0, len(gram), STRIPE):
         end = min(begin + STRIPE, len(gram))
-        inner = np.tril(gram[begin:end, begin:end])
-        product[begin:end] += gram[begin:end, :begin] @ one.v[:begin]
-        product[begin:end] += (inner + np.tril(inner, -1).T) @ one.v[begin:end]
-        product[:begin] += gram[begin:end, :begin].T @ one.v[begin:end]
-    product = product @ one.t
-    x = product - 0.5 * one.v @ (one.t.T @ (one.v.T @ product))
-    left, right = np.concatenate([x, one.v], 1), np.concatenate([one.v, x], 1).T
+        beside, inner = gram[begin:end, :begin], np.tril(gram[begin:end, begin:end])
+        found[:, begin:end] += rows[:, :begin] @ beside.T + rows[:, begin:end] @ (inner + np.tril(inner, -1).T)
+        found[:, :begin] += rows[:, begin:end] @ beside
+    return found
+
+
+def _change(gram: np.ndarray, v: np.ndarray, x: np.ndarray, room: np.ndarray) -> None:
+    """Replace the lower triangle of A (m, m) by that of A - X Vᵀ - V Xᵀ."""
+    left, right = np.concatenate([x, v]), np.concatenate([v, x])
     for begin in range(0, len(gram), STRIPE):
         end = min(begin + STRIPE, len(gram))
         change = room[: end - begin, :end]
-        np.matmul(left[begin:end], right[:, :end], out=change)
+        np.matmul(left[:, begin:end].T, right[:, :end], out=change)
         gram[begin:end, :end] -= change
 
 
@@ -121,17 +141,18 @@ def orthogonal(count: int, turns: list[Reflections]) -> np.ndarray:
     """Return Q (n, n), built from its end, where it is still the identity but for a corner: 4/3 n³ operations."""
     found = np.eye(count)
     for start, v, t in reversed(turns):
-        corner, first = found[start:, start:], t @ (v.T @ found[start:, start:])
+        corner, first = found[start:, start:], t @ (v @ found[start:, start:])
         for begin in range(0, len(corner), STRIPE):
-            corner[begin : begin + STRIPE] -= v[begin : begin + STRIPE] @ first
+            corner[begin : begin + STRIPE] -= v[:, begin : begin + STRIPE].T @ first
     return found
 
 
 def turned(rows: np.ndarray, turns: list[Reflections]) -> np.ndarray:
     """Return rows (m, n) times Q, in their place."""
-    for start, v, t in turns:
-        part = rows[:, start:]
-        part -= (part @ v @ t) @ v.T
+    for begin in range(0, len(rows), STRIPE):
+        for start, v, t in turns:
+            part = rows[begin : begin + STRIPE, start:]
+            part -= (t.T @ (v @ part.T)).T @ v
     return rows
 
 

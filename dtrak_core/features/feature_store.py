@@ -1,7 +1,8 @@
 """Stored features: shards of rows, and how they are read without torch.
 
-Features of N training examples lie in shards 00000.npy, 00001.npy, ... of `SHARD` rows each.
-In float32 a shard is the rows themselves. Compact ones hold q, with float32 scales beside it:
+Features of N training examples lie in shards 00000.npy, 00001.npy, ... of `shard_rows(N)` rows each; readers take
+shards of any size, as older ones that did not grow with N. In float32 a shard is the rows themselves. Compact ones
+hold q, with float32 scales beside it:
 
     float16   q = r / s          s = max|r| of the row: nothing overflows
     int8      q = round(r / t)   t = max|r| of the column, over the shard, / 127
@@ -28,7 +29,8 @@ from dtrak_core.files import crc32, write_array, write_json
 from dtrak_core.store import Artifact, root, writable
 
 Storage = Literal["float32", "float16", "int8"]
-SHARD = 128  # rows in a shard
+SHARD = 128  # rows in a shard, at least
+BLOCK_BYTES = 2**27  # that a reader holds at a time: 1,024 rows of 32,768 numbers
 KEPT_BYTES = 2**36  # disk for gradients that wait to be projected: 64 GiB hold a shard of the paper's largest network
 
 
@@ -64,12 +66,20 @@ def quantise(rows: np.ndarray, storage: Storage) -> tuple[np.ndarray, np.ndarray
 def dequantise(stored: np.ndarray, scales: np.ndarray | None) -> np.ndarray:
     """Return float32 rows from stored ones and their scales."""
     rows = stored.astype(np.float32)
-    return rows if scales is None else rows * scales
+    if scales is not None:
+        rows *= scales
+    return rows
+
+
+def shard_rows(count: int) -> int:
+    """Return how many rows a shard of `count` rows in all holds: a power of 2 near √count, from `SHARD` on."""
+    return max(SHARD, 1 << count.bit_length() // 2)
 
 
 def shard_sizes(count: int) -> list[int]:
-    """Return how many rows each shard of `count` rows holds."""
-    return [min(SHARD, count - start) for start in range(0, count, SHARD)]
+    """Return how many rows each shard of `count` rows in all holds, the last what is left."""
+    each = shard_rows(count)
+    return [min(each, count - start) for start in range(0, count, each)]
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -127,22 +137,35 @@ def shape(artifact: Artifact) -> tuple[int, int]:
     return artifact.manifest["rows"], artifact.manifest["width"]
 
 
-def blocks(artifact: Artifact, rows: int = 1024) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, features (n, K) float32) in order, n at most `rows`."""
-    for start, stored, scales in _shards(artifact):
-        for begin in range(0, len(stored), rows):
-            piece = slice(begin, begin + rows)
-            yield start + begin, dequantise(stored[piece], _part(scales, piece, 0))
+def blocks(artifact: Artifact, rows: int = 0, wanted: slice = slice(None)) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, features (n, K) float32) of a range of rows in order, over the borders of shards.
+
+    Args:
+        artifact: Stored features.
+        rows: n, but for the last; 0 chooses as many as `BLOCK_BYTES` hold.
+        wanted: The range, of step 1.
+    """
+    (count, width), held, filled = shape(artifact), np.empty((0, 0), np.float32), 0
+    start, stop, _ = wanted.indices(count)
+    each = rows or max(1, BLOCK_BYTES // (4 * max(1, width)))
+    for first, stored, scales in _shards(artifact, start, stop):
+        at, end = max(start + filled - first, 0), min(len(stored), stop - first)
+        while at < end:
+            if not filled:
+                held = np.empty((min(each, stop - start), width), np.float32)
+            piece = slice(at, min(end, at + len(held) - filled))
+            there = filled + piece.stop - piece.start
+            held[filled:there] = dequantise(stored[piece], _part(scales, piece, 0))
+            at, filled = piece.stop, there
+            if filled == len(held):
+                yield start, held
+                start, filled = start + filled, 0
 
 
 def rows(artifact: Artifact, wanted: slice) -> np.ndarray:
     """Return a range of rows (n, K), float32."""
-    start, stop, _ = wanted.indices(shape(artifact)[0])
-    found = []
-    for first, stored, scales in _shards(artifact):
-        piece = slice(max(0, start - first), max(0, stop - first))
-        found.append(dequantise(stored[piece], _part(scales, piece, 0)))
-    return np.concatenate(found)
+    none = np.empty((0, shape(artifact)[1]), np.float32)
+    return np.concatenate([none, *(part for _, part in blocks(artifact, wanted=wanted))])
 
 
 def columns(artifact: Artifact, width: int = 1024) -> Iterator[tuple[int, np.ndarray]]:
@@ -176,11 +199,16 @@ def _part(scales: np.ndarray | None, piece: slice, axis: int) -> np.ndarray | No
     return scales[piece] if axis == 0 else scales[:, piece]
 
 
-def _shards(artifact: Artifact) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """Yield (first row, stored rows, scales) of each shard, as memory maps checked against the manifest."""
+def _shards(
+    artifact: Artifact, begin: int = 0, end: int | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    """Yield (first row, stored rows, scales) of the shards that hold rows from `begin` to `end`.
+
+    They are memory maps checked against the manifest.
+    """
     names, start = artifact.manifest["files"], 0
     for name in sorted(n for n in names if n.removesuffix(".npy").isdecimal()):
-        scale = f"{name.removesuffix('.npy')}.scale.npy"
-        stored = artifact.array(name)
-        yield start, stored, np.asarray(artifact.array(scale)) if scale in names else None
-        start += len(stored)
+        scale, following = f"{name.removesuffix('.npy')}.scale.npy", start + names[name]["shape"][0]
+        if following > begin and (end is None or start < end):
+            yield start, artifact.array(name), np.asarray(artifact.array(scale)) if scale in names else None
+        start = following

@@ -81,8 +81,8 @@ def compute_shards(
     sizes, before = feature_store.shard_sizes(len(images)), 0
     total = sum(sizes[number] for number in chosen) * per_picture
     for number in chosen:
-        start = number * feature_store.SHARD
-        shard = images[start : start + feature_store.SHARD]
+        start = number * sizes[0]
+        shard = images[start : start + sizes[number]]
         if not feature_store.has_shard(folder, number, len(shard), width, settings.storage):
             started = time.perf_counter()
 

@@ -26,13 +26,14 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from dtrak_core import store
 from dtrak_core.errors import SettingsError
-from dtrak_core.features import banded, feature_store, sketch
+from dtrak_core.features import banded, feature_store, passes, sketch
 from dtrak_core.features.banded import Banded
 from dtrak_core.features.grams import NOISE, decompose, gram_of, kept, left_of
 from dtrak_core.features.settings import FeatureSettings
@@ -227,15 +228,15 @@ def preconditioned(kernel: Kernel, damping: float) -> np.ndarray:
 def _sketched(features: Artifact, settings: FeatureSettings, key: str, on_progress: Progress) -> Artifact:
     """Publish the leading directions of a kernel too large to be decomposed whole, without holding Φ or U in memory."""
     started, (rows, width) = time.perf_counter(), feature_store.shape(features)
-    found = sketch.leading(lambda: feature_store.blocks(features), rows, width, on_progress)
+    blocks, product = partial(feature_store.blocks, features), passes.product(features)
+    found = sketch.leading(blocks, rows, width, on_progress, product=product)
     compact = np.float32 if settings.storage == "float32" else np.float16
     folder, norms, rank = store.partial("kernels", key), np.empty(rows), len(found.values)
     first, rest = np.empty((rows, min(LEADING, rank))), np.empty((rows, max(rank - LEADING, 0)), compact)
-    for start, part in feature_store.blocks(features):
-        on_progress(start, rows, "rows", "Directions of the pictures")
-        here, left = slice(start, start + len(part)), (part @ found.vectors) / np.sqrt(found.values)
-        first[here], rest[here] = left[:, :LEADING], left[:, LEADING:]
-        norms[here] = np.linalg.norm(part.astype(np.float64), axis=1)
+    right = (found.vectors / np.sqrt(found.values)).astype(np.float32)
+    for start, left, lengths in passes.rows_times(features, right, on_progress):
+        here = slice(start, start + len(left))
+        first[here], rest[here], norms[here] = left[:, :LEADING], left[:, LEADING:], lengths
     others = min(rows, width) - rank
     facts = {"tail": max(float(np.square(norms).sum() - found.values.sum()), 0.0) / max(others, 1), "others": others}
     store.write_array(folder / "eigenvalues.npy", found.values)

@@ -1,6 +1,7 @@
 """Kernels too large to be decomposed whole: their leading directions, and exact solutions, in passes over Φ on disk.
 
-Neither Φ (N, K) nor a Gram matrix is held in memory: features come in blocks of rows.
+Neither Φ (N, K) nor a Gram matrix is held in memory: features come in blocks of rows. Where several workers can read
+them, each a part (passes.py), they come as a `Product`.
 
     leading   a randomised Nyström approximation of A = ΦᵀΦ from two passes: with Ω (K, r) orthonormal, spanning AΩ₀ of
               a random Ω₀, and Y = AΩ,
@@ -25,6 +26,7 @@ SEED = 0
 TOLERANCE = 1e-5
 MOST = 200  # iterations
 Blocks = Callable[[], Iterator[tuple[int, np.ndarray]]]
+Product = Callable[[np.ndarray, Callable[[int], None]], np.ndarray]  # ΦᵀΦ V of V (K, m), telling rows done
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,22 @@ class Sketch:
     vectors: np.ndarray
 
 
-def leading(blocks: Blocks, rows: int, width: int, on_progress: Progress, rank: int = RANK) -> Sketch:
+def product_of(blocks: Blocks) -> Product:
+    """Return what multiplies with ΦᵀΦ in one pass over the blocks of Φ, in float32."""
+
+    def product(v: np.ndarray, on_rows: Callable[[int], None]) -> np.ndarray:
+        found = np.zeros(v.shape, np.float32)
+        for start, part in blocks():
+            on_rows(start)
+            found += part.T @ (part @ v)
+        return found
+
+    return product
+
+
+def leading(
+    blocks: Blocks, rows: int, width: int, on_progress: Progress, rank: int = RANK, *, product: Product | None = None
+) -> Sketch:
     """Return a sketch of ΦᵀΦ in `PASSES` passes.
 
     Args:
@@ -44,6 +61,7 @@ def leading(blocks: Blocks, rows: int, width: int, on_progress: Progress, rank: 
         width: K.
         on_progress: Called with the rows done, of N in each pass.
         rank: Directions to find, at most min(N, K); fewer are returned where the features have fewer.
+        product: What does the passes, if not this process block by block.
 
     Raises:
         DataError: If a feature is not finite.
@@ -53,22 +71,24 @@ def leading(blocks: Blocks, rows: int, width: int, on_progress: Progress, rank: 
     rank = min(rank, rows, width)
     drawn = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
     test = _orthonormal(drawn)
+    multiplied = product or product_of(blocks)
     for turn in range(PASSES):
-        product = np.zeros((width, rank), np.float32)
-        for start, part in blocks():
-            on_progress(turn * rows + start, PASSES * rows, "rows", "Leading directions")
-            product += part.T @ (part @ test)
+
+        def done(count: int, before: int = turn * rows) -> None:
+            on_progress(before + count, PASSES * rows, "rows", "Leading directions")
+
+        found = multiplied(test, done)
         if turn < PASSES - 1:
-            test = _orthonormal(product)
+            test = _orthonormal(found)
     # A little more of the identity than rounding, so that the small matrix has a root; it is taken off at the end.
-    shift = float(np.sqrt(width) * np.finfo(np.float32).eps * np.linalg.norm(product))
-    _finite(np.asarray(shift), "features")
+    shift = float(np.sqrt(width) * np.finfo(np.float32).eps * np.linalg.norm(found))
+    finite(np.asarray(shift), "features")
     if shift == 0:  # features of zeros have no directions
         return Sketch(np.zeros(0), np.zeros((width, 0), np.float32))
-    product += np.float32(shift) * test
-    small = (test.T @ product).astype(np.float64)
+    found += np.float32(shift) * test
+    small = (test.T @ found).astype(np.float64)
     root = np.linalg.cholesky((small + small.T) / 2)
-    half = linalg.solve_triangular(root, product.T.astype(np.float64), lower=True, overwrite_b=True).T
+    half = linalg.solve_triangular(root, found.T.astype(np.float64), lower=True, overwrite_b=True).T
     vectors, lengths, _ = linalg.svd(half, full_matrices=False, overwrite_a=True, check_finite=False)
     values = lengths**2 - shift
     kept = values > shift  # what rounding makes is no direction
@@ -83,7 +103,13 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 
 
 def solve(
-    blocks: Blocks, targets: np.ndarray, damping: float, known: Sketch, on_progress: Progress
+    blocks: Blocks,
+    targets: np.ndarray,
+    damping: float,
+    known: Sketch,
+    on_progress: Progress,
+    *,
+    product: Product | None = None,
 ) -> tuple[np.ndarray, int]:
     """Return (ΦᵀΦ + λI)⁻¹ φ(z) of M targets (M, K), float32, and the iterations that it took.
 
@@ -95,6 +121,7 @@ def solve(
         damping: λ, greater than 0.
         known: A sketch of ΦᵀΦ.
         on_progress: Called with the iterations done.
+        product: What does the passes, if not this process block by block.
 
     Raises:
         SettingsError: If λ is not positive.
@@ -102,7 +129,7 @@ def solve(
     """
     if not damping > 0:
         raise SettingsError(f"Damping {damping:g} cannot be used: it must be greater than 0.")
-    _finite(targets, "targets' features")
+    finite(targets, "targets' features")
     least = float(known.values[-1]) if len(known.values) else 0.0
     factors = ((least + damping) / (known.values + damping) - 1).astype(np.float32)
 
@@ -111,18 +138,19 @@ def solve(
         return found
 
     b = targets.astype(np.float32)
-    x, r = np.zeros_like(b), b.copy()
+    x, r, multiplied = np.zeros_like(b), b.copy(), product or product_of(blocks)
     z = preconditioned(r)
     p, rz = z.copy(), np.einsum("mk,mk->m", r, z, dtype=np.float64)
     goal = TOLERANCE * np.linalg.norm(b, axis=1)
     for step in range(MOST):
         if (np.linalg.norm(r, axis=1) <= goal).all():
             return x, step
-        on_progress(step, MOST, "passes", "Solving")
-        q = np.float32(damping) * p
-        for _, part in blocks():
-            q += (p @ part.T) @ part
-        _finite(q, "features")
+
+        def done(_count: int, step: int = step) -> None:
+            on_progress(step, MOST, "passes", "Solving")
+
+        q = np.float32(damping) * p + multiplied(p.T, done).T
+        finite(q, "features")
         alpha = _ratio(rz, np.einsum("mk,mk->m", p, q, dtype=np.float64))
         x += alpha * p
         r -= alpha * q
@@ -138,7 +166,8 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return found.astype(np.float32)[:, None]
 
 
-def _finite(numbers: np.ndarray, what: str) -> None:
+def finite(numbers: np.ndarray, what: str) -> None:
+    """Raise DataError where numbers of these features, named by `what`, are not finite."""
     if not np.isfinite(numbers).all():
         raise DataError(
             f"The {what} hold numbers that are not finite, so nothing can be solved for. Look at the model's weights "

@@ -3,6 +3,7 @@
     cache/jobs/<key>/status.json        how far the attempt is, and how it ended       (written by who runs the job)
     cache/jobs/<key>/CANCEL.<attempt>   the wish to stop this attempt, not the next    (written by who asks)
     cache/jobs/<key>/part-<n>.json      how far one part of it is                      (written by who runs the part)
+    cache/jobs/<key>/passes/            what pieces of a pass over features take and find, while it lasts   (both)
     cache/jobs/<key>/log.txt            what the work printed, and tracebacks
 
 Each file has one writer and is replaced whole, so that a reader never sees half of one.
@@ -20,6 +21,7 @@ from dtrak_core import store
 from dtrak_core.files import temporary_of
 
 STATUS = "status.json"
+PASSES = "passes"
 CANCELLED = "Cancelled. What was finished is kept."
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 _MOMENT = (float, int, type(None))

@@ -26,6 +26,7 @@ from dtrak_core.features import feature_store
 from dtrak_core.features.fader_layout import PARTS
 from dtrak_core.features.kernel import LARGEST, SMALL
 from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
+from dtrak_core.features.sketch import PASSES, RANK
 from dtrak_core.methods import patches
 from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings
 from dtrak_core.models import checkpoints, speeds
@@ -42,6 +43,7 @@ EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where noth
 FADER_GROUPS = 9  # of layers, each projected to its share alone; larger networks have more
 KERNEL_SECONDS = 2e-10  # rows x rows x the larger of rows and width, where the kernel is decomposed
 BAND_SECONDS = 2.7e-11  # an operation, where it is brought into a band
+SKETCH_SECONDS = 2e-11  # an operation, where it is sketched
 CONSTANT = Speed(1.0, 2.0, "by constants measured on one core")  # times what a constant says
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -154,13 +156,15 @@ def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
     count, width = here.pictures, _width(settings)
     about, side = kernel_seconds(count, width), min(count, width)
     each = 8 if SMALL < side <= LARGEST else 4 if settings.storage == "float32" else 2
-    kept = count * side * each
+    kept = count * (side if side <= LARGEST else RANK) * each
     return Cost((Part("kernel", here.learned("kernel").times(about)),), kept)
 
 
 def kernel_seconds(rows: int, width: int) -> float:
-    """Return what constants say of the kernel of N rows of K numbers: Gram matrix, and decomposition or band."""
+    """Return what constants say of the kernel of N rows of K numbers: decomposed, in a band, or sketched."""
     side = min(rows, width)
+    if side > LARGEST:
+        return SKETCH_SECONDS * rows * width * RANK * (4 * PASSES + 2)
     if side <= SMALL:
         return KERNEL_SECONDS * rows * rows * max(width, rows)
     return BAND_SECONDS * rows * side * (2 * width + 3 * side)
@@ -264,7 +268,7 @@ def projection_seconds(features: FeatureSettings, parameters: int, pictures: int
     if features.projection == "sparse":
         return SPARSE_SECONDS * parameters * parts * pictures
     matrix = parameters * min(features.proj_dim, parameters) / (FADER_GROUPS if parts > 1 else 1)
-    together = min(feature_store.SHARD, feature_store.gradients_kept(4 * parts * parameters))
+    together = min(feature_store.shard_rows(pictures), feature_store.gradients_kept(4 * parts * parameters))
     shards = math.ceil(pictures / together)
     return matrix * (DRAWN_SECONDS[features.projection] * shards + PRODUCT_SECONDS * parts * pictures)
 

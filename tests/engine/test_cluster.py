@@ -22,6 +22,7 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.engine import cluster, tasks, work
 from dtrak_core.errors import EngineError
+from dtrak_core.features import kernel
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import job_files, jobs, launch, processes
 from dtrak_core.models import checkpoints
@@ -31,6 +32,26 @@ from dtrak_core.settings import build
 from dtrak_core.training import training
 
 Start = Callable[..., str]
+# What workers import first: a kernel of 64 numbers a feature is sketched, and a child dies over the first piece of it.
+LARGE = """
+import os
+import signal
+
+from dtrak_core.features import kernel, passes
+
+carry_out, kernel.LARGEST = passes.carry_out, 50
+
+
+def dies_once(piece, on_progress):
+    try:
+        os.close(os.open(os.environ["DIED"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return carry_out(piece, on_progress)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+passes.carry_out = dies_once
+"""
 
 
 @pytest.fixture
@@ -90,9 +111,10 @@ def job(home: Path, tiny: ModelSettings, tmp_path: Path, monkeypatch: pytest.Mon
     return jobs.CounterfactualJob(settings=chosen, name="split")
 
 
-def test_trainings_are_split_over_two_workers_with_the_numbers_of_one(
+def test_trainings_and_passes_are_split_over_two_workers_with_the_numbers_of_one(
     home: Path, job: jobs.CounterfactualJob, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kernel, "LARGEST", 50)
     shutil.copytree(home, tmp_path / "alone")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two workers on two cores
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +125,10 @@ def test_trainings_are_split_over_two_workers_with_the_numbers_of_one(
         torch.set_num_threads(threads)
         alone = comparisons.read(job.settings)
     # Without stealing each worker keeps what it was given, however late its first process begins on a busy machine.
-    monkeypatch.setenv("STUDIO_ENGINE", start(2, DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING="False"))
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "sitecustomize.py").write_text(LARGE)
+    env = {"PYTHONPATH": f"{tmp_path / 'large'}:{store.PROJECT}", "DIED": str(tmp_path / "died")}
+    monkeypatch.setenv("STUDIO_ENGINE", start(2, DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING="False", **env))
     key, _ = jobs.submit(job, "Compare")
     messages: list[str] = []
     now = jobs.wait(key, lambda state: messages.append(state.message))
@@ -116,7 +141,12 @@ def test_trainings_are_split_over_two_workers_with_the_numbers_of_one(
     lines = [line for line in jobs.log_tail(key, 400).splitlines() if "--- attempt" in line]
     assert sum("Training: " in line for line in lines) == 4
     assert sum("Training features" in line for line in lines) == 2
-    for what in ("Training: ", "Training features"):
+    (made,) = store.listing("kernels")
+    assert made.manifest["form"] == "sketch"
+    # Two passes for the directions and one for the pictures' part in them, in four pieces each, of which one died.
+    assert sum("A pass over the features" in line for line in lines) == 3 * 4 + 1
+    assert not (job_files.folder() / key / job_files.PASSES).exists()
+    for what in ("Training: ", "Training features", "A pass over the features"):
         assert len({line.partition("process ")[2].split()[0] for line in lines if what in line}) == 2, lines
     assert any("2 at once" in message for message in messages)
 

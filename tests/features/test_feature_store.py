@@ -111,3 +111,28 @@ def test_seals_give_way_with_the_seconds_of_all_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (128, [128]), (300, [128, 128, 44])])
 def test_shards_cover_all_rows(count: int, sizes: list[int]) -> None:
     assert feature_store.shard_sizes(count) == sizes
+
+
+@pytest.mark.parametrize(("count", "each"), [(16_384, 128), (50_000, 256), (10_000_000, 4096)])
+def test_shards_grow_with_the_rows(count: int, each: int) -> None:
+    sizes = feature_store.shard_sizes(count)
+    assert (sum(sizes), set(sizes[:-1])) == (count, {each})
+    assert 0 < sizes[-1] <= each
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+@pytest.mark.parametrize("wanted", [slice(None), slice(0, 7), slice(3, 21), slice(10, 10), slice(22, 99)])
+def test_ranges_are_read_over_the_borders_of_shards_of_any_size(cache: Path, storage: str, wanted: slice) -> None:
+    rows = np.random.default_rng(0).normal(size=(23, 11)).astype(np.float32)
+    whole = np.concatenate([part for _, part in feature_store.blocks(stored(rows, storage), 1)])
+    store.delete("features", store.listing("features")[0].key)
+    uneven = stored(rows, storage, 23 if storage == "float16" else 5)  # 8 bits depend on the shard
+    for size in (1, 4, 0):
+        blocks = list(feature_store.blocks(uneven, size, wanted))
+        assert [len(part) for _, part in blocks[:-1]] == [size] * (len(blocks) - 1)
+        found = np.concatenate([np.empty((0, 11), np.float32), *(part for _, part in blocks)])
+        np.testing.assert_array_equal(found, whole[wanted])
+        assert [start for start, _ in blocks] == list(
+            range(wanted.start or 0, len(found) + (wanted.start or 0), size or 23)
+        )
+    np.testing.assert_array_equal(feature_store.rows(uneven, wanted), whole[wanted])

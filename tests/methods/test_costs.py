@@ -197,6 +197,12 @@ def test_kernels_and_dense_projections_follow_what_they_took_here(
     part = [("kernels", key_of("kernels", sparse), sparse)]
     before = scores.estimate(pictures, checkpoint, part).seconds  # type: ignore[arg-type]
     assert before == pytest.approx(costs.KERNEL_SECONDS * 24 * 24 * 2**19)
+    with monkeypatch.context() as patch:
+        patch.setattr(costs, "LARGEST", 20)
+        patch.setattr(costs, "RANK", 8)
+        sketched = scores.estimate(pictures, checkpoint, part)  # type: ignore[arg-type]
+        assert sketched.seconds == pytest.approx(costs.SKETCH_SECONDS * 24 * 2**19 * 8 * 10)
+        assert sketched.disk == 24 * 8 * 4
     other = base(pictures, checkpoint, proj_dim=2**19, noise_seed=5)
     published("kernels", other, rows=24, rank=24, seconds=10 * before)
     assert scores.estimate(pictures, checkpoint, part).seconds == pytest.approx(10 * before)  # type: ignore[arg-type]
