@@ -27,8 +27,8 @@ from dtrak_core.progress import Progress
 
 WIDTH = 48
 PICTURES = 512  # that are solved for together
-STRIPE = 256  # rows that are worked on together, so that they stay in the processor's cache
-TOGETHER = 4  # panels of WIDTH columns, beyond which their reflections change the rest in one product
+STRIPE = 512  # rows that are worked on together, so that they stay in the processor's cache
+TOGETHER = 8  # panels of WIDTH columns, beyond which their reflections change the rest in one product
 
 
 class Reflections(NamedTuple):

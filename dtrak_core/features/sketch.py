@@ -6,6 +6,7 @@ them, each a part (passes.py), they come as a `Product`.
     leading   a randomised Nyström approximation of A = ΦᵀΦ from two passes: with Ω (K, r) orthonormal, spanning AΩ₀ of
               a random Ω₀, and Y = AΩ,
               A ≈ Y (ΩᵀY)⁻¹ Yᵀ = V S Vᵀ   (Tropp, Yurtsever, Udell, Cevher 2017, algorithm 3)
+              S and V follow from r x r matrices: with ΩᵀY = L Lᵀ and L⁻¹ YᵀY L⁻ᵀ = W S Wᵀ, V = Y L⁻ᵀ W S^(-1/2)
     solve     (A + λI) x = b by conjugate gradients, one pass an iteration, preconditioned by a sketch:
               P⁻¹ v = V (s_r + λ)(S + λ)⁻¹ Vᵀ v + (v - V Vᵀ v)   (Frangella, Tropp, Udell 2023, equation 1.3)
 """
@@ -69,36 +70,41 @@ def leading(
     from scipy import linalg
 
     rank = min(rank, rows, width)
-    drawn = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
-    test = _orthonormal(drawn)
+    test = np.random.default_rng(SEED).standard_normal((width, rank), dtype=np.float32)
     multiplied = product or product_of(blocks)
     for turn in range(PASSES):
 
         def done(count: int, before: int = turn * rows) -> None:
             on_progress(before + count, PASSES * rows, "rows", "Leading directions")
 
+        if turn or PASSES == 1:  # random columns span as well what they would orthonormal
+            test = _orthonormal(test)
         found = multiplied(test, done)
+        finite(found, "features")
         if turn < PASSES - 1:
-            test = _orthonormal(found)
+            test = found
     # A little more of the identity than rounding, so that the small matrix has a root; it is taken off at the end.
     shift = float(np.sqrt(width) * np.finfo(np.float32).eps * np.linalg.norm(found))
-    finite(np.asarray(shift), "features")
     if shift == 0:  # features of zeros have no directions
         return Sketch(np.zeros(0), np.zeros((width, 0), np.float32))
     found += np.float32(shift) * test
-    small = (test.T @ found).astype(np.float64)
+    exact, small = found.astype(np.float64), (test.T @ found).astype(np.float64)
     root = np.linalg.cholesky((small + small.T) / 2)
-    half = linalg.solve_triangular(root, found.T.astype(np.float64), lower=True, overwrite_b=True).T
-    vectors, lengths, _ = linalg.svd(half, full_matrices=False, overwrite_a=True, check_finite=False)
-    values = lengths**2 - shift
-    kept = values > shift  # what rounding makes is no direction
-    return Sketch(values[kept], vectors[:, kept].astype(np.float32))
+    inner = linalg.solve_triangular(root, exact.T @ exact, lower=True)
+    inner = linalg.solve_triangular(root, inner.T, lower=True)
+    lengths, turned = np.linalg.eigh((inner + inner.T) / 2)
+    kept = lengths > 2 * shift  # what rounding makes is no direction
+    right = linalg.solve_triangular(root, turned[:, kept][:, ::-1], lower=True, trans=1)
+    values = lengths[kept][::-1]
+    return Sketch(values - shift, (exact @ (right / np.sqrt(values))).astype(np.float32))
 
 
 def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    from scipy import linalg
-
-    found: np.ndarray = linalg.qr(columns, mode="economic", overwrite_a=True, check_finite=False)[0]
+    """Return an orthonormal basis (K, r) float32 of what columns (K, n) span, but for directions that are rounding."""
+    exact = columns.astype(np.float64)
+    lengths, turned = np.linalg.eigh(exact.T @ exact)
+    kept = lengths > len(columns) * np.finfo(np.float64).eps * max(lengths[-1], 0)
+    found: np.ndarray = (exact @ (turned[:, kept] / np.sqrt(lengths[kept]))).astype(np.float32)
     return found
 
 
