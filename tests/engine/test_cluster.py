@@ -146,8 +146,8 @@ def test_trainings_and_passes_are_split_over_two_workers_with_the_numbers_of_one
     # Two passes for the directions and one for the pictures' part in them, in four pieces each, of which one died.
     assert sum("A pass over the features" in line for line in lines) == 3 * 4 + 1
     assert not (job_files.folder() / key / job_files.PASSES).exists()
-    for what in ("Training: ", "Training features", "A pass over the features"):
-        assert len({line.partition("process ")[2].split()[0] for line in lines if what in line}) == 2, lines
+    for what, processes_of in (("Training: ", 2), ("Training features", 2), ("A pass over the features", 3)):
+        assert len({line.partition("process ")[2].split()[0] for line in lines if what in line}) == processes_of, lines
     assert any("2 at once" in message for message in messages)
 
 
