@@ -244,7 +244,8 @@ def leverage(banded: Banded, damping: float) -> np.ndarray:
     """Return h_i(λ), shape (N,)."""
     root, found = _root(banded, damping), np.empty(len(banded.rows))
     for here in _pictures(banded):
-        found[here] = np.square(forward(root, banded.rows[here].T)).sum((0, 1))
+        half = forward(root, banded.rows[here].T)
+        found[here] = np.einsum("jwm,jwm->m", half, half)
     return found if banded.primal else np.maximum(1 - max(damping, banded.least) * found, 0)
 
 
@@ -257,8 +258,9 @@ def preconditioned(banded: Banded, damping: float) -> np.ndarray:
         if rounding is not None:  # equal pictures have a part there, which a small λ would raise
             columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
         half = forward(root, columns)
-        first = np.zeros(half.shape[2]) if banded.primal else np.square(half).sum((0, 1))
-        second = np.square(_backward(root, half)).sum(0)
+        first = np.zeros(half.shape[2]) if banded.primal else np.einsum("jwm,jwm->m", half, half)
+        whole = _backward(root, half)
+        second = np.einsum("nm,nm->m", whole, whole)
         found[here] = second if banded.primal else np.maximum(first - max(damping, banded.least) * second, 0)
     return found
 
