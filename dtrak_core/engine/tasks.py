@@ -11,9 +11,9 @@ import contextlib
 import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,55 +21,13 @@ from distributed import Client, Future, get_client, get_worker, rejoin, secede
 
 from dtrak_core.engine import children
 from dtrak_core.engine.children import attend
+from dtrak_core.engine.status import LOOK, Status
 from dtrak_core.jobs import job_files, processes
-from dtrak_core.progress import Pace
 
-BEAT = 1.0  # seconds between two writes of an unchanged status
-LOOK = 0.2  # seconds between two looks at the parts
 LOADED = processes.code_version()  # what this process runs, whatever is on the disk by now
 RETRIES = 3  # times that killed work begins again by itself
 Spread = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any] | None]
 STOPPED = {"state": "cancelled", "message": job_files.CANCELLED}
-
-
-@dataclass
-class Status:
-    """A job's status as it is written: its values, its pace, and when it was last written."""
-
-    place: Path
-    values: dict[str, Any]
-    pace: Pace = field(default_factory=Pace)
-    wrote: float = 0.0
-    changed: bool = True
-
-    def tell(self, answer: Mapping[str, Any]) -> None:
-        """Take over how far the work is."""
-        self.changed = True
-        if answer["state"] == "running":
-            self.values |= {name: answer[name] for name in ("state", "done", "total", "unit", "message")}
-            self.values["started"] = self.values["started"] or time.time()
-            self.pace.add(time.monotonic(), answer["done"], answer["total"], answer["unit"])
-        elif answer["state"] == "stopping":
-            self.values["message"] = answer["message"]
-
-    def beat(self) -> None:
-        """Write the status where it has changed, or has not been written for a while."""
-        now = time.monotonic()
-        if now - self.wrote > (LOOK if self.changed else BEAT):
-            self.write({"seconds_left": self.pace.seconds_left(now)})
-            self.wrote, self.changed = now, False
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Write it; on a full disk say nothing: the job then reads as interrupted, and the engine writes its end."""
-        self.values |= {**values, "beat": time.time()}
-        with contextlib.suppress(OSError):
-            job_files.write_json(self.place / job_files.STATUS, self.values)
-
-    def end(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Write how the job ended, and return it."""
-        done = {"done": self.values["total"]} if answer["state"] == "done" else {}
-        self.write({**answer, **done, "seconds_left": None, "finished": time.time()})
-        return self.values
 
 
 def run_job(root: str, key: str, attempt: int, job: dict[str, Any], threads: int, priority: float) -> dict[str, Any]:
@@ -224,7 +182,24 @@ def _side_by_side(
     try:
         return _awaited(client, parts, _given(client, order, parts, status, priority), flag, status)
     finally:
+        _return(status)
+
+
+def _return(status: Status) -> None:
+    """Take this task's place on its worker again, which another job may hold for long; say meanwhile that it lives."""
+    back = threading.Event()
+
+    def live() -> None:
+        while not back.wait(LOOK):
+            status.beat()
+
+    living = threading.Thread(target=live, daemon=True)
+    living.start()
+    try:
         rejoin()
+    finally:
+        back.set()
+        living.join()
 
 
 def _given(
