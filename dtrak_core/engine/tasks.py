@@ -64,7 +64,7 @@ def run_job(root: str, key: str, attempt: int, job: dict[str, Any], threads: int
 
     def here(what: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return attend(order | what, flag, status.tell, status.beat, spread)
+            return attend({**order, **what}, flag, status.tell, status.beat, spread)
         finally:
             shutil.rmtree(place / job_files.PASSES, ignore_errors=True)
 
