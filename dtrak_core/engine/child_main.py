@@ -112,7 +112,10 @@ def _carry_out(order: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
         planned = parts.stage(job, order["stage"])
         return {"parts": None if planned is None else [dataclasses.asdict(part) for part in planned]}
     part = parts.read_part(order["part"]) if order["do"] == "part" else None
-    if not isinstance(job, DatasetJob) and (part is None or part.piece is None):
+    if part is not None and part.piece is not None:
+        passes.carry_out(part.piece, on_progress)
+        return {}
+    if not isinstance(job, DatasetJob):
         _import_torch(order["threads"])
     on_progress(0, 0, "", "")
     if part is not None:

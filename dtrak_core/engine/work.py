@@ -15,7 +15,6 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.engine.parts import Part
 from dtrak_core.errors import SettingsError
-from dtrak_core.features import passes
 from dtrak_core.features.fader_layout import Faders
 from dtrak_core.features.settings import FeatureSettings, TargetSide, noise_seeds
 from dtrak_core.jobs import asking
@@ -98,10 +97,7 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
 
 
 def run_part(job: Job, part: Part, on_progress: Progress) -> None:
-    """Do one part of a job beforehand, or of a pass within it; what it stores, `run` finds."""
-    if part.piece is not None:
-        passes.carry_out(part.piece, on_progress)
-        return
+    """Do one part of a job beforehand; what it stores, `run` finds."""
     from dtrak_core.counterfactual import counterfactual
     from dtrak_core.features import features
     from dtrak_core.lds import subset_losses
