@@ -19,10 +19,12 @@ R and B are kept in float64: B has no leading directions that could be held apar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from dtrak_core.features.side_by_side import side_by_side
 from dtrak_core.progress import Progress
 
 WIDTH = 48
@@ -74,7 +76,7 @@ def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Re
         on_progress: Called with the columns done.
     """
     count, found = len(gram), list[Reflections]()
-    room, end, done = np.empty((STRIPE, count)), max(count - WIDTH - 1, 0), 0
+    end, done = max(count - WIDTH - 1, 0), 0
     while done < end:
         first, held = done + WIDTH, 0
         v, x = (np.zeros((TOGETHER * WIDTH, count - first)) for _ in range(2))
@@ -95,7 +97,7 @@ def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Re
             held += len(one)
         done = start
         found.append(Reflections(first, v[:held], t[:held, :held]))
-        _change(gram[done:, done:], v[:held, done - first :], x[:held, done - first :], room)
+        _change(gram[done:, done:], v[:held, done - first :], x[:held, done - first :])
     band = np.zeros((WIDTH + 1, count))
     for below in range(min(WIDTH + 1, count)):
         band[below, : count - below] = np.diagonal(gram, -below)
@@ -118,41 +120,54 @@ def _reflections(panel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _times(rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """Return rows (w, m) times A (m, m), of which the lower triangle is read."""
-    found = np.zeros_like(rows)
-    for begin in range(0, len(gram), STRIPE):
-        end = min(begin + STRIPE, len(gram))
-        beside, inner = gram[begin:end, :begin], np.tril(gram[begin:end, begin:end])
-        found[:, begin:end] += rows[:, :begin] @ beside.T + rows[:, begin:end] @ (inner + np.tril(inner, -1).T)
-        found[:, :begin] += rows[:, begin:end] @ beside
-    return found
+
+    def of_stripe(here: slice) -> np.ndarray:
+        """Return what a stripe of the triangle adds to the columns up to its end, as row and as column of A."""
+        stripe, found = gram[here, : here.stop], np.empty((len(rows), here.stop))
+        beside, inner = stripe[:, : here.start], np.tril(stripe[:, here.start :])
+        np.matmul(rows[:, here], beside, out=found[:, : here.start])
+        found[:, here] = rows[:, : here.start] @ beside.T + rows[:, here] @ (inner + np.tril(inner, -1).T)
+        return found
+
+    total = np.zeros_like(rows)
+    for found in side_by_side(of_stripe, _slices(len(gram), STRIPE)):
+        total[:, : found.shape[1]] += found
+    return total
 
 
-def _change(gram: np.ndarray, v: np.ndarray, x: np.ndarray, room: np.ndarray) -> None:
+def _change(gram: np.ndarray, v: np.ndarray, x: np.ndarray) -> None:
     """Replace the lower triangle of A (m, m) by that of A - X Vᵀ - V Xᵀ."""
     left, right = np.concatenate([x, v]), np.concatenate([v, x])
-    for begin in range(0, len(gram), STRIPE):
-        end = min(begin + STRIPE, len(gram))
-        change = room[: end - begin, :end]
-        np.matmul(left[:, begin:end].T, right[:, :end], out=change)
-        gram[begin:end, :end] -= change
+
+    def change(here: slice) -> None:
+        gram[here, : here.stop] -= left[:, here].T @ right[:, : here.stop]
+
+    side_by_side(change, _slices(len(gram), STRIPE))
 
 
 def orthogonal(count: int, turns: list[Reflections]) -> np.ndarray:
     """Return Q (n, n), built from its end, where it is still the identity but for a corner: 4/3 n³ operations."""
     found = np.eye(count)
-    for start, v, t in reversed(turns):
-        corner, first = found[start:, start:], t @ (v @ found[start:, start:])
-        for begin in range(0, len(corner), STRIPE):
-            corner[begin : begin + STRIPE] -= v[:, begin : begin + STRIPE].T @ first
+
+    def change(here: slice, corner: np.ndarray, one: Reflections) -> None:
+        part = corner[:, here]
+        part -= one.v.T @ (one.t @ (one.v @ part))
+
+    for one in reversed(turns):
+        corner = found[one.start :, one.start :]
+        side_by_side(partial(change, corner=corner, one=one), _slices(len(corner), STRIPE))
     return found
 
 
 def turned(rows: np.ndarray, turns: list[Reflections]) -> np.ndarray:
     """Return rows (m, n) times Q, in their place."""
-    for begin in range(0, len(rows), STRIPE):
+
+    def turn(here: slice) -> None:
         for start, v, t in turns:
-            part = rows[begin : begin + STRIPE, start:]
+            part = rows[here, start:]
             part -= (t.T @ (v @ part.T)).T @ v
+
+    side_by_side(turn, _slices(len(rows), STRIPE))
     return rows
 
 
@@ -242,32 +257,41 @@ def damped_scores(banded: Banded, cross: np.ndarray, damping: float) -> np.ndarr
 
 def leverage(banded: Banded, damping: float) -> np.ndarray:
     """Return h_i(λ), shape (N,)."""
-    root, found = _root(banded, damping), np.empty(len(banded.rows))
-    for here in _pictures(banded):
-        half = forward(root, banded.rows[here].T)
-        found[here] = np.einsum("jwm,jwm->m", half, half)
+    root = _root(banded, damping)
+
+    def lengths(here: slice) -> np.ndarray:
+        return _squares(forward(root, banded.rows[here].T))
+
+    found = np.concatenate(side_by_side(lengths, _slices(len(banded.rows), PICTURES)))
     return found if banded.primal else np.maximum(1 - max(damping, banded.least) * found, 0)
 
 
 def preconditioned(banded: Banded, damping: float) -> np.ndarray:
     """Return |(ΦᵀΦ + λ)⁻¹ φ_i|², shape (N,)."""
-    root, found = _root(banded, damping), np.empty(len(banded.rows))
+    root = _root(banded, damping)
     rounding = _root(banded, banded.between) if banded.between and not banded.primal else None
-    for here in _pictures(banded):
+
+    def lengths(here: slice) -> np.ndarray:
         columns = banded.rows[here].T
         if rounding is not None:  # equal pictures have a part there, which a small λ would raise
             columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
         half = forward(root, columns)
-        first = np.zeros(half.shape[2]) if banded.primal else np.einsum("jwm,jwm->m", half, half)
-        whole = _backward(root, half)
-        second = np.einsum("nm,nm->m", whole, whole)
-        found[here] = second if banded.primal else np.maximum(first - max(damping, banded.least) * second, 0)
-    return found
+        first = np.zeros(half.shape[2]) if banded.primal else _squares(half)
+        second = _squares(_backward(root, half))
+        return second if banded.primal else np.maximum(first - max(damping, banded.least) * second, 0)
+
+    return np.concatenate(side_by_side(lengths, _slices(len(banded.rows), PICTURES)))
 
 
 def _root(banded: Banded, damping: float) -> Factor:
     return factor(banded.diagonal, banded.below, max(damping, banded.least))
 
 
-def _pictures(banded: Banded) -> list[slice]:
-    return [slice(start, start + PICTURES) for start in range(0, len(banded.rows), PICTURES)]
+def _squares(columns: np.ndarray) -> np.ndarray:
+    """Return the squared length of each column of blocks (J, w, M), or of columns (n, M)."""
+    found: np.ndarray = np.einsum("...m,...m->m", columns, columns)
+    return found
+
+
+def _slices(count: int, each: int) -> list[slice]:
+    return [slice(start, min(start + each, count)) for start in range(0, count, each)]

@@ -97,12 +97,7 @@ def _decomposed(features: Artifact, settings: FeatureSettings, key: str, on_prog
         if form == "dual":
             store.write_array(folder / "rows.npy", banded.orthogonal(rows, turns))
         else:
-            with feature_store.scratch() as file:
-                place = np.memmap(file, np.float64, "w+", shape=(rows, width))
-                for start, part in feature_store.blocks(features):
-                    on_progress(start, rows, "rows", "Directions of the pictures")
-                    place[start : start + len(part)] = banded.turned(part.astype(np.float64), turns)
-                store.write_array(folder / "rows.npy", place)
+            _write_turned(folder / "rows.npy", features, turns, on_progress)
         store.write_array(folder / "band.npy", band)
     else:
         eigenvalues, vectors = decompose(gram)
@@ -115,6 +110,17 @@ def _decomposed(features: Artifact, settings: FeatureSettings, key: str, on_prog
     store.write_array(folder / "norms.npy", norms.astype(np.float32))
     seconds = round(time.perf_counter() - started, 2)
     return store.publish("kernels", key, settings, form=form, rows=rows, rank=len(eigenvalues), seconds=seconds)
+
+
+def _write_turned(path: Path, features: Artifact, turns: list[banded.Reflections], on_progress: Progress) -> None:
+    """Write Φ Q (N, n) float64, block by block."""
+    rows, width = feature_store.shape(features)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float64)), "fortran_order": False}
+    with store.writing(path) as file:
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, width)})
+        for start, part in feature_store.blocks(features):
+            on_progress(start, rows, "rows", "Directions of the pictures")
+            file.write(banded.turned(part.astype(np.float64), turns).data)
 
 
 def in_memory(rows: np.ndarray) -> Kernel:
