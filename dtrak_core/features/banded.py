@@ -24,11 +24,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dtrak_core.features.side_by_side import side_by_side
+from dtrak_core.features.factors import Factor, backward, blocks, factor, forward, solve
+from dtrak_core.features.side_by_side import SideBySide, side_by_side, stripes
 from dtrak_core.progress import Progress
 
+__all__ = ["Banded", "Factor", "Reflections", "blocks", "damped_scores", "eigenvalues", "factor", "forward", "leverage"]
+__all__ += ["orthogonal", "preconditioned", "reduce", "solve", "turned"]
 WIDTH = 48
 PICTURES = 512  # that are solved for together
+TARGETS = 32  # the same
 STRIPE = 512  # rows that are worked on together, so that they stay in the processor's cache
 TOGETHER = 8  # panels of WIDTH columns, beyond which their reflections change the rest in one product
 
@@ -39,14 +43,6 @@ class Reflections(NamedTuple):
     start: int
     v: np.ndarray
     t: np.ndarray
-
-
-@dataclass(frozen=True)
-class Factor:
-    """L Lᵀ = B + λ I in blocks: the inverse of each on the diagonal, (J, w, w), and those below, (J - 1, w, w)."""
-
-    inverses: np.ndarray
-    below: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,11 @@ def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Re
         gram: A, shape (n, n), float64, symmetric; only its lower triangle is read.
         on_progress: Called with the columns done.
     """
+    with side_by_side() as each:
+        return _reduce(gram, on_progress, each)
+
+
+def _reduce(gram: np.ndarray, on_progress: Progress, each: SideBySide) -> tuple[np.ndarray, list[Reflections]]:
     count, found = len(gram), list[Reflections]()
     end, done = max(count - WIDTH - 1, 0), 0
     while done < end:
@@ -90,14 +91,14 @@ def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Re
             one, own = _reflections(gram[start:, place:start])
             old_v, old_x, new = old_v[:, start - first :], old_x[:, start - first :], slice(held, held + len(one))
             met = one @ old_v.T
-            product = own.T @ (_times(one, gram[start:, start:]) - one @ old_x.T @ old_v - met @ old_x)
+            product = own.T @ (_times(one, gram[start:, start:], each) - one @ old_x.T @ old_v - met @ old_x)
             v[new, start - first :] = one
             x[new, start - first :] = product - 0.5 * (own.T @ (one @ product.T)).T @ one
             t[:held, new], t[new, new] = -t[:held, :held] @ met.T @ own, own
             held += len(one)
         done = start
         found.append(Reflections(first, v[:held], t[:held, :held]))
-        _change(gram[done:, done:], v[:held, done - first :], x[:held, done - first :])
+        _change(gram[done:, done:], v[:held, done - first :], x[:held, done - first :], each)
     band = np.zeros((WIDTH + 1, count))
     for below in range(min(WIDTH + 1, count)):
         band[below, : count - below] = np.diagonal(gram, -below)
@@ -118,11 +119,10 @@ def _reflections(panel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return v, np.ascontiguousarray(linalg.solve_triangular(inverse, np.eye(len(scales)), check_finite=False))
 
 
-def _times(rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
+def _times(rows: np.ndarray, gram: np.ndarray, each: SideBySide) -> np.ndarray:
     """Return rows (w, m) times A (m, m), of which the lower triangle is read."""
 
-    def of_stripe(here: slice) -> np.ndarray:
-        """Return what a stripe of the triangle adds to the columns up to its end, as row and as column of A."""
+    def of_stripe(here: slice) -> np.ndarray:  # as rows and as columns of A
         stripe, found = gram[here, : here.stop], np.empty((len(rows), here.stop))
         beside, inner = stripe[:, : here.start], np.tril(stripe[:, here.start :])
         np.matmul(rows[:, here], beside, out=found[:, : here.start])
@@ -130,19 +130,19 @@ def _times(rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
         return found
 
     total = np.zeros_like(rows)
-    for found in side_by_side(of_stripe, _slices(len(gram), STRIPE)):
+    for found in each(of_stripe, stripes(len(gram), STRIPE)):
         total[:, : found.shape[1]] += found
     return total
 
 
-def _change(gram: np.ndarray, v: np.ndarray, x: np.ndarray) -> None:
+def _change(gram: np.ndarray, v: np.ndarray, x: np.ndarray, each: SideBySide) -> None:
     """Replace the lower triangle of A (m, m) by that of A - X Vᵀ - V Xᵀ."""
     left, right = np.concatenate([x, v]), np.concatenate([v, x])
 
     def change(here: slice) -> None:
         gram[here, : here.stop] -= left[:, here].T @ right[:, : here.stop]
 
-    side_by_side(change, _slices(len(gram), STRIPE))
+    each(change, stripes(len(gram), STRIPE))
 
 
 def orthogonal(count: int, turns: list[Reflections]) -> np.ndarray:
@@ -153,9 +153,10 @@ def orthogonal(count: int, turns: list[Reflections]) -> np.ndarray:
         part = corner[:, here]
         part -= one.v.T @ (one.t @ (one.v @ part))
 
-    for one in reversed(turns):
-        corner = found[one.start :, one.start :]
-        side_by_side(partial(change, corner=corner, one=one), _slices(len(corner), STRIPE))
+    with side_by_side() as each:
+        for one in reversed(turns):
+            corner = found[one.start :, one.start :]
+            each(partial(change, corner=corner, one=one), stripes(len(corner), STRIPE))
     return found
 
 
@@ -167,7 +168,8 @@ def turned(rows: np.ndarray, turns: list[Reflections]) -> np.ndarray:
             part = rows[here, start:]
             part -= (t.T @ (v @ part.T)).T @ v
 
-    side_by_side(turn, _slices(len(rows), STRIPE))
+    with side_by_side() as each:
+        each(turn, stripes(len(rows), STRIPE))
     return rows
 
 
@@ -179,62 +181,6 @@ def eigenvalues(band: np.ndarray) -> np.ndarray:
     return values
 
 
-def blocks(band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the blocks of B on the diagonal (J, w, w) and below it (J - 1, w, w); the last is filled up with ones."""
-    width, count = band.shape[0] - 1, -(-band.shape[1] // (band.shape[0] - 1))
-    whole = np.zeros((count, 2 * width, width))  # block columns: what lies beside and below the diagonal
-    columns = np.arange(band.shape[1])
-    for below, values in enumerate(band):
-        whole[columns // width, columns % width + below, columns % width] = values
-    diagonal = whole[:, :width] + np.tril(whole[:, :width], -1).swapaxes(1, 2)
-    spare = np.arange(band.shape[1] - (count - 1) * width, width)
-    diagonal[-1, spare, spare] = 1
-    return diagonal, np.ascontiguousarray(whole[:-1, width:])
-
-
-def factor(diagonal: np.ndarray, below: np.ndarray, damping: float) -> Factor:
-    """Return L of L Lᵀ = B + λ I from the blocks of B."""
-    from scipy import linalg
-
-    identity = np.eye(diagonal.shape[1])
-    inverses, under = np.empty_like(diagonal), np.empty_like(below)
-    left = diagonal[0] + damping * identity
-    for number in range(len(diagonal)):
-        root = np.linalg.cholesky(left)
-        inverses[number] = linalg.solve_triangular(root, identity, lower=True, check_finite=False)
-        if number < len(below):
-            under[number] = below[number] @ inverses[number].T
-            left = diagonal[number + 1] + damping * identity - under[number] @ under[number].T
-    return Factor(inverses, under)
-
-
-def forward(root: Factor, columns: np.ndarray) -> np.ndarray:
-    """Return L⁻¹ of columns (n, M), filled up to whole blocks (J, w, M)."""
-    count, width, _ = root.inverses.shape
-    found = np.zeros((count * width, columns.shape[1]))
-    found[: len(columns)] = columns
-    found = found.reshape(count, width, -1)
-    for number in range(count):
-        if number:
-            found[number] -= root.below[number - 1] @ found[number - 1]
-        found[number] = root.inverses[number] @ found[number]
-    return found
-
-
-def solve(root: Factor, columns: np.ndarray) -> np.ndarray:
-    """Return (B + λ I)⁻¹ of columns (n, M), shape (n, M)."""
-    return _backward(root, forward(root, columns))[: len(columns)]
-
-
-def _backward(root: Factor, found: np.ndarray) -> np.ndarray:
-    """Return L⁻ᵀ of blocks (J, w, M), in their place, as columns (J w, M)."""
-    for number in reversed(range(len(found))):
-        if number < len(root.below):
-            found[number] -= root.below[number].T @ found[number + 1]
-        found[number] = root.inverses[number].T @ found[number]
-    return found.reshape(-1, found.shape[2])
-
-
 def damped_scores(banded: Banded, cross: np.ndarray, damping: float) -> np.ndarray:
     """Return Φ (ΦᵀΦ + λ)⁻¹ φ(z), float64, for one target's c (N,) or several, (M, N).
 
@@ -242,16 +188,22 @@ def damped_scores(banded: Banded, cross: np.ndarray, damping: float) -> np.ndarr
     with a μ between the two, μ² (B + μ)⁻² leaves those of rounding and, but for (μ / s)², nothing else.
     """
     inside = (np.atleast_2d(cross) @ banded.rows).T
-    if banded.between:
-        root = _root(banded, banded.between)
-        if banded.primal:
-            once = solve(root, inside)
-            inside = once + banded.between * solve(root, once)  # B⁻¹, but for (μ / s)²
-        else:
+    root = _root(banded, damping)
+    rounding = _root(banded, banded.between) if banded.between else None
+
+    def solved(here: slice) -> np.ndarray:
+        columns = inside[:, here]
+        if rounding is not None and banded.primal:
+            once = solve(rounding, columns)
+            columns = once + banded.between * solve(rounding, once)  # B⁻¹, but for (μ / s)²
+        elif rounding is not None:
             for _ in range(2):  # once leaves a millionth of them, which a small λ would raise
-                inside -= banded.between**2 * solve(root, solve(root, inside))
-    solved = solve(_root(banded, damping), inside)
-    scores: np.ndarray = (solved.T @ banded.rows.T).reshape(cross.shape)
+                columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
+        return solve(root, columns)
+
+    with side_by_side() as each:
+        found = np.concatenate(each(solved, stripes(inside.shape[1], TARGETS)), axis=1)
+    scores: np.ndarray = (found.T @ banded.rows.T).reshape(cross.shape)
     return scores
 
 
@@ -262,7 +214,8 @@ def leverage(banded: Banded, damping: float) -> np.ndarray:
     def lengths(here: slice) -> np.ndarray:
         return _squares(forward(root, banded.rows[here].T))
 
-    found = np.concatenate(side_by_side(lengths, _slices(len(banded.rows), PICTURES)))
+    with side_by_side() as each:
+        found: np.ndarray = np.concatenate(each(lengths, stripes(len(banded.rows), PICTURES)))
     return found if banded.primal else np.maximum(1 - max(damping, banded.least) * found, 0)
 
 
@@ -276,11 +229,11 @@ def preconditioned(banded: Banded, damping: float) -> np.ndarray:
         if rounding is not None:  # equal pictures have a part there, which a small λ would raise
             columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
         half = forward(root, columns)
-        first = np.zeros(half.shape[2]) if banded.primal else _squares(half)
-        second = _squares(_backward(root, half))
+        first, second = 0.0 if banded.primal else _squares(half), _squares(backward(root, half))
         return second if banded.primal else np.maximum(first - max(damping, banded.least) * second, 0)
 
-    return np.concatenate(side_by_side(lengths, _slices(len(banded.rows), PICTURES)))
+    with side_by_side() as each:
+        return np.array(np.concatenate(each(lengths, stripes(len(banded.rows), PICTURES))))
 
 
 def _root(banded: Banded, damping: float) -> Factor:
@@ -291,7 +244,3 @@ def _squares(columns: np.ndarray) -> np.ndarray:
     """Return the squared length of each column of blocks (J, w, M), or of columns (n, M)."""
     found: np.ndarray = np.einsum("...m,...m->m", columns, columns)
     return found
-
-
-def _slices(count: int, each: int) -> list[slice]:
-    return [slice(start, min(start + each, count)) for start in range(0, count, each)]

@@ -6,31 +6,40 @@ Stripes that know nothing of each other gain all: each is worked on by one threa
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-Piece = TypeVar("Piece")
-Found = TypeVar("Found")
+SideBySide = Callable[[Callable[[slice], Any], Sequence[slice]], list[Any]]
 
 
-def side_by_side(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> list[Found]:
-    """Return what work makes of each piece, in order, several at once, on one thread each."""
-    each, blas = list(pieces), _blas()
-    count = min(len(each), max((library["num_threads"] for library in blas.info()), default=1))
-    if count < 2:
-        return [work(piece) for piece in each]
+@contextlib.contextmanager
+def side_by_side() -> Iterator[SideBySide]:
+    """Give linear algebra one thread, and yield what does work for stripes, several at once, and returns its answers.
+
+    The answers are in the order of the stripes. As many are worked on at once as linear algebra had threads.
+    """
+    blas = _blas()
+    count = max((library["num_threads"] for library in blas.info()), default=1)
+    if count == 1:
+        yield lambda work, stripes: [work(stripe) for stripe in stripes]
+        return
     with blas.limit(limits=1), ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, each))
+        yield lambda work, stripes: list(pool.map(work, stripes))
+
+
+def stripes(count: int, each: int) -> list[slice]:
+    """Return stripes of `each` rows of `count` in all, the last of what is left."""
+    return [slice(start, min(start + each, count)) for start in range(0, count, each)]
 
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """Return the libraries of linear algebra that this process has loaded."""
-    import numpy  # noqa: F401
-    import scipy.linalg  # noqa: F401
+    """Return the libraries of linear algebra of NumPy and SciPy."""
+    import scipy.linalg  # noqa: F401 - only what is loaded is found
 
     return ThreadpoolController().select(user_api="blas")
