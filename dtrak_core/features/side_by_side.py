@@ -33,8 +33,8 @@ def side_by_side() -> Iterator[SideBySide]:
 
 
 def stripes(count: int, each: int) -> list[slice]:
-    """Return stripes of `each` rows of `count` in all, the last of what is left."""
-    return [slice(start, min(start + each, count)) for start in range(0, count, each)]
+    """Return stripes of `each` rows of `count` in all, the last of what is left; an empty one of none."""
+    return [slice(start, min(start + each, count)) for start in range(0, count or 1, each)]
 
 
 @functools.cache
