@@ -98,7 +98,7 @@ def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def measure(count: int, width: int) -> dict[str, Any]:
     """Return one row: n, k, seconds of kernel and scores, of the exact solution, peak_gb, disk_gb, agreement."""
-    real, load, start, busy = real_features(), os.getloadavg()[0], time.perf_counter(), time.process_time()
+    real, load, at, busy = real_features(), os.getloadavg()[0], time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(dir=os.environ.get("STUDIO_SCRATCH")) as folder:
         os.environ |= {"STUDIO_CACHE": folder, "STUDIO_DEMO": str(Path(folder) / "none")}
         features, targets = made(real, count, width), spread(real[:TARGETS], width, 10**6)
@@ -125,7 +125,7 @@ def measure(count: int, width: int) -> dict[str, Any]:
         shared = [
             len(set(a) & set(b)) / TOP for a, b in zip(indices, np.argsort(-scores, axis=1)[:, :TOP], strict=True)
         ]
-        cores = (time.process_time() - busy) / (time.perf_counter() - start)
+        cores = (time.process_time() - busy) / (time.perf_counter() - at)
         disk = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     return {
         "n": count,
