@@ -242,5 +242,6 @@ def _root(banded: Banded, damping: float) -> Factor:
 
 def _squares(columns: np.ndarray) -> np.ndarray:
     """Return the squared length of each column of blocks (J, w, M), or of columns (n, M)."""
-    found: np.ndarray = np.einsum("...m,...m->m", columns, columns)
+    flat = columns.reshape(-1, columns.shape[-1])
+    found: np.ndarray = np.einsum("nm,nm->m", flat, flat)
     return found
