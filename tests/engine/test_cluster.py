@@ -70,7 +70,7 @@ def start(cache: Path, tmp_path: Path) -> Iterator[Start]:
         all_env = {**os.environ, "PYTHONPATH": str(store.PROJECT), **env}
         first = [sys.executable, "-m", "distributed.cli.dask_scheduler", *shared, "--port", "0", "--no-dashboard"]
         running.append(subprocess.Popen(first, env=all_env, cwd=tmp_path, stderr=subprocess.DEVNULL))
-        until(lambda: file.exists())
+        until(lambda: job_files.read_json(file) is not None)  # there and written
         own = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--local-directory", str(tmp_path)]
         for _ in range(workers):
             each = [sys.executable, "-m", "distributed.cli.dask_worker", *shared, *own]
