@@ -1,8 +1,11 @@
-"""Amounts in words, as pages and command line say them: counts, durations, sizes, moments."""
+"""Amounts in words, as pages and command line say them: counts, durations, sizes, moments, lists of numbers."""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
+
+from dtrak_core.errors import SettingsError
 
 
 def moment(timestamp: float) -> str:
@@ -29,3 +32,27 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
+
+
+def numbers_of(text: str, what: str, most: int) -> list[int]:
+    """Return the numbers that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise SettingsError(f"'{text}' is not a list of {what}. Write numbers and ranges, like 0-15 or 3,7,20-23.")
+        if len(found) > most or (dash and int(last) - int(first) >= most):
+            raise SettingsError(f"'{text}' names more than {most:,} {what}. Take fewer at once.")
+        found += range(int(first), int(last if dash else first) + 1)
+    return list(dict.fromkeys(found))
+
+
+def ranges_of(numbers: Collection[int]) -> str:
+    """Return numbers as `numbers_of` reads them, in ascending order: 0, 1, 2, 7 is `0-2,7`."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in found)

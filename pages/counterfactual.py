@@ -19,7 +19,8 @@ known = {one.key: one for one in finished}
 by_name = {one.name: one.key for one in reversed(finished)}
 link = address.get("comparison")
 wanted = link if link in known else by_name.get(link, "")
-with st.expander("A new comparison", expanded=not finished and asked is None, icon=":material/add:"):
+opened = comparing.WITHOUT in st.query_params or (not finished and asked is None)
+with st.expander("A new comparison", expanded=opened, icon=":material/add:"):
     comparing.form(dataset, checkpoint)
 before = comparisons.outdated(dataset, checkpoint.digest, link) if link and not wanted else None
 if link and not wanted and before is None and (asked is None or link != key_of("comparisons", asked)):

@@ -5,6 +5,7 @@
     pictures = api.dataset("openmoji-people")
     answer = api.explain(pictures, "demo", targets=[0, 1], method="d-trak")
     answer.scores, answer.ranks                     # (M, N), by training index
+    api.credit(pictures, "demo").sentences          # whose pictures made all that it has drawn
     api.benchmark("demo").lds(scores)               # how well scores predict retraining
 
 What is computed is stored in the cache of the app (STUDIO_CACHE) and found again by all of them. Errors are of
@@ -12,6 +13,7 @@ What is computed is stored in the cache of the app (STUDIO_CACHE) and found agai
 """
 
 from dtrak_core.api.adding import add_scores
+from dtrak_core.api.credits import Credits, credit
 from dtrak_core.api.explaining import Explanation, explain
 from dtrak_core.api.inputs import checkpoint, dataset
 from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
@@ -21,6 +23,7 @@ from dtrak_core.models.settings import Sampled
 
 __all__ = [
     "Benchmark",
+    "Credits",
     "Explanation",
     "KnownAnswer",
     "Lds",
@@ -30,6 +33,7 @@ __all__ = [
     "benchmark",
     "checkpoint",
     "counterfactual",
+    "credit",
     "dataset",
     "explain",
     "known_answers",

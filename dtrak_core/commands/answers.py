@@ -178,7 +178,7 @@ def attribution(
         model_output: The function that replaces each method's own; None leaves them.
     """
     wanted = [with_output(method_of(name), model_output) for name in dict.fromkeys(chosen)]
-    _check_damping(wanted, damping, rank_share)
+    check_damping(wanted, damping, rank_share)
     for one in wanted:
         if reason := scores.refusal(one, checkpoint.digest, None, dataset.digest):
             raise SettingsError(reason)
@@ -195,7 +195,7 @@ def attribution(
     return target, found
 
 
-def _check_damping(wanted: Sequence[Method], damping: float | None, rank_share: float | None) -> None:
+def check_damping(wanted: Sequence[Method], damping: float | None, rank_share: float | None) -> None:
     """Refuse a damping that scores would refuse, before anything is computed."""
     if damping is not None and rank_share is not None:
         raise SettingsError(f"--damping {damping:g} and --rank-share {rank_share:g} were both given. Give one of them.")

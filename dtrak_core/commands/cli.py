@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from dtrak_core import program, store
-from dtrak_core.commands import known, make, measuring, method_list, removing, serving, taking_in, upkeep
+from dtrak_core.commands import credits, known, make, measuring, method_list, removing, serving, taking_in, upkeep
 from dtrak_core.errors import SettingsError, StudioError
 
 
@@ -72,6 +72,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "base": taking_in.base,
     "sample": make.sample,
     "attribute": make.attribute,
+    "credit": credits.credit,
     "methods": method_list.methods,
     "counterfactual": removing.counterfactual,
     "lds": measuring.lds,

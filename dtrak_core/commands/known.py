@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from dtrak_core.amounts import counted
+from dtrak_core.amounts import counted, numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
-from dtrak_core.commands.number_lists import numbers_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset

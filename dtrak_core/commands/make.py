@@ -13,9 +13,10 @@ import tyro
 from pydantic import Field, create_model
 
 from dtrak_core import store
+from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, estimates, tables
 from dtrak_core.commands.drawing import Drawing
-from dtrak_core.commands.number_lists import indices_of, numbers_of
+from dtrak_core.commands.number_lists import indices_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import identity

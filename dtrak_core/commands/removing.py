@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dtrak_core import store
+from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
-from dtrak_core.commands.number_lists import numbers_of
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label

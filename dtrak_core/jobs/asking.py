@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from dtrak_core.features.settings import FeatureSettings
@@ -10,7 +11,9 @@ from dtrak_core.methods import embeddings, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import Method
 from dtrak_core.methods.scores import Plan
+from dtrak_core.models import targets
 from dtrak_core.models.settings import Sampled
+from dtrak_core.models.targets import Target
 from dtrak_core.settings import build
 
 
@@ -44,6 +47,28 @@ def jobs_for(plans: Sequence[Plan], sampled: Sampled) -> list[Job]:
     for model in dict.fromkeys(one.method.embedding for one in plans if one.method.embedding is not None):
         wanted.append(build(EmbedJob, model=model, weights=embeddings.known_weights(model), **where, **drawn))
     return wanted
+
+
+def by_drawing(chosen: Sequence[Target], usual: Sampled) -> list[tuple[Sampled, list[Target]]]:
+    """Return targets in as few sets as jobs can name: alike in sampler, steps and guidance, one picture of a seed.
+
+    Args:
+        chosen: Targets of one checkpoint; those that were not generated join any set.
+        usual: The way that a set's drawing is told by, where all of it was drawn so.
+    """
+    sets: dict[tuple[Sampled, int], list[Target]] = {}
+    seen: Counter[tuple[Sampled, str]] = Counter()
+    others = [target for target in chosen if not target.id.startswith("seed:")]
+    for target in chosen:
+        if target.id.startswith("seed:"):
+            way = target.sampled.model_copy(update={"prompts": ()})
+            sets.setdefault((way, seen[way, target.id]), []).append(target)
+            seen[way, target.id] += 1
+    found = [(targets.together(some, usual), some) for some in sets.values()]
+    if others:
+        sampled, some = found.pop() if found else (Sampled(), [])
+        found.append((sampled, [*some, *others]))
+    return found
 
 
 def together(method: Method) -> Hashable:

@@ -12,7 +12,7 @@ pictures. A family that is alone in its size keeps its credit: nothing says what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -32,8 +32,8 @@ def foremost(credits: Sequence[Credit]) -> Credit | None:
 def chance(ranking: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
     """Return p: how often credit given to families at random lifts somebody as far above their share.
 
-    A draw permutes families of equal size as wholes, and the pictures inside each: both leave the distribution of
-    scores as it is where pictures of a family are alike, families are not, and contributors do not matter.
+    Pictures are dealt out as `dealt` says: that leaves the distribution of scores as it is where pictures of a family
+    are alike, families are not, and contributors do not matter.
 
     Args:
         ranking: Ranking over N examples.
@@ -43,35 +43,47 @@ def chance(ranking: Ranking, contributors: Sequence[str], families: Sequence[str
     Returns:
         (1 + draws that reach it) / (1 + all draws), 400 draws from a fixed seed; 1 where nobody lies above.
     """
-    alone = [name or f"\0{index}" for index, name in enumerate(families)]
-    family = np.unique(np.asarray(alone, dtype=str), return_inverse=True)[1]
-    order = np.argsort(family, kind="stable")
-    family = family[order]
-    names, which = np.unique(np.asarray(contributors, dtype=str)[order], return_inverse=True)
-    above = np.maximum(ranking.values[order], 0) / (ranking.positive_total or 1.0) - 1 / len(which)
-    begins, sizes = np.unique(family, return_index=True, return_counts=True)[1:]
-    inside = np.arange(len(which)) - begins[family]
-    alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
-    shared = np.flatnonzero((np.maximum.reduceat(which, begins) > np.minimum.reduceat(which, begins))[family])
+    names, which = np.unique(np.asarray(contributors, dtype=str), return_inverse=True)
+    above = np.maximum(ranking.values, 0) / (ranking.positive_total or 1.0) - 1 / len(which)
 
     def highest(holders: np.ndarray) -> float:
         sums = np.bincount(holders, above, len(names))
         return float(sums[names != ""].max(initial=0.0))
 
-    def drawn() -> float:
-        holders = which.copy()
+    here = highest(which)
+    if here <= 1e-12:  # rounding of shares
+        return 1.0
+    reached = sum(highest(holders) >= here * (1 - 1e-9) for holders in dealt(which, families))
+    return (1 + reached) / (1 + DRAWS)
+
+
+def dealt(which: np.ndarray, families: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield who holds each picture where pictures are dealt out at random, `DRAWS` times from a fixed seed.
+
+    A draw permutes families of equal size as wholes, and the pictures inside each.
+
+    Args:
+        which: Number of the group that holds each picture, int (N,).
+        families: Family of each, shape (N,); pictures without one stand alone.
+    """
+    alone = [name or f"\0{index}" for index, name in enumerate(families)]
+    family = np.unique(np.asarray(alone, dtype=str), return_inverse=True)[1]
+    order = np.argsort(family, kind="stable")
+    family, held = family[order], which[order]
+    begins, sizes = np.unique(family, return_index=True, return_counts=True)[1:]
+    inside = np.arange(len(held)) - begins[family]
+    alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
+    shared = np.flatnonzero((np.maximum.reduceat(held, begins) > np.minimum.reduceat(held, begins))[family])
+    random = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        holders = held.copy()
         holders[shared] = holders[shared[np.argsort(family[shared] + random.random(len(shared)))]]
         taker = np.empty_like(begins)
         for each in alike:
             taker[each] = random.permutation(each)
-        return highest(holders[begins[taker][family] + inside])
-
-    here = highest(which)
-    if here <= 1e-12:  # rounding of shares
-        return 1.0
-    random = np.random.default_rng(0)
-    reached = sum(drawn() >= here * (1 - 1e-9) for _ in range(DRAWS))
-    return (1 + reached) / (1 + DRAWS)
+        found = np.empty_like(held)
+        found[order] = holders[begins[taker][family] + inside]
+        yield found
 
 
 def words(credit: Credit, name: str | None = None) -> str:

@@ -26,8 +26,9 @@ from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, beside, lacking, named, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
-COUNTERFACTUAL, BENCHMARK, JOBS = "pages/counterfactual.py", "pages/benchmark.py", "pages/jobs.py"
-FILES = (OVERVIEW, GENERATE, ATTRIBUTION, COUNTERFACTUAL, BENCHMARK, JOBS)
+CREDIT, COUNTERFACTUAL = "pages/credit.py", "pages/counterfactual.py"
+BENCHMARK, JOBS = "pages/benchmark.py", "pages/jobs.py"
+FILES = (OVERVIEW, GENERATE, ATTRIBUTION, CREDIT, COUNTERFACTUAL, BENCHMARK, JOBS)
 ADD_PICTURES, ADD_MODEL = "pages/add_pictures.py", "pages/add_model.py"  # beside the choices that they add to
 _IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS, _NEXT = "_in_frame", "_selection", "_checkpoints", "_opens", "_next"
 
@@ -60,17 +61,18 @@ def pages() -> list[st.Page]:
             default=True,
             help="One generated picture and the training pictures behind it; the dataset and the model at a glance.",
         ),
-        st.Page(
-            GENERATE,
-            title="Generate",
-            icon=":material/draw:",
-            help="Let the model draw new pictures, or train a model of your own.",
-        ),
+        st.Page(GENERATE, title="Generate", icon=":material/draw:", help="Draw new pictures, or train a model."),
         st.Page(
             ATTRIBUTION,
             title="Attribution",
             icon=":material/account_tree:",
             help="Choose a picture and see which training pictures helped or hindered it, method by method.",
+        ),
+        st.Page(
+            CREDIT,
+            title="Credit",
+            icon=":material/groups:",
+            help="Whose training pictures made all that the model has drawn: shares, lifts, how sure, a credits sheet.",
         ),
         st.Page(
             COUNTERFACTUAL,

@@ -39,7 +39,7 @@ function draw(button, item, data) {
   button.classList.toggle("pale", Boolean(item.pale))
   button.classList.toggle("unknown", Boolean(item.unknown))
   attribute(button, "aria-haspopup", data.action === "open" ? "dialog" : null)
-  attribute(button, "aria-pressed", data.action === "choose" ? String(item.key === data.chosen) : null)
+  attribute(button, "aria-pressed", data.action === "choose" ? String([data.chosen].flat().includes(item.key)) : null)
 }
 
 // The button that an arrow key leads to: along the reading order, or the nearest one above or below.
@@ -136,7 +136,7 @@ export default function (component) {
   const active = root.getRootNode().activeElement
   const stop = buttons.includes(active)
     ? active
-    : buttons.find((b) => b.dataset.key === data.chosen) || buttons.find((b) => b.tabIndex === 0) || buttons[0]
+    : buttons.find((b) => [data.chosen].flat().includes(b.dataset.key)) || buttons.find((b) => b.tabIndex === 0) || buttons[0]
   for (const button of buttons) button.tabIndex = button === stop ? 0 : -1
 
   root.onfocusin = (event) => {

@@ -8,7 +8,7 @@ without smoothing. Which picture is which is said by the caller's `key`, never b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +76,7 @@ def grid(
     label: str,
     pictures: Sequence[Picture],
     *,
-    chosen: str = "",
+    chosen: str | Collection[str] = "",
     cell: int = 72,
     action: Literal["choose", "open"] = "open",
     focus: tuple[str, int] | None = None,
@@ -88,14 +88,25 @@ def grid(
         key: Widget key.
         label: What the group is, for screen readers.
         pictures: What to show.
-        chosen: Key of the picture that is marked as chosen.
+        chosen: Key of the picture that is marked as chosen, or several.
         cell: Least width of a picture in CSS pixels.
         action: Whether a click chooses a picture or opens it.
         focus: Key of a picture to focus, with a number that changes when it shall happen again.
         ways: The page that a click leads to; such a click is not returned.
     """
     row = {"title": "", "note": "", "parts": [{"items": [_item(p) for p in pictures], "empty": ""}]}
-    return _mount(key, {"label": label, "cell": cell, "chosen": chosen, "action": action, "rows": [row]}, focus, ways)
+    return _mount(
+        key,
+        {
+            "label": label,
+            "cell": cell,
+            "chosen": chosen if isinstance(chosen, str) else list(chosen),
+            "action": action,
+            "rows": [row],
+        },
+        focus,
+        ways,
+    )
 
 
 def figure(

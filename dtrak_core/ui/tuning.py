@@ -34,16 +34,23 @@ def settle(checkpoint: Checkpoint, changed: bool) -> None:
         if unknown:
             st.warning(f"There is no method '{panels.plain(unknown[0])}'; the address names those shown.")
     chosen = [method for method in METHODS if method in (st.session_state["methods"] or FIRST)]
-    for method in (METHODS[name] for name in chosen if METHODS[name].damped):
-        key = f"{address.RANK}{method.id}"
-        if changed or key not in st.session_state or address.fresh(key) is not None:
-            said, usual = address.get(key), round(100 * usual_rank(method, checkpoint))
-            fits = said.isdecimal() and int(said) in certainty.PERCENT
-            st.session_state[key] = int(said) if fits else usual
-            if said and not fits:
-                st.warning(f"Effective rank '{panels.plain(said)}' is not 1 to 95 %; showing {usual} %.")
-        address.put({key: str(st.session_state[key])})
+    for name in chosen:
+        settle_damping(METHODS[name], checkpoint, changed)
     address.put({"methods": ",".join(chosen)})
+
+
+def settle_damping(method: Method, checkpoint: Checkpoint, changed: bool = False) -> None:
+    """Let a method's damping be what the address newly says, else what it was, else its usual one; put it there."""
+    if not method.damped:
+        return
+    key = f"{address.RANK}{method.id}"
+    if changed or key not in st.session_state or address.fresh(key) is not None:
+        said, usual = address.get(key), round(100 * usual_rank(method, checkpoint))
+        fits = said.isdecimal() and int(said) in certainty.PERCENT
+        st.session_state[key] = int(said) if fits else usual
+        if said and not fits:
+            st.warning(f"Effective rank '{panels.plain(said)}' is not 1 to 95 %; showing {usual} %.")
+    address.put({key: str(st.session_state[key])})
 
 
 def _named(said: str) -> tuple[list[str], list[str]]:

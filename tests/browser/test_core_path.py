@@ -17,6 +17,7 @@ PAGES = [
     "/generate?tab=Train+a+model",
     "/attribution",
     "/attribution?details=Keep+and+share",
+    "/credit",
     "/counterfactual",
     "/jobs",
     "/jobs?list=Cache",

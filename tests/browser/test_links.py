@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from browser_helpers import settled
 
-PAGES = ("Overview", "Generate", "Attribution", "Counterfactual", "Benchmark", "Jobs")
+PAGES = ("Overview", "Generate", "Attribution", "Credit", "Counterfactual", "Benchmark", "Jobs")
 
 
 def asked(page: Any) -> dict[str, str]:
@@ -66,8 +66,8 @@ def test_the_view_goes_over_all_pages_and_back(visit: Callable[..., Any], shippe
     explained(page, 33)
     assert rows(page) == shown
     page.go_forward()
-    page.wait_for_url("**/counterfactual?**")
-    fresh = visit(page.url.replace("/counterfactual", "/attribution").removeprefix(shipped), base=shipped)
+    page.wait_for_url("**/credit?**")
+    fresh = visit(page.url.replace("/credit", "/attribution").removeprefix(shipped), base=shipped)
     explained(fresh, 33)
     assert rows(fresh) == shown
 

@@ -18,8 +18,9 @@ from engine_helpers import emptied, large_folder
 from PIL import Image
 
 from dtrak_core import amounts, store
+from dtrak_core.amounts import numbers_of, ranges_of
 from dtrak_core.commands import cli, tables
-from dtrak_core.commands.number_lists import indices_of, numbers_of
+from dtrak_core.commands.number_lists import indices_of
 from dtrak_core.datasets import catalogue
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings
@@ -92,6 +93,8 @@ def test_wrong_usage_is_told_from_refusal(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2,7", [0, 1, 2, 7]), ("4, 4,3-4", [4, 3])])
 def test_seeds(text: str, seeds: list[int]) -> None:
     assert numbers_of(text, "seeds", 1000) == seeds
+    assert numbers_of(ranges_of(seeds), "seeds", 1000) == sorted(seeds)
+    assert ranges_of([7, 2, 1, 0]) == "0-2,7"
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1,,2", "0-999999999"])

@@ -11,7 +11,7 @@ from dtrak_core import store
 from dtrak_core.methods import crediting, figure, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
-from dtrak_core.ui import charts, panels, plotting, rows
+from dtrak_core.ui import address, charts, frame, panels, plotting, rows
 from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute, fader_panel
 
@@ -66,6 +66,12 @@ def _credit(question: Question, rankings: Sequence[Ranking]) -> None:
     plotting.show(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
     if len(credits) > LISTED:
         st.caption(f"The first {LISTED} of {len(credits)} contributors; the file holds all.")
+    st.page_link(
+        frame.CREDIT,
+        label="The same over all generated pictures, with intervals",
+        icon=":material/groups:",
+        query_params=address.leading(frame.CREDIT),
+    )
     st.download_button(
         "Download as CSV",
         results.credit_csv(one, credits, _facts(question), crediting.terms(question.dataset)),

@@ -29,6 +29,7 @@ GROUPS = {
     "contributor": "All of their contributors' pictures",
     "label": "Their whole labels",
 }
+WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
 MOST = 16  # targets a comparison: more are for the command line
 
 
@@ -61,6 +62,9 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
     step = max(1, count // 10)
+    asked_maker = st.query_params.get(WITHOUT, "")
+    if asked_maker in makers and st.session_state.get("_cf_without") != asked_maker:  # once: the list may change it
+        st.session_state["cf-maker"] = st.session_state["_cf_without"] = asked_maker
     st.pills(
         f"Removed, of {count:,}",
         sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),

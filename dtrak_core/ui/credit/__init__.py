@@ -1,0 +1,1 @@
+"""What the Credit page is made of."""

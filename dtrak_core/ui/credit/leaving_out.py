@@ -1,0 +1,47 @@
+"""Credit checked: what scores predict for whole groups, beside what training without them has changed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.methods.credit_sheet import Sheet
+from dtrak_core.methods.results import NOT_GIVEN
+from dtrak_core.ui import address, frame, panels, plotting
+from dtrak_core.ui.credit import credit_charts
+
+
+def show(sheet: Sheet) -> None:
+    """Say what leaving groups out has shown, or that nobody has tried yet, and lead to where it is tried."""
+    st.header("Checked by leaving out")
+    checked = sheet.checked
+    st.write(panels.plain(checked["sentence"]))
+    if checked["groups"]:
+        alt = (
+            f"Predicted and measured change of the loss without {len(checked['groups'])} groups. {checked['sentence']}"
+        )
+        plotting.show(credit_charts.left_out(checked["groups"], checked["random"]), key="credit-left-out", alt=alt)
+        rows = [
+            {
+                "Left out": row["name"],
+                "Pictures": row["pictures"],
+                "Predicted": row["predicted"],
+                "Measured": row["measured"],
+                "Models": row["models"],
+                "Targets": row["targets"],
+            }
+            for row in checked["groups"]
+        ]
+        with st.expander("In numbers"):
+            st.dataframe(rows, hide_index=True)
+        st.caption(
+            "Measured: how much worse models that were trained without a group denoise the generated pictures, less "
+            "what another training seed alone does. Every model counts once."
+        )
+    who = st.session_state.get("who", "")
+    if sheet.credit.by == "contributor" and who and who != NOT_GIVEN:
+        st.page_link(
+            frame.COUNTERFACTUAL,
+            label=f"Train without {panels.plain(who)} and compare",
+            icon=":material/compare:",
+            query_params=address.leading(frame.COUNTERFACTUAL) | {"without": who},
+        )

@@ -1,0 +1,79 @@
+"""Groups that were left out: predicted against measured, over the same targets, each model once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comparison_helpers import BLACK, TARGETS, compared, controls
+from scipy import stats
+
+from dtrak_core.counterfactual import left_out
+from dtrak_core.models import targets
+from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.targets import Target
+
+GROUPS = {f"person {g}": list(range(3 * g, 3 * g + 3)) for g in range(7)}
+RANDOM = np.random.default_rng(5)
+VALUES, EFFECTS = RANDOM.normal(size=(6, 30)), RANDOM.normal(size=(7, 6))
+
+
+@pytest.fixture
+def drawn(cache: Path) -> list[Target]:
+    """Store the targets of the helpers' comparisons."""
+    return [
+        targets.publish_sample(SampleSettings(checkpoint="1" * 16, seed=targets.seed_of(name)), BLACK)
+        for name in TARGETS
+    ]
+
+
+def left(names: list[str]) -> list[tuple[str, str, int, tuple[int, ...]]]:
+    return [(f"contributor:{name}", "", 3, tuple(GROUPS[name])) for name in names]
+
+
+def test_predictions_are_sums_and_measurements_are_beyond_nothing_removed(drawn: list[Target]) -> None:
+    floor = np.arange(6) / 10
+    removals = [*left(list(GROUPS)), ("noise_floor", "", 3, ()), *controls(1)]
+    values = [*EFFECTS, floor, np.ones(6)]
+    wide = np.concatenate([VALUES, np.zeros((6, 1000))], axis=1)
+    found = left_out.check([compared(removals, np.array(values), seeds=(43, 44))], GROUPS, wide, drawn)
+    by_name = {row.name: row for row in found.groups}
+    for g, (name, members) in enumerate(GROUPS.items()):
+        row = by_name[name]
+        assert row.predicted == pytest.approx(sum(VALUES[z, i] for z in range(6) for i in members) / 6)
+        assert row.measured == pytest.approx(float((EFFECTS[g] - floor).mean()))
+        assert (row.pictures, row.models, row.targets) == (3, 2, 6)
+    assert [(row.name, row.models) for row in found.random] == [("", 2)]
+    pairs = [(row.predicted, row.measured) for row in found.groups]
+    assert found.rho == pytest.approx(float(stats.spearmanr(pairs).statistic))
+    assert "7 groups (14 models)" in left_out.sentence(found)
+
+
+def test_a_model_in_two_comparisons_counts_once_and_other_removals_not_at_all(drawn: list[Target]) -> None:
+    one = compared([*left(["person 0", "person 1"]), ("d-trak", TARGETS[0], 2, (0, 1))], EFFECTS[:3])
+    other = compared(left(["person 1", "person 2"]), EFFECTS[1:3])
+    found = left_out.check([one, other], GROUPS, VALUES, drawn)
+    assert {row.name: row.models for row in found.groups} == {"person 0": 1, "person 1": 1, "person 2": 1}
+    assert found.rho is None
+    assert left_out.sentence(found) == "Too few groups were left out for a verdict: 3 of 6."
+
+
+def test_only_targets_that_are_explained_are_compared(drawn: list[Target]) -> None:
+    found = left_out.check([compared(left(["person 0"]), EFFECTS[:1])], GROUPS, VALUES[:2], drawn[:2])
+    (row,) = found.groups
+    assert row.targets == 2
+    assert row.measured == pytest.approx(float(EFFECTS[0, :2].mean()))
+    assert row.predicted == pytest.approx(float(VALUES[:2, :3].sum(1).mean()))
+    none = left_out.check([compared(left(["person 0"]), EFFECTS[:1])], GROUPS, VALUES[:1], [drawn[0]][:0])
+    assert none.groups == ()
+
+
+def test_perfect_predictions_are_beyond_chance(drawn: list[Target]) -> None:
+    effects = np.stack([VALUES[:, members].sum(1) for members in GROUPS.values()])
+    found = left_out.check([compared(left(list(GROUPS)), effects)], GROUPS, VALUES, drawn)
+    assert found.rho == pytest.approx(1)
+    assert found.p == pytest.approx(1 / 5040), "one of the 7! orders"
+    assert found.low is not None
+    assert found.low < 0
+    assert "by chance 95 % lie between −" in left_out.sentence(found)
