@@ -90,9 +90,11 @@ PRESETS: dict[str, Preset] = {
         "As small as demo, but it predicts the clean picture: 32 pixels in minutes of training on 2 CPU cores.",
     ),
     "portraits": Preset(
-        ModelSettings(fold=4, prediction="sample", channels=(96, 96), precision="bfloat16"),
-        {"epochs": 160},
-        "As picture, but wider: portraits of 32 pixels with eyes, mouths and tools.",
+        ModelSettings(
+            fold=4, prediction="sample", channels=(80, 80), time_scale_shift="scale_shift", precision="bfloat16"
+        ),
+        {"epochs": 220},
+        "As picture, but wider and trained longer: crisper portraits of 32 pixels.",
     ),
     "flow": Preset(
         ModelSettings(prediction="flow"),
