@@ -15,6 +15,7 @@ from dtrak_core.lds import benchmarking, frontier, predictions, recipes, standin
 from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import embeddings
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
@@ -117,10 +118,16 @@ def test_a_new_model_is_shown_while_the_job_runs(
     assert any("4 random parts" in caption.value for caption in at.caption)
 
 
-@pytest.mark.parametrize("finding", ["functions", "eta", "timesteps", "checkpoints", "dimension", "mixtures"])
+@pytest.mark.parametrize(
+    "finding", ["functions", "eta", "timesteps", "checkpoints", "dimension", "mixtures", "weights"]
+)
 def test_a_finding_offers_its_missing_points(
-    small: tuple[Dataset, Checkpoint], measured: LdsSettings, finding: str
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, finding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if finding == "weights":  # is not offered where the training has none
+        options = opened("benchmark", part="Findings").selectbox(key="finding").options
+        assert findings.FINDINGS["weights"].title not in options
+        monkeypatch.setattr(checkpoints, "prediction_of", lambda _: "sample")
     at = opened("benchmark", part="Findings", finding=findings.FINDINGS[finding].title)
     button = next(b for b in at.button if b.label.startswith("Compute"))
     button.click().run()

@@ -21,6 +21,7 @@ from dtrak_core.ui.benchmark.benchmark_charts import Line
 from dtrak_core.ui.benchmark.questions import Question
 
 OWN, BEST = "method's own", "best by LDS"
+COLUMNS = ("functions", "mixtures", "weights")  # whose points have no order
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ FINDINGS: Mapping[str, Finding] = {
         "",
         "The paper's theory asks for one function on both sides; nothing forbids two.",
     ),
+    "weights": Finding(
+        "Function and weights",
+        "",
+        "This network predicts the clean picture, and its training weighs noise levels; the paper's predict the noise, "
+        "every level alike. How much of a function's LDS is due to the weights?",
+    ),
     "cost": Finding(
         "What a better answer costs",
         "",
@@ -87,6 +94,8 @@ OUTPUT_NAMES = {
     "linf-norm": "largest entry",
     "squared-noise": "squared noise that it means",
     "squared-clean": "squared picture that it means",
+    "mean-noise": "mean noise that it means",
+    "mean-clean": "mean picture that it means",
 }
 
 
@@ -94,7 +103,7 @@ def show(question: Question) -> None:
     """Draw the choice of a finding, its controls and its chart."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "Finding", list(FINDINGS), format_func=lambda name: FINDINGS[name].title, key="finding",
+            "Finding", _offered(question), format_func=lambda name: FINDINGS[name].title, key="finding",
             bind="query-params", width=280,
         )  # fmt: skip
         kind = questions.kind(question, "finding-targets")
@@ -120,8 +129,14 @@ def show(question: Question) -> None:
         questions.offer(question, lacking, counted(len(lacking), "missing point"))
 
 
+def _offered(question: Question) -> list[str]:
+    """Return the findings that a model can have: of weights only where its training has some."""
+    weighed = checkpoints.prediction_of(question.checkpoint) == "sample"
+    return [name for name in FINDINGS if weighed or name != "weights"]
+
+
 def _sweep(name: str) -> Sweep:
-    assert name in ("functions", "eta", "checkpoints", "timesteps", "dimension", "mixtures")
+    assert name in ("functions", "eta", "checkpoints", "timesteps", "dimension", "mixtures", "weights")
     return name  # type: ignore[return-value]  # narrowed by the assertion
 
 
@@ -137,11 +152,11 @@ def _height(predicted: Predictions, question: Question, kind: str, damping: str)
 
 def _chart(chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str) -> None:
     finding = FINDINGS[chosen]
-    if chosen in ("functions", "mixtures"):
+    if chosen in COLUMNS:
         names: dict[str, None] = {}
         groups: dict[str, list[float]] = {}
         for train, line in heights.items():
-            label = f"training side: {OUTPUT_NAMES.get(train, train)}" if train else kind
+            label = _line(chosen, train) or kind
             groups[label] = [height for _, height in line]
             for recipe, _ in line:
                 output = recipe.target_output if chosen == "mixtures" else recipe.model_output
@@ -178,8 +193,8 @@ def _told(
                 (recipe, finding_words.Point(_where(chosen, recipe, question), height, value.low, value.high))
             )
             steps.add(recipe.features.num_timesteps)
-        if chosen in ("functions", "mixtures") and points:
-            side = f"training side {OUTPUT_NAMES.get(name, name)}: " if name else ""
+        if chosen in COLUMNS and points:
+            side = f"{_line(chosen, name)}: " if name else ""
             lines.append(side + finding_words.compare([(point.place, point) for _, point in points]))
         elif points:
             label = METHODS[name].label if name in METHODS else name
@@ -200,12 +215,17 @@ def _slot(predicted: Predictions, question: Question, kind: str, damping: str) -
 
 def _where(chosen: str, recipe: Recipe, question: Question) -> str:
     """Return in words where a recipe stands on its chart."""
-    if chosen in ("functions", "mixtures"):
+    if chosen in COLUMNS:
         output = recipe.target_output if chosen == "mixtures" else recipe.model_output
         return OUTPUT_NAMES[output or "loss"]
     place = _place(chosen, recipe, question)
     unit = {"eta": "η = {:g}", "timesteps": "{:g} timestep{s}", "dimension": "{:,.0f} dimensions"}
     return unit.get(chosen, "{:g} % of the training").format(place, s="" if place == 1 else "s")
+
+
+def _line(chosen: str, name: str) -> str:
+    """Return in words what a group of columns has in common, nothing where there is one group."""
+    return f"training side {OUTPUT_NAMES[name]}" if chosen == "mixtures" else name
 
 
 def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question) -> None:
