@@ -37,13 +37,15 @@ from dtrak_core.progress import Progress
 FACTS = openmoji.FACTS.with_name("openmoji_base.csv")
 LIVING = ("person", "face", "cat-face", "monkey-face", "animal")  # subgroups begin with one of these
 CAPTION_DROPOUT = 0.1
-KL_WEIGHT = 1e-5
 NARROWED = 8.0  # taken off the logarithm of the latents' variance at the end
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a base is: channels of its parts, tokens of a caption (start and end included); what it predicts."""
+    """How large a base is: channels of its parts, tokens of a caption (start and end included); what it predicts.
+
+    `kl_weight` weighs the autoencoder's divergence, summed over a latent, against the mean error of its pictures.
+    """
 
     tokens: int = 20
     text_width: int = 64
@@ -51,6 +53,7 @@ class Shape:
     latent_channels: int = 8
     vae_channels: tuple[int, ...] = (16, 32, 64)
     unet_channels: tuple[int, ...] = (64, 96)
+    kl_weight: float = 1e-5
     predicts: Literal["epsilon", "sample"] = "epsilon"
 
 
@@ -156,9 +159,9 @@ def train_vae(
     batch: int,
     on_progress: Progress,
     kept: Path | None = None,
-    half: bool = False,
+    kl_weight: float = Shape.kl_weight,
 ) -> None:
-    """Train the autoencoder, mean |x - x'| + KL_WEIGHT KL(q(z|x), N(0, 1)), and set the scale of its latents.
+    """Train the autoencoder, mean |x - x'| + kl_weight KL(q(z|x), N(0, 1)), and set the scale of its latents.
 
     Args:
         pipe: The pipeline.
@@ -167,7 +170,7 @@ def train_vae(
         batch: Pictures a step; half of them are mirrored.
         on_progress: Told of each step, with the error of its pictures.
         kept: File from which a training that was cut off goes on; None keeps nothing.
-        half: Whether it computes in bfloat16.
+        kl_weight: As in `Shape`.
     """
     vae = pipe.vae.train()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -175,11 +178,10 @@ def train_vae(
     def loss_of(step: int, random: np.random.Generator) -> Tensor:
         part = x[random.integers(len(x), size=batch)]
         part = torch.where(torch.from_numpy(random.random(batch) < 0.5).view(-1, 1, 1, 1), part.flip(-1), part)
-        with _computing(half):
-            posterior = vae.encode(part).latent_dist
-            noise = torch.from_numpy(random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32))
-            made = vae.decode(posterior.mean + posterior.std * noise).sample
-        loss: Tensor = functional.l1_loss(made.float(), part) + KL_WEIGHT * posterior.kl().mean()
+        posterior = vae.encode(part).latent_dist
+        noise = torch.from_numpy(random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32))
+        made = vae.decode(posterior.mean + posterior.std * noise).sample
+        loss: Tensor = functional.l1_loss(made, part) + kl_weight * posterior.kl().mean()
         return loss
 
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-6, fused=True)
@@ -200,7 +202,6 @@ def train_unet(
     batch: int,
     on_progress: Progress,
     kept: Path | None = None,
-    half: bool = False,
     flip: bool = True,
 ) -> None:
     """Train denoiser and text encoder together, captions left out with probability CAPTION_DROPOUT.
@@ -215,7 +216,6 @@ def train_unet(
         batch: Pictures a step.
         on_progress: Told of each step, with its loss.
         kept: File from which a training that was cut off goes on; None keeps nothing.
-        half: Whether it computes in bfloat16.
         flip: Whether half of the pictures are mirrored.
     """
     unet, text = pipe.unet.train(), pipe.text_encoder.train()
@@ -232,10 +232,9 @@ def train_unet(
         worded = np.where(random.random(batch) < CAPTION_DROPOUT, len(captions), chosen)
         noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
         t = torch.from_numpy(random.integers(process.steps, size=batch))
-        with _computing(half):
-            context = text(ids[worded]).last_hidden_state
-            predicted = unet(process.noised(x0, noise, t), t, context, return_dict=False)[0]
-        error = (predicted.float() - process.target(x0, noise, t)).square().flatten(1).mean(1)
+        context = text(ids[worded]).last_hidden_state
+        predicted = unet(process.noised(x0, noise, t), t, context, return_dict=False)[0]
+        error = (predicted - process.target(x0, noise, t)).square().flatten(1).mean(1)
         loss: Tensor = (process.loss_weights(t) * error).mean()
         return loss
 
@@ -261,10 +260,6 @@ def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
     """Write the pipeline in half precision, as diffusers lays it out."""
     pipe.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(dtype=torch.float32)
-
-
-def _computing(half: bool) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=half)
 
 
 @torch.no_grad()
