@@ -17,6 +17,7 @@ from dtrak_core.jobs import launch
 
 LATER = 0.5  # seconds after a page began: what it imports comes first
 AHEAD = 3.0  # the same, for what other pages import
+BESIDES = ("pandas", "scipy.special", "huggingface_hub.file_download")  # for tables, intervals, encoders' weights
 
 
 @st.cache_resource(max_entries=8, ttl=60, show_spinner=False)
@@ -34,10 +35,12 @@ def readied(checkpoint: str = "") -> None:
 
 
 def imported() -> None:
-    """Import what the pages import, each for itself, and pandas, which tables need."""
+    """Import what the pages import, each for itself, and what they ask for only where it is needed."""
     for module in pkgutil.walk_packages(ui.__path__, f"{ui.__name__}."):
         importlib.import_module(module.name)
-    importlib.import_module("pandas")
+    for name in BESIDES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _after(seconds: float, act: Callable[..., None], *given: str) -> None:
