@@ -58,7 +58,7 @@ LINES: tuple[tuple[str, draws.Strategy], ...] = (
     ("d-trak", "uniform"), ("trak", "uniform"), ("das", "uniform"), ("d-trak", "low"),
 )  # fmt: skip
 FEW, ALL, NOISES = (1, 2, 5, 10), 50, 4
-PROJ_DIM, COLUMNS, ROUNDS = 4096, 200, 3
+PROJ_DIM, COLUMNS, ROUNDS = 4096, 200, 2
 Bench = dict[str, api.Benchmark]
 
 
