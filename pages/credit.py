@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.methods import set_scores
-from dtrak_core.ui import example, frame, panels, tuning
+from dtrak_core.ui import example, frame, panels
 from dtrak_core.ui.credit import asking, choosing, leaving_out, shown
 
 dataset, checkpoint = frame.require_model(
@@ -20,8 +20,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     method = choosing.method()
     by = choosing.by(dataset)
     chosen = choosing.pictures(drawn)
-tuning.settle_damping(method, checkpoint)
-share = tuning.ranks([method.id], checkpoint, len(dataset.train.rows)).get(method.id)
+share = choosing.damping(method, checkpoint, len(dataset.train.rows))
 plan = asking.panel(dataset, checkpoint, method, chosen)
 if plan is not None:
     sheet = shown.sheet(plan, checkpoint, share, by)

@@ -9,12 +9,13 @@ import streamlit as st
 from dtrak_core.amounts import counted, numbers_of, ranges_of
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
-from dtrak_core.methods import set_credit
+from dtrak_core.methods import certainty, set_credit
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.set_credit import By
 from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import gallery, panels
+from dtrak_core.ui import address, gallery, panels, tuning
 
 NAMES = {"contributor": "Contributor", "label": "Label", "family": "Family", "picture": "Single picture"}
 _SEEDS, _PROMPTS, _NEXT = "seeds", "prompts", "_credit_seeds"
@@ -46,6 +47,35 @@ def by(dataset: Dataset) -> By:
         "Credit by", known, default=known[0], format_func=NAMES.get, key="by", bind="query-params", required=True
     )
     return chosen if chosen in known else known[0]
+
+
+def damping(method: Method, checkpoint: Checkpoint, count: int) -> float | None:
+    """Draw the damping, which is of the whole view; return effective rank over N, None where nothing is damped.
+
+    The slider has a key of its own: two pages' sliders of one key would lose the value on the way between them.
+    """
+    if not method.damped:
+        return None
+    tuning.settle_damping(method, checkpoint)
+    view = f"{address.RANK}{method.id}"
+    own = f"credit-{view}"
+    st.session_state[own] = st.session_state[view]
+    st.slider(
+        f"{method.label}: effective rank",
+        certainty.PERCENT.start,
+        certainty.PERCENT[-1],
+        format="%d %%",
+        key=own,
+        width=260,
+        on_change=_damped,
+        args=(view, own),
+        help=f"Damping, as the share of the {count:,} possible directions that still count.",
+    )
+    return float(st.session_state[view]) / 100
+
+
+def _damped(view: str, own: str) -> None:
+    st.session_state[view] = st.session_state[own]
 
 
 def pictures(drawn: Sequence[Target]) -> list[Target]:
