@@ -127,6 +127,37 @@ def test_batch_and_shard_sizes_change_nothing(
         assert (np.linalg.norm(again - first, axis=1) < 2e-6 * np.linalg.norm(first, axis=1)).all()
 
 
+def test_a_copy_of_a_small_network_for_each_thread_changes_nothing(
+    pictures: Dataset, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, ids = wanted(pictures), [f"train:{i}" for i in range(7)]
+    images = np.asarray(pictures.train.images[:7])
+    alone = features.featurise(denoiser, images, ids, settings, lambda done: None, 5)
+    shares: list[tuple[tuple[str, ...], int, int]] = []
+    real = batches.per_example_gradients
+
+    def noted(d: Denoiser, x: torch.Tensor, ids: list[str], *how: FeatureSettings, **more: object) -> torch.Tensor:
+        shares.append((tuple(ids), id(d.network), torch.get_num_threads()))
+        return real(d, x, ids, *how, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batches, "per_example_gradients", noted)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        together = features.featurise(denoiser, images, ids, settings, lambda done: None, 5)
+        assert torch.get_num_threads() == 3
+        assert sorted(share for share, _, _ in shares) == [
+            ("train:0",), ("train:1", "train:2"), ("train:3", "train:4"), ("train:5",), ("train:6",)
+        ]  # fmt: skip
+        assert len({network for _, network, _ in shares}) == 3
+        assert {threads for _, _, threads in shares} == {1}
+        monkeypatch.setattr(batches, "SMALL", 1)
+        assert batches.copies(denoiser, 7) == [denoiser]
+    finally:
+        torch.set_num_threads(before)
+    assert (np.linalg.norm(together - alone, axis=1) < 2e-6 * np.linalg.norm(alone, axis=1)).all()
+
+
 def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser: Denoiser) -> None:
     settings = wanted(pictures)
     chosen = [of_split(pictures.held_out, "held-out", i) for i in (3, 0)] + [of_split(pictures.train, "train", 5)]
