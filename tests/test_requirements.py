@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-OURS = {"dtrak_core"} | {path.stem for path in (PROJECT / "tests").rglob("*.py")}
+OURS = {"dtrak_core"} | {path.stem for part in ("tests", "benchmarks") for path in (PROJECT / part).rglob("*.py")}
 
 
 def declared(*files: str) -> dict[str, str]:

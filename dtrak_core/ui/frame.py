@@ -23,7 +23,7 @@ from dtrak_core.errors import StudioError
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, beside, lacking, named, panels, preparing, readying, tuning
+from dtrak_core.ui import address, lacking, named, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 CREDIT, COUNTERFACTUAL = "pages/credit.py", "pages/counterfactual.py"
@@ -124,7 +124,7 @@ def inside(page: str) -> Iterator[None]:
             if _leading() != before:
                 _links(place, _leading())
         with st.sidebar:  # at its end, where it takes no room
-            beside.draw()
+            panels.beside()
 
 
 def _leading() -> dict[str, Mapping[str, str | list[str]]]:

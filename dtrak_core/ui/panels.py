@@ -1,12 +1,17 @@
-"""Pieces that several pages show: job progress, errors as sentences, empty states, provenance, words for numbers."""
+"""Pieces that several pages show: job progress, errors as sentences, empty states, provenance, words for numbers.
+
+And what the browser does beside each (sidebar.js): closes the sidebar, reads the library of charts ahead.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -21,6 +26,9 @@ from dtrak_core.ui import address
 _LOG = logging.getLogger(__name__)
 _WATCHED, _DISMISSED, _REFUSED = "_watched", "_dismissed", "_refused"
 _POLL = 0.7  # seconds between two looks at a job's state
+_BESIDE = st.components.v2.component(
+    "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
+)
 _SPECIAL = "\\`*_{}[]()<>#+-.!|~$:&"
 
 
@@ -228,3 +236,14 @@ def made(artifact: store.Artifact) -> dict[str, str]:
         "size": size(facts["bytes"]),
         "with version": facts["versions"]["dtrak-studio"],
     }
+
+
+def beside() -> None:
+    """Put what the browser does beside every page into the sidebar, where it takes no room."""
+    _BESIDE(key="closing", data=[_charts()])
+
+
+@functools.cache
+def _charts() -> list[str]:
+    """Return the file of Streamlit's that holds the library of charts, by the name that the browser asks for."""
+    return [file.name for file in (Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js")]

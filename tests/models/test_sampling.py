@@ -302,7 +302,7 @@ def test_a_flow_is_taken_over_at_its_noise_level(tiny: ModelSettings) -> None:
     for seed in (3, 4):
         torch.manual_seed(seed)
         unet = networks.build_unet(tiny, 16).eval()
-        flows.append(networks.denoiser_of(unet, tiny.fold, schedules.DEFAULTS["flow"]))
+        flows.append(networks.denoiser_of(unet, tiny.fold, schedules.default("flow")))
     one, other = flows
     x = torch.randn(one.shape, generator=torch.Generator().manual_seed(8))[None]
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)

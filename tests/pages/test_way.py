@@ -97,7 +97,7 @@ def test_a_whole_page_passes_no_more_than_it_did(
     assert listed == 3 * [small[1].digest]  # of Overview, Attribution, and Attribution with a target named
     core, ui = ([name for name in sorted(files) if name.startswith("ui/") == drawn] for drawn in (False, True))
     assert len(core) <= 19, core  # one of them lists the scores that the user brought
-    assert len(ui) <= 16, ui
+    assert len(ui) <= 16, "\n".join(ui)
 
 
 def test_from_the_button_to_the_first_training_step_are_twelve_files(small: tuple[Dataset, Checkpoint]) -> None:
