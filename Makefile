@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 PORT ?= 8501
-# Test processes, with one thread each.
-JOBS ?= 2
+# Test processes, with one thread each: one more than two cores, since browsers and engines are waited for.
+JOBS ?= 3
 BIN := .venv/bin
 
 .PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-lora demo-schools bench gpu clean

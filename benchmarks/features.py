@@ -43,7 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
@@ -224,7 +224,9 @@ def authors_of_paper(denoiser: networks.Denoiser, count: int, width: int) -> dic
     """Time vmap's per-sample gradients of the paper's network, and a part of traker's projection to `width`."""
     batch = 2 if QUICK else 8
     # As the authors do, who take fused attention away: vmap has no rule for it and goes picture by picture.
-    denoiser.network.set_attn_processor(AttnProcessor())
+    for layer in denoiser.network.modules():
+        if isinstance(layer, Attention):
+            layer.set_processor(AttnProcessor())
     gradients = functools.partial(per_sample_gradients(denoiser), torch.randn(batch, *denoiser.shape))
     made = min(seconds(gradients) for _ in range(2)) / batch
     found: dict[str, Any] = {"batch": batch, "gradient_s_a_draw": round(made, 4)}

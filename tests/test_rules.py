@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import json
 import os
@@ -11,8 +12,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-
-import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 CORE = PROJECT / "dtrak_core"
@@ -70,10 +69,16 @@ def package_of(module: str) -> str:
     return module.split(".")[0] if "." in module else "root"
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Return all of a file's syntax, which several rules look at."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports_of(path: Path) -> set[str]:
     """Names of all modules that a file imports, inside functions too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -93,12 +98,14 @@ def test_every_package_has_its_line_and_few_files_lie_beside_them() -> None:
     assert len(list(CORE.glob("*.py"))) <= 12, "find a package for it"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_stands_below_it(module: str) -> None:
-    package = module.split(".")[0] if "." in module else ""
-    others = {m for m in core_modules(imports_of(MODULES[module])) if not package or m.split(".")[0] != package}
-    wrong = {m for m in others if rank_of(m) > rank_of(module) or ("." in m and rank_of(m) == rank_of(module))}
-    assert not wrong, f"{module} imports {wrong}, which do not stand below it"
+def test_a_module_imports_only_what_stands_below_it() -> None:
+    wrong = {}
+    for module, path in MODULES.items():
+        package = module.split(".")[0] if "." in module else ""
+        others = {m for m in core_modules(imports_of(path)) if not package or m.split(".")[0] != package}
+        if above := {m for m in others if rank_of(m) > rank_of(module) or ("." in m and rank_of(m) == rank_of(module))}:
+            wrong[module] = above
+    assert wrong == {}, "each imports what does not stand below it"
 
 
 def test_no_modules_import_each_other() -> None:
@@ -122,57 +129,78 @@ def test_the_picture_of_packages_is_true() -> None:
     assert set(re.findall(r"(\w+) --> (\w+)", picture)) == wanted
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=in_project)
-def test_documents_that_are_cited_exist(path: Path) -> None:
-    cited = re.findall(r"[\w./-]*\w\.md\b", path.read_text().replace('" / "', "/"))
-    lacking = {name for name in cited if not any((place / name).exists() for place in (PROJECT, path.parent))}
-    assert not lacking, "cite the paper, or what the repository holds"
+def test_documents_that_are_cited_exist() -> None:
+    lacking = set()
+    for path in TEXTS:
+        cited = re.findall(r"[\w./-]*\w\.md\b", path.read_text().replace('" / "', "/"))
+        lacking |= {
+            f"{name} in {in_project(path)}"
+            for name in cited
+            if not any((place / name).exists() for place in (PROJECT, path.parent))
+        }
+    assert lacking == set(), "cite the paper, or what the repository holds"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("ui.")])
-def test_pages_share_only_what_lies_beside_their_folders(module: str) -> None:
-    folder = module.rpartition(".")[0]
-    used = {m.rpartition(".")[0] for m in core_modules(imports_of(MODULES[module])) if m.startswith("ui.")}
-    assert used <= {"ui", folder}, f"{module} leans on another page's pieces"
+def test_pages_share_only_what_lies_beside_their_folders() -> None:
+    leaning = {}
+    for module in (m for m in MODULES if m.startswith("ui.")):
+        used = {m.rpartition(".")[0] for m in core_modules(imports_of(MODULES[module])) if m.startswith("ui.")}
+        if other := used - {"ui", module.rpartition(".")[0]}:
+            leaning[module] = other
+    assert leaning == {}, "each leans on another page's pieces"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=in_project)
-def test_only_the_ui_imports_streamlit(path: Path) -> None:
-    if "ui" not in path.relative_to(CORE).parts:
-        assert not {n for n in imports_of(path) if n.split(".")[0] in ("streamlit", "plotly")}
+def test_only_the_ui_imports_streamlit() -> None:
+    wrong = {
+        f"{name} in {in_project(path)}"
+        for path in SOURCES
+        if "ui" not in path.relative_to(CORE).parts
+        for name in imports_of(path)
+        if name.split(".")[0] in ("streamlit", "plotly")
+    }
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *PAGES, PROJECT / "app.py"], ids=in_project)
-def test_size_and_forbidden_words(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= (120 if path in PAGES else 300), "split it by noun"
-    for word in ("pickle.", "allow_pickle=True", "unsafe_allow_html", "unsafe_allow_javascript", "TODO", "FIXME"):
-        assert word not in text
-    for call in re.findall(r"torch\.load\([^)]*\)", text):
-        assert "weights_only=True" in call
+def test_size_and_forbidden_words() -> None:
+    words = ("pickle.", "allow_pickle=True", "unsafe_allow_html", "unsafe_allow_javascript", "TODO", "FIXME")
+    wrong = set()
+    for path in (*SOURCES, *PAGES, PROJECT / "app.py"):
+        text = path.read_text()
+        if len(text.splitlines()) > (120 if path in PAGES else 300):
+            wrong.add(f"split {in_project(path)} by noun")
+        wrong |= {f"{word} in {in_project(path)}" for word in words if word in text}
+        loads = re.findall(r"torch\.load\([^)]*\)", text)
+        wrong |= {f"{call} in {in_project(path)}" for call in loads if "weights_only=True" not in call}
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=in_project)
-def test_what_follows_the_work_is_called_on_progress(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.arg) and node.annotation is not None:
-            if re.fullmatch(r"(\w+\.)?(Progress|Count)( \| None)?", ast.unparse(node.annotation)):
-                assert node.arg in ("on_progress", "on_projected")
+def test_what_follows_the_work_is_called_on_progress() -> None:
+    wrong = {
+        f"{node.arg} in {in_project(path)}"
+        for path in SOURCES
+        for node in nodes_of(path)
+        if isinstance(node, ast.arg) and node.annotation is not None
+        if re.fullmatch(r"(\w+\.)?(Progress|Count)( \| None)?", ast.unparse(node.annotation))
+        if node.arg not in ("on_progress", "on_projected")
+    }
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=in_project)
-def test_what_is_published_is_computed_under_a_lock(path: Path) -> None:
-    text = path.read_text()
-    assert "store.publish(" not in text or "store.computing(" in text, "two jobs may compute it at the same time"
+def test_what_is_published_is_computed_under_a_lock() -> None:
+    texts = {in_project(path): path.read_text() for path in SOURCES}
+    wrong = [name for name, text in texts.items() if "store.publish(" in text and "store.computing(" not in text]
+    assert wrong == [], "two jobs may compute it at the same time"
 
 
-@pytest.mark.parametrize("path", [*sorted((CORE / "ui").rglob("*.py")), *PAGES], ids=in_project)
-def test_every_streamlit_cache_is_bounded(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
-        for decorator in getattr(node, "decorator_list", []):
-            text = ast.unparse(decorator)
-            if "cache_data" in text or "cache_resource" in text:
-                assert "max_entries" in text or "max_size" in text, f"{text} can grow without bound"
+def test_every_streamlit_cache_is_bounded() -> None:
+    wrong = set()
+    for path in (*sorted((CORE / "ui").rglob("*.py")), *PAGES):
+        for node in nodes_of(path):
+            for text in map(ast.unparse, getattr(node, "decorator_list", [])):
+                cached = "cache_data" in text or "cache_resource" in text
+                if cached and "max_entries" not in text and "max_size" not in text:
+                    wrong.add(f"{text} in {in_project(path)}")
+    assert wrong == set(), "each can grow without bound"
 
 
 def test_test_files_have_names_of_their_own() -> None:
