@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dtrak_core.errors import SettingsError
 from dtrak_core.kinds import KINDS
 
+NAME = r"^[a-z0-9][a-z0-9._-]{0,39}$"  # of what a user names
+Name = Annotated[str, Field(pattern=NAME)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 SettingsT = TypeVar("SettingsT", bound="Settings")

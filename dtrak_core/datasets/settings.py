@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dtrak_core.settings import Settings
+from dtrak_core.settings import Name, Settings
 
 DatasetKind = Literal[
     "openmoji-people",
@@ -37,7 +37,7 @@ class DatasetSettings(Settings):
 
     kind: DatasetKind = "openmoji-people"
     resolution: int = Field(default=16, ge=8, le=512)
-    name: str = Field(default="openmoji-people", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    name: Name = "openmoji-people"
     source_digest: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     on_broken: Literal["refuse", "skip"] = "refuse"
     columns: Columns = Field(default=(), exclude_if=lambda value: not value)

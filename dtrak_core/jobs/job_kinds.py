@@ -23,7 +23,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models.settings import Frozen, LoraSettings, ModelSettings, Sampled, TrainSettings
 from dtrak_core.models.targets import TargetId
-from dtrak_core.settings import Digest, Seed, Settings, canonical_json, digest_of, key_of
+from dtrak_core.settings import Digest, Name, Seed, Settings, canonical_json, digest_of, key_of
 
 EXECUTION = {"pictures_per_batch", "clip_file"}  # fields that say how, not what
 # The file that CLIP's weights are taken from where the job is asked for, empty for the hub's, None where no one said.
@@ -43,7 +43,7 @@ class TrainJob(Settings):
 
     kind: Literal["train"] = "train"
     train: TrainSettings
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    name: Name
 
 
 class ImportJob(Settings):
@@ -56,7 +56,7 @@ class ImportJob(Settings):
     source: str = Field(min_length=1)
     dataset: Digest
     base: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    name: Name
     frozen: Frozen = Field(default="stored", exclude_if=lambda value: value == "stored")
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class BaseJob(Settings):
 
     kind: Literal["base"] = "base"
     source: str = Field(min_length=1)
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    name: Name
     resolution: int = Field(default=0, ge=0, exclude_if=lambda value: not value)  # 0 is the model's own
 
 
@@ -190,7 +190,7 @@ class CounterfactualJob(Settings):
     kind: Literal["counterfactual"] = "counterfactual"
     settings: CounterfactualSettings
     clip_file: ClipFile = None
-    name: str = Field(default="comparison", pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    name: Name = "comparison"
 
 
 class LdsJob(Settings):

@@ -19,7 +19,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.models.targets import Target
-from dtrak_core.settings import Digest, Settings, build, digest_of, key_of
+from dtrak_core.settings import Digest, Name, Settings, build, digest_of, key_of
 from dtrak_core.store import Artifact
 
 KIND, PREFIX = "own-scores", "own:"
@@ -29,7 +29,7 @@ MethodT = TypeVar("MethodT")
 class OwnScoreSettings(Settings):
     """Which scores: their name, the dataset and targets (id, digest of pixels) that they are of, their own digest."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")
+    name: Name
     dataset: Digest
     targets: tuple[tuple[str, Digest], ...] = Field(min_length=1)
     values: Digest

@@ -5,7 +5,7 @@ What is uploaded is written into the cache at once and given back by Streamlit, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,8 +14,9 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.jobs import incoming
+from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.incoming import Limits
+from dtrak_core.jobs.jobs import Job, JobState
 from dtrak_core.ui import local, panels
 
 Way = Literal["files", "folder", "path", "hub"]
@@ -74,6 +75,31 @@ def forget(what: str) -> None:
     """Let another source be chosen; what was uploaded is deleted."""
     with panels.noted():
         incoming.drop(st.session_state.pop(f"_{what}-source", ""))
+
+
+def begin(what: str, job: Job, label: str) -> None:
+    """Start the job that takes a source in, which `under_way` then follows."""
+    st.session_state[f"_{what}-job"] = jobs.key_of_job(job)
+    panels.start(job, label)
+
+
+def under_way(what: str, taken_in: Callable[[JobState], None]) -> bool:
+    """Follow the job that this session began; say whether it goes on. At its end the upload is deleted.
+
+    Args:
+        what: As in `Asked`.
+        taken_in: Called once with the job's end, after which the page is drawn anew.
+    """
+    key = st.session_state.get(f"_{what}-job", "")
+    if not key:
+        return False
+    state = panels.follow(key)
+    if state.state == "done":
+        del st.session_state[f"_{what}-job"]
+        taken_in(state)
+        forget(what)
+        st.rerun()
+    return state.going
 
 
 def _receive(what: str, key: str, limits: Limits) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dtrak_core.amounts import duration, size
 from dtrak_core.errors import JobError, StoreError, StudioError
 from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.jobs import Job, JobState
+from dtrak_core.settings import NAME
 from dtrak_core.ui import address
 
 _LOG = logging.getLogger(__name__)
@@ -212,6 +214,13 @@ def dismissed(key: str) -> bool:
 def _keys(name: str) -> set[str]:
     found: set[str] = st.session_state.setdefault(name, set())
     return found
+
+
+def name_problem(name: str, noun: str, known: Collection[str], example: str) -> str:
+    """Say what is wrong with the name that a user gives to a checkpoint, dataset or base; nothing if nothing is."""
+    if not re.fullmatch(NAME, name):
+        return f"Give a name of small letters, digits, dots and dashes, for example '{example}'."
+    return f"There is a {noun} '{plain(name)}' already. Choose another name." if name in known else ""
 
 
 def nothing(sentence: str, page: str, label: str) -> None:

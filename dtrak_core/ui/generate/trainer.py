@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import streamlit as st
@@ -186,12 +185,8 @@ def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) 
 
 
 def _problem(name: str, dataset: Dataset) -> str:
-    """Say what is wrong with a name, empty if nothing is."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,39}", name):
-        return "Give a name of small letters, digits, dots and dashes, for example 'demo-42'."
-    if name in {c.name for c in checkpoints.listing(dataset.digest)}:
-        return f"There is a checkpoint '{panels.plain(name)}' already. Choose another name."
-    return ""
+    known = {one.name for one in checkpoints.listing(dataset.digest)}
+    return panels.name_problem(name, "checkpoint", known, "demo-42")
 
 
 def _train(settings: TrainSettings, name: str) -> None:

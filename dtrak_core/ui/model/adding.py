@@ -11,7 +11,7 @@ from dtrak_core import store
 from dtrak_core.amounts import size
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import incoming, jobs
-from dtrak_core.jobs.jobs import BaseJob, ImportJob, LookJob
+from dtrak_core.jobs.jobs import BaseJob, ImportJob, JobState, LookJob
 from dtrak_core.models import bases, checkpoints, looks
 from dtrak_core.models.looks import Recognised
 from dtrak_core.settings import build
@@ -30,8 +30,9 @@ SOURCES = bringing.Asked(
     incoming.MODELS,
     several=True,
 )
+EXAMPLE = "my-model"  # of a name
 SIZES = (8, 512)  # pixels a side that a base can be taken in at
-_JOB, _ADDED = "_model-job", "_model-added"
+_ADDED = "_model-added"
 
 
 def form(dataset: Dataset | None) -> None:
@@ -40,7 +41,7 @@ def form(dataset: Dataset | None) -> None:
         "A model made elsewhere: a DDPM or flow of pixels in diffusers' layout, a text-to-image model as a base for "
         "LoRA weights, or LoRA weights themselves. No code of a file is run."
     )
-    if _under_way():
+    if bringing.under_way(WHAT, _choose):
         return
     source = looks.meant(bringing.source(WHAT))
     if not source:
@@ -96,7 +97,7 @@ def _as_base(source: str, found: Recognised, dataset: Dataset | None) -> None:
     own = int(side) if int(side) != found.side else 0
     copied = f"takes about {size(found.disk)} in the cache" if found.disk else "its files stay where they are"
     st.caption(f"Every part is opened and one picture sent through all of them; {copied}.")
-    problem = _problem(name, {base.name for base in bases.listing()}, "base")
+    problem = panels.name_problem(name, "base", {base.name for base in bases.listing()}, EXAMPLE)
     _button(BaseJob, problem, name, source=source, resolution=own)
 
 
@@ -136,7 +137,8 @@ def _take_in(source: str, found: Recognised, dataset: Dataset, base: str, unfit:
     name = _named(source)
     if found.disk:
         st.caption(f"Its weights are stored again, without code: about {size(found.disk)} in the cache.")
-    problem = unfit or _problem(name, {one.name for one in checkpoints.listing(dataset.digest)}, "checkpoint")
+    known = {one.name for one in checkpoints.listing(dataset.digest)}
+    problem = unfit or panels.name_problem(name, "checkpoint", known, EXAMPLE)
     _button(ImportJob, problem, name, source=source, dataset=dataset.digest, base=base)
 
 
@@ -144,14 +146,6 @@ def _named(source: str) -> str:
     plain = re.sub(r"[^a-z0-9._-]+", "-", Path(source).name.lower()).strip("._-")
     plain = re.sub(r"[.](safetensors|ckpt|bin|pt)$", "", plain)[:40] or "model"
     return st.text_input("Name", plain, max_chars=40, key=f"model-name-{bringing.number(WHAT)}", width=260)
-
-
-def _problem(name: str, known: set[str], noun: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,39}", name):
-        return "Give a name of small letters, digits, dots and dashes, for example 'my-model'."
-    if name in known:
-        return f"There is a {noun} '{panels.plain(name)}' already. Choose another name."
-    return ""
 
 
 def _button(kind: type[BaseJob] | type[ImportJob], problem: str, name: str, **told: object) -> None:
@@ -166,26 +160,16 @@ def _button(kind: type[BaseJob] | type[ImportJob], problem: str, name: str, **to
 def _start(kind: type[BaseJob] | type[ImportJob], name: str, told: dict[str, object]) -> None:
     with panels.noted():
         job = build(kind, name=name, **told)
-        st.session_state[_JOB] = jobs.key_of_job(job)
-        panels.start(job, f"Add '{name}'")
+        bringing.begin(WHAT, job, f"Add '{name}'")
 
 
-def _under_way() -> bool:
-    """Follow the job that this session has asked for; say whether it goes on. Once it is done, choose the model."""
-    key = st.session_state.get(_JOB, "")
-    if not key:
-        return False
-    state = panels.follow(key)
-    if state.state == "done":
-        del st.session_state[_JOB]
-        job = jobs.job_of(key)
-        bringing.forget(WHAT)
-        if isinstance(job, (BaseJob, ImportJob)):
-            st.session_state[_ADDED] = (job.name, job.kind)
-            if isinstance(job, ImportJob):
-                frame.choose_next(checkpoint=job.name)
-        st.rerun()
-    return state.going
+def _choose(state: JobState) -> None:
+    """Choose the model that was taken in."""
+    job = jobs.job_of(state.key)
+    if isinstance(job, (BaseJob, ImportJob)):
+        st.session_state[_ADDED] = (job.name, job.kind)
+        if isinstance(job, ImportJob):
+            frame.choose_next(checkpoint=job.name)
 
 
 def _added() -> None:

@@ -12,8 +12,8 @@ from dtrak_core.amounts import counted, duration, size
 from dtrak_core.datasets import catalogue, preview, thumbnails
 from dtrak_core.datasets.preview import Preview, Tables
 from dtrak_core.datasets.settings import Columns, DatasetSettings, Fact
-from dtrak_core.jobs import incoming, jobs
-from dtrak_core.jobs.jobs import DatasetJob
+from dtrak_core.jobs import incoming
+from dtrak_core.jobs.jobs import DatasetJob, JobState
 from dtrak_core.settings import build
 from dtrak_core.ui import bringing, frame, left_out, panels
 
@@ -36,7 +36,7 @@ SOURCES = bringing.Asked(
     incoming.PICTURES,
     several=True,
 )
-_LOOKED, _TABLES, _JOB, _ADDED = "_pictures-looked", "_pictures-tables", "_pictures-job", "_pictures-added"
+_LOOKED, _TABLES, _ADDED = "_pictures-looked", "_pictures-tables", "_pictures-added"
 
 
 def form() -> None:
@@ -45,7 +45,7 @@ def form() -> None:
         "Pictures of your own become a dataset: a model learns from them, and what it draws is explained by them. They "
         "stay on the machine that the app runs on."
     )
-    if _under_way():
+    if bringing.under_way(WHAT, _choose):
         return
     source = bringing.source(WHAT)
     if not source:
@@ -170,11 +170,7 @@ def _name(source: Path) -> str:
 
 
 def _problem(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,39}", name):
-        return "Give a name of small letters, digits, dots and dashes, for example 'my-pictures'."
-    if name in (*catalogue.names(), *catalogue.BUILT_IN):
-        return f"There is a dataset '{panels.plain(name)}' already. Choose another name."
-    return ""
+    return panels.name_problem(name, "dataset", (*catalogue.names(), *catalogue.BUILT_IN), "my-pictures")
 
 
 def _prepare(seen: Preview, source: Path, side: int, name: str, columns: Columns) -> None:
@@ -182,25 +178,15 @@ def _prepare(seen: Preview, source: Path, side: int, name: str, columns: Columns
         told = {"kind": seen.kind, "name": name, "resolution": side, "source_digest": seen.digest}
         settings = build(DatasetSettings, **told, on_broken="skip", columns=columns)
         job = DatasetJob(dataset=settings, source=str(source))
-        st.session_state[_JOB] = jobs.key_of_job(job)
-        panels.start(job, f"Prepare '{name}'")
+        bringing.begin(WHAT, job, f"Prepare '{name}'")
 
 
-def _under_way() -> bool:
-    """Follow the job that this session has asked for; say whether it goes on. Once it is done, choose the dataset."""
-    key = st.session_state.get(_JOB, "")
-    if not key:
-        return False
-    state = panels.follow(key)
-    if state.state == "done":
-        del st.session_state[_JOB]
-        stored = store.get(*state.artifacts[0])
-        name = str(catalogue.make_newest(stored).manifest["name"])
-        bringing.forget(WHAT)
-        st.session_state[_ADDED] = name
-        frame.choose_next(dataset=name)
-        st.rerun()
-    return state.going
+def _choose(state: JobState) -> None:
+    """Choose the dataset that was prepared."""
+    stored = store.get(*state.artifacts[0])
+    name = str(catalogue.make_newest(stored).manifest["name"])
+    st.session_state[_ADDED] = name
+    frame.choose_next(dataset=name)
 
 
 def _added() -> None:
