@@ -1,7 +1,9 @@
-"""Statistics that several measures share: rank correlation, and the interval of a median. No torch here."""
+"""Statistics that several measures share: rank correlation, permutations, the interval of a median. No torch here."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,3 +61,18 @@ def ranks(values: np.ndarray) -> np.ndarray:
     if columns.dtype.kind == "f":
         found[np.isnan(columns).any(1)] = np.nan
     return np.ascontiguousarray(found.T).reshape(values.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def permutations(count: int, every: bool, drawn: int) -> np.ndarray:
+    """Return permutations of 0 .. count - 1, one a row, the order as it is first.
+
+    Args:
+        count: Numbers that are permuted.
+        every: Whether all are wanted.
+        drawn: Else how many are drawn beside the first, always the same.
+    """
+    if every:
+        return np.array(list(itertools.permutations(range(count))))
+    found = np.random.default_rng(0).permuted(np.tile(np.arange(count), (drawn, 1)), axis=1)
+    return np.concatenate([np.arange(count)[None], found])

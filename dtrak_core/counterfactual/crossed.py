@@ -6,14 +6,12 @@ named for. Values are such that larger means changed more (docs/design.md, "Stat
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dtrak_core.statistics import FEWEST
+from dtrak_core.statistics import FEWEST, permutations
 
 EXACT = 8  # models up to which every permutation is gone through
 PERMUTATIONS = 10_000  # drawn above that
@@ -59,7 +57,7 @@ def permutation_p(square: np.ndarray) -> float | None:
     count = len(square)
     if count < FEWEST:
         return None
-    means = square[_permutations(count), np.arange(count)].mean(axis=1)
+    means = square[permutations(count, count <= EXACT, PERMUTATIONS), np.arange(count)].mean(axis=1)
     own = means[0]  # the order as it is comes first
     return float(np.mean(means >= own - 1e-9 * np.abs(square).max()))
 
@@ -132,12 +130,3 @@ def _spread(amounts: np.ndarray) -> np.ndarray:
     """Return values less their mean, stretched to the spread that they estimate."""
     spread: np.ndarray = (amounts - amounts.mean()) * np.sqrt(len(amounts) / (len(amounts) - 1))
     return spread
-
-
-@functools.lru_cache(maxsize=4)
-def _permutations(count: int) -> np.ndarray:
-    """Return permutations of 0 .. count - 1, one a row, the order as it is first."""
-    if count <= EXACT:
-        return np.array(list(itertools.permutations(range(count))))
-    drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS, 1)), axis=1)
-    return np.concatenate([np.arange(count)[None], drawn])

@@ -12,8 +12,6 @@ targets it drew and in however many comparisons it stands. No torch here.
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +22,7 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.removals import FLOOR, RANDOM
 from dtrak_core.models import targets
 from dtrak_core.models.targets import Target
-from dtrak_core.statistics import FEWEST, scaled_ranks
+from dtrak_core.statistics import FEWEST, permutations, scaled_ranks
 
 EXACT = 7  # groups up to which every permutation is gone through
 PERMUTATIONS = 10_000
@@ -149,16 +147,7 @@ def _judged(groups: tuple[LeftOut, ...], random: tuple[LeftOut, ...]) -> Check:
         return Check(groups, random, reason=f"Too few groups were left out for a verdict: {len(groups)} of {FEWEST}")
     first = scaled_ranks(np.array([row.predicted for row in groups]))
     second = scaled_ranks(np.array([row.measured for row in groups]))
-    drawn = second[_permutations(len(groups))] @ first
+    drawn = second[permutations(len(groups), len(groups) <= EXACT, PERMUTATIONS)] @ first
     rho = float(first @ second)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Check(groups, random, rho, float(np.mean(drawn >= rho - 1e-9)), float(low), float(high))
-
-
-@functools.lru_cache(maxsize=4)
-def _permutations(count: int) -> np.ndarray:
-    """Return permutations of 0 .. count - 1, one a row, the order as it is first."""
-    if count <= EXACT:
-        return np.array(list(itertools.permutations(range(count))))
-    drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS, 1)), axis=1)
-    return np.concatenate([np.arange(count)[None], drawn])

@@ -16,8 +16,6 @@ Two things say what an LDS can be: `noise_floor`, the LDS of a perfect attributi
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ import numpy as np
 
 from dtrak_core.errors import SettingsError
 from dtrak_core.lds import bootstrap
-from dtrak_core.statistics import ranks, scaled_ranks, spearman
+from dtrak_core.statistics import permutations, ranks, scaled_ranks, spearman
 
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
 LEAST_SUBSETS = 8  # for an interval
@@ -171,19 +169,11 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
     """
     x, y = (scaled_ranks(each) for each in (guess, losses))
     products, count = x @ y.T / guess.shape[1], len(guess)
-    values = products[_orders(count), np.arange(count)].sum(1)
+    orders = permutations(count, math.factorial(count) <= PERMUTATIONS, PERMUTATIONS - 1)
+    values = products[orders, np.arange(count)].sum(1)
     low, high = np.quantile(values, (0.025, 0.975))
     reached = float((values >= values[0] - 1e-12).mean())
     return Chance(float(values.std()), float(low), float(high), reached)
-
-
-@functools.lru_cache(maxsize=8)
-def _orders(count: int) -> np.ndarray:
-    """Return permutations of the subsets, shape (P, S), the first that which changes nothing."""
-    if math.factorial(count) <= PERMUTATIONS:
-        return np.array(list(itertools.permutations(range(count))))
-    drawn = np.random.default_rng(0).permuted(np.tile(np.arange(count), (PERMUTATIONS - 1, 1)), axis=1)
-    return np.concatenate([np.arange(count)[None], drawn])
 
 
 def masks_of(subsets: Sequence[np.ndarray], count: int) -> np.ndarray:
