@@ -177,7 +177,7 @@ def _listed(wanted: Any) -> list[Any]:
 
 
 def _generate(names: Sequence[str], by: Checkpoint, sampled: Sampled, engine: bool, shown: bool) -> None:
-    seeds = [int(one.removeprefix("seed:")) for one in names if one.startswith("seed:") and one[5:].isdecimal()]
+    seeds = [known_targets.seed_of(one) for one in names if one.startswith("seed:") and one[5:].isdecimal()]
     lacking = [
         seed
         for seed in dict.fromkeys(seeds)

@@ -248,7 +248,7 @@ def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, sampled: Samp
     except NotFoundError:
         if not sample.startswith("seed:"):
             raise
-    generated(checkpoint, [int(sample.removeprefix("seed:"))], sampled)
+    generated(checkpoint, [targets.seed_of(sample)], sampled)
     return targets.resolve(dataset, checkpoint.digest, sample, sampled)
 
 

@@ -195,6 +195,21 @@ def hold_out(everything: Split) -> tuple[Split, Split]:
     return train, held_out
 
 
+def drawn_apart(everything: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Shuffle pictures, and hold out `count` of them, none that equals another by pixels (`duplicates.drawn`).
+
+    Returns:
+        The training split and the held-out split.
+    """
+    order = np.random.RandomState(seed).permutation(len(everything.rows))
+    held_out = duplicates.drawn(order, duplicates.classes(everything.images), count)
+    train, rest = (
+        Split(everything.images[chosen], [everything.rows[i] for i in chosen])
+        for chosen in (order[~np.isin(order, held_out)], held_out)
+    )
+    return train, rest
+
+
 def keep(settings: DatasetSettings, read: Content) -> Artifact:
     """Store pictures that were read and checked, unless these settings are stored already."""
     key = key_of(KIND, settings)

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core.datasets import duplicates
-from dtrak_core.datasets.content import Content, Split, row_of
+from dtrak_core.datasets.content import Content, Split, drawn_apart, row_of
 from dtrak_core.errors import SettingsError
 from dtrak_core.progress import Count
 
@@ -48,15 +47,7 @@ def load(resolution: int, on_progress: Count | None = None) -> Content:
     rows = facts()
     if on_progress is not None:
         on_progress(len(rows), len(rows))
-    order = np.random.RandomState(SPLIT_SEED).permutation(len(rows))
-    held_out = duplicates.drawn(order, duplicates.classes(images), HELD_OUT)
-    train = order[~np.isin(order, held_out)]
-    return Content(
-        Split(images[train], [rows[i] for i in train]),
-        Split(images[held_out], [rows[i] for i in held_out]),
-        LICENCE,
-        CREDIT,
-    )
+    return Content(*drawn_apart(Split(images, rows), HELD_OUT, SPLIT_SEED), LICENCE, CREDIT)
 
 
 def facts() -> list[dict[str, Any]]:

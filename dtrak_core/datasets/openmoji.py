@@ -27,7 +27,7 @@ from PIL import Image
 
 from dtrak_core import program
 from dtrak_core.datasets import duplicates
-from dtrak_core.datasets.content import Content, Split, row_of
+from dtrak_core.datasets.content import Content, Split, drawn_apart, row_of
 from dtrak_core.errors import DataError
 from dtrak_core.progress import Count
 from dtrak_core.store import Artifact
@@ -67,15 +67,7 @@ def load(
     if once:
         first = np.unique(duplicates.classes(images))
         images, rows, count = images[first], [rows[i] for i in first], ONCE_HELD_OUT
-    order = np.random.RandomState(SPLIT_SEED).permutation(len(rows))
-    held_out = duplicates.drawn(order, duplicates.classes(images), count)
-    train = order[~np.isin(order, held_out)]
-    return Content(
-        Split(images[train], [rows[i] for i in train]),
-        Split(images[held_out], [rows[i] for i in held_out]),
-        LICENCE,
-        CREDIT,
-    )
+    return Content(*drawn_apart(Split(images, rows), count, SPLIT_SEED), LICENCE, CREDIT)
 
 
 def facts() -> list[dict[str, Any]]:

@@ -62,7 +62,8 @@ def gradients(
     captions = prompts or [""] * len(images)
     if denoiser.text is not None:
         denoiser.text.tell(captions)
-    networks = copies(denoiser, min(size, len(images))) if own is None else [denoiser]
+    alone = own is not None or settings.parts == "faders"
+    networks = [denoiser] if alone else copies(denoiser, min(size, len(images)))
     memory = weight.new_empty(min(size, len(images)), sum(p.numel() for _, p in tracked_parameters(denoiser.network)))
     on_progress(0)
     start = 0
