@@ -93,7 +93,7 @@ PRESETS: dict[str, Preset] = {
         ModelSettings(
             fold=4, prediction="sample", channels=(80, 80), time_scale_shift="scale_shift", precision="bfloat16"
         ),
-        {"epochs": 220},
+        {"epochs": 160},
         "As picture, but wider and trained longer: crisper portraits of 32 pixels.",
     ),
     "flow": Preset(
