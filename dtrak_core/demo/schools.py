@@ -26,7 +26,7 @@ from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.demo import portraits, roles, school_pictures, text_base
 from dtrak_core.demo.text_base import Shape
 from dtrak_core.jobs import processes
-from dtrak_core.models import bases
+from dtrak_core.models import bases, devices
 from dtrak_core.models.bases import Base
 from dtrak_core.training import presets, training
 
@@ -36,13 +36,13 @@ SHAPE = Shape(
     text_width=128,
     latent_channels=12,
     vae_channels=(24, 48, 96),
-    unet_channels=(128, 192),
+    unet_channels=(96, 128),
     # At 1e-5 five of twelve channels were given up after 2,500 steps, and with them colours.
     kl_weight=1e-7,
     predicts="sample",
 )
 AUTOENCODER, DENOISER = (4000, 16), (24000, 32)  # (steps, pictures a step)
-LORA: dict[str, Any] = {"epochs": 150, "batch_size": 32}
+LORA: dict[str, Any] = {"epochs": 80, "batch_size": 32}
 
 
 def build(building: Path | None = None) -> None:
@@ -72,7 +72,7 @@ def trained_base(place: Path) -> Base:
     if any(base.name == BASE for base in bases.listing()):
         return bases.by_name(BASE)
     images, captions = pictures(place)
-    pipe = begun(captions)
+    pipe = begun(captions).to(devices.device())
     told, kept = portraits.printed("Autoencoder"), place / "autoencoder.safetensors"
     text_base.train_vae(pipe, images, *AUTOENCODER, told, kept, SHAPE.kl_weight)
     told, kept = portraits.printed("Text to image"), place / "denoiser.safetensors"

@@ -172,20 +172,25 @@ def train_vae(
         kept: File from which a training that was cut off goes on; None keeps nothing.
         kl_weight: As in `Shape`.
     """
-    vae = pipe.vae.train()
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    vae, where = pipe.vae.train(), pipe.device
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1).to(where)
+    side = images.shape[1] // 2 ** (len(vae.config.block_out_channels) - 1)
 
-    def loss_of(step: int, random: np.random.Generator) -> Tensor:
-        part = x[random.integers(len(x), size=batch)]
-        part = torch.where(torch.from_numpy(random.random(batch) < 0.5).view(-1, 1, 1, 1), part.flip(-1), part)
+    def drawn(random: np.random.Generator) -> list[Tensor]:
+        chosen, mirrored = random.integers(len(x), size=batch), random.random(batch) < 0.5
+        noise = random.standard_normal((batch, vae.config.latent_channels, side, side), dtype=np.float32)
+        return [torch.from_numpy(one) for one in (chosen, mirrored, noise)]
+
+    def loss_of(chosen: Tensor, mirrored: Tensor, noise: Tensor) -> Tensor:
+        part = x[chosen]
+        part = torch.where(mirrored.view(-1, 1, 1, 1), part.flip(-1), part)
         posterior = vae.encode(part).latent_dist
-        noise = torch.from_numpy(random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32))
         made = vae.decode(posterior.mean + posterior.std * noise).sample
         loss: Tensor = functional.l1_loss(made, part) + kl_weight * posterior.kl().mean()
         return loss
 
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-6, fused=True)
-    _take(vae, base_steps.trained(optimizer, loss_of, "vae", steps, kept, on_progress))
+    _take(vae, base_steps.trained(optimizer, drawn, loss_of, "vae", steps, kept, on_progress))
     with torch.no_grad():
         # Channels that the pictures do not need end as N(0, 1): drawn from, they are noise that nothing predicts.
         vae.quant_conv.bias[vae.config.latent_channels :] -= NARROWED
@@ -218,29 +223,34 @@ def train_unet(
         kept: File from which a training that was cut off goes on; None keeps nothing.
         flip: Whether half of the pictures are mirrored.
     """
-    unet, text = pipe.unet.train(), pipe.text_encoder.train()
+    unet, text, where = pipe.unet.train(), pipe.text_encoder.train(), pipe.device
     latents = encoded(pipe, images)
-    ids = pipe.tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    said = pipe.tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt")
+    ids = said.input_ids.to(where)
     schedule = pipe.scheduler
-    process = Process(PREDICTIONS[schedule.config.prediction_type], schedule.betas, schedule.alphas_cumprod)
+    process = Process(PREDICTIONS[schedule.config.prediction_type], schedule.betas, schedule.alphas_cumprod).to(where)
     assert pipe.vae.config.scaling_factor > 0
 
-    def loss_of(step: int, random: np.random.Generator) -> Tensor:
+    def drawn(random: np.random.Generator) -> list[Tensor]:
         chosen = random.integers(len(captions), size=batch)
-        flipped = random.integers(2, size=batch) * int(flip)
-        x0 = latents[flipped, chosen]
+        mirrored = random.integers(2, size=batch) * int(flip)
         worded = np.where(random.random(batch) < CAPTION_DROPOUT, len(captions), chosen)
-        noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
-        t = torch.from_numpy(random.integers(process.steps, size=batch))
-        context = text(ids[worded]).last_hidden_state
-        predicted = unet(process.noised(x0, noise, t), t, context, return_dict=False)[0]
+        noise = random.standard_normal((batch, *latents.shape[2:]), dtype=np.float32)
+        t = random.integers(process.steps, size=batch)
+        return [torch.from_numpy(one) for one in (chosen, mirrored, worded, noise, t)]
+
+    def loss_of(chosen: Tensor, mirrored: Tensor, worded: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        x0 = latents[mirrored, chosen]
+        with torch.autocast("cuda", torch.bfloat16, enabled=where.type == "cuda", cache_enabled=False):
+            context = text(ids[worded]).last_hidden_state
+            predicted = unet(process.noised(x0, noise, t), t, context, return_dict=False)[0].float()
         error = (predicted - process.target(x0, noise, t)).square().flatten(1).mean(1)
         loss: Tensor = (process.loss_weights(t) * error).mean()
         return loss
 
     weights = [*unet.parameters(), *text.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    average = base_steps.trained(optimizer, loss_of, "base", steps, kept, on_progress)
+    average = base_steps.trained(optimizer, drawn, loss_of, "base", steps, kept, on_progress)
     of_unet = len(list(unet.parameters()))
     for network, part in ((unet, average[:of_unet]), (text, average[of_unet:])):
         _take(network, part)
@@ -250,7 +260,7 @@ def train_unet(
 @torch.no_grad()
 def encoded(pipe: StableDiffusionPipeline, images: np.ndarray) -> Tensor:
     """Return scaled latent modes of pictures and of their mirror images, shape (2, N, C, h, w)."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1).to(pipe.device)
     both = [torch.cat([pipe.vae.encode(part).latent_dist.mean for part in y.split(64)]) for y in (x, x.flip(-1))]
     scaled: Tensor = torch.stack(both) * pipe.vae.config.scaling_factor
     return scaled
