@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import answers, example, frame, gallery, named, panels, picking, rows, tuning
+from dtrak_core.ui import answers, example, frame, gallery, named, panels, picking, rows, tuning, what_if
 from dtrak_core.ui.attribution import certainty_panel, compute, details
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
@@ -34,6 +34,7 @@ with place:
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
+    what_if.link(target, list(ready), counts[0])
     compute.panel(question, answer)
     certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == details.FADERS)
 if answer.rankings:

@@ -7,7 +7,7 @@ import streamlit as st
 from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import comparisons
 from dtrak_core.settings import key_of
-from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui import address, frame, panels, what_if
 from dtrak_core.ui.counterfactual import compared, comparing
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
@@ -19,7 +19,8 @@ known = {one.key: one for one in finished}
 by_name = {one.name: one.key for one in reversed(finished)}
 link = address.get("comparison")
 wanted = link if link in known else by_name.get(link, "")
-opened = comparing.WITHOUT in st.query_params or (not finished and asked is None)
+linked = any(name in st.query_params for name in (comparing.WITHOUT, what_if.REMOVE, what_if.BY))
+opened = linked or (not finished and asked is None)
 with st.expander("A new comparison", expanded=opened, icon=":material/add:"):
     comparing.form(dataset, checkpoint)
 before = comparisons.outdated(dataset, checkpoint.digest, link) if link and not wanted else None

@@ -14,7 +14,7 @@ from dtrak_core.methods import patches, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import gallery, named, panels, rows
+from dtrak_core.ui import gallery, named, panels, rows, what_if
 
 _ROW, _FOCUS, _OPENED = "_row", "_focus", "_opened"
 LARGE = 320  # pixels of the enlarged picture
@@ -79,6 +79,7 @@ def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None
             named.choose(targets.of_split(dataset.train, "train", index))
             st.rerun()
     if target is not None:
+        _without(rankings, target, index)
         _patches(dataset, target, index)
     if rankings:
         _steps(rankings, index)
@@ -92,6 +93,22 @@ def _ranks(rankings: Sequence[Ranking], index: int) -> str:
         place = f"{results.rank(one, index):,} of {len(one.values):,}"
         lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} |")
     return "\n".join(lines)
+
+
+def _without(rankings: Sequence[Ranking], target: Target, index: int) -> None:
+    """Ask what the target would be without this picture and those before it, where one of the methods ranks it high."""
+    row = _row(rankings)
+    if row is None or row.values[index] <= 0:
+        return
+    place = results.rank(row, index)
+    these = "this one" if place == 1 else f"the first {place:,}"
+    label = f"What if {these} had never been there?"
+    what_if.link(target, [row.method], place, label)
+
+
+def _row(rankings: Sequence[Ranking]) -> Ranking | None:
+    """Return the ranking in which the picture was opened, else the first."""
+    return next((one for one in rankings if one.method == st.session_state.get(_ROW)), next(iter(rankings), None))
 
 
 def _patches(dataset: Dataset, target: Target, index: int) -> None:
@@ -110,7 +127,8 @@ def _patches(dataset: Dataset, target: Target, index: int) -> None:
 
 def _steps(rankings: Sequence[Ranking], index: int) -> None:
     """Draw the buttons that step along the ranking in which the picture was opened."""
-    row = next((one for one in rankings if one.method == st.session_state.get(_ROW)), rankings[0])
+    row = _row(rankings)
+    assert row is not None  # it is drawn only with rankings
     place = results.rank(row, index) - 1
     order = row.order
     with st.container(horizontal=True, vertical_alignment="center"):

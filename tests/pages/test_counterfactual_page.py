@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.ui import panels
-from dtrak_core.ui.counterfactual import comparing, comparison_charts
+from dtrak_core.ui import panels, what_if
+from dtrak_core.ui.counterfactual import choosing, comparing, comparison_charts
 
 
 @pytest.fixture
@@ -124,9 +125,32 @@ def test_every_drawn_picture_can_be_a_target(
     many = [dataclasses.replace(first, id=f"seed:{seed}") for seed in range(130)]
     monkeypatch.setattr(targets, "samples", lambda *_: many)
     at = opened("counterfactual", sample="seed:129")
-    chosen = at.multiselect(key="cf-targets")
-    assert chosen.value == ["seed:129"]
-    assert chosen.options == [str(seed) for seed in range(130)]
+    (pages,) = at.get("pagination")
+    (row,) = galleries(at)["choices"]["rows"]
+    assert galleries(at)["choices"]["chosen"] == ["seed:129"]
+    assert (pages.proto.num_pages, len(row["parts"][0]["items"])) == (2, choosing.SHOWN)
+
+
+def test_a_link_from_the_proponents_fills_in_target_methods_and_number(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("attribution", sample="seed:1", methods="d-trak,trak", proponents="4")
+    (link,) = [one.proto for one in at.get("page_link") if one.proto.label == what_if.THESE]
+    asked = dict(urllib.parse.parse_qsl(link.query_string))
+    assert link.page == "counterfactual"
+    at = opened("counterfactual", **{name: value for name, value in asked.items() if name != "dataset"})
+    assert galleries(at)["choices"]["chosen"] == ["seed:1"]
+    assert at.button_group(key=choosing.METHODS_KEY).value == ["d-trak", "trak"]
+    assert at.button_group(key=choosing.REMOVE_KEY).value == [4]
+    assert next(one for one in at.expander if one.label == "A new comparison").proto.expanded
+    at.button_group(key=choosing.METHODS_KEY).set_value(["trak"]).run()
+    assert at.button_group(key=choosing.METHODS_KEY).value == ["trak"], "what is chosen then stays"
+    at = opened("counterfactual", **{what_if.REMOVE: "5000", what_if.BY: "nothing"})
+    assert len(at.warning) == 2
+    assert at.button_group(key=choosing.METHODS_KEY).value == ["d-trak"]
+
+
+def test_only_what_the_model_has_drawn_is_asked_about(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("attribution", sample="held-out:0")
+    assert not [one for one in at.get("page_link") if one.proto.label == what_if.THESE]
 
 
 def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoint]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -20,8 +21,8 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build, key_of
-from dtrak_core.statistics import FEWEST
-from dtrak_core.ui import address, frame, named, panels
+from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui.counterfactual import choosing
 
 GROUPS = {
     "none": "The top pictures themselves",
@@ -30,35 +31,25 @@ GROUPS = {
     "label": "Their whole labels",
 }
 WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
-MOST = 16  # targets a comparison: more are for the command line
 
 
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Draw the form whose button starts the job."""
     count = len(dataset.train.rows)
-    drawn = _drawn(checkpoint)
+    drawn = choosing.drawn(checkpoint)
     if not drawn:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
-    names, asked, labels = list(drawn), _asked(checkpoint, drawn), _labels(drawn)
-    st.multiselect(
-        f"Targets, at most {MOST}",
-        names,
-        default=[asked] if asked in names else names[:1],
-        format_func=lambda mark: labels[mark],
-        key="cf-targets",
-        persist_state="session",
-        help=f"Seeds of generated pictures. Every model draws all of them; {FEWEST} are needed for a verdict.",
-    )
+    choosing.fill(checkpoint, drawn, count)
+    chosen = choosing.pictures(drawn)
     st.pills(
         "Methods",
         list(METHODS),
-        default=["d-trak"],
         format_func=lambda m: METHODS[m].label,
         selection_mode="multi",
-        key="cf-methods",
+        key=choosing.METHODS_KEY,
         persist_state="session",
-        help="Each removes the pictures that it ranks first.",
+        help="Each removes the pictures that it ranks first, at its own usual damping.",
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
     step = max(1, count // 10)
@@ -67,11 +58,10 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         st.session_state["cf-maker"] = st.session_state["_cf_without"] = asked_maker
     st.pills(
         f"Removed, of {count:,}",
-        sorted({10, 30, step, 2 * step, 3 * step} - set(range(count, count + 31))),
-        default=[step],
+        sorted({n for n in (10, 30, step, 2 * step, 3 * step, *st.session_state[choosing.REMOVE_KEY]) if n < count}),
         format_func=lambda k: f"{k} ({k / count:.0%})",
         selection_mode="multi",
-        key="cf-remove",
+        key=choosing.REMOVE_KEY,
         persist_state="session",
         help="Several numbers give a dose-response curve.",
     )
@@ -113,9 +103,9 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
     with panels.reported():
         # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
-        settings = _settings(dataset, checkpoint, "efficientnet-lite0")
+        settings = _settings(dataset, checkpoint, chosen, "efficientnet-lite0")
         if settings is None:
-            st.caption(f"Choose one to {MOST} targets, at least one method or contributor, and at least one number.")
+            st.caption(f"Choose one to {choosing.MOST} targets, a method or contributor, and a number.")
             return
         number = removals.count_trainings(settings)
         st.caption(
@@ -126,33 +116,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             "Remove, retrain, compare",
             icon=":material/play_arrow:",
             on_click=_submit,
-            args=(dataset, checkpoint),
+            args=(dataset, checkpoint, chosen),
         )
-
-
-def _drawn(checkpoint: Checkpoint) -> dict[str, Target]:
-    """Return all pictures that can be compared, of every prompt, by their mark."""
-    return {target.mark: target for target in targets.samples(checkpoint.digest)}
-
-
-def _asked(checkpoint: Checkpoint, drawn: dict[str, Target]) -> str:
-    """Return the mark of the picture that the link names; empty where there is none of it."""
-    seed, prompts = named.target(""), named.sampled(checkpoint).prompts
-    found = (mark for mark, t in drawn.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
-    return next(found, "")
-
-
-def _labels(drawn: dict[str, Target]) -> dict[str, str]:
-    """Return what each picture is called in the list, by its mark: no two alike, as the list tells them by it."""
-    words = {
-        mark: f"{targets.seed_of(target.id)}: {target.prompt}" if target.prompt else str(targets.seed_of(target.id))
-        for mark, target in drawn.items()
-    }
-    times = Counter(words.values())
-    return {
-        mark: f"{word}, guidance {drawn[mark].sampled.guidance:g}" if times[word] > 1 else word
-        for mark, word in words.items()
-    }
 
 
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
@@ -179,18 +144,17 @@ def _stored() -> int:
 
 
 def _settings(
-    dataset: Dataset, checkpoint: Checkpoint, encoder: EmbeddingModel | None = None
+    dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target], encoder: EmbeddingModel | None = None
 ) -> CounterfactualSettings | None:
     state = st.session_state
     makers = (f"{removals.CONTRIBUTOR}{state['cf-maker']}",) if state.get("cf-maker") else ()
-    methods = (*state["cf-methods"], *makers)
-    if not (1 <= len(state["cf-targets"]) <= MOST and methods and state["cf-remove"]):
+    methods, remove = (*state[choosing.METHODS_KEY], *makers), state[choosing.REMOVE_KEY]
+    if not (1 <= len(chosen) <= choosing.MOST and methods and remove):
         return None
-    drawn, usual = _drawn(checkpoint), targets.usual(checkpoint.digest) if checkpoint.prompted else Sampled()
-    chosen = [drawn[mark] for mark in state["cf-targets"]]
+    usual = targets.usual(checkpoint.digest) if checkpoint.prompted else Sampled()
     asked = {
         "targets": tuple(target.id for target in chosen),
-        "remove": tuple(sorted(state["cf-remove"])),
+        "remove": tuple(sorted(remove)),
         "group": state["cf-group"],
         "random_draws": state["cf-random"],
         "train_seeds": state["cf-seeds"],
@@ -205,9 +169,9 @@ def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSett
     return costs.sentence(job_costs.of_comparison(dataset, checkpoint, settings, planned=False))
 
 
-def _submit(dataset: Dataset, checkpoint: Checkpoint) -> None:
+def _submit(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) -> None:
     with panels.noted():
-        settings = _settings(dataset, checkpoint)
+        settings = _settings(dataset, checkpoint, chosen)
         assert settings is not None  # the button is not drawn without
         job = build(CounterfactualJob, settings=settings)
         address.drop("comparison")  # the new one is shown from here on

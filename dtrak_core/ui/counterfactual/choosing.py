@@ -1,0 +1,95 @@
+"""What a new comparison is of: targets by their pictures, and what a link has filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dtrak_core.amounts import counted
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.targets import Target
+from dtrak_core.statistics import FEWEST
+from dtrak_core.ui import gallery, named, panels, what_if
+
+MOST = 16  # targets a comparison: more are for the command line
+SHOWN = 96  # pictures a page of the choice
+METHODS_KEY, REMOVE_KEY = "cf-methods", "cf-remove"
+_TARGETS, _OF, _ASKED = "cf-targets", "_cf_targets_of", "_cf_asked"
+
+
+def drawn(checkpoint: Checkpoint) -> dict[str, Target]:
+    """Return all pictures that can be compared, of every prompt, by their mark."""
+    return {target.mark: target for target in targets.samples(checkpoint.digest)}
+
+
+def asked(checkpoint: Checkpoint, known: Mapping[str, Target]) -> str:
+    """Return the mark of the picture that the link names; empty where there is none of it."""
+    seed, prompts = named.target(""), named.sampled(checkpoint).prompts
+    found = (mark for mark, t in known.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
+    return next(found, "")
+
+
+def fill(checkpoint: Checkpoint, known: Mapping[str, Target], count: int) -> None:
+    """Let the form begin with what the link asks for, once: what is chosen then stays.
+
+    Args:
+        checkpoint: The model.
+        known: The pictures that it drew.
+        count: Number of training pictures.
+    """
+    state, first = st.session_state, asked(checkpoint, known) or next(iter(known))
+    if state.get(_OF) != checkpoint.digest:  # another model's pictures have the same seeds
+        state[_OF], state[_TARGETS] = checkpoint.digest, [first]
+    state.setdefault(METHODS_KEY, ["d-trak"])
+    state.setdefault(REMOVE_KEY, [max(1, count // 10)])
+    said = tuple(st.query_params.get(name, "") for name in (what_if.REMOVE, what_if.BY))
+    if not any(said) or state.get(_ASKED) == (*said, first):
+        return
+    state[_ASKED] = (*said, first)
+    state[_TARGETS] = [first]
+    number, methods = said[0], [name for name in said[1].split(",") if name in METHODS]
+    if number.isdecimal() and 1 <= int(number) < count:
+        state[REMOVE_KEY] = [int(number)]
+    elif number:
+        st.warning(f"The address asks to remove '{panels.plain(number)}' pictures; 1 to {count - 1:,} can be.")
+    if methods:
+        state[METHODS_KEY] = methods
+    elif said[1]:
+        st.warning(f"There is no method '{panels.plain(said[1])}', which the address names.")
+
+
+def pictures(known: Mapping[str, Target]) -> list[Target]:
+    """Draw the pictures to choose the targets from; a click takes one in or out. Return those chosen."""
+    marks = list(known)
+    chosen = [mark for mark in marks if mark in st.session_state[_TARGETS]]
+    words = panels.plain(", ".join(known[mark].caption or known[mark].id for mark in chosen))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**Targets**, at most {MOST}: {words or 'none yet'}")
+        enough = min(len(marks), FEWEST + 2)
+        if len(marks) >= FEWEST:
+            st.button(
+                f"Take the first {enough}",
+                key="cf-first",
+                on_click=lambda: st.session_state.update({_TARGETS: marks[:enough]}),
+                help=f"A verdict needs {FEWEST} targets. Every model draws all of them, which costs no training more.",
+            )
+    pages = -(-len(marks) // SHOWN)
+    page = min(st.pagination(pages, key="cf-targets-page"), pages) if pages > 1 else 1
+    shown = [known[mark] for mark in marks[(page - 1) * SHOWN : page * SHOWN]]
+    clicked = gallery.grid(
+        "cf-choices",
+        "Targets of the comparison; a click takes one in or out",
+        [gallery.Picture(one.mark, one.image, f"Compare {one.caption or one.id}") for one in shown],
+        chosen=chosen,
+        cell=40,
+        action="choose",
+    )
+    if clicked in known:
+        st.session_state[_TARGETS] = [one for one in [*chosen, clicked] if one != clicked or clicked not in chosen]
+        st.rerun()
+    if len(chosen) > MOST:
+        st.warning(f"{counted(len(chosen), 'target')} are chosen; a page's comparison has at most {MOST}.")
+    return [known[mark] for mark in chosen]
