@@ -19,7 +19,7 @@ known = {one.key: one for one in finished}
 by_name = {one.name: one.key for one in reversed(finished)}
 link = address.get("comparison")
 wanted = link if link in known else by_name.get(link, "")
-linked = any(name in st.query_params for name in (comparing.WITHOUT, what_if.REMOVE, what_if.BY))
+linked = any(name in st.query_params for name in (comparing.WITHOUT, comparing.PICTURES, what_if.REMOVE, what_if.BY))
 opened = linked or (not finished and asked is None)
 with st.expander("A new comparison", expanded=opened, icon=":material/add:"):
     comparing.form(dataset, checkpoint)

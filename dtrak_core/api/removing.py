@@ -125,7 +125,8 @@ def counterfactual(
         dataset: The training set, or its name.
         checkpoint: The model, or its name; it was trained here.
         targets: Seeds, or their ids (`seed:3`).
-        methods: Ids of methods; `own:NAME` for scores of `add_scores`; `contributor:NAME` for all of one's pictures.
+        methods: Ids of methods; `own:NAME` for scores of `add_scores`; `contributor:NAME` for all of one's pictures;
+            `pictures:3,17-19` for these training pictures.
         remove: Numbers of pictures removed; None takes 20 % of the training set.
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.

@@ -14,6 +14,7 @@ from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label
+from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES
 from dtrak_core.datasets import catalogue
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import job_costs, jobs
@@ -29,6 +30,7 @@ def counterfactual(
     remove: Annotated[str, tyro.conf.arg(metavar="COUNTS", help_behavior_hint="(default: 20 %)")] = "",
     share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
     contributor: tuple[str, ...] = (),
+    pictures: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NUMBERS")] = (),
     group: Literal["none", "family", "contributor", "label"] = "none",
     random_draws: int = 2,
     train_seeds: Annotated[int, tyro.conf.arg(aliases=("--floor-seeds",))] = 1,
@@ -51,6 +53,7 @@ def counterfactual(
         remove: Numbers of pictures removed, like 90 or 10,30,90.
         share: Share of the training set removed, 0 to 1, instead of a number.
         contributor: Remove all pictures of this contributor; may be given several times.
+        pictures: Remove these training pictures, like 3,17-19, together; may be given several times.
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
         train_seeds: Training seeds of every removal and control, at least 1; none is the original's.
@@ -70,10 +73,11 @@ def counterfactual(
     else:
         chosen = answers.prepared(dataset)
         weights = checkpoints.by_name(checkpoint, chosen.digest)
-        methods = (*(method or (() if contributor else ("d-trak",))), *(f"contributor:{one}" for one in contributor))
+        fixed = (*(f"{CONTRIBUTOR}{one}" for one in contributor), *(f"{PICTURES}{one}" for one in pictures))
+        methods = (*(method or (() if fixed else ("d-trak",))), *fixed)
         asked = {
             "targets": target,
-            "remove": _counts(remove, share, len(chosen.train.rows), bool(contributor and not method)),
+            "remove": _counts(remove, share, len(chosen.train.rows), bool(fixed and not method)),
             "group": group,
             "random_draws": random_draws,
             "train_seeds": train_seeds,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dtrak_core.counterfactual.removals import BOTTOM, CONTRIBUTOR, FLOOR, IDENTITY, RANDOM
+from dtrak_core.counterfactual import removal_sets
+from dtrak_core.counterfactual.removals import BOTTOM, FLOOR, IDENTITY, RANDOM
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.statistics import interval
 
@@ -51,8 +52,8 @@ def measures_of(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 def label(arm: str) -> str:
     """Return what an arm is called: a control's words, a method's label, or whose pictures were taken out."""
-    if arm.startswith(CONTRIBUTOR):
-        return f"Without {arm.removeprefix(CONTRIBUTOR)}"
+    if removal_sets.is_fixed(arm):
+        return removal_sets.without(arm)
     if arm.startswith(f"{RANDOM}:"):
         return f"{_LABELS[RANDOM]}, {arm.removeprefix(f'{RANDOM}:')} removed"
     return _LABELS.get(arm) or METHODS[arm].label

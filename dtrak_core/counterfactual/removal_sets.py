@@ -1,4 +1,4 @@
-"""Sets of pictures to remove: drawn at random, whole groups, or all of a contributor's."""
+"""Sets of pictures to remove: drawn at random, whole groups, all of a contributor's, or named one by one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dtrak_core.amounts import counted, numbers_of, ranges_of
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import NotFoundError
+from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods.results import Row
+
+CONTRIBUTOR, PICTURES = "contributor:", "pictures:"  # before whose pictures, or which: the same whatever the target
+_NAMED = 3  # pictures whose numbers stand in a label
 
 
 def random_set(count: int, size: int, draw: int) -> tuple[int, ...]:
@@ -36,6 +40,50 @@ def grouped(order: np.ndarray, size: int, rows: Sequence[Row], group: str) -> tu
             break
         taken += members[name]
     return ascending(taken)
+
+
+def is_fixed(method: str) -> bool:
+    """Say whether a comparison's removal is no method's: the same pictures for every target and every size."""
+    return method.startswith((CONTRIBUTOR, PICTURES))
+
+
+def settled(method: str, count: int) -> str:
+    """Return the one name of a fixed removal: of pictures, their numbers in ascending order.
+
+    Args:
+        method: `contributor:NAME` or `pictures:NUMBERS`.
+        count: Number of training pictures.
+
+    Raises:
+        SettingsError: If the pictures are no list of training indices.
+    """
+    if not method.startswith(PICTURES):
+        return method
+    numbers = numbers_of(method.removeprefix(PICTURES), "training pictures", count)
+    if max(numbers) >= count:
+        raise SettingsError(f"There is no training picture {max(numbers)}: there are {count:,}, numbered from 0.")
+    return PICTURES + ranges_of(numbers)
+
+
+def without(method: str) -> str:
+    """Return in words what a fixed removal leaves out."""
+    if method.startswith(CONTRIBUTOR):
+        return f"Without {method.removeprefix(CONTRIBUTOR)}"
+    numbers = numbers_of(method.removeprefix(PICTURES), "training pictures", 2**31)
+    if len(numbers) <= _NAMED:
+        return f"Without {', '.join(f'#{number}' for number in numbers)}"
+    return f"Without {counted(len(numbers), 'picture')} (#{numbers[0]} to #{numbers[-1]})"
+
+
+def taken(method: str, dataset: Dataset, learned: np.ndarray) -> tuple[int, ...]:
+    """Return the training indices of a fixed removal, of those that the model has learned from."""
+    if method.startswith(CONTRIBUTOR):
+        return pictures_of(method.removeprefix(CONTRIBUTOR), dataset, learned)
+    named = settled(method, len(dataset.train.rows)).removeprefix(PICTURES)
+    found = np.intersect1d(numbers_of(named, "training pictures", len(dataset.train.rows)), learned)
+    if not len(found):
+        raise NotFoundError(f"The model has learned from none of the training pictures {named}. Name others.")
+    return ascending(found)
 
 
 def pictures_of(name: str, dataset: Dataset, learned: np.ndarray) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dtrak_core import store
-from dtrak_core.counterfactual import encoders
-from dtrak_core.counterfactual.removal_sets import ascending, grouped, pictures_of, random_set
+from dtrak_core.counterfactual import encoders, removal_sets
+from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, ascending, grouped, is_fixed, random_set
 from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.subsets import complement
@@ -31,7 +31,6 @@ from dtrak_core.models.settings import SampleSettings, TrainSettings
 from dtrak_core.settings import build, key_of
 
 IDENTITY, FLOOR, RANDOM, BOTTOM = "identity", "noise_floor", "random", "bottom"
-CONTRIBUTOR = "contributor:"
 Model: TypeAlias = tuple[tuple[int, ...], int]  # (removed, train_seed): what a trained model is known by
 
 
@@ -125,8 +124,9 @@ def settings_for(
     """
     learned = trained_on(dataset, checkpoint)
     # By their ids, of which those of own scores say which ones.
-    methods = tuple(one if one.startswith(CONTRIBUTOR) else method_of(one).id for one in methods)
-    wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
+    count = len(dataset.train.rows)
+    methods = tuple(removal_sets.settled(one, count) if is_fixed(one) else method_of(one).id for one in methods)
+    wanted = [method_of(one) for one in methods if not is_fixed(one)]
     each: list[FeatureSettings] = []
     for one in wanted:
         if one.model_output is not None:
@@ -139,8 +139,8 @@ def settings_for(
     if needs_facts(methods, asked.get("group", "none")):
         where["facts"] = dataset.facts
     settings = encoders.settled(build(CounterfactualSettings, **where, features=features, encoder=encoder, **asked))
-    makers = tuple(one for one in methods if one.startswith(CONTRIBUTOR))
-    _named(dataset, checkpoint, settings.model_copy(update={"methods": makers}), learned)  # refused before it is begun
+    fixed = tuple(one for one in methods if is_fixed(one))
+    _named(dataset, checkpoint, settings.model_copy(update={"methods": fixed}), learned)  # refused before it is begun
     return settings
 
 
@@ -148,7 +148,7 @@ def check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
     """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
     if group != "none" and not any(row.get(group) for row in dataset.train.rows):
         raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
-    wanted = [method_of(one) for one in methods if not one.startswith(CONTRIBUTOR)]
+    wanted = [method_of(one) for one in methods if not is_fixed(one)]
     for model in dict.fromkeys(one.embedding for one in wanted if one.embedding is not None):
         stored = [a.settings for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]
         known = any((one["model"], one["weights"]) == (model, embeddings.known_weights(model)) for one in stored)
@@ -185,10 +185,10 @@ def lacking(
 
 def count_trainings(settings: CounterfactualSettings) -> int:
     """Return how many trainings a comparison costs at most, before any score is known."""
-    contributors = sum(method.startswith(CONTRIBUTOR) for method in settings.methods)
-    ranked = len(settings.methods) - contributors
+    fixed = sum(map(is_fixed, settings.methods))
+    ranked = len(settings.methods) - fixed
     # A contributor's pictures are one removal, whatever the target and the size asked for.
-    sizes = removals = contributors
+    sizes = removals = fixed
     if ranked:
         # Whole groups differ in size by target and method, and each size has random draws of its own.
         by_group = len(settings.targets) * ranked + _removes_lowest(settings)
@@ -235,7 +235,7 @@ def features_of(settings: CounterfactualSettings, method: str) -> FeatureSetting
 
 def _removes_lowest(settings: CounterfactualSettings) -> bool:
     """Say whether the lowest scores are removed too: they are the first method's, if it gives scores."""
-    return settings.bottom and not settings.methods[0].startswith(CONTRIBUTOR)
+    return settings.bottom and not is_fixed(settings.methods[0])
 
 
 def _named(
@@ -246,8 +246,8 @@ def _named(
         raise SettingsError(
             f"{max(settings.remove)} of {len(learned)} training pictures cannot be removed. Leave at least 1."
         )
-    makers = [method for method in settings.methods if method.startswith(CONTRIBUTOR)]
-    ranking = [method for method in settings.methods if method not in makers]
+    fixed = [method for method in settings.methods if is_fixed(method)]
+    ranking = [method for method in settings.methods if method not in fixed]
     found: list[_Arm] = []
     for target in settings.targets:
         orders = {method: _order(dataset, checkpoint, settings, target, method, learned) for method in ranking}
@@ -261,8 +261,8 @@ def _named(
                 lowest = orders[settings.methods[0]][::-1][:size]
                 found.append(_Arm(target, BOTTOM, 0, size, ascending(lowest)))
     for size in settings.remove:
-        for maker in makers:
-            found.append(_Arm("", maker, 0, size, pictures_of(maker.removeprefix(CONTRIBUTOR), dataset, learned)))
+        for one in fixed:
+            found.append(_Arm("", one, 0, size, removal_sets.taken(one, dataset, learned)))
     for arm in found:
         if len(arm.removed) >= len(learned):
             raise SettingsError(

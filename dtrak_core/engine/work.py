@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtrak_core.counterfactual import encoders, removals
+from dtrak_core.counterfactual.removal_sets import is_fixed
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.engine.parts import Part
@@ -262,7 +263,7 @@ def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
     settings = encoders.obtained(settings)
     _generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
-    ranked = [name for name in settings.methods if not name.startswith(removals.CONTRIBUTOR)]
+    ranked = [name for name in settings.methods if not is_fixed(name)]
     dataset = catalogue.by_digest(settings.dataset)
     own = [targets.resolve(dataset, settings.checkpoint, name, settings) for name in settings.targets]
     plans = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.counterfactual import removals
+from dtrak_core.counterfactual.removal_sets import is_fixed
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError
@@ -104,7 +105,7 @@ def of_comparison(
     own = _targets(dataset, settings.targets, settings.checkpoint, settings)
     needed: list[Needed] = []
     for name in settings.methods:
-        if not name.startswith(removals.CONTRIBUTOR):
+        if not is_fixed(name):
             base = removals.features_of(settings, name)
             needed += scores.resolve(name, dataset, checkpoint.digest, own, base, train=True).missing
     found += scores.estimate(dataset, checkpoint, needed)

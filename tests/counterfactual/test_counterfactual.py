@@ -81,6 +81,27 @@ def test_a_retraining_keeps_everything_but_the_removed(pictures: Dataset, checkp
     assert removals.retraining(pictures, checkpoint, (), 43).indices is None
 
 
+def test_named_pictures_are_one_removal_whatever_the_target(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
+) -> None:
+    asked = {"targets": settings.targets, "remove": (1,), "sampling_steps": 5}
+    one, other = (
+        removals.settings_for(pictures, checkpoint, (name,), asked, "efficientnet-lite0")
+        for name in ("pictures:7,3-5,4", "pictures:3-5,7")
+    )
+    assert one == other, "equal sets are one comparison"
+    plan = removals.plan(pictures, checkpoint, one)
+    named = [bar for bar in plan if bar.method == "pictures:3-5,7"]
+    assert {(bar.removed, bar.owner) for bar in named} == {((3, 4, 5, 7), "")}
+    assert {len(bar.removed) for bar in plan if bar.method == "random"} == {4}
+    assert len(removals.trainings(plan, checkpoint)) == removals.count_trainings(one) == 4
+    assert removal_sets.without("pictures:3-5,7") == "Without 4 pictures (#3 to #7)"
+    assert removal_sets.without("pictures:3,12") == "Without #3, #12"
+    for wrong in ("pictures:24", "pictures:x", "pictures:0-23"):
+        with pytest.raises(SettingsError):
+            removals.settings_for(pictures, checkpoint, (wrong,), asked, "efficientnet-lite0")
+
+
 def test_every_arm_has_the_same_seeds_none_the_originals_and_draws_every_target(
     pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
 ) -> None:

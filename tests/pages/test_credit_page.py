@@ -81,3 +81,9 @@ def test_the_link_to_leaving_out_fills_the_form_in(small: Small) -> None:
     assert at.selectbox(key="cf-maker").value == "Ben"
     at.selectbox(key="cf-maker").set_value("").run()
     assert at.selectbox(key="cf-maker").value == ""
+    at = opened("counterfactual", pictures="3,7-9")
+    assert (at.text_input(key="cf-pictures").value, at.pills(key="cf-methods").value) == ("3,7-9", [])
+    at.button(key=next(b.key for b in at.button if b.label == "Remove, retrain, compare")).click().run()
+    (job,) = jobs.listing()
+    asked: Any = jobs.job_of(job.key)
+    assert asked.settings.methods == ("pictures:3,7-9",)

@@ -16,8 +16,8 @@ from dtrak_core.ui import gallery, named, panels, what_if
 
 MOST = 16  # targets a comparison: more are for the command line
 SHOWN = 96  # pictures a page of the choice
-METHODS_KEY, REMOVE_KEY = "cf-methods", "cf-remove"
-_TARGETS, _OF, _ASKED = "cf-targets", "_cf_targets_of", "_cf_asked"
+METHODS_KEY, REMOVE_KEY, OF_KEY = "cf-methods", "cf-remove", "_cf_targets_of"
+_TARGETS, _ASKED = "cf-targets", "_cf_asked"
 
 
 def drawn(checkpoint: Checkpoint) -> dict[str, Target]:
@@ -41,8 +41,8 @@ def fill(checkpoint: Checkpoint, known: Mapping[str, Target], count: int) -> Non
         count: Number of training pictures.
     """
     state, first = st.session_state, asked(checkpoint, known) or next(iter(known))
-    if state.get(_OF) != checkpoint.digest:  # another model's pictures have the same seeds
-        state[_OF], state[_TARGETS] = checkpoint.digest, [first]
+    if state.get(OF_KEY) != checkpoint.digest:  # another model's pictures have the same seeds
+        state[OF_KEY], state[_TARGETS] = checkpoint.digest, [first]
     state.setdefault(METHODS_KEY, ["d-trak"])
     state.setdefault(REMOVE_KEY, [max(1, count // 10)])
     said = tuple(st.query_params.get(name, "") for name in (what_if.REMOVE, what_if.BY))

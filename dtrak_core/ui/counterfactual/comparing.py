@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.counterfactual import encoders, removals
+from dtrak_core.counterfactual import encoders, removal_sets, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import job_costs, jobs
@@ -31,6 +31,7 @@ GROUPS = {
     "label": "Their whole labels",
 }
 WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
+PICTURES = "pictures"  # and which training pictures, by their numbers
 
 
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -41,6 +42,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
     choosing.fill(checkpoint, drawn, count)
+    _fill_in(dataset)
     chosen = choosing.pictures(drawn)
     st.pills(
         "Methods",
@@ -53,9 +55,6 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
     step = max(1, count // 10)
-    asked_maker = st.query_params.get(WITHOUT, "")
-    if asked_maker in makers and st.session_state.get("_cf_without") != asked_maker:  # once: the list may change it
-        st.session_state["cf-maker"] = st.session_state["_cf_without"] = asked_maker
     st.pills(
         f"Removed, of {count:,}",
         sorted({n for n in (10, 30, step, 2 * step, 3 * step, *st.session_state[choosing.REMOVE_KEY]) if n < count}),
@@ -76,6 +75,14 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
                 width=320,
                 help="What if this contributor had not taken part? All of a contributor's pictures are one removal.",
             )
+        st.text_input(
+            "And these pictures",
+            key="cf-pictures",
+            persist_state="session",
+            placeholder="none",
+            width=200,
+            help="Numbers of training pictures, like 3,17-19: all of them are one removal.",
+        )
         st.selectbox(
             "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
         )
@@ -120,6 +127,19 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
 
 
+def _fill_in(dataset: Dataset) -> None:
+    """Fill in once what a link asks to remove; the form may change it. Named pictures are asked for without methods."""
+    asked = (st.query_params.get(WITHOUT, ""), st.query_params.get(PICTURES, ""))
+    if asked == st.session_state.get("_cf_fixed", ("", "")):
+        return
+    st.session_state["_cf_fixed"] = asked
+    if asked[0] in {row.get("contributor") for row in dataset.train.rows}:
+        st.session_state["cf-maker"] = asked[0]
+    if asked[1]:
+        st.session_state.pop(choosing.OF_KEY, None)  # the link names the target too
+        st.session_state.update({"cf-pictures": asked[1], choosing.METHODS_KEY: [], "cf-maker": ""})
+
+
 def under_way(checkpoint: Checkpoint) -> CounterfactualSettings | None:
     """Follow the newest comparison that is under way or ended badly; return its settings."""
     for key in panels.announce(("counterfactual",), "The comparison is finished."):
@@ -147,8 +167,9 @@ def _settings(
     dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target], encoder: EmbeddingModel | None = None
 ) -> CounterfactualSettings | None:
     state = st.session_state
-    makers = (f"{removals.CONTRIBUTOR}{state['cf-maker']}",) if state.get("cf-maker") else ()
-    methods, remove = (*state[choosing.METHODS_KEY], *makers), state[choosing.REMOVE_KEY]
+    fixed = [f"{removal_sets.CONTRIBUTOR}{name}" for name in [state.get("cf-maker")] if name]
+    fixed += [f"{removal_sets.PICTURES}{numbers}" for numbers in [state.get("cf-pictures", "").strip()] if numbers]
+    methods, remove = (*state[choosing.METHODS_KEY], *fixed), state[choosing.REMOVE_KEY]
     if not (1 <= len(chosen) <= choosing.MOST and methods and remove):
         return None
     usual = targets.usual(checkpoint.digest) if checkpoint.prompted else Sampled()
