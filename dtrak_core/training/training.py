@@ -16,7 +16,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -85,7 +85,7 @@ def _trained(
     total = settings.steps(len(dataset.train.images))
     # First, so that autoencoder, text encoders and denoiser need not lie in memory together.
     encoded = _latents(dataset, settings.model.base, on_progress) if isinstance(settings.model, LoraSettings) else None
-    run = _start(settings, dataset.settings.resolution)
+    run = start(settings, dataset.settings.resolution)
     run.latents = encoded
     # A short training has fewer: shares that fall on one step are kept once, under the largest.
     kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
@@ -111,10 +111,32 @@ def _trained(
     except BaseException:
         training_run.write(run, folder)
         raise
+    return _published(run, dataset, settings, name, kind, key, list(kept))
+
+
+def publish_last(dataset: Dataset, run: Run, settings: TrainSettings) -> store.Artifact:
+    """Keep the last weights of a run that has ended, and publish it as `retrained`."""
+    key = key_of("retrained", settings)
+    folder = store.partial("retrained", key)
+    _keep(run, settings, folder, 100, None)
+    return _published(run, dataset, settings, "retrained", "retrained", key, [run.step])
+
+
+def _published(
+    run: Run,
+    dataset: Dataset,
+    settings: TrainSettings,
+    name: str,
+    kind: Literal["checkpoints", "retrained"],
+    key: str,
+    kept: Sequence[int],
+) -> store.Artifact:
+    """Publish a run that has ended, with the weights kept at some steps."""
+    folder, taken = store.partial(kind, key), len(_indices(dataset, settings))
     training_run.write_metrics(run, folder)
     (folder / training_run.RESUME).unlink(missing_ok=True)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
-    pictures = run.step * settings.batch_size if len(indices) >= settings.batch_size else run.step * len(indices)
+    pictures = run.step * min(settings.batch_size, taken)
     done = store.publish(
         kind,
         key,
@@ -124,12 +146,12 @@ def _trained(
         dataset_name=dataset.name,
         steps=steps,
         fold=settings.model.fold,
-        examples=len(indices),
+        examples=taken,
         seconds=round(run.seconds, 1),
         seconds_per_picture_step=run.seconds / pictures,
         parameters=sum(p.numel() for p in run.weights),
         target_draws=_target_draws(run.denoiser),
-        final_loss=float(np.mean(run.losses[-steps_an_epoch:])),
+        final_loss=float(np.mean(run.losses[-math.ceil(taken / settings.batch_size) :])),
         **_told_of(run.denoiser, settings.model),
     )
     return checkpoints.name_run(done, name) if kind == "checkpoints" else done
@@ -152,7 +174,7 @@ def probe(
 def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.Artifact:
     model, resolution, batch_size = settings.model, settings.resolution, settings.batch_size
     load = round(os.getloadavg()[0], 1)
-    run = _start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
+    run = start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
     weight = run.denoiser.weight
     x0 = weight.new_zeros(batch_size, *run.denoiser.shape)
     seconds: list[float] = []
@@ -200,7 +222,8 @@ def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
     return found
 
 
-def _start(settings: TrainSettings, resolution: int) -> Run:
+def start(settings: TrainSettings, resolution: int) -> Run:
+    """Return a run that has not begun."""
     denoiser = networks.untrained(settings.model, resolution, settings.train_seed, settings.dataset)
     denoiser.network.train()
     if denoiser.text is not None and denoiser.weight.device.type == "cuda":

@@ -170,7 +170,7 @@ def test_training_goes_on_in_parts_when_memory_runs_out(
     parts = training.train(pictures, other, "parts", quiet, kind="retrained").manifest["final_loss"]
     assert sizes == {12, 6, 3}
     assert parts == pytest.approx(whole, rel=1e-4)
-    run = training._start(settings, 16)
+    run = training.start(settings, 16)
     monkeypatch.setattr(Denoiser, "predict", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     x = torch.zeros(2, *run.denoiser.shape)
     with pytest.raises(DataError, match="does not hold the training of one picture"):

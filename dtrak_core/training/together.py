@@ -1,0 +1,318 @@
+"""Train many small models of one size at once on a GPU: those of an LDS, or of a comparison.
+
+One small network leaves a GPU idle: its kernels end before the next is launched. Here M networks of one architecture
+are one: their weights are stacked (M, ...), the forward pass is mapped over them (torch.func.vmap; convolutions become
+grouped ones, or a product a model), and a step of all is recorded once as a CUDA graph and replayed. Each model keeps
+its own pictures, order, noise, timesteps, clipping and optimiser, by the same random numbers as alone (training.py): it
+is the model of its settings, but for the order of sums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from dtrak_core import store
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models import networks
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
+from dtrak_core.training import training, training_run
+from dtrak_core.training.training_run import Run
+
+AT_ONCE = 64  # models; fewer where the memory does not hold them
+LARGEST = 8_000_000  # parameters of a network that leaves a GPU idle
+SAID_EVERY = 20  # steps between two looks at the losses, for which the GPU is waited for
+
+
+def groups(dataset: Dataset, wanted: Sequence[TrainSettings]) -> list[list[TrainSettings]]:
+    """Return what of the trainings can be done together: not begun, of one size and recipe, two at least."""
+    alike: dict[TrainSettings, list[TrainSettings]] = {}
+    able = bool(wanted) and _able(wanted[0], dataset.settings.resolution)
+    for one in dict.fromkeys(wanted):
+        key = key_of("retrained", one)
+        if store.find("retrained", key) is None and not store.begun("retrained", key) and able:
+            size = len(dataset.train.images) if one.indices is None else len(set(one.indices))
+            shared = one.model_copy(update={"indices": tuple(range(size)), "train_seed": 0})
+            alike.setdefault(shared, []).append(one)
+    return [each[i : i + AT_ONCE] for each in alike.values() for i in range(0, len(each), AT_ONCE) if len(each) > 1]
+
+
+def _able(settings: TrainSettings, resolution: int) -> bool:
+    model = settings.model
+    if not isinstance(model, ModelSettings) or model.classes or model.dropout:
+        return False
+    with torch.device("meta"):
+        network = networks.build_unet(model, resolution)
+    size: int = sum(p.numel() for p in network.parameters())
+    return size <= LARGEST
+
+
+def train(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> list[store.Artifact]:
+    """Train a group and publish each of its models as `retrained`, as `training.train` does.
+
+    Args:
+        dataset: Must have the digest that the settings name.
+        wanted: A group (`groups`): equal but for indices, of one number, and training seed.
+        on_progress: Called with unit "training steps", of all models together.
+
+    Returns:
+        The artifacts, in order.
+
+    Raises:
+        Cancelled: If `on_progress` raises it; each model's state is kept, from which it goes on by itself.
+    """
+    with contextlib.ExitStack() as held:
+        keys = [key_of("retrained", one) for one in wanted]
+        lacking: list[TrainSettings] = []
+        for one, key in sorted(zip(wanted, keys, strict=True), key=lambda pair: pair[1]):  # in one order everywhere
+            if held.enter_context(store.computing("retrained", key, on_progress)) is None:
+                lacking.append(one)
+        if lacking:
+            _split(dataset, lacking, on_progress)
+    return [store.get("retrained", key) for key in keys]
+
+
+def _split(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:
+    """Train in as many groups as the device's memory asks for."""
+    try:
+        _trained(dataset, wanted, on_progress)
+    except torch.OutOfMemoryError:
+        if len(wanted) == 1:
+            raise
+        torch.cuda.empty_cache()
+        for part in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
+            _split(dataset, part, on_progress)
+
+
+def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:
+    total = wanted[0].steps(len(dataset.train.images))
+    runs = [training.start(one, dataset.settings.resolution) for one in wanted]
+    group = _Group(runs, wanted[0])
+    feed = _Feed(dataset, wanted, runs[0].denoiser)
+    step = _Recorded(group, feed) if group.device.type == "cuda" else functools.partial(group.step, feed)
+    losses = torch.zeros(total, len(runs), device=group.device)
+    began, done = time.monotonic(), 0
+    try:
+        for number, batch in enumerate(feed.batches(total)):
+            rate = training_run.learning_rate(wanted[0].learning_rate, wanted[0].warmup, number, total)
+            losses[number].copy_(step(batch, rate))
+            done = number + 1
+            if done % SAID_EVERY == 0 or done == total:
+                about = f"{len(runs)} models at once. Loss {float(losses[max(0, done - 100) : done].mean()):.4f}"
+                on_progress(done * len(runs), total * len(runs), "training steps", about)
+    finally:
+        group.hand_back(losses[:done].cpu().numpy(), (time.monotonic() - began) / len(runs))
+        if 0 < done < total:
+            for one, run in zip(wanted, runs, strict=True):
+                training_run.write(run, store.partial("retrained", key_of("retrained", one)))
+    for one, run in zip(wanted, runs, strict=True):
+        training.publish_last(dataset, run, one)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One step of all models: rows of pictures (M, B), which are mirrored, which count (not those that fill up).
+
+    Noise (U, B, C, H, W) and timesteps (U, B) are of the U different training seeds.
+    """
+
+    rows: Tensor
+    counted: Tensor
+    noise: Tensor
+    t: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.rows, self.counted, self.noise, self.t
+
+
+class _Feed:
+    """Pictures on the device, and the steps' random numbers, made ahead on the CPU as each model alone makes them."""
+
+    def __init__(self, dataset: Dataset, wanted: Sequence[TrainSettings], denoiser: Denoiser) -> None:
+        self.wanted, self.shape, self.steps = wanted, denoiser.shape, denoiser.process.steps
+        self.device = denoiser.weight.device
+        images = dataset.train.images[:]
+        x0 = denoiser.encode(images)
+        if wanted[0].flip:  # the mirrored ones follow
+            x0 = torch.cat([x0, denoiser.encode(images[:, :, ::-1])])
+        self.x0, self.count = x0.to(self.device), len(images)
+        self.indices = [np.arange(self.count) if one.indices is None else np.unique(one.indices) for one in wanted]
+        self.seeds = list(dict.fromkeys(one.train_seed for one in wanted))
+        self.seed_of = torch.tensor([self.seeds.index(one.train_seed) for one in wanted], device=self.device)
+
+    def batches(self, total: int) -> Iterator[_Batch]:
+        """Yield the batches of all steps, a few of which are made ahead."""
+        size = self.wanted[0].batch_size
+        an_epoch = math.ceil(len(self.indices[0]) / size)
+        orders: dict[int, list[np.ndarray]] = {}
+
+        def made(number: int) -> _Batch:
+            epoch, place = divmod(number, an_epoch)
+            mine = orders.get(epoch) or [
+                training_run.generator(one.train_seed, "order", epoch).permutation(own)
+                for one, own in zip(self.wanted, self.indices, strict=True)
+            ]
+            orders[epoch] = mine
+            orders.pop(epoch - 2, None)
+            return self._made(number, [order[place * size : (place + 1) * size] for order in mine])
+
+        with ThreadPoolExecutor(4) as pool:
+            ahead = 8
+            waiting = [pool.submit(made, number) for number in range(min(ahead, total))]
+            for number in range(total):
+                ready = waiting.pop(0).result()
+                if number + ahead < total:
+                    waiting.append(pool.submit(made, number + ahead))
+                yield ready
+
+    def _made(self, number: int, parts: Sequence[np.ndarray]) -> _Batch:
+        size, taken = self.wanted[0].batch_size, len(parts[0])
+        rows = np.zeros((len(parts), size), np.int64)
+        rows[:, :taken] = np.sort(np.stack(parts), axis=1)
+        noise = np.zeros((len(self.seeds), size, *self.shape), np.float32)
+        t = np.zeros((len(self.seeds), size), np.int64)
+        for i, seed in enumerate(self.seeds):
+            random = training_run.generator(seed, "step", number)
+            if self.wanted[0].flip:
+                flipped = random.random(taken) < 0.5
+                own = [m for m, one in enumerate(self.wanted) if one.train_seed == seed]
+                rows[own, :taken] += self.count * flipped
+            noise[i, :taken] = random.standard_normal((taken, *self.shape), dtype=np.float32)
+            t[i, :taken] = random.integers(self.steps, size=taken)
+        counted = np.zeros(size, np.float32)
+        counted[:taken] = 1 / taken
+        found = [torch.from_numpy(one) for one in (rows, counted, noise, t)]
+        return _Batch(*(one.pin_memory() if self.device.type == "cuda" else one for one in found))
+
+
+class _Group:
+    """The stacked weights of M models with their optimiser and averages, and one step of all."""
+
+    def __init__(self, runs: Sequence[Run], settings: TrainSettings) -> None:
+        self.runs, self.settings, self.device = runs, settings, runs[0].denoiser.weight.device
+        self.denoiser = runs[0].denoiser
+        self.names = [name for name, _ in self.denoiser.network.named_parameters()]
+        self.weights = [
+            torch.stack([p.detach() for p in each]).requires_grad_()
+            for each in zip(*(run.weights for run in runs), strict=True)
+        ]
+        on_gpu = self.device.type == "cuda"
+        self.rate = torch.zeros((), device=self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.weights,
+            lr=self.rate if on_gpu else 0.0,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            eps=1e-8,
+            fused=True,
+            capturable=on_gpu,
+        )
+        self.average = [w.detach().clone() for w in self.weights] if settings.ema_decay else None
+
+    def losses(self, batch: _Batch, feed: _Feed) -> Tensor:
+        """Return each model's mean loss (M,) of its own batch."""
+        process, rows = self.denoiser.process, batch.rows
+        noise, t = batch.noise[feed.seed_of], batch.t[feed.seed_of]
+        x0 = feed.x0[rows]
+        shape = x0.shape[:2]
+        flat = x0.flatten(0, 1), noise.flatten(0, 1), t.flatten()
+        x_t, target = process.noised(*flat).unflatten(0, shape), process.target(*flat).unflatten(0, shape)
+
+        def one(weights: dict[str, Tensor], x: Tensor, time: Tensor) -> Tensor:
+            called = replace(self.denoiser, call=lambda network, *told: functional_call(network, weights, told[:2])[0])
+            output: Tensor = called.predict(x, time)
+            return output
+
+        output: Tensor = vmap(one)(dict(zip(self.names, self.weights, strict=True)), x_t, t)
+        error = (output - target).square().flatten(2).mean(2)
+        weight = process.loss_weights(flat[2]).unflatten(0, shape)
+        mean: Tensor = (weight * error * batch.counted).sum(1)
+        return mean
+
+    def step(self, feed: _Feed, batch: _Batch, rate: float) -> Tensor:
+        """Take one step of all models; return their losses (M,) before it."""
+        self.optimizer.param_groups[0]["lr"] = rate
+        return self.update(_Batch(*(one.to(self.device) for one in batch.tensors())), feed)
+
+    def update(self, batch: _Batch, feed: _Feed) -> Tensor:
+        """Take a step at the rate that is set: all of it runs on the device."""
+        losses = self.losses(batch, feed)
+        grads = torch.autograd.grad(losses.sum(), self.weights)
+        norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)
+        share = (self.settings.clip_norm / (norms + 1e-6)).clamp(max=1.0)
+        for weight, grad in zip(self.weights, grads, strict=True):
+            # In the weight's order of memory, which the fused optimiser takes for granted: a linear layer's is turned.
+            weight.grad = (grad * share.reshape(-1, *[1] * (grad.dim() - 1))).contiguous()
+        self.optimizer.step()
+        if self.average is not None:
+            torch._foreach_lerp_(self.average, list(self.weights), 1 - self.settings.ema_decay)
+        return losses.detach()
+
+    def hand_back(self, losses: np.ndarray, seconds: float) -> None:
+        """Give each model's weights, averages, optimiser state and losses (S, M) to its run, with its share of time."""
+        for m, run in enumerate(self.runs):
+            with torch.no_grad():
+                for i, parameter in enumerate(run.weights):
+                    parameter.copy_(self.weights[i][m])
+                    state = self.optimizer.state.get(self.weights[i], {})
+                    run.optimizer.state[parameter] = {
+                        name: value[m].clone() if value.dim() else value.cpu().clone() for name, value in state.items()
+                    }
+            if self.average is not None:
+                run.average = [one[m].clone() for one in self.average]
+            run.losses, run.step, run.seconds = losses[:, m].tolist(), len(losses), seconds
+
+
+class _Recorded:
+    """A group's step as a CUDA graph: inputs are copied into the places with which it was recorded."""
+
+    def __init__(self, group: _Group, feed: _Feed) -> None:
+        self.group, self.feed = group, feed
+        self.graph = torch.cuda.CUDAGraph()
+        self.batch: _Batch | None = None
+        self.losses = torch.empty(0)
+
+    def __call__(self, batch: _Batch, rate: float) -> Tensor:
+        """Take one step of all models; return their losses (M,), which the next step overwrites."""
+        self.group.rate.fill_(rate)
+        if self.batch is None:
+            self._record(batch)
+        assert self.batch is not None
+        for place, value in zip(self.batch.tensors(), batch.tensors(), strict=True):
+            place.copy_(value, non_blocking=True)
+        self.graph.replay()
+        return self.losses
+
+    def _record(self, batch: _Batch) -> None:
+        """Record a step; what the steps of warming up have changed is put back."""
+        self.batch = _Batch(*(one.to(self.group.device) for one in batch.tensors()))
+        kept = [w.detach().clone() for w in self.group.weights]
+        averaged = [a.clone() for a in self.group.average or []]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.group.update(self.batch, self.feed)
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(self.graph):
+            self.losses = self.group.update(self.batch, self.feed)
+        with torch.no_grad():
+            for weight, value in zip(self.group.weights, kept, strict=True):
+                weight.copy_(value)
+                for moment in self.group.optimizer.state[weight].values():
+                    moment.zero_()
+            for average, value in zip(self.group.average or [], averaged, strict=True):
+                average.copy_(value)
