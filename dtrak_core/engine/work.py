@@ -74,9 +74,9 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
 
             return [recognising.look(job.source, job.state, on_progress)]
         case ProbeJob():
-            from dtrak_core.training import training
+            from dtrak_core.training import probes
 
-            return [training.probe(job.model, job.resolution, job.batch_size, on_progress, job.number)]
+            return [probes.probe(job.model, job.resolution, job.batch_size, on_progress, job.number)]
         case SampleJob():
             return _samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, on_progress)
         case AttributeJob():

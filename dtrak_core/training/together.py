@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,11 +23,11 @@ from torch.func import functional_call, vmap
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.models import networks
-from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import training, training_run
+from dtrak_core.training.feeding import Batch, Feed
 from dtrak_core.training.training_run import Run
 
 AT_ONCE = 64  # models; fewer where the memory does not hold them
@@ -101,7 +99,7 @@ def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Pro
     total = wanted[0].steps(len(dataset.train.images))
     runs = [training.start(one, dataset.settings.resolution) for one in wanted]
     group = _Group(runs, wanted[0])
-    feed = _Feed(dataset, wanted, runs[0].denoiser)
+    feed = Feed(dataset, wanted, runs[0].denoiser)
     step = _Recorded(group, feed) if group.device.type == "cuda" else functools.partial(group.step, feed)
     losses = torch.zeros(total, len(runs), device=group.device)
     began, done = time.monotonic(), 0
@@ -120,82 +118,6 @@ def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Pro
                 training_run.write(run, store.partial("retrained", key_of("retrained", one)))
     for one, run in zip(wanted, runs, strict=True):
         training.publish_last(dataset, run, one)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """One step of all models: rows of pictures (M, B), which are mirrored, which count (not those that fill up).
-
-    Noise (U, B, C, H, W) and timesteps (U, B) are of the U different training seeds.
-    """
-
-    rows: Tensor
-    counted: Tensor
-    noise: Tensor
-    t: Tensor
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        return self.rows, self.counted, self.noise, self.t
-
-
-class _Feed:
-    """Pictures on the device, and the steps' random numbers, made ahead on the CPU as each model alone makes them."""
-
-    def __init__(self, dataset: Dataset, wanted: Sequence[TrainSettings], denoiser: Denoiser) -> None:
-        self.wanted, self.shape, self.steps = wanted, denoiser.shape, denoiser.process.steps
-        self.device = denoiser.weight.device
-        images = dataset.train.images[:]
-        x0 = denoiser.encode(images)
-        if wanted[0].flip:  # the mirrored ones follow
-            x0 = torch.cat([x0, denoiser.encode(images[:, :, ::-1])])
-        self.x0, self.count = x0.to(self.device), len(images)
-        self.indices = [np.arange(self.count) if one.indices is None else np.unique(one.indices) for one in wanted]
-        self.seeds = list(dict.fromkeys(one.train_seed for one in wanted))
-        self.seed_of = torch.tensor([self.seeds.index(one.train_seed) for one in wanted], device=self.device)
-
-    def batches(self, total: int) -> Iterator[_Batch]:
-        """Yield the batches of all steps, a few of which are made ahead."""
-        size = self.wanted[0].batch_size
-        an_epoch = math.ceil(len(self.indices[0]) / size)
-        orders: dict[int, list[np.ndarray]] = {}
-
-        def made(number: int) -> _Batch:
-            epoch, place = divmod(number, an_epoch)
-            mine = orders.get(epoch) or [
-                training_run.generator(one.train_seed, "order", epoch).permutation(own)
-                for one, own in zip(self.wanted, self.indices, strict=True)
-            ]
-            orders[epoch] = mine
-            orders.pop(epoch - 2, None)
-            return self._made(number, [order[place * size : (place + 1) * size] for order in mine])
-
-        with ThreadPoolExecutor(4) as pool:
-            ahead = 8
-            waiting = [pool.submit(made, number) for number in range(min(ahead, total))]
-            for number in range(total):
-                ready = waiting.pop(0).result()
-                if number + ahead < total:
-                    waiting.append(pool.submit(made, number + ahead))
-                yield ready
-
-    def _made(self, number: int, parts: Sequence[np.ndarray]) -> _Batch:
-        size, taken = self.wanted[0].batch_size, len(parts[0])
-        rows = np.zeros((len(parts), size), np.int64)
-        rows[:, :taken] = np.sort(np.stack(parts), axis=1)
-        noise = np.zeros((len(self.seeds), size, *self.shape), np.float32)
-        t = np.zeros((len(self.seeds), size), np.int64)
-        for i, seed in enumerate(self.seeds):
-            random = training_run.generator(seed, "step", number)
-            if self.wanted[0].flip:
-                flipped = random.random(taken) < 0.5
-                own = [m for m, one in enumerate(self.wanted) if one.train_seed == seed]
-                rows[own, :taken] += self.count * flipped
-            noise[i, :taken] = random.standard_normal((taken, *self.shape), dtype=np.float32)
-            t[i, :taken] = random.integers(self.steps, size=taken)
-        counted = np.zeros(size, np.float32)
-        counted[:taken] = 1 / taken
-        found = [torch.from_numpy(one) for one in (rows, counted, noise, t)]
-        return _Batch(*(one.pin_memory() if self.device.type == "cuda" else one for one in found))
 
 
 class _Group:
@@ -222,7 +144,7 @@ class _Group:
         )
         self.average = [w.detach().clone() for w in self.weights] if settings.ema_decay else None
 
-    def losses(self, batch: _Batch, feed: _Feed) -> Tensor:
+    def losses(self, batch: Batch, feed: Feed) -> Tensor:
         """Return each model's mean loss (M,) of its own batch."""
         process, rows = self.denoiser.process, batch.rows
         noise, t = batch.noise[feed.seed_of], batch.t[feed.seed_of]
@@ -242,12 +164,12 @@ class _Group:
         mean: Tensor = (weight * error * batch.counted).sum(1)
         return mean
 
-    def step(self, feed: _Feed, batch: _Batch, rate: float) -> Tensor:
+    def step(self, feed: Feed, batch: Batch, rate: float) -> Tensor:
         """Take one step of all models; return their losses (M,) before it."""
         self.optimizer.param_groups[0]["lr"] = rate
-        return self.update(_Batch(*(one.to(self.device) for one in batch.tensors())), feed)
+        return self.update(Batch(*(one.to(self.device) for one in batch.tensors())), feed)
 
-    def update(self, batch: _Batch, feed: _Feed) -> Tensor:
+    def update(self, batch: Batch, feed: Feed) -> Tensor:
         """Take a step at the rate that is set: all of it runs on the device."""
         losses = self.losses(batch, feed)
         grads = torch.autograd.grad(losses.sum(), self.weights)
@@ -279,13 +201,13 @@ class _Group:
 class _Recorded:
     """A group's step as a CUDA graph: inputs are copied into the places with which it was recorded."""
 
-    def __init__(self, group: _Group, feed: _Feed) -> None:
+    def __init__(self, group: _Group, feed: Feed) -> None:
         self.group, self.feed = group, feed
         self.graph = torch.cuda.CUDAGraph()
-        self.batch: _Batch | None = None
+        self.batch: Batch | None = None
         self.losses = torch.empty(0)
 
-    def __call__(self, batch: _Batch, rate: float) -> Tensor:
+    def __call__(self, batch: Batch, rate: float) -> Tensor:
         """Take one step of all models; return their losses (M,), which the next step overwrites."""
         self.group.rate.fill_(rate)
         if self.batch is None:
@@ -296,9 +218,9 @@ class _Recorded:
         self.graph.replay()
         return self.losses
 
-    def _record(self, batch: _Batch) -> None:
+    def _record(self, batch: Batch) -> None:
         """Record a step; what the steps of warming up have changed is put back."""
-        self.batch = _Batch(*(one.to(self.group.device) for one in batch.tensors()))
+        self.batch = Batch(*(one.to(self.group.device) for one in batch.tensors()))
         kept = [w.detach().clone() for w in self.group.weights]
         averaged = [a.clone() for a in self.group.average or []]
         side = torch.cuda.Stream()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.models import base_parts, bases, checkpoints, latents, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.sampling import generate
-from dtrak_core.models.settings import LoraSettings, ModelSettings, ProbeSettings, Sampled, TrainSettings
+from dtrak_core.models.settings import LoraSettings, ModelSettings, Sampled, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import training_run
@@ -155,41 +154,6 @@ def _published(
         **_told_of(run.denoiser, settings.model),
     )
     return checkpoints.name_run(done, name) if kind == "checkpoints" else done
-
-
-def probe(
-    model: ModelSettings | LoraSettings, resolution: int, batch_size: int, on_progress: Progress, number: int = 0
-) -> store.Artifact:
-    """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
-
-    The median over steps after a warm-up is taken: the first steps pay for set-up. How busy the machine was before,
-    in cores, is noted as `load`; the same is measured again under another number.
-    """
-    settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size, number=number)
-    key = key_of("probes", settings)
-    with store.computing("probes", key, on_progress) as finished:
-        return finished or _probed(settings, key, on_progress)
-
-
-def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.Artifact:
-    model, resolution, batch_size = settings.model, settings.resolution, settings.batch_size
-    load = round(os.getloadavg()[0], 1)
-    run = start(TrainSettings(dataset="0" * 16, model=model, batch_size=batch_size), resolution)
-    weight = run.denoiser.weight
-    x0 = weight.new_zeros(batch_size, *run.denoiser.shape)
-    seconds: list[float] = []
-    while len(seconds) < 3 or (len(seconds) < 30 and sum(seconds) < 5):
-        begin = time.perf_counter()
-        t = torch.randint(run.denoiser.process.steps, (batch_size,)).to(weight.device)
-        told = run.denoiser.conditions([run.denoiser.usual] * batch_size)
-        training_run.backward(run, x0, torch.randn_like(x0), t, told)
-        run.optimizer.step()
-        run.optimizer.zero_grad()
-        seconds.append(time.perf_counter() - begin)
-        on_progress(len(seconds), 30, "probe steps", "Measuring one training step")
-    store.partial("probes", key)
-    cost = float(np.median(seconds[1:])) / batch_size
-    return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
 
 
 def _told_of(denoiser: Denoiser, model: ModelSettings | LoraSettings) -> dict[str, object]:

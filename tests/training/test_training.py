@@ -23,7 +23,7 @@ from dtrak_core.models.denoiser import NOTHING
 from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import presets, training, training_run
+from dtrak_core.training import presets, probes, training, training_run
 
 
 @pytest.fixture(autouse=True)
@@ -256,10 +256,10 @@ def test_settings_for_another_dataset_are_refused(pictures: Dataset, tiny: Model
 
 
 def test_a_probe_measures_seconds_a_picture(cache: Path, tiny: ModelSettings) -> None:
-    found = training.probe(tiny, 16, 4, quiet)
+    found = probes.probe(tiny, 16, 4, quiet)
     assert 0 < found.manifest["seconds_per_picture_step"] < 1
-    assert training.probe(tiny, 16, 4, quiet).manifest["date"] == found.manifest["date"]
-    again = training.probe(tiny, 16, 4, quiet, presets.next_probe(presets.probes(tiny, 16, 4)))
+    assert probes.probe(tiny, 16, 4, quiet).manifest["date"] == found.manifest["date"]
+    again = probes.probe(tiny, 16, 4, quiet, presets.next_probe(presets.probes(tiny, 16, 4)))
     assert [probe.key for probe in presets.probes(tiny, 16, 4)] == [found.key, again.key]
     assert again.manifest["load"] >= 0
     assert presets.next_probe(presets.probes(tiny, 16, 4)) == 2
