@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,21 +27,22 @@ from dtrak_core.demo.text_base import Shape
 from dtrak_core.jobs import processes
 from dtrak_core.models import bases, devices
 from dtrak_core.models.bases import Base
+from dtrak_core.models.settings import TrainSettings
 from dtrak_core.training import presets, training
 
 NAME, BASE, DATASET = "demo-schools", "emoji-base", "emoji-schools"
 SHAPE = Shape(
     tokens=24,
-    text_width=128,
+    text_width=96,
     latent_channels=12,
-    vae_channels=(24, 48, 96),
-    unet_channels=(96, 128),
+    vae_channels=(24, 48, 80),
+    unet_channels=(80, 112),
     # At 1e-5 five of twelve channels were given up after 2,500 steps, and with them colours.
     kl_weight=1e-7,
     predicts="sample",
 )
-AUTOENCODER, DENOISER = (4000, 16), (24000, 32)  # (steps, pictures a step)
-LORA: dict[str, Any] = {"epochs": 80, "batch_size": 32}
+AUTOENCODER, DENOISER = (6000, 64), (8000, 256)  # (steps, pictures a step)
+EPOCHS, RANK = 80, 16
 
 
 def build(building: Path | None = None) -> None:
@@ -56,8 +56,7 @@ def build(building: Path | None = None) -> None:
     with portraits.elsewhere(STUDIO_CACHE=str(place), STUDIO_DEMO=str(place / "none")):
         base = trained_base(place)
         dataset = prepared()
-        run = presets.train_settings("lora-demo", dataset.digest, base.digest, weights_dtype="float16", **LORA)
-        training.train(dataset, run, NAME, portraits.printed("Training"))
+        training.train(dataset, lora_settings(dataset, base), NAME, portraits.printed("Training"))
 
 
 def prepared() -> Dataset:
@@ -65,6 +64,12 @@ def prepared() -> Dataset:
     return catalogue.load(
         catalogue.prepare(DatasetSettings(kind=DATASET, name=DATASET, resolution=emoji_schools.RESOLUTION))
     )
+
+
+def lora_settings(dataset: Dataset, base: Base) -> TrainSettings:
+    """Return how the LoRA weights are trained."""
+    run = presets.train_settings("lora-demo", dataset.digest, base.digest, weights_dtype="float16", epochs=EPOCHS)
+    return run.model_copy(update={"model": run.model.model_copy(update={"rank": RANK})})
 
 
 def trained_base(place: Path) -> Base:
