@@ -5,7 +5,7 @@
     python benchmarks/scale.py --workers 20000     one worker and two, in this size
     python benchmarks/scale.py --sizes 1000 2000 --width 4096 --out /tmp/scale.json      a smoke test
 
-Only the linear algebra is scaled: features are the shipped demo's real ones (D-TRAK, 900 pictures), repeated, spread
+Only the linear algebra is scaled: features are the shipped demo's real ones of D-TRAK, repeated, spread
 over the wider space with random signs, each with noise of 30 % of its length added, stored as float16 as the app
 stores them. For each size, in a process of its own whose peak memory is told: the kernel (decomposed whole up to
 12,288, sketched above: kernel.py), scores of 16 targets at an effective rank of 10 % of N from it, then the same scores
@@ -206,7 +206,7 @@ def by_dask(count: int, features: Artifact) -> Iterator[Workers]:
 
 
 def real_features() -> np.ndarray:
-    """Return the shipped demo's features of D-TRAK, (900, 3584) float32."""
+    """Return the shipped demo's features of D-TRAK, (N, k) float32."""
     dataset = catalogue.by_name(catalogue.DEFAULT)
     known = [a for a in store.listing("features") if a.shipped and a.settings["model_output"] == "squared-output"]
     own = [a for a in known if a.settings["dataset"] == dataset.digest and "parts" not in a.settings]

@@ -46,8 +46,9 @@ def test_the_shipped_benchmark_gives_the_numbers_of_page_and_command(kind: Any) 
     assert [found.low, found.high] == pytest.approx(row["interval"])
     assert found.chance.p == pytest.approx(row["by_chance"]["p"])
     assert found.noise_floor == standings.kinds(losses, known.settings)[kind]["noise_floor"]
-    assert known.masks.shape == (32, 900)
-    assert known.targets[0].image.shape == (16, 16, 3)
+    trained = known.dataset.train.images
+    assert known.masks.shape == (known.settings.num_subsets, len(trained))
+    assert known.targets[0].image.shape == trained[0].shape
 
 
 @pytest.mark.parametrize(

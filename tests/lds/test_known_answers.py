@@ -73,7 +73,7 @@ def test_shares_are_a_plain_count_for_the_shipped_demo(portraits: Dataset) -> No
         assert answer.low is not None
         assert answer.low < answer.share < (answer.high or 0)
         assert f"{answer.share:.3f}" in answer._repr_html_()
-    random = np.random.default_rng(0).random((64, 900))
+    random = np.random.default_rng(0).random(scores.shape)
     assert api.known_answers(random, portraits, wanted)["label"].share == pytest.approx(found["label"].chance, abs=0.05)
 
 

@@ -19,7 +19,8 @@ from dtrak_core.features import feature_store
 from dtrak_core.features.fader_layout import Faders, together
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import certainty, fader_scores, results
+from dtrak_core.methods import certainty, defaults, fader_scores, results
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target, resolve
@@ -114,12 +115,12 @@ def test_the_demo_repeats_less_the_less_it_is_damped(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("STUDIO_DEMO", raising=False)
     dataset = catalogue.by_name("openmoji-people")
     model = checkpoints.by_name("demo", dataset.digest)
-    features = FeatureSettings(
-        dataset=dataset.digest, checkpoint=model.digest, num_timesteps=50, proj_dim=3584, storage="int8"
-    )
+    features = defaults.base_for(dataset.digest, model.digest, METHODS["d-trak"], {})
     target = resolve(dataset, model.digest, "seed:40")
     found = [certainty.find("d-trak", features, target, share) for share in (0.10, 0.15, 0.30)]
-    assert [round(one.repeatability, 2) for one in found if one] == [0.29, 0.25, 0.21]
+    repeated = [one.repeatability for one in found if one]
+    assert len(repeated) == 3
+    assert 1 > repeated[0] > repeated[1] > repeated[2] > 0
     marks = [set(np.flatnonzero(one.steady)) for one in found if one and one.steady is not None]
     assert len({frozenset(each) for each in marks}) == 3
     stored = repeat_of("d-trak", features, target)

@@ -11,7 +11,7 @@ from page_helpers import galleries
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
-from dtrak_core.datasets import openmoji
+from dtrak_core.datasets import catalogue, openmoji
 
 APP = str(store.PROJECT / "app.py")
 
@@ -32,8 +32,11 @@ def test_a_fresh_clone_opens_with_a_finished_answer(fresh_clone: None) -> None:
     assert [row["title"] for row in rows] == ["D-TRAK", "TRAK"]
     said = " ".join(caption.value for caption in at.caption).replace("\\", "")
     assert "CC BY-SA 4.0" in said
-    assert "841 of 900 training pictures differ by pixels" in said
-    assert "12 of 98 held-out pictures are training pictures too, by pixels. A held-out LDS leaves them out." in said
+    dataset = catalogue.by_name(catalogue.DEFAULT)
+    # What is said of equal pictures: of the demo in which each stands once, nothing.
+    assert bool(catalogue.equal_pictures(dataset)) == (dataset.settings.equal == "kept")
+    assert all(sentence in said for sentence in catalogue.equal_pictures(dataset))
+    assert (" differ by pixels" in said) == (dataset.settings.equal == "kept")
 
 
 def test_pictures_that_this_machine_draws_otherwise_are_said(
