@@ -41,11 +41,11 @@ def decode(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def address(image: np.ndarray) -> str:
-    """Return a picture (H, W, 3), uint8, as a data address: its own pixels, or reduced where it is large."""
+def address(image: np.ndarray, side: int = SIDE) -> str:
+    """Return a picture (H, W, 3), uint8, as a data address: its own pixels, or reduced to `side` where it is larger."""
     height, width = image.shape[:2]
-    if max(height, width) > SIDE:
-        scale = SIDE / max(height, width)
+    if max(height, width) > side:
+        scale = side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX))
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()

@@ -19,11 +19,11 @@ from dtrak_core.methods.results import Entry, Ranking, Row, opponents, proponent
 
 CELL, GAP, PAD = 128, 16, 32
 LEFT = 2 * CELL
-LINE = 22  # pixels of a line of small print
+LINE, SMALL = 22, 18  # pixels of a line of small print, and of a name
 PALE = 0.4  # of a picture's ink that is left where it is unsure
 INK, GREY, RULE = (20, 20, 24), (96, 96, 104), (150, 150, 158)
-MARKED = "Pale, ~: uncertain, not at this end of the ranking in both halves of the draws."
-UNKNOWN = "?: whether it stands there in both halves of the draws was not measured."
+MARKED = "Pale, ~: unsure, not at this end of the ranking in both halves of the draws."
+UNKNOWN = "?: certainty not measured, whether it stands there in both halves of the draws."
 
 
 def draw(
@@ -54,12 +54,15 @@ def draw(
         The PNG file.
     """
     first, last = counts
-    head, line = 44, CELL + 92
+    ends = [(proponents(one, first, families), opponents(one, last, families)) for one in rankings]
+    people = {e.index: _contributor(rows, e.index) for pair in ends for entries in pair for e in entries}
+    name = wrapped(title, LEFT, 18)
+    head, line = 44, CELL + 92 + SMALL * (max(map(len, people.values()), default=1) - 1)
     told = [MARKED] if any(one.steady is not None for one in rankings) else []
     told += [UNKNOWN] if any(one.steady is None for one in rankings) else []
     width = PAD + LEFT + PAD + (first + last) * (CELL + GAP) + PAD + PAD
     notes_below = [part for text in (*told, terms) for part in wrapped(text, width - 2 * PAD)]
-    bottom = PAD + head + max(len(rankings) * line, LEFT + 60)
+    bottom = PAD + head + max(len(rankings) * line, LEFT + 60 + LINE * (len(name) - 1))
     sheet = Image.new("RGB", (width, bottom + len(notes_below) * LINE + PAD), "white")
     pen = ImageDraw.Draw(sheet)
     start = PAD + LEFT + PAD
@@ -72,24 +75,21 @@ def draw(
         pen.line((rule, PAD + head, rule, bottom), RULE, 2)
     middle = PAD + head + (bottom - PAD - head) // 2
     paste(sheet, target, (PAD, middle - LEFT // 2 - 20), LEFT)
-    pen.text((PAD + LEFT // 2, middle + LEFT // 2 - 10), _cut(title, LEFT, 18), INK, font(18), anchor="ma")
-    credits: dict[int, str] = {}
+    for number, words in enumerate(name):
+        pen.text((PAD + LEFT // 2, middle + LEFT // 2 - 10 + number * LINE), words, INK, font(18), anchor="ma")
     for place, one in enumerate(rankings):
         top = PAD + head + place * line
         pen.text((start, top + 6), _heading(one), INK, font(20))
-        lists = ((proponents(one, first, families), start), (opponents(one, last, families), rule + PAD // 2))
-        for entries, left in lists:
+        for entries, left in zip(ends[place], (start, rule + PAD // 2), strict=True):
             for column, entry in enumerate(entries):
-                by = "" if rows is None else str(rows[entry.index].get("contributor", ""))
-                credits |= {entry.index: by} if by else {}
-                _cell(sheet, pen, images, entry, by, left + column * (CELL + GAP), top + 36)
-        if last and not lists[1][0]:
+                _cell(sheet, pen, images, entry, people[entry.index], left + column * (CELL + GAP), top + 36)
+        if last and not ends[place][1]:
             pen.text((rule + PAD // 2, top + 36), "no negative score", GREY, font(16))
     for place, text in enumerate(notes_below):
         pen.text((PAD, bottom + place * LINE), text, GREY, font(16))
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt("provenance", json.dumps(facts, sort_keys=True, default=str))
-    if credits:
+    if rows is not None and (credits := {i: str(rows[i]["contributor"]) for i, by in people.items() if by}):
         notes.add_itxt("credits", json.dumps(credits, ensure_ascii=False))
     if terms:
         notes.add_itxt("licence", terms)
@@ -111,7 +111,13 @@ def _heading(ranking: Ranking) -> str:
 
 
 def _cell(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, images: np.ndarray, entry: Entry, by: str, left: int, top: int
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    images: np.ndarray,
+    entry: Entry,
+    by: Sequence[str],
+    left: int,
+    top: int,
 ) -> None:
     unsure = entry.steady is False
     image = images[entry.index]
@@ -120,27 +126,27 @@ def _cell(
     paste(sheet, image, (left, top), CELL)
     text = f"#{entry.index}   {entry.share:.1%}" + (" ?" if entry.steady is None else " ~" if unsure else "")
     pen.text((left + CELL // 2, top + CELL + 8), text, INK, font(16), anchor="ma")
-    pen.text((left + CELL // 2, top + CELL + 28), _cut(by, CELL + GAP - 4, 14), GREY, font(14), anchor="ma")
+    for number, line in enumerate(by):
+        pen.text((left + CELL // 2, top + CELL + 28 + number * SMALL), line, GREY, font(14), anchor="ma")
 
 
-def _cut(text: str, width: int, size: int) -> str:
-    """Return text on one line, shortened where it is wider than so many pixels."""
-    line = " ".join(text.split())
-    if font(size).getlength(line) <= width:
-        return line
-    while line and font(size).getlength(f"{line}...") > width:
-        line = line[:-1]
-    return f"{line.rstrip()}..."
+def _contributor(rows: Sequence[Row] | None, index: int) -> list[str]:
+    """Return who made a training picture, in lines that fit under it; none where that is not told."""
+    return [] if rows is None else wrapped(str(rows[index].get("contributor", "")), CELL + GAP - 4, 14)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Return text in lines of at most so many pixels, cut between words."""
+def wrapped(text: str, width: int, size: int = 16) -> list[str]:
+    """Return text in lines of at most so many pixels, cut between words, and inside one that is wider."""
     lines: list[str] = []
     for word in text.split():
-        if lines and font(16).getlength(f"{lines[-1]} {word}") <= width:
+        if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+            continue
+        while font(size).getlength(word) > width and len(word) > 1:
+            fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font(size).getlength(word[:n]) <= width)
+            lines.append(word[:fits])
+            word = word[fits:]
+        lines.append(word)
     return lines
 
 

@@ -1,4 +1,7 @@
-"""One training example, opened: large, its rank under every method, its family, step by step along a ranking."""
+"""One training example, opened: large beside the target, its rank under every method, its family.
+
+One goes from picture to picture along the ranking in which it was opened.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from dtrak_core.methods import patches, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import gallery, named, panels, rows, what_if
+from dtrak_core.ui import gallery, named, pair, panels, rows, what_if
 
 _ROW, _FOCUS, _OPENED = "_row", "_focus", "_opened"
 LARGE = 320  # pixels of the enlarged picture
@@ -60,38 +63,47 @@ def _go(index: int) -> None:
 def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None) -> None:
     index = int(st.query_params.get("example", "0"))
     facts = dataset.train.rows[index]
-    left, right = st.columns([1, 1], gap="medium")
     name = facts["name"] or facts["label"] or f"number {index}"
-    left.image(
-        thumbnails.png(dataset.train.images[index], LARGE), output_format="PNG", alt=f"Training picture {index}: {name}"
-    )
-    with right:
+    image = dataset.train.images[index]
+    if target is None:
+        st.image(thumbnails.png(image, LARGE), output_format="PNG", alt=f"Training picture {index}: {name}")
+    else:
+        explained = target.caption or target.id
+        pair.show(
+            "pair",
+            pair.Side(target.image, f"{explained}, to be explained", f"The picture to explain: {explained}"),
+            pair.Side(image, f"#{index} {name}", f"Training picture {index}: {name}"),
+        )
+    if rankings:
+        _steps(rankings, index)
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
         st.markdown(f"**#{index} {panels.plain(name)}**")
         lines = [("By", facts["contributor"]), ("Label", facts["label"]), ("From", facts["origin"])]
         st.markdown("  \n".join(f"{title} {panels.plain(value)}" for title, value in lines if value != ""))
-        if rankings:
-            st.markdown(
-                _ranks(rankings, index),
-                help="Rank 1 is the strongest proponent. The share is of a method's own "
-                "positive total; shares of two methods are not comparable in size.",
-            )
         if st.button("Explain this one instead", help="Make it the target: which other training pictures act like it?"):
             named.choose(targets.of_split(dataset.train, "train", index))
             st.rerun()
+    if rankings:
+        right.markdown(
+            _ranks(rankings, index),
+            help="Rank 1 is the strongest proponent. The share is of a method's own positive total; shares of two "
+            "methods are not comparable in size. 'In both halves': whether both halves of a method's "
+            "draws have it among the first 5 %, or among the last.",
+        )
     if target is not None:
         _without(rankings, target, index)
         _patches(dataset, target, index)
-    if rankings:
-        _steps(rankings, index)
     _family(dataset, index)
 
 
 def _ranks(rankings: Sequence[Ranking], index: int) -> str:
     """Return a table of an example's rank and share under each method."""
-    lines = ["| Method | Rank | Share |", "|:--|--:|--:|"]
+    lines = ["| Method | Rank | Share | In both halves |", "|:--|--:|--:|:--|"]
     for one in rankings:
         place = f"{results.rank(one, index):,} of {len(one.values):,}"
-        lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} |")
+        sure = results.MARKS[results.steady_at(one, index)]
+        lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} | {sure} |")
     return "\n".join(lines)
 
 

@@ -31,8 +31,10 @@ function draw(button, item, data) {
   const image = child(button, 0, "img", "picture")
   attribute(image, "src", item.src)
   attribute(image, "alt", "")
-  item.lines.forEach((line, place) => text(child(button, place + 1, "span", "line"), line))
-  trim(button, item.lines.length + 1)
+  const badge = child(button, 1, "span", "badge")
+  text(badge, item.pale ? "unsure" : item.unknown ? "?" : "")
+  item.lines.forEach((line, place) => text(child(button, place + 2, "span", "line"), line))
+  trim(button, item.lines.length + 2)
   attribute(button, "data-key", item.key)
   attribute(button, "aria-label", item.name)
   attribute(button, "title", item.name)
@@ -125,7 +127,8 @@ export default function (component) {
   ;(data.legend || []).forEach((one, place) => {
     const entry = child(legend, place, "span", "entry")
     child(entry, 0, "span", "swatch").className = `swatch ${one.mark}`
-    text(child(entry, 1, "span", "words"), one.text)
+    text(child(entry, 1, "span", "badge"), one.badge)
+    text(child(entry, 2, "span", "words"), one.text)
   })
   trim(legend, (data.legend || []).length)
   legend.hidden = !legend.children.length

@@ -143,8 +143,8 @@ def figure(
         listed.append({"title": row.title, "note": row.note, "parts": parts})
     heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
     shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
-    legend = [{"mark": "pale", "text": f"Pale, dashed: uncertain, {UNSURE}"}] * any(p.pale for p in shown)
-    legend += [{"mark": "unknown", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
+    legend = [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
+    legend += [{"mark": "unknown", "badge": "?", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
     data["legend"] = legend
     return _mount(key, data | {"target": _item(target)}, focus, ways)

@@ -53,8 +53,24 @@ def test_from_the_answer_to_an_example_and_back(visit: Callable[..., Any], settl
     assert "dataset=discs" in page.url
     dialog.get_by_text(re.compile("Rank 1 of")).wait_for()
     settle(page)
+    pictures = dialog.locator(".side")
+    large = pictures.first.bounding_box()["width"]
+    assert abs(pictures.nth(1).bounding_box()["width"] - large) <= 1, "both are equally large"
+    dialog.get_by_role("button", name="Flicker").click()
+    places = [dialog.locator(".side img").nth(place).bounding_box() for place in (0, 1)]
+    assert places[0] == places[1], "in one place, as large as before"
+    assert abs(places[0]["width"] - large) <= 1
+    pictures.first.wait_for(state="hidden")
+    assert pictures.nth(1).is_visible()
+    pictures.first.wait_for(state="visible")
+    dialog.get_by_role("button", name="Hold").click()
+    before = pictures.first.is_visible()
+    dialog.get_by_role("button", name="Swap").click()
+    assert pictures.first.is_visible() != before
     page.keyboard.press("ArrowRight")
     dialog.get_by_text(re.compile("Rank 2 of")).wait_for()
+    dialog.get_by_role("button", name="Difference").click()
+    assert pictures.get_by_role("img", name=re.compile("^Absolute difference")).count() == 1
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     settle(page)

@@ -205,3 +205,11 @@ def test_figure_shows_the_right_pictures_in_aligned_columns(found: results.Ranki
     assert drawn == [[0, 4, 3, 5, 1], [1, 4, 0]]
     first = [sorted(c for spots in places.values() for r, c in spots if r == row)[:3] for row in rows]
     assert first[0] == first[1]
+
+
+def test_long_names_are_wrapped_and_never_cut() -> None:
+    name = "Nadine-Charlotte von der Wellnitz-Erdogan und Donaudampfschifffahrtsgesellschaft"
+    lines = figure.wrapped(name, 140, 14)
+    assert len(lines) > 3
+    assert all(figure.font(14).getlength(line) <= 140 for line in lines)
+    assert "".join(lines).replace(" ", "") == name.replace(" ", "")

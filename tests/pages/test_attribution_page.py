@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,13 @@ def test_an_example_opens_with_its_ranks_under_every_method(small: Small) -> Non
         place = results.rank(expected(small, method), index)
         assert f"| {place} of {len(small[0].train.rows)} |" in table
     assert any(f"#{index}" in m.value.replace("\\", "") for m in at.markdown)
+    (shown,) = [json.loads(one.proto.json)[0] for one in at.get("bidi_component") if one.proto.id.endswith("-pair")]
+    target, example = targets.resolve(*small_ids(small), "seed:0").image, small[0].train.images[index]
+    assert [np.array_equal(pixels(side), image) for side, image in zip(shown["sides"], (target, example), strict=True)]
+    assert shown["sides"][1]["name"] == f"#{index} {small[0].train.rows[index]['name']}", "whole"
+    apart = pixels(shown["difference"])
+    assert np.array_equal(apart, np.maximum(target, example) - np.minimum(target, example))
+    assert f"{apart.mean() / 255:.0%} of the range" in shown["difference"]["spoken"]
 
 
 def test_credit_is_told_in_numbers(small: Small) -> None:
