@@ -126,7 +126,8 @@ def counterfactual(
         checkpoint: The model, or its name; it was trained here.
         targets: Seeds, or their ids (`seed:3`).
         methods: Ids of methods; `own:NAME` for scores of `add_scores`; `contributor:NAME` for all of one's pictures;
-            `pictures:3,17-19` for these training pictures.
+            `pictures:3,17-19` for these training pictures; `same:family`, `same:contributor` or `same:label` for all
+            training pictures that share what is known of the target by its prompt.
         remove: Numbers of pictures removed; None takes 20 % of the training set.
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.

@@ -14,7 +14,7 @@ from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label
-from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES
+from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES, SAME
 from dtrak_core.datasets import catalogue
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import job_costs, jobs
@@ -31,6 +31,7 @@ def counterfactual(
     share: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None,
     contributor: tuple[str, ...] = (),
     pictures: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NUMBERS")] = (),
+    same: tuple[Literal["family", "contributor", "label"], ...] = (),
     group: Literal["none", "family", "contributor", "label"] = "none",
     random_draws: int = 2,
     train_seeds: Annotated[int, tyro.conf.arg(aliases=("--floor-seeds",))] = 1,
@@ -54,6 +55,7 @@ def counterfactual(
         share: Share of the training set removed, 0 to 1, instead of a number.
         contributor: Remove all pictures of this contributor; may be given several times.
         pictures: Remove these training pictures, like 3,17-19, together; may be given several times.
+        same: Remove all pictures of the target's family, contributor or label, as its prompt tells them.
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
         train_seeds: Training seeds of every removal and control, at least 1; none is the original's.
@@ -73,7 +75,8 @@ def counterfactual(
     else:
         chosen = answers.prepared(dataset)
         weights = checkpoints.by_name(checkpoint, chosen.digest)
-        fixed = (*(f"{CONTRIBUTOR}{one}" for one in contributor), *(f"{PICTURES}{one}" for one in pictures))
+        given = {CONTRIBUTOR: contributor, PICTURES: pictures, SAME: same}
+        fixed = tuple(f"{begin}{one}" for begin, values in given.items() for one in values)
         methods = (*(method or (() if fixed else ("d-trak",))), *fixed)
         asked = {
             "targets": target,

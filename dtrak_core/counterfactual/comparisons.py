@@ -15,7 +15,7 @@ import numpy as np
 from dtrak_core import store
 from dtrak_core.counterfactual import encoders, entries, removals, verdicts
 from dtrak_core.counterfactual.entries import LATENT_L2, Entry, facts, label, of_size
-from dtrak_core.counterfactual.removal_sets import is_fixed
+from dtrak_core.counterfactual.removal_sets import is_shared
 from dtrak_core.counterfactual.removals import FLOOR, IDENTITY, RANDOM, Wanted
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.counterfactual.verdicts import Verdict
@@ -274,7 +274,7 @@ def _open(artifact: Artifact) -> Comparison:
     images, originals = artifact.array(IMAGES), artifact.array(ORIGINALS)
     found = []
     for row, image in zip(rows, images, strict=True):
-        shared = row["method"] in (IDENTITY, FLOOR, RANDOM) or is_fixed(row["method"])
+        shared = row["method"] in (IDENTITY, FLOOR, RANDOM) or is_shared(row["method"])
         owner = {} if crossed or shared else {"owner": row["target"]}
         found.append(Entry(**row | owner | {"removed": tuple(row["removed"])}, image=np.asarray(image)))
     own = {target: np.asarray(image) for target, image in zip(settings.targets, originals, strict=True)}

@@ -1,4 +1,4 @@
-"""Sets of pictures to remove: drawn at random, whole groups, all of a contributor's, or named one by one."""
+"""Sets of pictures to remove: drawn at random, whole groups, all that share a fact, or named one by one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dtrak_core.amounts import counted, numbers_of, ranges_of
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.methods.results import Row
+from dtrak_core.models import known_facts
+from dtrak_core.models.known_facts import FACTS
 
 CONTRIBUTOR, PICTURES = "contributor:", "pictures:"  # before whose pictures, or which: the same whatever the target
+SAME = "same:"  # before a fact: all training pictures that share what is known of the target
 _NAMED = 3  # pictures whose numbers stand in a label
 
 
@@ -43,7 +46,12 @@ def grouped(order: np.ndarray, size: int, rows: Sequence[Row], group: str) -> tu
 
 
 def is_fixed(method: str) -> bool:
-    """Say whether a comparison's removal is no method's: the same pictures for every target and every size."""
+    """Say whether a comparison's removal is no method's: it needs no scores, and is as large as it is."""
+    return method.startswith((CONTRIBUTOR, PICTURES, SAME))
+
+
+def is_shared(method: str) -> bool:
+    """Say whether a removal takes the same pictures for every target."""
     return method.startswith((CONTRIBUTOR, PICTURES))
 
 
@@ -51,12 +59,14 @@ def settled(method: str, count: int) -> str:
     """Return the one name of a fixed removal: of pictures, their numbers in ascending order.
 
     Args:
-        method: `contributor:NAME` or `pictures:NUMBERS`.
+        method: `contributor:NAME`, `pictures:NUMBERS` or `same:FACT`.
         count: Number of training pictures.
 
     Raises:
-        SettingsError: If the pictures are no list of training indices.
+        SettingsError: If the pictures are no list of training indices, or the fact is none.
     """
+    if method.startswith(SAME) and (fact := method.removeprefix(SAME)) not in FACTS:
+        raise SettingsError(f"'{fact}' is no fact of pictures. Give one of: {', '.join(FACTS)}.")
     if not method.startswith(PICTURES):
         return method
     numbers = numbers_of(method.removeprefix(PICTURES), "training pictures", count)
@@ -69,6 +79,8 @@ def without(method: str) -> str:
     """Return in words what a fixed removal leaves out."""
     if method.startswith(CONTRIBUTOR):
         return f"Without {method.removeprefix(CONTRIBUTOR)}"
+    if method.startswith(SAME):
+        return f"Without the target's {method.removeprefix(SAME)}"
     numbers = numbers_of(method.removeprefix(PICTURES), "training pictures", 2**31)
     if len(numbers) <= _NAMED:
         return f"Without {', '.join(f'#{number}' for number in numbers)}"
@@ -83,6 +95,23 @@ def taken(method: str, dataset: Dataset, learned: np.ndarray) -> tuple[int, ...]
     found = np.intersect1d(numbers_of(named, "training pictures", len(dataset.train.rows)), learned)
     if not len(found):
         raise NotFoundError(f"The model has learned from none of the training pictures {named}. Name others.")
+    return ascending(found)
+
+
+def sharing(method: str, dataset: Dataset, learned: np.ndarray, target: str, prompt: str) -> tuple[int, ...]:
+    """Return the training indices, of those learned from, that share a fact with what a target was drawn from.
+
+    Raises:
+        NotFoundError: If nothing is known of the prompt, or no picture shares it.
+    """
+    fact = method.removeprefix(SAME)
+    known = known_facts.of_prompt(dataset, prompt).get(fact, "")
+    found = [i for i in learned.tolist() if known and str(dataset.train.rows[i].get(fact, "")) == known]
+    if not found:
+        raise NotFoundError(
+            f"The {fact} of {target} is not known, or no training picture has it: it was drawn from "
+            f"{repr(prompt) if prompt else 'no prompt'}. Choose targets whose prompt is a training picture's caption."
+        )
     return ascending(found)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.counterfactual import encoders, removal_sets
-from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, ascending, grouped, is_fixed, random_set
+from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, SAME, ascending, grouped, is_fixed, random_set
 from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.subsets import complement
@@ -158,7 +158,8 @@ def check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
 
 def needs_facts(methods: Sequence[str], group: str) -> bool:
     """Say whether removal sets depend on who made the training pictures, or on families."""
-    return group in ("family", "contributor") or any(method.startswith(CONTRIBUTOR) for method in methods)
+    by_facts = (CONTRIBUTOR, f"{SAME}family", f"{SAME}contributor")
+    return group in ("family", "contributor") or any(method.startswith(by_facts) for method in methods)
 
 
 def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[Model]:
@@ -185,8 +186,10 @@ def lacking(
 
 def count_trainings(settings: CounterfactualSettings) -> int:
     """Return how many trainings a comparison costs at most, before any score is known."""
-    fixed = sum(map(is_fixed, settings.methods))
-    ranked = len(settings.methods) - fixed
+    fixed = sum(
+        1 if removal_sets.is_shared(one) else len(settings.targets) for one in settings.methods if is_fixed(one)
+    )
+    ranked = sum(not is_fixed(one) for one in settings.methods)
     # A contributor's pictures are one removal, whatever the target and the size asked for.
     sizes = removals = fixed
     if ranked:
@@ -262,7 +265,13 @@ def _named(
                 found.append(_Arm(target, BOTTOM, 0, size, ascending(lowest)))
     for size in settings.remove:
         for one in fixed:
-            found.append(_Arm("", one, 0, size, removal_sets.taken(one, dataset, learned)))
+            if removal_sets.is_shared(one):
+                found.append(_Arm("", one, 0, size, removal_sets.taken(one, dataset, learned)))
+                continue
+            for target in settings.targets:
+                prompt = settings.prompt_of(targets.seed_of(target))
+                taken = removal_sets.sharing(one, dataset, learned, target, prompt)
+                found.append(_Arm(target, one, 0, size, taken))
     for arm in found:
         if len(arm.removed) >= len(learned):
             raise SettingsError(

@@ -39,10 +39,11 @@ class CounterfactualSettings(Sampled):
     corrected table asks for another comparison. So are `encoder_weights` the digests of the weights of all encoders,
     by which pictures are compared or ranked (encoders.py), but of those of EfficientNet-Lite0 that ship.
 
-    `methods` are ids, or `contributor:<name>` for all pictures of one contributor, or `pictures:<numbers>` for those
-    training pictures (`removal_sets.settled`). `features` are those of
-    each model that the methods look at. Every arm, removals, `random_draws` random sets of each size and nothing
-    removed, is trained with the same `train_seeds` seeds, none of them the original's. (Jobs and comparisons from
+    `methods` are ids, or `contributor:<name>` for all pictures of one contributor, `pictures:<numbers>` for those
+    training pictures (`removal_sets.settled`), or `same:<fact>` for all training pictures of the target's family,
+    contributor or label, as its prompt tells them. `features` are those of each model that the methods look at. Every
+    arm, removals, `random_draws` random sets of each size and nothing removed, is trained with the same `train_seeds`
+    seeds, none of them the original's. (Jobs and comparisons from
     before that was so call it `floor_seeds`: other seeds had the noise floor alone.) With nothing removed further
     models may be trained, `floor_models` in all, so that the noise floor is no single model's.
 

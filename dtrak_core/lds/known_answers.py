@@ -20,7 +20,6 @@ import numpy as np
 
 from dtrak_core import statistics
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.datasets.content import prompt_of
 from dtrak_core.errors import SettingsError
 from dtrak_core.lds import bootstrap, predictions, recipes, subset_models
 from dtrak_core.lds.standings import KINDS
@@ -28,7 +27,7 @@ from dtrak_core.methods import agreement, defaults, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Plan
-from dtrak_core.models import class_names
+from dtrak_core.models import known_facts
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 
@@ -39,7 +38,6 @@ FACTS = {
     "contributor": "by the same contributor",
     "equal": "equal by pixels",
 }
-ROW_FACTS = ("family", "label", "contributor")
 WARNING = (
     "Likeness is not influence. That a picture shares the target's family or contributor does not show that the model "
     "drew on it, and a similarity finds such pictures without knowing the model at all. Pictures of a family mostly "
@@ -72,8 +70,8 @@ class Answer:
 def known(dataset: Dataset, targets: Sequence[Target]) -> list[Known]:
     """Return the facts that tell something: known of a target, and shared by some training pictures but not by all."""
     rows = dataset.train.rows
-    columns = {fact: np.array([str(row.get(fact, "")) for row in rows]) for fact in ROW_FACTS}
-    facts = [_facts(dataset, target) for target in targets]
+    columns = {fact: np.array([str(row.get(fact, "")) for row in rows]) for fact in known_facts.FACTS}
+    facts = [known_facts.of_target(dataset, target) for target in targets]
     found = []
     for fact in FACTS:
         alike = {}
@@ -200,28 +198,6 @@ def _kept(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Seq
             if found is not None and {target.id for target in targets} <= set(found[0]):
                 return np.asarray(found[1][[found[0].index(target.id) for target in targets]], np.float64)
     return None
-
-
-def _facts(dataset: Dataset, target: Target) -> dict[str, str]:
-    """Return what is known of a target by name; of one that was drawn from a prompt, what the prompt's pictures share.
-
-    Of a held-out picture its number is known too.
-    """
-    if "label" in target.row:
-        known = {fact: str(target.row.get(fact, "")) for fact in ROW_FACTS}
-        return known | ({"held-out": target.id.partition(":")[2]} if target.id.startswith("held-out:") else {})
-    if not (prompt := target.prompt):
-        return {}
-    every = (*dataset.train.rows, *dataset.held_out.rows)
-    classes = {label for label in {str(row["label"]) for row in every} if class_names.number((label,), prompt) == 0}
-    meant = [row for row in every if _plain(prompt_of(row)) == _plain(prompt) or str(row["label"]) in classes]
-    agreed = {fact: {str(row.get(fact, "")) for row in meant} for fact in ROW_FACTS}
-    return {fact: values.pop() for fact, values in agreed.items() if len(values) == 1}
-
-
-def _plain(words: str) -> str:
-    """Return words as they are compared, without capitals and outer spaces, as text encoders read them."""
-    return words.strip().casefold()
 
 
 def _equal(dataset: Dataset, facts: Mapping[str, str]) -> np.ndarray | None:

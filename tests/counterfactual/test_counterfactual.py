@@ -102,6 +102,30 @@ def test_named_pictures_are_one_removal_whatever_the_target(
             removals.settings_for(pictures, checkpoint, (wrong,), asked, "efficientnet-lite0")
 
 
+def test_what_shares_a_fact_with_the_targets_prompt_is_removed_for_each_target(
+    pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
+) -> None:
+    labels = sorted({row["label"] for row in pictures.train.rows})[:2]  # a class's name is a prompt of its pictures
+    asked = {"targets": ("seed:3", "seed:4"), "remove": (1,), "prompts": tuple(labels), "random_draws": 1}
+    found = removals.settings_for(pictures, checkpoint, ("same:label",), asked, "efficientnet-lite0")
+    plan = removals.plan(pictures, checkpoint, found)
+    named = {bar.owner: bar.removed for bar in plan if bar.method == "same:label"}
+    for target, label in zip(("seed:3", "seed:4"), labels[::-1], strict=True):
+        own = [i for i, row in enumerate(pictures.train.rows) if row["label"] == label]
+        assert named[target] == tuple(own)
+    sizes = {len(removed) for removed in named.values()}
+    assert {len(bar.removed) for bar in plan if bar.method == "random"} == sizes
+    assert len(removals.trainings(plan, checkpoint)) == 1 + 2 + len(sizes) <= removals.count_trainings(found)
+    assert removal_sets.without("same:label") == "Without the target's label"
+    for wrong, prompts, error in (
+        ("same:size", tuple(labels), "is no fact of pictures"),
+        ("same:label", (), "was drawn from no prompt"),
+        ("same:family", ("no caption",), "is not known"),
+    ):
+        with pytest.raises((SettingsError, NotFoundError), match=error):
+            removals.settings_for(pictures, checkpoint, (wrong,), asked | {"prompts": prompts}, "efficientnet-lite0")
+
+
 def test_every_arm_has_the_same_seeds_none_the_originals_and_draws_every_target(
     pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
 ) -> None:
