@@ -9,11 +9,12 @@ Prints, and writes to benchmarks/results/gpu.json:
 1. The card's ceilings: a large matrix product in bfloat16 and in float32 (TF32), a copy.
 2. The shipped demo: features of its training set, and the scores of its generated pictures under them, against the same
    on this machine's CPU: error of a feature, rank correlation of scores.
-3. The paper's CIFAR network (38.3 M parameters, 32 px, weights random, T = 100 draws, k = 32,768): training steps,
+3. A training step of the preset portraits: of one model by itself, and of 8, 32 and 64 that train together, a model.
+4. The paper's CIFAR network (38.3 M parameters, 32 px, weights random, T = 100 draws, k = 32,768): training steps,
    features and projections in turns, in TF32 and under bfloat16's autocast; sampling; memory. Beside them the authors'
    way: torch.func's vmap of per-sample gradients, and traker's BasicProjector (dense, made anew at each call), of which
    some columns are timed and multiplied, since all cost the same.
-4. LoRA weights of rank 128 on a Stable Diffusion 1.5 of random weights at 256 px: the same.
+5. LoRA weights of rank 128 on a Stable Diffusion 1.5 of random weights at 256 px: the same.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ from dtrak_core.features.projection import Projector, project
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models import bases, checkpoints, devices, networks, sampling, targets
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import LoraSettings
-from dtrak_core.training import presets, training_run
+from dtrak_core.models.settings import LoraSettings, TrainSettings
+from dtrak_core.training import presets, together, training, training_run
 from dtrak_core.training.training_run import Run
 
 QUICK = "--quick" in sys.argv
@@ -66,7 +67,7 @@ def main() -> None:
     if where.type != "cuda" and not QUICK:
         sys.exit("torch finds no GPU here. `--quick` runs everything small on the CPU.")
     report: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M"), "quick": QUICK, "card": card(where)}
-    for name, part in (("demo", demo), ("cifar", cifar), ("lora", lora_weights)):
+    for name, part in (("demo", demo), ("together", trained_together), ("cifar", cifar), ("lora", lora_weights)):
         began = time.perf_counter()
         report[name] = part(where)
         report[name]["part_s"] = round(time.perf_counter() - began, 1)
@@ -138,6 +139,42 @@ def damped(trained: np.ndarray, own: np.ndarray) -> np.ndarray:
     found = kernel.in_memory(exact)
     damping = kernel.damping_for_rank(found.eigenvalues, len(trained) / 10)
     return kernel.damped_scores(found, own.astype(np.float64) @ exact.T, damping)
+
+
+def trained_together(where: torch.device) -> dict[str, Any]:
+    """Measure steps of small models by themselves and together, a model (training/together.py)."""
+    model = presets.PRESETS["demo" if QUICK else "portraits"].model
+    dataset = catalogue.by_name("openmoji-people")
+    side = dataset.settings.resolution
+    fold = 2 if side < 32 else 4
+    own = TrainSettings(dataset=dataset.digest, model=model.model_copy(update={"fold": fold}), epochs=1000)
+    found: dict[str, Any] = {"side": side, "batch_size": own.batch_size, "network": own.model.model_dump()}
+    run = training.start(own, side)
+    rows = np.arange(own.batch_size)
+
+    def alone() -> None:
+        training_run.step(run, dataset, own, rows, 10_000)
+
+    found["alone_ms"] = 1000 * once(where, alone)
+    found["alone_ms"] = 1000 * timed(where, alone)
+    for count in (2,) if QUICK else (8, 32, 64):
+        each = [own.model_copy(update={"train_seed": seed % 2}) for seed in range(count)]
+        group, feed = together.of(dataset, each)
+        step = together.stepping(group, feed)
+        batches = feed.batches(40)
+        step(next(batches), 1e-4)
+        torch.cuda.synchronize() if where.type == "cuda" else None
+        began = time.perf_counter()
+        for batch in batches:
+            step(batch, 1e-4)
+        torch.cuda.synchronize() if where.type == "cuda" else None
+        found[f"together_{count}_ms_a_model"] = 1000 * (time.perf_counter() - began) / 39 / count
+        del group, feed, step, batches
+        _free()
+    most = min(value for name, value in found.items() if name.startswith("together"))
+    say(f"Small models together: {found['alone_ms']:.2f} ms a step alone, {most:.3f} ms a model together, "
+        f"{found['alone_ms'] / most:.0f} times as fast.")  # fmt: skip
+    return found
 
 
 def cifar(where: torch.device) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import training, training_run
+from dtrak_core.training import together, training, training_run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -105,6 +105,24 @@ def test_training_takes_the_same_steps(pictures: Dataset, tiny: ModelSettings, m
         lines = done.file(training_run.METRICS).read_text().splitlines()
         lost.append([json.loads(line)["loss"] for line in lines])
     np.testing.assert_allclose(lost[1], lost[0], rtol=FEATURE_TOLERANCE)
+
+
+def test_models_trained_together_take_the_steps_of_the_cpu(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [(tuple(range(20)), 1), (tuple(range(4, 24)), 2), (tuple(range(2, 22)), 1)]
+    each = [
+        TrainSettings(dataset=pictures.digest, model=tiny, indices=part, train_seed=seed, epochs=20, batch_size=8)
+        for part, seed in parts
+    ]
+    monkeypatch.setenv(devices.VARIABLE, "cuda")
+    lost = [run.file(training_run.METRICS).read_text() for run in together.train(pictures, each, quiet)]
+    monkeypatch.setenv(devices.VARIABLE, "cpu")
+    for one, found in zip(each, lost, strict=True):
+        store.delete("retrained", key_of("retrained", one))
+        alone = training.train(pictures, one, "", quiet, kind="retrained").file(training_run.METRICS).read_text()
+        own, theirs = ([json.loads(line)["loss"] for line in text.splitlines()] for text in (found, alone))
+        np.testing.assert_allclose(own, theirs, rtol=FEATURE_TOLERANCE)
 
 
 def test_lora_weights_on_a_base_in_bfloat16(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

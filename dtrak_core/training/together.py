@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -97,10 +97,8 @@ def _split(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progr
 
 def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:
     total = wanted[0].steps(len(dataset.train.images))
-    runs = [training.start(one, dataset.settings.resolution) for one in wanted]
-    group = _Group(runs, wanted[0])
-    feed = Feed(dataset, wanted, runs[0].denoiser)
-    step = _Recorded(group, feed) if group.device.type == "cuda" else functools.partial(group.step, feed)
+    group, feed = of(dataset, wanted)
+    runs, step = group.runs, stepping(group, feed)
     losses = torch.zeros(total, len(runs), device=group.device)
     began, done = time.monotonic(), 0
     try:
@@ -120,7 +118,18 @@ def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Pro
         training.publish_last(dataset, run, one)
 
 
-class _Group:
+def of(dataset: Dataset, wanted: Sequence[TrainSettings]) -> tuple[Group, Feed]:
+    """Return models that have not begun, stacked, with what they are fed."""
+    runs = [training.start(one, dataset.settings.resolution) for one in wanted]
+    return Group(runs, wanted[0]), Feed(dataset, wanted, runs[0].denoiser)
+
+
+def stepping(group: Group, feed: Feed) -> Callable[[Batch, float], Tensor]:
+    """Return what takes one step of all models on a batch at a rate, and returns their losses (M,) before it."""
+    return _Recorded(group, feed) if group.device.type == "cuda" else functools.partial(group.step, feed)
+
+
+class Group:
     """The stacked weights of M models with their optimiser and averages, and one step of all."""
 
     def __init__(self, runs: Sequence[Run], settings: TrainSettings) -> None:
@@ -201,7 +210,7 @@ class _Group:
 class _Recorded:
     """A group's step as a CUDA graph: inputs are copied into the places with which it was recorded."""
 
-    def __init__(self, group: _Group, feed: Feed) -> None:
+    def __init__(self, group: Group, feed: Feed) -> None:
         self.group, self.feed = group, feed
         self.graph = torch.cuda.CUDAGraph()
         self.batch: Batch | None = None
