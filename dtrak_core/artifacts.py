@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +86,7 @@ class Artifact:
         return demo_root() in self.path.parents
 
     def array(self, name: str) -> np.ndarray:
-        """Open an array as a read-only memory map after checking it against the manifest.
+        """Open an array as a read-only memory map after checking it against the manifest; a packed one is unpacked.
 
         Raises:
             StoreError: If the file is missing, torn, or not what the manifest says.
@@ -92,7 +94,11 @@ class Artifact:
         path = self.file(name)
         facts = self.manifest["files"][name]
         try:
-            found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            if facts.get("packed"):
+                found: np.ndarray = np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+                found.flags.writeable = False
+            else:
+                found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise self._damaged(f"{name} cannot be read ({error})") from None
         dtype, shape = facts.get("dtype"), facts.get("shape")
@@ -100,8 +106,18 @@ class Artifact:
             raise self._damaged(f"{name} holds {found.dtype}{list(found.shape)}, its manifest says {dtype}{shape}")
         return found
 
+    def read(self, name: str) -> bytes:
+        """Return what a file says; one that ships packed (demo/shipping.py) is unpacked.
+
+        Raises:
+            NotFoundError: If the manifest names no such file.
+            StoreError: If it is missing or differs from the manifest.
+        """
+        found = self.file(name).read_bytes()
+        return zlib.decompress(found) if self.manifest["files"][name].get("packed") else found
+
     def file(self, name: str) -> Path:
-        """Return the path of a file after checking its size and checksum.
+        """Return the path of a file, as it is stored, after checking its size and checksum.
 
         Raises:
             NotFoundError: If the manifest names no such file.

@@ -270,7 +270,7 @@ def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:
 def _open(artifact: Artifact) -> Comparison:
     settings = build(CounterfactualSettings, **artifact.settings)
     crossed = "train_seeds" in artifact.settings
-    rows = json.loads(artifact.file(ENTRIES).read_bytes())
+    rows = json.loads(artifact.read(ENTRIES))
     images, originals = artifact.array(IMAGES), artifact.array(ORIGINALS)
     found = []
     for row, image in zip(rows, images, strict=True):

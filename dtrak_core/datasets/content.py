@@ -243,7 +243,7 @@ def split_of(artifact: Artifact, stem: str) -> Split:
 
 def rows_of(artifact: Artifact, stem: str) -> list[dict[str, Any]]:
     """Read the rows of one split of a stored dataset, `TRAIN` or `HELD_OUT`."""
-    rows: list[dict[str, Any]] = json.loads(artifact.file(f"{stem}.json").read_bytes())
+    rows: list[dict[str, Any]] = json.loads(artifact.read(f"{stem}.json"))
     return rows
 
 

@@ -140,7 +140,7 @@ def is_same_as_package(artifact: Artifact, every: int = 1) -> str:
     name, labels = artifact.manifest["name"], {row["origin"]: row["label"] for row in facts()}
     changed, total, largest = 0, 0, 0
     for stem in ("train", "held-out"):
-        rows: list[dict[str, Any]] = json.loads(artifact.file(f"{stem}.json").read_bytes())
+        rows: list[dict[str, Any]] = json.loads(artifact.read(f"{stem}.json"))
         images = artifact.array(f"{stem}.npy")
         for row, image in zip(rows[::every], images[::every], strict=True):
             if labels.get(row["origin"]) != row["label"]:

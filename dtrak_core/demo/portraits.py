@@ -6,19 +6,17 @@ pictures; what every method predicts, with the findings. Compact on purpose (hal
 so that it fits into the repository.
 
 `make` does the work, 112 trainings, in a folder of its own. It may be stopped at any time and goes on where it was:
-every stage stores what it finished, a training its state every half minute. `publish` copies what ships.
+every stage stores what it finished, a training its state every half minute. `shipping` copies what ships.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import get_args
 
 import torch
@@ -29,10 +27,10 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.demo import shipping
 from dtrak_core.features import features, kernel
 from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetFeatureSettings, in_parts
 from dtrak_core.jobs import processes
-from dtrak_core.kinds import KINDS
 from dtrak_core.lds import benchmarking, recipes, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
@@ -60,10 +58,12 @@ COMPARED_BY = ("d-trak", "trak", "das", "lite0-cosine")
 SIMILARITY: EmbeddingModel = "efficientnet-lite0"  # its weights ship, so the demo needs no network
 REMOVED = 166  # 20 % of the training set, as in the paper
 RANDOM_MODELS, FLOOR_MODELS = 4, 3
+TAKE_OVERS = (700, 500, 300)  # timesteps below which the retrained models draw, in comparisons beside the plain one
 HELD_OUT = 64
 LDS_MODELS = ((32, 1), (8, 2))  # (subsets, seeds)
 PROJ_DIM = 3584  # a little below the 4,096 one would take, to keep the demo small in git
-LEFT = ("retrained", "embeddings", "residuals", "patches", "ekfac", "probes")  # kinds that do not ship
+# Kinds that do not ship; of outcomes the comparisons hold all.
+LEFT = ("retrained", "outcomes", "embeddings", "residuals", "patches", "ekfac", "probes")
 LOG_EVERY = 60.0  # seconds between two lines on one piece of work
 
 
@@ -75,8 +75,11 @@ def build() -> None:
         dataset, checkpoint = make()
         left_out = unshipped(dataset, checkpoint)
     final = store.demo_root()
-    publish(building, final, left_out)
-    shutil.rmtree(building)
+    shipping.publish(building, final, left_out, TEXT_LISTED)
+    if building.is_symlink():  # a build elsewhere, which whoever made the link keeps
+        building.unlink()
+    else:
+        shutil.rmtree(building)
     size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
     print(f"The demo is in cache/demo: {size / 1e6:.1f} MB, built in {(time.monotonic() - began) / 60:.1f} minutes.")
 
@@ -149,7 +152,10 @@ def train_lds(dataset: Dataset, checkpoint: Checkpoint, measured: LdsSettings) -
 
 
 def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
-    """Compute the shipped comparison of removals: 67 trainings, the controls first."""
+    """Compute the shipped comparisons of removals: 67 trainings, the controls first, which serve all of them.
+
+    The plain one comes last, so that it is the newest, with which the page opens.
+    """
     explain(dataset, checkpoint)
     settings = comparison_settings(dataset, checkpoint)
     for removed, seed in removals.lacking(removals.plan(dataset, checkpoint, settings), settings):
@@ -158,11 +164,14 @@ def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
             counterfactual.retrain(dataset, checkpoint, settings, removed, seed, printed(about))
             run = removals.retraining(dataset, checkpoint, removed, seed)
             _say_seconds(about, store.get("retrained", key_of("retrained", run)))
+    for level in TAKE_OVERS:
+        later = settings.model_copy(update={"take_over": level})
+        counterfactual.compare(dataset, checkpoint, later, f"{NAME}-{level}", printed(f"Comparison below {level}"))
     return counterfactual.compare(dataset, checkpoint, settings, NAME, printed("Comparison"))
 
 
 def comparison_settings(dataset: Dataset, checkpoint: Checkpoint) -> CounterfactualSettings:
-    """Return the settings of the shipped comparison."""
+    """Return the settings of the plain comparison, in which the retrained models draw from the first step on."""
     controls = {"random_draws": RANDOM_MODELS, "floor_models": FLOOR_MODELS}
     asked = {"targets": COMPARED, "remove": (REMOVED,), **controls}
     return removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
@@ -221,25 +230,6 @@ def unshipped(dataset: Dataset, checkpoint: Checkpoint) -> set[tuple[str, str]]:
         if key_of("features", own.features) not in kept or not own.target.startswith("seed:") or own.trajectory:
             found.add(("target-features", artifact.key))
     return found
-
-
-def publish(building: Path, final: Path, left_out: set[tuple[str, str]]) -> None:
-    """Put what ships in the place of the old demo; the text-to-image demo is built by itself (roles.py) and stays."""
-    fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
-    for folder in (fresh, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    for kind in KINDS:
-        for artifact in sorted((building / kind).glob("*")):
-            if artifact.suffix == "" and (kind, artifact.name) not in left_out:  # neither a lock nor unfinished
-                shutil.copytree(artifact, fresh / kind / artifact.name)
-    if (listed := final / TEXT_LISTED).is_file():
-        for place in json.loads(listed.read_bytes()):
-            shutil.copytree(final / place, fresh / place)
-        shutil.copy2(listed, fresh / TEXT_LISTED)
-    if final.is_dir():
-        final.rename(old)
-    fresh.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -60,6 +60,7 @@ class Checkpoint:
     assumed: tuple[str, ...] = ()  # in words, what files that were imported left open
     classes: tuple[str, ...] = ()  # of a class-conditional network, by number
     guided: bool = False  # whether drawing can be guided away from what is drawn without a prompt
+    left_out: bool = False  # known by its digest alone: its weights do not ship
 
     @property
     def prompted(self) -> bool:
@@ -78,7 +79,8 @@ def listing(dataset_digest: str | None = None) -> list[Checkpoint]:
     for one in (one for artifact in _named() for one in of_run(artifact)):
         kept.pop((one.run.key, one.name), None)  # a run that came to its own name once more
         kept[one.run.key, one.name] = one
-    return sorted((c for c in kept.values() if dataset_digest in (None, c.dataset)), key=lambda c: c.share != 100)
+    found = (c for c in kept.values() if dataset_digest in (None, c.dataset) and not c.left_out)
+    return sorted(found, key=lambda c: c.share != 100)
 
 
 def of_run(artifact: store.Artifact) -> list[Checkpoint]:
@@ -97,7 +99,8 @@ def of_run(artifact: store.Artifact) -> list[Checkpoint]:
             digest = _identity_of(str(folder), digest, facts["fold"], base)
         where, classes = (run, step["step"], step["share"], digest, folder), tuple(facts.get("classes", ()))
         guided = bool(base) or facts.get("guided", False)
-        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"], base, assumed, classes, guided))
+        kept = (assumed, classes, guided, step.get("left_out", False))
+        found.append(Checkpoint(name, *where, facts["dataset"], facts["fold"], base, *kept))
     return found
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dtrak_core import store
-from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError
 from dtrak_core.models import bases, class_names, devices, schedules, weights
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.class_names import Classes
@@ -202,10 +202,15 @@ def load_denoiser(checkpoint: Checkpoint) -> Denoiser:
     """Open a stored checkpoint: weights in float32, eval mode, gradients on, products in its training's precision.
 
     Raises:
-        NotFoundError: If LoRA weights lack their base.
+        NotFoundError: If LoRA weights lack their base, or the weights do not ship.
         StoreError: If the weights are damaged.
         DataError: If the files are not a DDPM, or LoRA weights of their base.
     """
+    if checkpoint.left_out:
+        raise NotFoundError(
+            f"The weights of '{checkpoint.name}' do not ship, only what was computed with them. Train a model of your "
+            "own, which keeps its weights on the way, and ask about that."
+        )
     relative = checkpoint.folder.relative_to(checkpoint.run.path).as_posix()
     trained = checkpoint.run.settings.get("model", checkpoint.run.settings)  # of an import they are its own
     precision, form = trained.get("precision", "float32"), trained.get("frozen", "stored")

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from dtrak_core import store
 from dtrak_core.counterfactual import removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
-from dtrak_core.demo import portraits
+from dtrak_core.datasets import catalogue
+from dtrak_core.demo import portraits, shipping
+from dtrak_core.errors import NotFoundError
+from dtrak_core.models import checkpoints, networks
+from dtrak_core.models.checkpoints import Checkpoint
 
 
 def put(root: Path, *places: str) -> None:
     for place in places:
         (root / place).mkdir(parents=True)
-        (root / place / "manifest.json").write_text(place)
+        store.write_json(root / place / "manifest.json", {"files": {}, "place": place})
 
 
 def places(root: Path) -> list[str]:
@@ -27,12 +35,36 @@ def test_what_ships_takes_the_place_of_the_old_demo_and_the_other_demo_stays(tmp
     put(building, "datasets/new", "features/kept", "features/sweep", "features/cut.partial", "retrained/half")
     (building / "features" / "kept.lock").touch()
     put(tmp_path / "demo.old", "datasets/of-an-attempt-that-was-stopped")
-    portraits.publish(building, final, {("features", "sweep"), ("retrained", "half")})
+    shipping.publish(building, final, {("features", "sweep"), ("retrained", "half")}, portraits.TEXT_LISTED)
     assert places(final) == ["bases/base", "datasets/new", "datasets/roles", "features/kept"]
     assert json.loads((final / portraits.TEXT_LISTED).read_bytes()) == ["datasets/roles", "bases/base"]
-    assert (final / "datasets" / "new" / "manifest.json").read_text() == "datasets/new"
+    assert json.loads((final / "datasets" / "new" / "manifest.json").read_bytes())["place"] == "datasets/new"
     assert places(building), "the build itself is left as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "demo.building"]
+
+
+def test_what_ships_is_small_and_reads_as_before(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    dataset = catalogue.by_digest(checkpoint.dataset)
+    for kind in ("datasets", "checkpoints"):
+        for artifact in store.listing(kind):
+            shipping.ship(artifact.path, kind, tmp_path / "small" / kind / artifact.key)
+    (weights,) = (tmp_path / "small" / "checkpoints").rglob("*.safetensors")
+    assert weights.is_relative_to(tmp_path / "small" / checkpoint.folder.relative_to(store.root()))
+    before = [one.digest for one in checkpoints.of_run(checkpoint.run)]
+    with portraits.elsewhere(STUDIO_CACHE=str(tmp_path / "none"), STUDIO_DEMO=str(tmp_path / "small")):
+        again = catalogue.by_name("discs")
+        np.testing.assert_array_equal(again.train.images, dataset.train.images)
+        assert (again.digest, again.train.rows) == (dataset.digest, dataset.train.rows)
+        packed = store.get("datasets", again.key)
+        packed.verify()
+        assert packed.file("train.npy").stat().st_size < dataset.train.images.nbytes / 2
+        (shipped,) = checkpoints.listing()
+        assert shipped.digest == checkpoint.digest
+        assert [one.digest for one in checkpoints.of_run(shipped.run)] == before, "what was computed finds its weights"
+        shipped.run.verify()
+        networks.load_denoiser(shipped)
+        with pytest.raises(NotFoundError, match="The weights of 'small@50' do not ship"):
+            networks.load_denoiser(checkpoints.of_run(shipped.run)[1])
 
 
 def test_the_comparison_asks_for_67_trainings_and_the_lds_for_40() -> None:

@@ -1,0 +1,71 @@
+"""What of a finished build ships, and how: arrays and tables packed, of a training's weights the last alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+from dtrak_core import files, store
+from dtrak_core.kinds import KINDS
+
+PACKED = ("datasets", "predictions", "scores", "comparisons")  # kinds whose arrays and tables are read whole
+
+
+def ship(artifact: Path, kind: str, to: Path) -> None:
+    """Copy an artifact's folder as it ships: small.
+
+    Arrays and tables of kinds that are read whole are packed (zlib) and marked so in the manifest (`Artifact.read`);
+    of what a training kept on its way, the weights stay behind, and its manifest still names their digests, by which
+    what was computed with them is found.
+    """
+    shutil.copytree(artifact, to)
+    told = json.loads((to / store.MANIFEST).read_bytes())
+    if kind in PACKED:
+        for name in told["files"]:
+            if name.endswith((".npy", ".json")):
+                _pack(to / name, told["files"][name])
+    if kind == "checkpoints":
+        for step in told.get("steps", ()):
+            if step["share"] != 100:
+                step["left_out"] = True
+                for path in (to / step["folder"]).rglob("*.safetensors"):
+                    path.unlink()
+                    del told["files"][path.relative_to(to).as_posix()]
+    told["bytes"] = sum(one["bytes"] for one in told["files"].values())
+    store.write_json(to / store.MANIFEST, told)
+
+
+def _pack(path: Path, facts: dict[str, Any]) -> None:
+    """Pack a file, and write into its facts what the manifest has to say of it."""
+    path.write_bytes(zlib.compress(path.read_bytes(), 9))
+    facts |= {"bytes": path.stat().st_size, "crc32": files.crc32(path), "packed": True}
+
+
+def publish(building: Path, final: Path, left_out: set[tuple[str, str]], others: str) -> None:
+    """Put what ships in the place of the old demo, at once; what another demo has put there stays.
+
+    Args:
+        building: The folder of the build, or a link to it; it is left as it was.
+        final: The demo's folder.
+        left_out: Artifacts that do not ship, by kind and key.
+        others: Name of the list, in the demo's folder, of what another demo has put there.
+    """
+    fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    for kind in KINDS:
+        for artifact in sorted((building / kind).glob("*")):
+            if artifact.suffix == "" and (kind, artifact.name) not in left_out:  # neither a lock nor unfinished
+                (fresh / kind).mkdir(parents=True, exist_ok=True)
+                ship(artifact, kind, fresh / kind / artifact.name)
+    if (listed := final / others).is_file():
+        for place in json.loads(listed.read_bytes()):
+            shutil.copytree(final / place, fresh / place)
+        shutil.copy2(listed, fresh / others)
+    if final.is_dir():
+        final.rename(old)
+    fresh.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
