@@ -6,6 +6,7 @@ import streamlit as st
 
 from dtrak_core.ui import answers, example, frame, gallery, named, panels, picking, rows, tuning, what_if
 from dtrak_core.ui.attribution import certainty_panel, compute, details
+from dtrak_core.ui.leads import FADERS
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
@@ -36,7 +37,7 @@ with place:
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     what_if.link(target, list(ready), counts[0])
     compute.panel(question, answer)
-    certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == details.FADERS)
+    certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == FADERS)
 if answer.rankings:
     details.tabs(question, answer.rankings, counts, families)
     details.provenance(question, answer.rankings)

@@ -27,6 +27,7 @@ from dtrak_core.ui import address
 
 _LOG = logging.getLogger(__name__)
 _WATCHED, _DISMISSED, _REFUSED = "_watched", "_dismissed", "_refused"
+_SEEN, _FOLLOWED = "_seen_going", "_followed"
 _POLL = 0.7  # seconds between two looks at a job's state
 _BESIDE = st.components.v2.component(
     "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
@@ -81,6 +82,7 @@ def start(job: Job, label: str) -> None:
     with noted():
         key, _ = jobs.submit(job, label)
         _keys(_WATCHED).add(key)
+        _keys(_SEEN).add(key)
         _keys(_DISMISSED).discard(key)
 
 
@@ -127,6 +129,7 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
         The state at the time of drawing.
     """
     state, hidden = jobs.state(key), dismissed(key)
+    _keys(_FOLLOWED).add(key)
     if state.going:
         _keys(_WATCHED).add(key)
 
@@ -209,6 +212,16 @@ def newest(kind: str, about: str) -> JobState | None:
 def dismissed(key: str) -> bool:
     """Say whether this session has put a job's bad end out of sight."""
     return key in _keys(_DISMISSED)
+
+
+def seen() -> set[str]:
+    """Return the jobs that this session has last seen going, or has asked for since: to be changed by the caller."""
+    return _keys(_SEEN)
+
+
+def followed() -> set[str]:
+    """Return the jobs whose end the page itself shows: to be emptied before a page is drawn."""
+    return _keys(_FOLLOWED)
 
 
 def _keys(name: str) -> set[str]:

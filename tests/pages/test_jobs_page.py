@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from page_helpers import opened, running
@@ -13,7 +14,8 @@ from streamlit.testing.v1 import AppTest
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import eviction, job_files, jobs
-from dtrak_core.jobs.jobs import ProbeJob, SampleJob
+from dtrak_core.jobs.jobs import DatasetJob, ProbeJob, SampleJob, ScoreJob, TrainJob
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import ModelSettings
 
@@ -22,6 +24,12 @@ Small = tuple[Dataset, Checkpoint]
 
 def texts(at: AppTest) -> str:
     return "\n".join(e.value for e in [*at.markdown, *at.caption, *at.header, *at.warning, *at.error, *at.success])
+
+
+def told(at: AppTest) -> list[str]:
+    """Return what the sidebar says of jobs."""
+    links = [link.proto.label.replace("\\", "") for link in at.sidebar.get("page_link")]
+    return [label for label in links if ":" in label]
 
 
 def ask(checkpoint: str, seed: int, label: str) -> str:
@@ -133,3 +141,61 @@ def test_a_limit_that_cannot_be_written_is_said(small: Small, monkeypatch: pytes
     assert not at.exception
     assert "disk is full" in at.error[0].value.replace("\\", "")
     assert not at.info
+
+
+def test_an_ended_job_leads_to_what_it_made(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, checkpoint = small
+    asked: list[jobs.Job] = [
+        SampleJob(checkpoint=checkpoint.digest, seeds=(2,)),
+        ProbeJob(model=ModelSettings(), resolution=16, batch_size=8),
+        ScoreJob(methods=("nda",), dataset=dataset.digest, checkpoint=checkpoint.digest, targets=("seed:2",)),
+        TrainJob(train=checkpoints.training_of(checkpoint), name="tiny"),
+        DatasetJob(dataset=dataset.settings),
+    ]
+    for number, job in enumerate(asked):
+        key, _ = jobs.submit(job, f"Job {number}")
+        running(monkeypatch, key, state="done", done=1, total=1, finished=time.time() - number)
+    at = opened("jobs")
+    named = {"dataset": dataset.name, "checkpoint": checkpoint.name}
+    wanted = [
+        ("generate", named),
+        ("generate", {"tab": "Train a model"}),
+        ("attribution", named | {"sample": "seed:2"}),
+        ("generate", named),
+        ("", {"dataset": dataset.name}),
+    ]
+    opens = [link.proto for link in at.main.get("page_link") if link.proto.label == "Open"]
+    assert [(one.page, dict(parse_qsl(one.query_string))) for one in opens] == wanted
+    assert len(at.main.image) == 4, "a probe has no picture"
+    gone = SampleJob(checkpoint="0" * 16, seeds=(2,))
+    key, _ = jobs.submit(gone, "Gone")
+    running(monkeypatch, key, state="failed", message="It is gone.", finished=time.time())
+    at.run()
+    assert len([link for link in at.main.get("page_link") if link.proto.label == "Open"]) == 5
+
+
+def test_every_page_tells_how_far_a_job_is_and_that_it_ended(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ask(small[1].digest, 2, "Draw one")
+    running(monkeypatch, key, done=20, total=50)
+    at = opened("attribution")
+    assert told(at) == ["Draw one: 40%"]
+    running(monkeypatch, key, state="done", done=50, total=50, finished=time.time())
+    at.run()
+    assert ["Draw one" in one.value for one in at.toast] == [True]
+    assert told(at) == ["Open: Draw one"]
+    at.run()
+    assert not at.toast, "once"
+    assert told(at) == ["Open: Draw one"]
+    at.switch_page("pages/generate.py").run()
+    assert told(at) == [], "what it led to is seen"
+
+
+def test_a_page_that_shows_the_end_itself_is_left_alone(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ask(small[1].digest, 77, "Draw one more")
+    running(monkeypatch, key, done=20, total=50)
+    at = opened("generate")
+    assert told(at) == ["Draw one more: 40%"]
+    running(monkeypatch, key, state="done", done=50, total=50, finished=time.time())
+    at.run()
+    assert not at.toast
+    assert told(at) == []

@@ -14,8 +14,9 @@ from dtrak_core.models import targets
 from dtrak_core.ui import address, charts, frame, panels, plotting, rows
 from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute, fader_panel
+from dtrak_core.ui.leads import FADERS
 
-CREDIT, CURVE, FADERS, KEEP = "Credit by contributor", "All scores", "Layers and noise levels", "Keep and share"
+CREDIT, CURVE, KEEP = "Credit by contributor", "All scores", "Keep and share"
 LISTED = 12  # contributors in the chart
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 from dtrak_core.amounts import duration, moment
 from dtrak_core.jobs import jobs, launch
 from dtrak_core.jobs.jobs import JobState
-from dtrak_core.ui import frame, panels
+from dtrak_core.ui import frame, leads, panels
 
 POLL = 1.0  # seconds between two looks
 SHOWN = 12  # ended jobs before one asks for more
@@ -60,8 +60,12 @@ def _ended(ended: list[JobState]) -> None:
     more = len(ended) > SHOWN and st.toggle(f"Show all {len(ended)}", key="jobs-all")
     for job in ended if more else ended[:SHOWN]:
         badge, again = LOOKS.get(job.state, ("", ""))
+        lead = leads.of(job)
         with st.container(border=True):
-            st.markdown(f"{badge} **{panels.plain(job.label)}**")
+            with st.container(horizontal=True, vertical_alignment="center"):
+                if lead is not None and lead.picture:
+                    st.image(lead.picture, width=48, alt=f"What '{job.label}' is about")
+                st.markdown(f"{badge} **{panels.plain(job.label)}**")
             if job.message and job.state != "done":
                 st.markdown(panels.plain(job.message))
             facts = [job.kind, moment(job.finished) if job.finished else ""]
@@ -70,7 +74,10 @@ def _ended(ended: list[JobState]) -> None:
             if job.total:
                 facts.append(f"{job.done:,} of {job.total:,} {job.unit}")
             st.caption(" · ".join(fact for fact in facts if fact))
-            with st.container(horizontal=True):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                if lead is not None:
+                    words = dict(lead.words)
+                    st.page_link(lead.page, label="Open", icon=":material/arrow_forward:", query_params=words)
                 if again:
                     icon = ":material/replay:" if again == "Retry" else ":material/play_arrow:"
                     st.button(
