@@ -6,6 +6,7 @@
     answer = api.explain(pictures, "demo", targets=[0, 1], method="d-trak")
     answer.scores, answer.ranks                     # (M, N), by training index
     api.credit(pictures, "demo").sentences          # whose pictures made all that it has drawn
+    api.copies(pictures, "demo").sentences          # whether any of them copies a training picture
     api.benchmark("demo").lds(scores)               # how well scores predict retraining
 
 What is computed is stored in the cache of the app (STUDIO_CACHE) and found again by all of them. Errors are of
@@ -13,6 +14,7 @@ What is computed is stored in the cache of the app (STUDIO_CACHE) and found agai
 """
 
 from dtrak_core.api.adding import add_scores
+from dtrak_core.api.copying import NearCopies, copies
 from dtrak_core.api.credits import Credits, credit
 from dtrak_core.api.explaining import Explanation, explain
 from dtrak_core.api.inputs import checkpoint, dataset
@@ -27,11 +29,13 @@ __all__ = [
     "Explanation",
     "KnownAnswer",
     "Lds",
+    "NearCopies",
     "Removals",
     "Sampled",
     "add_scores",
     "benchmark",
     "checkpoint",
+    "copies",
     "counterfactual",
     "credit",
     "dataset",

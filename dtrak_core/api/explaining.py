@@ -157,7 +157,7 @@ def explain(
         return _by_function(output, chosen, of, by, wanted, base, (damping, rank_share), progress)
     plan = scores.resolve(chosen, of, by.digest, wanted, base)
     if plan.missing:
-        _compute(plan, base, engine, progress)
+        compute(plan, base, engine, progress)
         plan = scores.resolve(chosen, of, by.digest, wanted, base)
     found = scores.score(plan, damping, rank_share)
     repeats, steady = _certainty(plan, found.effective_rank)
@@ -177,7 +177,7 @@ def _check_damping(method: Method, damping: float | None, rank_share: float | No
         raise SettingsError(f"{method.label} has no damping. Leave damping and rank_share out.")
 
 
-def _compute(plan: Plan, base: FeatureSettings, engine: bool, shown: bool) -> None:
+def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool) -> None:
     """Compute what a plan lacks; a job draws all of its generated targets alike."""
     method, of = plan.method, plan.dataset
     if reason := families.family_of(method).lacking(method):

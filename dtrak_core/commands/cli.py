@@ -18,7 +18,18 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from dtrak_core import program, store
-from dtrak_core.commands import credits, known, make, measuring, method_list, removing, serving, taking_in, upkeep
+from dtrak_core.commands import (
+    copying,
+    credits,
+    known,
+    make,
+    measuring,
+    method_list,
+    removing,
+    serving,
+    taking_in,
+    upkeep,
+)
 from dtrak_core.errors import SettingsError, StudioError
 
 
@@ -73,6 +84,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": make.sample,
     "attribute": make.attribute,
     "credit": credits.credit,
+    "copies": copying.copies,
     "methods": method_list.methods,
     "counterfactual": removing.counterfactual,
     "lds": measuring.lds,

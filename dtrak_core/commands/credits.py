@@ -79,8 +79,8 @@ def credit(
         raise SettingsError(reason)
     set_credit.check_grouping(chosen.train.rows, by)
     base = defaults.base_for(chosen.digest, weights.digest, one, features.model_dump())
-    plan = scores.resolve(one, chosen, weights.digest, _targets(seeds, chosen, weights, sampled), base)
-    plan = _computed(plan, weights, feature_batch)
+    plan = scores.resolve(one, chosen, weights.digest, pictures_of(seeds, chosen, weights, sampled), base)
+    plan = computed(plan, weights, feature_batch)
     found = scores.score(plan, damping, rank_share)
     stored = comparisons.listing(chosen, weights.digest)
     told = credits.sheet(plan, found, weights, by, stored)
@@ -89,7 +89,7 @@ def credit(
     tables.say(credit_sheet.document(told), json, lambda document: _shown(told, document))
 
 
-def _targets(seeds: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> Sequence[Target]:
+def pictures_of(seeds: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> Sequence[Target]:
     """Return the generated pictures that are meant: of seeds, drawn first where needed, or all that are stored."""
     way = answers.with_prompts(dataset, checkpoint, sampled)
     if seeds:
@@ -105,7 +105,7 @@ def _targets(seeds: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Samp
     raise SettingsError(f"'{checkpoint.name}' has drawn no picture{told} yet. Draw some ({command}), or give --seeds.")
 
 
-def _computed(plan: Plan, checkpoint: Checkpoint, feature_batch: int) -> Plan:
+def computed(plan: Plan, checkpoint: Checkpoint, feature_batch: int = 0) -> Plan:
     """Have computed what a plan lacks; return it complete."""
     if plan.refused:
         raise SettingsError(plan.refused)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dtrak_core import store
@@ -36,6 +38,23 @@ def embedding_parts(plan: Plan) -> list[tuple[str, Settings]]:
 
 def embedding_score(plan: Plan, damping: float | None, rank_share: float | None) -> Scores:
     """Return inner products or cosines of stored embeddings."""
+    of_train, of_targets = _stored(plan)
+    train, own = _arrays(of_train, of_targets)
+    facts = {"encoder": plan.method.embedding, "embeddings": of_train.key}
+    facts |= {"encoder_weights": weights} if (weights := of_train.settings["weights"]) else {}
+    return scored(plan, _similarity(train, own, plan.method.cosine), facts)
+
+
+def embedded(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stored embeddings of the training set (N, D) and of the targets (M, D), not normalised.
+
+    Raises:
+        NotFoundError: If some are not stored.
+    """
+    return _arrays(*_stored(plan))
+
+
+def _stored(plan: Plan) -> tuple[Artifact, list[Artifact]]:
     found = [store.find("embeddings", key_of("embeddings", one)) for one in _settings(plan)]
     if None in found:
         names = ["the training set", *(target.id for target in plan.targets)]
@@ -44,11 +63,12 @@ def embedding_score(plan: Plan, damping: float | None, rank_share: float | None)
             "are set up. Embed it first."
         )
     of_train, *of_targets = (one for one in found if one is not None)
-    train = np.asarray(of_train.array("embeddings.npy"))
+    return of_train, of_targets
+
+
+def _arrays(of_train: Artifact, of_targets: Sequence[Artifact]) -> tuple[np.ndarray, np.ndarray]:
     own = np.concatenate([np.asarray(one.array("embeddings.npy")) for one in of_targets])
-    facts = {"encoder": plan.method.embedding, "embeddings": of_train.key}
-    facts |= {"encoder_weights": weights} if (weights := of_train.settings["weights"]) else {}
-    return scored(plan, _similarity(train, own, plan.method.cosine), facts)
+    return np.asarray(of_train.array("embeddings.npy")), own
 
 
 def embedding_compute(plan: Plan, on_progress: Progress) -> list[Artifact]:

@@ -26,9 +26,9 @@ from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, lacking, named, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
-CREDIT, COUNTERFACTUAL = "pages/credit.py", "pages/counterfactual.py"
+CREDIT, COPIES, COUNTERFACTUAL = "pages/credit.py", "pages/copies.py", "pages/counterfactual.py"
 BENCHMARK, JOBS = "pages/benchmark.py", "pages/jobs.py"
-FILES = (OVERVIEW, GENERATE, ATTRIBUTION, CREDIT, COUNTERFACTUAL, BENCHMARK, JOBS)
+FILES = (OVERVIEW, GENERATE, ATTRIBUTION, CREDIT, COPIES, COUNTERFACTUAL, BENCHMARK, JOBS)
 ADD_PICTURES, ADD_MODEL = "pages/add_pictures.py", "pages/add_model.py"  # beside the choices that they add to
 _IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS, _NEXT = "_in_frame", "_selection", "_checkpoints", "_opens", "_next"
 
@@ -73,6 +73,12 @@ def pages() -> list[st.Page]:
             title="Credit",
             icon=":material/groups:",
             help="Whose training pictures made all that the model has drawn: shares, lifts, how sure, a credits sheet.",
+        ),
+        st.Page(
+            COPIES,
+            title="Copies",
+            icon=":material/content_copy:",
+            help="Which generated pictures are near-copies of training pictures, and how sure that is.",
         ),
         st.Page(
             COUNTERFACTUAL,

@@ -24,6 +24,8 @@ COLOURS = {one.label: PALETTE[place % len(PALETTE)] for place, one in enumerate(
     "Lowest scores": "#5a7d1c",
     "generated targets": "#8a63d2",
     "held-out targets": "#b8720a",
+    "generated pictures": "#8a63d2",
+    "held-out pictures": "#b8720a",
     "running mean": "#2478c4",
     "every 20 steps": GREY,
     "all training pictures": GREY,

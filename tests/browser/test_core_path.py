@@ -18,6 +18,7 @@ PAGES = [
     "/attribution",
     "/attribution?details=Keep+and+share",
     "/credit",
+    "/copies",
     "/counterfactual",
     "/jobs",
     "/jobs?list=Cache",

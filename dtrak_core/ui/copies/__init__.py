@@ -1,0 +1,1 @@
+"""What the Copies page is made of."""

@@ -1,0 +1,49 @@
+"""Copies: sentences and pairs of what is stored, links that lead on, and what embeddings still need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from page_helpers import galleries, opened
+
+from dtrak_core.amounts import ranges_of
+from dtrak_core.counterfactual import copy_sheet
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import EmbedJob
+from dtrak_core.methods import copies, set_scores
+from dtrak_core.models.checkpoints import Checkpoint
+
+Small = tuple[Dataset, Checkpoint]
+
+
+def said(at: Any) -> str:
+    return " ".join(text.value for text in at.markdown).replace("\\", "")
+
+
+def test_pairs_are_shown_with_their_numbers_and_lead_on(small: Small) -> None:
+    dataset, checkpoint = small
+    found = copies.find("pixels", dataset, checkpoint, set_scores.drawn(checkpoint.digest))
+    at = opened("copies")
+    told = copy_sheet.sheet(found, dataset, checkpoint, [])
+    for line in copy_sheet.sentences(told):
+        assert line in said(at)
+    (part,) = galleries(at)["copies"]["rows"][0]["parts"]
+    assert [item["key"] for item in part["items"]] == [one.target.mark for one in found.found]
+    second = found.found[1]
+    at = opened("copies", pair=second.target.mark)
+    (part,) = galleries(at)["pair"]["rows"][0]["parts"]
+    assert part["items"][1]["key"] == str(second.nearest)
+    (link,) = (each.proto for each in at.get("page_link") if each.proto.label.startswith("What if"))
+    assert f"pictures={ranges_of(second.alike)}".replace(",", "%2C") in link.query_string
+    assert "sample=seed%3A" in link.query_string
+
+
+def test_embeddings_are_offered_as_one_job(small: Small) -> None:
+    at = opened("copies", space="EfficientNet-Lite0")
+    assert "None of" in said(at)
+    at.button(key=next(b.key for b in at.button if b.label == "Compute")).click().run()
+    (job,) = jobs.listing()
+    asked: Any = jobs.job_of(job.key)
+    assert isinstance(asked, EmbedJob)
+    assert {name.partition(":")[0] for name in asked.targets} == {"seed", "held-out"}
