@@ -23,7 +23,7 @@ from dtrak_core.errors import StudioError
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, lacking, named, panels, preparing, readying, tuning
+from dtrak_core.ui import address, lacking, named, navigation, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 CREDIT, COPIES, COUNTERFACTUAL = "pages/credit.py", "pages/copies.py", "pages/counterfactual.py"
@@ -53,54 +53,11 @@ def configure() -> None:
 
 def pages() -> list[st.Page]:
     """Return the pages, the first one being the start."""
-    return [
-        st.Page(
-            OVERVIEW,
-            title="Overview",
-            icon=":material/home:",
-            default=True,
-            help="One generated picture and the training pictures behind it; the dataset and the model at a glance.",
-        ),
-        st.Page(GENERATE, title="Generate", icon=":material/draw:", help="Draw new pictures, or train a model."),
-        st.Page(
-            ATTRIBUTION,
-            title="Attribution",
-            icon=":material/account_tree:",
-            help="Choose a picture and see which training pictures helped or hindered it, method by method.",
-        ),
-        st.Page(
-            CREDIT,
-            title="Credit",
-            icon=":material/groups:",
-            help="Whose training pictures made all that the model has drawn: shares, lifts, how sure, a credits sheet.",
-        ),
-        st.Page(
-            COPIES,
-            title="Copies",
-            icon=":material/content_copy:",
-            help="Which generated pictures are near-copies of training pictures, and how sure that is.",
-        ),
-        st.Page(
-            COUNTERFACTUAL,
-            title="Counterfactual",
-            icon=":material/compare:",
-            help="Train again without the pictures that a method names, and see how far the same seed's picture moves.",
-        ),
-        st.Page(
-            BENCHMARK,
-            title="Benchmark",
-            icon=":material/leaderboard:",
-            help="How well each method predicts what training on other pictures does: the paper's tables and curves.",
-        ),
-        st.Page(
-            JOBS,
-            title="Jobs",
-            icon=":material/list_alt:",
-            help="What is running, waiting or finished; what the cache holds, and how large it may grow.",
-        ),
-        st.Page(ADD_PICTURES, title="Add pictures", icon=":material/add_photo_alternate:"),
-        st.Page(ADD_MODEL, title="Add a model", icon=":material/add:"),
-    ]
+    found = []
+    for file in (*FILES, ADD_PICTURES, ADD_MODEL):
+        about = navigation.ABOUT[Path(file).stem]
+        found.append(st.Page(file, title=about.title, icon=about.icon, default=file == OVERVIEW, help=about.help))
+    return found
 
 
 @contextlib.contextmanager
