@@ -1,0 +1,280 @@
+"""Write the tables of README.md and docs/findings.md that are of the shipped demo, from what ships, between marks.
+
+    python benchmarks/demo.py            after a rebuild of the demo; half a minute, nothing is trained
+
+A mark is a line `<!-- name -->`, its end `<!-- /name -->`. Every number is what pages and command line give of the same
+store: LDS with its interval (95 %, BCa over subsets), verdicts on removals by permutation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["STUDIO_CACHE"] = os.environ.get("DEMO_TABLES_CACHE") or tempfile.mkdtemp()  # nothing but what ships
+
+from dtrak_core import files
+from dtrak_core.counterfactual import comparisons
+from dtrak_core.counterfactual.entries import label as arm_label
+from dtrak_core.datasets import catalogue
+from dtrak_core.demo import portraits
+from dtrak_core.features.settings import ModelOutput
+from dtrak_core.lds import known_answers, predictions, recipes, standings, subset_models
+from dtrak_core.lds.lds import Lds
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.methods import fader_scores
+from dtrak_core.methods.gradient_scores import RANK_SHARES
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints, targets
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATASET = catalogue.by_name(catalogue.DEFAULT)
+CHECKPOINT = checkpoints.by_name(portraits.NAME, DATASET.digest)
+MEASURED = subset_models.of_checkpoint(DATASET.digest, CHECKPOINT.digest)[0]
+KNOWN = subset_models.read(DATASET, MEASURED)
+KINDS = standings.KINDS
+FIRST = ("d-trak", "trak", "raw-pixel-cosine")  # README's rows
+
+
+def main() -> None:
+    for place, tables in PLACES.items():
+        text = (PROJECT / place).read_text()
+        for name, make in tables.items():
+            between = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
+            if between.search(text) and (lines := make()):
+                text = between.sub(lambda _, new=f"<!-- {name} -->\n{lines}<!-- /{name} -->": new, text)  # type: ignore[misc]
+        files.write_bytes(PROJECT / place, text.encode())
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def within(value: Lds | None) -> str:
+    if value is None:
+        return ""
+    if value.low is None or value.high is None:
+        return number(value.mean)
+    return f"{number(value.mean)} ({number(value.low)} to {number(value.high)})"
+
+
+def lds(recipe: Recipe, kind: str, place: int | None = None) -> Lds | None:
+    """Return the LDS of a recipe on targets of a kind, None where it predicts none of them or is not stored."""
+    found = predictions.find(recipe, MEASURED)
+    if found is None or not predictions.of_kind(found, KNOWN, MEASURED, kind)[0]:
+        return None
+    return predictions.evaluated(found, KNOWN, MEASURED, kind, place)
+
+
+def both(recipe: Recipe, place: int | None = None, intervals: bool = True) -> list[str]:
+    found = [lds(recipe, kind, place) for kind in KINDS.values()]
+    return [within(one) if intervals else "" if one is None else number(one.mean) for one in found]
+
+
+def of_methods(made: list[Recipe], more: Sequence[list[str]] = ()) -> str:
+    """Return recipes beside each other and further rows: best on held-out targets first, those without any last."""
+    rows = [[recipes.label(one), *both(one)] for one in made if predictions.find(one, MEASURED) is not None]
+    rows = sorted([*rows, *more], key=lambda row: -float(row[2].split(" ")[0].replace("−", "-") or -1))
+    return table(["method", "generated targets", "held-out targets"], rows)
+
+
+def fitted() -> list[list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in standings.retraining_rows(KNOWN, MEASURED):
+        low, high = row["interval"]
+        found.setdefault(row["label"], []).append(f"{number(row['lds'])} ({number(low)} to {number(high)})")
+    return [[name, *values] for name, values in found.items()]
+
+
+def usual(squared: bool = False) -> list[Recipe]:
+    own = portraits.shipped_recipes(DATASET, CHECKPOINT)[0]
+    return [recipes.build_recipe(one, squared=True) for one in own] if squared else own
+
+
+def few() -> list[Recipe]:
+    return [recipes.with_timesteps(one, recipes.FEW) for one in usual() if one.features is not None]
+
+
+def facts() -> str:
+    """Return in sentences what an LDS can be at most here, and what chance gives."""
+    told = standings.kinds(KNOWN, MEASURED)
+    floors = {words: one["noise_floor"] for words, one in told.items()}
+    made = standings.rows([p for one in usual() if (p := predictions.find(one, MEASURED))], KNOWN, MEASURED)
+    ends = {
+        words: [max(abs(row["by_chance"][end]) for end in ("low", "high")) for row in made if row["targets"] == words]
+        for words in told
+    }
+    limits = " and ".join(f"{floors[words]:.2f} on {words} targets" for words in told if floors[words] is not None)
+    chance = " and ".join(
+        f"±{min(each):.2f} to ±{max(each):.2f} on {words} targets" for words, each in ends.items() if each
+    )
+    counts = " and ".join(f"{one['count']} {words}" for words, one in told.items())
+    return (
+        f"{counts} targets. A perfect attribution could reach {limits}, by the agreement of two training seeds. By "
+        f"chance, where subsets are permuted under a method's own predictions, 95 % of values lie within {chance}, by "
+        "method.\n"
+    )
+
+
+def line(name: recipes.Sweep, head: str, place: Callable[[Recipe], str], intervals: bool = False) -> str:
+    """Return a sweep whose lines stand side by side: for each place the LDS of each line, by kind."""
+    made = recipes.sweep(name, DATASET, CHECKPOINT)
+    if not made:
+        return ""
+    rows: dict[str, list[str]] = {}
+    for points in made.values():
+        for one in points:
+            rows.setdefault(place(one), []).extend(both(one, intervals=intervals))
+    names = [METHODS[words].label if words in METHODS else words for words in made]
+    heads = [f"{words}{', ' if words else ''}{kind}" for words in names for kind in KINDS]
+    return table([head, *heads], [[where, *values] for where, values in rows.items()])
+
+
+def shares() -> dict[str, str]:
+    return {one.digest: str(one.share) for one in checkpoints.of_run(CHECKPOINT.run)}
+
+
+def mixtures() -> str:
+    made = recipes.sweep("mixtures", DATASET, CHECKPOINT)
+    rows = [[train, str(one.target_output), *both(one)] for train, points in made.items() for one in points]
+    return table(["training side", "target side", *KINDS], rows)
+
+
+def weights() -> str:
+    made = recipes.sweep("weights", DATASET, CHECKPOINT)
+    rows = [[str(one.model_output), words, *both(one)] for words, points in made.items() for one in points]
+    rows.sort(key=lambda row: recipes.WEIGHED_OUTPUTS.index(row[0]))  # type: ignore[arg-type]
+    return table(["output", "noise levels weighed", *KINDS], rows) if made else ""
+
+
+def damping() -> str:
+    outputs: dict[str, ModelOutput] = {"d-trak": "squared-output", "trak": "loss"}
+    rows = []
+    shared = {method: fader_scores.mean_agreement(method, CHECKPOINT.digest) for method in outputs}
+    for place, share in enumerate(RANK_SHARES):
+        cells = []
+        for method in outputs:
+            cells += both(recipes.usual(DATASET, CHECKPOINT, method), place, intervals=False)
+            own = shared[method]
+            cells.append("" if own is None else f"{own[1][place]:.2f}")
+        rows.append([f"{share:.0%}", *cells])
+    heads = [f"{METHODS[method].label}, {what}" for method in outputs for what in (*KINDS, "halves share")]
+    return table(["effective rank", *heads], rows)
+
+
+def ensembles() -> str:
+    names = ("d-trak", "d-trak-ensemble", "trak", "trak-ensemble")
+    rows = []
+    for name in names:
+        one = recipes.usual(DATASET, CHECKPOINT, name)
+        rows.append([METHODS[name].label, *both(recipes.with_timesteps(one, recipes.FEW)), *both(one)])
+    heads = [f"{count} timesteps, {kind}" for count in (recipes.FEW, portraits.TIMESTEPS) for kind in KINDS]
+    return table(["method", *heads], rows)
+
+
+def medians() -> str:
+    found = comparisons.by_name(portraits.NAME)
+    digits = {"l2": 2, "cosine": 3, "loss_change": 4}
+    rows = [[arm_label(arm), *(number(told[name], count) for name, count in digits.items())]
+            for arm, told in comparisons.medians(found).items()]  # fmt: skip
+    return table(["removed", "pixel l2", "cosine (EfficientNet-Lite0)", "change of the target's loss"], rows)
+
+
+def verdict_rows() -> str:
+    """Return for each comparison over the take-over, measure and method: own, others, random, p, difference."""
+    plain, rows = comparisons.by_name(portraits.NAME), []
+    if comparisons.unjudged(plain):
+        return ""
+    among = {one.settings.take_over: one for one in comparisons.listing(DATASET, CHECKPOINT.digest)
+             if one.settings == plain.settings.model_copy(update={"take_over": one.settings.take_over})}  # fmt: skip
+    for level, one in sorted(among.items(), reverse=True):
+        for measure, digits in {"l2": 2, "cosine": 3, "loss_change": 4}.items():
+            for method, told in comparisons.statistics(one, measure=measure).items():
+                if told.own is None:
+                    continue
+                beyond = told.beyond
+                differs = "" if beyond is None or beyond.low is None or beyond.high is None else (
+                    f"{number(beyond.difference, digits)} "
+                    f"({number(beyond.low, digits)} to {number(beyond.high, digits)})"
+                )  # fmt: skip
+                values = [number(value, digits) if value is not None else "" for value in (told.own, told.others)]
+                p = "" if told.specific_p is None else f"{told.specific_p:.2g}"
+                rows.append([f"{level:,}", measure, arm_label(method), *values, p, differs])
+    return table(["τ", "measure", "removed", "own target", "other targets", "p", "beyond random"], rows)
+
+
+def known() -> str:
+    wanted = [targets.of_split(DATASET.held_out, "held-out", i) for i in range(portraits.HELD_OUT)]
+    chosen = ("d-trak", "ek-fac", "das-squared", "trak", "raw-pixel-cosine", "lite0-cosine", "tracin-cp")
+    held = {name: known_answers.stored(DATASET, CHECKPOINT, METHODS[name], wanted) for name in chosen}
+    made = known_answers.tables(DATASET, wanted, {k: v for k, v in held.items() if v is not None}, known_answers.TOP)
+    made = [one for one in made if one["fact"] in ("family", "label", "contributor")]
+    rows: dict[str, list[str]] = {}
+    for one in made:
+        for row in one["rows"]:
+            rows.setdefault(row["label"], []).append(
+                f"{row['share']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if row["low"] is not None
+                else f"{row['share']:.3f}"
+            )  # fmt: skip
+    ordered = sorted(rows.items(), key=lambda row: row[1][0], reverse=True)
+    ends: list[Any] = [["by chance", *(f"{one['chance']:.3f}" for one in made)]]
+    ends.append(["at most", *(f"{one['most']:.3f}" for one in made)])
+    heads = [f"{one['fact']} ({one['count']} targets)" for one in made]
+    return table(["method", *heads], [[name, *values] for name, values in ordered] + ends)
+
+
+def timesteps_of(recipe: Recipe) -> str:
+    return str(recipe.features.num_timesteps) if recipe.features else ""
+
+
+def width_of(recipe: Recipe) -> str:
+    return f"{recipe.features.proj_dim:,}" if recipe.features else ""
+
+
+def share_of(recipe: Recipe) -> str:
+    return shares()[recipe.features.checkpoint] if recipe.features else ""
+
+
+def first_rows() -> str:
+    rows = [[METHODS[name].label, *both(recipes.usual(DATASET, CHECKPOINT, name))] for name in FIRST]
+    return table(["method", "generated targets", "held-out targets"], rows)
+
+
+PLACES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"lds": first_rows},
+    "docs/findings.md": {
+        "lds": lambda: of_methods(usual(), fitted()),
+        "lds-facts": facts,
+        "lds-few": lambda: of_methods(few()),
+        "lds-squared": lambda: of_methods(usual(squared=True)),
+        "lds-checkpoints": lambda: line("checkpoints", "share of the training, %", share_of),
+        "lds-functions": lambda: line("functions", "function, 10 timesteps", lambda one: str(one.model_output)),
+        "lds-eta": lambda: line("eta", "η", lambda one: f"{one.eta:.1f}"),
+        "lds-mixtures": mixtures,
+        "lds-weights": weights,
+        "lds-timesteps": lambda: line("timesteps", "timesteps", timesteps_of),
+        "lds-dimension": lambda: line("dimension", "dimension", width_of),
+        "lds-damping": damping,
+        "lds-ensembles": ensembles,
+        "removals": medians,
+        "removals-verdicts": verdict_rows,
+        "known-answers": known,
+    },
+}
+
+if __name__ == "__main__":
+    np.set_printoptions(precision=3)
+    main()
