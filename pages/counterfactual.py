@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import comparisons
 from dtrak_core.settings import key_of
-from dtrak_core.ui import address, frame, panels, what_if
-from dtrak_core.ui.counterfactual import compared, comparing
+from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui.counterfactual import compared, comparing, listed
 
 dataset, checkpoint = frame.require_model("Counterfactual", "There is no model yet that could be trained again.")
 st.write("What would this picture be if its most influential training pictures had never been there?")
@@ -19,10 +18,7 @@ known = {one.key: one for one in finished}
 by_name = {one.name: one.key for one in reversed(finished)}
 link = address.get("comparison")
 wanted = link if link in known else by_name.get(link, "")
-linked = any(name in st.query_params for name in (comparing.WITHOUT, comparing.PICTURES, what_if.REMOVE, what_if.BY))
-opened = linked or (not finished and asked is None)
-with st.expander("A new comparison", expanded=opened, icon=":material/add:"):
-    comparing.form(dataset, checkpoint)
+comparing.panel(dataset, checkpoint, opened=not finished and asked is None)
 before = comparisons.outdated(dataset, checkpoint.digest, link) if link and not wanted else None
 if link and not wanted and before is None and (asked is None or link != key_of("comparisons", asked)):
     instead = (
@@ -34,15 +30,5 @@ if before is not None:
 elif asked is not None and not wanted:
     compared.show(comparisons.read(asked), dataset)
 elif finished:
-    chosen = known[wanted] if wanted else finished[0]
-    if len(finished) > 1:
-
-        def named(key: str) -> str:
-            one = known[key]
-            return f"{one.name}: {counted(len(one.originals), 'target')}, {comparisons.taken(one)} removed"
-
-        keys = list(known)
-        picked = st.selectbox("Comparison", keys, keys.index(chosen.key), format_func=named)
-        chosen = known[picked]
-    address.put({"comparison": chosen.key})
-    compared.show(chosen, dataset)
+    late = listed.pick(finished, wanted)
+    compared.show(next(iter(late.values())), dataset, late)

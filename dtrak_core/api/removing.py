@@ -13,7 +13,8 @@ from dtrak_core.amounts import counted
 from dtrak_core.api import showing
 from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, chosen_way
 from dtrak_core.api.working import done
-from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual import badges, comparisons, removals
+from dtrak_core.counterfactual.badges import Badge
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.verdicts import Verdict
@@ -64,6 +65,10 @@ class Removals:
         """
         return comparisons.statistics(self.comparison, size, measure)
 
+    def badges(self, size: int | None = None) -> dict[str, Badge]:
+        """Return for each method whether it is beyond chance in any measure, counting that there are several."""
+        return badges.badges(self.comparison, size)
+
     def sentences(self, size: int | None = None) -> dict[str, list[str]]:
         """Return the verdicts in words, for each measure one sentence a method."""
         return comparisons.sentences(self.comparison, size)
@@ -80,7 +85,8 @@ class Removals:
             {"arm": label(arm)} | {name: row[name] for name in comparisons.measures(self.comparison)}
             for arm, row in self.medians().items()
         ]
-        told = "".join(f"<div>{escape(line)}</div>" for lines in self.sentences().values() for line in lines)
+        told = f"<div><b>{escape(badges.headline(self.comparison))}</b></div>"
+        told += "".join(f"<div>{escape(line)}</div>" for lines in self.sentences().values() for line in lines)
         shown = [self._pictures(target, size) for target in self.comparison.settings.targets[:SHOWN]]
         caption = f"{self.name}: {comparisons.taken(self.comparison)} pictures removed, medians over targets"
         return f"<div>{showing.table(rows, caption)}{told}{''.join(shown)}</div>"

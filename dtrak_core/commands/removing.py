@@ -12,7 +12,7 @@ from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json, say
-from dtrak_core.counterfactual import comparison_figure, comparisons, removals, verdicts
+from dtrak_core.counterfactual import badges, comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES, SAME
 from dtrak_core.datasets import catalogue
@@ -99,7 +99,7 @@ def counterfactual(
             costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found, of = comparisons.read(settings), chosen
-    document = comparisons.document(found, of)
+    document = comparisons.document(found, of) | {"badges": badges.document(badges.badges(found))}
     if out is not None:
         store.write_bytes(out / "comparison.csv", comparisons.to_csv(found, of))
         store.write_json(out / "comparison.json", document)
@@ -136,7 +136,9 @@ def _shown(comparison: comparisons.Comparison, document: dict[str, Any]) -> str:
     if why := comparisons.unjudged(comparison):
         told = f"No verdict: {why}."
     else:
-        told = "\n\n".join(
+        standing = [f"{label(method)}: {badges.words(one)}" for method, one in badges.badges(comparison).items()]
+        told = "\n".join([badges.headline(comparison), *standing]) + "\n\n"
+        told += "\n\n".join(
             "\n".join([verdicts.NAMES[measure], *(f"  {line}" for line in lines)])
             for measure, lines in comparisons.sentences(comparison).items()
         )

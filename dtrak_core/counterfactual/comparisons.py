@@ -90,7 +90,8 @@ def first(dataset: Dataset, checkpoint: str) -> str:
 def _listed(dataset: Dataset, checkpoint: str) -> list[Artifact]:
     wanted = {"dataset": dataset.digest, "checkpoint": checkpoint}
     found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items() and _holds(a, dataset)]
-    return sorted(found, key=lambda a: (a.shipped, a.manifest["date"]), reverse=True)
+    late = {a.key: "take_over" in a.settings for a in found}  # details alone: behind those that draw all anew
+    return sorted(found, key=lambda a: (a.shipped, not late[a.key], a.manifest["date"]), reverse=True)
 
 
 def by_name(name: str) -> Comparison:

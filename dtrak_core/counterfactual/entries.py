@@ -100,6 +100,22 @@ def medians(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def floors(entries: Sequence[Entry], measure: str) -> dict[str, tuple[float, int]]:
+    """Return for each target how far nothing but another training seed moves it at most, and over how many models."""
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.method == FLOOR:
+            found.setdefault(entry.target, []).append(getattr(entry, measure))
+    farthest = min if measure in SHRINKING else max
+    return {target: (farthest(values), len(values)) for target, values in found.items()}
+
+
+def beyond_floor(entry: Entry, floor: float, measure: str) -> bool:
+    """Say whether a picture changed more than by `floor`, the farthest of those with nothing removed."""
+    value = float(getattr(entry, measure))
+    return value < floor if measure in SHRINKING else value > floor
+
+
 def facts(entry: Entry) -> dict[str, Any]:
     """Return an entry as plain JSON values, without its picture."""
     found = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry) if f.name != "image"}

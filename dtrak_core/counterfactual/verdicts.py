@@ -21,7 +21,7 @@ BEFORE = "made before every model drew every target"
 UNFINISHED = "not every model has drawn every target yet"
 LEVEL = 0.05  # of p below which a removal is called specific
 NAMES = {"l2": "Pixel l2", "cosine": "Cosine", "loss_change": "Change of the loss", LATENT_L2: "Latent l2"}
-_DIGITS = {"l2": ".2f", "cosine": ".3f", "loss_change": ".4f", LATENT_L2: ".2f"}
+DIGITS = {"l2": ".2f", "cosine": ".3f", "loss_change": ".4f", LATENT_L2: ".2f"}
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def sentence(method: str, verdict: Verdict, measure: str, quoted: Callable[[str]
         than = above if beyond.low > 0 else below if beyond.high < 0 else "not more"
         judged.append(f"{than} than random removal")
     alike = verdict.others is None  # one removal, whatever the target
-    told = [f"{verdict.own:{_DIGITS[measure]}} {'without them' if alike else 'for the target itself'}"]
+    told = [f"{verdict.own:{DIGITS[measure]}} {'without them' if alike else 'for the target itself'}"]
     if not alike:
-        told.append(f"{verdict.others:{_DIGITS[measure]}} for the other targets")
+        told.append(f"{verdict.others:{DIGITS[measure]}} for the other targets")
     if verdict.random is not None and beyond is not None:
-        told.append(f"{verdict.random:{_DIGITS[measure]}} without as many random pictures")
-        told.append(f"difference {beyond.difference:+{_DIGITS[measure]}}")
+        told.append(f"{verdict.random:{DIGITS[measure]}} without as many random pictures")
+        told.append(f"difference {beyond.difference:+{DIGITS[measure]}}")
         if beyond.low is not None and beyond.high is not None:
-            told[-1] += f", 95 % interval {beyond.low:+{_DIGITS[measure]}} to {beyond.high:+{_DIGITS[measure]}}"
+            told[-1] += f", 95 % interval {beyond.low:+{DIGITS[measure]}} to {beyond.high:+{DIGITS[measure]}}"
     told += [verdict.reason] if verdict.reason else []
     lead = f"{', '.join(judged)}. " if judged else ""
     return f"{quoted(label(method))}: {lead}{'; '.join(told)}.".replace(" -", " −")

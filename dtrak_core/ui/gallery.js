@@ -40,6 +40,8 @@ function draw(button, item, data) {
   attribute(button, "title", item.name)
   button.classList.toggle("pale", Boolean(item.pale))
   button.classList.toggle("unknown", Boolean(item.unknown))
+  button.classList.toggle("outlined", Boolean(item.outlined))
+  button.style.setProperty("--place", String(item.place || "auto"))
   attribute(button, "aria-haspopup", data.action === "open" ? "dialog" : null)
   attribute(button, "aria-pressed", data.action === "choose" ? String([data.chosen].flat().includes(item.key)) : null)
 }
@@ -75,6 +77,7 @@ export default function (component) {
   layout.setAttribute("role", "group")
   attribute(layout, "aria-label", data.label)
   layout.classList.toggle("with-target", Boolean(data.target))
+  layout.classList.toggle("matrix", Boolean(data.across))
   const aside = child(layout, 0, "div", "target")
   aside.hidden = !data.target
   if (data.target) draw(child(aside, 0, "button", "item"), data.target, data)
@@ -86,14 +89,16 @@ export default function (component) {
   // Each part grows to as much a column, so that no picture of one is larger than of the other.
   const widest = (place) => (columns.length ? `${columns[place] * 8.5}rem` : "")
   const share = (place) => (columns.length ? `${columns[place]} 1 0` : "1 1 auto")
-  ;(data.heads || []).forEach((head, place) => {
+  const words = data.across || data.heads || []
+  rows.style.setProperty("--columns", String(words.length || 1))
+  words.forEach((head, place) => {
     const node = child(heads, place, "div", "head")
     text(node, head)
     node.style.flex = share(place)
     node.style.maxWidth = widest(place)
   })
-  trim(heads, (data.heads || []).length)
-  heads.hidden = !data.heads
+  trim(heads, words.length)
+  heads.hidden = !words.length
 
   data.rows.forEach((row, number) => {
     const block = child(rows, number + 1, "div", "row")
@@ -115,7 +120,7 @@ export default function (component) {
       items.style.setProperty("--own", String(columns[place] || 99))
       items.style.setProperty("--most", String(Math.max(...columns, 0) || 99))
       items.setAttribute("role", "group")
-      attribute(items, "aria-label", [row.title || data.label, (data.heads || [])[place]].filter(Boolean).join(", "))
+      attribute(items, "aria-label", [row.name || row.title || data.label, (data.heads || [])[place]].filter(Boolean).join(", "))
       part.items.forEach((item, at) => draw(child(items, at, "button", "item"), item, data))
       trim(items, part.items.length)
       text(child(box, 2, "div", "empty"), part.items.length ? "" : part.empty)

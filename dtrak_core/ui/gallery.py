@@ -28,7 +28,7 @@ UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not 
 class Picture:
     """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it.
 
-    A pale one is unsure; of an unknown one that was not measured.
+    A pale one is unsure; of an unknown one that was not measured. What an outline means, its caller says.
     """
 
     key: str
@@ -37,6 +37,7 @@ class Picture:
     lines: tuple[str, ...] = ()
     pale: bool = False
     unknown: bool = False
+    outlined: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,41 @@ def figure(
     return _mount(key, data | {"target": _item(target)}, focus, ways)
 
 
+def matrix(
+    key: str,
+    label: str,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[Picture | None]],
+    legend: str,
+    *,
+    focus: tuple[str, int] | None = None,
+) -> str | None:
+    """Show a row of pictures for each thing under columns of one width; where there is no room for them, rows wrap.
+
+    Args:
+        key: Widget key.
+        label: What the matrix shows, for screen readers.
+        columns: Heads; where rows wrap, each picture says its own.
+        rows: By what a row is of, its pictures, None where there is none yet.
+        legend: What an outline means; shown where a picture has one.
+        focus: Key of a picture to focus, with a number that changes when it shall happen again.
+
+    Returns:
+        The key of the picture just clicked, else None.
+    """
+    listed = []
+    for name, own in rows.items():
+        items = [
+            _item(one) | {"lines": [columns[place], *(line for line in one.lines if line)], "place": place + 1}
+            for place, one in enumerate(own)
+            if one is not None
+        ]
+        listed.append({"title": "", "name": name, "note": "", "parts": [{"items": items, "empty": ""}]})
+    outlined = any(one is not None and one.outlined for own in rows.values() for one in own)
+    data = {"label": label, "cell": 48, "action": "open", "rows": listed, "across": list(columns)}
+    return _mount(key, data | {"legend": [{"mark": "outlined", "text": legend}] * outlined}, focus, None)
+
+
 def _item(picture: Picture) -> dict[str, Any]:
     return {
         "key": picture.key,
@@ -158,6 +194,7 @@ def _item(picture: Picture) -> dict[str, Any]:
         "lines": [line for line in picture.lines if line],
         "pale": picture.pale,
         "unknown": picture.unknown,
+        "outlined": picture.outlined,
     }
 
 

@@ -16,9 +16,10 @@ import small_store
 from comparison_helpers import compared, controls, named, publish
 from page_helpers import galleries, opened, running
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
-from dtrak_core.counterfactual import comparison_figure, comparisons, counterfactual, removals
+from dtrak_core.counterfactual import badges, comparison_figure, comparisons, counterfactual, removals
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -29,7 +30,14 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.ui import panels, what_if
-from dtrak_core.ui.counterfactual import choosing, comparing, comparison_charts
+from dtrak_core.ui.counterfactual import choosing, comparing, comparison_charts, pairing
+
+
+def asking(**parameters: str) -> AppTest:
+    """Open the page with the form of a new comparison."""
+    at = opened("counterfactual", **parameters)
+    at.session_state["new-comparison"] = True
+    return at.run()
 
 
 @pytest.fixture
@@ -45,13 +53,25 @@ def pair(small: tuple[Dataset, Checkpoint]) -> Comparison:
 
 def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> None:
     at = opened("counterfactual")
-    items = galleries(at)["pictures"]["rows"][0]["parts"][0]["items"]
-    titles = [item["lines"][0] for item in items]
-    assert titles == ["Original", "Random", "Noise floor", "Raw pixels, cosine", "Lowest scores"]
-    first = next(e for e in pair.entries if e.method == "random" and e.target == at.session_state["counterfactual-row"])
-    assert items[1]["lines"][1] == f"l2 {first.l2:.2f}"
+    shown = galleries(at)["matrix"]
+    assert shown["across"] == [
+        "Original", "Nothing removed (noise floor)", "Random", "Raw pixels, cosine", "Lowest scores"
+    ]  # fmt: skip
+    assert [row["name"] for row in shown["rows"]] == list(pair.originals)
+    for row in shown["rows"]:
+        _, *cells = row["parts"][0]["items"]
+        own = {e.method: e for e in pair.entries if e.target == row["name"] and e.owner in ("", e.target)}
+        floor = own["noise_floor"].l2
+        for cell, method in zip(cells, ("noise_floor", "random", "raw-pixel-cosine", "bottom"), strict=True):
+            assert cell["lines"][1] == f"l2 {own[method].l2:.2f}"
+            assert cell["outlined"] == (own[method].l2 > floor), "beyond what another training seed does"
+    assert any(item["outlined"] for row in shown["rows"] for item in row["parts"][0]["items"]) == bool(shown["legend"])
     assert any("give distance 0.000" in caption.value for caption in at.caption)
     assert [one.value for one in at.info] == ["No verdict: too few targets: 2, and 6 are needed."]
+    badge = [one.value for one in at.markdown if "badge" in one.value]
+    assert len(badge) == 1
+    assert "too few targets" in badge[0]
+    assert not at.select_slider, "no timestep to choose where a comparison is stored at one alone"
     (table,) = at.dataframe
     assert set(table.value["95 % interval"]) == {"too few targets"}
     assert not [column for column in table.value.columns if column.startswith("p ") or "beyond" in column]
@@ -78,6 +98,11 @@ def test_a_verdict_stands_uncut_for_every_measure(
         assert f"- D\\-TRAK: specific to the target (p = {judged['d-trak'].specific_p:.2g}), " in each
         assert f"- TRAK: not specific to the target (p = {judged['trak'].specific_p:.2g}), " in each
     assert any("by chance 0.3 of the 6 here are below 0.05" in caption.value for caption in at.caption)
+    (lead,) = [one.value for one in at.markdown if one.value.startswith("####")]
+    assert lead == f"#### {badges.headline(found, quoted=panels.plain)}"
+    assert "D\\-TRAK (pixel l2, cosine, loss) names pictures that matter to the target itself" in lead
+    standing = [one.value for one in at.markdown if "badge" in one.value]
+    assert ["not beyond chance" in one for one in standing] == [False, True]
     assert not at.warning
 
 
@@ -85,9 +110,10 @@ def test_a_comparison_from_before_says_why_it_has_no_verdict(monkeypatch: pytest
     monkeypatch.setenv("STUDIO_DEMO", str(store.PROJECT / "cache" / "demo"))
     at = opened("counterfactual", dataset="openmoji-people")
     assert [one.value for one in at.info] == ["No verdict: made before every model drew every target."]
-    items = galleries(at)["pictures"]["rows"][0]["parts"][0]["items"]
-    assert [item["lines"][0] for item in items][:3] == ["Original", "Random", "Random"]
-    assert len(items) == 1 + 2 + 3 + 3 + 1
+    heads = galleries(at)["matrix"]["across"]
+    assert heads[:3] == ["Original", "Nothing removed (noise floor)", "Random"]
+    (row, *_) = galleries(at)["matrix"]["rows"]
+    assert len(row["parts"][0]["items"]) == len(heads)
 
 
 def test_an_unknown_comparison_is_not_passed_off_as_another(pair: Comparison) -> None:
@@ -114,7 +140,7 @@ def test_a_comparison_of_a_table_before_says_so_where_the_address_names_it(
     at = opened("counterfactual", comparison="makers")
     assert [one.value for one in at.warning] == [panels.plain(comparisons.changed(comparisons.by_name("makers")))]
     assert "have changed since the comparison" in at.warning[0].value
-    assert galleries(at)["pictures"], "its pictures are shown"
+    assert galleries(at)["matrix"], "its pictures are shown"
     assert not opened("counterfactual").warning, "it is not shown unasked"
 
 
@@ -124,7 +150,7 @@ def test_every_drawn_picture_can_be_a_target(
     (first, *_) = targets.samples(small[1].digest)
     many = [dataclasses.replace(first, id=f"seed:{seed}") for seed in range(130)]
     monkeypatch.setattr(targets, "samples", lambda *_: many)
-    at = opened("counterfactual", sample="seed:129")
+    at = asking(sample="seed:129")
     (pages,) = at.get("pagination")
     (row,) = galleries(at)["choices"]["rows"]
     assert galleries(at)["choices"]["chosen"] == ["seed:129"]
@@ -140,7 +166,7 @@ def test_a_link_from_the_proponents_fills_in_target_methods_and_number(small: tu
     assert galleries(at)["choices"]["chosen"] == ["seed:1"]
     assert at.button_group(key=choosing.METHODS_KEY).value == ["d-trak", "trak"]
     assert at.button_group(key=choosing.REMOVE_KEY).value == [4]
-    assert next(one for one in at.expander if one.label == "A new comparison").proto.expanded
+    assert at.session_state["new-comparison"]
     at.button_group(key=choosing.METHODS_KEY).set_value(["trak"]).run()
     assert at.button_group(key=choosing.METHODS_KEY).value == ["trak"], "what is chosen then stays"
     at = opened("counterfactual", **{what_if.REMOVE: "5000", what_if.BY: "nothing"})
@@ -154,12 +180,12 @@ def test_only_what_the_model_has_drawn_is_asked_about(small: tuple[Dataset, Chec
 
 
 def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoint]) -> None:
-    at = opened("counterfactual")
+    at = asking()
     assert any("5 trainings" in caption.value for caption in at.caption)
 
 
 def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
-    at = opened("counterfactual")
+    at = asking()
     next(b for b in at.button if b.label == "Remove, retrain, compare").click().run()
     assert not at.exception
     (job,) = [j for j in jobs.listing() if j.kind == "counterfactual"]
@@ -170,7 +196,7 @@ def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
 
 
 def test_every_method_can_be_chosen_and_one_that_cannot_rank_says_why(small: tuple[Dataset, Checkpoint]) -> None:
-    at = opened("counterfactual")
+    at = asking()
     chosen = at.button_group(key="cf-methods")
     assert chosen.options == [method.label for method in METHODS.values()]
     chosen.set_value(["nda", "ek-fac", "tracin-cp"]).run()
@@ -192,7 +218,7 @@ def test_boxes_hold_every_point(pair: Comparison) -> None:
 def test_all_pictures_of_a_contributor_are_one_removal(small: tuple[Dataset, Checkpoint]) -> None:
     dataset, _ = small
     makers = {row["contributor"] for row in dataset.train.rows if row.get("contributor")}
-    at = opened("counterfactual")
+    at = asking()
     if not makers:
         assert not [box for box in at.selectbox if box.key == "cf-maker"]
         return
@@ -232,12 +258,44 @@ def test_the_figure_holds_every_target_and_its_settings(pair: Comparison) -> Non
     np.testing.assert_array_equal(shown[1:-1, 1:-1], first[1:-1, 1:-1])
 
 
-def test_a_link_opens_the_row_of_its_target(pair: Comparison) -> None:
+def test_a_link_opens_a_picture_beside_its_original(pair: Comparison) -> None:
     second = list(pair.originals)[1]
-    at = opened("counterfactual", row=second)
-    assert at.session_state["counterfactual-row"] == second
-    at = opened("counterfactual", row="seed:999")
-    assert at.session_state["counterfactual-row"] == next(iter(pair.originals))
+    entry = next(e for e in pair.entries if (e.target, e.owner, e.method) == (second, second, "raw-pixel-cosine"))
+    at = opened("counterfactual", pair=pairing.key_of(entry))
+    told = {one.value for one in at.markdown}
+    assert any(f"| Pixel l2 | {entry.l2:.2f} |" in one and "| Loss" not in one for one in told)
+    assert any(one.startswith("**3 pictures removed**") for one in told)
+    removed = galleries(at)["removed"]["rows"][0]["parts"][0]["items"]
+    assert [item["key"] for item in removed] == [str(i) for i in entry.removed]
+    for older in (second, f"{second}/original"):
+        asked = {"row": older} if older == second else {"pair": older}
+        assert any(one.value.startswith("| | this picture") for one in opened("counterfactual", **asked).markdown)
+    at = opened("counterfactual", pair="seed:999/trak/3/0")
+    assert len(at.warning) == 1
+    assert not any(one.value.startswith("| | this picture") for one in at.markdown)
+
+
+def test_the_timestep_of_taking_over_is_chosen_among_those_stored(
+    pair: Comparison, request: pytest.FixtureRequest
+) -> None:
+    late = dataclasses.replace(
+        pair,
+        settings=pair.settings.model_copy(update={"take_over": 400}),
+        entries=tuple(dataclasses.replace(e, l2=e.l2 / 2) for e in pair.entries),
+    )
+    late = dataclasses.replace(late, key=key_of("comparisons", late.settings))
+    stored = publish(late, "pair at 400")
+    request.addfinalizer(lambda: shutil.rmtree(stored.path))
+    at = opened("counterfactual")
+    (slider,) = at.select_slider
+    assert (slider.value, list(slider.options)) == (1000, ["400", "1000"])
+    assert not [box for box in at.selectbox if box.label == "Comparison"], "two timesteps are one comparison"
+    before = galleries(at)["matrix"]["rows"][0]["parts"][0]["items"][1]["lines"]
+    slider.set_value(400).run()
+    assert late.key in at.query_params["comparison"]
+    after = galleries(at)["matrix"]["rows"][0]["parts"][0]["items"][1]["lines"]
+    assert float(after[1].split()[1]) == pytest.approx(float(before[1].split()[1]) / 2, abs=0.01)
+    assert opened("counterfactual", comparison=late.key).select_slider[0].value == 400
 
 
 def test_no_empty_chart_stands_before_the_first_training(

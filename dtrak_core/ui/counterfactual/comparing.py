@@ -21,7 +21,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build, key_of
-from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui import address, frame, panels, what_if
 from dtrak_core.ui.counterfactual import choosing
 
 GROUPS = {
@@ -30,8 +30,23 @@ GROUPS = {
     "contributor": "All of their contributors' pictures",
     "label": "Their whole labels",
 }
+_PANEL, _LINKED = "new-comparison", "_cf_linked"
 WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
 PICTURES = "pictures"  # and which training pictures, by their numbers
+
+
+def panel(dataset: Dataset, checkpoint: Checkpoint, opened: bool) -> None:
+    """Draw the form in a panel that is open where there is nothing else to see, or where a link fills it in."""
+    names = (WITHOUT, PICTURES, what_if.REMOVE, what_if.BY)
+    linked = [st.query_params[name] for name in names if name in st.query_params]
+    if linked and (_PANEL not in st.session_state or st.session_state.get(_LINKED) != linked):
+        st.session_state[_PANEL] = True
+    st.session_state[_LINKED] = linked
+    st.session_state.setdefault(_PANEL, opened)
+    place = st.expander("A new comparison", key=_PANEL, on_change="rerun", icon=":material/add:")
+    if place.open:
+        with place:
+            form(dataset, checkpoint)
 
 
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -195,5 +210,6 @@ def _submit(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) 
         settings = _settings(dataset, checkpoint, chosen)
         assert settings is not None  # the button is not drawn without
         job = build(CounterfactualJob, settings=settings)
+        st.session_state[_PANEL] = False
         address.drop("comparison")  # the new one is shown from here on
         panels.start(job, f"Compare removals for {', '.join(settings.targets)}")

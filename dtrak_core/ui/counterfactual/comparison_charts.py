@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, by_arm, label, of_size
 from dtrak_core.counterfactual.removals import IDENTITY, RANDOM
 from dtrak_core.ui.charts import words
+from dtrak_core.ui.counterfactual.pairing import key_of
 
 Measure = Literal["l2", "cosine", "loss_change", "latent_l2"]
 AXES: dict[Measure, str] = {
@@ -22,7 +24,7 @@ AXES: dict[Measure, str] = {
 
 
 def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
-    """Draw a box an arm over all targets and draws, with every point; a point carries its target's id."""
+    """Draw a box an arm over all targets and draws, with every point; a point carries what names its picture."""
     shown = go.Figure()
     arms = by_arm([e for e in of_size(comparison.entries, size) if e.method != IDENTITY])
     for arm, own in reversed(arms.items()):  # the first stands at the top
@@ -32,7 +34,7 @@ def boxes(comparison: Comparison, size: int, measure: Measure) -> go.Figure:
             boxpoints="all",
             jitter=0.4,
             pointpos=0,
-            customdata=[e.target for e in own],
+            customdata=[key_of(e) for e in own],
             text=[words(e.target) for e in own],
             hovertemplate="%{text}: %{x:.3f}<extra>%{fullData.name}</extra>",
             showlegend=False,
@@ -71,5 +73,19 @@ def doses(comparison: Comparison, measure: Measure) -> go.Figure:
         xaxis_title="training pictures removed",
         yaxis_title=AXES[measure].partition(" (")[0],
         height=300,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+    )
+
+
+def over_timesteps(found: Mapping[str, Sequence[tuple[int, float]]]) -> go.Figure:
+    """Draw the median pixel l2 against the timestep at which the retrained model takes over, a line an arm."""
+    shown = go.Figure()
+    for arm, points in found.items():
+        x, y = zip(*points, strict=True)
+        shown.add_scatter(x=x, y=y, mode="lines+markers", name=words(label(arm)))
+    return shown.update_layout(
+        xaxis_title="timestep τ at which the retrained model takes over",
+        yaxis_title="pixel l2",
+        height=320,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
     )

@@ -1,0 +1,82 @@
+"""All pictures of a comparison: a row a target, a column a removal, outlined where one is beyond the noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual.badges import SHORT
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.entries import Entry, beyond_floor, by_arm, floors, label, of_size
+from dtrak_core.counterfactual.removals import FLOOR, IDENTITY
+from dtrak_core.models import targets
+from dtrak_core.ui import gallery
+from dtrak_core.ui.counterfactual import pairing
+
+ROUNDING = 0.05  # pixel l2 that some 8-bit steps make, where the original was drawn on another machine
+FORMATS = {"l2": "l2 {:.2f}", "cosine": "cos {:.3f}", "loss_change": "loss {:+.4f}", "latent_l2": "latent {:.2f}"}
+
+
+def show(comparison: Comparison, size: int) -> None:
+    """Draw the matrix for one number of removed pictures; a click on a picture opens it beside its original."""
+    st.header("The same seed, other training pictures")
+    measure = st.segmented_control(
+        "Numbers and outlines by",
+        list(comparisons.measures(comparison)),
+        default="l2",
+        format_func=SHORT.get,
+        key="counterfactual-measure",
+        required=True,
+        persist_state="session",
+    )
+    own = of_size(comparison.entries, size)
+    arms = by_arm([entry for entry in own if entry.method != IDENTITY])
+    names = sorted(arms, key=lambda arm: (not arm.startswith(FLOOR), not arm.startswith(removals.RANDOM)))
+    least, rows = floors(own, measure), dict[str, list[gallery.Picture | None]]()
+    for target, original in comparison.originals.items():
+        first = gallery.Picture(
+            f"{target}/original", original, f"Original picture of {target}", (named(comparison, target),)
+        )
+        cells = [
+            _cell([e for e in arms[arm] if e.target == target], label(arm), measure, least.get(target)) for arm in names
+        ]
+        rows[target] = [first, *cells]
+    count = max((models for _, models in least.values()), default=0)
+    legend = "Outlined: changed more than by " + (
+        "training with nothing removed and another seed (noise floor, one model)."
+        if count == 1
+        else f"any of {count} trainings with nothing removed and another seed (noise floor)."
+    )
+    heads = ["Original", *("Nothing removed (noise floor)" if arm == FLOOR else label(arm) for arm in names)]
+    clicked = gallery.matrix(
+        "counterfactual-matrix", "Targets and removals", heads, rows, legend, focus=pairing.focus()
+    )
+    check = [entry.l2 for entry in own if entry.method == IDENTITY]
+    checked = ""
+    if check:
+        why = " (a colour step or two, as another processor rounds)" if 0 < max(check) < ROUNDING else ""
+        checked = f" Check: nothing removed, same training seed and same seed give distance {max(check):.3f}{why}."
+    st.caption(f"Click a picture to see it beside its original, and what was removed for it.{checked}")
+    if clicked:
+        pairing.ask(clicked)
+
+
+def named(comparison: Comparison, target: str) -> str:
+    """Return what a target is called under its picture: seed, and prompt where it was drawn from one."""
+    prompts = removals.sample_of(target, comparison.settings).prompts
+    return f"seed {targets.seed_of(target)}" + (f": {prompts[0]}" if prompts else "")
+
+
+def _cell(several: Sequence[Entry], arm: str, measure: str, floor: tuple[float, int] | None) -> gallery.Picture | None:
+    """Return the first draw of an arm, with how many of its draws are beyond the floor where there are several."""
+    if not several:
+        return None
+    entry, removing = several[0], several[0].method != FLOOR
+    beyond = [removing and floor is not None and beyond_floor(each, floor[0], measure) for each in several]
+    lines = [FORMATS[measure].format(getattr(entry, measure)).replace("-", "−")]
+    if removing and floor is not None and len(several) > 1:
+        lines.append(f"{sum(beyond)} of {len(several)} beyond")
+    spoken = f"{arm}, {entry.target}: {lines[0]}{', beyond the noise floor' if beyond[0] else ''}"
+    return gallery.Picture(pairing.key_of(entry), entry.image, spoken, tuple(lines), outlined=beyond[0])

@@ -1,0 +1,81 @@
+"""What a comparison says, above its pictures: a sentence, a badge and numbers for each method, all of it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dtrak_core.counterfactual import badges, comparisons, verdicts
+from dtrak_core.counterfactual.badges import SHORT, Badge
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.entries import label
+from dtrak_core.counterfactual.verdicts import DIGITS, LEVEL, Verdict
+from dtrak_core.ui import panels
+
+_LOOKS = {
+    badges.BEYOND: ("green", ":material/check:"),
+    badges.CHANCE: ("gray", ":material/remove:"),
+    badges.TOO_FEW: ("orange", ":material/question_mark:"),
+    badges.UNJUDGED: ("orange", ":material/question_mark:"),
+}
+_WIDE = 330  # pixels of a method's card, which a telephone is wide enough for
+
+
+def show(comparison: Comparison, size: int) -> None:
+    """Draw the verdict for one number of removed pictures, or why there is none."""
+    if why := comparisons.unjudged(comparison):
+        st.info(f"No verdict: {why}.")
+        if why in (verdicts.BEFORE, verdicts.UNFINISHED):
+            return
+    judged, found, told = _judged(comparison.key, len(comparison.entries), size, comparison)
+    if not why:
+        st.markdown(f"#### {badges.headline(comparison, size, panels.plain)}")
+    with st.grid(min_column_width=_WIDE):
+        for method, one in found.items():
+            with st.container(border=True):
+                _card(method, one, {measure: each[method] for measure, each in judged.items()})
+    if any(one.p is not None for one in found.values()):
+        st.caption(
+            "*Own*: mean change of the target that the pictures were named for; *others*: of the other targets; "
+            "*random*: without as many random pictures. p: share of the models' permutations that show as much; "
+            f"beyond chance: p times the number of measures below {LEVEL:g}."
+        )
+    with st.expander("The verdict in full"):
+        for measure, lines in told.items():
+            st.markdown("\n".join([f"**{verdicts.NAMES[measure]}**\n", *(f"- {line}" for line in lines)]))
+        count = sum(one.specific_p is not None for each in judged.values() for one in each.values())
+        chance = f"; by chance {count * LEVEL:.1f} of the {count} here are below {LEVEL:g}" if count else ""
+        st.caption(
+            "Every model has drawn every target. *Specific*: the pictures named for a target change it more than those "
+            "named for other targets; p is the share of the models' permutations that show as much"
+            f"{chance}. *Random removal* takes as many pictures as the removal that it is compared with. Intervals "
+            "resample models and targets."
+        )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _judged(
+    key: str, count: int, size: int, _comparison: Comparison
+) -> tuple[dict[str, dict[str, Verdict]], dict[str, Badge], dict[str, list[str]]]:
+    """Return verdicts by measure and method, badges, and words, once for each number of finished pictures."""
+    measures = comparisons.measures(_comparison)
+    judged = {measure: comparisons.statistics(_comparison, size, measure) for measure in measures}
+    return judged, badges.badges(_comparison, size), comparisons.sentences(_comparison, size, panels.plain)
+
+
+def _card(method: str, one: Badge, judged: Mapping[str, Verdict]) -> None:
+    colour, icon = _LOOKS[one.standing]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{panels.plain(label(method))}**", width="content")
+        st.badge(one.standing, icon=icon, color=colour)
+    shared = all(each.others is None for each in judged.values())  # one removal, whatever the target
+    heads = ["", "own", *([] if shared else ["others"]), "random", *([] if one.p is None else ["p"])]
+    lines = [f"| {' | '.join(heads)} |", f"|:--|{'--:|' * (len(heads) - 1)}"]
+    for measure, each in judged.items():
+        numbers = [each.own, *([] if shared else [each.others]), each.random]
+        cells = ["–" if number is None else f"{number:{DIGITS[measure]}}".replace("-", "−") for number in numbers]
+        p = [] if one.p is None else ["–" if each.specific_p is None else f"{each.specific_p:.2g}"]
+        bold = "**" if measure in one.measures else ""
+        lines.append(f"| {bold}{SHORT[measure]}{bold} | {' | '.join([*cells, *p])} |")
+    st.markdown("\n".join(lines))
