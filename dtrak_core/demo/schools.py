@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,22 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from dtrak_core import store
+from dtrak_core.counterfactual import counterfactual, removals
+from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue, emoji_schools
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
-from dtrak_core.demo import portraits, roles, school_pictures, text_base
+from dtrak_core.demo import portraits, school_pictures, text_base
 from dtrak_core.demo.text_base import Shape
+from dtrak_core.engine import work
+from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import processes
-from dtrak_core.models import bases, devices
+from dtrak_core.jobs.job_kinds import AttributeJob, SampleJob
+from dtrak_core.models import bases, checkpoints, devices
 from dtrak_core.models.bases import Base
-from dtrak_core.models.settings import TrainSettings
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled, TrainSettings
+from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training
 
 NAME, BASE, DATASET = "demo-schools", "emoji-base", "emoji-schools"
@@ -43,20 +51,42 @@ SHAPE = Shape(
 )
 AUTOENCODER, DENOISER = (6000, 64), (8000, 256)  # (steps, pictures a step)
 EPOCHS, RANK = 80, 16
+SEEDS, GUIDANCE = 64, 2.0  # pictures, all of them explained
+STRIDE = 27  # of seeds among the subjects chosen; it shares no divisor with their number
+TIMESTEPS, PROJ_DIM = 20, 1024
+COMPARED, FLOOR_MODELS = 12, 3
+PAIR = 2  # pictures of a subject, so many as D-TRAK may name beside them
+REMOVALS = {"subjects": (("same:family", "d-trak"), 4), "schools": (("same:contributor",), 4)}  # methods, random draws
+SHIPPED = (
+    "bases", "datasets", "checkpoints", "samples", "features", "kernels", "target-features", "comparisons"
+)  # fmt: skip
 
 
 def build(building: Path | None = None) -> None:
-    """Build base, dataset and LoRA weights in a folder of their own, cache/demo-schools.building.
+    """Build the demo, or go on building it, and put it into cache/demo in the place of an older one.
 
-    What is built is not yet what ships: features, pictures and comparison follow once it draws (benchmarks/schools.py).
+    Args:
+        building: Where; None takes a folder of its own, cache/demo-schools.building, which is deleted at the end.
     """
-    torch.set_num_threads(processes.cores())
     place = building or store.PROJECT / "cache" / "demo-schools.building"
     school_pictures.write_shipped(place / "packages", portraits.printed_steps("Drawing the pictures"))
+    make(place)
+    publish(place, store.demo_root())
+    if building is None:
+        shutil.rmtree(place)
+
+
+def make(place: Path) -> None:
+    """Compute all of the demo that is not stored in a folder yet."""
+    torch.set_num_threads(processes.cores())
     with portraits.elsewhere(STUDIO_CACHE=str(place), STUDIO_DEMO=str(place / "none")):
         base = trained_base(place)
         dataset = prepared()
         training.train(dataset, lora_settings(dataset, base), NAME, portraits.printed("Training"))
+        checkpoint = checkpoints.by_name(NAME, dataset.digest)
+        explain(dataset, checkpoint)
+        for name, settings in comparisons(dataset, checkpoint).items():
+            counterfactual.compare(dataset, checkpoint, settings, name, portraits.printed(f"Comparison {name}"))
 
 
 def prepared() -> Dataset:
@@ -72,6 +102,76 @@ def lora_settings(dataset: Dataset, base: Base) -> TrainSettings:
     return run.model_copy(update={"model": run.model.model_copy(update={"rank": RANK})})
 
 
+def drawing(dataset: Dataset, count: int = SEEDS) -> Sampled:
+    """Return how the pictures are drawn: seed k from the caption of a training picture, the schools by turns.
+
+    The subjects are those with two training pictures, one of each school, evenly over the list and then out of order,
+    so that the first seeds are of all groups.
+    """
+    captions = {(row["family"], row["contributor"]): row["caption"] for row in dataset.train.rows}
+    pictures = Counter(row["family"] for row in dataset.train.rows)
+    both = [one for one in dict.fromkeys(row["family"] for row in emoji_schools.facts()) if pictures[one] == PAIR]
+    chosen = [both[i] for i in np.linspace(0, len(both) - 1, SEEDS).astype(int)]
+    hands = tuple(emoji_schools.SCHOOLS)
+    told = [captions[chosen[STRIDE * seed % SEEDS], hands[seed % len(hands)]] for seed in range(count)]
+    return Sampled(prompts=tuple(told), guidance=GUIDANCE)
+
+
+def explain(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Draw the pictures, and compute the features of D-TRAK and TRAK for all of them."""
+    how = drawing(dataset).drawing()
+    work.run(SampleJob(checkpoint=checkpoint.digest, seeds=tuple(range(SEEDS)), **how), portraits.printed("Pictures"))
+    wanted = tuple(feature_settings(dataset.digest, checkpoint.digest, output) for output in portraits.MODEL_OUTPUTS)
+    names = tuple(f"seed:{seed}" for seed in range(SEEDS))
+    work.run(AttributeJob(features=wanted, targets=names, **how), portraits.printed("Features"))
+
+
+def feature_settings(dataset: str, checkpoint: str, model_output: ModelOutput) -> FeatureSettings:
+    """Return the settings of the shipped features: 20 timesteps, sparse projection, 8 bits a number."""
+    return portraits.feature_settings(dataset, checkpoint, model_output, TIMESTEPS, PROJ_DIM)
+
+
+def comparisons(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, CounterfactualSettings]:
+    """Return what is removed for the first pictures: the subject's own, and all of the school's."""
+    shared = {"targets": tuple(f"seed:{seed}" for seed in range(COMPARED)), "bottom": False}
+    shared |= {"floor_models": FLOOR_MODELS, **drawing(dataset, COMPARED).drawing()}
+    return {
+        name: removals.settings_for(
+            dataset, checkpoint, methods, shared | {"remove": (PAIR,), "random_draws": draws}, portraits.SIMILARITY
+        )
+        for name, (methods, draws) in REMOVALS.items()
+    }
+
+
+def publish(building: Path, final: Path) -> None:
+    """Put what a fresh clone should have into the demo's folder, in the place of what was there."""
+    for place in listed(final):
+        shutil.rmtree(final / place, ignore_errors=True)
+    made = []
+    for kind in SHIPPED:
+        for folder in sorted((building / kind).glob("*")):
+            if folder.suffix == "":
+                shutil.copytree(folder, final / kind / folder.name)
+                made.append(f"{kind}/{folder.name}")
+    store.write_json(final / portraits.TEXT_LISTED, made)
+
+
+def listed(folder: Path) -> list[str]:
+    """Return which artifacts of a demo's folder are this module's."""
+    path = folder / portraits.TEXT_LISTED
+    found: list[str] = json.loads(path.read_bytes()) if path.is_file() else []
+    return found
+
+
+def keep(pipeline: Path, name: str) -> Base:
+    """Store a pipeline's folder as a base."""
+    digest, resolution = bases.inspected(pipeline, lambda done, total: None)
+    key = key_of("bases", bases.BaseSettings(digest=digest))
+    shutil.copytree(pipeline, store.partial("bases", key) / bases.INSIDE, dirs_exist_ok=True)
+    bases.publish(name, digest, resolution, None)
+    return bases.by_digest(digest)
+
+
 def trained_base(place: Path) -> Base:
     """Return the base, trained now unless it is stored; what was trained so far lies in `place`."""
     if any(base.name == BASE for base in bases.listing()):
@@ -84,7 +184,7 @@ def trained_base(place: Path) -> Base:
     text_base.train_unet(pipe, images, captions, *DENOISER, told, kept, flip=False)
     folder = place / "pipeline"
     text_base.save(pipe, folder)
-    base = roles.keep(folder, BASE)
+    base = keep(folder, BASE)
     shutil.rmtree(folder)
     return base
 
