@@ -1,4 +1,4 @@
-"""The project's question answered for one picture, the dataset and the model at a glance, and what to do next."""
+"""The project's question answered for one picture, the dataset and the model at a glance, the pages as cards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if checkpoint is None:
 else:
     st.title("Which training pictures made this one?")
     found = showcase.show(dataset, checkpoint)
+    showcase.cards()
 
 st.header("The training pictures")
 browser.counts(dataset)
@@ -38,5 +39,5 @@ browser.drawn_here(dataset)
 if checkpoint is not None:
     st.header("The model")
     card.checkpoint(checkpoint)
-st.header("What next?")
-showcase.next_steps(checkpoint is not None)
+st.header("Your own")
+showcase.own(checkpoint is not None)

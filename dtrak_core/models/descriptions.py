@@ -37,6 +37,25 @@ def described(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def sentence(checkpoint: Checkpoint) -> str:
+    """Return in plain words what a checkpoint is and how it draws; what its files do not tell is left out."""
+    network = _json(checkpoint.folder / "unet" / "config.json")
+    base = next((one for one in bases.listing() if one.digest == checkpoint.base), None)
+    config = _json((checkpoint.folder if base is None else base.folder) / SCHEDULER)
+    side = network.get("sample_size")
+    side = side[0] if isinstance(side, list) else side
+    pixels = base.resolution if base is not None else side * checkpoint.fold if isinstance(side, int) else 0
+    size = f" of {pixels} × {pixels} pixels" if pixels else ""
+    if checkpoint.base:
+        what = "turns a text into a picture"
+    else:
+        what = "draws a picture of the class it is told" if checkpoint.classes else "draws pictures"
+    learned = f"It {what}{size}, starting from noise"
+    words = {"the noise": "by telling noise from picture", "the clean picture": "by guessing the clean picture"}
+    how = words.get(schedule(config).get("predicts", ""), "")
+    return f"{learned} and, step by step, {how}." if how else f"{learned}, step by step."
+
+
 def _of_base(checkpoint: Checkpoint) -> dict[str, str]:
     base = next((one for one in bases.listing() if one.digest == checkpoint.base), None)
     if base is None:

@@ -17,6 +17,12 @@ from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import DatasetJob
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.ui import about, frame
+
+
+def said(at: AppTest) -> str:
+    return " ".join(one.value for one in at.markdown)
+
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -36,6 +42,17 @@ def test_it_opens_with_the_answer(small: Small) -> None:
     at.session_state["training"] = True
     assert at.run().get("plotly_chart")[0].proto.alt.startswith("Training loss from")
     assert any("unconditional network of pixels" in one.value for one in at.caption)
+    assert "It draws pictures of 16 × 16 pixels, starting from noise and, step by step, by telling noise from" in said(
+        at
+    )
+    assert [row["note"].partition(" asks ")[0] for row in shown["showcase"]["rows"]] == ["D-TRAK", "TRAK"]
+    links = [link.proto for link in at.main.get("page_link")]
+    steps = [(one.label[:2], one.page) for one in links if one.label[:1].isdecimal()]
+    assert steps == [("1.", "generate"), ("2.", "attribution"), ("3.", "counterfactual")]
+    pages = [link.proto.label for link in at.sidebar.get("page_link")][1 : len(frame.FILES)]
+    assert set(pages) <= {one.label for one in links}, "a card for each other page"
+    assert about.BIBTEX in [code.value for code in at.sidebar.code]
+    assert f"[paper]({about.PAPER})" in " ".join(one.value for one in at.sidebar.caption)
 
 
 def test_filters_show_the_right_pictures(small: Small) -> None:

@@ -18,7 +18,7 @@ from dtrak_core.ui import charts, panels, plotting
 def checkpoint(chosen: Checkpoint) -> None:
     """Show the loss curve, the pictures drawn along the training, and the facts."""
     facts, settings = chosen.run.manifest, chosen.run.settings
-    panels.strip(descriptions.described(chosen))
+    st.write(descriptions.sentence(chosen))
     with st.container(horizontal=True, gap="large"):
         parameters = facts.get("parameters")
         if parameters:
@@ -48,6 +48,7 @@ def checkpoint(chosen: Checkpoint) -> None:
             alt=f"16 pictures drawn at {chosen.share} % of the training",
             caption=f"The same 16 seeds at {chosen.share} % of the training.",
         )
+    panels.strip(descriptions.described(chosen))
     panels.strip(provenance(chosen))
 
 

@@ -1,18 +1,28 @@
-"""The opening of Overview: one generated picture, the training pictures behind it by D-TRAK and by TRAK."""
+"""The opening of Overview: one generated picture, the training pictures behind it, and where to go from there."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from dtrak_core import program
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import methods
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import address, answers, frame, gallery, named, panels, picking, rows, tuning
+from dtrak_core.ui import answers, frame, gallery, named, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
-METHODS = ("d-trak", "trak")
+METHODS = {  # each in one line
+    "d-trak": "asks which training pictures act on the model's output as this picture does (Zheng et al. 2024)",
+    "trak": "asks the same of the model's training loss, as is usual elsewhere (Park et al. 2023)",
+}
+STEPS = (
+    (frame.GENERATE, "1. Let the model draw a picture", ":material/draw:"),
+    (frame.ATTRIBUTION, "2. See the training pictures behind it", ":material/account_tree:"),
+    (frame.COUNTERFACTUAL, "3. Train without them and compare", ":material/compare:"),
+)
+CARDS = 3  # a row
 COLUMNS = 8
 OTHERS = 16  # pictures to choose another target from
 
@@ -30,12 +40,18 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
         f"A small diffusion model drew the large picture. It had learned from {len(dataset.train.rows):,} "
         "pictures. D-TRAK and TRAK name those that helped this one most, the strongest first. Click any of them."
     )
+    with st.container(horizontal=True):
+        for page, label, icon in STEPS:
+            frame.link(page, label, icon)
     ranks = {method: tuning.usual_rank(methods.METHODS[method], checkpoint) for method in METHODS}
-    answer = answers.ask(Question(dataset, checkpoint, shown), METHODS, ranks)
-    listed = [rows.row(found, dataset, (COLUMNS, 0), note=False) for found in answer.rankings]
+    answer = answers.ask(Question(dataset, checkpoint, shown), list(METHODS), ranks)
+    listed = [
+        replace(rows.row(found, dataset, (COLUMNS, 0), note=False), note=f"{found.label} {METHODS[found.method]}.")
+        for found in answer.rankings
+    ]
     label = f"Training pictures behind {shown.caption or shown.id}"
     link = named.leading(frame.ATTRIBUTION, shown)
-    opened = {p.key: rows.parse(p.key, METHODS) for row in listed for p in row.proponents}
+    opened = {p.key: rows.parse(p.key, list(METHODS)) for row in listed for p in row.proponents}
     views = {rows.TARGET: link} | {key: link | {"example": str(to[1])} for key, to in opened.items() if to}
     gallery.figure(
         "showcase", label, rows.target(shown), listed, (COLUMNS, 0), ways=gallery.Ways(frame.ATTRIBUTION, views)
@@ -54,27 +70,21 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     return list(answer.rankings)
 
 
-def next_steps(trained: bool) -> None:
-    """Draw the things one can do now, each with a link."""
-    with st.container(border=True):
+def cards() -> None:
+    """Draw the pages as cards, each with what it is for."""
+    st.header("What you can do here")
+    others = list(zip(frame.FILES, frame.pages(), strict=False))[1:]
+    for start in range(0, len(others), CARDS):
+        for column, (file, page) in zip(st.columns(CARDS), others[start : start + CARDS], strict=False):
+            with column.container(border=True, height="stretch", gap="xsmall"):
+                frame.link(file, page.title, page.icon)
+                st.caption(page.help)
+
+
+def own(trained: bool) -> None:
+    """Draw the ways to pictures and models of one's own."""
+    with st.container(border=True, horizontal=True):
+        frame.link(frame.ADD_PICTURES, "Use your own pictures", ":material/add_photo_alternate:")
+        frame.link(frame.GENERATE, "Train a model of your own", ":material/model_training:", tab="Train a model")
         if trained:
-            st.page_link(
-                frame.ATTRIBUTION, label="Explain a picture, method by method", icon=":material/account_tree:",
-                query_params=address.leading(frame.ATTRIBUTION),
-            )  # fmt: skip
-            st.page_link(
-                frame.GENERATE, label="Let the model draw new pictures", icon=":material/draw:",
-                query_params=address.leading(frame.GENERATE) | {"tab": "Draw pictures"},
-            )  # fmt: skip
-        st.page_link(
-            frame.GENERATE,
-            label="Train a model of your own",
-            icon=":material/model_training:",
-            query_params=address.view() | {"tab": "Train a model"},
-        )
-        own = st.expander("Use your own pictures", key="own", on_change="rerun", icon=":material/folder_open:")
-        if own.open:
-            own.write(
-                "A folder of pictures, a zip of one, or an .npz file becomes a dataset. It then stands in the sidebar."
-            )
-            own.code(program.command("dataset --name mine --source path/to/pictures"), language="bash")
+            frame.link(frame.ADD_MODEL, "Add a model made elsewhere", ":material/add:")
