@@ -91,7 +91,7 @@ def settled(page: Any, still: int = 250) -> None:
     """Wait until the script of the page has run to its end, its components are drawn and nothing changes any more."""
     page.wait_for_selector("[data-test-script-state='notRunning']")
     if page.locator("[data-testid='stBidiComponentIsolated']").count():
-        page.locator("button[data-key]").first.wait_for()
+        page.locator("button[data-key]").first.wait_for(state="attached")  # some lie in what is folded
     page.evaluate(_STILL, still)
 
 
