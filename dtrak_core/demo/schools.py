@@ -44,7 +44,7 @@ SHAPE = Shape(
     text_width=96,
     latent_channels=12,
     vae_channels=(24, 48, 80),
-    unet_channels=(80, 112),
+    unet_channels=(88, 120),
     # At 1e-5 five of twelve channels were given up after 2,500 steps, and with them colours.
     kl_weight=1e-7,
     predicts="sample",
