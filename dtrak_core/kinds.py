@@ -85,6 +85,14 @@ def _comparison(settings: Facts) -> str:
     return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
 
 
+def _checkpoint(settings: Facts) -> str:
+    return f"checkpoint {settings['checkpoint']}"
+
+
+def _trial(settings: Facts) -> str:
+    return f"{counted(len(settings['removed']), 'picture')} removed"
+
+
 def _source(settings: Facts) -> str:
     return str(settings["source"])
 
@@ -158,7 +166,9 @@ KINDS: dict[str, Kind] = {
             lambda settings: f"pictures of dataset {settings['dataset']}",
             recomputable=True,
         ),
-        Kind("frontiers", "what better answers cost", lambda settings: f"checkpoint {settings['checkpoint']}"),
+        Kind("suspicions", "how a model doubts captions", _checkpoint, recomputable=True, read_by_many=True),
+        Kind("trials", "held-out losses without some pictures", _trial, read_by_many=True),
+        Kind("frontiers", "what better answers cost", _checkpoint),
         Kind("captions", "what captions tell text-to-image models", recomputable=True, read_by_many=True),
     )
 }

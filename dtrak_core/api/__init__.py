@@ -7,6 +7,7 @@
     answer.scores, answer.ranks                     # (M, N), by training index
     api.credit(pictures, "demo").sentences          # whose pictures made all that it has drawn
     api.copies(pictures, "demo").sentences          # whether any of them copies a training picture
+    api.doctor(pictures, "demo").sentences          # which training pictures are suspicious
     api.benchmark("demo").lds(scores)               # how well scores predict retraining
 
 What is computed is stored in the cache of the app (STUDIO_CACHE) and found again by all of them. Errors are of
@@ -16,6 +17,7 @@ What is computed is stored in the cache of the app (STUDIO_CACHE) and found agai
 from dtrak_core.api.adding import add_scores
 from dtrak_core.api.copying import NearCopies, copies
 from dtrak_core.api.credits import Credits, credit
+from dtrak_core.api.doctoring import Diagnosis, doctor, trial
 from dtrak_core.api.explaining import Explanation, explain
 from dtrak_core.api.inputs import checkpoint, dataset
 from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
@@ -26,6 +28,7 @@ from dtrak_core.models.settings import Sampled
 __all__ = [
     "Benchmark",
     "Credits",
+    "Diagnosis",
     "Explanation",
     "KnownAnswer",
     "Lds",
@@ -39,7 +42,9 @@ __all__ = [
     "counterfactual",
     "credit",
     "dataset",
+    "doctor",
     "explain",
     "known_answers",
     "lds",
+    "trial",
 ]

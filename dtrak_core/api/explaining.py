@@ -186,6 +186,8 @@ def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool)
     for target in plan.targets:
         if scores.needed(method, of, plan.checkpoint, target, base):
             by_drawing.setdefault(target.sampled, {})[target.id] = target
+    if not plan.targets:  # of the training set alone
+        by_drawing[Sampled()] = {}
     for sampled, alike in by_drawing.items():
         part = scores.resolve(method, of, plan.checkpoint, list(alike.values()), base)
         for job in asking.jobs_for([part], sampled):

@@ -21,6 +21,7 @@ from dtrak_core import program, store
 from dtrak_core.commands import (
     copying,
     credits,
+    doctoring,
     known,
     make,
     measuring,
@@ -85,6 +86,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "attribute": make.attribute,
     "credit": credits.credit,
     "copies": copying.copies,
+    "doctor": doctoring.doctor,
     "methods": method_list.methods,
     "counterfactual": removing.counterfactual,
     "lds": measuring.lds,

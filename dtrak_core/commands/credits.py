@@ -115,7 +115,7 @@ def computed(plan: Plan, checkpoint: Checkpoint, feature_batch: int = 0) -> Plan
         raise SettingsError(reason)
     what = f"{plan.method.label} for {counted(len(plan.targets), 'picture')}"
     costs.tell(scores.estimate(plan.dataset, checkpoint, plan.missing), what)
-    for sampled, some in asking.by_drawing(plan.targets, targets.way_of(checkpoint, plan.dataset.train)):
+    for sampled, some in asking.sets(plan, targets.way_of(checkpoint, plan.dataset.train)):
         for job in asking.jobs_for([set_scores.of_some(plan, some)], sampled):
             own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
             answers.completed(own, what)

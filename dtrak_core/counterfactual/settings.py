@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Sampled, SampleSettings
+from dtrak_core.models.targets import TargetId
 from dtrak_core.settings import Digest, Seed, Settings
 
 TakeOver = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS, exclude_if=lambda value: value == DIFFUSION_STEPS)]
@@ -74,3 +75,20 @@ class CounterfactualSettings(Sampled):
             if len(set(values := getattr(self, name))) != len(values):
                 raise ValueError(f"{name} {list(values)} names something twice; name each once")
         return self
+
+
+class TrialSettings(Settings):
+    """A training without some pictures (ascending), beside `random_draws` random sets of as many and nothing removed.
+
+    Every arm has the same `train_seeds` seeds, none of them the original's, and is measured by the mean denoising loss
+    over `targets`, held-out pictures.
+    """
+
+    dataset: Digest
+    checkpoint: Digest
+    removed: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    targets: tuple[TargetId, ...] = Field(min_length=1)
+    random_draws: int = Field(default=3, ge=1, le=100)
+    train_seeds: int = Field(default=1, ge=1, le=100)
+    num_timesteps: EvenGrid = 50
+    noise_seed: Seed = 0

@@ -6,14 +6,13 @@ Modules with torch are imported when the first job needs them.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from dtrak_core.counterfactual import encoders, removals
+from dtrak_core.counterfactual import encoders, removals, trials
 from dtrak_core.counterfactual.removal_sets import is_fixed
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
+from dtrak_core.engine import drawing
 from dtrak_core.engine.parts import Part
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.fader_layout import Faders
@@ -36,12 +35,12 @@ from dtrak_core.jobs.job_kinds import (
     ScoreJob,
     TrainJob,
 )
+from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import certainty, embeddings, fader_scores, scores, turned
+from dtrak_core.methods import certainty, embeddings, fader_scores, scores, suspicions, turned
 from dtrak_core.methods.families import family_of
 from dtrak_core.models import bases, checkpoints, open_models, targets
-from dtrak_core.models.settings import Sampled
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact, find
@@ -78,7 +77,7 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
 
             return [probes.probe(job.model, job.resolution, job.batch_size, on_progress, job.number)]
         case SampleJob():
-            return _samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, on_progress)
+            return drawing.samples(job.checkpoint, job.seeds, job, job.pictures_per_batch, on_progress)
         case AttributeJob():
             return _attribution(job, on_progress)
         case BenchmarkJob():
@@ -95,6 +94,10 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
             return [_counterfactual(job, on_progress)]
         case LdsJob():
             return _lds(job.settings, on_progress)
+        case SuspicionJob():
+            return [suspicions.compute(catalogue.by_digest(job.settings.dataset), job.settings, on_progress)]
+        case TrialJob():
+            return [trials.compute(catalogue.by_digest(job.settings.dataset), job.settings, on_progress)]
 
 
 def run_part(job: Job, part: Part, on_progress: Progress) -> None:
@@ -124,39 +127,12 @@ def run_part(job: Job, part: Part, on_progress: Progress) -> None:
         case LdsJob(settings=wanted):
             of_set = catalogue.by_digest(wanted.dataset)
             subset_models.check(of_set, checkpoints.by_digest(wanted.checkpoint, wanted.dataset), wanted)
-            _generate_missing(wanted.targets, wanted.checkpoint, wanted, on_progress)
+            drawing.generate_missing(wanted.targets, wanted.checkpoint, wanted, on_progress)
 
 
 def _dataset(job: DatasetJob, on_progress: Progress) -> Artifact:
     source = Path(job.source) if job.source else None
     return catalogue.prepare(job.dataset, source, lambda done, total: on_progress(done, total, "pictures", ""))
-
-
-def _samples(
-    checkpoint: str, seeds: tuple[int, ...], sampled: Sampled, pictures_per_batch: int, on_progress: Progress
-) -> list[Artifact]:
-    """Generate what is not stored yet, a batch at a time, so that a cancelled job keeps whole batches."""
-    from dtrak_core.models import sampling
-
-    wanted = [targets.sample_settings(checkpoint, seed, sampled) for seed in dict.fromkeys(seeds)]
-    missing = [settings for settings in wanted if targets.find_sample(settings) is None]
-    if missing:
-        denoiser = open_models.opened(checkpoints.by_digest(checkpoint))
-    steps, made = sampled.sampling_steps, len(wanted) - len(missing)
-    for begin in range(0, len(missing), pictures_per_batch):
-        batch = missing[begin : begin + pictures_per_batch]
-
-        def drawn(done: int, _total: int, before: int = made + begin) -> None:
-            message = f"Picture {min(len(wanted), before + 1)} of {len(wanted)}"
-            on_progress(before * steps + done, len(wanted) * steps, "sampling steps", message)
-
-        now, prompts = [s.seed for s in batch], [s.prompt_of(s.seed) for s in batch if s.prompts]
-        began, sampler, eta, guidance = time.perf_counter(), sampled.sampler, sampled.eta, sampled.guidance
-        images = sampling.generate(denoiser, now, sampler, steps, eta, drawn, pictures_per_batch, prompts, guidance)
-        each = (time.perf_counter() - began) / len(batch)
-        for settings, image in zip(batch, images, strict=True):
-            targets.publish_sample(settings, image, each)
-    return [artifact for s in wanted if (artifact := find("samples", key_of("samples", s))) is not None]
 
 
 def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
@@ -173,7 +149,7 @@ def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
         )
         about = f"{settings.model_output}, {number + 1} of {len(job.features)}" if len(job.features) > 1 else ""
         drawn_by = job.pictures_of or settings.checkpoint
-        _generate_missing(job.targets, drawn_by, job, on_progress)
+        drawing.generate_missing(job.targets, drawn_by, job, on_progress)
         chosen = [targets.resolve(dataset, drawn_by, name, job) for name in job.targets]
         denoiser = open_models.opened(checkpoint)
         per_training, per_targets = _gradients(settings, job)
@@ -204,7 +180,7 @@ def _embeddings(job: EmbedJob, on_progress: Progress) -> list[Artifact]:
         embeddings.refuse_other(job.model, job.weights)
     dataset = catalogue.by_digest(job.dataset)
     if job.checkpoint:
-        _generate_missing(job.targets, job.checkpoint, job, on_progress)
+        drawing.generate_missing(job.targets, job.checkpoint, job, on_progress)
     made = [embeddings.embed_dataset(dataset, job.model, lambda d, t: on_progress(d, t, "pictures", "Training set"))]
     for name in job.targets:
         on_progress(0, len(job.targets), "targets", name)
@@ -216,7 +192,7 @@ def _embeddings(job: EmbedJob, on_progress: Progress) -> list[Artifact]:
 def _own_scores(job: ScoreJob, on_progress: Progress) -> list[Artifact]:
     """Compute the scores of methods that keep no features."""
     dataset = catalogue.by_digest(job.dataset)
-    _generate_missing(job.targets, job.checkpoint, job, on_progress)
+    drawing.generate_missing(job.targets, job.checkpoint, job, on_progress)
     chosen = [targets.resolve(dataset, job.checkpoint, name, job) for name in job.targets]
     made: list[Artifact] = []
     for name in job.methods:
@@ -230,7 +206,7 @@ def _benchmark(job: BenchmarkJob, on_progress: Progress) -> list[Artifact]:
     from dtrak_core.lds import benchmarking
 
     where = job.settings
-    _generate_missing(where.targets, where.checkpoint, where, on_progress)
+    drawing.generate_missing(where.targets, where.checkpoint, where, on_progress)
     dataset = catalogue.by_digest(where.dataset)
     return benchmarking.compute(dataset, where, job.recipes, job.keep_scores, on_progress)
 
@@ -255,14 +231,14 @@ def _lds(settings: LdsSettings, on_progress: Progress) -> list[Artifact]:
         checkpoints.by_digest(settings.checkpoint, settings.dataset),
     )
     subset_models.check(dataset, checkpoint, settings)
-    _generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
+    drawing.generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
     return subset_losses.compute(dataset, checkpoint, settings, on_progress)
 
 
 def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
     """Compute all that the scores of a comparison need, and its targets' own pictures."""
     settings = encoders.obtained(settings)
-    _generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
+    drawing.generate_missing(settings.targets, settings.checkpoint, settings, on_progress)
     ranked = [name for name in settings.methods if not is_fixed(name)]
     dataset = catalogue.by_digest(settings.dataset)
     own = [targets.resolve(dataset, settings.checkpoint, name, settings) for name in settings.targets]
@@ -273,12 +249,6 @@ def _scored(settings: CounterfactualSettings, on_progress: Progress) -> None:
         raise SettingsError(reason)
     for job in asking.jobs_for(plans, settings):
         run(job, on_progress)
-
-
-def _generate_missing(names: Sequence[str], checkpoint: str, sampled: Sampled, on_progress: Progress) -> None:
-    """Generate those of these targets that are generated ones and not stored yet."""
-    seeds = tuple(targets.seed_of(name) for name in names if name.startswith("seed:"))
-    _samples(checkpoint, seeds, sampled, 16, on_progress)
 
 
 def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:

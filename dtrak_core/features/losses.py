@@ -47,5 +47,12 @@ def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise
     """
     grid = draws.timesteps("uniform", num_timesteps, denoiser.process.steps)
     values = of_draws(denoiser, target.image, target.id, grid, noise_seed, denoiser.told(target.row))
-    weights = denoiser.process.loss_weights(torch.from_numpy(grid).to(denoiser.weight.device))
-    return float((values * weights.cpu().numpy()).mean())
+    return float((values * weights(denoiser, grid)).mean())
+
+
+def weights(denoiser: Denoiser, timesteps: np.ndarray) -> np.ndarray:
+    """Return the weights that timesteps (T,) have in the training, (T,): 1 where it predicts noise, v or flow."""
+    found: np.ndarray = (
+        denoiser.process.loss_weights(torch.from_numpy(timesteps).to(denoiser.weight.device)).cpu().numpy()
+    )
+    return found

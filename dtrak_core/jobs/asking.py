@@ -71,6 +71,11 @@ def by_drawing(chosen: Sequence[Target], usual: Sampled) -> list[tuple[Sampled, 
     return found
 
 
+def sets(plan: Plan, usual: Sampled) -> list[tuple[Sampled, list[Target]]]:
+    """Return the targets of a plan as `by_drawing` does: one set of none where it is of the training set alone."""
+    return by_drawing(plan.targets, usual) or [(usual, [])]
+
+
 def together(method: Method) -> Hashable:
     """Return what methods of one job (`jobs_for`) have in common."""
     return family_of(method).job, method.side, method.embedding

@@ -15,6 +15,7 @@ from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of
 from dtrak_core.jobs import incoming
+from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.lds.recipes import Recipe, method_for
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import scores
@@ -215,6 +216,8 @@ Job: TypeAlias = (
     | FaderJob
     | CounterfactualJob
     | LdsJob
+    | SuspicionJob
+    | TrialJob
 )
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
@@ -264,7 +267,7 @@ def inputs(job: Job) -> set[str]:
         case BenchmarkJob():
             features = tuple(f for recipe in job.recipes for f in _of_recipe(recipe, job.settings.dataset))
             return {job.settings.dataset, job.settings.checkpoint} | _feature_keys(features)
-        case LdsJob():
+        case LdsJob() | SuspicionJob() | TrialJob():
             return {job.settings.dataset, job.settings.checkpoint}
         case AttributeJob():
             found = {name for features in job.features for name in (features.dataset, features.checkpoint)}

@@ -54,6 +54,15 @@ def embedded(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     return _arrays(*_stored(plan))
 
 
+def embedded_set(plan: Plan) -> np.ndarray:
+    """Return the stored embeddings of the training set alone, (N, D), not normalised.
+
+    Raises:
+        NotFoundError: If they are not stored.
+    """
+    return np.asarray(_stored(plan)[0].array("embeddings.npy"))
+
+
 def _stored(plan: Plan) -> tuple[Artifact, list[Artifact]]:
     found = [store.find("embeddings", key_of("embeddings", one)) for one in _settings(plan)]
     if None in found:

@@ -31,7 +31,7 @@ def offer(plan: Plan, checkpoint: Checkpoint, ready: int) -> None:
     usual = targets.way_of(checkpoint, plan.dataset.train)
     wanted = [
         job
-        for sampled, some in asking.by_drawing(plan.targets, usual)
+        for sampled, some in asking.sets(plan, usual)
         for job in asking.jobs_for([set_scores.of_some(plan, some)], sampled)
     ]
     going = [key for key in map(jobs.key_of_job, wanted) if _going(key)]

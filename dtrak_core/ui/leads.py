@@ -31,6 +31,7 @@ from dtrak_core.jobs.jobs import (
     ScoreJob,
     TrainJob,
 )
+from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import key_of
@@ -105,6 +106,8 @@ def _lead(job: Job) -> Lead:
             asked = job.settings
             found = _target(frame.COUNTERFACTUAL, asked.dataset, asked.checkpoint, asked.targets[0], asked)
             return Lead(found.page, {**found.words, "comparison": key_of("comparisons", asked)}, found.picture)
+        case SuspicionJob() | TrialJob():
+            return _target(frame.DOCTOR, job.settings.dataset, job.settings.checkpoint, "", Sampled())
         case LdsJob() | BenchmarkJob():
             asked_for = job.settings
             return _target(frame.BENCHMARK, asked_for.dataset, asked_for.checkpoint, asked_for.targets[0], asked_for)

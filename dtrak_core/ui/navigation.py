@@ -36,6 +36,11 @@ ABOUT = {
         ":material/content_copy:",
         "Which generated pictures are near-copies of training pictures, and how sure that is.",
     ),
+    "doctor": About(
+        "Doctor",
+        ":material/stethoscope:",
+        "Which training pictures are doubles, odd, least helpful or wrongly captioned, and what removing them does.",
+    ),
     "counterfactual": About(
         "Counterfactual",
         ":material/compare:",

@@ -19,6 +19,7 @@ PAGES = [
     "/attribution?details=Keep+and+share",
     "/credit",
     "/copies",
+    "/doctor",
     "/counterfactual",
     "/jobs",
     "/jobs?list=Cache",

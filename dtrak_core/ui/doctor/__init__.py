@@ -1,0 +1,1 @@
+"""What the Doctor page is made of."""
