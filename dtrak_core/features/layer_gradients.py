@@ -63,6 +63,7 @@ def _add_norms(
     if weight is None and bias is None:
         return
     draws, channels, positions = x.shape[0], x.shape[1], x[0, 0].numel()
+    x, g = x.contiguous(), g.contiguous()  # CUDA's kernels take no transposed ones, which attention's norms are given
     _, mean, scale = torch.native_group_norm(
         x, layer.weight, layer.bias, draws, channels, positions, layer.num_groups, layer.eps
     )
