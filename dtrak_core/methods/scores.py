@@ -21,6 +21,7 @@ from dtrak_core.methods.families import FAMILIES
 from dtrak_core.methods.gradient_methods import feature_settings, models_of, of_models
 from dtrak_core.methods.methods import Method, method_of
 from dtrak_core.methods.plans import Needed, Plan, Scores
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import key_of
@@ -75,7 +76,24 @@ def resolve(
     plan = plan if features is None else replace(plan, models=tuple(of_models(features, models)))
     keyed = {(kind, key_of(kind, settings)): settings for kind, settings in family.parts(plan)}
     missing = tuple((kind, key, one) for (kind, key), one in keyed.items() if store.find(kind, key) is None)
+    if missing and (behind := _left_behind(plan)):
+        return replace(plan, refused=behind)
     return replace(plan, missing=missing)
+
+
+def _left_behind(plan: Plan) -> str:
+    """Say which of the weights that a method compares do not ship, nothing where all are here."""
+    asked = {one.checkpoint for one in plan.models} - {plan.checkpoint}
+    if not asked:
+        return ""
+    kept = checkpoints.of_run(checkpoints.by_digest(plan.checkpoint).run)
+    names = [f"'{one.name}'" for one in kept if one.left_out and one.digest in asked]
+    if not names:
+        return ""
+    return (
+        f"{plan.method.label} compares checkpoints, and the weights of {', '.join(names)} do not ship. Train a model "
+        "of your own, which keeps them."
+    )
 
 
 def score(plan: Plan, damping: float | None = None, rank_share: float | None = None) -> Scores:

@@ -14,7 +14,8 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.demo import portraits, shipping
 from dtrak_core.errors import NotFoundError
-from dtrak_core.models import checkpoints, networks
+from dtrak_core.methods import scores
+from dtrak_core.models import checkpoints, networks, targets
 from dtrak_core.models.checkpoints import Checkpoint
 
 
@@ -65,6 +66,10 @@ def test_what_ships_is_small_and_reads_as_before(checkpoint: Checkpoint, tmp_pat
         networks.load_denoiser(shipped)
         with pytest.raises(NotFoundError, match="The weights of 'small@50' do not ship"):
             networks.load_denoiser(checkpoints.of_run(shipped.run)[1])
+        target = targets.of_split(again.held_out, "held-out", 0)
+        refused = scores.resolve("tracin-cp", again, shipped.digest, [target]).refused
+        assert "the weights of 'small@25', 'small@50', 'small@75' do not ship" in refused
+        assert scores.resolve("d-trak", again, shipped.digest, [target]).refused == ""
 
 
 def test_the_comparison_asks_for_67_trainings_and_the_lds_for_40() -> None:
