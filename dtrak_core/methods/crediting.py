@@ -7,26 +7,78 @@ whoever's credit lies furthest above their share of the pictures. Whether that i
 credit away at random: p is the part of such draws in which somebody lies as far above. The pictures of a family are
 alike and score alike, so a family's credit goes as a whole to a family of as many, and inside it to any of its
 pictures. A family that is alone in its size keeps its credit: nothing says what chance would have given it.
+
+The interval of a lift is of the pictures: how far it would move had others like them been learned from. A contributor g
+of which families f hold the part P_fg of the credit and the number C_fg of the pictures has, to first order,
+
+    var(log lift) = n / (n - 1) Σ_f (P_fg / P_g - P_f / P - C_fg / C_g + C_f / C)²
+
+over the n families of g, with sums where an index is left out (the linearised ratio, by clusters; Cochran, Sampling
+Techniques, 1977, ch. 9A); its ends are lift · exp(± t · deviation), t of n - 1 degrees of freedom.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import results
 from dtrak_core.methods.results import NOT_GIVEN, Credit, Ranking, Row
+from dtrak_core.statistics import FEWEST
 
 DRAWS = 400
 LEVEL = 0.05
+_NORMAL = 1.959964  # 97.5 % of the normal distribution
 
 
 def foremost(credits: Sequence[Credit]) -> Credit | None:
     """Return whose share of the credit lies furthest above their share of the pictures; None where nobody's does."""
     known = [one for one in credits if one.contributor != NOT_GIVEN and one.lift > 1]
     return max(known, key=lambda one: (one.share - one.set_share, one.contributor), default=None)
+
+
+def credits(ranking: Ranking, rows: Sequence[Row]) -> list[Credit]:
+    """Return what each contributor's pictures add up to, with intervals, largest share first.
+
+    Who is in fewer than 6 families, or has no credit, has no interval. Of few pictures of which one or two have nearly
+    all of the credit it is too narrow: a sentence asks for `chance` too.
+
+    Args:
+        ranking: Ranking over N examples.
+        rows: Their facts, N; contributor and family count.
+    """
+    found = results.credit(ranking, [str(row.get("contributor") or "") for row in rows])
+    places = {one.contributor: place for place, one in enumerate(found)}
+    which = np.array([places[str(row.get("contributor") or NOT_GIVEN)] for row in rows])
+    alone = [str(row.get("family") or "") or f"\0{index}" for index, row in enumerate(rows)]
+    family = np.unique(np.asarray(alone, dtype=str), return_inverse=True)[1]
+    positive = np.maximum(ranking.values, 0) / (ranking.positive_total or 1.0)
+    whole = np.bincount(family, positive) - np.bincount(family) / len(rows)  # P_f / P - C_f / C
+    cells, cell = np.unique(which * len(whole) + family, return_inverse=True)  # each contributor's families
+    holder, held = np.divmod(cells, len(whole))
+    shares, sizes = (np.array([getattr(one, name) for one in found]) for name in ("share", "set_share"))
+    own = np.bincount(cell, positive) / np.where(shares > 0, shares, 1)[holder]
+    own -= np.bincount(cell) / len(rows) / sizes[holder]
+    squares = np.bincount(holder, own**2 - 2 * own * whole[held]) + (whole**2).sum()
+    counts = np.bincount(holder)
+    told = []
+    for one, count, variance in zip(found, counts.tolist(), squares.tolist(), strict=True):
+        if count >= FEWEST and one.share > 0:
+            far = _student(count - 1) * math.sqrt(max(variance, 0.0) * count / (count - 1))
+            one = dataclasses.replace(one, low=one.lift * math.exp(-far), high=one.lift * math.exp(far))
+        told.append(one)
+    return told
+
+
+def _student(degrees: int) -> float:
+    """Return 97.5 % of Student's t: the normal quantile and two terms (Abramowitz and Stegun 26.7.5); 5 and more."""
+    z = _NORMAL
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def chance(ranking: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
@@ -87,9 +139,26 @@ def dealt(which: np.ndarray, families: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def words(credit: Credit, name: str | None = None) -> str:
-    """Return a contributor's credit in numbers: X: 23 % of the credit with 15 % of the pictures (1.6 x)."""
+    """Return a contributor's credit in numbers: X: 23 % of the credit with 15 % of the pictures (1.6 x, 1.2 to 2.1)."""
     told = f"{percent(credit.share)} of the credit with {percent(credit.set_share)} of the pictures"
-    return f"{credit.contributor if name is None else name}: {told} ({credit.lift:.1f} x)"
+    return f"{credit.contributor if name is None else name}: {told} ({lift(credit)})"
+
+
+def lift(credit: Credit) -> str:
+    """Return a lift with its interval where there is one: with two digits where one would not tell them from 1."""
+    numbers = [credit.lift, *(end for end in (credit.low, credit.high) if end is not None)]
+    digits = 2 if len(numbers) > 1 and any(abs(each - 1) < 0.1 for each in numbers) else 1
+    times, *ends = (f"{each:.{digits}f}" for each in numbers)
+    return f"{times} x, {ends[0]} to {ends[1]}" if ends else f"{times} x"
+
+
+def verdict(credit: Credit) -> str:
+    """Say what a contributor's own lift is more than: nothing where its interval holds 1, or there is none."""
+    if credit.low is None or credit.high is None:
+        return f"too few pictures for an interval, which takes {FEWEST} that are not alike"
+    if credit.low <= 1 <= credit.high:
+        return "no more than chance"
+    return "more than its number brings" if credit.low > 1 else "less than its number brings"
 
 
 def sentence(label: str, credits: Sequence[Credit], p: float, name: str | None = None) -> str:
@@ -104,7 +173,7 @@ def sentence(label: str, credits: Sequence[Credit], p: float, name: str | None =
     first = foremost(credits)
     if first is None:
         return f"By {label}, nobody's pictures have more of the credit than their number brings: no more than chance."
-    if p > LEVEL:
+    if p > LEVEL or (first.low is not None and first.low <= 1):
         return f"By {label}, nobody is credited beyond chance: {words(first, name)} is no more than chance."
     return f"By {label}, {words(first, name)}."
 

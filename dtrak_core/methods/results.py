@@ -71,7 +71,8 @@ class Credit:
     """What one contributor's pictures add up to.
 
     `share` is of the positive total (0 to 1), `count` the number of their training
-    pictures, `supporting` how many of them score above zero, `set_share` count / N.
+    pictures, `supporting` how many of them score above zero, `set_share` count / N. `low` and `high`
+    are the ends of the 95 % interval of the lift (`crediting.credits`), None where there is none.
     """
 
     contributor: str
@@ -79,6 +80,8 @@ class Credit:
     count: int
     supporting: int
     set_share: float
+    low: float | None = None
+    high: float | None = None
 
     @property
     def lift(self) -> float:
@@ -162,6 +165,12 @@ def _end(ranking: Ranking, side: np.ndarray, top: int, families: Sequence[str] |
         Entry(rank, i, float(ranking.values[i]), share(ranking, i), alike, steady_at(ranking, i))
         for rank, i, alike in listed
     ]
+
+
+def entry(ranking: Ranking, rank: int) -> Entry:
+    """Return the example at a rank, 1 for the highest score."""
+    index = int(ranking.order[rank - 1])
+    return Entry(rank, index, float(ranking.values[index]), share(ranking, index), 0, steady_at(ranking, index))
 
 
 def steady_at(ranking: Ranking, index: int) -> bool | None:
@@ -276,7 +285,19 @@ def credit_csv(ranking: Ranking, credits: Sequence[Credit], target: Mapping[str,
     columns = "contributor share_of_positive pictures supporting_pictures share_of_set method target checkpoint".split()
     made = [ranking.method, target.get("id", ""), ranking.provenance.get("checkpoint", "")]
     lines = [
-        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, ranking.damping, terms]
+        [
+            c.contributor,
+            c.share,
+            c.count,
+            c.supporting,
+            c.set_share,
+            *made,
+            c.lift,
+            ranking.damping,
+            terms,
+            c.low,
+            c.high,
+        ]
         for c in credits
     ]
-    return spreadsheet.to_csv([*columns, "lift", "damping", "licence"], lines)
+    return spreadsheet.to_csv([*columns, "lift", "damping", "licence", "lift_low", "lift_high"], lines)

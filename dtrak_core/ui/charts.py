@@ -64,9 +64,10 @@ def score_curve(ranking: Ranking, first: Sequence[Entry], last: Sequence[Entry],
     return _frame(shown, "rank among the training pictures", f"{words(ranking.label)} score (its own scale)")
 
 
-def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:
-    """Draw each contributor's share of the positive score beside their share of the training set."""
-    listed = list(credits[:most])[::-1]
+def credit_bars(credits: Sequence[Credit]) -> go.Figure:
+    """Draw each contributor's share of the positive score with its interval beside their share of the training set."""
+    listed = list(credits)[::-1]
+    places = list(range(len(listed)))[::-1]  # among those given
     names = [words(c.contributor) for c in listed]
     shown = go.Figure()
     shown.add_bar(
@@ -74,8 +75,18 @@ def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:
         y=names,
         orientation="h",
         name="share of the credit",
-        customdata=[c.count for c in listed],
-        hovertemplate="%{y}: %{x:.1%} of the credit, %{customdata} pictures<extra></extra>",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [0 if c.high is None else c.high * c.set_share - c.share for c in listed],
+            "arrayminus": [0 if c.low is None else c.share - c.low * c.set_share for c in listed],
+            "color": "gray",
+            "thickness": 2,
+        },
+        customdata=places,
+        text=[f"{c.count:,} pictures" for c in listed],
+        textposition="none",
+        hovertemplate="%{y}: %{x:.1%} of the credit, %{text}<extra></extra>",
     )
     shown.add_scatter(
         x=[c.set_share for c in listed],
@@ -83,6 +94,7 @@ def credit_bars(credits: Sequence[Credit], most: int = 12) -> go.Figure:
         mode="markers",
         marker={"symbol": "diamond", "size": 10, "line": {"width": 1.5, "color": "#fff"}},  # it may lie on a bar
         name="share of the training set",
+        customdata=places,
         hovertemplate="%{y}: %{x:.1%} of the training pictures<extra></extra>",
     )
     shown = _frame(shown, "share", "").update_xaxes(tickformat=".0%", rangemode="tozero")

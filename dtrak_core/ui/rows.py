@@ -36,8 +36,8 @@ def row(
     return Row(
         ranking.label,
         METHODS[ranking.method].summary + kept if note else "",
-        [_picture(ranking, dataset, entry, "proponent") for entry in first],
-        [_picture(ranking, dataset, entry, "opponent") for entry in last],
+        [picture(ranking, dataset, entry, "proponent") for entry in first],
+        [picture(ranking, dataset, entry, "opponent") for entry in last],
         "No training picture has a positive score here.",
         "No training picture has a negative score here.",
     )
@@ -64,7 +64,8 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("-", "−")
 
 
-def _picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
+def picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
+    """Return a training picture with its words; `side` says what its rank counts."""
     facts = dataset.train.rows[entry.index]
     name = facts["name"] or facts["label"]
     by = f", by {facts['contributor']}" if facts["contributor"] else ""

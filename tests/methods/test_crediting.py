@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
+import pytest
 
 from dtrak_core.methods import crediting, results
 
@@ -106,3 +108,38 @@ def test_chance_by_families_is_the_share_of_exact_permutations() -> None:
     values = np.repeat([6.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 2)
     p = crediting.chance(results.ranking("t", "T", values), names, families)
     assert abs(p - 1 / 28) < 0.03, "one of 28 pairs of families"
+
+
+def test_intervals_of_lifts_are_those_of_drawn_families() -> None:
+    """Against a bootstrap over families; who is in few of them has none."""
+    random = np.random.default_rng(0)
+    families = np.repeat(np.arange(90), 3)
+    names = [("Ada", "Ben", "Cy")[f % 3] if f < 87 else "Di" for f in families]
+    values = random.gamma(2.0, size=90)[families] + random.normal(0, 0.3, 270) + [n == "Ada" for n in names]
+    rows = [{"contributor": name, "family": f"{family}"} for name, family in zip(names, families, strict=True)]
+    found = {one.contributor: one for one in crediting.credits(results.ranking("t", "T", values), rows)}
+    positive, ada, lifts = np.maximum(values, 0), np.array([name == "Ada" for name in names]), []
+    for _ in range(2000):
+        times = np.bincount(random.integers(0, 90, 90), minlength=90)[families]
+        lifts.append((times * positive)[ada].sum() / (times * positive).sum() / (times[ada].sum() / times.sum()))
+    assert (found["Ada"].low, found["Ada"].high) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=0.05)
+    assert crediting.verdict(found["Ada"]) == "more than its number brings"
+    assert (found["Di"].low, found["Di"].high) == (None, None)
+    assert "too few" in crediting.verdict(found["Di"])
+    assert re.search(r"\(1\.\d+ x, 1\.\d+ to 1\.\d+\)$", crediting.words(found["Ada"]))
+
+
+def test_intervals_hold_1_as_often_as_they_say_where_contributors_do_not_matter() -> None:
+    random, held, every = np.random.default_rng(1), 0, 0
+    rows = [{"contributor": f"person {i // 12}"} for i in range(96)]
+    for _ in range(60):
+        for one in crediting.credits(results.ranking("t", "T", random.normal(size=96)), rows):
+            every += 1
+            held += crediting.verdict(one) == "no more than chance"
+    assert 0.92 <= held / every <= 0.98  # of 480; 95 % is said
+
+
+def test_nobody_is_named_whose_interval_holds_1() -> None:
+    one = results.Credit("Ada", 0.5, 9, 9, 0.4, 0.9, 1.7)
+    assert "no more than chance" in crediting.sentence("T", [one], 0.01)
+    assert crediting.sentence("T", [dataclasses.replace(one, low=1.1)], 0.01).endswith("(1.2 x, 1.1 to 1.7).")

@@ -179,11 +179,18 @@ def test_credit_is_told_in_numbers(small: Small) -> None:
     names = [row["contributor"] for row in small[0].train.rows]
     families = [row["family"] for row in small[0].train.rows]
     found = expected(small, "d-trak")
-    credits = results.credit(found, names)
+    credits = crediting.credits(found, small[0].train.rows)
     text = " ".join(m.value for m in at.markdown).replace("\\", "").replace("**", "")
     assert crediting.sentence("D-TRAK", credits, crediting.chance(found, names, families)) in text
     assert at.get("plotly_chart")
     assert {d.proto.label for d in at.get("download_button")} == {"Download as CSV"}
+    who = next(one for one in credits if one.contributor != at.session_state["credit-who"])
+    at.button_group(key="credit-who").set_value(who.contributor).run()
+    text = " ".join(m.value for m in at.markdown).replace("\\", "").replace("**", "")
+    assert f"{crediting.words(who)}: {crediting.verdict(who)}. The strongest first" in text
+    items = galleries(at)["contributed"]["rows"][0]["parts"][0]["items"]
+    theirs = [i for i in found.order.tolist() if names[i] == who.contributor][:24]
+    assert [item["key"] for item in items] == [f"d-trak/{i}" for i in theirs]
     at = opened("attribution", details="Keep and share")
     assert {d.proto.label for d in at.get("download_button")} == {"Scores as CSV", "Scores as JSON", "Figure as PNG"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 
 import numpy as np
@@ -30,11 +31,16 @@ def test_the_score_curve_marks_the_shown_ones_by_index() -> None:
 def test_credit_bars_show_the_largest_first_from_the_top() -> None:
     names = ["a"] * 5 + ["b"] * 3 + ["c"]
     credits = results.credit(results.ranking("t", "T", np.arange(9.0)), names)
-    drawn = charts.credit_bars(credits, 2)
+    drawn = charts.credit_bars(credits[:2])
     bars, sets = drawn.data
     assert list(bars.y) == [c.contributor for c in credits[:2]][::-1]
     assert list(bars.x) == [c.share for c in credits[:2]][::-1]
     assert list(sets.x) == [c.set_share for c in credits[:2]][::-1]
+    assert list(bars.customdata) == [1, 0], "a click finds who it is"
+    sure = dataclasses.replace(credits[0], low=0.5, high=2.0)
+    error = charts.credit_bars([sure]).data[0].error_x
+    ends = (sure.share - error.arrayminus[0], sure.share + error.array[0])
+    assert ends == pytest.approx((0.5 * sure.set_share, 2.0 * sure.set_share))
 
 
 def test_the_loss_curve_keeps_every_line_of_the_metrics() -> None:
@@ -58,7 +64,7 @@ MARKUP = ["<b>bold</b>", "<a href='https://x.org'>x</a>", "A & B &lt;", "$x^2$",
 @pytest.mark.parametrize("name", MARKUP)
 def test_names_are_text_in_every_chart(name: str) -> None:
     found = results.ranking("t", "T", np.array([2.0, -1.0]))
-    bars, sets = charts.credit_bars(results.credit(found, [name, "other"]), 2).data
+    bars, sets = charts.credit_bars(results.credit(found, [name, "other"])).data
     shown = [*bars.y, *sets.y, *charts.score_curve(found, results.proponents(found, 1), [], [name, "o"]).data[1].text]
     for text in shown:
         assert not set(text) & {"<", ">", "$", "\n"}

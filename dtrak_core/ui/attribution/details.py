@@ -11,13 +11,12 @@ from dtrak_core import store
 from dtrak_core.methods import crediting, figure, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
-from dtrak_core.ui import address, charts, frame, panels, plotting, rows
+from dtrak_core.ui import charts, panels, plotting, rows
 from dtrak_core.ui.answers import Question
-from dtrak_core.ui.attribution import compute, fader_panel
+from dtrak_core.ui.attribution import compute, credit_tab, fader_panel
 from dtrak_core.ui.leads import FADERS
 
 CREDIT, CURVE, KEEP = "Credit by contributor", "All scores", "Keep and share"
-LISTED = 12  # contributors in the chart
 
 
 def tabs(
@@ -29,7 +28,8 @@ def tabs(
     )
     if credit.open:
         with credit:
-            _credit(question, rankings)
+            names = any(row["contributor"] for row in question.dataset.train.rows)
+            credit_tab.show(question, _one(rankings, "credit-method") if names else None, _facts(question))
     if curve.open:
         with curve:
             _curve(question, rankings, counts, families)
@@ -50,38 +50,6 @@ def _one(rankings: Sequence[Ranking], key: str) -> Ranking:
             "Method", list(labels), default=chosen, format_func=labels.get, key=key, required=True
         )
     return next((one for one in rankings if one.method == chosen), rankings[0])
-
-
-def _credit(question: Question, rankings: Sequence[Ranking]) -> None:
-    names = [row["contributor"] for row in question.dataset.train.rows]
-    if not any(names):
-        st.info("These pictures name no contributors. Add a column 'contributor' to metadata.csv to name them.")
-        return
-    one = _one(rankings, "credit-method")
-    credits = results.credit(one, names)
-    first = crediting.foremost(credits)
-    chance = crediting.chance(one, names, [row["family"] for row in question.dataset.train.rows])
-    name = None if first is None else f"**{panels.plain(first.contributor)}**"
-    st.write(crediting.sentence(panels.plain(one.label), credits, chance, name))
-    alt = f"Share of the positive {one.label} score: " + ", ".join(crediting.words(c) for c in credits[:LISTED])
-    plotting.show(charts.credit_bars(credits, LISTED), key="credit", alt=alt)
-    if len(credits) > LISTED:
-        st.caption(f"The first {LISTED} of {len(credits)} contributors; the file holds all.")
-    st.page_link(
-        frame.CREDIT,
-        label="The same over all generated pictures, with intervals",
-        icon=":material/groups:",
-        query_params=address.leading(frame.CREDIT),
-    )
-    st.download_button(
-        "Download as CSV",
-        results.credit_csv(one, credits, _facts(question), crediting.terms(question.dataset)),
-        f"credit-{one.method}-{_file(question)}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-        key="credit-csv",
-    )
 
 
 def _curve(
@@ -107,7 +75,7 @@ def _keep(
         "The address of this page opens the same view again. The files hold every score with its settings, "
         "contributors and licence, and say which pictures are uncertain."
     )
-    target, listed, name = _facts(question), question.dataset.train.rows, _file(question)
+    target, listed, name = _facts(question), question.dataset.train.rows, credit_tab.file_of(question)
     terms = crediting.terms(question.dataset)
     with st.container(horizontal=True):
         st.download_button(
@@ -173,7 +141,3 @@ def provenance(question: Question, rankings: Sequence[Ranking]) -> None:
         made = store.find("features", str(one.provenance.get("features", "")))
         facts |= panels.made(made) if made else {}
     panels.strip(facts)
-
-
-def _file(question: Question) -> str:
-    return f"{question.checkpoint.name}-{question.target.id}".replace(":", "-").replace("@", "-")
