@@ -189,7 +189,7 @@ def test_credit_is_told_in_numbers(small: Small) -> None:
     text = " ".join(m.value for m in at.markdown).replace("\\", "").replace("**", "")
     assert f"{crediting.words(who)}: {crediting.verdict(who)}. The strongest first" in text
     items = galleries(at)["contributed"]["rows"][0]["parts"][0]["items"]
-    theirs = [i for i in found.order.tolist() if names[i] == who.contributor][:24]
+    theirs = [i for i in found.order.tolist() if names[i] == who.contributor][:16]
     assert [item["key"] for item in items] == [f"d-trak/{i}" for i in theirs]
     at = opened("attribution", details="Keep and share")
     assert {d.proto.label for d in at.get("download_button")} == {"Scores as CSV", "Scores as JSON", "Figure as PNG"}

@@ -14,7 +14,7 @@ from dtrak_core.ui import address, charts, example, frame, gallery, panels, plot
 from dtrak_core.ui.answers import Question
 
 LISTED = 12  # contributors in the chart
-MEMBERS = 24  # training pictures of a contributor
+MEMBERS = 16  # training pictures of a contributor
 _WHO, _BAR = "credit-who", "_credit_bar"
 
 
