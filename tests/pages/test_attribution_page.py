@@ -197,7 +197,7 @@ def test_credit_is_told_in_numbers(small: Small) -> None:
 
 def test_provenance_stands_below(small: Small) -> None:
     at = opened("attribution")
-    line = at.caption[-1].value.replace("\\", "")
+    line = at.main.caption[-1].value.replace("\\", "")
     for fact in (
         small[0].digest,
         small[1].digest,

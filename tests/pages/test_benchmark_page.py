@@ -93,7 +93,7 @@ def test_what_cannot_be_had_is_not_asked_for(measured: LdsSettings, monkeypatch:
 def test_the_small_print_says_where_the_numbers_come_from(
     small: tuple[Dataset, Checkpoint], measured: LdsSettings
 ) -> None:
-    line = opened("benchmark").caption[-1].value.replace("\\", "")
+    line = opened("benchmark").main.caption[-1].value.replace("\\", "")
     for fact in (
         small[0].digest,
         small[1].digest,
