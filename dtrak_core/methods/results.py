@@ -161,16 +161,12 @@ def _end(ranking: Ranking, side: np.ndarray, top: int, families: Sequence[str] |
             if name not in seen and len(listed) < top:
                 listed.append((rank, int(i), counts[name] - 1))
             seen.add(name)
-    return [
-        Entry(rank, i, float(ranking.values[i]), share(ranking, i), alike, steady_at(ranking, i))
-        for rank, i, alike in listed
-    ]
+    return [entry(ranking, rank, i, alike) for rank, i, alike in listed]
 
 
-def entry(ranking: Ranking, rank: int) -> Entry:
-    """Return the example at a rank, 1 for the highest score."""
-    index = int(ranking.order[rank - 1])
-    return Entry(rank, index, float(ranking.values[index]), share(ranking, index), 0, steady_at(ranking, index))
+def entry(ranking: Ranking, rank: int, index: int, alike: int = 0) -> Entry:
+    """Return an example of a ranking as an entry of this rank."""
+    return Entry(rank, index, float(ranking.values[index]), share(ranking, index), alike, steady_at(ranking, index))
 
 
 def steady_at(ranking: Ranking, index: int) -> bool | None:

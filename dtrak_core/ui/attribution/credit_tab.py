@@ -86,7 +86,7 @@ def _pictures(question: Question, ranking: Ranking, one: Credit) -> None:
     dataset = question.dataset
     st.write(f"{crediting.words(one, _bold(one))}: {crediting.verdict(one)}. The strongest first:")
     entries = [
-        results.entry(ranking, place)
+        results.entry(ranking, place, index)
         for place, index in enumerate(ranking.order.tolist(), 1)
         if (dataset.train.rows[index]["contributor"] or results.NOT_GIVEN) == one.contributor
     ]
