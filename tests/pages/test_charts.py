@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
 from dtrak_core.methods import results
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import charts, plotting, rows
 
 
@@ -111,6 +113,40 @@ def test_every_named_colour_and_all_ink_is_seen(ground: str) -> None:
 
     assert min(map(contrast, [*plotting.COLOURS.values(), plotting.OTHER])) >= 3
     assert contrast(plotting.INK["light" if ground == "#ffffff" else "dark"]) >= 4.5
+
+
+# Machado et al. 2009: what eyes without red cones, and without green ones, see of linear RGB.
+CONES = {
+    "all": np.eye(3),
+    "no red": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]),
+    "no green": np.array([[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]),
+}
+
+
+def lab(colour: str, eyes: np.ndarray) -> np.ndarray:
+    """Return a colour in CIELAB (D65) as these eyes see it."""
+    srgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.clip(eyes @ np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4), 0, 1)
+    xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]) @ linear
+    x, y, z = np.cbrt(xyz / [0.9505, 1.0, 1.0888])  # all are lighter than where the curve is a line
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", CONES)
+def test_colours_of_methods_and_controls_are_told_apart_by_all_eyes(eyes: str) -> None:
+    assert METHODS.keys() >= plotting.METHOD_COLOURS.keys()
+    assert not [one.label for name, one in METHODS.items() if name not in plotting.METHOD_COLOURS and ":" not in name]
+    controls = [plotting.COLOURS[name] for name in ("Random", "Noise floor", "Lowest scores")]
+    found = [lab(one, CONES[eyes]) for one in (*plotting.METHOD_COLOURS.values(), *controls, plotting.OTHER)]
+    apart = [float(np.linalg.norm(a - b)) for a, b in itertools.combinations(found, 2)]
+    assert min(apart) >= 12
+    assert np.linalg.norm(found[0] - found[1]) > 30, "D-TRAK and TRAK"
+
+
+def test_lines_beside_each_other_have_symbols_of_their_own() -> None:
+    names = ("D-TRAK", "TRAK", "EfficientNet-Lite0, cosine", "Random", "Noise floor", "Lowest scores")
+    shown = plotting.coloured(go.Figure([go.Scatter(x=[1.0], name=name) for name in names]))
+    assert len({trace.marker.symbol for trace in shown.data}) == len(names)
 
 
 def test_the_loss_of_a_short_training_is_seen() -> None:

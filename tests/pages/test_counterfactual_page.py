@@ -98,8 +98,8 @@ def test_a_verdict_stands_uncut_for_every_measure(
         assert f"- D\\-TRAK: specific to the target (p = {judged['d-trak'].specific_p:.2g}), " in each
         assert f"- TRAK: not specific to the target (p = {judged['trak'].specific_p:.2g}), " in each
     assert any("by chance 0.3 of the 6 here are below 0.05" in caption.value for caption in at.caption)
-    (lead,) = [one.value for one in at.markdown if one.value.startswith("####")]
-    assert lead == f"#### {badges.headline(found, quoted=panels.plain)}"
+    (lead,) = [one.value for one in at.success]
+    assert lead == f"**{badges.headline(found, quoted=panels.plain)}**"
     assert "D\\-TRAK (pixel l2, cosine, loss) names pictures that matter to the target itself" in lead
     standing = [one.value for one in at.markdown if "badge" in one.value]
     assert ["not beyond chance" in one for one in standing] == [False, True]

@@ -11,7 +11,6 @@ from dtrak_core.counterfactual.badges import SHORT
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, beyond_floor, by_arm, floors, label, of_size
 from dtrak_core.counterfactual.removals import FLOOR, IDENTITY
-from dtrak_core.models import targets
 from dtrak_core.ui import gallery
 from dtrak_core.ui.counterfactual import pairing
 
@@ -37,7 +36,7 @@ def show(comparison: Comparison, size: int) -> None:
     least, rows = floors(own, measure), dict[str, list[gallery.Picture | None]]()
     for target, original in comparison.originals.items():
         first = gallery.Picture(
-            f"{target}/original", original, f"Original picture of {target}", (named(comparison, target),)
+            f"{target}/original", original, f"Original picture of {target}", (pairing.named_target(comparison, target),)
         )
         cells = [
             _cell([e for e in arms[arm] if e.target == target], label(arm), measure, least.get(target)) for arm in names
@@ -61,12 +60,6 @@ def show(comparison: Comparison, size: int) -> None:
     st.caption(f"Click a picture to see it beside its original, and what was removed for it.{checked}")
     if clicked:
         pairing.ask(clicked)
-
-
-def named(comparison: Comparison, target: str) -> str:
-    """Return what a target is called under its picture: seed, and prompt where it was drawn from one."""
-    prompts = removals.sample_of(target, comparison.settings).prompts
-    return f"seed {targets.seed_of(target)}" + (f": {prompts[0]}" if prompts else "")
 
 
 def _cell(several: Sequence[Entry], arm: str, measure: str, floor: tuple[float, int] | None) -> gallery.Picture | None:

@@ -21,6 +21,7 @@ from dtrak_core.ui import frame, gallery, named, panels
 PAIR, ROW = "pair", "row"  # address parameters: the opened picture; a target, in older links
 _FOCUS, _OPENED = "_pair_focus", "_pair_opened"
 _LARGE = 384  # pixels of each picture
+_LEAST = 130  # and at least, so that they stand side by side on a telephone
 _MOST = 200  # removed pictures that are shown
 _DIGITS = verdicts.DIGITS | {"loss_change": "+.4f"}
 
@@ -28,6 +29,12 @@ _DIGITS = verdicts.DIGITS | {"loss_change": "+.4f"}
 def key_of(entry: Entry) -> str:
     """Return what names a picture of a comparison in the address."""
     return f"{entry.target}/{entry.method}/{len(entry.removed)}/{entry.draw}"
+
+
+def named_target(comparison: Comparison, target: str) -> str:
+    """Return what a target is called under its picture: seed, and prompt where it was drawn from one."""
+    prompts = removals.sample_of(target, comparison.settings).prompts
+    return f"seed {targets.seed_of(target)}" + (f": {prompts[0]}" if prompts else "")
 
 
 def ask(key: str) -> None:
@@ -64,7 +71,7 @@ def _closed() -> None:
     st.session_state[_FOCUS] = (st.session_state.get(_OPENED, ""), before[1] + 1)
 
 
-@st.dialog("Before and after", width="large", on_dismiss=_closed)
+@st.dialog("Before and after", width="medium", on_dismiss=_closed)
 def _dialog(comparison: Comparison, dataset: Dataset, own: Sequence[Entry], asked: str) -> None:
     known = {key_of(entry): entry for entry in own}
     chosen = known[asked]
@@ -96,14 +103,13 @@ def _dialog(comparison: Comparison, dataset: Dataset, own: Sequence[Entry], aske
     original, image = comparison.originals[entry.target], entry.image
     if differing:  # grey is no difference
         image = ((image.astype(np.int16) - original.astype(np.int16)) // 2 + 128).clip(0, 255).astype(np.uint8)
-    left, right = st.columns(2)
     told = label(entry.method) + (
         f", {len(entry.removed):,} removed" if entry.removed else ": nothing removed, another training seed"
     )
-    for column, shown, words in ((left, original, f"Original, {entry.target}"), (right, image, told)):
-        column.image(
-            thumbnails.png(shown, _LARGE), output_format="PNG", caption=panels.plain(words), alt=words, width="stretch"
-        )
+    whose = f"Original, {named_target(comparison, entry.target)}"
+    with st.grid(2, min_column_width=_LEAST):
+        for shown, words in ((original, whose), (image, told)):
+            st.image(thumbnails.png(shown, _LARGE), panels.plain(words), "stretch", output_format="PNG", alt=words)
     st.markdown(_numbers(comparison, own, entry))
     _removed(dataset, entry)
     _explain(comparison, entry)

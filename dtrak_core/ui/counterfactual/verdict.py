@@ -30,7 +30,9 @@ def show(comparison: Comparison, size: int) -> None:
             return
     judged, found, told = _judged(comparison.key, len(comparison.entries), size, comparison)
     if not why:
-        st.markdown(f"#### {badges.headline(comparison, size, panels.plain)}")
+        beyond = any(one.standing == badges.BEYOND for one in found.values())
+        box = st.success if beyond else st.info
+        box(f"**{badges.headline(comparison, size, panels.plain)}**", icon=_LOOKS[badges.BEYOND][1] if beyond else None)
     with st.grid(min_column_width=_WIDE):
         for method, one in found.items():
             with st.container(border=True):
@@ -70,12 +72,19 @@ def _card(method: str, one: Badge, judged: Mapping[str, Verdict]) -> None:
         st.markdown(f"**{panels.plain(label(method))}**", width="content")
         st.badge(one.standing, icon=icon, color=colour)
     shared = all(each.others is None for each in judged.values())  # one removal, whatever the target
-    heads = ["", "own", *([] if shared else ["others"]), "random", *([] if one.p is None else ["p"])]
+    heads = ["", *map(_small, ["own", *([] if shared else ["others"]), "random", *([] if one.p is None else ["p"])])]
     lines = [f"| {' | '.join(heads)} |", f"|:--|{'--:|' * (len(heads) - 1)}"]
     for measure, each in judged.items():
         numbers = [each.own, *([] if shared else [each.others]), each.random]
         cells = ["–" if number is None else f"{number:{DIGITS[measure]}}".replace("-", "−") for number in numbers]
         p = [] if one.p is None else ["–" if each.specific_p is None else f"{each.specific_p:.2g}"]
-        bold = "**" if measure in one.measures else ""
-        lines.append(f"| {bold}{SHORT[measure]}{bold} | {' | '.join([*cells, *p])} |")
+        name = _small(SHORT[measure].replace(" ", "\u00a0"))
+        name = f"**{name}**" if measure in one.measures else name
+        lines.append(f"| {name} | {' | '.join(map(_small, [*cells, *p]))} |")
     st.markdown("\n".join(lines))
+    if one.standing == badges.UNJUDGED:
+        st.caption(f"{one.reason[:1].upper()}{one.reason[1:]}.")
+
+
+def _small(text: str) -> str:
+    return f":small[{text}]"
