@@ -33,9 +33,9 @@ def heads(among: Sequence[Comparison]) -> list[Comparison]:
 
 
 def curves(found: Mapping[int, Comparison], size: int, measure: str) -> dict[str, list[tuple[int, float]]]:
-    """Return for each arm (timestep, median over targets) of one measure, the noise floor's among them."""
+    """Return for each arm (timestep, median over targets) of one measure, ascending, the noise floor's among them."""
     told: dict[str, list[tuple[int, float]]] = {}
-    for timestep, one in found.items():
+    for timestep, one in sorted(found.items()):
         for arm, row in comparisons.medians(one, size).items():
             if arm != IDENTITY:
                 told.setdefault(arm, []).append((timestep, row[measure]))

@@ -107,4 +107,4 @@ def test_comparisons_that_take_over_elsewhere_are_one() -> None:
     assert taking_over.heads(listed)[0] is whole
     curves = taking_over.curves(late, 3, "l2")
     assert curves.keys() == {"d-trak", "random"}
-    assert dict(curves["d-trak"]) == {700: 700.0, 300: 300.0}
+    assert curves["d-trak"] == [(300, 300.0), (700, 700.0)]
