@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import about, frame, going, panels, readying, sharing
+from dtrak_core.ui import about, frame, going, panels, presenting, readying, sharing
 
 frame.configure()
 page = st.navigation(frame.pages(), position="hidden")  # the sidebar's own links carry the view
 with panels.reported():
     panels.taken_up()
     readying.readied()
-    about.head()
-    with frame.inside(page.url_path):
-        place = st.sidebar.container()
-        there = frame.sidebar(page.url_path)
-        going.chip(page.url_path, place)
-        sharing.button()
-        about.foot()
-        if there:
-            panels.refused()
-            page.run()
+    if presenting.asked():
+        presenting.show()
+    else:
+        about.head()
+        with frame.inside(page.url_path):
+            place = st.sidebar.container()
+            there = frame.sidebar(page.url_path)
+            going.chip(page.url_path, place)
+            sharing.button()
+            presenting.link()
+            about.foot()
+            if there:
+                panels.refused()
+                page.run()

@@ -20,7 +20,8 @@ def probe(
 ) -> store.Artifact:
     """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
 
-    The median over steps after a warm-up is taken: the first steps pay for set-up. How busy the machine was before,
+    The median over steps after a warm-up is taken: the first steps pay for set-up. The quartiles are noted beside it,
+    as `seconds_between`. How busy the machine was before,
     in cores, is noted as `load`; the same is measured again under another number.
     """
     settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size, number=number)
@@ -46,5 +47,5 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
         seconds.append(time.perf_counter() - begin)
         on_progress(len(seconds), 30, "probe steps", "Measuring one training step")
     store.partial("probes", key)
-    cost = float(np.median(seconds[1:])) / batch_size
-    return store.publish("probes", key, settings, seconds_per_picture_step=cost, load=load)
+    low, cost, high = (float(value) / batch_size for value in np.quantile(seconds[1:], (0.25, 0.5, 0.75)))
+    return store.publish("probes", key, settings, seconds_per_picture_step=cost, seconds_between=[low, high], load=load)

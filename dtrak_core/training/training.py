@@ -33,7 +33,8 @@ from dtrak_core.models.sampling import generate
 from dtrak_core.models.settings import LoraSettings, ModelSettings, Sampled, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
-from dtrak_core.training import training_run
+from dtrak_core.training import growing, training_run
+from dtrak_core.training.growing import Growing
 from dtrak_core.training.training_run import Run
 
 SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
@@ -90,6 +91,7 @@ def _trained(
     kept = {max(1, round(total * share / 100)): share for share in (SHARES if kind == "checkpoints" else (100,))}
     training_run.resume(run, folder, {step: folder / _folder(step) / "step.json" for step in kept})
     began, saved = time.monotonic() - run.seconds, time.monotonic()
+    looks = Growing(folder, total, run.step, saved) if kind == "checkpoints" else None
     steps_an_epoch = math.ceil(len(indices) / settings.batch_size)
     try:
         while run.step < total:
@@ -104,6 +106,9 @@ def _trained(
             if run.step in kept:
                 _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
             on_progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")
+            if looks is not None and looks.due(run.step):
+                looks.look(run.step, lambda: _drawn(run, settings, dataset, (growing.SEED,), growing.SAMPLING_STEPS)[0])
+                training_run.write_metrics(run, folder)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 training_run.write(run, folder)
                 saved = time.monotonic()
@@ -133,6 +138,7 @@ def _published(
     """Publish a run that has ended, with the weights kept at some steps."""
     folder, taken = store.partial(kind, key), len(_indices(dataset, settings))
     training_run.write_metrics(run, folder)
+    growing.clear(folder)
     (folder / training_run.RESUME).unlink(missing_ok=True)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
     pictures = run.step * min(settings.batch_size, taken)
@@ -241,16 +247,26 @@ def _keep(run: Run, settings: TrainSettings, folder: Path, share: int, shown: Da
     place, dtype = folder / _folder(run.step), getattr(torch, settings.weights_dtype)
     with _sampled_from(run, dtype):
         digest = networks.save_weights(run.denoiser, place, dtype)
-        if shown is not None:
-            own, text = Sampled(guidance=1.0), run.denoiser.text
-            if text is not None:
-                own = text.family.usual(run.denoiser.network.config)  # type: ignore[arg-type]
-            prompts, steps = _shown(shown, run.denoiser), own.sampling_steps
-            grid = generate(run.denoiser, GRID_SEEDS, "ddim", steps, 0.0, prompts=prompts, guidance=own.guidance)
-            store.write_bytes(folder / f"grid-{share:03d}.png", sheet(grid))
+    if shown is not None:
+        store.write_bytes(folder / f"grid-{share:03d}.png", sheet(_drawn(run, settings, shown, GRID_SEEDS)))
     facts = {"step": run.step, "share": share, "folder": place.name, "digest": digest}
     store.write_json(place / "step.json", facts)
     training_run.write(run, folder)
+
+
+def _drawn(
+    run: Run, settings: TrainSettings, shown: Dataset, seeds: Sequence[int], steps: int | None = None
+) -> np.ndarray:
+    """Return pictures that the network draws as it is, the model's own way but for the number of steps."""
+    own, text = Sampled(guidance=1.0), run.denoiser.text
+    if text is not None:
+        own = text.family.usual(run.denoiser.network.config)  # type: ignore[arg-type]
+    told = _shown(shown, run.denoiser)
+    prompts = [told[seed % len(told)] for seed in seeds] if told else []
+    with _sampled_from(run, getattr(torch, settings.weights_dtype)):
+        return generate(
+            run.denoiser, seeds, "ddim", steps or own.sampling_steps, 0.0, prompts=prompts, guidance=own.guidance
+        )
 
 
 @contextmanager

@@ -11,14 +11,16 @@ from page_helpers import galleries, opened, running
 from small_store import MODEL
 
 from dtrak_core import store
+from dtrak_core.amounts import duration
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.thumbnails import png
 from dtrak_core.jobs import job_files, jobs, launch
 from dtrak_core.jobs.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.precision import resolved
 from dtrak_core.models.settings import ProbeSettings
 from dtrak_core.settings import Settings, key_of
-from dtrak_core.training import presets
+from dtrak_core.training import growing, presets
 from dtrak_core.ui import panels
 from dtrak_core.ui.generate import drawing
 
@@ -123,7 +125,7 @@ def test_another_sampler_has_no_pictures_yet(small: Small) -> None:
     assert "Nothing has been drawn with these settings" in at.info[0].value
 
 
-def test_the_cost_of_a_training_is_told_from_a_probe(small: Small) -> None:
+def test_a_training_is_told_from_its_cost_to_its_first_pictures(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened("generate", tab="Train a model")
     assert "has not been measured" in at.info[0].value
     press(at, "Estimate the time")
@@ -144,15 +146,28 @@ def test_the_cost_of_a_training_is_told_from_a_probe(small: Small) -> None:
     again = jobs.job_of(next(job.key for job in jobs.listing() if "probe" in job.kind and job.key != key_of_job(probe)))
     assert again == probe.model_copy(update={"number": 1})
     measured = ProbeSettings(**again.model_dump(exclude={"kind"}))
-    facts = {"seconds_per_picture_step": 0.004, "load": 1.6}
+    facts = {"seconds_per_picture_step": 0.004, "seconds_between": [0.002, 0.05], "load": 1.6}
     store.publish("probes", key_of("probes", measured), measured, **facts)
     at = opened("generate", tab="Train a model")
     told = "at 4.0 ms each. Measured while other work kept 1.6 cores busy: measure again when it has ended."
     assert told in at.info[0].value
+    low, high = (duration(each * epochs * count) for each in (0.002, 0.05))
+    assert at.info[0].value.startswith(f"{low} to {high}, the middle half of the steps measured, on this machine")
     press(at, "Train")
     asked = jobs.job_of(next(job.key for job in jobs.listing() if job.kind == "train"))
     assert isinstance(asked, TrainJob)
     assert (asked.name, asked.train.dataset, asked.train.epochs) == ("demo-42", small[0].digest, epochs)
+    running(monkeypatch, key_of_job(asked), done=60, total=900, unit="training steps")
+    at = opened("generate", tab="Train a model")
+    assert not at.image, "no picture of it is there yet"
+    folder = store.partial("checkpoints", key_of("checkpoints", asked.train))
+    store.write_bytes(folder / "metrics.jsonl", b'{"step": 20, "loss": 1.5}\n{"step": 40, "loss": 0.5}\n')
+    for step in (20, 40):
+        store.write_bytes(folder / growing.FOLDER / f"{step:07d}.png", png(small[0].train.images[0]))
+    at = opened("generate", tab="Train a model")
+    assert len(at.image) == 3, "the newest large, and all in a row"
+    assert at.get("plotly_chart")[0].proto.alt == "Training loss from 1.500 to 0.500 over 40 steps"
+    assert any("One seed's picture after 40 training steps" in one.value for one in at.caption)
 
 
 def test_a_taken_or_odd_name_is_refused(small: Small) -> None:

@@ -19,6 +19,7 @@ from dtrak_core.models.settings import Frozen, LoraSettings, Prediction, TrainSe
 from dtrak_core.settings import build
 from dtrak_core.training import presets
 from dtrak_core.ui import frame, panels
+from dtrak_core.ui.generate import live
 
 PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v", "flow": "flow"}
 FROZEN: dict[Frozen, str] = {"stored": "as stored", "int8": "8 bits", "nf4": "4 bits"}
@@ -154,7 +155,7 @@ def _training(dataset: Dataset) -> None:
     job = panels.newest("train", dataset.digest)
     if job is not None:
         st.session_state["_trained"] = job.key
-        panels.follow(job.key)
+        panels.follow(job.key, lambda: live.show(job.key))
     elif (trained := _just_trained()) is not None:
         label = f"Use '{panels.plain(trained)}'"
         st.button(label, on_click=_use, args=(trained,), icon=":material/arrow_forward:")
@@ -177,8 +178,12 @@ def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) 
     busy = (
         f" Measured while other work kept {load:g} cores busy: measure again when it has ended." if load >= BUSY else ""
     )
+    low, high = (
+        duration(one * settings.epochs * count) for one in measured.manifest.get("seconds_between", [each] * 2)
+    )
+    long = f"{low} to {high}, the middle half of the steps measured," if low != high else f"About {low}"
     st.info(
-        f"About {duration(each * settings.epochs * count)} on this machine: {counted(settings.epochs, 'epoch')} of "
+        f"{long} on this machine: {counted(settings.epochs, 'epoch')} of "
         f"{counted(count, 'picture')} at {1000 * each:.1f} ms each.{busy} You can close the page meanwhile, or cancel "
         "and resume."
     )

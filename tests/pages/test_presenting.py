@@ -1,0 +1,59 @@
+"""Present mode: one picture and one method, step by step, in an address that opens the same; and the way out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from comparison_helpers import compared, controls, named, publish
+from page_helpers import opened
+from streamlit.testing.v1 import AppTest
+
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models.checkpoints import Checkpoint
+
+Small = tuple[Dataset, Checkpoint]
+
+
+def address(at: AppTest) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value[0] for name, value in at.query_params.items()}
+
+
+def press(at: AppTest, label: str) -> str:
+    """Press a button; return the title of what is shown then."""
+    next(one for one in at.button if one.label == label).click().run()
+    assert not at.exception
+    return str(at.title[0].value) if at.title else ""
+
+
+def test_it_walks_from_the_picture_to_the_verdict_and_out(small: Small) -> None:
+    dataset, checkpoint = small
+    seeds = ("seed:1", "seed:2")
+    took = [*named(seeds, "raw-pixel-cosine"), *controls(1)]
+    publish(compared(took, np.ones((3, 2)), seeds, dataset=dataset.digest, checkpoint=checkpoint.digest), "pair")
+    at = opened(present="1", methods="d-trak,raw-pixel-cosine")
+    assert not at.sidebar.children, "the sidebar stays away"
+    assert at.title[0].value == "Which training pictures made this one?"
+    assert address(at)["sample"] == seeds[0], "one that was drawn again without its proponents"
+    assert press(at, "On") == "D-TRAK names these"
+    assert len(at.image) == 7
+    assert press(at, "By Raw pixels, cosine") == "Raw pixels, cosine names these"
+    assert press(at, "On") == "The same seed without the 3 pictures"
+    assert len(at.image) == 3
+    assert any("**Without 3 random ones**" in one.value for one in at.markdown)
+    link = address(at)
+    assert press(at, "On") == "Is it more than chance?"
+    assert "No verdict: too few targets: 2, and 6 are needed." in [one.value for one in at.markdown]
+    assert opened(**link).title[0].value == "The same seed without the 3 pictures"
+    assert press(at, "Another picture") == "Which training pictures made this one?"
+    assert address(at)["sample"] == seeds[1]
+    assert press(at, "Leave") == "Which training pictures made this one?"
+    assert at.sidebar.children
+    assert not {"present", "step", "by"} & at.query_params.keys()
+
+
+@pytest.mark.parametrize(("step", "title"), [("3", "Without them"), ("9", "Which training pictures made this one?")])
+def test_what_was_not_tried_or_is_no_step_is_said(small: Small, step: str, title: str) -> None:
+    at = opened(present="1", step=step)
+    assert at.title[0].value == title
+    if step == "3":
+        assert [one.proto.label for one in at.get("page_link")] == ["What if these had never been there?"]
