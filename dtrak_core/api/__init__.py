@@ -19,6 +19,7 @@ from dtrak_core.api.copying import NearCopies, copies
 from dtrak_core.api.credits import Credits, credit
 from dtrak_core.api.doctoring import Diagnosis, doctor, trial
 from dtrak_core.api.explaining import Explanation, explain
+from dtrak_core.api.finding import FoundWorks, find_work
 from dtrak_core.api.inputs import checkpoint, dataset
 from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
 from dtrak_core.api.knowing import KnownAnswer, known_answers
@@ -30,6 +31,7 @@ __all__ = [
     "Credits",
     "Diagnosis",
     "Explanation",
+    "FoundWorks",
     "KnownAnswer",
     "Lds",
     "NearCopies",
@@ -44,6 +46,7 @@ __all__ = [
     "dataset",
     "doctor",
     "explain",
+    "find_work",
     "known_answers",
     "lds",
     "trial",

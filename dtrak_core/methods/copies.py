@@ -201,11 +201,16 @@ def _vectors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return training pictures (N, D) and these ones (M, D) as they are compared."""
     if space == "pixels":
-        return _pixels(dataset.key, dataset.digest, alike.Held(dataset)), alike.reduced([one.image for one in chosen])
+        return pixels_of(dataset), alike.reduced([one.image for one in chosen])
     plan = scores.resolve(METHODS[space], dataset, checkpoint.digest, chosen)
     train, own = similarities.embedded(plan)
     both = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, own)]
     return both[0] * np.sqrt(train.shape[1]), both[1] * np.sqrt(train.shape[1])  # means of squares become sums
+
+
+def pixels_of(dataset: Dataset) -> np.ndarray:
+    """Return the training pictures as they are compared by pixels, (N, D) float32."""
+    return _pixels(dataset.key, dataset.digest, alike.Held(dataset))
 
 
 @functools.lru_cache(maxsize=2)

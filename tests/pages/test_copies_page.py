@@ -8,10 +8,12 @@ from page_helpers import galleries, opened
 
 from dtrak_core.amounts import ranges_of
 from dtrak_core.counterfactual import copy_sheet
+from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import EmbedJob
 from dtrak_core.methods import copies, set_scores
+from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 
 Small = tuple[Dataset, Checkpoint]
@@ -47,3 +49,18 @@ def test_embeddings_are_offered_as_one_job(small: Small) -> None:
     asked: Any = jobs.job_of(job.key)
     assert isinstance(asked, EmbedJob)
     assert {name.partition(":")[0] for name in asked.targets} == {"seed", "held-out"}
+
+
+def test_a_work_is_followed_to_what_it_helped(small: Small) -> None:
+    dataset, _ = small
+    kept = targets.keep_upload(dataset, thumbnails.png(dataset.train.images[7]), "mine.png")
+    at = opened("copies", work=kept.pixels)
+    assert "mine.png is in the training set" in said(at)
+    assert "7" in galleries(at)["matches"]["chosen"]
+    assert len(galleries(at)["helped"]["rows"][0]["parts"][0]["items"]) == 3, "of which there are scores"
+    assert "3 of 5 pictures are ready" in said(at)
+    (link,) = (each.proto for each in at.get("page_link") if each.proto.label.startswith("Draw again"))
+    assert "pictures=7" in link.query_string
+    at = opened("copies", work=kept.pixels, mine="3-4")
+    assert galleries(at)["matches"]["chosen"] == ["3", "4"]
+    assert "No uploaded picture has the digest" in opened("copies", work="0" * 16).warning[0].value

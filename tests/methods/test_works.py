@@ -1,0 +1,99 @@
+"""Works: found upright, mirrored and enlarged, not found where they are not; what they helped; command and library."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtrak_core import api
+from dtrak_core.commands import cli
+from dtrak_core.counterfactual import work_sheet
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.methods import scores, set_scores, works
+from dtrak_core.models import targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
+
+OF = ["--dataset", "discs", "--checkpoint", "small", "--method", "raw-pixel-dot"]
+
+
+def file_of(image: np.ndarray, times: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image.repeat(times, 0).repeat(times, 1)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def drawn(pictures: Dataset, checkpoint: Checkpoint) -> list[targets.Target]:
+    """Store seven pictures as the model's own."""
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
+    images[2] = pictures.train.images[5]
+    for seed, image in enumerate(images):
+        targets.publish_sample(SampleSettings(checkpoint=checkpoint.digest, seed=seed), image)
+    return set_scores.drawn(checkpoint.digest)
+
+
+def test_a_work_is_found_in_the_forms_in_which_it_is_brought(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    own = pictures.train.images[5]
+    for data, mirrored in ((file_of(own), False), (file_of(own, 20), False), (file_of(own[:, ::-1]), True)):
+        found = works.find(pictures, checkpoint, works.taken_in(pictures, data, "mine.png"))
+        first = found.matches[0]
+        assert (first.index, first.distance, first.mirrored, found.standing) == (5, 0.0, mirrored, (5,))
+        assert ("mirrored" in work_sheet.standing(found, pictures)) == mirrored
+    other = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    found = works.find(pictures, checkpoint, works.taken_in(pictures, file_of(other), "other.png"))
+    assert found.standing == ()
+    assert "was not found in the training set" in work_sheet.standing(found, pictures)
+    told = work_sheet.sheet([found], None, pictures, checkpoint)
+    assert work_sheet.sentences(told)[-1] == "So there is nothing that it could have helped."
+    version = np.clip(own.astype(int) + 12, 0, 255).astype(np.uint8)
+    found = works.find(pictures, checkpoint, works.taken_in(pictures, file_of(version), "version.png"))
+    assert (found.standing, found.matches[0].index) == ((), 5)
+    assert "may be in another version" in work_sheet.standing(found, pictures)
+
+
+def test_help_is_a_column_of_scores(pictures: Dataset, checkpoint: Checkpoint, drawn: list[targets.Target]) -> None:
+    plan = scores.resolve("raw-pixel-dot", pictures, checkpoint.digest, drawn)
+    found = scores.score(plan)
+    helped = works.help_of(plan, found, checkpoint, [5, 9])
+    positive = np.maximum(found.values, 0)
+    assert helped.each == pytest.approx(positive[:, [5, 9]].sum(1) / positive.sum(1))
+    mean = np.maximum(found.values.mean(0), 0)
+    assert helped.group.share == pytest.approx(mean[[5, 9]].sum() / mean.sum())
+    assert helped.group.set_share == pytest.approx(2 / 24)
+    with pytest.raises(SettingsError, match="No training picture is said"):
+        works.help_of(plan, found, checkpoint, [])
+
+
+def test_command_and_library_say_the_same(
+    pictures: Dataset, checkpoint: Checkpoint, drawn: list[targets.Target], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    work, out = tmp_path / "mine.png", tmp_path / "report.html"
+    work.write_bytes(file_of(pictures.train.images[5], 3))
+    assert cli.main(["find-work", str(work), *OF, "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    mine = api.find_work("discs", "small", work, method="raw-pixel-dot", progress=False)
+    assert mine.document() == told
+    assert (told["works"][0]["in_the_set"], told["works"][0]["name"]) == ([5], "mine.png")
+    assert len(told["help"]["targets"]) == 7
+    assert told["removal"] == "No model has been trained without it yet."
+    assert b"data:image/png" in out.read_bytes()
+    mine.save(tmp_path / "report.csv")
+    assert (tmp_path / "report.csv").read_text().count("\n") == 8
+    assert "the work" in mine._repr_html_()
+    assert cli.main(["find-work", str(work), *OF, "--pictures", "7-8"]) == 0
+    for words, sentence in (
+        (["missing.png"], "is no file"),
+        ([str(work), "--method", "das-squared"], "squares its scores"),
+        ([str(work), "--pictures", "24"], "There is no training picture 24"),
+        ([str(work), "--out", "report.pdf"], "Let it end in .html, .csv, .json."),
+    ):
+        assert cli.main(["find-work", words[0], *OF, *words[1:]]) == 1
+        assert sentence in capsys.readouterr().err
