@@ -5,8 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.ui import answers, example, frame, gallery, named, panels, picking, rows, tuning, what_if
-from dtrak_core.ui.attribution import certainty_panel, compute, details
+from dtrak_core.ui.attribution import certainty_panel, compute, details, method_lines
 from dtrak_core.ui.leads import FADERS
+
+METHODS = "choice-of-methods"
 
 dataset, checkpoint = frame.require_model("Attribution", "There is no model yet whose pictures could be explained.")
 
@@ -17,7 +19,8 @@ if target is None:
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     source = picking.source(target)
-    with st.popover("Methods", icon=":material/list:"):
+    choice = st.popover("Methods", icon=":material/list:", key=METHODS, on_change="rerun")
+    with choice:
         methods = tuning.methods()
     with st.popover("Rows and features", icon=":material/tune:"):
         counts = tuning.counts()
@@ -30,6 +33,9 @@ place = st.container()
 ranks = tuning.ranks(methods, checkpoint, len(dataset.train.rows))
 question = answers.Question(dataset, checkpoint, target, changes, output)
 answer = answers.ask(question, methods, ranks)
+if choice.open:
+    with choice:
+        method_lines.show(question)
 with place:
     ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.rankings}
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]

@@ -25,8 +25,12 @@ if question is not None:
     )
 if state is not None:
     measuring.follow(state)
-with st.expander("Train more models", expanded=question is None and state is None, icon=":material/add:"):
-    measuring.form(dataset, checkpoint, question.measured if question else None)
+more = st.expander(
+    "Train more models", question is None and state is None, key="train-more", on_change="rerun", icon=":material/add:"
+)
+if more.open:
+    with more:
+        measuring.form(dataset, checkpoint, question.measured if question else None)
 drawn = {
     METHODS: methods_table.show,
     FINDINGS: findings.show,

@@ -16,7 +16,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import asking, job_costs, jobs
-from dtrak_core.lds import predictions, standings, subset_models
+from dtrak_core.lds import predictions, standing_words, standings, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.recipes import usual as recipe_usual
 from dtrak_core.lds.subset_models import LdsSettings
@@ -147,6 +147,7 @@ def _document(
         "protocol": standings.protocol(known, settings),
         "targets": kinds,
         "leak": standings.leak(known, settings),
+        "sentences": standing_words.sentences(rows, kinds),
         "rows": rows,
         "left_out": dict(left_out),
         "settings": settings.model_dump(mode="json"),
@@ -162,6 +163,7 @@ def _shown(document: dict[str, Any]) -> str:
     """Return one table a kind of target: a row a method, LDS with its interval."""
     protocol, models = document["protocol"], document["models"]
     lines = [f"{protocol['subsets']} subsets, {models['finished']} of {models['expected']} models"]
+    lines += ["", *document["sentences"]]
     for kind, facts in document["targets"].items():
         rows = [
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,13 @@ def test_patches_show_which_parts_of_the_target_they_explain(small: Small) -> No
 
 def test_a_method_that_cannot_answer_says_why(small: Small) -> None:
     at = opened("attribution", sample="held-out:0", methods=["Journey TRAK", "D-TRAK, 4 models"])  # type: ignore[arg-type]
+    assert not any("Gradients, plain" in m.value for m in at.markdown), "the list costs nothing until it is opened"
+    at.session_state["choice-of-methods"] = True
+    at.run()
+    lines = "\n".join(m.value for m in at.markdown).replace("\\", "")
+    assert re.search(r"\*\*Journey TRAK\*\* · left out: .*Choose a generated one", lines)
+    assert re.search(r"\*\*D-TRAK\*\* · not yet: \d+ ", lines)
+    assert re.search(r"\*\*Raw pixels, cosine\*\* · ready", lines)
     said = " ".join(info.value.replace("\\", "") for info in at.info)
     assert "Choose a generated one" in said
     assert "Model 1 of 4 of the ensemble is not trained yet" in said

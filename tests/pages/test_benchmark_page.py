@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from page_helpers import galleries, opened, running
@@ -14,12 +15,13 @@ from dtrak_core.jobs.jobs import BenchmarkJob, LdsJob
 from dtrak_core.lds import benchmarking, frontier, predictions, recipes, standings, subset_losses, subset_models
 from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import embeddings
+from dtrak_core.methods import embeddings, method_groups
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui.benchmark import benchmark_charts, findings
+from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, methods_table
 
 
 @pytest.fixture
@@ -61,6 +63,16 @@ def test_the_table_shows_what_is_there_and_offers_the_rest(
     dataset, checkpoint = small
     at = opened("benchmark")
     assert any("3 random parts" in caption.value for caption in at.caption)
+    assert not at.dataframe, "its library is large"
+    sentences = at.main.markdown[1].value.replace("\\", "")
+    assert sentences.startswith("- Generated targets: ")
+    assert "what is reachable is not known" in sentences
+    listed = next(one.proto.body for one in at.get("html") if "<table" in one.proto.body)
+    assert [listed.count(f"<b>{name}.</b>") for name in method_groups.GROUPS] == [1, 1, 1, 1, 0, 0]
+    assert len(re.findall(r"<tr><th scope=.row.>", listed)) == len(METHODS)
+    assert len(re.findall(r"not yet: \d+ s", listed)) > 5, "how long each takes that is missing"
+    at.session_state[methods_table.NUMBERS] = True
+    at.run()
     table = at.dataframe[0].value
     assert set(table["Method"]) == {"D-TRAK", "TRAK", "Raw pixels, cosine", "Journey TRAK"}
     assert set(table[table["Method"] == "Journey TRAK"]["Targets"]) == {"generated"}
@@ -81,8 +93,8 @@ def test_the_table_shows_what_is_there_and_offers_the_rest(
 def test_what_cannot_be_had_is_not_asked_for(measured: LdsSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "available", lambda model: "No weights." if model == "clip-vit-b-32" else "")
     at = opened("benchmark")
-    said = " ".join(caption.value for caption in at.caption).replace("\\", "")
-    assert "Left out: CLIP, dot product, CLIP, cosine. No weights." in said
+    listed = next(one.proto.body for one in at.get("html") if "<table" in one.proto.body)
+    assert listed.count("Left out: No weights.") == 2
     next(b for b in at.button if b.label == "Compute the missing methods").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "benchmark"]
     asked = jobs.job_of(job.key)
@@ -166,6 +178,8 @@ def test_what_a_better_answer_costs(small: tuple[Dataset, Checkpoint], measured:
     assert (ours["x"], theirs["x"], theirs["name"]) == ([2.0], [200.0], "D-TRAK, the authors' way")
     assert ours["error_y"]["array"] == pytest.approx([0.1])
     assert ours["line"]["color"] == theirs["line"]["color"]
+    assert (ours["showlegend"], theirs["showlegend"]) == (True, False), "a legend of two names leaves a phone its chart"
+    assert any("dotted, open: the authors' way" in c.value for c in at.caption)
     assert any("a 100th of the time" in m.value for m in at.markdown)
     assert any("On two cores" in c.value for c in at.caption)
 
@@ -179,6 +193,9 @@ def test_functions_move_with_damping(small: tuple[Dataset, Checkpoint], measured
     at = opened("benchmark", part="Findings", finding="Model output function")
     (chart,) = at.get("plotly_chart")
     assert "loss (TRAK)" in json.loads(chart.proto.spec)["data"][0]["x"]
+    table = next(one.proto.body for one in at.get("html") if "told" in one.proto.body)
+    assert table.count("not computed yet") == len(claims.CLAIMS) - 1
+    assert re.search(r"0.26 with 100 against 0.16 with 100 timesteps.*against.*; 10 timesteps.*not clear", table)
     at.select_slider(key="finding-damping").set_value("best by LDS").run()
     assert not at.exception
 

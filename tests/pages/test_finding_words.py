@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dtrak_core.ui.benchmark.finding_words import Point, cheaper, compare, trend
+from dtrak_core.ui.benchmark.finding_words import Point, agrees, cheaper, compare, trend
 
 
 def curve(*values: float, width: float | None = 0.02) -> list[Point]:
@@ -42,3 +42,11 @@ def test_what_as_good_an_answer_costs_in_words() -> None:
         "A, theirs: 0.400 at best, after 5 min. Ours: A has 0.400 after 3 s, a 100th of the time; "
         "B does not reach that (0.200 at most); C has 0.400 after 5 min."
     )
+
+
+def test_whether_it_is_as_the_paper_has_it() -> None:
+    (low,), (high,), (near,) = curve(0.1), curve(0.4), curve(0.39)
+    assert agrees(high, low) == "yes"
+    assert agrees(low, high) == "no, the other way round"
+    assert agrees(high, near) == "not clear: within the intervals"
+    assert agrees(*curve(0.4, 0.1, width=None)) == "not clear: the intervals are not known"

@@ -81,16 +81,23 @@ def lines(found: Mapping[str, Line], x: str, paper: Mapping[str, Line] | None = 
 
 
 def costs(found: Mapping[str, Costs], x: str) -> go.Figure:
-    """Draw LDS with intervals over what was spent, a line for each name; those of "the authors' way" dotted."""
+    """Draw LDS with intervals over what was spent, a line for each name; those of "the authors' way" dotted.
+
+    The legend names each method once: six names would take a third of the chart on a phone. What dashes and dots mean
+    is said below the chart.
+    """
     shown = go.Figure()
+    seen: set[str] = set()
     for number, (name, line) in enumerate(found.items()):
         theirs, variant = name.endswith("way"), ", " in name
+        method = name.partition(", ")[0]
         points = [point for _, point in line]
         ends = [(point.value if p is None else p for p in (point.low, point.high)) for point in points]
         below, above = zip(*ends, strict=True)
         values = [point.value for point in points]
         shown.add_scatter(
             x=[spent for spent, _ in line], y=values, mode="lines+markers", name=name,
+            legendgroup=method, showlegend=method not in seen,
             line={"dash": "dot" if theirs else "dash" if variant else "solid"},
             marker={"size": 8, "symbol": "circle-open" if theirs else SYMBOLS[number % len(SYMBOLS)]},
             error_y={
@@ -101,6 +108,7 @@ def costs(found: Mapping[str, Costs], x: str) -> go.Figure:
             text=[point.place for point in points],
             hovertemplate="%{y:.3f} for %{x:,.3~s}: %{text}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
+        seen.add(method)
     return _frame(shown, x, "LDS").update_xaxes(type="log")
 
 

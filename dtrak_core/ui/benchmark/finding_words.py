@@ -28,6 +28,21 @@ def beyond(one: Point, other: Point) -> bool:
     return not (one.low <= other.value <= one.high) and not (other.low <= one.value <= other.high)
 
 
+def agrees(first: Point, second: Point) -> str:
+    """Return whether the first of two points is the higher one, as the paper has it."""
+    if first.low is None or second.low is None:
+        return "not clear: the intervals are not known"
+    if not beyond(first, second):
+        return "not clear: within the intervals"
+    return "yes" if first.value > second.value else "no, the other way round"
+
+
+def spanned(point: Point) -> str:
+    """Return a point's LDS with its interval."""
+    ends = "" if point.low is None or point.high is None else f" ({point.low:.2f} to {point.high:.2f})"
+    return f"{point.value:.2f}{ends}".replace("-", "−")
+
+
 def trend(label: str, points: Sequence[Point]) -> str:
     """Return whether a curve rises, falls, has a top or is flat within its intervals, from its first to its last point.
 

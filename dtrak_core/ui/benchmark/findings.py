@@ -16,7 +16,7 @@ from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.ui import panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, damping_curves, finding_words, questions, spending
+from dtrak_core.ui.benchmark import benchmark_charts, claims, damping_curves, finding_words, questions, spending
 from dtrak_core.ui.benchmark.benchmark_charts import Line
 from dtrak_core.ui.benchmark.questions import Question
 
@@ -100,13 +100,16 @@ OUTPUT_NAMES = {
 
 
 def show(question: Question) -> None:
-    """Draw the choice of a finding, its controls and its chart."""
+    """Draw the table of all findings, the choice of one, its controls and its chart."""
+    table = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Finding", _offered(question), format_func=lambda name: FINDINGS[name].title, key="finding",
             bind="query-params", width=280,
         )  # fmt: skip
         kind = questions.kind(question, "finding-targets")
+    with table:
+        claims.show(question, kind)
     st.caption(FINDINGS[chosen].found)
     if chosen in APART:
         APART[chosen](question, kind)

@@ -1,4 +1,4 @@
-"""The table of the Benchmark page: every method's LDS with its interval, cost, the noise floor, and files."""
+"""Methods on the Benchmark page: the best and the reachable in words, every LDS with its interval, and files."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core.amounts import duration
-from dtrak_core.lds import paper, recipes, standings
+from dtrak_core.lds import paper, recipes, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, questions
+from dtrak_core.ui.benchmark import benchmark_charts, method_list, questions
 from dtrak_core.ui.benchmark.questions import Question
+
+NUMBERS = "all-numbers"
 
 
 def show(question: Question) -> None:
-    """Draw chart, table and downloads."""
+    """Draw sentences, chart, the methods by group, and files."""
     usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
     assert usual.features is not None  # D-TRAK is a gradient method
     most = usual.features.num_timesteps
+    sentences = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         options = [str(count) for count in dict.fromkeys((recipes.FEW, most))]
         count = st.segmented_control(
@@ -41,6 +44,8 @@ def show(question: Question) -> None:
     rows = _rows(question, [found for _, found in looked if found is not None])
     kinds = questions.kinds(question)
     if rows:
+        told = standing_words.sentences(rows, kinds)
+        sentences.markdown("\n".join(f"- {panels.plain(line)}" for line in told))
         rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
         floors = {kind: facts["noise_floor"] for kind, facts in kinds.items()}
         alt = "LDS by method: " + ", ".join(f"{r['label']} {r['targets']} {r['lds']:.3f}" for r in rows)
@@ -51,29 +56,41 @@ def show(question: Question) -> None:
         )
         if leak := standings.leak(question.known, question.measured):
             st.caption(leak)
-        st.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
-        with st.container(horizontal=True):
-            for label, data, name, kind in (
-                ("CSV", standings.to_csv(rows), "lds.csv", "text/csv"),
-                ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
-            ):
-                st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
     where = question.dataset.digest, question.checkpoint.digest
     reasons = {recipe.method: questions.unusable(recipe.method, *where) for recipe in lacking}
-    for reason in dict.fromkeys(filter(None, reasons.values())):
-        left_out = ", ".join(METHODS[method].label for method, why in reasons.items() if why == reason)
-        st.caption(f"Left out: {panels.plain(left_out)}. {panels.plain(reason)}")
+    method_list.show(question, rows, lacking, reasons)
     questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
+    if rows:
+        _numbers(rows)
+
+
+def _numbers(rows: list[dict[str, Any]]) -> None:
+    """Draw all numbers as a table, once it is asked for: what draws it is large; and as files."""
+    every = st.expander("All numbers", key=NUMBERS, on_change="rerun", icon=":material/table:")
+    if every.open:
+        every.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
+    with st.container(horizontal=True):
+        for label, data, name, kind in (
+            ("CSV", standings.to_csv(rows), "lds.csv", "text/csv"),
+            ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
+        ):
+            st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
 
 
 def _rows(question: Question, predicted: list[Predictions]) -> list[dict[str, Any]]:
-    return _table(" ".join(one.recipe.model_dump_json() for one in predicted), question.key, predicted, question)
+    rows = _table(" ".join(one.recipe.model_dump_json() for one in predicted), question.key, predicted, question)
+    return rows + _retrained(question.key, question) if rows else rows
 
 
 @st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")
 def _table(names: str, key: str, _found: list[Predictions], _question: Question) -> list[dict[str, Any]]:
-    rows = standings.rows(_found, _question.known, _question.measured)
-    return rows + standings.retraining_rows(_question.known, _question.measured) if rows else rows
+    return standings.rows(_found, _question.known, _question.measured)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _retrained(key: str, _question: Question) -> list[dict[str, Any]]:
+    """Return what neither timesteps nor squares change."""
+    return standings.retraining_rows(_question.known, _question.measured)
 
 
 def _first(rows: list[dict[str, Any]], label: str) -> float:

@@ -78,6 +78,11 @@ def _evaluated(recipe: str, key: str, words: str, place: int | None, _found: Pre
     return predictions.evaluated(_found, _question.known, _question.measured, standings.KINDS[words], place)
 
 
+def explains(predicted: Predictions, question: Question, words: str) -> bool:
+    """Say whether a recipe predicts targets of a kind at all."""
+    return bool(predictions.of_kind(predicted, question.known, question.measured, standings.KINDS[words])[0])
+
+
 def kinds(question: Question) -> dict[str, dict[str, Any]]:
     """Return count, noise floor and chance by kind of target."""
     return _kinds(question.key, question)

@@ -75,3 +75,7 @@ def _drawn(lines: dict[str, list[tuple[float, Point]]], axis: str) -> None:
         for name, line in lines.items()
     )
     plotting.show(benchmark_charts.costs(lines, axis), key="finding-cost", alt=f"LDS over {axis}: {told}")
+    styles = {AUTHORS: "dotted, open", SPREAD["low"]: "dashed"}
+    named = [f"{style}: {end[2:]}" for end, style in styles.items() if any(name.endswith(end) for name in lines)]
+    if named:
+        st.caption(f"Solid: our usual way; {'; '.join(named)}. Lines are 95 % intervals over subsets.")

@@ -1,0 +1,63 @@
+"""What the table of an LDS says, in sentences: the best, the reachable, and what is like chance. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SPOKEN_OF = ("d-trak", "trak")  # told of wherever they stand
+Row = Mapping[str, Any]  # of `standings.rows`
+
+
+def sentences(table: Sequence[Row], kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence or two for each kind of target.
+
+    Args:
+        table: Rows of `standings.rows` and `standings.retraining_rows`.
+        kinds: What `standings.kinds` returns.
+    """
+    told = []
+    for kind, facts in kinds.items():
+        own = sorted((row for row in table if row["targets"] == kind), key=lambda row: -row["lds"])
+        if own:
+            told.append(f"{kind.capitalize()} targets: {_best(own, facts['noise_floor'])}. {_others(own)}".strip())
+    return told
+
+
+def value(row: Row) -> str:
+    """Return an LDS with its interval: 0.41 (0.34 to 0.47)."""
+    ends = "" if row["interval"] is None else f" ({_number(row['interval'][0])} to {_number(row['interval'][1])})"
+    return f"{_number(row['lds'])}{ends}"
+
+
+def like_chance(row: Row) -> bool:
+    """Say whether an LDS lies where 95 % of those of predictions that say nothing do, or below."""
+    return row["by_chance"] is not None and row["lds"] <= row["by_chance"]["high"]
+
+
+def _best(own: Sequence[Row], floor: float | None) -> str:
+    best, *others = own
+    reachable = "; what is reachable is not known" if floor is None else f", of a reachable {_number(floor)}"
+    if like_chance(best):
+        return f"even the best here, {best['label']} with {value(best)}, is like chance{reachable}"
+    told = f"best here is {best['label']} with {value(best)}{reachable}"
+    if not others:
+        return told
+    after = others[0]
+    if best["interval"] is None or after["interval"] is None:
+        return told
+    apart = after["lds"] < best["interval"][0] and best["lds"] > after["interval"][1]
+    return f"{told}; {'beyond' if apart else 'not beyond'} the next, {after['label']} with {value(after)}"
+
+
+def _others(own: Sequence[Row]) -> str:
+    """Tell of D-TRAK and TRAK where they were not, and of whatever else is like chance."""
+    named = [row for row in own[2:] if row["method"] in SPOKEN_OF]
+    told = [f"{row['label']}: {value(row)}{', like chance' if like_chance(row) else ''}." for row in named]
+    rest = [row["label"] for row in own[1:] if like_chance(row) and row not in named]
+    told += [f"Like chance{' too' if any(map(like_chance, named)) else ''}: {', '.join(rest)}."] if rest else []
+    return " ".join(told)
+
+
+def _number(of: float) -> str:
+    return f"{of:.2f}".replace("-", "−")

@@ -1,0 +1,52 @@
+"""Beside the choice of methods: what each is, its LDS for this model, and whether it is ready for this picture."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dtrak_core.amounts import duration
+from dtrak_core.lds import recipes
+from dtrak_core.methods import costs, method_groups, scores
+from dtrak_core.methods.families import family_of
+from dtrak_core.methods.methods import METHODS
+from dtrak_core.ui import answers, panels
+from dtrak_core.ui.answers import Question
+from dtrak_core.ui.benchmark import finding_words, questions
+from dtrak_core.ui.benchmark.finding_words import Point
+
+
+def show(question: Question) -> None:
+    """Draw the methods by group, a line or two each."""
+    asked = questions.ask(question.dataset, question.checkpoint)
+    kind = "generated" if question.target.id.startswith("seed:") else "held-out"
+    for name, members in method_groups.grouped(METHODS).items():
+        st.markdown(f"**{name}.** {method_groups.GROUPS[name]}")
+        lines = []
+        for method in members:
+            told = [f"**{panels.plain(METHODS[method].label)}**", _lds(asked, method, kind), _state(question, method)]
+            lines.append(f"- {' · '.join(part for part in told if part)}  \n{METHODS[method].summary}")
+        st.markdown("\n".join(lines))
+    if asked is not None:
+        st.caption(f"LDS: how well a method predicts {kind} targets of this model, with 95 % intervals; see Benchmark.")
+
+
+def _lds(asked: questions.Question | None, method: str, kind: str) -> str:
+    if asked is None or kind not in questions.kinds(asked):
+        return ""
+    found = questions.find(recipes.usual(asked.dataset, asked.checkpoint, method), asked)
+    if found is None or not questions.explains(found, asked, kind):
+        return "LDS not measured"
+    value = questions.evaluated(found, asked, kind)
+    return f"LDS {finding_words.spanned(Point('', value.mean, value.low, value.high))}"
+
+
+def _state(question: Question, method: str) -> str:
+    plan = answers.resolve(question, method)
+    reason = plan.refused or (family_of(plan.method).lacking(plan.method) if plan.missing else "")
+    if reason:
+        return f"left out: {panels.plain(reason)}"
+    if not plan.missing:
+        return "ready"
+    cost: costs.Cost = scores.estimate(question.dataset, question.checkpoint, plan.missing)
+    low, high = (duration(seconds) for seconds in cost.between)
+    return f"not yet: {low}" if low == high else f"not yet: {low} to {high}"
