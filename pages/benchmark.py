@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.amounts import counted
-from dtrak_core.ui import frame, panels
-from dtrak_core.ui.benchmark import detail, findings, known_table, measuring, methods_table, questions
+from dtrak_core.ui import frame, panels, questions
+from dtrak_core.ui.benchmark import detail, findings, known_table, measuring, methods_table
 
 METHODS, FINDINGS, TARGET, AGREEMENT, KNOWN = "Methods", "Findings", "One target", "Agreement", "Known answers"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.amounts import duration
-from dtrak_core.lds import recipes
+from dtrak_core.lds import recipes, standing_words
 from dtrak_core.methods import costs, method_groups, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import answers, panels
+from dtrak_core.ui import answers, panels, questions
 from dtrak_core.ui.answers import Question
-from dtrak_core.ui.benchmark import finding_words, questions
-from dtrak_core.ui.benchmark.finding_words import Point
 
 
 def show(question: Question) -> None:
@@ -37,7 +35,8 @@ def _lds(asked: questions.Question | None, method: str, kind: str) -> str:
     if found is None or not questions.explains(found, asked, kind):
         return "LDS not measured"
     value = questions.evaluated(found, asked, kind)
-    return f"LDS {finding_words.spanned(Point('', value.mean, value.low, value.high))}"
+    interval = None if value.low is None else (value.low, value.high)
+    return f"LDS {standing_words.value({'lds': value.mean, 'interval': interval})}"
 
 
 def _state(question: Question, method: str) -> str:

@@ -11,10 +11,11 @@ import streamlit as st
 from dtrak_core.amounts import counted
 from dtrak_core.lds import paper, recipes
 from dtrak_core.lds.recipes import Recipe, Sweep
-from dtrak_core.ui.benchmark import finding_words, questions
+from dtrak_core.ui import questions
+from dtrak_core.ui.benchmark import finding_words
 from dtrak_core.ui.benchmark.finding_words import Point
 from dtrak_core.ui.benchmark.method_list import STYLE
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui.questions import Question
 
 Lines = Mapping[str, Sequence[Recipe]]
 

@@ -8,10 +8,10 @@ from dtrak_core.lds import paper, predictions, recipes, standings
 from dtrak_core.methods import fader_scores
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import plotting
-from dtrak_core.ui.benchmark import benchmark_charts, questions
+from dtrak_core.ui import plotting, questions
+from dtrak_core.ui.benchmark import benchmark_charts
 from dtrak_core.ui.benchmark.benchmark_charts import Line
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui.questions import Question
 
 AXIS = "effective rank, share of the training pictures"
 

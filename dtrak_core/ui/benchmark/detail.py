@@ -9,10 +9,10 @@ from dtrak_core import statistics
 from dtrak_core.lds import predictions, recipes, standings, subset_models
 from dtrak_core.methods import agreement
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import example, gallery, panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, questions
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui import example, gallery, panels, plotting, questions
+from dtrak_core.ui.benchmark import benchmark_charts
 from dtrak_core.ui.gallery import Picture
+from dtrak_core.ui.questions import Question
 
 SHOWN = 32  # targets to choose from at once
 LISTED = 12  # pictures in a row

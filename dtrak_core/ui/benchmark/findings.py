@@ -15,10 +15,10 @@ from dtrak_core.lds.recipes import Recipe, Sweep
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
-from dtrak_core.ui import panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, claims, damping_curves, finding_words, questions, spending
+from dtrak_core.ui import panels, plotting, questions
+from dtrak_core.ui.benchmark import benchmark_charts, claims, damping_curves, finding_words, spending
 from dtrak_core.ui.benchmark.benchmark_charts import Line
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui.questions import Question
 
 OWN, BEST = "method's own", "best by LDS"
 COLUMNS = ("functions", "mixtures", "weights")  # whose points have no order

@@ -19,7 +19,7 @@ from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 from dtrak_core.ui import panels
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui.questions import Question
 
 FIRST = "d-trak"  # whose targets are asked about where no LDS says which
 MOST = 64  # targets of a kind

@@ -17,8 +17,8 @@ from dtrak_core.lds import datamodels, standing_words
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods import method_groups
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui.benchmark import questions
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui import questions
+from dtrak_core.ui.questions import Question
 
 RETRAINED = {
     "empirical-influence": "The mean loss of models without a picture, less that of models with it.",

@@ -10,9 +10,9 @@ from dtrak_core.amounts import duration
 from dtrak_core.lds import paper, recipes, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, method_list, questions
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui import panels, plotting, questions
+from dtrak_core.ui.benchmark import benchmark_charts, method_list
+from dtrak_core.ui.questions import Question
 
 NUMBERS = "all-numbers"
 

@@ -8,10 +8,10 @@ from dtrak_core.amounts import counted
 from dtrak_core.lds import frontier, recipes
 from dtrak_core.lds.frontier import Frontier, Spent
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import panels, plotting
-from dtrak_core.ui.benchmark import benchmark_charts, finding_words, questions
+from dtrak_core.ui import panels, plotting, questions
+from dtrak_core.ui.benchmark import benchmark_charts, finding_words
 from dtrak_core.ui.benchmark.finding_words import Point
-from dtrak_core.ui.benchmark.questions import Question
+from dtrak_core.ui.questions import Question
 
 AUTHORS = ", the authors' way"
 SPREAD = {"uniform": "", "low": ", low noise levels"}

@@ -1,4 +1,4 @@
-"""What the Benchmark page asks: an LDS, its losses so far, and predictions, kept while nothing new is stored."""
+"""What pages ask of an LDS: which one, its losses so far, and predictions, kept while nothing new is stored."""
 
 from __future__ import annotations
 
