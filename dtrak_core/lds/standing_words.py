@@ -60,4 +60,4 @@ def _others(own: Sequence[Row]) -> str:
 
 
 def _number(of: float) -> str:
-    return f"{of:.2f}".replace("-", "−")
+    return f"{of:.2f}".replace("-0.00", "0.00").replace("-", "−")

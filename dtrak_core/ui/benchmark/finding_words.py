@@ -40,7 +40,7 @@ def agrees(first: Point, second: Point) -> str:
 def spanned(point: Point) -> str:
     """Return a point's LDS with its interval."""
     ends = "" if point.low is None or point.high is None else f" ({point.low:.2f} to {point.high:.2f})"
-    return f"{point.value:.2f}{ends}".replace("-", "−")
+    return f"{point.value:.2f}{ends}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def trend(label: str, points: Sequence[Point]) -> str:

@@ -29,9 +29,9 @@ STYLE = """<style>
 .methods caption { text-align: left; padding: 0.9rem 0 0.3rem; }
 .methods th, .methods td { text-align: left; vertical-align: top; padding: 0.4rem 0.75rem 0.4rem 0; }
 .methods tr { border-top: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
-.methods .of { width: 11.5rem; }
-.methods .state { width: 8rem; }
-.methods p { margin: 0; font-weight: 400; }
+.methods .of { width: 9.5rem; }
+.methods .state { width: 6rem; }
+.methods p { margin: 0; font-size: inherit; font-weight: 400; }
 .methods.told th, .methods.told td { min-width: 6rem; }
 .methods .chance { display: block; font-style: italic; }
 @media (max-width: 700px) {
@@ -39,6 +39,7 @@ STYLE = """<style>
   .methods tr, .methods th, .methods td { display: block; width: auto; }
   .methods th, .methods td { padding: 0.1rem 0; }
   .methods tr { padding: 0.4rem 0; }
+  .methods td.of, .methods td.state { display: inline-block; padding-right: 0.75rem; }
   .methods td[data-of]::before { content: attr(data-of) ": "; }
 }
 </style>"""
