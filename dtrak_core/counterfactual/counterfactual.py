@@ -78,7 +78,9 @@ def _compared(
         place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
         about = f"Training{place}: {comparisons.about(bars)}"
         part = _part(on_progress, before, sum(steps.values()), about)
-        denoiser = unmoved if each == original else retrained(dataset, runs[each], part)
+        denoiser = (
+            unmoved if each == original else retrained(dataset, runs[each], part, [runs[one] for one in trainings])
+        )
         _outcomes(denoiser, unmoved, loss_before, bars, settings, _while_drawing(part, steps[each]))
         before += steps[each]
     return _publish(wanted, settings, name, key)
@@ -98,7 +100,9 @@ def retrain(
     if (bars := lacking.get((removed, train_seed))) is not None:
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
         drawing = _while_drawing(on_progress, run.steps(len(dataset.train.rows)))
-        moved, unmoved = retrained(dataset, run, on_progress), networks.load_denoiser(checkpoint)
+        unmoved, own = networks.load_denoiser(checkpoint), removals.original(checkpoint)
+        beside = [removals.retraining(dataset, checkpoint, *one) for one in lacking if one != own]
+        moved = retrained(dataset, run, on_progress, beside)
         _outcomes(moved, unmoved, _losses(unmoved), bars, settings, drawing)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dtrak_core import store
@@ -10,6 +12,7 @@ from dtrak_core.features import losses
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings, LossSettings
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
@@ -34,12 +37,18 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_
         def part(done: int, _total: int, unit: str, message: str, before: int = before, about: str = about) -> None:
             on_progress(before + done, sum(steps), unit, f"{about}. {message}")
 
-        losses_of(dataset, checkpoint, one, part)
+        losses_of(dataset, checkpoint, one, part, runs)
     return [store.get("subset-losses", key_of("subset-losses", one)) for one in subset_models.models(settings)]
 
 
-def losses_of(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings, on_progress: Progress) -> Artifact:
-    """Train one model and store the loss of every target under it.
+def losses_of(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: LossSettings,
+    on_progress: Progress,
+    beside: Sequence[TrainSettings] = (),
+) -> Artifact:
+    """Train one model and store the loss of every target under it; `beside` are trainings wanted next (retrained.py).
 
     Returns:
         Artifact of kind `subset-losses`: losses.npy, float64, shape (M,): mean over timesteps and noise seeds. The
@@ -47,14 +56,19 @@ def losses_of(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings, 
     """
     key = key_of("subset-losses", settings)
     with store.computing("subset-losses", key, on_progress) as found:
-        return found or _measured(dataset, checkpoint, settings, key, on_progress)
+        return found or _measured(dataset, checkpoint, settings, key, on_progress, beside)
 
 
 def _measured(
-    dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings, key: str, on_progress: Progress
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: LossSettings,
+    key: str,
+    on_progress: Progress,
+    beside: Sequence[TrainSettings],
 ) -> Artifact:
     run, measured = subset_models.training(dataset, checkpoint, settings), subset_models.pictures(dataset, settings)
-    denoiser = retrained.retrained(dataset, run, on_progress)
+    denoiser = retrained.retrained(dataset, run, on_progress, beside)
     total = run.steps(len(dataset.train.rows))
     values = np.empty(len(settings.targets))
     for i, target in enumerate(measured):

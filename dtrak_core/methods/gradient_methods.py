@@ -130,8 +130,9 @@ def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
     method, dataset, own = plan.method, plan.dataset, plan.targets
     assert plan.features is not None  # gradient methods have some
     if method.models:
-        for training in ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest):
-            retrained.retrained(dataset, training, on_progress)
+        members = ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest)
+        for training in members:
+            retrained.retrained(dataset, training, on_progress, members)
     if method.model_output == "interpolated":
         _ends(plan, own, on_progress)
     made: list[Artifact] = []

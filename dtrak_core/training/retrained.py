@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import TrainSettings
 from dtrak_core.progress import Progress
-from dtrak_core.training import training
+from dtrak_core.training import together, training
 
 
-def retrained(dataset: Dataset, run: TrainSettings, on_progress: Progress) -> Denoiser:
-    """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored."""
+def retrained(
+    dataset: Dataset, run: TrainSettings, on_progress: Progress, beside: Sequence[TrainSettings] = ()
+) -> Denoiser:
+    """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored.
+
+    On a GPU, those of `beside`, which the caller will want next, are trained with it where they can be (together.py).
+    """
+    if together.worthwhile():
+        for group in together.groups(dataset, [run, *beside]):
+            if run in group:
+                together.train(dataset, group, on_progress)
     trained = training.train(dataset, run, "retrained", on_progress, kind="retrained")
     return networks.load_denoiser(checkpoints.of_run(trained)[-1])

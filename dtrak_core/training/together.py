@@ -22,7 +22,7 @@ from torch.func import functional_call, vmap
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.models import networks
+from dtrak_core.models import devices, networks
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
@@ -33,6 +33,11 @@ from dtrak_core.training.training_run import Run
 AT_ONCE = 64  # models; fewer where the memory does not hold them
 LARGEST = 8_000_000  # parameters of a network that leaves a GPU idle
 SAID_EVERY = 20  # steps between two looks at the losses, for which the GPU is waited for
+
+
+def worthwhile() -> bool:
+    """Say whether models are better trained together here: on a GPU. A CPU has no time to spare beside one."""
+    return devices.device().type == "cuda"
 
 
 def groups(dataset: Dataset, wanted: Sequence[TrainSettings]) -> list[list[TrainSettings]]:

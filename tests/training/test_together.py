@@ -13,7 +13,7 @@ from dtrak_core.models import networks
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import together, training
+from dtrak_core.training import retrained, together, training
 
 
 def wanted(pictures: Dataset, tiny: ModelSettings, **changes: object) -> list[TrainSettings]:
@@ -83,4 +83,16 @@ def test_only_small_networks_of_one_size_are_trained_together(pictures: Dataset,
         assert together.groups(pictures, wanted(pictures, tiny.model_copy(update=change))) == []
     training.train(pictures, each[0], "", quiet, "retrained")
     assert together.groups(pictures, each) == [each[1:]]
-    assert key_of("retrained", each[1])
+
+
+def test_on_a_gpu_a_model_is_trained_with_those_wanted_next(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "worthwhile", lambda: True)
+    each = wanted(pictures, tiny, epochs=1)
+    first = retrained.retrained(pictures, each[1], quiet, each)
+    stored = [store.find("retrained", key_of("retrained", one)) for one in each]
+    assert all(stored)
+    own = weights(stored[1])  # type: ignore[arg-type]
+    for name, value in first.network.state_dict().items():
+        torch.testing.assert_close(value, own[name])
