@@ -186,6 +186,7 @@ def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoin
 
 def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
     at = asking()
+    at.selectbox(key="cf-take-over").set_value(500)
     next(b for b in at.button if b.label == "Remove, retrain, compare").click().run()
     assert not at.exception
     (job,) = [j for j in jobs.listing() if j.kind == "counterfactual"]
@@ -193,6 +194,7 @@ def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
     assert isinstance(asked, jobs.CounterfactualJob)
     assert asked.settings.methods == ("d-trak",)
     assert asked.settings.random_draws == 2
+    assert asked.settings.take_over == 500
 
 
 def test_every_method_can_be_chosen_and_one_that_cannot_rank_says_why(small: tuple[Dataset, Checkpoint]) -> None:
@@ -273,6 +275,19 @@ def test_a_link_opens_a_picture_beside_its_original(pair: Comparison) -> None:
     at = opened("counterfactual", pair="seed:999/trak/3/0")
     assert len(at.warning) == 1
     assert not any(one.value.startswith("| | this picture") for one in at.markdown)
+
+
+def test_what_a_stored_comparison_answers_already_is_offered(pair: Comparison) -> None:
+    target = pair.settings.targets[0]
+    for methods, offered in (("trak,raw-pixel-cosine", True), ("trak", False)):
+        at = opened("counterfactual", sample=target, **{what_if.REMOVE: "5", what_if.BY: methods})
+        found = [one.proto for one in at.get("page_link") if one.proto.label.startswith("Trained already")]
+        assert bool(found) == offered
+        if found:
+            asked = dict(urllib.parse.parse_qsl(found[0].query_string))
+            assert asked["comparison"] == pair.key
+            assert asked["pair"] in {pairing.key_of(e) for e in pair.entries if e.owner == target}
+            assert what_if.REMOVE not in asked
 
 
 def test_the_timestep_of_taking_over_is_chosen_among_those_stored(

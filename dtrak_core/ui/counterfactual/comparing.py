@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dtrak_core import store
+from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import encoders, removal_sets, removals
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import job_costs, jobs
@@ -18,11 +21,11 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import Sampled
+from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build, key_of
 from dtrak_core.ui import address, frame, panels, what_if
-from dtrak_core.ui.counterfactual import choosing
+from dtrak_core.ui.counterfactual import choosing, pairing
 
 GROUPS = {
     "none": "The top pictures themselves",
@@ -30,13 +33,21 @@ GROUPS = {
     "contributor": "All of their contributors' pictures",
     "label": "Their whole labels",
 }
+TAKE_OVER = (DIFFUSION_STEPS, 700, 500, 300)  # timesteps, of which the page keeps one comparison each
 _PANEL, _LINKED = "new-comparison", "_cf_linked"
 WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
 PICTURES = "pictures"  # and which training pictures, by their numbers
 
 
-def panel(dataset: Dataset, checkpoint: Checkpoint, opened: bool) -> None:
-    """Draw the form in a panel that is open where there is nothing else to see, or where a link fills it in."""
+def panel(dataset: Dataset, checkpoint: Checkpoint, finished: Sequence[Comparison], opened: bool) -> None:
+    """Draw the form in a panel that is open where there is nothing else to see, or where a link fills it in.
+
+    Args:
+        dataset: The training set.
+        checkpoint: Its model.
+        finished: The stored comparisons: one that answers the link already is offered.
+        opened: Whether there is nothing else to see.
+    """
     names = (WITHOUT, PICTURES, what_if.REMOVE, what_if.BY)
     linked = [st.query_params[name] for name in names if name in st.query_params]
     if linked and (_PANEL not in st.session_state or st.session_state.get(_LINKED) != linked):
@@ -46,7 +57,28 @@ def panel(dataset: Dataset, checkpoint: Checkpoint, opened: bool) -> None:
     place = st.expander("A new comparison", key=_PANEL, on_change="rerun", icon=":material/add:")
     if place.open:
         with place:
+            if linked:
+                _answered(checkpoint, finished)
             form(dataset, checkpoint)
+
+
+def _answered(checkpoint: Checkpoint, finished: Sequence[Comparison]) -> None:
+    """Lead to the picture of a stored comparison that answers what the link asks, whatever the number removed."""
+    known = choosing.drawn(checkpoint)
+    target = known.get(choosing.asked(checkpoint, known))
+    methods = st.query_params.get(what_if.BY, "").split(",")
+    for one in finished if target is not None else ():
+        own = [e for e in one.entries if e.target == target.id and e.owner == target.id and e.method in methods]
+        same = targets.find_sample(removals.sample_of(target.id, one.settings)) if own and target else None
+        if same is not None and target is not None and same.pixels == target.pixels:
+            who, took = panels.plain(label(own[0].method)), counted(len(own[0].removed), "picture")
+            st.page_link(
+                frame.COUNTERFACTUAL,
+                label=f"Trained already: {who}, {took} removed, in '{panels.plain(one.name)}'",
+                icon=":material/compare:",
+                query_params=address.view() | {"comparison": one.key, pairing.PAIR: pairing.key_of(own[0])},
+            )
+            return
 
 
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -122,6 +154,16 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             help="Every removal and every control is trained with each of them. None is the original's, so that with "
             "nothing removed they show how far a picture moves by chance.",
         )
+        st.selectbox(
+            "Taking over at τ",
+            TAKE_OVER,
+            format_func=lambda timestep: "1,000: all is drawn anew" if timestep == DIFFUSION_STEPS else str(timestep),
+            key="cf-take-over",
+            width=220,
+            persist_state="session",
+            help="A timestep of 1,000: above it the original model draws, below it the retrained one goes on. Lower "
+            "keeps more of the composition. Another τ needs no training more.",
+        )
         st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
     with panels.reported():
         # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
@@ -195,6 +237,7 @@ def _settings(
         "random_draws": state["cf-random"],
         "train_seeds": state["cf-seeds"],
         "bottom": state["cf-bottom"],
+        "take_over": state["cf-take-over"],
         **targets.together(chosen, usual).drawing(),
     }
     return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
