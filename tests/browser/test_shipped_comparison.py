@@ -12,7 +12,13 @@ from browser_helpers import fits, serious
 def test_a_point_and_a_picture_open_the_pair(
     visit: Callable[..., Any], settle: Callable[[Any], None], shipped: str
 ) -> None:
-    page = visit("/counterfactual", base=shipped)
+    page = visit("/attribution", base=shipped)
+    page.get_by_role("link", name="What if these had never been there?").click()
+    page.get_by_role("button", name="Remove, retrain, compare").wait_for()  # the form is open, and filled in
+    page.wait_for_load_state()
+    assert "remove-by=" in page.url
+    page.get_by_text("A new comparison").click()
+    settle(page)
     dialog = page.get_by_role("dialog")
     points = page.locator(".st-key-boxes-l2 .point")
     points.first.wait_for()
