@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +127,11 @@ def fits(page: Any) -> bool:
     """Say whether a page is no wider than its window."""
     wide = page.evaluate("[document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]")
     return bool(wide[0] <= wide[1])
+
+
+def took(what: str, begin: float, record_property: Callable[[str, object], None]) -> float:
+    """Print and note how long one of the uses that the app is made for took since then, in seconds."""
+    seconds = time.monotonic() - begin
+    print(f"\n{what}: {seconds:.1f} s")
+    record_property(what, round(seconds, 1))
+    return seconds
