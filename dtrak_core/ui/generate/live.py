@@ -25,7 +25,9 @@ def show(key: str) -> None:
         st.image(
             thumbnails.png(pictures[newest], LARGE), alt=f"The picture of one seed after {newest:,} training steps"
         )
-        st.caption(f"One seed's picture after {newest:,} training steps, drawn in {growing.SAMPLING_STEPS} quick ones")
+        st.caption(
+            f"One seed's picture after {newest:,} training steps, drawn in {growing.SAMPLING_STEPS} sampling steps"
+        )
     with right:
         alt = f"Training loss from {lines[0]['loss']:.3f} to {lines[-1]['loss']:.3f} over {lines[-1]['step']:,} steps"
         plotting.show(charts.loss_curve(lines), key=f"live-{key}", alt=alt)
