@@ -42,3 +42,8 @@ def running(monkeypatch: pytest.MonkeyPatch, key: str, **status: Any) -> None:
     place = job_files.folder() / key
     place.mkdir(parents=True, exist_ok=True)
     job_files.write_json(place / job_files.STATUS, told)
+
+
+def address(at: AppTest) -> dict[str, str]:
+    """Return the parameters of the address, of several values the first."""
+    return {name: value if isinstance(value, str) else value[0] for name, value in at.query_params.items()}

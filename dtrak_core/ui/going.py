@@ -64,6 +64,4 @@ def _show(going: Sequence[JobState], page: str) -> None:
     if lead is None or Path(lead.page).stem == page:
         st.session_state.pop(_ENDED, None)
         return
-    st.page_link(
-        lead.page, label=f"Open: {panels.plain(job.label)}", icon=SAID[job.state][1], query_params=dict(lead.words)
-    )
+    st.page_link(lead.page, label=f"Open: {panels.plain(job.label)}", icon=SAID[job.state][1], query_params=lead.link())

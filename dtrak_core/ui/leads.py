@@ -35,7 +35,7 @@ from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import key_of
-from dtrak_core.ui import frame, named
+from dtrak_core.ui import address, frame, named
 
 FADERS = "Layers and noise levels"  # the tab of Attribution that shows what a job with those turned made
 _TRAINS = {"tab": "Train a model"}
@@ -48,6 +48,17 @@ class Lead:
     page: str
     words: Mapping[str, str] = field(default_factory=dict)
     picture: bytes | None = None
+
+    def link(self) -> dict[str, str]:
+        """Return the parameters of a link to it: with this run's view where it is of the same model.
+
+        A page that finds its view whole in the address writes nothing to it, which would be one more step for Back.
+        """
+        view = address.view()
+        if any(self.words.get(name, view.get(name)) != view.get(name) for name in ("dataset", "checkpoint")):
+            return dict(self.words)
+        other = address.DRAWN if "sample" in self.words else ()  # how another picture was drawn
+        return {name: value for name, value in view.items() if name not in other} | dict(self.words)
 
 
 def of(job: JobState) -> Lead | None:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from comparison_helpers import compared, controls, named, publish
-from page_helpers import opened
+from page_helpers import address, opened
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.models.checkpoints import Checkpoint
 
 Small = tuple[Dataset, Checkpoint]
-
-
-def address(at: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[0] for name, value in at.query_params.items()}
 
 
 def press(at: AppTest, label: str) -> str:

@@ -76,8 +76,7 @@ def _ended(ended: list[JobState]) -> None:
             st.caption(" · ".join(fact for fact in facts if fact))
             with st.container(horizontal=True, vertical_alignment="center"):
                 if lead is not None:
-                    words = dict(lead.words)
-                    st.page_link(lead.page, label="Open", icon=":material/arrow_forward:", query_params=words)
+                    st.page_link(lead.page, label="Open", icon=":material/arrow_forward:", query_params=lead.link())
                 if again:
                     icon = ":material/replay:" if again == "Retry" else ":material/play_arrow:"
                     st.button(
