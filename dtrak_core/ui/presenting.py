@@ -71,7 +71,7 @@ def show() -> None:
     address.write()
     _walk(step, method, chosen, target, listed)
     comparison = next((one for one in known if _tells(one, target, method)), None)
-    left, right = st.columns([LARGE, LARGE * 2], gap="large")
+    left, right = st.columns([2, 3], gap="medium")
     left.image(thumbnails.png(target.image, LARGE), width=LARGE, alt=f"The picture of {target.caption or target.id}")
     left.caption(panels.plain(target.caption or target.id))
     with right:
