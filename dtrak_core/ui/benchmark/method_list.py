@@ -56,7 +56,7 @@ def show(
         lacking: Recipes of the methods that have none.
         reasons: Why some of those cannot be computed, by method; empty where they can.
     """
-    st.subheader("The methods")
+    st.header("The methods")
     kinds = list(questions.kinds(question))
     order = list(dict.fromkeys(row["method"] for row in rows))
     times = {
