@@ -34,7 +34,7 @@ ranks = tuning.ranks(methods, checkpoint, len(dataset.train.rows))
 question = answers.Question(dataset, checkpoint, target, changes, output)
 answer = answers.ask(question, methods, ranks)
 if choice.open:
-    with choice:
+    with choice, st.container(width=560):
         method_lines.show(question)
 with place:
     ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.rankings}
