@@ -20,7 +20,7 @@ if target is None:
 with st.container(horizontal=True, vertical_alignment="bottom"):
     source = picking.source(target)
     choice = st.popover("Methods", icon=":material/list:", key=METHODS, on_change="rerun")
-    with choice:
+    with choice, st.container(width=560):
         methods = tuning.methods()
     with st.popover("Rows and features", icon=":material/tune:"):
         counts = tuning.counts()
