@@ -1,6 +1,6 @@
 """Does the text-to-image demo of four schools draw what it is told? The nearest real picture says.
 
-    python benchmarks/schools.py           the 64 pictures that ship: LoRA weights, captions of both schools by turns
+    python benchmarks/schools.py           LoRA weights, 64 captions of their training set, both schools by turns
     python benchmarks/schools.py --base    what the base alone draws for 64 of its own captions, all schools alike
 
 Needs what `make demo-schools` builds (cache/demo-schools.building, or the folder that SCHOOLS_BUILDING names). Each
