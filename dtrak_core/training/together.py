@@ -194,7 +194,8 @@ class Group:
             weight.grad = (grad * share.reshape(-1, *[1] * (grad.dim() - 1))).contiguous()
         self.optimizer.step()
         if self.average is not None:
-            torch._foreach_lerp_(self.average, list(self.weights), 1 - self.settings.ema_decay)
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, list(self.weights), 1 - self.settings.ema_decay)
         return losses.detach()
 
     def hand_back(self, losses: np.ndarray, seconds: float) -> None:

@@ -82,7 +82,8 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
     run.optimizer.step()
     run.optimizer.zero_grad()
     if run.average is not None:
-        torch._foreach_lerp_(run.average, list(run.weights), 1 - settings.ema_decay)
+        with torch.no_grad():  # or the average would keep the history of all steps
+            torch._foreach_lerp_(run.average, list(run.weights), 1 - settings.ema_decay)
     return loss
 
 

@@ -263,3 +263,14 @@ def test_a_probe_measures_seconds_a_picture(cache: Path, tiny: ModelSettings) ->
     assert [probe.key for probe in presets.probes(tiny, 16, 4)] == [found.key, again.key]
     assert again.manifest["load"] >= 0
     assert presets.next_probe(presets.probes(tiny, 16, 4)) == 2
+
+
+def test_the_average_of_the_weights_keeps_no_history(pictures: Dataset, tiny: ModelSettings) -> None:
+    settings = settings_for(pictures, tiny, ema_decay=0.5)
+    run = training.start(settings, 16)
+    before = [p.detach().clone() for p in run.weights]
+    training_run.step(run, pictures, settings, np.arange(8), 10)
+    assert run.average is not None
+    for average, old, new in zip(run.average, before, run.weights, strict=True):
+        assert average.grad_fn is None
+        torch.testing.assert_close(average, (old + new.detach()) / 2)
