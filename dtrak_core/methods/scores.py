@@ -76,22 +76,22 @@ def resolve(
     plan = plan if features is None else replace(plan, models=tuple(of_models(features, models)))
     keyed = {(kind, key_of(kind, settings)): settings for kind, settings in family.parts(plan)}
     missing = tuple((kind, key, one) for (kind, key), one in keyed.items() if store.find(kind, key) is None)
-    if missing and (behind := _left_behind(plan)):
+    if missing and (behind := left_behind(plan.method, plan.checkpoint, [one.checkpoint for one in plan.models])):
         return replace(plan, refused=behind)
     return replace(plan, missing=missing)
 
 
-def _left_behind(plan: Plan) -> str:
+def left_behind(method: Method, checkpoint: str, models: Sequence[str]) -> str:
     """Say which of the weights that a method compares do not ship, nothing where all are here."""
-    asked = {one.checkpoint for one in plan.models} - {plan.checkpoint}
+    asked = set(models) - {checkpoint}
     if not asked:
         return ""
-    kept = checkpoints.of_run(checkpoints.by_digest(plan.checkpoint).run)
+    kept = checkpoints.of_run(checkpoints.by_digest(checkpoint).run)
     names = [f"'{one.name}'" for one in kept if one.left_out and one.digest in asked]
     if not names:
         return ""
     return (
-        f"{plan.method.label} compares checkpoints, and the weights of {', '.join(names)} do not ship. Train a model "
+        f"{method.label} compares checkpoints, and the weights of {', '.join(names)} do not ship. Train a model "
         "of your own, which keeps them."
     )
 

@@ -14,7 +14,9 @@ from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.demo import portraits, shipping
 from dtrak_core.errors import NotFoundError
+from dtrak_core.jobs import asking
 from dtrak_core.methods import scores
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks, targets
 from dtrak_core.models.checkpoints import Checkpoint
 
@@ -70,6 +72,8 @@ def test_what_ships_is_small_and_reads_as_before(checkpoint: Checkpoint, tmp_pat
         refused = scores.resolve("tracin-cp", again, shipped.digest, [target]).refused
         assert "the weights of 'small@25', 'small@50', 'small@75' do not ship" in refused
         assert scores.resolve("d-trak", again, shipped.digest, [target]).refused == ""
+        assert asking.unusable(METHODS["tracin-cp"], again.digest, shipped.digest, train=False) == refused
+        assert asking.unusable(METHODS["d-trak"], again.digest, shipped.digest, train=False) == ""
 
 
 def test_the_comparison_asks_for_67_trainings_and_the_lds_for_40() -> None:
