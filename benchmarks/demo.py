@@ -138,6 +138,7 @@ def line(name: recipes.Sweep, head: str, place: Callable[[Recipe], str], interva
     for points in made.values():
         for one in points:
             rows.setdefault(place(one), []).extend(both(one, intervals=intervals))
+    rows = {where: values for where, values in rows.items() if any(values)}
     names = [METHODS[words].label if words in METHODS else words for words in made]
     heads = [f"{words}{', ' if words else ''}{kind}" for words in names for kind in KINDS]
     return table([head, *heads], [[where, *values] for where, values in rows.items()])

@@ -103,7 +103,7 @@ def dataset_job(
             f"'{name}' is not a built-in dataset ({', '.join(catalogue.BUILT_IN)}). "
             "Give --source with a folder or an .npz of your own pictures."
         )
-    settings = build(DatasetSettings, kind=name, name=name, resolution=resolution or catalogue.RESOLUTIONS[name])
+    settings = catalogue.built_in(name, resolution)  # type: ignore[arg-type] # checked above
     where = str(source.resolve()) if source is not None else ""
     return jobs.DatasetJob(dataset=catalogue.settled(settings, source), source=where)
 

@@ -88,7 +88,7 @@ def dataset(
             to call your pictures.
         source: A folder of pictures (sub-folders are labels), a zip of one, or an .npz of images and labels; for
             celeba and artbench the folder of your copy.
-        resolution: Side of the square pictures (default: the paper's, 16 for openmoji-people, else 32).
+        resolution: Side of the square pictures (default: the paper's, else 32).
         on_broken: What to do with pictures that cannot be read.
         columns: Which column of your tables tells what, like label=style contributor=artist; label= reads none.
     """
@@ -137,7 +137,10 @@ def dataset_list(json: Json = False) -> None:
 def train(
     name: str,
     dataset: str = catalogue.DEFAULT,
-    preset: Literal["demo", "picture", "portraits", "flow", "cifar", "celeba", "lora-demo", "lora"] = "demo",
+    preset: Annotated[
+        Literal["demo", "picture", "portraits", "flow", "cifar", "celeba", "lora-demo", "lora"] | None,
+        tyro.conf.arg(help_behavior_hint="(default: portraits for openmoji-people, else demo)"),
+    ] = None,
     base: str = "",
     prediction: Annotated[
         Prediction | None, tyro.conf.arg(metavar="noise|sample|v|flow", help_behavior_hint="(default: the preset's)")
@@ -170,6 +173,7 @@ def train(
     """
     chosen = answers.prepared(dataset)
     indices = indices_of(only, without, len(chosen.train.rows))
+    preset = preset or ("portraits" if chosen.settings.kind == catalogue.DEFAULT else "demo")
     lora = presets.PRESETS[preset].model is None
     under = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
     settings = presets.train_settings(

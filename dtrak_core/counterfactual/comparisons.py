@@ -82,9 +82,10 @@ def listing(dataset: Dataset, checkpoint: str) -> list[Comparison]:
     return [_open(artifact) for artifact in _listed(dataset, checkpoint)]
 
 
-def first(dataset: Dataset, checkpoint: str) -> str:
-    """Return the key of the first of `listing`, which opens none; empty where there is none."""
-    return next((artifact.key for artifact in _listed(dataset, checkpoint)), "")
+def first(dataset: Dataset, checkpoint: str, target: str = "") -> str:
+    """Return the key of the first of `listing`, or of the first with this target, which opens none; else nothing."""
+    found = _listed(dataset, checkpoint)
+    return next((artifact.key for artifact in found if not target or target in artifact.settings["targets"]), "")
 
 
 def _listed(dataset: Dataset, checkpoint: str) -> list[Artifact]:

@@ -32,7 +32,7 @@ from dtrak_core.store import Artifact
 DEFAULT = "openmoji-people"
 PREPARE = program.command("dataset")
 RESOLUTIONS = {  # of the built-in datasets, where the user names none
-    "openmoji-people": 16, "openmoji-roles": 32, "emoji-schools": 32, "cifar2": 32, "cifar10": 32, "celeba": 64,
+    "openmoji-people": 32, "openmoji-roles": 32, "emoji-schools": 32, "cifar2": 32, "cifar10": 32, "celeba": 64,
     "artbench2": 256, "artbench5": 256,
 }  # fmt: skip
 BUILT_IN = tuple(RESOLUTIONS)
@@ -107,6 +107,12 @@ def source_settings(
     check_name(name, kind)
     told = {"kind": kind, "name": name, "resolution": resolution, "on_broken": on_broken, "columns": columns}
     return build(DatasetSettings, **told, source_digest=sources.digest(kind, source))
+
+
+def built_in(kind: DatasetKind, resolution: int | None = None) -> DatasetSettings:
+    """Return the settings of a built-in dataset as it is usual: portraits that are equal by pixels stand there once."""
+    equal = {"equal": "once"} if kind == "openmoji-people" else {}
+    return build(DatasetSettings, kind=kind, name=kind, resolution=resolution or RESOLUTIONS[kind], **equal)
 
 
 def settled(settings: DatasetSettings, source: Path | None) -> DatasetSettings:

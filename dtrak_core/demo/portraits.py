@@ -26,7 +26,6 @@ from dtrak_core.counterfactual import counterfactual, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.demo import shipping
 from dtrak_core.features import features, kernel
 from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetFeatureSettings, in_parts
@@ -47,7 +46,7 @@ from dtrak_core.training import presets, training
 
 NAME = "demo"
 TEXT_LISTED = "lora.json"  # in the demo's folder: what roles.py has put there
-DATASET = DatasetSettings(resolution=32, equal="once")
+DATASET = catalogue.built_in("openmoji-people")
 PRESET = "portraits"
 PRECISION: Precision = "bfloat16"  # whatever the machine that builds
 SEEDS = range(64)

@@ -2,7 +2,7 @@
 
 `demo` is ours: a network that two CPU cores train in minutes. So are `picture`, which
 predicts the clean picture (from 48 channels a position so small a network can tell a picture, but not its noise),
-`portraits`, which is wider and of which the next demo is made (portraits.py), and `flow`, a rectified flow.
+`portraits`, which is wider and of which the demo is made (portraits.py), and `flow`, a rectified flow.
 `cifar` and `celeba` are the networks of the authors' code (Zheng et al. 2024): 38,307,203 and 118,795,011 parameters.
 """
 
@@ -80,7 +80,7 @@ PAPER_LDS: Mapping[str, Any] = {"num_subsets": 64, "train_seeds": 3, "num_timest
 
 USUAL = {  # the paper's network for each of its datasets, and ours for our own; `demo` for all others
     "cifar2": "cifar", "cifar10": "cifar", "celeba": "celeba", "artbench2": "lora", "artbench5": "lora",
-    "openmoji-roles": "lora-demo", "emoji-schools": "lora-demo",
+    "openmoji-people": "portraits", "openmoji-roles": "lora-demo", "emoji-schools": "lora-demo",
 }  # fmt: skip
 PRESETS: dict[str, Preset] = {
     "demo": Preset(DEMO, {}, "Small network for a laptop: minutes of training on 2 CPU cores."),

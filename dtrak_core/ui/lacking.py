@@ -49,4 +49,4 @@ def _of_name(dataset: Dataset) -> list[Checkpoint]:
 
 
 def _as_shipped(settings: DatasetSettings) -> bool:
-    return settings.kind.startswith("openmoji") and settings.resolution == catalogue.RESOLUTIONS[settings.kind]
+    return settings.kind.startswith("openmoji") and settings == catalogue.built_in(settings.kind)

@@ -14,7 +14,7 @@ from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.ui import address
 
-FIRST = "seed:32"  # where it exists: one of the clearest answers of the shipped demo
+FIRST = "seed:10"  # where it exists: a clear answer of the shipped demo, and among those that it compares
 
 
 def usual(drawn: Sequence[str]) -> str:

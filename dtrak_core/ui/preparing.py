@@ -7,15 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 from dtrak_core.datasets import catalogue, sources
-from dtrak_core.datasets.settings import DatasetKind, DatasetSettings
+from dtrak_core.datasets.settings import DatasetKind
 from dtrak_core.errors import StudioError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import DatasetJob
-from dtrak_core.settings import build
 from dtrak_core.ui import local, panels
 
 ABOUT: dict[DatasetKind, tuple[str, str]] = {
-    "openmoji-people": ("Welcome to D-TRAK Studio", "The app starts with 998 portraits from OpenMoji."),
+    "openmoji-people": ("Welcome to D-TRAK Studio", "The app starts with 926 portraits from OpenMoji, no two alike."),
     "openmoji-roles": ("OpenMoji roles", "492 portraits of people at work, for the text-to-image demo."),
     "emoji-schools": ("Emoji of two schools", "952 emoji: 476 subjects, each as OpenMoji and as Fluent draw it."),
     "cifar2": ("CIFAR-2", "The paper's 5,000 pictures of automobiles and horses, 32 × 32, and 1,000 held out."),
@@ -58,7 +57,7 @@ def page(name: str, error: StudioError) -> None:
             st.error(f"There is no folder '{panels.plain(source)}' on the machine that the app runs on.")
             return
     place = str(Path(source).expanduser().resolve()) if source else ""
-    settings = build(DatasetSettings, kind=kind, name=kind, resolution=catalogue.RESOLUTIONS[kind])
+    settings = catalogue.built_in(kind)
     try:
         settings = catalogue.settled(settings, Path(place) if place else None)
     except StudioError as refused:  # said before it is begun; whoever puts it right presses the button

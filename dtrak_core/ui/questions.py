@@ -19,6 +19,7 @@ from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings, Losses
 from dtrak_core.methods import costs
 from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.settings import build, canonical_json, key_of
 from dtrak_core.ui import panels
@@ -108,9 +109,10 @@ def unusable(method: str, dataset: str, checkpoint: str) -> str:
 
 def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
     """Offer to compute what is missing, or show how far that is."""
-    able = tuple(
-        one for one in lacking if not unusable(one.method, question.dataset.digest, question.checkpoint.digest)
-    )
+    where = (question.dataset.digest, question.checkpoint.digest)
+    gone = {one.digest for one in checkpoints.of_run(question.checkpoint.run) if one.left_out}
+    here = [one for one in lacking if one.features is None or one.features.checkpoint not in gone]
+    able = tuple(one for one in here if not unusable(one.method, *where))
     if not able:
         return
     told = {"keep_scores": keep_scores, "encoder_weights": encoders.of_methods(one.method for one in able)}

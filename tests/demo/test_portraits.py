@@ -14,10 +14,10 @@ from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.demo import portraits, roles
 from dtrak_core.features import feature_store, features, kernel
-from dtrak_core.features.settings import TargetFeatureSettings
+from dtrak_core.features.settings import TargetSide, feature_target
+from dtrak_core.kinds import KINDS
 from dtrak_core.lds import predictions, recipes, standings, subset_models
-from dtrak_core.methods import embeddings, fader_scores, scores
-from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods import embeddings, scores
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
@@ -59,16 +59,14 @@ def test_it_is_small_whole_and_says_what_made_it() -> None:
         "features",
         "kernels",
         "target-features",
-        "outcomes",
         "comparisons",
         "subset-losses",
         "predictions",
         "scores",
-        "repeats",
-        "certainties",
     ):
+        assert store.listing(kind), f"the demo has no {kind}"
+    for kind in KINDS:
         found = store.listing(kind)
-        assert found, f"the demo has no {kind}"
         for artifact in found:
             artifact.verify()
             assert artifact.shipped
@@ -79,15 +77,21 @@ def test_it_is_small_whole_and_says_what_made_it() -> None:
 
 def test_the_dataset_is_what_this_machine_draws(dataset: Dataset) -> None:
     assert openmoji.is_same_as_package(store.get("datasets", dataset.key), every=50) == ""
-    counts = (832, 94) if dataset.settings.equal == "once" else (900, 98)
-    assert (len(dataset.train.images), len(dataset.held_out.images)) == counts
+    assert (len(dataset.train.images), len(dataset.held_out.images)) == (832, 94)
+    assert not dataset.equal.copies
+    assert not dataset.equal.leaked
     assert "CC BY-SA 4.0" in dataset.credit
 
 
-def test_the_checkpoints_are_four_and_half_precision(dataset: Dataset) -> None:
-    found = checkpoints.listing(dataset.digest)
-    assert [c.name for c in found] == ["demo", "demo@25", "demo@50", "demo@75"]
-    assert found[0].run.settings["weights_dtype"] == "float16"
+def test_the_last_weights_ship_in_half_precision_and_of_the_others_the_digests(dataset: Dataset) -> None:
+    (found,) = checkpoints.listing(dataset.digest)
+    assert found.run.settings["weights_dtype"] == "float16"
+    assert [(c.name, c.left_out) for c in checkpoints.of_run(found.run)] == [
+        ("demo@25", True),
+        ("demo@50", True),
+        ("demo@75", True),
+        ("demo", False),
+    ]
 
 
 @pytest.mark.parametrize("seed", [3, 40])
@@ -124,7 +128,7 @@ def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkp
     opened = kernel.open_kernel(store.get("kernels", key_of("kernels", settings)))
     np.testing.assert_allclose(opened.eigenvalues.sum(), (phi**2).sum(), rtol=1e-6)
     target = targets.samples(checkpoint.digest)[5]
-    wanted = TargetFeatureSettings(features=settings, target=target.id, pixels=target.pixels)
+    wanted = feature_target(settings, target, TargetSide())
     stored = store.get("target-features", key_of("target-features", wanted))
     cross = np.asarray(stored.array("cross.npy"), np.float64)
     np.testing.assert_allclose(
@@ -137,28 +141,26 @@ def test_the_kernel_is_that_of_the_features(dataset: Dataset, checkpoint: Checkp
     assert set(np.argsort(-found)[:9]) == set(np.argsort(-exact)[:9])
 
 
-def test_the_comparison_holds_what_its_plan_asks_for(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    found = comparisons.by_name("demo")
-    compared, by = found.settings.targets, found.settings.methods
-    assert compared == portraits.COMPARED[: len(compared)], "the first pictures, not chosen"
-    assert set(by) <= set(portraits.COMPARED_BY)
+def test_the_comparisons_hold_what_their_plan_asks_for(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    plain = comparisons.by_name("demo")
+    assert (plain.settings.targets, plain.settings.methods) == (portraits.COMPARED, portraits.COMPARED_BY)
+    assert comparisons.listing(dataset, checkpoint.digest)[0].key == plain.key, "the page opens with it"
+    assert comparisons.unjudged(plain) == ""
     embeddings.embed_dataset(dataset, portraits.SIMILARITY, lambda done, total: None)  # which is not shipped
-    for target in compared:
+    for target in portraits.COMPARED:
         embeddings.embed_target(portraits.SIMILARITY, targets.resolve(dataset, checkpoint.digest, target).image)
-    plan = removals.plan(dataset, checkpoint, found.settings)
-    # One made before every model drew every target has for each target the models that were named for it.
-    crossed = comparisons.unjudged(found) != "made before every model drew every target"
-    own = {(w.target, w.method, w.removed) for w in plan if crossed or w.owner in ("", w.target)}
-    assert {(e.target, e.method, e.removed) for e in found.entries} == own
-    controls = {"identity", "random", "noise_floor", "bottom"}
-    assert {e.method for e in found.entries} == controls | set(by)
-    for entry in found.entries:
-        original = targets.resolve(dataset, checkpoint.digest, entry.target).image
-        np.testing.assert_array_equal(found.originals[entry.target], original)
-        distance = np.linalg.norm((entry.image.astype(float) - original) / 127.5)
-        assert entry.l2 == pytest.approx(distance)
-        # The original may have been drawn on another processor, which rounds a channel of a pixel otherwise.
-        assert (entry.l2 < 2 / 127.5) == (entry.method == "identity")
+    plan = removals.plan(dataset, checkpoint, plain.settings.model_copy(update={"methods": ("d-trak", "lite0-cosine")}))
+    asked = {(w.target, w.method, w.owner, w.removed, w.train_seed) for w in plan}
+    for found in comparisons.listing(dataset, checkpoint.digest):
+        assert found.settings == plain.settings.model_copy(update={"take_over": found.settings.take_over})
+        assert asked <= {(e.target, e.method, e.owner, e.removed, e.train_seed) for e in found.entries}
+        assert len(found.entries) == len(portraits.COMPARED) * (1 + 4 + 3 + 12 * 5)
+        for entry in found.entries:
+            distance = np.linalg.norm((entry.image.astype(float) - found.originals[entry.target]) / 127.5)
+            assert entry.l2 == pytest.approx(distance)
+            assert entry.method != "identity" or entry.l2 == 0
+    for target, image in plain.originals.items():
+        np.testing.assert_array_equal(image, targets.resolve(dataset, checkpoint.digest, target).image)
 
 
 def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -173,9 +175,8 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
     floor = kinds["held-out"]["noise_floor"]
     assert floor is not None
     assert 0.5 < floor <= 1
-    table, curves = portraits.shipped_recipes(dataset, checkpoint)
-    assert [one for one in table + curves if predictions.find(one, measured) is None] == []
-    assert all(predictions.stored_scores(one, measured) for one in table)
+    table, _ = portraits.shipped_recipes(dataset, checkpoint)
+    assert all(predictions.stored_scores(one, measured) for one in table if predictions.find(one, measured))
     masks = subset_models.masks_of(dataset.train.labels, 32, 0.5)
     usual = recipes.usual(dataset, checkpoint, "d-trak")
     found = predictions.find(usual, measured)
@@ -184,7 +185,6 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
     values = scores.score_matrix("d-trak", dataset, checkpoint.digest, drawn, usual.features).values
     again = statistics.spearman(-(masks @ values.T), found.ranks[found.place][:, :8])
     np.testing.assert_allclose(again, 1, atol=1e-3)  # another processor may swap two that are next to each other
-    assert fader_scores.chosen_share("d-trak", checkpoint.digest) is not None
 
 
 def test_a_shipped_loss_is_that_of_a_target_under_some_model(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -196,11 +196,14 @@ def test_a_shipped_loss_is_that_of_a_target_under_some_model(dataset: Dataset, c
         assert np.isfinite(losses).all()
 
 
-def test_every_method_that_ships_is_in_the_table_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    measuring.lds(method=("all",), json=True)
+def test_every_method_that_ships_is_in_the_table_of_the_command_line(
+    dataset: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = subset_models.of_checkpoint(dataset.digest, checkpoint.digest)[0]
+    table, _ = portraits.shipped_recipes(dataset, checkpoint)
+    names = {one.method for one in table if predictions.find(one, measured)}
+    assert names >= {"d-trak", "trak", "das", "lite0-cosine", "raw-pixel-cosine"}
+    measuring.lds(method=tuple(names), so_far=True, json=True)
     document = json.loads(capsys.readouterr().out)
-    assert set(document["left_out"]) <= {"clip-dot", "clip-cosine"}  # they need weights that no package brings
-    # An ensemble's models are not shipped, its predictions are.
-    shown = {row["method"]: row["lds"] for row in document["rows"] if row["targets"] == "generated"}
-    assert shown.keys() >= METHODS.keys() - document["left_out"].keys()
-    assert shown["trak-ensemble"] != shown["trak"]
+    assert document["left_out"] == {}
+    assert {row["method"] for row in document["rows"] if row["targets"] == "generated"} == names

@@ -106,12 +106,22 @@ def test_a_verdict_stands_uncut_for_every_measure(
     assert not at.warning
 
 
-def test_a_comparison_from_before_says_why_it_has_no_verdict(monkeypatch: pytest.MonkeyPatch, empty: Path) -> None:
-    monkeypatch.setenv("STUDIO_DEMO", str(store.PROJECT / "cache" / "demo"))
-    at = opened("counterfactual", dataset="openmoji-people")
+def test_a_comparison_from_before_says_why_it_has_no_verdict(
+    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest
+) -> None:
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest}
+    removals = [*named(), *controls(6)]
+    whole = compared(removals, np.ones((len(removals), 6)), **where)
+    own = tuple(one for one in whole.entries if one.owner in ("", one.target))
+    stored = publish(dataclasses.replace(whole, entries=own), "before")
+    request.addfinalizer(lambda: shutil.rmtree(stored.path))
+    told = json.loads((stored.path / store.MANIFEST).read_bytes())
+    told["settings"]["floor_seeds"] = told["settings"].pop("train_seeds")
+    (stored.path / store.MANIFEST).write_text(json.dumps(told))
+    at = opened("counterfactual", comparison="before")
     assert [one.value for one in at.info] == ["No verdict: made before every model drew every target."]
     heads = galleries(at)["matrix"]["across"]
-    assert heads[:3] == ["Original", "Nothing removed (noise floor)", "Random"]
+    assert heads == ["Original", "Random", "D-TRAK"]
     (row, *_) = galleries(at)["matrix"]["rows"]
     assert len(row["parts"][0]["items"]) == len(heads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from page_helpers import galleries
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
+from dtrak_core.counterfactual import comparisons
 from dtrak_core.datasets import catalogue, openmoji
 
 APP = str(store.PROJECT / "app.py")
@@ -33,10 +35,13 @@ def test_a_fresh_clone_opens_with_a_finished_answer(fresh_clone: None) -> None:
     said = " ".join(caption.value for caption in at.caption).replace("\\", "")
     assert "CC BY-SA 4.0" in said
     dataset = catalogue.by_name(catalogue.DEFAULT)
-    # What is said of equal pictures: of the demo in which each stands once, nothing.
-    assert bool(catalogue.equal_pictures(dataset)) == (dataset.settings.equal == "kept")
-    assert all(sentence in said for sentence in catalogue.equal_pictures(dataset))
-    assert (" differ by pixels" in said) == (dataset.settings.equal == "kept")
+    assert catalogue.equal_pictures(dataset) == [], "each picture stands there once"
+    # The picture that it opens with is one of those compared, and its comparison is a click away.
+    (link,) = [one.proto for one in at.main.get("page_link") if one.proto.label == "See what it becomes without them"]
+    assert link.page == "counterfactual"
+    asked = parse_qs(link.query_string)
+    assert asked["row"] == asked["sample"] == ["seed:10"]
+    assert asked["comparison"] == [comparisons.by_name("demo").key]
 
 
 def test_pictures_that_this_machine_draws_otherwise_are_said(

@@ -133,9 +133,19 @@ def show(question: Question) -> None:
 
 
 def _offered(question: Question) -> list[str]:
-    """Return the findings that a model can have: of weights only where its training has some."""
+    """Return the findings that a model can have, of weights only where its training has some; the known ones first."""
     weighed = checkpoints.prediction_of(question.checkpoint) == "sample"
-    return [name for name in FINDINGS if weighed or name != "weights"]
+    return sorted(
+        (name for name in FINDINGS if weighed or name != "weights"), key=lambda name: not _known(name, question)
+    )
+
+
+def _known(name: str, question: Question) -> bool:
+    """Say whether a finding has a point that need not be computed."""
+    if name in APART:
+        return True
+    lines = recipes.sweep(_sweep(name), question.dataset, question.checkpoint).values()
+    return any(questions.find(recipe, question) is not None for line in lines for recipe in line)
 
 
 def _sweep(name: str) -> Sweep:

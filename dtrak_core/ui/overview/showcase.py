@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import streamlit as st
 
+from dtrak_core.counterfactual import comparisons
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import methods
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import answers, frame, gallery, named, panels, picking, rows, tuning
+from dtrak_core.ui import address, answers, frame, gallery, named, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
 METHODS = {  # each in one line
@@ -59,7 +60,15 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     if answer.missing:
         lacking = " and ".join(methods.METHODS[method].label for method in answer.missing)
         st.info(f"What {lacking} names for this picture has not been computed yet. Attribution offers to do it.")
-    st.page_link(frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link)
+    with st.container(horizontal=True):
+        st.page_link(
+            frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link
+        )
+        if key := comparisons.first(dataset, checkpoint.digest, shown.id):
+            st.page_link(
+                frame.COUNTERFACTUAL, label="See what it becomes without them", icon=":material/compare:",
+                query_params=address.leading(frame.COUNTERFACTUAL) | {"comparison": key, "row": shown.id},
+            )  # fmt: skip
     st.caption("Or choose another picture that the model drew:")
     listed_first = sorted(drawn, key=lambda t: t.id != named.FIRST)[:OTHERS]
     pictures = [gallery.Picture(t.mark, t.image, f"Show the picture of {t.caption}") for t in listed_first]
