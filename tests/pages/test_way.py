@@ -96,8 +96,11 @@ def test_a_whole_page_passes_no_more_than_it_did(
     assert len(galleries(at)["figure"]["rows"]) == 2
     assert listed == 3 * [small[1].digest]  # of Overview, Attribution, and Attribution with a target named
     core, ui = ([name for name in sorted(files) if name.startswith("ui/") == drawn] for drawn in (False, True))
-    assert len(core) <= 19, core  # one of them lists the scores that the user brought
-    assert len(ui) <= 16, "\n".join(ui)
+    # One of them lists the scores that the user brought; four tell of running jobs in the sidebar, of the stored
+    # comparison that answers "what if", and of credit's intervals. Of the pages' files six draw these, and how to cite,
+    # share and present.
+    assert len(core) <= 23, core
+    assert len(ui) <= 22, "\n".join(ui)
 
 
 def test_from_the_button_to_the_first_training_step_are_twelve_files(small: tuple[Dataset, Checkpoint]) -> None:

@@ -15,7 +15,7 @@ from dtrak_core.ui.answers import Question
 
 LISTED = 12  # contributors in the chart
 MEMBERS = 16  # training pictures of a contributor
-_WHO, _BAR = "credit-who", "_credit_bar"
+_WHO, _BAR, _OF = "credit-who", "_credit_bar", "_credit_of"
 
 
 def show(question: Question, ranking: Ranking | None, facts: Mapping[str, Any]) -> None:
@@ -42,6 +42,10 @@ def show(question: Question, ranking: Ranking | None, facts: Mapping[str, Any]) 
         "Who has fewer than six that are not alike has none."
         + (f" The first {LISTED} of {len(credits)} contributors; the file holds all." if len(credits) > LISTED else "")
     )
+    asked = (ranking.method, question.target.id, ranking.effective_rank)
+    if st.session_state.get(_OF) != asked:  # another ranking begins with its own foremost, as its address does
+        st.session_state[_OF] = asked
+        st.session_state.pop(_WHO, None)
     _pictures(question, ranking, _chosen(shown, first, clicked))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
