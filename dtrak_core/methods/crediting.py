@@ -45,8 +45,8 @@ def foremost(credits: Sequence[Credit]) -> Credit | None:
 def credits(ranking: Ranking, rows: Sequence[Row]) -> list[Credit]:
     """Return what each contributor's pictures add up to, with intervals, largest share first.
 
-    Who is in fewer than 6 families, or has no credit, has no interval. Of few pictures of which one or two have nearly
-    all of the credit it is too narrow: a sentence asks for `chance` too.
+    An interval ends at the whole credit. Who is in fewer than 6 families, or has no credit, has none. Of few pictures
+    of which one or two have nearly all of the credit it is too narrow: a sentence asks for `chance` too.
 
     Args:
         ranking: Ranking over N examples.
@@ -70,7 +70,9 @@ def credits(ranking: Ranking, rows: Sequence[Row]) -> list[Credit]:
     for one, count, variance in zip(found, counts.tolist(), squares.tolist(), strict=True):
         if count >= FEWEST and one.share > 0:
             far = _student(count - 1) * math.sqrt(max(variance, 0.0) * count / (count - 1))
-            one = dataclasses.replace(one, low=one.lift * math.exp(-far), high=one.lift * math.exp(far))
+            all_of_it = 1 / one.set_share  # the lift of whoever has the whole credit
+            high = min(one.lift * math.exp(far), all_of_it)
+            one = dataclasses.replace(one, low=one.lift * math.exp(-far), high=high)
         told.append(one)
     return told
 

@@ -143,3 +143,14 @@ def test_nobody_is_named_whose_interval_holds_1() -> None:
     one = results.Credit("Ada", 0.5, 9, 9, 0.4, 0.9, 1.7)
     assert "no more than chance" in crediting.sentence("T", [one], 0.01)
     assert crediting.sentence("T", [dataclasses.replace(one, low=1.1)], 0.01).endswith("(1.2 x, 1.1 to 1.7).")
+
+
+def test_no_interval_goes_beyond_the_whole_credit() -> None:
+    values = np.array([*[50.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], *[1.0] * 20])
+    rows = [{"contributor": "Ada" if i < 7 else "Ben", "family": ""} for i in range(len(values))]
+    found = {one.contributor: one for one in crediting.credits(results.ranking("t", "T", values), rows)}
+    ada = found["Ada"]
+    assert ada.high is not None
+    assert ada.high * ada.set_share == pytest.approx(1)
+    assert ada.low is not None
+    assert 0 < ada.low < ada.lift < ada.high
