@@ -81,12 +81,10 @@ class Feed:
         t = np.zeros((len(self.seeds), size), np.int64)
         for i, seed in enumerate(self.seeds):
             random = training_run.generator(seed, "step", number)
-            if self.wanted[0].flip:
-                flipped = random.random(taken) < 0.5
-                own = [m for m, one in enumerate(self.wanted) if one.train_seed == seed]
-                rows[own, :taken] += self.count * flipped
-            noise[i, :taken] = random.standard_normal((taken, *self.shape), dtype=np.float32)
-            t[i, :taken] = random.integers(self.steps, size=taken)
+            own = [m for m, one in enumerate(self.wanted) if one.train_seed == seed]
+            rows[own, :taken] += self.count * training_run.mirrored(self.wanted[0], random, taken)
+            drawn = training_run.noise_and_times(random, (taken, *self.shape), self.steps)
+            noise[i, :taken], t[i, :taken] = drawn
         counted = np.zeros(size, np.float32)
         counted[:taken] = 1 / taken
         found = [torch.from_numpy(one) for one in (rows, counted, noise, t)]

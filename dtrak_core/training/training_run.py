@@ -63,10 +63,9 @@ def learning_rate(highest: float, warmup: float, step: int, total: int) -> float
 def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray, total: int) -> float:
     """Take a run's next step, of `total`, on a batch of training indices; return the batch's loss before it."""
     random, rows = generator(settings.train_seed, "step", run.step), np.sort(batch)
-    flipped = random.random(len(rows)) < 0.5 if settings.flip else np.zeros(len(rows), bool)
+    flipped = mirrored(settings, random, len(rows))
     x0 = _clean(run, dataset, rows, flipped, random)
-    noise = torch.from_numpy(random.standard_normal(tuple(x0.shape), dtype=np.float32))
-    t = torch.from_numpy(random.integers(run.denoiser.process.steps, size=len(x0)))
+    noise, t = map(torch.from_numpy, noise_and_times(random, tuple(x0.shape), run.denoiser.process.steps))
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(settings.learning_rate, settings.warmup, run.step, total)
     told = NOTHING
@@ -85,6 +84,16 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
         with torch.no_grad():  # or the average would keep the history of all steps
             torch._foreach_lerp_(run.average, list(run.weights), 1 - settings.ema_decay)
     return loss
+
+
+def mirrored(settings: TrainSettings, random: np.random.Generator, count: int) -> np.ndarray:
+    """Draw which pictures of a batch are mirrored, bool: the first of a step's random numbers."""
+    return random.random(count) < 0.5 if settings.flip else np.zeros(count, bool)
+
+
+def noise_and_times(random: np.random.Generator, shape: tuple[int, ...], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a batch's noise, float32, of this shape, and then its timesteps of so many, int64 (B,)."""
+    return random.standard_normal(shape, dtype=np.float32), random.integers(steps, size=shape[0])
 
 
 def _clean(run: Run, dataset: Dataset, rows: np.ndarray, flipped: np.ndarray, random: np.random.Generator) -> Tensor:
