@@ -79,7 +79,9 @@ def _compared(
         about = f"Training{place}: {comparisons.about(bars)}"
         part = _part(on_progress, before, sum(steps.values()), about)
         denoiser = (
-            unmoved if each == original else retrained(dataset, runs[each], part, [runs[one] for one in trainings])
+            unmoved
+            if each == original
+            else retrained(dataset, runs[each], part, lambda: [runs[one] for one in trainings])
         )
         _outcomes(denoiser, unmoved, loss_before, bars, settings, _while_drawing(part, steps[each]))
         before += steps[each]
@@ -101,8 +103,12 @@ def retrain(
         run = removals.retraining(dataset, checkpoint, removed, train_seed)
         drawing = _while_drawing(on_progress, run.steps(len(dataset.train.rows)))
         unmoved, own = networks.load_denoiser(checkpoint), removals.original(checkpoint)
-        beside = [removals.retraining(dataset, checkpoint, *one) for one in lacking if one != own]
-        moved = retrained(dataset, run, on_progress, beside)
+        moved = retrained(
+            dataset,
+            run,
+            on_progress,
+            lambda: [removals.retraining(dataset, checkpoint, *one) for one in lacking if one != own],
+        )
         _outcomes(moved, unmoved, _losses(unmoved), bars, settings, drawing)
 
 

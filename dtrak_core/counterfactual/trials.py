@@ -191,7 +191,7 @@ def _measured(dataset: Dataset, settings: TrialSettings, key: str, on_progress: 
         def part(done: int, _total: int, unit: str, message: str, before: int = before, about: str = about) -> None:
             on_progress(before + done, sum(steps), unit, f"{about}. {message}")
 
-        denoiser = retrained(dataset, run, part, runs)
+        denoiser = retrained(dataset, run, part, lambda: runs)
         for place, target in enumerate(measured):
             part(steps[number], 0, "training steps", f"Losses: {place} of {len(measured)}")
             values[number, place] = denoising_loss(denoiser, target, settings.num_timesteps, settings.noise_seed)

@@ -123,8 +123,13 @@ def run_part(job: Job, part: Part, on_progress: Progress) -> None:
                 catalogue.by_digest(wanted.dataset),
                 checkpoints.by_digest(wanted.checkpoint, wanted.dataset),
             )
-            beside = [subset_models.training(dataset, checkpoint, one) for one in subset_models.lacking(wanted)]
-            subset_losses.losses_of(dataset, checkpoint, subset_models.models(wanted)[part.model], on_progress, beside)
+            subset_losses.losses_of(
+                dataset,
+                checkpoint,
+                subset_models.models(wanted)[part.model],
+                on_progress,
+                lambda: [subset_models.training(dataset, checkpoint, one) for one in subset_models.lacking(wanted)],
+            )
         case LdsJob(settings=wanted):
             of_set = catalogue.by_digest(wanted.dataset)
             subset_models.check(of_set, checkpoints.by_digest(wanted.checkpoint, wanted.dataset), wanted)

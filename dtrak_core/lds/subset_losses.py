@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dtrak_core import store
@@ -12,7 +10,6 @@ from dtrak_core.features import losses
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings, LossSettings
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import TrainSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
@@ -37,7 +34,7 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_
         def part(done: int, _total: int, unit: str, message: str, before: int = before, about: str = about) -> None:
             on_progress(before + done, sum(steps), unit, f"{about}. {message}")
 
-        losses_of(dataset, checkpoint, one, part, runs)
+        losses_of(dataset, checkpoint, one, part, lambda: runs)
     return [store.get("subset-losses", key_of("subset-losses", one)) for one in subset_models.models(settings)]
 
 
@@ -46,7 +43,7 @@ def losses_of(
     checkpoint: Checkpoint,
     settings: LossSettings,
     on_progress: Progress,
-    beside: Sequence[TrainSettings] = (),
+    beside: retrained.Beside = retrained.nothing,
 ) -> Artifact:
     """Train one model and store the loss of every target under it; `beside` are trainings wanted next (retrained.py).
 
@@ -65,7 +62,7 @@ def _measured(
     settings: LossSettings,
     key: str,
     on_progress: Progress,
-    beside: Sequence[TrainSettings],
+    beside: retrained.Beside,
 ) -> Artifact:
     run, measured = subset_models.training(dataset, checkpoint, settings), subset_models.pictures(dataset, settings)
     denoiser = retrained.retrained(dataset, run, on_progress, beside)

@@ -132,7 +132,7 @@ def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
     if method.models:
         members = ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest)
         for training in members:
-            retrained.retrained(dataset, training, on_progress, members)
+            retrained.retrained(dataset, training, on_progress, lambda: members)
     if method.model_output == "interpolated":
         _ends(plan, own, on_progress)
     made: list[Artifact] = []

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import TrainSettings
 from dtrak_core.progress import Progress
+from dtrak_core.settings import key_of
 from dtrak_core.training import together, training
 
+Beside = Callable[[], Sequence[TrainSettings]]  # asked on a GPU alone: settings of many trainings are slow to make
 
-def retrained(
-    dataset: Dataset, run: TrainSettings, on_progress: Progress, beside: Sequence[TrainSettings] = ()
-) -> Denoiser:
+
+def nothing() -> Sequence[TrainSettings]:
+    """Want nothing next."""
+    return ()
+
+
+def retrained(dataset: Dataset, run: TrainSettings, on_progress: Progress, beside: Beside = nothing) -> Denoiser:
     """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored.
 
     On a GPU, those of `beside`, which the caller will want next, are trained with it where they can be (together.py).
     """
-    if together.worthwhile():
-        for group in together.groups(dataset, [run, *beside]):
+    if together.worthwhile() and store.find("retrained", key_of("retrained", run)) is None:
+        for group in together.groups(dataset, [run, *beside()]):
             if run in group:
                 together.train(dataset, group, on_progress)
     trained = training.train(dataset, run, "retrained", on_progress, kind="retrained")

@@ -90,7 +90,7 @@ def test_on_a_gpu_a_model_is_trained_with_those_wanted_next(
 ) -> None:
     monkeypatch.setattr(together, "worthwhile", lambda: True)
     each = wanted(pictures, tiny, epochs=1)
-    first = retrained.retrained(pictures, each[1], quiet, each)
+    first = retrained.retrained(pictures, each[1], quiet, lambda: each)
     stored = [store.find("retrained", key_of("retrained", one)) for one in each]
     assert all(stored)
     own = weights(stored[1])  # type: ignore[arg-type]
