@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from dtrak_core.counterfactual import copy_removals
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.copy_removals import Removed
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError
 from dtrak_core.methods import copies, crediting, report, spreadsheet
 from dtrak_core.methods.copies import Copies, Copy
 from dtrak_core.models.checkpoints import Checkpoint
@@ -108,7 +106,7 @@ def document(told: Sheet, date: str = "") -> dict[str, Any]:
 
 def to_json(told: Sheet, date: str = "") -> bytes:
     """Return a sheet as JSON."""
-    return json.dumps(document(told, date), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    return report.to_json(document(told, date))
 
 
 def to_csv(told: Sheet, date: str = "") -> bytes:
@@ -169,9 +167,7 @@ def writer(path: Path) -> Callable[[Sheet], bytes]:
     Raises:
         SettingsError: If it has another ending.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise SettingsError(f"'{path}' is no name for copies. Let it end in {', '.join(WRITERS)}.")
-    return WRITERS[path.suffix.lower()]
+    return report.writer(path, WRITERS, "copies")
 
 
 def _facts(copy: Copy, gone: Removed, dataset: Dataset) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +156,7 @@ def order(helped: Help) -> list[int]:
 
 def to_json(told: Sheet, date: str = "") -> bytes:
     """Return a report as JSON."""
-    return json.dumps(document(told, date), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    return report.to_json(document(told, date))
 
 
 def to_csv(told: Sheet, date: str = "") -> bytes:
@@ -213,9 +212,7 @@ def writer(path: Path) -> Callable[[Sheet], bytes]:
     Raises:
         SettingsError: If it has another ending.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise SettingsError(f"'{path}' is no name for a report. Let it end in {', '.join(WRITERS)}.")
-    return WRITERS[path.suffix.lower()]
+    return report.writer(path, WRITERS, "a report")
 
 
 def _measured(checked: left_out.Check) -> str:

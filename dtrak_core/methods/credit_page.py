@@ -10,53 +10,23 @@ from typing import Any
 import numpy as np
 
 from dtrak_core.amounts import counted
-from dtrak_core.datasets import thumbnails
-from dtrak_core.errors import SettingsError
-from dtrak_core.methods import credit_sheet, crediting
+from dtrak_core.methods import credit_sheet, crediting, report
 from dtrak_core.methods.credit_sheet import Sheet
 
 TABLE, GALLERIES, TARGETS = 200, 40, 64  # groups in the table, groups with pictures, generated pictures
-STYLE = """
-:root { color-scheme: light }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d1f23; background: #fff; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem }
-p.sub, small, dd, dt { color: #4a4e57 }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-caption { text-align: left; color: #4a4e57; padding-bottom: .3rem }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #d9dbe0; white-space: nowrap }
-th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; white-space: normal }
-.bar { display: block; height: 6px; background: #2478c4; border-radius: 3px }
-.pictures { display: flex; flex-wrap: wrap; gap: .5rem }
-figure { margin: 0; width: 84px }
-figcaption { font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; color: #4a4e57 }
-img { width: 84px; height: 84px; object-fit: contain; image-rendering: pixelated; background: #f2f3f5 }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
-@media print { body { margin: 0; max-width: none } section { break-inside: avoid } .bar { print-color-adjust: exact } }
-"""
 
 
 def to_html(sheet: Sheet, date: str = "") -> bytes:
     """Return the page; the date is today's where none is given."""
     told = credit_sheet.document(sheet, date)
     title = f"Credits for {counted(len(sheet.explained), 'picture')} by {sheet.checkpoint.name}"
-    under = f"by {told['by']}, {sheet.label}, {told['date']}"
-    lines = "".join(f"<li>{escape(line)}</li>" for line in told["sentences"])
     checked = (
         f"<h2>Checked by leaving out</h2><p>{escape(said)}</p>" if (said := told["checked"].get("sentence")) else ""
     )
-    body = (
-        f'<h1>{escape(title)}</h1><p class="sub">Training set {escape(sheet.dataset.name)}, {escape(under)}</p>'
-        f"<ul>{lines}</ul>{_table(told)}<p><small>{escape(told['protocol'])}</small></p>{checked}"
-        f"{_galleries(told, sheet)}{_targets(sheet)}{_made(told)}"
-    )
-    head = (
-        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style>"
-    )
-    return f'<!doctype html><html lang="en"><head>{head}</head><body><main>{body}</main></body></html>\n'.encode()
+    summed = f"{_table(told)}<p><small>{escape(told['protocol'])}</small></p>{checked}"
+    body = f"{summed}{_galleries(told, sheet)}{_targets(sheet)}"
+    under = f"Training set {sheet.dataset.name}, by {told['by']}, {sheet.label}, {told['date']}"
+    return report.page(title, under, told["sentences"], body, _made(told))
 
 
 def _table(told: Mapping[str, Any]) -> str:
@@ -95,38 +65,32 @@ def _galleries(told: Mapping[str, Any], sheet: Sheet) -> str:
     parts = []
     for group in told["groups"][:GALLERIES]:
         if group["examples"]:
-            shown = "".join(_example(one, sheet) for one in group["examples"])
+            shown = report.pictures([_example(one, sheet) for one in group["examples"]])
             pictures = counted(group["pictures"], "training picture")
             title = f"{escape(group['name'])} <small>{crediting.percent(group['share'])}, {pictures}</small>"
-            parts.append(f'<section><h3>{title}</h3><div class="pictures">{shown}</div></section>')
+            parts.append(f"<section><h3>{title}</h3>{shown}</section>")
     if not parts:
         return ""
     lead = "The training pictures of each that helped most, with their part of all credit and where they come from."
     return f"<h2>Whose pictures</h2><p>{lead}</p>{''.join(parts)}"
 
 
-def _example(one: Mapping[str, Any], sheet: Sheet) -> str:
+def _example(one: Mapping[str, Any], sheet: Sheet) -> tuple[np.ndarray, str, list[str]]:
     named = one["name"] or one["label"] or f"number {one['index']}"
     lines = [f"#{one['index']} {named}", one["contributor"], one["source"], crediting.percent(one["share"])]
-    return _figure(sheet.dataset.train.images[one["index"]], f"Training picture {one['index']}: {named}", lines)
+    return sheet.dataset.train.images[one["index"]], f"Training picture {one['index']}: {named}", lines
 
 
 def _targets(sheet: Sheet) -> str:
     shown = sheet.explained[:TARGETS]
-    figures = "".join(_figure(t.image, f"Generated picture {t.caption or t.id}", [t.caption or t.id]) for t in shown)
+    figures = report.pictures([(t.image, f"Generated picture {t.caption or t.id}", [t.caption or t.id]) for t in shown])
     left = f"<p>The first {TARGETS} of {len(sheet.explained):,}.</p>" if len(sheet.explained) > TARGETS else ""
-    return f'<h2>The generated pictures</h2>{left}<div class="pictures">{figures}</div>'
+    return f"<h2>The generated pictures</h2>{left}{figures}"
 
 
-def _figure(image: np.ndarray, alt: str, lines: list[str]) -> str:
-    under = "<br>".join(escape(line) for line in lines if line)
-    drawn = f'<img src="{thumbnails.address(np.asarray(image))}" alt="{escape(alt)}">'
-    return f"<figure>{drawn}<figcaption>{under}</figcaption></figure>"
-
-
-def _made(told: Mapping[str, Any]) -> str:
+def _made(told: Mapping[str, Any]) -> dict[str, Any]:
     method, features = told["method"], told["provenance"].get("feature_settings", {})
-    facts: dict[str, Any] = {
+    return {
         "Licence": told["licence"],
         "Training set": f"{told['dataset']['name']}, digest {told['dataset']['digest']}",
         "Checkpoint": f"{told['checkpoint']['name']}, digest {told['checkpoint']['digest']}",
@@ -138,8 +102,6 @@ def _made(told: Mapping[str, Any]) -> str:
         "Versions": ", ".join(f"{name} {value}" for name, value in told["versions"].items()),
         "Date": told["date"],
     }
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items() if value)
-    return f"<h2>How this was made</h2><dl>{rows}</dl>"
 
 
 WRITERS: dict[str, Callable[[Sheet], bytes]] = {
@@ -155,6 +117,4 @@ def writer(path: Path) -> Callable[[Sheet], bytes]:
     Raises:
         SettingsError: If it has another ending.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise SettingsError(f"'{path}' is no name for credits. Let it end in {', '.join(WRITERS)}.")
-    return WRITERS[path.suffix.lower()]
+    return report.writer(path, WRITERS, "credits")

@@ -13,7 +13,7 @@ from typing import Any
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.methods import crediting, set_words, spreadsheet
+from dtrak_core.methods import crediting, report, set_words, spreadsheet
 from dtrak_core.methods.plans import Scores
 from dtrak_core.methods.set_credit import Group, SetCredit
 from dtrak_core.models.checkpoints import Checkpoint
@@ -82,7 +82,7 @@ def document(sheet: Sheet, date: str = "") -> dict[str, Any]:
 
 def to_json(sheet: Sheet, date: str = "") -> bytes:
     """Return a sheet as JSON."""
-    return json.dumps(document(sheet, date), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    return report.to_json(document(sheet, date))
 
 
 def to_csv(sheet: Sheet, date: str = "") -> bytes:

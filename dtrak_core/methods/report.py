@@ -1,17 +1,40 @@
-"""An answer as one HTML page to print or send: sentences, tables, pictures, how it was made; no scripts."""
+"""An answer as a file: JSON, or one HTML page to print or send with sentences, tables, pictures; no scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dtrak_core.datasets import thumbnails
-from dtrak_core.methods.credit_page import STYLE
+from dtrak_core.errors import SettingsError
 
 Cells = Sequence[Sequence[Any]]
+Sheet = TypeVar("Sheet")
+STYLE = """
+:root { color-scheme: light }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d1f23; background: #fff; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem }
+p.sub, small, dd, dt { color: #4a4e57 }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+caption { text-align: left; color: #4a4e57; padding-bottom: .3rem }
+th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #d9dbe0; white-space: nowrap }
+th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; white-space: normal }
+.bar { display: block; height: 6px; background: #2478c4; border-radius: 3px }
+.pictures { display: flex; flex-wrap: wrap; gap: .5rem }
+figure { margin: 0; width: 84px }
+figcaption { font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; color: #4a4e57 }
+img { width: 84px; height: 84px; object-fit: contain; image-rendering: pixelated; background: #f2f3f5 }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
+@media print { body { margin: 0; max-width: none } section { break-inside: avoid } .bar { print-color-adjust: exact } }
+"""
 
 
 def page(title: str, under: str, sentences: Sequence[str], body: str, facts: Mapping[str, Any]) -> bytes:
@@ -54,9 +77,27 @@ def table(caption: str, columns: Sequence[str], rows: Cells) -> str:
 
 def pictures(shown: Sequence[tuple[np.ndarray, str, Sequence[str]]]) -> str:
     """Return pictures (H, W, 3) uint8 beside each other, each with what it is and the lines below it."""
-    figures = []
-    for image, alt, lines in shown:
-        drawn = f'<img src="{thumbnails.address(np.asarray(image))}" alt="{escape(alt)}">'
-        under = "<br>".join(escape(line) for line in lines if line)
-        figures.append(f"<figure>{drawn}<figcaption>{under}</figcaption></figure>")
-    return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
+    figures = "".join(_figure(*one) for one in shown)
+    return f'<div class="pictures">{figures}</div>' if figures else ""
+
+
+def _figure(image: np.ndarray, alt: str, lines: Sequence[str]) -> str:
+    drawn = f'<img src="{thumbnails.address(np.asarray(image))}" alt="{escape(alt)}">'
+    under = "<br>".join(escape(line) for line in lines if line)
+    return f"<figure>{drawn}<figcaption>{under}</figcaption></figure>"
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Return a document as JSON, as people read it."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+
+def writer(path: Path, writers: Mapping[str, Callable[[Sheet], bytes]], what: str) -> Callable[[Sheet], bytes]:
+    """Return what writes a sheet into a file of this name, by its ending; `what` the file is no name for.
+
+    Raises:
+        SettingsError: If it has another ending.
+    """
+    if path.suffix.lower() not in writers:
+        raise SettingsError(f"'{path}' is no name for {what}. Let it end in {', '.join(writers)}.")
+    return writers[path.suffix.lower()]
