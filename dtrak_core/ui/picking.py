@@ -12,10 +12,9 @@ from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, frame, gallery, named, panels
+from dtrak_core.ui import address, frame, gallery, named, panels, uploading
 
 PER_PAGE = 32
-MOST = 25  # MiB of a picture that is explained
 SOURCES = {"generated": "Generated", "held-out": "Held out", "own": "Your own"}
 _KIND = {"seed": "generated", "held-out": "held-out", "upload": "own"}
 
@@ -87,22 +86,12 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Sampl
 
 def _upload(dataset: Dataset) -> None:
     size = dataset.settings.resolution
-    file = st.file_uploader(
+    kept = uploading.taken(
         f"A picture; it is cropped to a square and reduced to {size} × {size} pixels, as the training pictures were",
-        type=["png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"],
-        key="upload",
-        max_upload_size=MOST,
+        "upload",
+        lambda raw, name: targets.keep_upload(dataset, raw, name),
     )
-    if file is None or st.session_state.get("_uploaded") == file.file_id:
-        return
-    st.session_state["_uploaded"] = file.file_id
-    if file.size > MOST * 2**20:  # the browser's own check may have been left out
-        st.error(f"'{panels.plain(file.name)}' is too large: at most {MOST} MB are taken. Make it smaller.")
-        return
-    try:
-        kept = targets.keep_upload(dataset, file.getvalue(), file.name)
-    except StudioError as error:
-        st.error(panels.plain(error))
+    if kept is None:
         return
     named.choose(kept)
     st.rerun()

@@ -15,7 +15,7 @@ from dtrak_core.methods import copies
 from dtrak_core.methods.copies import Copy, Space
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import computing, frame, gallery, named, panels, plotting
+from dtrak_core.ui import computing, frame, gallery, keeping, named, panels, plotting
 from dtrak_core.ui.copies import copy_charts
 
 SHOWN = 60  # pictures to choose a pair from
@@ -156,15 +156,5 @@ def training(dataset: Dataset, index: int, line: str) -> gallery.Picture:
 def _keep(told: Sheet) -> None:
     st.header("Keep the answer")
     st.caption(panels.plain(copy_sheet.protocol(told)))
-    kinds = {".html": ("Page", "text/html"), ".csv": ("CSV", "text/csv"), ".json": ("JSON", "application/json")}
-    with st.container(horizontal=True):
-        for ending, (label, kind) in kinds.items():
-            st.download_button(
-                label,
-                lambda write=copy_sheet.WRITERS[ending]: write(told),  # type: ignore[misc]
-                f"copies-{told.checkpoint.name}-{told.copies.space}{ending}".replace("@", "-"),
-                kind,
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"copies{ending}",
-            )
+    name = f"copies-{told.checkpoint.name}-{told.copies.space}".replace("@", "-")
+    keeping.files(told, copy_sheet.WRITERS, name, "copies")

@@ -20,13 +20,11 @@ from dtrak_core.methods.works import Match
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, computing, frame, gallery, named, panels
+from dtrak_core.ui import address, computing, frame, gallery, keeping, named, panels, uploading
 
 WORK, MINE = "work", "mine"  # address parameters: the picture that was brought, and which training pictures it is
 METHOD = "d-trak"
-MOST = 25  # MiB of a picture that is brought
 HELPED = 24
-_TAKEN = "_work_taken"
 
 
 def show(dataset: Dataset, checkpoint: Checkpoint, drawn: Sequence[Target]) -> None:
@@ -52,22 +50,12 @@ def show(dataset: Dataset, checkpoint: Checkpoint, drawn: Sequence[Target]) -> N
 
 def _bring(dataset: Dataset) -> None:
     side = dataset.settings.resolution
-    file = st.file_uploader(
+    kept = uploading.taken(
         f"Your work; it is cropped and reduced to {side} × {side} pixels, as the training pictures were",
-        type=["png", "jpg", "jpeg", "jfif", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"],
-        key="work-upload",
-        max_upload_size=MOST,
+        "work-upload",
+        lambda raw, name: works.taken_in(dataset, raw, name),
     )
-    if file is None or st.session_state.get(_TAKEN) == file.file_id:
-        return
-    st.session_state[_TAKEN] = file.file_id
-    if file.size > MOST * 2**20:  # the browser's own check may have been left out
-        st.error(f"'{panels.plain(file.name)}' is too large: at most {MOST} MB are taken. Make it smaller.")
-        return
-    try:
-        kept = works.taken_in(dataset, file.getvalue(), file.name)
-    except StudioError as error:
-        st.error(panels.plain(error))
+    if kept is None:
         return
     st.query_params.pop(MINE, None)
     st.query_params[WORK] = kept.pixels
@@ -191,15 +179,5 @@ def _lead_on(members: Sequence[int], told: Sheet) -> None:
 
 def _keep(told: Sheet) -> None:
     st.header("Keep the report")
-    kinds = {".html": ("Page", "text/html"), ".csv": ("CSV", "text/csv"), ".json": ("JSON", "application/json")}
-    with st.container(horizontal=True):
-        for ending, (label, kind) in kinds.items():
-            st.download_button(
-                label,
-                lambda write=work_sheet.WRITERS[ending]: write(told),  # type: ignore[misc]
-                f"work-{told.dataset.name}-{told.checkpoint.name}{ending}".replace("@", "-"),
-                kind,
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"work{ending}",
-            )
+    name = f"work-{told.dataset.name}-{told.checkpoint.name}".replace("@", "-")
+    keeping.files(told, work_sheet.WRITERS, name, "work")

@@ -14,7 +14,7 @@ from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.set_credit import By, Group
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import frame, gallery, named, panels, plotting
+from dtrak_core.ui import frame, gallery, keeping, named, panels, plotting
 from dtrak_core.ui.credit import credit_charts
 
 BARS, LISTED = 12, 500  # groups in the chart, and in the table
@@ -140,18 +140,7 @@ def keep(sheet: Sheet) -> None:
         "Names, sources, licence, method, settings, digests and date. The page prints; nothing in it is elsewhere."
     )
     name = f"credits-{sheet.checkpoint.name}-{sheet.scores.method}".replace(":", "-").replace("@", "-")
-    kinds = {".html": ("Page", "text/html"), ".csv": ("CSV", "text/csv"), ".json": ("JSON", "application/json")}
-    with st.container(horizontal=True):
-        for ending, (label, kind) in kinds.items():
-            st.download_button(
-                label,
-                lambda write=credit_page.WRITERS[ending]: write(sheet),  # type: ignore[misc]
-                f"{name}{ending}",
-                kind,
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"credit{ending}",
-            )
+    keeping.files(sheet, credit_page.WRITERS, name, "credit")
     made = sheet.scores
     facts: dict[str, Any] = {
         "Dataset": f"{sheet.dataset.name} ({sheet.dataset.digest})",

@@ -13,7 +13,7 @@ from dtrak_core.jobs.question_jobs import TrialJob
 from dtrak_core.methods import costs
 from dtrak_core.methods.doctor import Suspects
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import address, frame, panels
+from dtrak_core.ui import address, frame, keeping, panels
 
 LISTED = 20  # earlier trials in the table
 
@@ -86,16 +86,5 @@ def _table(known: list[Trial]) -> None:
 
 def keep(some: Suspects, dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Offer the answer as files."""
-    kinds = {".html": ("Page", "text/html"), ".csv": ("CSV", "text/csv"), ".json": ("JSON", "application/json")}
     told = doctor_sheet.sheet([some], dataset, checkpoint, trials.listing(dataset, checkpoint)[:LISTED])
-    with st.container(horizontal=True):
-        for ending, (label, kind) in kinds.items():
-            st.download_button(
-                label,
-                lambda write=doctor_sheet.WRITERS[ending]: write(told),  # type: ignore[misc]
-                f"doctor-{dataset.name}-{some.check}{ending}",
-                kind,
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"doctor{ending}",
-            )
+    keeping.files(told, doctor_sheet.WRITERS, f"doctor-{dataset.name}-{some.check}", "doctor")
