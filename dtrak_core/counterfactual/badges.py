@@ -45,9 +45,15 @@ def badges(comparison: Comparison, size: int | None = None) -> dict[str, Badge]:
         comparison: The comparison.
         size: One of the numbers of pictures asked for; None takes the largest.
     """
+    told = comparisons.measures(comparison)
+    return of_verdicts({measure: comparisons.statistics(comparison, size, measure) for measure in told})
+
+
+def of_verdicts(told: Mapping[str, Mapping[str, Verdict]]) -> dict[str, Badge]:
+    """Return the badge of each method, as `badges` does, from the verdicts by measure and method."""
     found: dict[str, dict[str, Verdict]] = {}
-    for measure in comparisons.measures(comparison):
-        for method, one in comparisons.statistics(comparison, size, measure).items():
+    for measure, each in told.items():
+        for method, one in each.items():
             found.setdefault(method, {})[measure] = one
     return {method: badge(judged) for method, judged in found.items() if method != BOTTOM}
 
@@ -76,7 +82,11 @@ def headline(comparison: Comparison, size: int | None = None, quoted: Callable[[
     """
     if why := comparisons.unjudged(comparison):
         return f"No verdict: {why}."
-    found = badges(comparison, size)
+    return summary(badges(comparison, size), quoted)
+
+
+def summary(found: Mapping[str, Badge], quoted: Callable[[str], str] = str) -> str:
+    """Return the headline of a comparison that can be judged, from its badges."""
     named, alike = {m: b for m, b in found.items() if b.p is not None}, {m: b for m, b in found.items() if b.p is None}
     told = []
     if named:

@@ -88,7 +88,7 @@ def beyond_random(
         The difference; its interval is None below six targets, and where fewer than five degrees of freedom say how
         far models lie apart (one model named for all targets beside five random ones, say).
     """
-    from scipy import stats
+    from scipy.special import ndtr, stdtrit  # not scipy.stats, whose import takes most of a second
 
     count, targets = values.shape
     against = values - np.stack([arm.mean(axis=0) for arm in random])
@@ -112,7 +112,7 @@ def beyond_random(
     drawn = generator.multinomial(targets, np.full(targets, 1 / targets), size=RESAMPLES) * weights
     centred = (rest - rest @ weights) * np.sqrt(targets / (targets - 1))
     moved += drawn @ centred / drawn.sum(axis=1)
-    further = stats.norm.cdf(stats.t.ppf((1 - level) / 2, min(targets - 1, known)))
+    further = ndtr(stdtrit(min(targets - 1, known), (1 - level) / 2))
     low, high = difference + np.quantile(moved, [further, 1 - further])
     return Beyond(difference, float(low), float(high))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
 
@@ -48,4 +49,10 @@ def address(image: np.ndarray, side: int = SIDE) -> str:
         scale = side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX))
-    return "data:image/png;base64," + base64.b64encode(png(image)).decode()
+    return _address(image.tobytes(), image.shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _address(pixels: bytes, shape: tuple[int, ...]) -> str:
+    """Return the address of a small picture: a page shows mostly those that it showed before."""
+    return "data:image/png;base64," + base64.b64encode(png(np.frombuffer(pixels, np.uint8).reshape(shape))).decode()

@@ -109,14 +109,18 @@ class Here:
         """Return the number of training pictures."""
         return len(self.dataset.train.rows)
 
-    @property
+    @functools.cached_property
     def gradient(self) -> Speed:
-        """Return how long a gradient of one (picture, timestep) takes."""
+        """Return how long a gradient of one (picture, timestep) takes: looked up once, for however many artifacts."""
         return speeds.gradient(self.checkpoint)
 
     def learned(self, what: str) -> Speed:
         """Return how many times what the constants say kernels (`kernel`) or projections (`projection`) take here."""
-        return _learned(store.stamp(("features", "kernels", "checkpoints", "retrained")))[what]
+        return self._factors[what]
+
+    @functools.cached_property
+    def _factors(self) -> dict[str, Speed]:
+        return _learned(store.stamp(("features", "kernels", "checkpoints", "retrained")))
 
 
 CostOf: TypeAlias = Callable[[Here, Any], Cost]  # of an artifact of these settings

@@ -12,12 +12,14 @@ from dtrak_core import store
 from dtrak_core.counterfactual import encoders
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import asking, job_costs, jobs
+from dtrak_core.kinds import KINDS
 from dtrak_core.lds import predictions, standings, subset_models
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings, Losses
 from dtrak_core.methods import costs
+from dtrak_core.methods.costs import Cost
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
@@ -107,6 +109,22 @@ def unusable(method: str, dataset: str, checkpoint: str) -> str:
     return asking.unusable(METHODS[method], dataset, checkpoint, train=True)
 
 
+def costing(question: Question, lacking: Sequence[Recipe]) -> Cost:
+    """Return what predictions of these recipes would cost: looked up again once something is computed, stored or lost.
+
+    That means looking for what each of them needs of each target, some thousand artifacts.
+    """
+    names = " ".join(one.model_dump_json() for one in lacking)
+    return _costing(names, canonical_json(question.measured), store.stamp(tuple(KINDS)), tuple(lacking), question)
+
+
+@st.cache_data(max_entries=256, ttl=60, show_spinner=False)
+def _costing(
+    names: str, measured: str, stored: tuple[str, ...], _lacking: Sequence[Recipe], _question: Question
+) -> Cost:
+    return job_costs.of_recipes(_question.dataset, _question.checkpoint, _question.measured, _lacking)
+
+
 def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
     """Offer to compute what is missing, or show how far that is."""
     where = (question.dataset.digest, question.checkpoint.digest)
@@ -119,8 +137,7 @@ def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores:
     job = build(jobs.BenchmarkJob, settings=question.measured, recipes=able, **told)
 
     def cost() -> None:
-        found = job_costs.of_recipes(question.dataset, question.checkpoint, question.measured, able)
-        st.caption(f"{costs.sentence(found).capitalize()}.")
+        st.caption(f"{costs.sentence(costing(question, able)).capitalize()}.")
 
     panels.offer(job, f"Compute {what}", f"Benchmark of {question.checkpoint.name}: {what}", cost)
 

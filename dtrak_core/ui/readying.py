@@ -17,6 +17,7 @@ from dtrak_core.jobs import launch
 
 LATER = 0.5  # seconds after a page began: what it imports comes first
 AHEAD = 3.0  # the same, for what other pages import
+FIRST = ("dtrak_core.ui.frame", "dtrak_core.ui.overview.showcase", "dtrak_core.ui.overview.browser")
 BESIDES = ("pandas", "scipy.special", "huggingface_hub.file_download")  # for tables, intervals, encoders' weights
 
 
@@ -35,7 +36,9 @@ def readied(checkpoint: str = "") -> None:
 
 
 def imported() -> None:
-    """Import what the pages import, each for itself, and what they ask for only where it is needed."""
+    """Import what the pages import, the start's first, and what they ask for only where it is needed."""
+    for name in FIRST:
+        importlib.import_module(name)
     for module in pkgutil.walk_packages(ui.__path__, f"{ui.__name__}."):
         importlib.import_module(module.name)
     for name in BESIDES:

@@ -68,9 +68,11 @@ def test_little_free_disk_keeps_few_gradients_and_always_one(cache: object, monk
 
 
 def test_an_estimate_holds_gradients_and_projection_and_says_how_much_of_it(
-    pictures: Dataset, checkpoint: Checkpoint, target: Target
+    pictures: Dataset, checkpoint: Checkpoint, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each, parameters = costs.gradient_seconds(checkpoint), checkpoint.run.manifest["parameters"]
+    speed, asked = speeds.gradient(checkpoint), []
+    monkeypatch.setattr(speeds, "gradient", lambda of: asked.append(of) or speed)
     for kind in ("sparse", "gaussian"):
         settings = base(pictures, checkpoint, projection=kind, proj_dim=256)
         own = feature_target(settings, target, TargetSide())
@@ -81,6 +83,7 @@ def test_an_estimate_holds_gradients_and_projection_and_says_how_much_of_it(
         assert found.projection == pytest.approx(projection)
         assert found.seconds == pytest.approx(25 * 10 * each + projection)
         assert found.disk == 24 * 256 * 4 + 4 * 256 + 8 * 24
+    assert len(asked) == 2, "once an estimate, not once an artifact: it reads what this machine has computed"
 
 
 def test_a_cost_is_said_as_a_range_with_its_parts_and_how_it_is_known() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
-from dtrak_core.counterfactual import badges, comparison_figure, comparisons, counterfactual, removals
+from dtrak_core.counterfactual import badges, comparison_figure, comparisons, counterfactual, removals, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -31,6 +31,7 @@ from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.ui import panels, what_if
 from dtrak_core.ui.counterfactual import choosing, comparing, comparison_charts, pairing
+from dtrak_core.ui.counterfactual.compared import MEDIANS
 
 
 def asking(**parameters: str) -> AppTest:
@@ -72,13 +73,16 @@ def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> N
     assert len(badge) == 1
     assert "too few targets" in badge[0]
     assert not at.select_slider, "no timestep to choose where a comparison is stored at one alone"
+    assert not at.dataframe, "its library is large"
+    at.session_state[MEDIANS] = True
+    at.run()
     (table,) = at.dataframe
     assert set(table.value["95 % interval"]) == {"too few targets"}
     assert not [column for column in table.value.columns if column.startswith("p ") or "beyond" in column]
 
 
 def test_a_verdict_stands_uncut_for_every_measure(
-    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest
+    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, checkpoint = small
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
@@ -98,6 +102,12 @@ def test_a_verdict_stands_uncut_for_every_measure(
         assert f"- D\\-TRAK: specific to the target (p = {judged['d-trak'].specific_p:.2g}), " in each
         assert f"- TRAK: not specific to the target (p = {judged['trak'].specific_p:.2g}), " in each
     assert any("by chance 0.3 of the 6 here are below 0.05" in caption.value for caption in at.caption)
+    again: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(verdicts, "verdicts", lambda *given: again.append(given))
+        at.run()
+    assert not at.exception
+    assert not again, "judged again, though nothing has changed"
     (lead,) = [one.value for one in at.success]
     assert lead == f"**{badges.headline(found, quoted=panels.plain)}**"
     assert "D\\-TRAK (pixel l2, cosine, loss) names pictures that matter to the target itself" in lead

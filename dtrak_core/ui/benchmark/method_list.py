@@ -12,7 +12,6 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core.amounts import duration
-from dtrak_core.jobs import job_costs
 from dtrak_core.lds import datamodels, standing_words
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods import method_groups
@@ -59,11 +58,7 @@ def show(
     st.header("The methods")
     kinds = list(questions.kinds(question))
     order = list(dict.fromkeys(row["method"] for row in rows))
-    times = {
-        one.method: _time(one.model_dump_json(), question.key, question, one)
-        for one in lacking
-        if not reasons[one.method]
-    }
+    times = {one.method: _time(question, one) for one in lacking if not reasons[one.method]}
     drawn = []
     for name, line in method_groups.GROUPS.items():
         if name == method_groups.RETRAINED:
@@ -107,8 +102,7 @@ def _value(row: Mapping[str, Any] | None) -> str:
     return f"{standing_words.value(row)}{chance}"
 
 
-@st.cache_data(max_entries=256, ttl=60, show_spinner=False)
-def _time(recipe: str, key: str, _question: Question, _recipe: Recipe) -> str:
-    found = job_costs.of_recipes(_question.dataset, _question.checkpoint, _question.measured, [_recipe])
+def _time(question: Question, recipe: Recipe) -> str:
+    found = questions.costing(question, [recipe])
     low, high = (duration(seconds) for seconds in found.between)
     return low if low == high else f"{low} to {high}"

@@ -17,6 +17,7 @@ from dtrak_core.ui import panels, plotting
 from dtrak_core.ui.counterfactual import comparison_charts, listed, matrix, pairing, verdict
 from dtrak_core.ui.counterfactual.comparison_charts import Measure
 
+MEDIANS = "medians-in-numbers"
 _CLICKED = "_clicked_points"
 
 
@@ -107,6 +108,10 @@ def _over_timesteps(late: Mapping[int, Comparison], size: int) -> None:
 
 
 def _medians(comparison: Comparison, size: int) -> None:
+    """Draw all medians as a table, once it is asked for: what draws it is large."""
+    place = st.expander("Medians in numbers", key=MEDIANS, on_change="rerun")
+    if not place.open:
+        return
     table = []
     for arm, row in comparisons.medians(comparison, size).items():
         ends = row["l2_interval"]
@@ -121,7 +126,7 @@ def _medians(comparison: Comparison, size: int) -> None:
                 "targets": row["n"],
             }
         )
-    with st.expander("Medians in numbers"):
+    with place:
         st.dataframe(table, hide_index=True)
         st.caption(
             "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "

@@ -32,7 +32,7 @@ def show(comparison: Comparison, size: int) -> None:
     if not why:
         beyond = any(one.standing == badges.BEYOND for one in found.values())
         box = st.success if beyond else st.info
-        box(f"**{badges.headline(comparison, size, panels.plain)}**", icon=_LOOKS[badges.BEYOND][1] if beyond else None)
+        box(f"**{badges.summary(found, panels.plain)}**", icon=_LOOKS[badges.BEYOND][1] if beyond else None)
     with st.grid(min_column_width=_WIDE):
         for method, one in found.items():
             with st.container(border=True):
@@ -63,7 +63,11 @@ def _judged(
     """Return verdicts by measure and method, badges, and words, once for each number of finished pictures."""
     measures = comparisons.measures(_comparison)
     judged = {measure: comparisons.statistics(_comparison, size, measure) for measure in measures}
-    return judged, badges.badges(_comparison, size), comparisons.sentences(_comparison, size, panels.plain)
+    told = {
+        measure: [verdicts.sentence(method, one, measure, panels.plain) for method, one in each.items()]
+        for measure, each in judged.items()
+    }
+    return judged, badges.of_verdicts(judged), told
 
 
 def _card(method: str, one: Badge, judged: Mapping[str, Verdict]) -> None:
