@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from dtrak_core.models import lean  # noqa: F401 - what follows is imported without torch's compiler
+
+# isort: split
 import diffusers
 import numpy as np
 import torch

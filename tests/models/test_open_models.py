@@ -76,7 +76,8 @@ def test_what_explains_a_picture_leaves_the_libraries_of_text_to_image_models_ou
     code = (
         f"import sys; from dtrak_core.engine import child_main; child_main._prepare(1, '{checkpoint.digest}'); "
         "from dtrak_core.models import unets; "
-        "print([m for m in ('transformers', 'peft', 'scipy.stats', *unets.AROUND, 'diffusers') if m in sys.modules])"
+        "heavy = ('transformers', 'peft', 'scipy.stats', 'torch._dynamo', *unets.AROUND, 'diffusers'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=store.PROJECT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "['diffusers']", "nor does a package stand empty for whoever asks for it later"
