@@ -20,8 +20,8 @@ from axe_playwright_python.sync_playwright import Axe
 from dtrak_core import store
 
 FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -95,23 +95,39 @@ def settled(page: Any, still: int = 250) -> None:
     page.evaluate(_STILL, still)
 
 
-def serious(page: Any) -> list[tuple[str, list[str]]]:
-    """Return what axe finds serious or critical on a page, or of headings that skip a level: the rule, the elements."""
+def serious(page: Any, *rules: str) -> list[tuple[str, list[str]]]:
+    """Return what axe finds serious or critical on a page, or of headings that skip a level: the rule, the elements.
+
+    All rules are tried, or those named.
+    """
 
     def counts(violation: dict[str, Any]) -> bool:
         return violation["impact"] in ("serious", "critical") or violation["id"] == "heading-order"
 
-    found = Axe().run(page).response["violations"]
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, options=options).response["violations"]
     return [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if counts(v)]
 
 
-def in_both_schemes(page: Any) -> Iterator[str]:
-    """Show a page light and then dark, as it follows its system; yield which it is, once it has come to rest."""
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        page.wait_for_function(_SHOWS, arg=scheme)
-        settled(page)
-        yield scheme
+def serious_in_both_schemes(page: Any) -> dict[str, list[tuple[str, list[str]]]]:
+    """Return what axe finds serious on a page that is light, and then dark, as it follows its system, once at rest.
+
+    Its elements are the same in both, only their colours differ: in the second scheme the rule of contrast is tried
+    alone.
+    """
+    found = {}
+    for scheme, rules in (("light", ()), ("dark", ("color-contrast",))):
+        shown(page, scheme)
+        if problems := serious(page, *rules):
+            found[scheme] = problems
+    return found
+
+
+def shown(page: Any, scheme: str) -> None:
+    """Show a page light or dark, as it follows its system, and wait until it has come to rest."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function(_SHOWS, arg=scheme)
+    settled(page)
 
 
 # Whether the app's text is darker than what it stands on, and so the page light.

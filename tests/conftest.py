@@ -14,7 +14,7 @@ import fault_table
 import numpy as np
 import paper_table
 import pytest
-from fault_helpers import home, undisturbed, watch  # noqa: F401 - fixtures of the tests that harm jobs
+from fault_helpers import home, undisturbed, undisturbed_training, watch  # noqa: F401 - fixtures of the tests that harm jobs
 
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -46,12 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # Files that take longest, in seconds beside another one on two cores: begun first, so that no process works on at the
 # end alone.
 LONGEST = {
-    "engine/test_faults.py": 112, "browser/test_links.py": 102, "browser/test_core_path.py": 92,
-    "engine/test_cluster.py": 67, "commands/test_cli.py": 59, "engine/test_engine.py": 58,
-    "browser/test_shipped_lds.py": 54, "browser/test_looks.py": 54, "browser/test_shipped_comparison.py": 37,
-    "pages/test_attribution_page.py": 36, "counterfactual/test_counterfactual.py": 36, "models/test_lora.py": 35,
-    "browser/test_resumed.py": 30, "pages/test_counterfactual_page.py": 26, "methods/test_planted.py": 24,
-    "browser/test_adding.py": 20, "methods/test_traker.py": 12,
+    "browser/test_core_path.py": 150, "browser/test_links.py": 127, "engine/test_faults.py": 85,
+    "engine/test_cluster.py": 75, "engine/test_engine.py": 75, "commands/test_cli.py": 68, "models/test_lora.py": 45,
+    "browser/test_shipped_lds.py": 40, "browser/test_looks.py": 40, "models/test_text_families.py": 40,
+    "pages/test_attribution_page.py": 36, "counterfactual/test_counterfactual.py": 36,
+    "browser/test_shipped_comparison.py": 35, "methods/test_planted.py": 35, "browser/test_resumed.py": 30,
+    "commands/test_what_is_predicted.py": 26, "pages/test_counterfactual_page.py": 26, "api/test_notebook.py": 21,
+    "test_old_cache.py": 20, "browser/test_adding.py": 20, "methods/test_traker.py": 12, "demo/test_portraits.py": 12,
 }  # fmt: skip
 
 

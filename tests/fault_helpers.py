@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +62,26 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: ModelSettings) -
         attribute = jobs.AttributeJob(features=(features,), targets=("held-out:0",), pictures_per_batch=16)
         train = jobs.TrainJob(train=run.model_copy(update={"epochs": 4, "train_seed": 7}), name="harmed")
         shutil.copytree(place / "cache", place / "base")
+    return Undisturbed(place / "base", attribute, train, _in_peace(place / "cache", attribute))
+
+
+@pytest.fixture(scope="session")
+def undisturbed_training(undisturbed: Undisturbed) -> Undisturbed:
+    """Return the undisturbed run with the checksums of its training, which few tests harm."""
+    return replace(undisturbed, sums=_in_peace(undisturbed.cache.parent / "cache", undisturbed.train))
+
+
+def _in_peace(cache: Path, job: jobs.AttributeJob | jobs.TrainJob) -> Sums:
+    """Do a job in a cache through the engine, so that the harm is the only difference; return what is stored then."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_CACHE", str(cache))
+        patch.setenv("STUDIO_DEMO", str(cache.parent / "no-demo"))
         patch.setenv("OMP_NUM_THREADS", "1")
-        for job in (attribute, train):  # through the engine, so that the harm is the only difference
-            assert jobs.wait(jobs.submit(job, "Undisturbed")[0]).state == "done"
-        sums = checksums()
+        assert jobs.wait(jobs.submit(job, "Undisturbed")[0]).state == "done"
         found = engine_process()
         assert found is not None
         kill(found[0])
-    return Undisturbed(place / "base", attribute, train, sums)  # outside: the patch must not last as long as the value
+        return checksums()
 
 
 @pytest.fixture

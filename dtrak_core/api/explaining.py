@@ -19,7 +19,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import asking
 from dtrak_core.methods import certainty, defaults, families, results, scores
-from dtrak_core.methods.methods import Method, method_of
+from dtrak_core.methods.methods import METHODS, Method, method_of
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Entry, Ranking
 from dtrak_core.models.checkpoints import Checkpoint
@@ -62,9 +62,9 @@ class Explanation:
 
     def ranking(self, target: int = 0) -> Ranking:
         """Return the ranking for the target at this place, of which `results` makes tables, credit and files."""
-        made = results.ranking(
-            self.method, self.label, self.scores[target], self.damping, self.effective_rank, self.provenance
-        )
+        random = self.method not in METHODS or families.family_of(METHODS[self.method]).random
+        how = (self.damping, self.effective_rank, self.provenance, random)
+        made = results.ranking(self.method, self.label, self.scores[target], *how)
         repeats = float(self.repeatability[target])
         known = {"repeatability": None if math.isnan(repeats) else repeats, "steady": self.steady[target]}
         return Ranking(**{**vars(made), **known})

@@ -190,7 +190,8 @@ def attribution(
         one, share = plan.method, rank_share if plan.method.damped else None
         result = scores.of_one(scores.score(plan, damping if one.damped else None, share), target)
         made = dict(result.provenance)
-        ranked = results.ranking(one.id, one.label, result.values, result.damping, result.effective_rank, made)
+        how = (result.damping, result.effective_rank, made, family_of(one).random)
+        ranked = results.ranking(one.id, one.label, result.values, *how)
         found.append(ranked if plan.features is None else certainty.marked(ranked, plan.features, target))
     return target, found
 

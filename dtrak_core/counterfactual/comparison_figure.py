@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 
 from dtrak_core.counterfactual import comparisons, entries
 from dtrak_core.counterfactual.comparisons import Comparison
-from dtrak_core.counterfactual.removals import IDENTITY
+from dtrak_core.counterfactual.removals import FLOOR, IDENTITY
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import crediting
 from dtrak_core.methods.figure import CELL, GAP, GREY, INK, LINE, PAD, font, paste, wrapped
@@ -22,7 +22,9 @@ _HEAD, _WORDS = 52, 70  # pixels above the rows, and under each picture
 
 
 def draw(comparison: Comparison, size: int, dataset: Dataset | None = None) -> bytes:
-    """Draw the pictures of all targets for one number of removed pictures.
+    """Draw the pictures of all targets for one number of removed pictures; outlined are those beyond the noise floor.
+
+    A picture's distance l2 to the original is compared, as the page does first.
 
     Args:
         comparison: The comparison, finished or under way; what is not there yet is left blank.
@@ -38,7 +40,14 @@ def draw(comparison: Comparison, size: int, dataset: Dataset | None = None) -> b
     shown = [e for e in entries.of_size(comparison.entries, size) if e.method != IDENTITY and e.draw == 0]
     arms = entries.by_arm(shown)
     width = 2 * PAD + (1 + len(arms)) * (CELL + GAP)
-    below, bottom = wrapped(terms, width - 2 * PAD), _HEAD + PAD + len(comparison.originals) * (CELL + _WORDS)
+    least = entries.floors(entries.of_size(comparison.entries, size), "l2")
+    beyond = {
+        id(e): e.method != FLOOR and e.target in least and entries.beyond_floor(e, least[e.target][0], "l2")
+        for e in shown
+    }
+    told = [f"{entries.outlined(least)[:-1]}, in pixel l2."] if any(beyond.values()) else []
+    below = [line for text in (*told, terms) for line in wrapped(text, width - 2 * PAD)]
+    bottom = _HEAD + PAD + len(comparison.originals) * (CELL + _WORDS)
     sheet = Image.new("RGB", (width, bottom + len(below) * LINE + PAD), "white")
     pen = ImageDraw.Draw(sheet)
     for column, words in enumerate(["Original", *map(entries.label, arms)]):
@@ -53,8 +62,10 @@ def draw(comparison: Comparison, size: int, dataset: Dataset | None = None) -> b
                 continue
             left = PAD + column * (CELL + GAP)
             paste(sheet, entry.image, (left, top), CELL)
-            told = f"l2 {entry.l2:.1f}   cos {entry.cosine:.2f}"
-            pen.text((left + CELL // 2, top + CELL + 8), told, INK, font(16), anchor="ma")
+            if beyond[id(entry)]:
+                pen.rectangle((left - 4, top - 4, left + CELL + 3, top + CELL + 3), outline=INK, width=3)
+            numbers = f"l2 {entry.l2:.1f}   cos {entry.cosine:.2f}"
+            pen.text((left + CELL // 2, top + CELL + 8), numbers, INK, font(16), anchor="ma")
             loss = f"loss {entry.loss_change:+.3f}"
             pen.text((left + CELL // 2, top + CELL + 30), loss, GREY, font(16), anchor="ma")
     for place, line in enumerate(below):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,17 @@ def beyond_floor(entry: Entry, floor: float, measure: str) -> bool:
     """Say whether a picture changed more than by `floor`, the farthest of those with nothing removed."""
     value = float(getattr(entry, measure))
     return value < floor if measure in SHRINKING else value > floor
+
+
+def outlined(least: Mapping[str, tuple[float, int]]) -> str:
+    """Return in words what an outlined picture is, of `floors`."""
+    count = max((models for _, models in least.values()), default=0)
+    of = (
+        "training with nothing removed and another seed (noise floor, one model)."
+        if count == 1
+        else f"any of {count} trainings with nothing removed and another seed (noise floor)."
+    )
+    return f"Outlined: changed more than by {of}"
 
 
 def facts(entry: Entry) -> dict[str, Any]:

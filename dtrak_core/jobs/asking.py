@@ -90,7 +90,4 @@ def unusable(method: Method, dataset: str, checkpoint: str, train: bool) -> str:
         checkpoint: Digest of the weights.
         train: Whether the models of an ensemble may be trained for it.
     """
-    family = family_of(method)
-    if reason := family.lacking(method) or scores.refusal(method, checkpoint, None, dataset, train):
-        return reason
-    return scores.left_behind(method, checkpoint, family.models(method, checkpoint, dataset, train))
+    return family_of(method).lacking(method) or scores.unusable(method, checkpoint, dataset, train)

@@ -44,7 +44,7 @@ class Family:
     `lacking` says why nothing can be computed on this machine; what is stored answers nevertheless. `spent` returns the
     gradients and seconds that a plan took. `unfit` says why a method does not answer for a dataset (its digest, empty
     where unknown) and targets, None where it answers for all; `explained` returns the ids of targets that it answers
-    for, of some.
+    for, of some. `random` says whether anything is drawn to make its scores.
     """
 
     score: Callable[[Plan, float | None, float | None], Scores]
@@ -57,6 +57,7 @@ class Family:
     spent: Callable[[Plan], tuple[int, float]] = lambda plan: (0, 0.0)
     unfit: Callable[[Method, str, Sequence[Target]], str] | None = None
     explained: Callable[[Method, tuple[str, ...]], tuple[str, ...]] = lambda method, names: names
+    random: bool = True
 
 
 FAMILIES: dict[str, Family] = {
@@ -89,7 +90,7 @@ FAMILIES: dict[str, Family] = {
         job="scores",
         costs={"patches": costs.of_patches},
     ),
-    "pixels": Family(score=similarities.pixel_score),
+    "pixels": Family(score=similarities.pixel_score, random=False),
     "embedding": Family(
         score=similarities.embedding_score,
         parts=similarities.embedding_parts,
@@ -97,6 +98,7 @@ FAMILIES: dict[str, Family] = {
         job="embeddings",
         costs={"embeddings": costs.of_embeddings},
         lacking=similarities.encoder_lacking,
+        random=False,
     ),
     "own": Family(score=own_method.score, unfit=own_method.unfit, explained=own_method.explained),
 }

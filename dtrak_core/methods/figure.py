@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from dtrak_core.methods.results import Entry, Ranking, Row, opponents, proponents
+from dtrak_core.methods.results import NOT_RANDOM, Entry, Ranking, Row, opponents, proponents
 
 CELL, GAP, PAD = 128, 16, 32
 LEFT = 2 * CELL
@@ -24,6 +24,7 @@ PALE = 0.4  # of a picture's ink that is left where it is unsure
 INK, GREY, RULE = (20, 20, 24), (96, 96, 104), (150, 150, 158)
 MARKED = "Pale, ~: unsure, not at this end of the ranking in both halves of the draws."
 UNKNOWN = "?: certainty not measured, whether it stands there in both halves of the draws."
+FIXED = f"=: {NOT_RANDOM}."
 
 
 def draw(
@@ -59,7 +60,8 @@ def draw(
     name = wrapped(title, LEFT, 18)
     head, line = 44, CELL + 92 + SMALL * (max(map(len, people.values()), default=1) - 1)
     told = [MARKED] if any(one.steady is not None for one in rankings) else []
-    told += [UNKNOWN] if any(one.steady is None for one in rankings) else []
+    told += [UNKNOWN] if any(one.steady is None and one.random for one in rankings) else []
+    told += [FIXED] if any(not one.random for one in rankings) else []
     width = PAD + LEFT + PAD + (first + last) * (CELL + GAP) + PAD + PAD
     notes_below = [part for text in (*told, terms) for part in wrapped(text, width - 2 * PAD)]
     bottom = PAD + head + max(len(rankings) * line, LEFT + 60 + LINE * (len(name) - 1))
@@ -82,7 +84,8 @@ def draw(
         pen.text((start, top + 6), _heading(one), INK, font(20))
         for entries, left in zip(ends[place], (start, rule + PAD // 2), strict=True):
             for column, entry in enumerate(entries):
-                _cell(sheet, pen, images, entry, people[entry.index], left + column * (CELL + GAP), top + 36)
+                place_of = (left + column * (CELL + GAP), top + 36)
+                _cell(sheet, pen, images, entry, people[entry.index], place_of, one.random)
         if last and not ends[place][1]:
             pen.text((rule + PAD // 2, top + 36), "no negative score", GREY, font(16))
     for place, text in enumerate(notes_below):
@@ -116,15 +119,17 @@ def _cell(
     images: np.ndarray,
     entry: Entry,
     by: Sequence[str],
-    left: int,
-    top: int,
+    place: tuple[int, int],
+    random: bool,
 ) -> None:
+    left, top = place
     unsure = entry.steady is False
     image = images[entry.index]
     if unsure:
         image = (255 - (255 - image.astype(np.float32)) * PALE).astype(np.uint8)
     paste(sheet, image, (left, top), CELL)
-    text = f"#{entry.index}   {entry.share:.1%}" + (" ?" if entry.steady is None else " ~" if unsure else "")
+    mark = " ~" if unsure else "" if entry.steady else " ?" if random else " ="
+    text = f"#{entry.index}   {entry.share:.1%}{mark}"
     pen.text((left + CELL // 2, top + CELL + 8), text, INK, font(16), anchor="ma")
     for number, line in enumerate(by):
         pen.text((left + CELL // 2, top + CELL + 28 + number * SMALL), line, GREY, font(14), anchor="ma")

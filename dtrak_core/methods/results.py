@@ -24,6 +24,7 @@ from dtrak_core.methods import spreadsheet
 
 Row = Mapping[str, Any]  # facts of a training example: name, label, contributor, family, ...
 NOT_GIVEN = "not given"  # shown where a picture names no contributor
+NOT_RANDOM = "nothing random in it"  # in place of a certainty, where nothing was drawn to make the scores
 MARKS = {True: "yes", False: "no", None: "not measured"}  # whether an example stands at one end of both halves
 
 
@@ -35,7 +36,7 @@ class Ranking:
     index. `positive_total` is the sum of the positive scores (0 if there are none).
     `repeatability` is the correlation of the rankings from either half of the draws at this
     damping, and `steady`, bool (N,), says which examples stand at the same end of both
-    (`fader_scores`); both are None where that was not measured.
+    (`fader_scores`); both are None where that was not measured, or nothing was drawn at `random`.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Ranking:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     repeatability: float | None = None
     steady: np.ndarray | None = None
+    random: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def ranking(
     damping: float | None = None,
     effective_rank: float | None = None,
     provenance: Mapping[str, Any] | None = None,
+    random: bool = True,
 ) -> Ranking:
     """Order the scores of one method.
 
@@ -106,6 +109,7 @@ def ranking(
         damping: Damping used, in the units of the kernel's eigenvalues.
         effective_rank: What that damping means: directions kept, 0 to N.
         provenance: Settings and digests that made the scores.
+        random: Whether anything was drawn to make them.
 
     Raises:
         SettingsError: If the scores are not one finite number an example.
@@ -118,7 +122,8 @@ def ranking(
         )
     order = np.argsort(-flat, kind="stable")
     total = float(flat[flat > 0].sum())
-    return Ranking(method, label, flat, order, total, damping, effective_rank, dict(provenance or {}))
+    made = dict(provenance or {})
+    return Ranking(method, label, flat, order, total, damping, effective_rank, made, random=random)
 
 
 def share(ranking: Ranking, index: int) -> float:
@@ -172,6 +177,11 @@ def entry(ranking: Ranking, rank: int, index: int, alike: int = 0) -> Entry:
 def steady_at(ranking: Ranking, index: int) -> bool | None:
     """Return whether an example stands at the same end of both halves' rankings; None where that was not measured."""
     return None if ranking.steady is None else bool(ranking.steady[index])
+
+
+def mark(ranking: Ranking, index: int) -> str:
+    """Return the same in a word, or that nothing is random."""
+    return MARKS[steady_at(ranking, index)] if ranking.random else NOT_RANDOM
 
 
 def credit(ranking: Ranking, contributors: Sequence[str]) -> list[Credit]:
@@ -270,7 +280,7 @@ def to_csv(target: Mapping[str, Any], rankings: Sequence[Ranking], rows: Sequenc
         tail += [one.damping, one.effective_rank, settings]
         for place, index in enumerate(one.order.tolist(), 1):
             facts = [str(rows[index].get(key, "")) for key in ("name", "label", "contributor")]
-            marks = [MARKS[steady_at(one, index)], one.repeatability, terms]
+            marks = [mark(one, index), one.repeatability, terms]
             score = float(one.values[index])
             lines.append([one.method, place, index, score, share(one, index), *facts, *tail, *marks])
     return spreadsheet.to_csv([*columns, "in_both_halves", "repeatability", "licence"], lines)
@@ -280,20 +290,9 @@ def credit_csv(ranking: Ranking, credits: Sequence[Credit], target: Mapping[str,
     """Return the credit table of one method as CSV; each line names method, target, checkpoint and damping."""
     columns = "contributor share_of_positive pictures supporting_pictures share_of_set method target checkpoint".split()
     made = [ranking.method, target.get("id", ""), ranking.provenance.get("checkpoint", "")]
+    kept = [ranking.damping, terms]
     lines = [
-        [
-            c.contributor,
-            c.share,
-            c.count,
-            c.supporting,
-            c.set_share,
-            *made,
-            c.lift,
-            ranking.damping,
-            terms,
-            c.low,
-            c.high,
-        ]
+        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, *kept, c.low, c.high]
         for c in credits
     ]
     return spreadsheet.to_csv([*columns, "lift", "damping", "licence", "lift_low", "lift_high"], lines)

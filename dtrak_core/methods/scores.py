@@ -174,13 +174,28 @@ def refusal(
         dataset: Digest of the dataset, where it is known.
         train: Whether the models of an ensemble may be trained for it.
     """
-    if reason := _unfit(method, dataset, [target] if target is not None else []):
+    return (
+        _unfit(method, dataset, [target] if target is not None else []) or models(method, checkpoint, dataset, train)[1]
+    )
+
+
+def unusable(method: Method, checkpoint: str, dataset: str, train: bool) -> str:
+    """Return in a sentence why a benchmark cannot take a method, whatever this machine lacks; else nothing.
+
+    Beyond what `refusal` says, the models that the method compares must be here. Arguments as of `refusal`.
+    """
+    if reason := _unfit(method, dataset, []):
         return reason
+    asked, refused = models(method, checkpoint, dataset, train)
+    return refused or left_behind(method, checkpoint, asked)
+
+
+def models(method: Method, checkpoint: str, dataset: str, train: bool) -> tuple[list[str], str]:
+    """Return the digests of the models that a method looks at, or none and in a sentence why it is refused."""
     try:
-        FAMILIES[method.family].models(method, checkpoint, dataset, train)
+        return FAMILIES[method.family].models(method, checkpoint, dataset, train), ""
     except (NotFoundError, SettingsError) as error:
-        return str(error)
-    return ""
+        return [], str(error)
 
 
 def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed]) -> Cost:

@@ -102,7 +102,7 @@ def _ranks(rankings: Sequence[Ranking], index: int) -> str:
     lines = ["| Method | Rank | Share | In both halves |", "|:--|--:|--:|:--|"]
     for one in rankings:
         place = f"{results.rank(one, index):,} of {len(one.values):,}"
-        sure = results.MARKS[results.steady_at(one, index)]
+        sure = results.mark(one, index)
         lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} | {sure} |")
     return "\n".join(lines)
 

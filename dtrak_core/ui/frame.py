@@ -47,6 +47,10 @@ class Selection:
         return targets.drawn(self.checkpoint.digest) if self.checkpoint else []
 
 
+# A link that is longer than a phone is wide is written in several lines; Streamlit would cut it.
+_WHOLE_LINKS = "<style>[data-testid='stMain'] [data-testid='stPageLink-NavLink'] span { white-space: normal }</style>"
+
+
 def configure() -> None:
     """Set title, width and the tab's icon: a plain emoji, since a page's own icon would be asked from a font host."""
     st.set_page_config(page_title="D-TRAK Studio", page_icon="🔎", layout="wide")
@@ -72,6 +76,7 @@ def inside(page: str) -> Iterator[None]:
     """
     page = page or Path(OVERVIEW).stem
     st.session_state[_IN_FRAME] = True
+    st.html(_WHOLE_LINKS)
     place, before = st.sidebar.empty(), _leading()
     _links(place, before)
     overtaken = False

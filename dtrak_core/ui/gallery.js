@@ -32,7 +32,7 @@ function draw(button, item, data) {
   attribute(image, "src", item.src)
   attribute(image, "alt", "")
   const badge = child(button, 1, "span", "badge")
-  text(badge, item.pale ? "unsure" : item.unknown ? "?" : "")
+  text(badge, item.pale ? "unsure" : item.unknown ? "?" : item.fixed ? "=" : "")
   item.lines.forEach((line, place) => text(child(button, place + 2, "span", "line"), line))
   trim(button, item.lines.length + 2)
   attribute(button, "data-key", item.key)

@@ -17,6 +17,7 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core.datasets.thumbnails import address
+from dtrak_core.methods.results import NOT_RANDOM
 
 HERE = Path(__file__).parent
 
@@ -28,7 +29,8 @@ UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not 
 class Picture:
     """One picture: `key` comes back on a click, `name` is read aloud, `lines` stand under it.
 
-    A pale one is unsure; of an unknown one that was not measured. What an outline means, its caller says.
+    A pale one is unsure; of an unknown one that was not measured; in what ranked a fixed one, nothing is random.
+    What an outline means, its caller says.
     """
 
     key: str
@@ -37,6 +39,7 @@ class Picture:
     lines: tuple[str, ...] = ()
     pale: bool = False
     unknown: bool = False
+    fixed: bool = False
     outlined: bool = False
 
 
@@ -146,6 +149,7 @@ def figure(
     shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
     legend = [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
     legend += [{"mark": "unknown", "badge": "?", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
+    legend += [{"mark": "fixed", "badge": "=", "text": f"Plain: {NOT_RANDOM}"}] * any(p.fixed for p in shown)
     data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
     data["legend"] = legend
     return _mount(key, data | {"target": _item(target)}, focus, ways)
@@ -194,6 +198,7 @@ def _item(picture: Picture) -> dict[str, Any]:
         "lines": [line for line in picture.lines if line],
         "pale": picture.pale,
         "unknown": picture.unknown,
+        "fixed": picture.fixed,
         "outlined": picture.outlined,
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import results
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.methods.results import Entry, Ranking
+from dtrak_core.methods.results import NOT_RANDOM, Entry, Ranking
 from dtrak_core.models.targets import Target
 from dtrak_core.ui.gallery import UNKNOWN, UNSURE, Picture, Row
 
@@ -24,14 +24,15 @@ def row(
 ) -> Row:
     """Return a method's row: first proponents and first opponents, one of each family where families are given.
 
-    Pictures that do not stand at this end in both halves of the draws are marked, and those of which that is unknown.
+    Pictures that do not stand at this end in both halves of the draws are marked, those of which that is unknown, and
+    those in whose ranking nothing is random.
     """
     count = len(ranking.values)
     kept = "" if ranking.effective_rank is None else f" Effective rank {ranking.effective_rank:,.0f} of {count:,}."
     if ranking.repeatability is not None:
         kept += f" Repeatability {ranking.repeatability:.2f}: how the ranks from both halves of the draws correlate."
     else:
-        kept += " Certainty not measured."
+        kept += " Certainty not measured." if ranking.random else f" {NOT_RANDOM.capitalize()}: it always ranks so."
     first, last = results.proponents(ranking, counts[0], families), results.opponents(ranking, counts[1], families)
     return Row(
         ranking.label,
@@ -75,7 +76,7 @@ def picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Pict
     )
     if entry.alike:
         spoken += f", and {entry.alike} more of its family"
-    spoken += {True: "", False: f"; {UNSURE}", None: f"; {UNKNOWN}"}[entry.steady]
+    spoken += {True: "", False: f"; {UNSURE}", None: f"; {UNKNOWN if ranking.random else NOT_RANDOM}"}[entry.steady]
     alike = f"and {entry.alike} alike" if entry.alike else ""
     lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"], alike)
     return Picture(
@@ -83,6 +84,7 @@ def picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Pict
         dataset.train.images[entry.index],
         spoken,
         lines,
-        entry.steady is False,
-        entry.steady is None,
+        pale=entry.steady is False,
+        unknown=entry.steady is None and ranking.random,
+        fixed=not ranking.random,
     )

@@ -96,12 +96,12 @@ def test_all_killed(home: Path, undisturbed: Undisturbed, watch: Watch) -> None:
 
 
 @pytest.mark.long
-def test_child_killed_while_it_trains(home: Path, undisturbed: Undisturbed, watch: Watch) -> None:
-    key, _ = jobs.submit(undisturbed.train, "Harmed")
+def test_child_killed_while_it_trains(home: Path, undisturbed_training: Undisturbed, watch: Watch) -> None:
+    key, _ = jobs.submit(undisturbed_training.train, "Harmed")
     until(lambda: begun(key), 90)
     kill(child())
     until(lambda: "SIGKILL" in jobs.state(key).message)
-    ends_as_if_nothing_had_happened(key, undisturbed, {})
+    ends_as_if_nothing_had_happened(key, undisturbed_training, {})
     told(
         "kill -9 of a training",
         "begun again from its newest state; the weights are equal",

@@ -100,7 +100,12 @@ def test_what_cannot_be_computed_here_is_said_but_what_is_stored_answers(
 def test_the_benchmark_takes_it(pictures: Dataset, checkpoint: Checkpoint) -> None:
     where: Mapping[str, Any] = {"dataset": pictures.digest, "checkpoint": checkpoint.digest}
     measured = build(LdsSettings, **where, targets=("held-out:0", "held-out:1"), num_subsets=4)
-    assert asking.unusable(method_family_helpers.METHOD, pictures.digest, checkpoint.digest, train=True) == ""
+    times = []
+    row = replace(FAMILIES["constant"], models=lambda *given: times.append(given) or [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "constant", row)
+        assert asking.unusable(method_family_helpers.METHOD, pictures.digest, checkpoint.digest, train=True) == ""
+    assert len(times) == 1, "the models are looked for once"
     (made,) = benchmarking.compute(
         pictures, measured, [usual(pictures, checkpoint, "constant")], keep_scores=True, on_progress=quiet
     )

@@ -140,6 +140,9 @@ def test_exports_carry_contributors_licence_marks_and_settings(found: results.Ra
     assert {(e["licence"], e["repeatability"], e["effective_rank"]) for e in lines} == {(TERMS, "0.25", "2.25")}
     (plain, *_) = csv.DictReader(io.StringIO(results.to_csv({"id": "seed:3"}, [found], ROWS).decode()))
     assert (plain["in_both_halves"], plain["repeatability"]) == ("not measured", "")
+    fixed = dataclasses.replace(found, random=False)
+    (plain, *_) = csv.DictReader(io.StringIO(results.to_csv({"id": "seed:3"}, [fixed], ROWS).decode()))
+    assert plain["in_both_halves"] == "nothing random in it"
     credits = results.credit(marked, [row["contributor"] for row in ROWS])
     (first, *_) = csv.DictReader(io.StringIO(results.credit_csv(marked, credits, {"id": "x"}, TERMS).decode()))
     assert (first["licence"], float(first["lift"])) == (TERMS, pytest.approx((6 / 7) / (2 / 6)))

@@ -71,6 +71,10 @@ def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small)
     at.selectbox(key="output").set_value("loss").run()
     shown = galleries(at)["figure"]["rows"]
     assert [row["title"] for row in shown] == ["D-TRAK on loss", "TRAK", "Raw pixels, dot product"]
+    assert "Nothing random in it" in shown[2]["note"], "a similarity has no certainty that could be measured"
+    assert {(item["unknown"], item["fixed"]) for part in shown[0]["parts"] for item in part["items"]} == {(True, False)}
+    assert {(item["unknown"], item["fixed"]) for part in shown[2]["parts"] for item in part["items"]} == {(False, True)}
+    assert [one["badge"] for one in galleries(at)["figure"]["legend"]] == ["?", "="]
     target = targets.resolve(*small_ids(small), "seed:0")
     plan = with_output(METHODS["d-trak"], "loss")
     found = scores.attribution_scores(plan, *small_ids(small), target, jobs_base(small, "loss"))

@@ -19,7 +19,15 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
-from dtrak_core.counterfactual import badges, comparison_figure, comparisons, counterfactual, removals, verdicts
+from dtrak_core.counterfactual import (
+    badges,
+    comparison_figure,
+    comparisons,
+    counterfactual,
+    entries,
+    removals,
+    verdicts,
+)
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -278,6 +286,16 @@ def test_the_figure_holds_every_target_and_its_settings(pair: Comparison) -> Non
     left = 32 + (128 - times * len(first)) // 2
     shown = pixels[begin : begin + times * len(first) : times, left : left + times * len(first) : times]
     np.testing.assert_array_equal(shown[1:-1, 1:-1], first[1:-1, 1:-1])
+    own = [e for e in entries.of_size(pair.entries, 3) if e.method != removals.IDENTITY and e.draw == 0]
+    floors, edges = entries.floors(entries.of_size(pair.entries, 3), "l2"), set()
+    for column, arm in enumerate(entries.by_arm(own).values(), 1):
+        for row, target in enumerate(pair.originals):
+            for entry in (e for e in arm if e.target == target):
+                beyond = entry.method != removals.FLOOR and entry.l2 > floors[target][0]
+                edge = pixels[32 + 52 + row * (128 + 70) + 64, 32 + column * (128 + 16) - 3]
+                assert (edge.max() < 128) == beyond, f"{entry.method} of {target} is outlined beyond the floor"
+                edges.add(beyond)
+    assert edges == {True, False}
 
 
 def test_a_link_opens_a_picture_beside_its_original(pair: Comparison) -> None:

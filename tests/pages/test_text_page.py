@@ -111,6 +111,11 @@ def test_what_is_computed_for_a_picture_carries_its_prompt(told: Told) -> None:
 
 def test_removals_and_subsets_are_asked_for_with_prompts(told: Told) -> None:
     at = at_page("counterfactual")
+    same = at.button_group(key="cf-same")
+    assert same.options == ["contributor"], "the one fact that these pictures have"
+    same.set_value(["contributor"]).run()
+    assert "is not known, or no training picture has it" in at.error[0].value, "both drew pictures of each caption"
+    at.button_group(key="cf-same").set_value([]).run()
     press(at, "Remove, retrain, compare")
     asked = only_job()
     assert isinstance(asked, CounterfactualJob)

@@ -25,5 +25,5 @@ def ratios(found: Copies) -> go.Figure:
         )
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0}
     shown.update_layout(legend=legend, height=260, margin={"l": 10, "r": 10, "t": 30, "b": 10}, bargap=0.1)
-    shown.update_xaxes(title="ρ: distance to the nearest training picture, as part of its surroundings")
+    shown.update_xaxes(title="ρ: distance to the nearest training picture,<br>as part of its surroundings")
     return shown.update_yaxes(title="share of the pictures", tickformat=".0%")

@@ -21,6 +21,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.known_facts import FACTS
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build, key_of
@@ -101,6 +102,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         help="Each removes the pictures that it ranks first, at its own usual damping.",
     )
     makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
+    facts = [fact for fact in FACTS if any(row.get(fact) for row in dataset.train.rows)]
     step = max(1, count // 10)
     st.pills(
         f"Removed, of {count:,}",
@@ -130,6 +132,15 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             width=200,
             help="Numbers of training pictures, like 3,17-19: all of them are one removal.",
         )
+        if checkpoint.prompted and facts:
+            st.pills(
+                "And all that share the target's",
+                facts,
+                selection_mode="multi",
+                key="cf-same",
+                persist_state="session",
+                help="All training pictures of the family, contributor or label that the target's prompt tells.",
+            )
         st.selectbox(
             "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
         )
@@ -226,6 +237,7 @@ def _settings(
     state = st.session_state
     fixed = [f"{removal_sets.CONTRIBUTOR}{name}" for name in [state.get("cf-maker")] if name]
     fixed += [f"{removal_sets.PICTURES}{numbers}" for numbers in [state.get("cf-pictures", "").strip()] if numbers]
+    fixed += [f"{removal_sets.SAME}{fact}" for fact in state.get("cf-same", ())]
     methods, remove = (*state[choosing.METHODS_KEY], *fixed), state[choosing.REMOVE_KEY]
     if not (1 <= len(chosen) <= choosing.MOST and methods and remove):
         return None

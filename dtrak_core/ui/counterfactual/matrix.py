@@ -9,7 +9,7 @@ import streamlit as st
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.counterfactual.badges import SHORT
 from dtrak_core.counterfactual.comparisons import Comparison
-from dtrak_core.counterfactual.entries import Entry, beyond_floor, by_arm, floors, label, of_size
+from dtrak_core.counterfactual.entries import Entry, beyond_floor, by_arm, floors, label, of_size, outlined
 from dtrak_core.counterfactual.removals import FLOOR, IDENTITY
 from dtrak_core.ui import gallery
 from dtrak_core.ui.counterfactual import pairing
@@ -42,15 +42,9 @@ def show(comparison: Comparison, size: int) -> None:
             _cell([e for e in arms[arm] if e.target == target], label(arm), measure, least.get(target)) for arm in names
         ]
         rows[target] = [first, *cells]
-    count = max((models for _, models in least.values()), default=0)
-    legend = "Outlined: changed more than by " + (
-        "training with nothing removed and another seed (noise floor, one model)."
-        if count == 1
-        else f"any of {count} trainings with nothing removed and another seed (noise floor)."
-    )
     heads = ["Original", *("Nothing removed (noise floor)" if arm == FLOOR else label(arm) for arm in names)]
     clicked = gallery.matrix(
-        "counterfactual-matrix", "Targets and removals", heads, rows, legend, focus=pairing.focus()
+        "counterfactual-matrix", "Targets and removals", heads, rows, outlined(least), focus=pairing.focus()
     )
     check = [entry.l2 for entry in own if entry.method == IDENTITY]
     checked = ""
