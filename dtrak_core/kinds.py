@@ -89,6 +89,10 @@ def _checkpoint(settings: Facts) -> str:
     return f"checkpoint {settings['checkpoint']}"
 
 
+def _map(settings: Facts) -> str:
+    return f"by {settings['space']}"
+
+
 def _trial(settings: Facts) -> str:
     return f"{counted(len(settings['removed']), 'picture')} removed"
 
@@ -167,6 +171,7 @@ KINDS: dict[str, Kind] = {
             recomputable=True,
         ),
         Kind("suspicions", "how a model doubts captions", _checkpoint, recomputable=True, read_by_many=True),
+        Kind("maps", "training pictures laid out by likeness", _map, recomputable=True),
         Kind("trials", "held-out losses without some pictures", _trial, read_by_many=True),
         Kind("frontiers", "what better answers cost", _checkpoint),
         Kind("captions", "what captions tell text-to-image models", recomputable=True, read_by_many=True),

@@ -41,7 +41,9 @@ with place:
     listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
-    what_if.link(target, list(ready), counts[0])
+    with st.container(horizontal=True):
+        what_if.link(target, list(ready), counts[0])
+        frame.link(frame.MAP, "See on the map", ":material/scatter_plot:", colour="score")
     compute.panel(question, answer)
     certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == FADERS)
 if answer.rankings:

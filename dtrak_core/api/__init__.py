@@ -8,6 +8,7 @@
     api.credit(pictures, "demo").sentences          # whose pictures made all that it has drawn
     api.copies(pictures, "demo").sentences          # whether any of them copies a training picture
     api.doctor(pictures, "demo").sentences          # which training pictures are suspicious
+    api.picture_map(pictures).xy                    # the training pictures laid out by likeness
     api.benchmark("demo").lds(scores)               # how well scores predict retraining
 
 What is computed is stored in the cache of the app (STUDIO_CACHE) and found again by all of them. Errors are of
@@ -23,6 +24,7 @@ from dtrak_core.api.finding import FoundWorks, find_work
 from dtrak_core.api.inputs import checkpoint, dataset
 from dtrak_core.api.judging import Benchmark, Lds, benchmark, lds
 from dtrak_core.api.knowing import KnownAnswer, known_answers
+from dtrak_core.api.mapping import PictureMap, picture_map
 from dtrak_core.api.removing import Removals, counterfactual
 from dtrak_core.models.settings import Sampled
 
@@ -35,6 +37,7 @@ __all__ = [
     "KnownAnswer",
     "Lds",
     "NearCopies",
+    "PictureMap",
     "Removals",
     "Sampled",
     "add_scores",
@@ -49,5 +52,6 @@ __all__ = [
     "find_work",
     "known_answers",
     "lds",
+    "picture_map",
     "trial",
 ]

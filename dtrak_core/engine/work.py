@@ -35,10 +35,10 @@ from dtrak_core.jobs.job_kinds import (
     ScoreJob,
     TrainJob,
 )
-from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
+from dtrak_core.jobs.question_jobs import MapJob, SuspicionJob, TrialJob
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import certainty, embeddings, fader_scores, scores, suspicions, turned
+from dtrak_core.methods import certainty, embeddings, fader_scores, maps, scores, suspicions, turned
 from dtrak_core.methods.families import family_of
 from dtrak_core.models import bases, checkpoints, open_models, targets
 from dtrak_core.progress import Progress
@@ -98,6 +98,8 @@ def run(job: Job, on_progress: Progress) -> list[Artifact]:
             return [suspicions.compute(catalogue.by_digest(job.settings.dataset), job.settings, on_progress)]
         case TrialJob():
             return [trials.compute(catalogue.by_digest(job.settings.dataset), job.settings, on_progress)]
+        case MapJob():
+            return [maps.compute(job.settings, on_progress)]
 
 
 def run_part(job: Job, part: Part, on_progress: Progress) -> None:

@@ -15,7 +15,7 @@ from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of
 from dtrak_core.jobs import incoming
-from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
+from dtrak_core.jobs.question_jobs import MapJob, SuspicionJob, TrialJob
 from dtrak_core.lds.recipes import Recipe, method_for
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import scores
@@ -218,6 +218,7 @@ Job: TypeAlias = (
     | LdsJob
     | SuspicionJob
     | TrialJob
+    | MapJob
 )
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
@@ -269,6 +270,9 @@ def inputs(job: Job) -> set[str]:
             return {job.settings.dataset, job.settings.checkpoint} | _feature_keys(features)
         case LdsJob() | SuspicionJob() | TrialJob():
             return {job.settings.dataset, job.settings.checkpoint}
+        case MapJob():
+            own = () if job.settings.features is None else (job.settings.features,)
+            return {job.settings.dataset, *(one.checkpoint for one in own)} | _feature_keys(own)
         case AttributeJob():
             found = {name for features in job.features for name in (features.dataset, features.checkpoint)}
             found |= {job.pictures_of} if job.pictures_of is not None else set()

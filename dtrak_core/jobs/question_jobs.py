@@ -1,10 +1,11 @@
-"""Jobs that answer what people ask of a training set: which captions are doubted, and what removing pictures does."""
+"""Jobs that answer what people ask of a training set: captions doubted, pictures removed, pictures alike."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from dtrak_core.counterfactual.settings import TrialSettings
+from dtrak_core.methods.maps import MapSettings
 from dtrak_core.methods.suspicions import SuspicionSettings
 from dtrak_core.settings import Settings
 
@@ -21,3 +22,10 @@ class TrialJob(Settings):
 
     kind: Literal["trial"] = "trial"
     settings: TrialSettings
+
+
+class MapJob(Settings):
+    """Lay out the training pictures by likeness; embeddings that it lacks are computed, gradients are not."""
+
+    kind: Literal["map"] = "map"
+    settings: MapSettings

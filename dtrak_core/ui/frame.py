@@ -26,10 +26,10 @@ from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, lacking, named, navigation, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
-CREDIT, COPIES, DOCTOR = "pages/credit.py", "pages/copies.py", "pages/doctor.py"
+CREDIT, COPIES, DOCTOR, MAP = "pages/credit.py", "pages/copies.py", "pages/doctor.py", "pages/map.py"
 COUNTERFACTUAL = "pages/counterfactual.py"
 BENCHMARK, JOBS = "pages/benchmark.py", "pages/jobs.py"
-FILES = (OVERVIEW, GENERATE, ATTRIBUTION, CREDIT, COPIES, DOCTOR, COUNTERFACTUAL, BENCHMARK, JOBS)
+FILES = (OVERVIEW, GENERATE, ATTRIBUTION, CREDIT, COPIES, DOCTOR, MAP, COUNTERFACTUAL, BENCHMARK, JOBS)
 ADD_PICTURES, ADD_MODEL = "pages/add_pictures.py", "pages/add_model.py"  # beside the choices that they add to
 _IN_FRAME, _SELECTION, _CHECKPOINTS, _OPENS, _NEXT = "_in_frame", "_selection", "_checkpoints", "_opens", "_next"
 

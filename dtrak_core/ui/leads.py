@@ -31,7 +31,7 @@ from dtrak_core.jobs.jobs import (
     ScoreJob,
     TrainJob,
 )
-from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
+from dtrak_core.jobs.question_jobs import MapJob, SuspicionJob, TrialJob
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import key_of
@@ -119,6 +119,11 @@ def _lead(job: Job) -> Lead:
             return Lead(found.page, {**found.words, "comparison": key_of("comparisons", asked)}, found.picture)
         case SuspicionJob() | TrialJob():
             return _target(frame.DOCTOR, job.settings.dataset, job.settings.checkpoint, "", Sampled())
+        case MapJob():
+            features = job.settings.features
+            model = "" if features is None else features.checkpoint
+            found = _target(frame.MAP, job.settings.dataset, model, "", Sampled())
+            return Lead(found.page, {**found.words, "by": job.settings.space}, found.picture)
         case LdsJob() | BenchmarkJob():
             asked_for = job.settings
             return _target(frame.BENCHMARK, asked_for.dataset, asked_for.checkpoint, asked_for.targets[0], asked_for)

@@ -41,6 +41,11 @@ ABOUT = {
         ":material/stethoscope:",
         "Which training pictures are doubles, odd, least helpful or wrongly captioned, and what removing them does.",
     ),
+    "map": About(
+        "Map",
+        ":material/scatter_plot:",
+        "All training pictures laid out by likeness: see whose they are, which a picture was made of, choose some.",
+    ),
     "counterfactual": About(
         "Counterfactual",
         ":material/compare:",

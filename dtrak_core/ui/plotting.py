@@ -46,6 +46,7 @@ def show(shown: go.Figure, key: str, alt: str, **selecting: Any) -> Any:
     ink = INK["dark" if st.context.theme.type == "dark" else "light"]
     axis = {"tickfont": {"color": ink}, "title_font": {"color": ink}}
     coloured(shown).update_xaxes(**axis).update_yaxes(**axis).update_layout(legend_font_color=ink)
+    shown.update_coloraxes(colorbar_tickfont_color=ink)
     return st.plotly_chart(shown, key=key, alt=alt, config={"displayModeBar": False}, **selecting)
 
 
