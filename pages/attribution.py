@@ -43,7 +43,7 @@ with place:
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     with st.container(horizontal=True):
         what_if.link(target, list(ready), counts[0])
-        frame.link(frame.MAP, "See on the map", ":material/scatter_plot:", colour="score")
+        frame.link(frame.MAP, "See on the map", ":material/scatter_plot:", colour="Score")
     compute.panel(question, answer)
     certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == FADERS)
 if answer.rankings:

@@ -32,6 +32,7 @@ from dtrak_core.jobs.jobs import (
     TrainJob,
 )
 from dtrak_core.jobs.question_jobs import MapJob, SuspicionJob, TrialJob
+from dtrak_core.methods import maps
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import key_of
@@ -123,7 +124,7 @@ def _lead(job: Job) -> Lead:
             features = job.settings.features
             model = "" if features is None else features.checkpoint
             found = _target(frame.MAP, job.settings.dataset, model, "", Sampled())
-            return Lead(found.page, {**found.words, "by": job.settings.space}, found.picture)
+            return Lead(found.page, {**found.words, "by": maps.NAMES[job.settings.space]}, found.picture)
         case LdsJob() | BenchmarkJob():
             asked_for = job.settings
             return _target(frame.BENCHMARK, asked_for.dataset, asked_for.checkpoint, asked_for.targets[0], asked_for)

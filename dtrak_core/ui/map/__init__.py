@@ -1,1 +1,1 @@
-"""Pieces of the Map page."""
+"""What the Map page is made of."""

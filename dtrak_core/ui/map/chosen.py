@@ -42,13 +42,18 @@ def take(numbers: Collection[int]) -> None:
 
 
 def lassoed(key: str, event: Any) -> None:
-    """Take what was newly lassoed in a chart: a selection stays with its chart, and must not undo a later choice."""
+    """Take what was newly lassoed in a chart: a selection stays with its chart, and must not undo a later choice.
+
+    An empty one chooses nothing else: a chart that is drawn anew says that too.
+    """
     points = event["selection"]["points"] if event else []
     found = sorted({int(np.ravel(point["customdata"])[0]) for point in points if "customdata" in point})
     before = st.session_state.setdefault(_LASSO, {})
     if found == before.get(key, []):
         return
     before[key] = found
+    if not found:
+        return
     if len(found) > MOST:
         st.toast(f"{counted(len(found), 'picture')} lie there; the first {MOST:,} are taken.")
     take(found)
@@ -68,11 +73,11 @@ def show(dataset: Dataset, checkpoint: Checkpoint | None, indices: Sequence[int]
         values = np.maximum(shown.ranking.values, 0)
         part = crediting.percent(float(values[list(indices)].sum() / (values.sum() or 1.0)))
         st.markdown(f"They hold {part} of {shown.ranking.label}'s positive score for {panels.plain(shown.called)}.")
-    _pictures(dataset, indices)
     with st.container(horizontal=True):
         if checkpoint is not None:
             _ways(indices, shown)
         st.button("Choose none", icon=":material/close:", on_click=take, args=((),))
+    _pictures(dataset, indices)
 
 
 def _pictures(dataset: Dataset, indices: Sequence[int]) -> None:

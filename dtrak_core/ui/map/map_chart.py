@@ -50,14 +50,15 @@ def by_names(found: Map, names: Sequence[str], colours: Mapping[str, str], texts
 
 
 def by_scores(found: Map, values: np.ndarray, texts: Sequence[str]) -> go.Figure:
-    """Draw a map coloured by scores (N,): grey at 0, to either side up to the 99th percentile of their size."""
+    """Draw a map coloured by scores (N,): grey at 0, to either side up to the 95th percentile of their size."""
     own = values[found.rows]
-    most = float(np.quantile(np.abs(own), 0.99)) or 1.0
+    most = float(np.quantile(np.abs(own), 0.95)) or 1.0
     order = np.argsort(np.abs(own), kind="stable")  # the strongest are drawn last
     marker = {"color": own[order], "coloraxis": "coloraxis", "size": _size(found), "opacity": 0.9}
     shown = go.Figure()
     _dots(shown, found, order, texts, "training pictures", marker)
     bar = {"thickness": 10, "len": 0.6, "tickvals": [-most, 0, most], "ticktext": ["hindered", "0", "helped"]}
+    shown.update_traces(showlegend=False)
     scale = [[0, HINDERED], [0.5, NEITHER], [1, HELPED]]
     return _framed(shown).update_layout(coloraxis={"cmin": -most, "cmax": most, "colorscale": scale, "colorbar": bar})
 
@@ -68,7 +69,7 @@ def ringed(shown: go.Figure, found: Map, rings: Sequence[Ring]) -> go.Figure:
     for ring in rings:
         own = [places[index] for index in ring.indices if index in places]
         symbol, colour = RINGS[ring.kind]
-        marker = {"symbol": symbol, "color": colour, "size": _size(found) + 7, "line": {"width": 2}}
+        marker = {"symbol": symbol, "color": colour, "size": _size(found) + 5, "line": {"width": 1.5}}
         if own:
             x, y = found.xy[own].T
             kind = go.Scatter if len(found.rows) <= _DRAWN else go.Scattergl
