@@ -42,18 +42,16 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.distances import cosine, pixel_l2
 from dtrak_core.counterfactual.entries import MEASURES
 from dtrak_core.features import draws, losses
-from dtrak_core.methods import ekfac, embeddings, scores
+from dtrak_core.methods import embeddings, scores
 from dtrak_core.methods.settings import EmbeddingSettings
-from dtrak_core.models import checkpoints, networks, sampling
+from dtrak_core.models import checkpoints, networks, sampling, weights
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.targets import Target, find_sample
-from dtrak_core.progress import quiet
 from dtrak_core.training import training_run
 
 WORK = Path(sys.argv[1]).resolve()
 RESULT = Path(__file__).parent / "results" / "preview.json"
 BATCH, LEVELS = 32, 50  # pictures a step; timesteps at which the held-out level is known
-DAMPING, DRAWS, SHARES = 0.1, 4, (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the influence step
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,6 @@ VARIANTS = {
     "ascent": Variant(100, 40, 3e-4, 16, "up on the removed to the held-out level, down on the kept"),
     "kept-long": Variant(100, 200, 2e-3, about="the kept pictures alone, from the last weights, longer and faster"),
     "ascent-long": Variant(100, 200, 1e-3, 8, "up on the removed and down on the kept, longer and faster"),
-    "influence": Variant(100, 0, 0.0, about="one influence step by EK-FAC, up to the held-out level"),
 }
 
 
@@ -89,8 +86,12 @@ class Demo:
 
     def denoiser(self, share: int) -> Denoiser:
         last = checkpoints.by_digest(self.comparison.settings.checkpoint, self.comparison.settings.dataset)
-        found = next(one for one in checkpoints.of_run(last.run) if one.share == share)
-        return networks.load_denoiser(found)
+        denoiser = networks.load_denoiser(last)
+        if share != last.share:  # those weights do not ship
+            found = next(one for one in checkpoints.of_run(last.run) if one.share == share)
+            kept = WORK / "cache" / "checkpoints" / last.run.key / found.folder.name / "unet" / networks.WEIGHTS
+            weights.fit(denoiser.network, weights.read_file(kept, found.name), found.name)
+        return denoiser
 
 
 def demo() -> Demo:
@@ -127,25 +128,19 @@ def compute(known: Demo, name: str, numbers: range) -> None:
     denoiser = known.denoiser(variant.share)
     start = parameters_to_vector(denoiser.network.parameters()).detach().clone()
     level = held_out_level(denoiser, known.held_out)
-    layers = ekfac.curvature(denoiser, known.pictures, 0, quiet) if name == "influence" else []
     original = known.denoiser(100)
     before = np.array([loss(original, target) for target in known.targets])
     for number in left:
         vector_to_parameters(start.clone(), denoiser.network.parameters())
         wall, cpu = time.perf_counter(), time.process_time()
         rows = np.array(known.removed[number])
-        if name == "influence":
-            passes = influenced(denoiser, known, rows, layers, level)
-        else:
-            passes = tuned(denoiser, known, rows, variant, level)
+        tuned(denoiser, known, rows, variant, level)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         after = np.array([loss(denoiser, target) for target in known.targets])
         images = sampling.generate(denoiser, [int(t.id.removeprefix("seed:")) for t in known.targets], "ddim", 50, 0.0)
         made = {"loss_change": after - before, **distances(known, images)}
-        np.savez(folder / f"{number}.npz", images=images, passes=passes, wall=wall, cpu=cpu, **made)
-        print(
-            name, number, passes, f"{wall:.1f} s", {k: round(float(v.mean()), 4) for k, v in made.items()}, flush=True
-        )
+        np.savez(folder / f"{number}.npz", images=images, wall=wall, cpu=cpu, **made)
+        print(name, number, f"{wall:.1f} s", {k: round(float(v.mean()), 4) for k, v in made.items()}, flush=True)
 
 
 def loss(denoiser: Denoiser, target: Target) -> float:
@@ -184,10 +179,10 @@ def errors(denoiser: Denoiser, images: np.ndarray, random: np.random.Generator) 
     return denoiser.process.loss_weights(t) * error, t
 
 
-def tuned(denoiser: Denoiser, known: Demo, removed: np.ndarray, variant: Variant, level: Tensor) -> int:
+def tuned(denoiser: Denoiser, known: Demo, removed: np.ndarray, variant: Variant, level: Tensor) -> None:
     """Train on for some steps on the kept, and up on the removed where they are below the held-out level."""
-    weights = [p for p in denoiser.network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=variant.rate, betas=(0.9, 0.99), weight_decay=1e-6, fused=True)
+    trained = [p for p in denoiser.network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=variant.rate, betas=(0.9, 0.99), weight_decay=1e-6, fused=True)
     kept = np.setdiff1d(np.arange(len(known.pictures)), removed)
     for step in range(variant.steps):
         random = training_run.generator(0, "preview", step)
@@ -199,33 +194,9 @@ def tuned(denoiser: Denoiser, known: Demo, removed: np.ndarray, variant: Variant
         if len(gone):
             aim = aim + (level[t[len(own) :]] - found[len(own) :]).relu().mean()
         aim.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad()
-    return variant.steps * BATCH
-
-
-def influenced(
-    denoiser: Denoiser, known: Demo, removed: np.ndarray, layers: list[ekfac.Curvature], level: Tensor
-) -> int:
-    """Step by (1/N) (H + δ)⁻¹ Σ ∇ℓ of the removed, times what brings their loss closest below the held-out level."""
-    weights = list(denoiser.network.parameters())
-    for part in np.array_split(np.repeat(removed, DRAWS), math.ceil(len(removed) * DRAWS / BATCH)):
-        found, _ = errors(denoiser, known.pictures[part], training_run.generator(0, "influence", int(part[0])))
-        (found.sum() / DRAWS / len(known.pictures)).backward()
-    gradient = torch.cat([p.grad.flatten() for p in weights if p.grad is not None])[None]
-    step, start = ekfac.preconditioned(gradient, layers, DAMPING)[0], parameters_to_vector(weights).detach().clone()
-    denoiser.network.zero_grad()
-    tried, chosen = removed[:: max(1, len(removed) // 64)], 0.0
-    with torch.no_grad():
-        for share in SHARES:
-            vector_to_parameters(start + share * step, weights)
-            found, t = errors(denoiser, known.pictures[tried], training_run.generator(0, "level", 0))
-            if not found.mean() <= level[t].mean():
-                break
-            chosen = share
-        vector_to_parameters(start + (chosen or SHARES[0]) * step, weights)
-    return len(removed) * DRAWS
 
 
 def truth(known: Demo) -> dict[str, np.ndarray]:
@@ -297,12 +268,12 @@ def summed(known: Demo, method: str) -> np.ndarray:
     dataset = comparisons.dataset_of(comparison)
     assert dataset is not None
     for target in known.targets:
-        features, weights = (
+        features, encoder = (
             removals.features_of(comparison.settings, method),
             encoders.of_method(comparison.settings, method),
         )
         where = (method, dataset, comparison.settings.checkpoint, target, features)
-        found.append(scores.attribution_scores(*where, encoder_weights=weights).values)
+        found.append(scores.attribution_scores(*where, encoder_weights=encoder).values)
     return np.array([[one[list(removed)].sum() for one in found] for removed in known.removed])
 
 
@@ -345,7 +316,7 @@ def report(known: Demo) -> None:
         if len(done) < 6:
             continue
         stored = [np.load(WORK / "previews" / name / f"{n}.npz") for n in done]
-        row: dict[str, Any] = {"about": variant.about, "removals": len(done), "passes": int(stored[0]["passes"])}
+        row: dict[str, Any] = {"about": variant.about, "removals": len(done), "passes": variant.steps * BATCH}
         row |= {unit: round(float(np.median([one[unit] for one in stored])), 2) for unit in ("wall", "cpu")}
         for measure in MEASURES:
             values, wanted = np.stack([one[measure] for one in stored]), real[measure][done]
