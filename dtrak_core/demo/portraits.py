@@ -33,7 +33,7 @@ from dtrak_core.jobs import processes
 from dtrak_core.lds import benchmarking, recipes, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import certainty, fader_scores, scores
+from dtrak_core.methods import certainty, fader_scores, maps, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
@@ -191,6 +191,7 @@ def predict(dataset: Dataset, checkpoint: Checkpoint) -> None:
     table, curves = shipped_recipes(dataset, checkpoint)
     benchmarking.compute(dataset, measured, table, True, printed("Methods"))
     benchmarking.compute(dataset, measured, curves, False, printed("Findings"))
+    chart(dataset, checkpoint)
     denoiser = networks.load_denoiser(checkpoint)
     targets_of = [target for target in subset_models.pictures(dataset, measured) if target.id.startswith("seed:")]
     for model_output in MODEL_OUTPUTS:
@@ -201,6 +202,12 @@ def predict(dataset: Dataset, checkpoint: Checkpoint) -> None:
         features.compute_target_features(dataset, denoiser, parts, targets_of, about)
         fader_scores.compute_repeats(parts, targets_of)
         certainty.compute(parts, targets_of)
+
+
+def chart(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Lay out the training pictures in every space, as the Map page shows them."""
+    for space in maps.SPACES:
+        maps.compute(maps.settings_of(space, dataset, checkpoint), printed(f"Map by {space}"))
 
 
 def shipped_recipes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[list[Recipe], list[Recipe]]:

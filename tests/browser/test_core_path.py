@@ -24,6 +24,7 @@ PAGES = [
     "/credit",
     "/copies",
     "/doctor",
+    "/map",
     "/counterfactual",
     "/jobs",
     "/jobs?list=Cache",

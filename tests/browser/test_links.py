@@ -9,7 +9,18 @@ from urllib.parse import parse_qs, urlsplit
 
 from browser_helpers import settled
 
-PAGES = ("Overview", "Generate", "Attribution", "Credit", "Copies", "Doctor", "Counterfactual", "Benchmark", "Jobs")
+PAGES = (
+    "Overview",
+    "Generate",
+    "Attribution",
+    "Credit",
+    "Copies",
+    "Doctor",
+    "Map",
+    "Counterfactual",
+    "Benchmark",
+    "Jobs",
+)
 
 
 def asked(page: Any) -> dict[str, str]:
