@@ -263,3 +263,11 @@ def test_a_rights_holder_brings_a_work_and_follows_it_to_what_it_helped_and_to_a
     settle(page)
     assert "7" in page.get_by_role("textbox", name="And these pictures").input_value()
     took("A rights-holder, from a picture to what it helped, a report and its removal", begin, record_property)
+
+
+def test_credits_are_there_at_once_and_can_be_kept(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/credit", base=shipped)
+    page.get_by_text(re.compile(r"% of the credit with .* % of the pictures, .* \(")).first.wait_for()
+    with page.expect_download() as sheet:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    assert sheet.value.suggested_filename.endswith(".csv")
