@@ -233,7 +233,8 @@ def unshipped(dataset: Dataset, checkpoint: Checkpoint) -> set[tuple[str, str]]:
                 found.add((kind, artifact.key))
     for artifact in store.listing("target-features"):
         own = TargetFeatureSettings(**artifact.settings)
-        if key_of("features", own.features) not in kept or not own.target.startswith("seed:") or own.trajectory:
+        other_side = own.trajectory or own.target_output is not None  # of a finding, or of a method that does not ship
+        if key_of("features", own.features) not in kept or not own.target.startswith("seed:") or other_side:
             found.add(("target-features", artifact.key))
     return found
 
