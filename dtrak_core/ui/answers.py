@@ -15,7 +15,7 @@ import streamlit as st
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.methods import certainty, defaults, embeddings, results, scores
-from dtrak_core.methods.families import family_of
+from dtrak_core.methods.families import FAMILIES
 from dtrak_core.methods.methods import METHODS, Method, with_output
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
@@ -94,5 +94,5 @@ def _ranking(method: str, dataset: str, share: float | None, key: tuple[str, ...
     """Score and order; `key` names all that the plan asks beyond method, dataset and damping."""
     scored = scores.of_one(scores.score(_plan, None, share), _plan.targets[0])
     made = {**scored.provenance, "checkpoint": f"{_model} ({_plan.checkpoint})"}
-    how = (scored.damping, scored.effective_rank, made, family_of(_plan.method).random)
+    how = (scored.damping, scored.effective_rank, made, FAMILIES[_plan.method.family].random)
     return results.ranking(method, _plan.method.label, scored.values, *how)
