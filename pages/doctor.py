@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import frame
+from dtrak_core.ui import frame, taking
 from dtrak_core.ui.doctor import suspects, without
 
 dataset, checkpoint = frame.require_model("Doctor", "There is no model yet that could say which pictures matter.")
 st.write("Which training pictures are suspicious, and is the model better off without them?")
 chosen = suspects.check()
-taken = suspects.taken(dataset)
+taken = taking.taken(dataset)
 found = suspects.found(chosen, dataset, checkpoint)
 if found is not None:
     suspects.choose(found, dataset, taken)

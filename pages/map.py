@@ -7,7 +7,7 @@ import streamlit as st
 from dtrak_core.amounts import counted
 from dtrak_core.jobs.question_jobs import MapJob
 from dtrak_core.methods import costs, map_sheet, maps
-from dtrak_core.ui import computing, example, frame, keeping, panels, plotting
+from dtrak_core.ui import computing, example, frame, keeping, panels, plotting, taking
 from dtrak_core.ui.map import chosen, colouring, map_chart
 
 DRAG = {"lasso": "Loop", "select": "Box", "zoom": "Zoom"}
@@ -58,7 +58,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
             disabled=not hits,
         )
 left, right = st.columns([3, 2], gap="medium")
-indices = chosen.current(dataset)
+indices = taking.taken(dataset)
 with left:
     figure, alt, rings = colouring.figure(found, dataset, colour, shown)
     rings += [map_chart.Ring("hits", f"found: {len(hits):,}", hits), map_chart.Ring("chosen", "chosen", indices)]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.amounts import counted, numbers_of, ranges_of
+from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import doctor_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError
 from dtrak_core.jobs.question_jobs import SuspicionJob
 from dtrak_core.methods import costs, doctor, set_scores, suspicions
 from dtrak_core.methods.doctor import Check, Suspects
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import computing, gallery, panels
+from dtrak_core.ui import computing, gallery, panels, taking
 
 SHOWN = 48
-TAKE = "take"  # address parameter: the training pictures that are taken
 SHARE = 0.1  # of the training set, that one button takes
 
 
@@ -63,17 +61,6 @@ def _found(chosen: Check, about: tuple[str, ...], _dataset: Dataset, _checkpoint
     return doctor.find(chosen, _dataset, _checkpoint)
 
 
-def taken(dataset: Dataset) -> list[int]:
-    """Return the training pictures that the link takes; what is no list of them is said, and takes none."""
-    text, count = st.query_params.get(TAKE, ""), len(dataset.train.rows)
-    try:
-        numbers = numbers_of(text, "training pictures", count) if text else []
-    except SettingsError as error:
-        st.warning(panels.plain(error))
-        return []
-    return sorted(number for number in numbers if number < count)
-
-
 def choose(some: Suspects, dataset: Dataset, before: list[int]) -> None:
     """Draw the first pictures; a click takes one, or leaves it again."""
     st.write(panels.plain(doctor_sheet.sentence(some, dataset)))
@@ -87,16 +74,16 @@ def choose(some: Suspects, dataset: Dataset, before: list[int]) -> None:
         action="choose",
     )
     if clicked is not None and clicked.isdecimal():
-        take(set(before) ^ {int(clicked)})
+        taking.take(set(before) ^ {int(clicked)})
         st.rerun()
     many = max(1, round(SHARE * len(some.order)))
     with st.container(horizontal=True):
         st.button(
             f"Take the first 10 % ({counted(many, 'picture')})",
-            on_click=take,
+            on_click=taking.take,
             args=(set(before) | set(some.order[:many].tolist()),),
         )
-        st.button("Leave all", on_click=take, args=(set(),), disabled=not before)
+        st.button("Leave all", on_click=taking.take, args=(set(),), disabled=not before)
 
 
 def _in_pairs(some: Suspects) -> list[int]:
@@ -107,14 +94,6 @@ def _in_pairs(some: Suspects) -> list[int]:
     for index in some.order[:SHOWN].tolist():
         found |= {int(one): None for one in (index, some.partner[index]) if one >= 0}
     return list(found)[:SHOWN]
-
-
-def take(numbers: set[int]) -> None:
-    """Let the link take these pictures."""
-    if numbers:
-        st.query_params[TAKE] = ranges_of(numbers)
-    else:
-        st.query_params.pop(TAKE, None)
 
 
 def _picture(some: Suspects, index: int, dataset: Dataset) -> gallery.Picture:

@@ -8,37 +8,21 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dtrak_core.amounts import counted, numbers_of, ranges_of
+from dtrak_core.amounts import counted, ranges_of
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError
 from dtrak_core.methods import crediting, map_sheet, set_credit
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import address, frame, gallery, named, panels, what_if
+from dtrak_core.ui import address, frame, gallery, named, panels, taking, what_if
 from dtrak_core.ui.map.colouring import Explained
 
-TAKE = "take"  # address parameter: the chosen pictures, as Doctor's
 MOST = 2_000  # pictures that a link can name
 PAGE = 24  # pictures that are shown at once
 _LASSO = "_map_lasso"
 
 
-def current(dataset: Dataset) -> list[int]:
-    """Return the training pictures that the link names; what is no list of them is said, and chooses none."""
-    text, count = st.query_params.get(TAKE, ""), len(dataset.train.rows)
-    try:
-        numbers = numbers_of(text, "training pictures", count) if text else []
-    except SettingsError as error:
-        st.warning(panels.plain(error))
-        return []
-    return sorted(number for number in numbers if number < count)
-
-
 def take(numbers: Collection[int]) -> None:
-    """Let the link name these pictures."""
-    if numbers:
-        st.query_params[TAKE] = ranges_of(sorted(numbers)[:MOST])
-    else:
-        st.query_params.pop(TAKE, None)
+    """Let the link take these pictures, as many as it can name."""
+    taking.take(sorted(numbers)[:MOST])
 
 
 def lassoed(key: str, event: Any) -> None:
@@ -108,6 +92,6 @@ def _ways(indices: Sequence[int], shown: Explained | None) -> None:
         frame.DOCTOR,
         label="Is the model better off without them?",
         icon=":material/stethoscope:",
-        query_params=address.leading(frame.DOCTOR) | {TAKE: numbers},
+        query_params=address.leading(frame.DOCTOR) | {taking.TAKE: numbers},
         help="Train without them and without random ones, and compare the loss over held-out pictures, on Doctor.",
     )

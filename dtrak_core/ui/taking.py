@@ -1,0 +1,33 @@
+"""The training pictures that a link takes, for pages that look at them or remove them: Doctor and Map."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import streamlit as st
+
+from dtrak_core.amounts import numbers_of, ranges_of
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
+from dtrak_core.ui import panels
+
+TAKE = "take"  # address parameter
+
+
+def taken(dataset: Dataset) -> list[int]:
+    """Return the training pictures that the link takes; what is no list of them is said, and takes none."""
+    text, count = st.query_params.get(TAKE, ""), len(dataset.train.rows)
+    try:
+        numbers = numbers_of(text, "training pictures", count) if text else []
+    except SettingsError as error:
+        st.warning(panels.plain(error))
+        return []
+    return sorted(number for number in numbers if number < count)
+
+
+def take(numbers: Collection[int]) -> None:
+    """Let the link take these pictures."""
+    if numbers:
+        st.query_params[TAKE] = ranges_of(numbers)
+    else:
+        st.query_params.pop(TAKE, None)
