@@ -8,7 +8,7 @@ drops a page's parameters on the way to another page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -47,6 +47,12 @@ def enter(owner: str) -> bool:
 def get(name: str, usual: str = "") -> str:
     """Return a parameter of this run's view."""
     return str(_state(_NOW).get(name, usual))
+
+
+def ranks(methods: Iterable[str]) -> dict[str, float]:
+    """Return the effective ranks over N that the address gives of these methods, by method."""
+    said = {method: get(f"{RANK}{method}") for method in methods}
+    return {method: int(percent) / 100 for method, percent in said.items() if percent.isdecimal()}
 
 
 def put(values: Mapping[str, str]) -> None:

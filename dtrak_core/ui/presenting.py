@@ -139,9 +139,8 @@ def _tells(comparison: Comparison, target: Target, method: str) -> bool:
 
 def _helped(dataset: Dataset, checkpoint: Checkpoint, target: Target, method: str) -> None:
     st.title(f"{METHODS[method].label} names these")
-    rank = address.get(f"{address.RANK}{method}")
-    ranks = {method: int(rank) / 100} if rank.isdecimal() else {}
-    found = answers.ask(answers.Question(dataset, checkpoint, target), [method], ranks).rankings
+    question = answers.Question(dataset, checkpoint, target)
+    found = answers.ask(question, [method], address.ranks([method])).rankings
     if not found:
         st.write("What it names for this picture has not been computed yet.")
         frame.link(frame.ATTRIBUTION, "Compute it", ":material/play_arrow:")

@@ -45,9 +45,7 @@ def explained(dataset: Dataset, checkpoint: Checkpoint | None) -> Explained | No
     if target is None:
         return None
     methods = [name for name in address.get("methods").split(",") if name in METHODS]
-    shares = {name: address.get(f"{address.RANK}{name}") for name in methods}
-    ranks = {name: int(said) / 100 for name, said in shares.items() if said.isdecimal()}
-    known = answers.ask(answers.Question(dataset, checkpoint, target), methods, ranks).rankings
+    known = answers.ask(answers.Question(dataset, checkpoint, target), methods, address.ranks(methods)).rankings
     return Explained(target, known[0]) if known else None
 
 
