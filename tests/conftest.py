@@ -46,13 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # Files that take longest, in seconds beside another one on two cores: begun first, so that no process works on at the
 # end alone.
 LONGEST = {
-    "browser/test_core_path.py": 150, "browser/test_links.py": 127, "engine/test_faults.py": 85,
+    "browser/test_core_path.py": 120, "browser/test_links.py": 127, "engine/test_faults.py": 85,
     "engine/test_cluster.py": 75, "engine/test_engine.py": 75, "commands/test_cli.py": 68, "models/test_lora.py": 45,
     "browser/test_shipped_lds.py": 40, "browser/test_looks.py": 40, "models/test_text_families.py": 40,
     "pages/test_attribution_page.py": 36, "counterfactual/test_counterfactual.py": 36,
     "browser/test_shipped_comparison.py": 35, "methods/test_planted.py": 35, "browser/test_resumed.py": 30,
     "commands/test_what_is_predicted.py": 26, "pages/test_counterfactual_page.py": 26, "api/test_notebook.py": 21,
-    "test_old_cache.py": 20, "browser/test_adding.py": 20, "methods/test_traker.py": 12, "demo/test_portraits.py": 12,
+    "test_old_cache.py": 20, "browser/test_uses.py": 70, "methods/test_traker.py": 12, "demo/test_portraits.py": 12,
 }  # fmt: skip
 
 

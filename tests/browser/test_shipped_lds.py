@@ -1,30 +1,13 @@
-"""The shipped LDS in a real browser: finished tables and curves on a fresh clone, numbers that follow the controls."""
+"""The shipped LDS and credit in a real browser: curves and numbers that follow the controls, a sheet to keep."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from browser_helpers import fits, serious, took
-
-
-def test_a_researcher_finds_the_table_finished_and_takes_it_along(
-    visit: Callable[..., Any], shipped: str, record_property: Any
-) -> None:
-    begin = time.monotonic()
-    page = visit("/benchmark", base=shipped)
-    chart = page.locator(".st-key-standings")
-    chart.locator(".scatterlayer .trace").first.wait_for()
-    labels = chart.locator(".yaxislayer-above text").all_text_contents()
-    assert {"D-TRAK", "TRAK", "DAS", "Patches (NDA)", "Raw pixels, cosine"} <= set(labels)
-    assert page.get_by_text("32 random parts").count() == 1
-    with page.expect_download() as latex:
-        page.get_by_role("button", name="LaTeX").click()
-    assert latex.value.suggested_filename == "lds.tex"
-    took("A researcher, from an empty cache to the table of all methods in LaTeX", begin, record_property)
+from browser_helpers import fits, serious
 
 
 def test_eta_moves_the_number(visit: Callable[..., Any], settle: Callable[[Any], None], shipped: str) -> None:
@@ -43,6 +26,14 @@ def test_eta_moves_the_number(visit: Callable[..., Any], settle: Callable[[Any],
         "before => document.querySelector('[data-testid=stMetricValue]').innerText !== before", arg=before
     )
     assert float(metric.inner_text()) < float(before), "towards TRAK the LDS falls"
+
+
+def test_credits_are_there_at_once_and_can_be_kept(visit: Callable[..., Any], shipped: str) -> None:
+    page = visit("/credit", base=shipped)
+    page.get_by_text(re.compile(r"% of the credit with .* % of the pictures, .* \(")).first.wait_for()
+    with page.expect_download() as sheet:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    assert sheet.value.suggested_filename.endswith(".csv")
 
 
 @pytest.mark.parametrize(
