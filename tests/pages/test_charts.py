@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from dtrak_core.methods import results
+from dtrak_core.methods import map_sheet, results
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import charts, plotting, rows
+from dtrak_core.ui.map import map_chart
 
 
 def test_the_score_curve_marks_the_shown_ones_by_index() -> None:
@@ -111,7 +112,8 @@ def test_every_named_colour_and_all_ink_is_seen(ground: str) -> None:
         low, high = sorted((luminance(colour), luminance(ground)))
         return (high + 0.05) / (low + 0.05)
 
-    assert min(map(contrast, [*plotting.COLOURS.values(), plotting.OTHER])) >= 3
+    of_maps = (*map_sheet.COLOURS, map_sheet.OTHER)
+    assert min(map(contrast, [*plotting.COLOURS.values(), plotting.OTHER, *of_maps])) >= 3
     assert contrast(plotting.INK["light" if ground == "#ffffff" else "dark"]) >= 4.5
 
 
@@ -141,6 +143,14 @@ def test_colours_of_methods_and_controls_are_told_apart_by_all_eyes(eyes: str) -
     apart = [float(np.linalg.norm(a - b)) for a, b in itertools.combinations(found, 2)]
     assert min(apart) >= 12
     assert np.linalg.norm(found[0] - found[1]) > 30, "D-TRAK and TRAK"
+
+
+@pytest.mark.parametrize("eyes", CONES)
+def test_colours_of_a_map_are_told_apart_by_all_eyes(eyes: str) -> None:
+    names = [lab(one, CONES[eyes]) for one in (*map_sheet.COLOURS, map_sheet.OTHER)]
+    ends = [lab(one, CONES[eyes]) for one in (map_chart.HINDERED, map_chart.NEITHER, map_chart.HELPED)]
+    for found, least in ((names, 12), (ends, 18)):
+        assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(found, 2)) >= least
 
 
 def test_lines_beside_each_other_have_symbols_of_their_own() -> None:
