@@ -14,6 +14,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from dtrak_core.methods import certainty
+
 _SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "_address_of"
 _PAGES = "_address_pages"
 EXAMPLE = "example"  # the opened picture: of one page and one moment
@@ -50,9 +52,14 @@ def get(name: str, usual: str = "") -> str:
 
 
 def ranks(methods: Iterable[str]) -> dict[str, float]:
-    """Return the effective ranks over N that the address gives of these methods, by method."""
-    said = {method: get(f"{RANK}{method}") for method in methods}
-    return {method: int(percent) / 100 for method, percent in said.items() if percent.isdecimal()}
+    """Return the effective ranks over N that the address gives of these methods, by method: those of 1 to 95 %."""
+    said = {method: rank(get(f"{RANK}{method}")) for method in methods}
+    return {method: percent / 100 for method, percent in said.items() if percent is not None}
+
+
+def rank(said: str) -> int | None:
+    """Return an effective rank in percent of N as an address says it, None where it is not 1 to 95."""
+    return int(said) if said.isdecimal() and int(said) in certainty.PERCENT else None
 
 
 def put(values: Mapping[str, str]) -> None:

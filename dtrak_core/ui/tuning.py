@@ -46,9 +46,9 @@ def settle_damping(method: Method, checkpoint: Checkpoint, changed: bool = False
     key = f"{address.RANK}{method.id}"
     if changed or key not in st.session_state or address.fresh(key) is not None:
         said, usual = address.get(key), round(100 * usual_rank(method, checkpoint))
-        fits = said.isdecimal() and int(said) in certainty.PERCENT
-        st.session_state[key] = int(said) if fits else usual
-        if said and not fits:
+        percent = address.rank(said)
+        st.session_state[key] = usual if percent is None else percent
+        if said and percent is None:
             st.warning(f"Effective rank '{panels.plain(said)}' is not 1 to 95 %; showing {usual} %.")
     address.put({key: str(st.session_state[key])})
 

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.ui import address as ui_address
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -53,3 +54,8 @@ def test_what_was_not_tried_or_is_no_step_is_said(small: Small, step: str, title
     assert at.title[0].value == title
     if step == "3":
         assert [one.proto.label for one in at.get("page_link")] == ["What if these had never been there?"]
+
+
+def test_an_effective_rank_is_1_to_95_percent() -> None:
+    said = ("0", "1", "95", "96", "300", "-5", "2.5", "half", "")
+    assert [ui_address.rank(one) for one in said] == [None, 1, 95, *[None] * 6]
