@@ -8,6 +8,7 @@ store: LDS with its interval (95 %, BCa over subsets), verdicts on removals by p
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -27,7 +28,8 @@ from dtrak_core.counterfactual.entries import label as arm_label
 from dtrak_core.datasets import catalogue
 from dtrak_core.demo import portraits
 from dtrak_core.features.settings import ModelOutput
-from dtrak_core.lds import known_answers, predictions, recipes, standings, subset_models
+from dtrak_core.lds import frontier, known_answers, predictions, recipes, standings, subset_models
+from dtrak_core.lds.frontier import Value
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods import fader_scores
@@ -63,12 +65,13 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def within(value: Lds | None) -> str:
+def within(value: Lds | Value | None) -> str:
     if value is None:
         return ""
+    mean = value.lds if isinstance(value, Value) else value.mean
     if value.low is None or value.high is None:
-        return number(value.mean)
-    return f"{number(value.mean)} ({number(value.low)} to {number(value.high)})"
+        return number(mean)
+    return f"{number(mean)} ({number(value.low)} to {number(value.high)})"
 
 
 def lds(recipe: Recipe, kind: str, place: int | None = None) -> Lds | None:
@@ -237,6 +240,48 @@ def known() -> str:
     return table(["method", *heads], [[name, *values] for name, values in ordered] + ends)
 
 
+def better() -> str:
+    """Return each point of `benchmarks/frontier.py`: what it cost, and its LDS."""
+    found = frontier.find(DATASET.digest, CHECKPOINT.digest)
+    if found is None:
+        return ""
+    ways = {"uniform": "", "low": ", low noise levels"}
+    rows = []
+    for one in found.points:
+        name = METHODS[one.method].label + (", the authors' way" if one.authors else ways[one.strategy])
+        seconds = f"{one.seconds:,.0f}" if one.seconds >= 100 else f"{one.seconds:.1f}"
+        values = (one.lds.get(kind) for kind in KINDS)
+        rows.append([name, str(one.timesteps), seconds, *("" if v is None else within(v) for v in values)])
+    made = table(["", "timesteps", "s", *(f"LDS, {kind}" for kind in KINDS)], rows)
+    return f"{made}\n{found.facts['how']}\n"
+
+
+def one_level() -> str:
+    """Return D-TRAK's LDS from a single noise level, of `benchmarks/frontier.py`."""
+    found = frontier.find(DATASET.digest, CHECKPOINT.digest)
+    if found is None:
+        return ""
+    levels = found.facts["by_level"]
+    rows = [[f"LDS, {kind}", *(number(one[kind], 2) for one in levels.values())] for kind in KINDS]
+    return table(["timestep", *levels], rows)
+
+
+def target_draws() -> str:
+    """Return what more noises of the target bring, of `benchmarks/target_draws.py`."""
+    told = json.loads((PROJECT / "benchmarks" / "results" / "target_draws.json").read_text())
+    rows = []
+    for name, one in told.items():
+        if not isinstance(one, dict):
+            continue
+        method, kind = name.split(", ")
+        own = one["rows"][0]  # at the method's own damping
+        gain = own["gain"]["8"]
+        values = [number(value) for value in own["lds"].values()]
+        more = f"{number(gain['mean'])} ({number(gain['low'])} to {number(gain['high'])})"
+        rows.append([f"{METHODS[method].label}, {kind}", *values, more])
+    return table(["method, targets", "R = 1", "2", "4", "8", "gain at 8"], rows)
+
+
 def timesteps_of(recipe: Recipe) -> str:
     return str(recipe.features.num_timesteps) if recipe.features else ""
 
@@ -273,6 +318,9 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "removals": medians,
         "removals-verdicts": verdict_rows,
         "known-answers": known,
+        "target-draws": target_draws,
+        "better-answers": better,
+        "one-level": one_level,
     },
 }
 

@@ -9,8 +9,8 @@ projection, a target's feature over 4 noises, K = 1 to 10 timesteps of all noise
 fifth; at K = 50 the training features that ship. Features are linear in their draws, so each draw is projected once,
 and means are taken of those that a K has. The authors': D-TRAK and TRAK at K = 1 to 50 of their timesteps (0,
 1000 / K, ...), one noise, and of all dampings that whose LDS is highest for these targets, as they chose it. Their LDS
-is read off the demo's stored predictions: which random matrix projects changes it by chance alone, and `--dense` says
-by how much (dense Gaussian projection to 4,096, noise that follows a picture's place in a batch of 52).
+is of our sparse projection: which random matrix projects changes it by chance alone, and `--dense` says by how much
+(dense Gaussian projection to 4,096, noise that follows a picture's place in a batch of 52).
 
 Seconds are those of the gradients and projections of the training set and of one target; kernels and scores are left
 out on both sides. Ours: a pass in each form (K, by timestep or not), times their number. Theirs: torch.func's vmap of
@@ -44,7 +44,7 @@ from dtrak_core.features import batches, draws, feature_store, features, kernel,
 from dtrak_core.features.gradients import per_example_gradients, pictures_per_batch
 from dtrak_core.features.projection import Projector, project
 from dtrak_core.features.settings import FeatureSettings, nth_seed
-from dtrak_core.lds import frontier, lds, predictions, recipes, standings, subset_models
+from dtrak_core.lds import frontier, lds, recipes
 from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
 from dtrak_core.methods import gradient_methods, gradient_scores
 from dtrak_core.methods.methods import METHODS, Method
@@ -69,7 +69,7 @@ def main() -> None:
     if "--dense" in sys.argv:
         dense(bench, denoiser)
         return
-    points = [*ours(bench, denoiser), *theirs(bench)]
+    points = [*ours(bench, denoiser), *theirs(bench, denoiser)]
     taken = times(denoiser)
     points = [dataclasses.replace(one, seconds=round(cost(one, first, taken), 2)) for one in points]
     facts = {
@@ -119,21 +119,32 @@ def ours(bench: Bench, denoiser: Denoiser) -> Iterator[Spent]:
         if strategy == "uniform" and not method.residual:
             yield Spent(
                 name, False, strategy, ALL, NOISES, (count + NOISES) * ALL, 0.0,
-                judged(bench, of_shipped(bench, denoiser, method)),
+                judged(bench, of_all(bench, denoiser, method)),
             )  # fmt: skip
+
+
+def of_all(bench: Bench, denoiser: Denoiser, method: Method) -> np.ndarray:
+    """Return the scores of all targets by the features that ship, the targets' over `NOISES` noises."""
+    opened, cross = of_shipped(bench, denoiser, method, NOISES)
+    return gradient_scores.of_products(method, opened, cross, np.empty(0)).values
 
 
 def scored(bench: Bench, denoiser: Denoiser, method: Method, settings: FeatureSettings, grid: np.ndarray) -> np.ndarray:
     """Return the scores of all targets from draws at these timesteps, the targets' over `NOISES` noises."""
-    first = bench["generated"]
-    each = [of_draw(bench, denoiser, settings, t, 0)[: len(first.dataset.train.images)] for t in grid]
-    trained = np.mean(each, axis=0, dtype=float)
-    own = [of_draw(bench, denoiser, settings, t, seed)[-len(pictures(bench)) :]
-           for t in grid for seed in range(NOISES)]  # fmt: skip
-    cross = np.mean(own, axis=0, dtype=float) @ trained.T
-    errors = np.sqrt(residuals(first, denoiser, grid)).mean(0) if method.residual else None
-    opened = kernel.in_memory(trained)
+    opened, cross = products(bench, denoiser, settings, grid, NOISES)
+    errors = np.sqrt(residuals(bench["generated"], denoiser, grid)).mean(0) if method.residual else None
     return gradient_scores.of_products(method, opened, cross, np.empty(0), residuals=errors).values
+
+
+def products(
+    bench: Bench, denoiser: Denoiser, settings: FeatureSettings, grid: np.ndarray, noises: int
+) -> tuple[kernel.Kernel, np.ndarray]:
+    """Return the kernel of the training features at these timesteps, and their products with the targets'."""
+    each = [of_draw(bench, denoiser, settings, t, 0)[: -len(pictures(bench))] for t in grid]
+    own = [of_draw(bench, denoiser, settings, t, seed)[-len(pictures(bench)) :]
+           for t in grid for seed in range(noises)]  # fmt: skip
+    trained = np.mean(each, axis=0, dtype=float)
+    return kernel.in_memory(trained), np.mean(own, axis=0, dtype=float) @ trained.T
 
 
 def by_level(bench: Bench, denoiser: Denoiser) -> dict[str, dict[str, float]]:
@@ -145,8 +156,8 @@ def by_level(bench: Bench, denoiser: Denoiser) -> dict[str, dict[str, float]]:
     return found
 
 
-def of_shipped(bench: Bench, denoiser: Denoiser, method: Method) -> np.ndarray:
-    """Return the scores of all targets by the features that ship, theirs over `NOISES` noises."""
+def of_shipped(bench: Bench, denoiser: Denoiser, method: Method, noises: int) -> tuple[kernel.Kernel, np.ndarray]:
+    """Return the kernel of the training features that ship, and their products with the targets' over some noises."""
     first = bench["generated"]
     usual = recipes.usual(first.dataset, first.checkpoint, method.id).features
     assert usual is not None
@@ -156,30 +167,37 @@ def of_shipped(bench: Bench, denoiser: Denoiser, method: Method) -> np.ndarray:
         ids = [t.id for one in bench.values() for t in one.targets]
         each = [features.featurise(denoiser, pictures(bench), ids, nth_seed(settings, seed), lambda done: None)
                 for seed in range(NOISES)]  # fmt: skip
-        save(file, np.mean(each, axis=0))
+        save(file, np.stack(each))
     trained = store.get("features", key_of("features", settings))
     opened = kernel.open_kernel(store.get("kernels", key_of("kernels", settings)))
-    cross = feature_store.cross_products(trained, np.load(file))
-    return gradient_scores.of_products(method, opened, cross, np.empty(0)).values
+    return opened, feature_store.cross_products(trained, np.load(file)[:noises].mean(0))
 
 
-def theirs(bench: Bench) -> Iterator[Spent]:
-    """Yield the authors' points, their seconds still 0, from stored predictions at the best damping for each kind."""
+def theirs(bench: Bench, denoiser: Denoiser) -> Iterator[Spent]:
+    """Yield the authors' points, their seconds still 0, at the best damping for each kind of target."""
     first = bench["generated"]
-    count, measured = len(first.dataset.train.images), first.settings
-    known = subset_models.read(first.dataset, measured)
-    for name, line in recipes.sweep("timesteps", first.dataset, first.checkpoint).items():
-        for recipe in line:
-            found = predictions.find(recipe, measured)
-            assert found is not None
-            assert recipe.features is not None
-            best = {}
-            for kind, begin in standings.KINDS.items():
-                place = int(predictions.curve(found, known, measured, begin).argmax())
-                value = predictions.evaluated(found, known, measured, begin, place)
-                best[kind] = Value(value.mean, value.low, value.high)
-            timesteps = recipe.features.num_timesteps
-            yield Spent(name, True, "uniform", timesteps, 1, (count + 1) * timesteps, 0.0, best)
+    count = len(first.dataset.train.images)
+    for name in recipes.ENDS:
+        method = METHODS[name]
+        base = FeatureSettings(dataset=first.dataset.digest, checkpoint=first.checkpoint.digest, proj_dim=PROJ_DIM)
+        settings = gradient_methods.feature_settings(method, base.dataset, base.checkpoint, base)
+        for timesteps in recipes.TIMESTEPS:
+            if timesteps == ALL:
+                opened, cross = of_shipped(bench, denoiser, method, 1)
+            else:
+                opened, cross = products(bench, denoiser, settings, draws.timesteps("uniform", timesteps), 1)
+            yield Spent(
+                name, True, "uniform", timesteps, 1, (count + 1) * timesteps, 0.0, best(bench, method, opened, cross)
+            )
+
+
+def best(bench: Bench, method: Method, opened: kernel.Kernel, cross: np.ndarray) -> dict[str, Value]:
+    """Return the LDS by kind at the damping whose LDS is highest for that kind."""
+    found = [
+        judged(bench, gradient_scores.of_products(method, opened, cross, np.empty(0), rank_share=share).values)
+        for share in gradient_scores.RANK_SHARES
+    ]
+    return {kind: max((one[kind] for one in found), key=lambda value: value.lds) for kind in bench}
 
 
 def dense(bench: Bench, denoiser: Denoiser) -> None:
@@ -190,13 +208,11 @@ def dense(bench: Bench, denoiser: Denoiser) -> None:
     images = np.concatenate([first.dataset.train.images, pictures(bench)])
     places = [f"place:{i % AUTHORS_BATCH}" for i in [*range(count), *range(len(images) - count)]]
     rows = features.featurise(denoiser, images, places, settings, lambda done: None).astype(float)
-    opened, cross = kernel.in_memory(rows[:count]), rows[count:] @ rows[:count].T
-    found = [
-        judged(bench, gradient_scores.of_products(method, opened, cross, np.empty(0), rank_share=share).values)
-        for share in gradient_scores.RANK_SHARES
-    ]
-    stored = next(one for one in theirs(bench) if one.method == "d-trak" and one.timesteps == settings.num_timesteps)
-    told = {kind: {"theirs": max(one[kind].lds for one in found), "stored": stored.lds[kind].lds} for kind in bench}
+    found = best(bench, method, kernel.in_memory(rows[:count]), rows[count:] @ rows[:count].T)
+    sparse = next(
+        one for one in theirs(bench, denoiser) if one.method == "d-trak" and one.timesteps == settings.num_timesteps
+    )
+    told = {kind: {"theirs": found[kind].lds, "sparse": sparse.lds[kind].lds} for kind in bench}
     files.write_json(WORK / "dense.json", told)
     print(told)
 
