@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection
 
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import SettingsError, shortened
+
+LARGEST = 2**31 - 1  # number that is taken from a text: no seed is above it, and no count is near it
 
 
 def moment(timestamp: float) -> str:
@@ -34,16 +36,32 @@ def size(number: float) -> str:
     return f"{number:.1f} GB"
 
 
+def whole(text: str, most: int = LARGEST) -> int | None:
+    """Return the whole number that a text is, None where it is none, or not from 0 to `most`."""
+    if not text.isdecimal() or len(text) > 18:  # Python refuses to read thousands of digits
+        return None
+    number = int(text)
+    return number if number <= most else None
+
+
 def numbers_of(text: str, what: str, most: int) -> list[int]:
-    """Return the numbers that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7."""
-    found: list[int] = []
+    """Return the numbers that a list of numbers and ranges names: `0-2,7` is 0, 1, 2, 7.
+
+    Raises:
+        SettingsError: If it is no such list, or names more than `most` numbers, or one above `LARGEST`.
+    """
+    given, found = shortened(text), list[int]()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise SettingsError(f"'{text}' is not a list of {what}. Write numbers and ranges, like 0-15 or 3,7,20-23.")
-        if len(found) > most or (dash and int(last) - int(first) >= most):
-            raise SettingsError(f"'{text}' names more than {most:,} {what}. Take fewer at once.")
-        found += range(int(first), int(last if dash else first) + 1)
+        ends = first, last if dash else first
+        begin, end = map(whole, ends)
+        if begin is None or end is None or end < begin:
+            if all(one.isdecimal() for one in ends) and None in (begin, end):
+                raise SettingsError(f"'{given}' names {what} above {LARGEST:,}. Take smaller numbers.")
+            raise SettingsError(f"'{given}' is not a list of {what}. Write numbers and ranges, like 0-15 or 3,7,20-23.")
+        if len(found) + end - begin >= most:
+            raise SettingsError(f"'{given}' names more than {most:,} {what}. Take fewer at once.")
+        found += range(begin, end + 1)
     return list(dict.fromkeys(found))
 
 

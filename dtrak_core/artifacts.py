@@ -165,6 +165,8 @@ class Artifact:
 
 def opened(kind: str, key: str, folder: Path) -> Artifact | None:
     """Return the artifact in a folder, None where there is none; one whose manifest is broken is put aside."""
+    if (folder.parent.name, folder.name) != (kind, key):  # a key that was typed, and leads to what is another's
+        return None
     try:
         facts = json.loads((folder / MANIFEST).read_bytes())
     except IsADirectoryError:

@@ -42,4 +42,9 @@ class Cancelled(StudioError):
 def words_of(error: Exception) -> str:
     """Return what a library's error says, short enough to stand in a sentence."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return text if len(text) <= 120 else f"{text[:120]} ..."
+    return shortened(text, 120)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a value that a user gave, short enough to stand in a sentence."""
+    return text if len(text) <= most else f"{text[:most]} ..."

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dtrak_core.errors import StoreError
+from dtrak_core.errors import SettingsError, StoreError
 
 LOOK = 0.1  # seconds between two looks at a lock that another one holds
 TEMPORARY = ".*.tmp"  # names of files that are being written
@@ -55,6 +55,34 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def check_place(path: Path, folder: bool = False) -> None:
+    """Refuse a file, or a folder for files, that cannot be written to: before hours go into what it is to hold.
+
+    Raises:
+        SettingsError: If it is a folder (a file), lies in a file, or where nothing may be written; or is called `-`.
+    """
+    if str(path) == "-":
+        raise SettingsError("'-' would be the name of a folder. Give another one; --json answers on stdout.")
+    if path.exists() and path.is_dir() != folder:
+        there, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise SettingsError(f"'{path}' is a {there}; a {wanted} is to be written. Give another name.")
+    place = path.absolute() if folder else path.absolute().parent
+    above = next(one for one in (place, *place.parents) if one.exists())
+    if not above.is_dir():
+        raise SettingsError(f"'{path}' cannot be written: '{above}' is a file. Give another name.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise SettingsError(f"'{path}' cannot be written: nothing may be written into '{above}'. Give another place.")
+
+
+def expanded(given: str | Path) -> Path:
+    """Return a path with a home folder in place of its `~`; one of a user who is not known stays as it is."""
+    path = Path(given)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[io.BufferedRandom]:
     """Open a temporary file beside `path` that takes its name when the block ends without error.
@@ -74,8 +102,11 @@ def writing(path: Path) -> Iterator[io.BufferedRandom]:
                     shutil.copyfileobj(file, again)
                     again.flush()
                     os.fsync(again.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is not None and Path(error.filename) == temporary:
+            error.filename = str(path)  # the name that was asked for
         raise
 
 

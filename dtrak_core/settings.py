@@ -17,12 +17,19 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import SettingsError, shortened
 from dtrak_core.kinds import KINDS
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,39}$"  # of what a user names
+DIGEST = r"^[0-9a-f]{16}$"
+DRAWN = r"^seed:[0-9]{1,10}$"  # a generated picture
+EXPECTED = {
+    NAME: "take lower-case letters, digits, '.', '_' and '-', 40 at most, a letter or digit first, like 'my-pictures'",
+    DIGEST: "a digest has 16 hex digits",
+    DRAWN: "write the seed of a picture that the model draws, like seed:3",
+}
 Name = Annotated[str, Field(pattern=NAME)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Digest = Annotated[str, Field(pattern=DIGEST)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -90,9 +97,15 @@ def build(cls: type[SettingsT], **values: Any) -> SettingsT:
 def sentences(error: ValidationError) -> str:
     """Turn pydantic's findings into sentences that name field, value and what was expected."""
     found = []
-    for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"])
+    items = error.errors(include_url=False)
+    for item in items:
+        # Of a list it also says that too few are left, where the reason is what was refused of it.
+        if item["type"] == "too_short" and any(item["loc"] == one["loc"][:-1] for one in items if one["loc"]):
+            continue
+        field = ".".join(part for part in item["loc"] if isinstance(part, str))
         text = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "string_pattern_mismatch":
+            text = EXPECTED.get(item["ctx"]["pattern"], text)
         if not field:
             found.append(f"{text}.")
         elif item["type"] == "extra_forbidden":
@@ -100,5 +113,5 @@ def sentences(error: ValidationError) -> str:
         elif item["type"] == "missing":
             found.append(f"Setting '{field}' is missing; give it.")
         else:
-            found.append(f"Setting '{field}' is {item['input']!r}: {text[0].lower()}{text[1:]}.")
+            found.append(f"Setting '{field}' is {shortened(repr(item['input']))}: {text[0].lower()}{text[1:]}.")
     return " ".join(found)

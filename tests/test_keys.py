@@ -37,7 +37,7 @@ from dtrak_core.models.settings import (
     SampleSettings,
     TrainSettings,
 )
-from dtrak_core.models.targets import UploadSettings
+from dtrak_core.models.uploads import UploadSettings
 from dtrak_core.settings import Settings, key_of
 
 A, B = "a" * 16, "b" * 16

@@ -208,6 +208,21 @@ def test_an_artifact_under_another_name_is_not_that(cache: Path) -> None:
     assert store.find("samples", KEY) is not None
 
 
+@pytest.mark.parametrize("kind", ["features", "samples"])
+def test_a_key_that_leads_to_another_artifact_finds_and_harms_nothing(cache: Path, kind: str) -> None:
+    make()
+    assert store.find(kind, f"../samples/{KEY}") is None
+    assert store.get("samples", KEY).key == KEY
+
+
+def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(IsADirectoryError) as refused:
+        store.write_json(tmp_path / "folder.json", 1)
+    assert refused.value.filename == str(tmp_path / "folder.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
+
+
 @pytest.mark.parametrize("what", ["a folder without a manifest", "a file", "a folder called as the manifest"])
 def test_what_stands_at_the_place_of_an_artifact_makes_way(cache: Path, what: str) -> None:
     place = cache / "samples" / KEY

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dtrak_core import store
-from dtrak_core.amounts import counted
+from dtrak_core.amounts import counted, whole
 from dtrak_core.api.working import bar, done
 from dtrak_core.datasets import catalogue, memory, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
@@ -177,7 +177,8 @@ def _listed(wanted: Any) -> list[Any]:
 
 
 def _generate(names: Sequence[str], by: Checkpoint, sampled: Sampled, engine: bool, shown: bool) -> None:
-    seeds = [known_targets.seed_of(one) for one in names if one.startswith("seed:") and one[5:].isdecimal()]
+    numbers = [whole(one.removeprefix("seed:")) for one in names if one.startswith("seed:")]
+    seeds = [number for number in numbers if number is not None]
     lacking = [
         seed
         for seed in dict.fromkeys(seeds)

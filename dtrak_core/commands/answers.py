@@ -5,7 +5,6 @@ Progress goes to stderr. No torch here: it is the worker that computes.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,13 @@ from typing import Any
 
 from dtrak_core import program, store
 from dtrak_core.amounts import counted, duration
+from dtrak_core.commands import refusals
 from dtrak_core.datasets import catalogue, pictures, sources
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import Columns, DatasetSettings
 from dtrak_core.errors import JobError, NotFoundError, SettingsError
 from dtrak_core.features.settings import ModelOutput
+from dtrak_core.files import expanded
 from dtrak_core.jobs import asking, job_costs, jobs
 from dtrak_core.jobs.jobs import AttributeJob
 from dtrak_core.methods import certainty, costs, crediting, defaults, figure, results, scores
@@ -96,7 +97,9 @@ def dataset_job(
     """
     if source is not None and name not in sources.FROM_FILES:
         kind = pictures.kind_of(source)
-        settings = catalogue.source_settings(kind, source, name, resolution or 32, on_broken, columns)
+        settings = catalogue.source_settings(
+            kind, source, name, 32 if resolution is None else resolution, on_broken, columns
+        )
         return jobs.DatasetJob(dataset=settings, source=str(source.resolve()))
     if name not in catalogue.BUILT_IN:
         raise SettingsError(
@@ -178,7 +181,8 @@ def attribution(
         model_output: The function that replaces each method's own; None leaves them.
     """
     wanted = [with_output(method_of(name), model_output) for name in dict.fromkeys(chosen)]
-    check_damping(wanted, damping, rank_share)
+    refusals.damping(wanted, damping, rank_share)
+    refusals.feature_batch(feature_batch)
     for one in wanted:
         if reason := scores.refusal(one, checkpoint.digest, None, dataset.digest):
             raise SettingsError(reason)
@@ -194,19 +198,6 @@ def attribution(
         ranked = results.ranking(one.id, one.label, result.values, *how)
         found.append(ranked if plan.features is None else certainty.marked(ranked, plan.features, target))
     return target, found
-
-
-def check_damping(wanted: Sequence[Method], damping: float | None, rank_share: float | None) -> None:
-    """Refuse a damping that scores would refuse, before anything is computed."""
-    if damping is not None and rank_share is not None:
-        raise SettingsError(f"--damping {damping:g} and --rank-share {rank_share:g} were both given. Give one of them.")
-    if damping is not None and not 0 < damping < math.inf:
-        raise SettingsError(f"--damping is {damping:g}; give a number greater than 0.")
-    if rank_share is not None and not 0 < rank_share < 1:
-        raise SettingsError(f"--rank-share is {rank_share:g}; give a share between 0 and 1.")
-    if (damping, rank_share) != (None, None) and not any(one.damped for one in wanted):
-        labels = ", ".join(one.label for one in wanted)
-        raise SettingsError(f"A damping was given, but {labels} has none. Leave --damping and --rank-share out.")
 
 
 def both_ends(facts: Mapping[str, Any], rankings: Sequence[Ranking], dataset: Dataset, top: int) -> dict[str, Any]:
@@ -235,7 +226,7 @@ def write_files(
 
 def _target(dataset: Dataset, checkpoint: Checkpoint, sample: str, sampled: Sampled) -> Target:
     """Return the target, generated or taken in first where that is needed."""
-    file = Path(sample).expanduser()
+    file = expanded(sample)
     if file.is_file():
         return targets.keep_upload(dataset, file.read_bytes(), file.name)
     if ":" not in sample and (file.suffix or file.is_dir() or len(file.parts) > 1):

@@ -30,6 +30,7 @@ from dtrak_core.commands import (
     method_list,
     removing,
     serving,
+    tables,
     taking_in,
     upkeep,
 )
@@ -149,7 +150,7 @@ def main(args: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except StudioError as error:
-        print(error, file=sys.stderr)
+        print(*map(tables.printable, str(error).splitlines()), sep="\n", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

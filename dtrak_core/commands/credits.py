@@ -10,7 +10,7 @@ import tyro
 
 from dtrak_core import program, store
 from dtrak_core.amounts import counted, numbers_of
-from dtrak_core.commands import answers, make, tables
+from dtrak_core.commands import answers, make, refusals, tables
 from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json
 from dtrak_core.counterfactual import comparisons, credits
@@ -72,7 +72,8 @@ def credit(
     one = with_output(method_of(method), model_output)
     if reason := set_credit.refusal(one):
         raise SettingsError(reason)
-    answers.check_damping([one], damping, rank_share)
+    refusals.damping([one], damping, rank_share)
+    refusals.feature_batch(feature_batch)
     chosen = answers.prepared(dataset)
     weights = checkpoints.by_name(checkpoint, chosen.digest)
     if reason := scores.refusal(one, weights.digest, None, chosen.digest):

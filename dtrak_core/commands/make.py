@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import tyro
 from pydantic import Field, create_model
 
-from dtrak_core import store
+from dtrak_core import files, store
 from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, estimates, tables
 from dtrak_core.commands.drawing import Drawing
@@ -62,7 +62,9 @@ def _options(cls: type[Settings], helps: dict[str, str], otherwise: str) -> Any:
         option = SHORT.get(name, name).replace("_", "-")
         shown = tyro.conf.arg(name=option, metavar=choices, help=text, help_behavior_hint=f"(default: {otherwise})")
         fields[name] = (Annotated[kind | None, shown], Field(default=None))
-    return create_model(f"{cls.__name__}Options", __config__=Settings.model_config, **fields)
+    # What is not a number is refused where settings are built, in a sentence.
+    config = Settings.model_config | {"allow_inf_nan": True}
+    return create_model(f"{cls.__name__}Options", __config__=config, **fields)
 
 
 if TYPE_CHECKING:
@@ -175,6 +177,11 @@ def train(
     indices = indices_of(only, without, len(chosen.train.rows))
     preset = preset or ("portraits" if chosen.settings.kind == catalogue.DEFAULT else "demo")
     lora = presets.PRESETS[preset].model is None
+    if base and not lora:
+        raise SettingsError(
+            f"--base is '{base}', and preset '{preset}' trains a network of pixels from nothing. Choose a preset of "
+            "LoRA weights, like --preset lora, or leave --base out."
+        )
     under = bases.chosen(base, chosen.settings.resolution).digest if lora else ""
     settings = presets.train_settings(
         preset,
@@ -213,6 +220,8 @@ def sample(
         batch: Pictures generated at once; changes no picture.
         out: Folder to copy the pictures to.
     """
+    if out is not None:
+        files.check_place(out, folder=True)
     pictures = answers.prepared(dataset)
     chosen = checkpoints.by_name(checkpoint, pictures.digest)
     sampled, rows = answers.with_prompts(pictures, chosen, sampled), []
@@ -261,6 +270,8 @@ def attribute(
     """
     if top < 1:
         raise SettingsError(f"--top is {top}; ask for at least 1.")
+    if out is not None:
+        files.check_place(out, folder=True)
     chosen = answers.prepared(dataset)
     weights = checkpoints.by_name(checkpoint, chosen.digest)
     target, found = answers.attribution(

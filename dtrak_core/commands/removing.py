@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from dtrak_core import store
+from dtrak_core import files, store
 from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
@@ -69,6 +69,8 @@ def counterfactual(
         show: Show a finished comparison of this name instead of computing one.
         out: Folder for comparison.csv, comparison.json and comparison.png.
     """
+    if out is not None:
+        files.check_place(out, folder=True)
     if show:
         found = comparisons.by_name(show)
         of = comparisons.dataset_of(found)
@@ -116,7 +118,10 @@ def _counts(remove: str, share: float | None, count: int, by_name_only: bool) ->
         return tuple(numbers_of(remove, "numbers of pictures", count))
     if by_name_only:
         return (1,)  # a contributor's pictures are as many as they are
-    return (round((0.2 if share is None else share) * count),)
+    number = round((0.2 if share is None else share) * count)
+    if not number:
+        raise SettingsError(f"--share is {share:g}: of {count:,} training pictures that is none. Give a larger share.")
+    return (number,)
 
 
 def _shown(comparison: comparisons.Comparison, document: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -51,6 +52,11 @@ def dataset(found: Mapping[str, Any], left_out: Mapping[str, tuple[int, Sequence
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    """Return a name or sentence without what a terminal would obey, or break its line at, in place of showing it."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+
+
 def few(names: Sequence[str], most: int) -> str:
     """Return names in one line, at most so many of them, and how many more there are."""
     more = f" and {len(names) - most:,} more (all of them: --json)" if len(names) > most else ""
@@ -94,4 +100,4 @@ def _text(value: Any) -> str:
         return ", ".join(_text(item) for item in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))

@@ -51,10 +51,11 @@ def sentences(told: Sheet, quoted: Callable[[str], str] = str) -> list[str]:
             f"{1 / (1 + held_out):.2f}. Compare the pairs by eye."
         ]
     else:
-        close = len(found.close)
+        close, expected = len(found.close), found.expected
+        by_chance = f"{expected:.1f}" if expected >= 1 else f"{expected:.2g}"
         lines = [
-            f"{close:,} of {count} {'lies' if close == 1 else 'lie'} closer to one training picture than held-out "
-            f"pictures do (p at most 0.05, {where}); by chance {found.expected:.1f} would."
+            f"{close:,} of {count} {'lies' if 1 in (close, len(found.found)) else 'lie'} closer to one training "
+            f"picture than held-out pictures do (p at most 0.05, {where}); by chance {by_chance} would."
         ]
     extra = f", which has {counted(len(first.alike) - 1, 'near-duplicate')}" if len(first.alike) > 1 else ""
     name = quoted(name_of(told.dataset, first.nearest))

@@ -10,7 +10,7 @@ from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Sampled, SampleSettings
 from dtrak_core.models.targets import TargetId
-from dtrak_core.settings import Digest, Seed, Settings
+from dtrak_core.settings import DRAWN, Digest, Seed, Settings
 
 TakeOver = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS, exclude_if=lambda value: value == DIFFUSION_STEPS)]
 EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
@@ -56,7 +56,7 @@ class CounterfactualSettings(Sampled):
     dataset: Digest
     facts: str = Field(default="", pattern=r"^([0-9a-f]{16})?$", exclude_if=lambda value: not value)
     checkpoint: Digest
-    targets: tuple[Annotated[str, Field(pattern=r"^seed:[0-9]{1,10}$")], ...] = Field(min_length=1)
+    targets: tuple[Annotated[str, Field(pattern=DRAWN)], ...] = Field(min_length=1)
     methods: tuple[str, ...] = Field(min_length=1)
     remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     group: Literal["none", "family", "contributor", "label"] = "none"

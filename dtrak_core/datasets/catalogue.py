@@ -112,7 +112,13 @@ def source_settings(
 def built_in(kind: DatasetKind, resolution: int | None = None) -> DatasetSettings:
     """Return the settings of a built-in dataset as it is usual: portraits that are equal by pixels stand there once."""
     equal = {"equal": "once"} if kind == "openmoji-people" else {}
-    return build(DatasetSettings, kind=kind, name=kind, resolution=resolution or RESOLUTIONS[kind], **equal)
+    return build(
+        DatasetSettings,
+        kind=kind,
+        name=kind,
+        resolution=RESOLUTIONS[kind] if resolution is None else resolution,
+        **equal,
+    )
 
 
 def settled(settings: DatasetSettings, source: Path | None) -> DatasetSettings:

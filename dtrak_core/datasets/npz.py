@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dtrak_core.amounts import counted
 from dtrak_core.datasets import array_labels, arrays, picture_axes
 from dtrak_core.datasets.arrays import Header
 from dtrak_core.datasets.content import (
@@ -101,8 +102,8 @@ def look(source: Path, resolution: int, most: int = MAX_BYTES) -> Looked:
         check_shape((width, height), resolution, f"Array {name}")
     if sizes[0] < MIN_PICTURES:
         raise DataError(
-            f"'{source.name}' has only {sizes[0]} pictures in {parts[0].pictures}; at least {MIN_PICTURES} are needed. "
-            "Add pictures."
+            f"'{source.name}' has only {counted(sizes[0], 'picture')} in {parts[0].pictures}; at least {MIN_PICTURES} "
+            "are needed. Add pictures."
         )
     names = [array_labels.text(name) for name in np.atleast_1d(arrays.read(source, classes))] if classes else []
     used = {name for part in parts for name in (part.pictures, part.labels, part.names)} | {classes}

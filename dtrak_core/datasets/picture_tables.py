@@ -192,15 +192,16 @@ def _told(columns: Sequence[str], table: str, chosen: Mapping[Fact, str]) -> dic
             raise DataError(f"{table} has no column '{name}', chosen for {wanted}; it has: {_listed(columns)}.")
         if column:
             found[wanted] = column
-    for column in dict.fromkeys(columns):
+    for number, column in enumerate(columns):
         fact = ours.get(plain[column], "")
         # Without a name, or with this one, it is the index that pandas writes.
         if not column.strip() or re.fullmatch(r"Unnamed: \d+", column):
             continue
-        if fact in chosen or (not fact and column in found.values()):
+        again = column in columns[:number]
+        if not again and (fact in chosen or (not fact and column in found.values())):
             continue
         name = fact or column.strip()
-        if name in found and name not in chosen:
+        if again or (name in found and name not in chosen):
             raise DataError(f"{table} has the column '{name}' more than once. Keep one.")
         found.setdefault(name, column)
     if "file_name" not in found:

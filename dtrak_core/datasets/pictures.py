@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dtrak_core.amounts import counted
 from dtrak_core.datasets import captions, layout, npz, picture_tables
 from dtrak_core.datasets.content import (
     MIN_PICTURES,
@@ -81,6 +82,8 @@ def kind_of(source: Path) -> DatasetKind:
         raise NotFoundError(f"There is no '{source.name}' at the path given. Check the path.")
     if source.is_dir():
         return "folder"
+    if not source.is_file():  # before it is opened: a device gives bytes without end, a pipe waits for some
+        raise DataError(f"'{source.name}' is a device or pipe. Give a folder, a zip of one, an .npz or an .npy.")
     if zipfile.is_zipfile(source):
         with archive_of(source) as archive:
             suffixes = {PurePosixPath(name).suffix.lower() for name in archive.namelist()}
@@ -88,8 +91,6 @@ def kind_of(source: Path) -> DatasetKind:
         return "npz" if arrays and not suffixes & set(endings()) else "folder"
     if source.suffix.lower() in (".npz", ".npy"):
         return "npz"
-    if not source.is_file():
-        raise DataError(f"'{source.name}' is a device or pipe. Give a folder, a zip of one, an .npz or an .npy.")
     with source.open("rb") as file:
         head = file.read(4096)
     if head.startswith(b"\x93NUMPY"):
@@ -221,8 +222,8 @@ def refuse_few(name: str, count: int, holds_out: bool, left_out: Sequence[LeftOu
     if count < MIN_PICTURES:
         others = f" ({_told(left_out)})" if left_out else ""
         raise DataError(
-            f"'{name}' has only {count} readable pictures{' to train on' if holds_out else ''}{others}; at least "
-            f"{MIN_PICTURES} are needed. Add pictures."
+            f"'{name}' has only {counted(count, 'readable picture')}{' to train on' if holds_out else ''}{others}; at "
+            f"least {MIN_PICTURES} are needed. Add pictures."
         )
 
 

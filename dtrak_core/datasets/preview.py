@@ -21,9 +21,10 @@ from dtrak_core.datasets import npz, picture_tables, pictures
 from dtrak_core.datasets.content import LeftOut, Split, prompt_of
 from dtrak_core.datasets.images import decoded, fit
 from dtrak_core.datasets.layout import HELD_OUT
-from dtrak_core.datasets.settings import Columns, DatasetKind
+from dtrak_core.datasets.settings import Columns, DatasetKind, DatasetSettings
 from dtrak_core.datasets.source_files import Listing, opened
 from dtrak_core.errors import DataError
+from dtrak_core.settings import build
 
 SHOWN = 24
 SECONDS = 2.0  # in which pictures are opened beyond those shown, to find the broken ones
@@ -86,7 +87,9 @@ def look(source: Path, resolution: int, columns: Columns = ()) -> Preview:
     Raises:
         NotFoundError: If the source is not there.
         DataError: If it cannot be read so; one sentence says why, as when it is prepared.
+        SettingsError: If pictures cannot be of this resolution.
     """
+    build(DatasetSettings, resolution=resolution)
     kind = pictures.kind_of(source)
     digest = pictures.source_digest(kind, source)
     return (_arrays if kind == "npz" else _folder)(kind, digest, source, resolution, columns)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dtrak_core.datasets import thumbnails
 from dtrak_core.errors import SettingsError
+from dtrak_core.files import check_place
 
 Cells = Sequence[Sequence[Any]]
 Sheet = TypeVar("Sheet")
@@ -96,8 +97,9 @@ def writer(path: Path, writers: Mapping[str, Callable[[Sheet], bytes]], what: st
     """Return what writes a sheet into a file of this name, by its ending; `what` the file is no name for.
 
     Raises:
-        SettingsError: If it has another ending.
+        SettingsError: If it has another ending, or cannot be written to.
     """
     if path.suffix.lower() not in writers:
         raise SettingsError(f"'{path}' is no name for {what}. Let it end in {', '.join(writers)}.")
+    check_place(path)
     return writers[path.suffix.lower()]

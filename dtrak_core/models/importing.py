@@ -24,6 +24,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import grey, is_grey
 from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.files import expanded
 from dtrak_core.models import checkpoints, class_names, descriptions, networks, pipelines, weights
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
@@ -53,7 +54,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
     """
     on_progress(0, 3, "files", "Reading the checkpoint")
     folder = folder_of(source)
-    called = folder.resolve().name if Path(source).expanduser().is_dir() else source
+    called = folder.resolve().name if expanded(source).is_dir() else source
     found = pipelines.judge(folder, called)
     fold, size, assumed = _size(found, dataset, called)
     names = tuple[str, ...]()
@@ -170,7 +171,7 @@ def folder_of(source: str, wanted: list[str] | None = None) -> Path:
     Raises:
         NotFoundError: If there is neither.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return path
     if path.is_file():

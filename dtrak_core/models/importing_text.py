@@ -11,6 +11,7 @@ import torch
 from dtrak_core import program, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, SettingsError, StudioError
+from dtrak_core.files import expanded
 from dtrak_core.models import (
     base_parts,
     bases,
@@ -49,10 +50,10 @@ def import_base(source: str, name: str, on_progress: Progress, resolution: int =
         SettingsError: If it cannot draw pictures of this size.
     """
     on_progress(0, 1, "files", "Looking for the model")
-    if (file := Path(source).expanduser()).is_file():
+    if (file := expanded(source)).is_file():
         return _import_file(file, name, resolution or single_files.RESOLUTION, on_progress)
     folder = importing.folder_of(source, ["*.json"])
-    called = folder.name if Path(source).expanduser().is_dir() else source
+    called = folder.name if expanded(source).is_dir() else source
     _refuse_checkpoint(folder, called)
     family = text_families.of(folder, called)
     parts = [f"{part}/*" for part in family.parts if part not in family.stems]
@@ -130,7 +131,7 @@ def import_lora(
     on_progress(0, 2, "files", "Reading the weights")
     if reason := bases.unfit(base, dataset.settings.resolution):
         raise SettingsError(reason)
-    given = Path(source).expanduser()
+    given = expanded(source)
     family, files = text_families.of(base.folder, base.name), tuple[Path, ...]([given])
     if not given.is_file():
         files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, family)
@@ -167,7 +168,7 @@ def refuse_lora_alone(source: str) -> None:
     Raises:
         SettingsError: With the bases there are, or how a base is taken in.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         alone = holds_lora_alone(path)
     else:

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from dtrak_core import store
 from dtrak_core.amounts import counted, size
 from dtrak_core.errors import DataError
+from dtrak_core.files import expanded
 from dtrak_core.models import (
     descriptions,
     importing,
@@ -57,7 +58,7 @@ def recognise(source: str) -> Recognised:
         NotFoundError: If there is no such thing, or a part of it is missing.
         DataError: If it is a model that cannot be used, or damaged; the sentence says what it is.
     """
-    given = Path(source).expanduser()
+    given = expanded(source)
     if given.is_file():
         return _of_file(given)
     folder = importing.folder_of(source, ["*.json", descriptions.CARD])

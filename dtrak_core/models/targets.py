@@ -8,6 +8,7 @@ digest of its pixels ties its features to the very picture.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,25 +18,19 @@ import numpy as np
 from pydantic import Field
 
 from dtrak_core import store
+from dtrak_core.amounts import whole
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.datasets.content import Split, prompt_of
-from dtrak_core.datasets.images import open_picture
-from dtrak_core.errors import NotFoundError, SettingsError, StudioError
-from dtrak_core.models import bases, checkpoints, class_names
+from dtrak_core.errors import NotFoundError, SettingsError, StudioError, shortened
+from dtrak_core.models import bases, checkpoints, class_names, uploads
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
-from dtrak_core.settings import Digest, Settings, build, key_of
+from dtrak_core.settings import DIGEST, build, key_of
 
 PICTURE = "image.png"
 MOST_CLASSES = 16  # drawn in turn where nobody says which
 TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
-
-
-class UploadSettings(Settings):
-    """An uploaded picture, by the digest of its pixels after cropping and resizing."""
-
-    pixels: Digest
 
 
 @dataclass(frozen=True)
@@ -237,13 +232,14 @@ def resolve(
         NotFoundError: If there is no such picture; the message says which there are.
     """
     kind, _, rest = target_id.partition(":")
-    if kind == "upload" and rest:
-        return _upload(rest)
-    if kind not in ("seed", "held-out", "train") or not rest.isdecimal():
+    if kind == "upload" and re.fullmatch(DIGEST, rest):
+        return _upload(uploads.opened(rest))
+    number = whole(rest)
+    if kind not in ("seed", "held-out", "train") or number is None:
         raise SettingsError(
-            f"'{target_id}' is not a target. Write seed:3 (generated), held-out:7, train:12, or upload:<digest>."
+            f"'{shortened(target_id)}' is not a target. Write seed:3 (generated), held-out:7, train:12, or "
+            "upload:<digest>."
         )
-    number = int(rest)
     if kind == "seed":
         found = find_sample(sample_settings(checkpoint, number, sampled))
         if found is None:
@@ -267,21 +263,12 @@ def keep_upload(dataset: Dataset, data: bytes, name: str) -> Target:
     Raises:
         DataError: If it is not a picture, or a decompression bomb.
     """
-    image = open_picture(data, name, dataset.settings.resolution)
-    settings = build(UploadSettings, pixels=image_digest(image))
-    key = key_of("uploads", settings)
-    with store.computing("uploads", key) as found:
-        if found is None:
-            store.write_bytes(store.partial("uploads", key) / PICTURE, thumbnails.png(image))
-            store.publish("uploads", key, settings, name=name)
-    return _upload(settings.pixels)
+    return _upload(uploads.keep(dataset, data, name))
 
 
-def _upload(pixels: str) -> Target:
-    artifact = store.find("uploads", key_of("uploads", build(UploadSettings, pixels=pixels)))
-    if artifact is None:
-        raise NotFoundError(f"No uploaded picture has the digest {pixels}. Upload it again.")
-    image = thumbnails.decode(artifact.file(PICTURE).read_bytes())
+def _upload(artifact: store.Artifact) -> Target:
+    pixels = artifact.settings["pixels"]
+    image = thumbnails.decode(artifact.file(uploads.PICTURE).read_bytes())
     return Target(f"upload:{pixels}", image, pixels, artifact.manifest["name"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from dtrak_core.amounts import whole
 from dtrak_core.methods import certainty
 
 _SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "_address_of"
@@ -59,7 +60,8 @@ def ranks(methods: Iterable[str]) -> dict[str, float]:
 
 def rank(said: str) -> int | None:
     """Return an effective rank in percent of N as an address says it, None where it is not 1 to 95."""
-    return int(said) if said.isdecimal() and int(said) in certainty.PERCENT else None
+    percent = whole(said)
+    return percent if percent in certainty.PERCENT else None
 
 
 def put(values: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.files import expanded
 from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.incoming import Limits
 from dtrak_core.jobs.jobs import Job, JobState
@@ -124,7 +125,7 @@ def _named(what: str, way: Way, key: str) -> None:
         else:
             if not local.here():
                 raise DataError(local.ELSEWHERE)
-            path = Path(given).expanduser()
+            path = expanded(given)
             if not path.exists():
                 raise NotFoundError(f"There is no '{path.name}' at the path given. Check the path.")
             _take(what, path.resolve())

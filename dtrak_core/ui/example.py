@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from dtrak_core.amounts import counted
+from dtrak_core.amounts import counted, whole
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import patches, results
@@ -42,8 +42,8 @@ def show(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None = 
     asked = st.query_params.get("example")
     if asked is None:
         return
-    if not asked.isdecimal() or int(asked) >= len(dataset.train.rows):
-        last = len(dataset.train.rows) - 1
+    last = len(dataset.train.rows) - 1
+    if whole(asked, last) is None:
         st.warning(f"Training picture '{panels.plain(asked)}' does not exist: they are numbered 0 to {last:,}.")
         return
     _dialog(dataset, rankings, target)

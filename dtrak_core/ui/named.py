@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from dtrak_core.amounts import whole
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -57,8 +58,8 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
     known, most = sampler if sampler in ways else "ddim", checkpoints.most_steps(checkpoint)
     own = targets.own_way(checkpoint.digest) if checkpoint.base else Sampled()
     found: dict[str, Any] = {"sampler": known, "sampling_steps": min(own.sampling_steps, most)}
-    if steps.isdecimal() and 1 <= int(steps) <= most:
-        found["sampling_steps"] = int(steps)
+    if said := whole(steps, most):  # 0 is none
+        found["sampling_steps"] = said
     prompt = address.get("prompt")
     if prompt and checkpoint.prompted:  # the link may still name a prompt of another model
         found["prompts"] = (prompt,)

@@ -9,6 +9,7 @@ import streamlit as st
 from dtrak_core.datasets import catalogue, sources
 from dtrak_core.datasets.settings import DatasetKind
 from dtrak_core.errors import StudioError
+from dtrak_core.files import expanded
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import DatasetJob
 from dtrak_core.ui import local, panels
@@ -53,10 +54,10 @@ def page(name: str, error: StudioError) -> None:
             source = st.text_input("Folder on this machine", key=f"source-{kind}", placeholder="/data/…").strip()
         else:
             st.info("Its folder can be named only on the machine that the app runs on.")
-        if source and not Path(source).expanduser().is_dir():
+        if source and not expanded(source).is_dir():
             st.error(f"There is no folder '{panels.plain(source)}' on the machine that the app runs on.")
             return
-    place = str(Path(source).expanduser().resolve()) if source else ""
+    place = str(expanded(source).resolve()) if source else ""
     settings = catalogue.built_in(kind)
     try:
         settings = catalogue.settled(settings, Path(place) if place else None)

@@ -97,7 +97,9 @@ def test_seeds(text: str, seeds: list[int]) -> None:
     assert ranges_of([7, 2, 1, 0]) == "0-2,7"
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1,,2", "0-999999999"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "3-1", "-1", "1,,2", "0-999999999", "0-1000", "²", "2147483648", "0-" + "9" * 5000]
+)
 def test_seeds_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError, match="seeds"):
         numbers_of(text, "seeds", 1000)

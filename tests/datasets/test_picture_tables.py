@@ -160,6 +160,7 @@ def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
         ("metadata.csv", "file,caption\n0.png,a", "it has: file, caption. Is it 'file'? Rename it."),
         ("metadata.csv", "url,caption\n0.png,a", "it has: url, caption. Add it: the path of each picture."),
         ("metadata.csv", "file_name,caption,Caption\nsub/0.png,a,b", "the column 'caption' more than once."),
+        ("metadata.csv", "file_name,label,label\nsub/0.png,a,b", "the column 'label' more than once. Keep one."),
         ("metadata.jsonl", '{"file_name": "sub/0.png"}\n{"file_name"', "Row 2 of metadata.jsonl is not JSON"),
         ("metadata.jsonl", "[1, 2]", "Row 1 of metadata.jsonl is no object like"),
         ("metadata.jsonl", '{"text": "a"}', "metadata.jsonl has no column 'file_name'; it has: text."),

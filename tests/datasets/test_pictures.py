@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -386,3 +387,10 @@ def test_the_command_line_names_what_was_left_out(
     assert len(answer["labels"]) == 34
     assert (answer["with_caption"], answer["with_contributor"]) == (2, 1)
     assert len(answer["notes"]) == 1
+
+
+def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    monkeypatch.setattr("zipfile.is_zipfile", lambda _: pytest.fail("it was opened"))
+    with pytest.raises(DataError, match=r"'pipe.zip' is a device or pipe\. Give a folder"):
+        pictures.kind_of(tmp_path / "pipe.zip")

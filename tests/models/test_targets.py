@@ -46,7 +46,9 @@ def test_dataset_pictures_are_targets(pictures: Dataset, name: str, split: str) 
     assert target.row["label"] == getattr(pictures, split).rows[3]["label"]
 
 
-@pytest.mark.parametrize("name", ["3", "seed:", "seed:x", "picture:3", "train:-1", "upload:"])
+@pytest.mark.parametrize(
+    "name", ["3", "seed:", "seed:x", "picture:3", "train:-1", "upload:", "upload:zz", "train:" + "9" * 5000]
+)
 def test_other_ids_are_explained(pictures: Dataset, name: str) -> None:
     with pytest.raises(SettingsError, match=r"is not a target. Write seed:3 \(generated\)"):
         targets.resolve(pictures, CHECKPOINT, name)
@@ -68,6 +70,8 @@ def test_an_upload_is_cropped_kept_and_found_again(pictures: Dataset) -> None:
     again = targets.resolve(pictures, CHECKPOINT, target.id)
     np.testing.assert_array_equal(again.image, target.image)
     assert again.caption == "mine.png"
+    assert targets.keep_upload(pictures, buffer.getvalue(), "renamed.png").caption == "renamed.png"
+    assert targets.resolve(pictures, CHECKPOINT, target.id).caption == "renamed.png"
     with pytest.raises(DataError):
         targets.keep_upload(pictures, b"no picture", "mine.txt")
     with pytest.raises(NotFoundError, match="No uploaded picture has the digest"):

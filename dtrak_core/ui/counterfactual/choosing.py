@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from dtrak_core.amounts import counted
+from dtrak_core.amounts import counted, whole
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -51,8 +51,8 @@ def fill(checkpoint: Checkpoint, known: Mapping[str, Target], count: int) -> Non
     state[_ASKED] = (*said, first)
     state[_TARGETS] = [first]
     number, methods = said[0], [name for name in said[1].split(",") if name in METHODS]
-    if number.isdecimal() and 1 <= int(number) < count:
-        state[REMOVE_KEY] = [int(number)]
+    if removed := whole(number, count - 1):  # 0 is none
+        state[REMOVE_KEY] = [removed]
     elif number:
         st.warning(f"The address asks to remove '{panels.plain(number)}' pictures; 1 to {count - 1:,} can be.")
     if methods:
