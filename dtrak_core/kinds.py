@@ -97,10 +97,6 @@ def _trial(settings: Facts) -> str:
     return f"{counted(len(settings['removed']), 'picture')} removed"
 
 
-def _source(settings: Facts) -> str:
-    return str(settings["source"])
-
-
 def _own_scores(settings: Facts) -> str:
     return f"'{settings['name']}' for {counted(len(settings['targets']), 'target')}"
 

@@ -82,5 +82,5 @@ def build(place: Path) -> tuple[Dataset, Checkpoint]:
             dataset=stored.digest, checkpoint=checkpoint.digest, model_output=output, num_timesteps=2, proj_dim=128
         )
         kernel.compute_kernel(features.compute_features(stored, denoiser, wanted, quiet), quiet)
-        features.compute_target_features(stored, denoiser, wanted, samples[:3], quiet)
+        features.compute_target_features(denoiser, wanted, samples[:3], quiet)
     return stored, checkpoint

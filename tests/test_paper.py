@@ -144,7 +144,7 @@ def test_a_setting_of_the_paper_runs(
     per_gradient = (time.perf_counter() - began) / (2 * count)
     assert feature_store.shape(stored) == (2, wanted.proj_dim)
     kernel.compute_kernel(stored, quiet)
-    features.compute_target_features(small, denoiser, wanted, [target], quiet)
+    features.compute_target_features(denoiser, wanted, [target], quiet)
     found = scores.attribution_scores("d-trak", small, checkpoint.digest, target, wanted)
     assert found.values.shape == (2,)
     assert np.isfinite(found.values).all()

@@ -75,14 +75,14 @@ def badge(judged: Mapping[str, Verdict]) -> Badge:
     return Badge(BEYOND if beyond else CHANCE, beyond)
 
 
-def headline(comparison: Comparison, size: int | None = None, quoted: Callable[[str], str] = str) -> str:
+def headline(comparison: Comparison, quoted: Callable[[str], str] = str) -> str:
     """Return in a sentence or two which methods are beyond chance; methods' names are `quoted`.
 
     Why nothing can be said is said instead.
     """
     if why := comparisons.unjudged(comparison):
         return f"No verdict: {why}."
-    return summary(badges(comparison, size), quoted)
+    return summary(badges(comparison), quoted)
 
 
 def summary(found: Mapping[str, Badge], quoted: Callable[[str], str] = str) -> str:

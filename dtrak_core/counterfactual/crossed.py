@@ -16,6 +16,7 @@ from dtrak_core.statistics import FEWEST, permutations
 EXACT = 8  # models up to which every permutation is gone through
 PERMUTATIONS = 10_000  # drawn above that
 RESAMPLES = 5_000
+LEVEL = 0.95  # of the interval
 
 
 @dataclass(frozen=True)
@@ -62,27 +63,24 @@ def permutation_p(square: np.ndarray) -> float | None:
     return float(np.mean(means >= own - 1e-9 * np.abs(square).max()))
 
 
-def beyond_random(
-    values: np.ndarray, blocks: Sequence[Sequence[int]], random: Sequence[np.ndarray], level: float = 0.95
-) -> Beyond:
+def beyond_random(values: np.ndarray, blocks: Sequence[Sequence[int]], random: Sequence[np.ndarray]) -> Beyond:
     """Return by how much models change the targets that they were named for more than random models do.
 
         difference = (1/K) sum over k of mean over z named for k of D[k, z],
         D[k, z] = values[k, z] - mean over c of random[k][c, z]
 
-    The interval is a two-way bootstrap of the residuals. A model moves all targets alike by some amount: that of model
-    k is the mean of D[k, z] over the targets that it was not named for, that of a random model its mean over targets,
-    each less the mean of its arm. What is left of D at the targets' own models is the targets' part. Targets are
-    resampled, and so is the amount of every model, once for all targets that it drew or stands beside. Residuals are
-    stretched by sqrt(n / (n - 1)) and the percentiles taken further out, as far as Student's t is from the normal, as
-    few are resampled (Hesterberg, The American Statistician 69, 2015, section 5.4).
+    The interval is a two-way bootstrap of the residuals, at 95 %. A model moves all targets alike by some amount: that
+    of model k is the mean of D[k, z] over the targets that it was not named for, that of a random model its mean over
+    targets, each less the mean of its arm. What is left of D at the targets' own models is the targets' part. Targets
+    are resampled, and so is the amount of every model, once for all targets that it drew or stands beside. Residuals
+    are stretched by sqrt(n / (n - 1)) and the percentiles taken further out, as far as Student's t is from the normal,
+    as few are resampled (Hesterberg, The American Statistician 69, 2015, section 5.4).
 
     Args:
         values: What each model does to each target, shape (K, M).
         blocks: As in `by_block`.
         random: For each model what the random models of its size do, shape (K,) of arrays (C, M); models of one size
             give the same array object.
-        level: Level of the interval.
 
     Returns:
         The difference; its interval is None below six targets, and where fewer than five degrees of freedom say how
@@ -112,7 +110,7 @@ def beyond_random(
     drawn = generator.multinomial(targets, np.full(targets, 1 / targets), size=RESAMPLES) * weights
     centred = (rest - rest @ weights) * np.sqrt(targets / (targets - 1))
     moved += drawn @ centred / drawn.sum(axis=1)
-    further = ndtr(stdtrit(min(targets - 1, known), (1 - level) / 2))
+    further = ndtr(stdtrit(min(targets - 1, known), (1 - LEVEL) / 2))
     low, high = difference + np.quantile(moved, [further, 1 - further])
     return Beyond(difference, float(low), float(high))
 

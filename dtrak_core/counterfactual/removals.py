@@ -162,12 +162,6 @@ def needs_facts(methods: Sequence[str], group: str) -> bool:
     return group in ("family", "contributor") or any(method.startswith(by_facts) for method in methods)
 
 
-def trainings(wanted: Sequence[Wanted], checkpoint: Checkpoint) -> list[Model]:
-    """Return the different trainings (removed, train_seed) of a plan; what was trained already is not one."""
-    unmoved = original(checkpoint)
-    return [each for each in dict.fromkeys((w.removed, w.train_seed) for w in wanted) if each != unmoved]
-
-
 def original(checkpoint: Checkpoint) -> Model:
     """Return (removed, train_seed) of the checkpoint itself."""
     return (), checkpoints.training_of(checkpoint).train_seed

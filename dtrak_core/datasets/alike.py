@@ -52,18 +52,17 @@ def hashes(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     return packed
 
 
-def pairs(images: Sequence[np.ndarray] | np.ndarray, bits: int = BITS, rms: float = RMS) -> list[Pair]:
+def pairs(images: Sequence[np.ndarray] | np.ndarray, rms: float = RMS) -> list[Pair]:
     """Return all pairs of pictures that are equal or nearly so, the closest first.
 
     Args:
         images: Pictures of one size, (N, H, W, 3) uint8.
-        bits: Bits of the hashes that may differ.
         rms: Root mean square of the differences of pixels in [-1, 1], at most.
     """
     codes, pixels = hashes(images), reduced(images)
     found: dict[tuple[int, int], Pair] = {}
-    # Of bits + 1 parts of two hashes at least one is equal where at most `bits` of their bits differ.
-    edges = np.linspace(0, 64, bits + 2).astype(int)
+    # Of BITS + 1 parts of two hashes at least one is equal where at most BITS of their bits differ.
+    edges = np.linspace(0, 64, BITS + 2).astype(int)
     for start, end in itertools.pairwise(edges.tolist()):
         part = (codes >> np.uint64(start)) & np.uint64(2 ** (end - start) - 1)
         for members in _buckets(part):
@@ -71,7 +70,7 @@ def pairs(images: Sequence[np.ndarray] | np.ndarray, bits: int = BITS, rms: floa
             for begin in range(0, len(members), step):
                 here = members[begin : begin + step]
                 apart = np.bitwise_count(codes[here][:, None] ^ codes[members])
-                first, second = np.nonzero((apart <= bits) & (here[:, None] < members))
+                first, second = np.nonzero((apart <= BITS) & (here[:, None] < members))
                 for i, j, far in zip(here[first].tolist(), members[second].tolist(), apart[first, second], strict=True):
                     if (i, j) not in found:
                         distance = float(np.sqrt(np.mean((pixels[i] - pixels[j]) ** 2)))

@@ -131,7 +131,7 @@ def attribute(dataset: Dataset, checkpoint: Checkpoint) -> None:
         trained = features.compute_features(dataset, denoiser, settings, printed(f"Features of {model_output}"))
         kernel.compute_kernel(trained, printed(f"Kernel of {model_output}"))
         about = printed(f"Targets' features of {model_output}")
-        features.compute_target_features(dataset, denoiser, settings, samples, about)
+        features.compute_target_features(denoiser, settings, samples, about)
 
 
 def questions(dataset: Dataset, checkpoint: Checkpoint) -> list[LdsSettings]:
@@ -199,7 +199,7 @@ def predict(dataset: Dataset, checkpoint: Checkpoint) -> None:
         parts = in_parts(settings)
         features.compute_features(dataset, denoiser, parts, printed(f"Features in parts of {model_output}"))
         about = printed(f"Targets' features in parts of {model_output}")
-        features.compute_target_features(dataset, denoiser, parts, targets_of, about)
+        features.compute_target_features(denoiser, parts, targets_of, about)
         fader_scores.compute_repeats(parts, targets_of)
         certainty.compute(parts, targets_of)
 

@@ -173,7 +173,7 @@ def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
         part = _part(on_progress, before + per_training, per_targets, total, f"Target features {about}".strip())
         side = TargetSide(**job.model_dump(include=set(TargetSide.model_fields)))
         batch = job.pictures_per_batch
-        made += features.compute_target_features(dataset, denoiser, settings, chosen, part, batch, side)
+        made += features.compute_target_features(denoiser, settings, chosen, part, batch, side)
         if settings.parts == "faders":
             made += fader_scores.compute_repeats(settings, chosen)
             made += certainty.compute(settings, chosen)

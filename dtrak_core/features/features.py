@@ -103,7 +103,6 @@ def compute_shards(
 
 
 def compute_target_features(
-    dataset: Dataset,
     denoiser: Denoiser,
     settings: FeatureSettings,
     targets: Sequence[Target],

@@ -29,6 +29,7 @@ from dtrak_core.statistics import permutations, ranks, scaled_ranks, spearman
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
 LEAST_SUBSETS = 8  # for an interval
 LEAST_TARGETS = 6  # for an interval
+LEVEL = 0.95  # of an interval
 FLAT = 1e-6  # spread of drawn ranks below which they are equal but for rounding; two that differ have at least 1e-3
 PERMUTATIONS = 10_000  # of subsets; all of them where there are not more
 
@@ -72,23 +73,23 @@ def predicted(scores: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return -(masks.astype(np.float64) @ scores.T.astype(np.float64))
 
 
-def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
-    """Return the LDS of scores.
+def evaluate(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> Lds:
+    """Return the LDS of scores, and the BCa interval of its mean by bootstrap over subsets.
+
+    Targets are not resampled, as in the paper. Fewer than 8 subsets or 6 targets have no interval.
 
     Args:
         scores: Shape (M, N); positive: helps.
         masks: Shape (S, N), bool.
         losses: Loss of each target under the models of each subset, mean over training seeds, shape (S, M).
-        level: Level of the BCa interval of the mean, by bootstrap over subsets. Targets are not resampled, as in the
-            paper. Fewer than 8 subsets or 6 targets have none.
 
     Raises:
         SettingsError: If there are fewer than 3 subsets, or shapes do not agree.
     """
-    return judge(predicted(scores, masks), losses, level)
+    return judge(predicted(scores, masks), losses)
 
 
-def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
+def judge(guess: np.ndarray, losses: np.ndarray) -> Lds:
     """Return the LDS of predictions or their ranks, shape (S, M); see `evaluate`."""
     if guess.shape != losses.shape:
         raise SettingsError(
@@ -101,7 +102,7 @@ def judge(guess: np.ndarray, losses: np.ndarray, level: float = 0.95) -> Lds:
     low = high = None
     if count >= LEAST_SUBSETS and guess.shape[1] >= LEAST_TARGETS:
         x, y = ranks(guess), ranks(losses)
-        found = bootstrap.interval(lambda weights: _of_weights(x, y, weights), count, level)
+        found = bootstrap.interval(lambda weights: _of_weights(x, y, weights), count, LEVEL)
         # Where every resample gives one value, there is no interval around it.
         low, high = (float(each.mean()),) * 2 if found is None else found
     return Lds(each, float(each.mean()), low, high, count)

@@ -280,8 +280,3 @@ def projection_seconds(features: FeatureSettings, parameters: int, pictures: int
 def patch_seconds(height: int, width: int) -> float:
     """Return what comparing all patches of one target with all of one training picture of this size costs."""
     return PATCH_SECONDS * sum(count**2 for count in patches.counts(height, width))
-
-
-def gradient_seconds(checkpoint: Checkpoint) -> float:
-    """Return what the gradient of one (picture, timestep) costs (`speeds.gradient`)."""
-    return speeds.gradient(checkpoint).seconds

@@ -144,7 +144,7 @@ def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
             made.append(kernel.compute_kernel(trained, on_progress))
         if method.residual:
             made.append(features.compute_residuals(dataset, denoiser, wanted, on_progress))
-        made += features.compute_target_features(dataset, denoiser, wanted, own, on_progress, side=method.side)
+        made += features.compute_target_features(denoiser, wanted, own, on_progress, side=method.side)
     return made
 
 
@@ -157,7 +157,7 @@ def _ends(plan: Plan, own: Sequence[Target], on_progress: Progress) -> None:
     denoiser = networks.load_denoiser(checkpoints.by_digest(plan.features.checkpoint))
     for one in ends_of(plan.features):
         features.compute_features(plan.dataset, denoiser, one, on_progress)
-        features.compute_target_features(plan.dataset, denoiser, one, own, on_progress)
+        features.compute_target_features(denoiser, one, own, on_progress)
 
 
 def spent(plan: Plan) -> tuple[int, float]:

@@ -14,7 +14,6 @@ from dtrak_core.datasets import thumbnails
 from dtrak_core.errors import SettingsError
 from dtrak_core.files import check_place
 
-Cells = Sequence[Sequence[Any]]
 Sheet = TypeVar("Sheet")
 STYLE = """
 :root { color-scheme: light }
@@ -65,15 +64,6 @@ def section(title: str, lead: str, *parts: str) -> str:
     """Return a heading, a sentence and HTML below it; nothing where there is none."""
     inside = "".join(parts)
     return f"<section><h2>{escape(title)}</h2><p>{escape(lead)}</p>{inside}</section>" if inside else ""
-
-
-def table(caption: str, columns: Sequence[str], rows: Cells) -> str:
-    """Return rows as a table; nothing without rows."""
-    if not rows:
-        return ""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table></div>'
 
 
 def pictures(shown: Sequence[tuple[np.ndarray, str, Sequence[str]]]) -> str:

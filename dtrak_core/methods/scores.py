@@ -38,7 +38,6 @@ __all__ = [
     "refusal",
     "resolve",
     "score",
-    "score_matrix",
 ]
 
 
@@ -139,20 +138,6 @@ def attribution_scores(
     """Score every training example for one target; arguments as of `resolve` and `score`."""
     plan = resolve(method, dataset, checkpoint, [target], base, encoder_weights)
     return of_one(score(plan, damping, rank_share), target)
-
-
-def score_matrix(
-    method: str | Method,
-    dataset: Dataset,
-    checkpoint: str,
-    targets: Sequence[Target],
-    base: FeatureSettings | None = None,
-    damping: float | None = None,
-    rank_share: float | None = None,
-    encoder_weights: str | None = None,
-) -> Scores:
-    """Score every training example for every target; arguments as of `resolve` and `score`."""
-    return score(resolve(method, dataset, checkpoint, targets, base, encoder_weights), damping, rank_share)
 
 
 def needed(

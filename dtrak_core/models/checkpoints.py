@@ -241,11 +241,6 @@ def prediction_of(checkpoint: Checkpoint) -> Prediction:
     return _process(checkpoint)[0]
 
 
-def length_of(checkpoint: Checkpoint) -> int:
-    """Return the timesteps of a checkpoint's noise schedule; the errors are those of `_process`."""
-    return _process(checkpoint)[1]
-
-
 def process_of(checkpoint: Checkpoint) -> tuple[Prediction, int]:
     """Return what a checkpoint's network predicts, and the timesteps of its noise schedule.
 

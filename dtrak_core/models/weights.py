@@ -69,21 +69,20 @@ def read_file(path: Path, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def fit(network: nn.Module, tensors: Mapping[str, Tensor], source: str, ignored: tuple[str, ...] = ()) -> None:
+def fit(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy weights into a network, in the network's own number format.
 
     Args:
         network: What its config describes.
         tensors: Weights by name; the attention's old names are known too.
         source: What the user calls the model.
-        ignored: Names that a file may have or lack, buffers that are computed anyway.
 
     Raises:
         DataError: If a weight is missing, unknown, of another shape, or not of floating point.
     """
     own = network.state_dict()
-    given = {name: value for name, value in _renewed(tensors, own).items() if name not in ignored}
-    missing = [name for name in own if name not in given and name not in ignored]
+    given = _renewed(tensors, own)
+    missing = [name for name in own if name not in given]
     unknown = [name for name in given if name not in own]
     shapes = [
         f"{name} is {list(value.shape)} where {list(own[name].shape)} is expected"

@@ -83,7 +83,6 @@ def grid(
     chosen: str | Collection[str] = "",
     cell: int = 72,
     action: Literal["choose", "open"] = "open",
-    focus: tuple[str, int] | None = None,
     ways: Ways | None = None,
 ) -> str | None:
     """Show pictures that wrap at the edge; return the key of the one just clicked, else None.
@@ -95,7 +94,6 @@ def grid(
         chosen: Key of the picture that is marked as chosen, or several.
         cell: Least width of a picture in CSS pixels.
         action: Whether a click chooses a picture or opens it.
-        focus: Key of a picture to focus, with a number that changes when it shall happen again.
         ways: The page that a click leads to; such a click is not returned.
     """
     row = {"title": "", "note": "", "parts": [{"items": [_item(p) for p in pictures], "empty": ""}]}
@@ -108,7 +106,7 @@ def grid(
             "action": action,
             "rows": [row],
         },
-        focus,
+        None,
         ways,
     )
 
@@ -120,7 +118,6 @@ def figure(
     rows: Sequence[Row],
     counts: tuple[int, int],
     *,
-    cell: int = 68,
     focus: tuple[str, int] | None = None,
     ways: Ways | None = None,
 ) -> str | None:
@@ -132,7 +129,6 @@ def figure(
         target: The explained picture.
         rows: One for each method.
         counts: Columns for proponents and for opponents; all rows keep them.
-        cell: Least width of a picture in CSS pixels.
         focus: Key of a picture to focus, with a number that changes when it shall happen again.
         ways: The page that a click leads to; such a click is not returned.
 
@@ -150,7 +146,7 @@ def figure(
     legend = [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
     legend += [{"mark": "unknown", "badge": "?", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     legend += [{"mark": "fixed", "badge": "=", "text": f"Plain: {NOT_RANDOM}"}] * any(p.fixed for p in shown)
-    data = {"label": label, "cell": cell, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
+    data = {"label": label, "cell": 68, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}
     data["legend"] = legend
     return _mount(key, data | {"target": _item(target)}, focus, ways)
 

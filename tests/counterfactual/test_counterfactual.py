@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def settings(pictures: Dataset, checkpoint: Checkpoint) -> CounterfactualSetting
     )
 
 
+def trainings(wanted: Sequence[removals.Wanted], checkpoint: Checkpoint) -> set[removals.Model]:
+    """Return the different trainings (removed, train_seed) of a plan; the original is none of them."""
+    return {(one.removed, one.train_seed) for one in wanted} - {removals.original(checkpoint)}
+
+
 def test_the_plan_holds_every_control(
     pictures: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings
 ) -> None:
@@ -64,7 +70,7 @@ def test_the_plan_holds_every_control(
     assert count == {"identity": 2, "random": 4, "noise_floor": 2, "raw-pixel-cosine": 4, "bottom": 4}
     assert {len(w.removed) for w in plan if w.method in ("random", "bottom", "raw-pixel-cosine")} == {6}
     # Random and noise-floor models serve both targets.
-    assert len(removals.trainings(plan, checkpoint)) == 2 + 1 + 2 * 2 == removals.count_trainings(settings)
+    assert len(trainings(plan, checkpoint)) == 2 + 1 + 2 * 2 == removals.count_trainings(settings)
     target = targets.resolve(pictures, checkpoint.digest, "seed:3", Sampled(sampling_steps=5))
     values = scores.attribution_scores("raw-pixel-cosine", pictures, checkpoint.digest, target).values
     top = next(w for w in plan if w.method == "raw-pixel-cosine" and w.owner == "seed:3")
@@ -94,7 +100,7 @@ def test_named_pictures_are_one_removal_whatever_the_target(
     named = [bar for bar in plan if bar.method == "pictures:3-5,7"]
     assert {(bar.removed, bar.owner) for bar in named} == {((3, 4, 5, 7), "")}
     assert {len(bar.removed) for bar in plan if bar.method == "random"} == {4}
-    assert len(removals.trainings(plan, checkpoint)) == removals.count_trainings(one) == 4
+    assert len(trainings(plan, checkpoint)) == removals.count_trainings(one) == 4
     assert removal_sets.without("pictures:3-5,7") == "Without 4 pictures (#3 to #7)"
     assert removal_sets.without("pictures:3,12") == "Without #3, #12"
     for wrong in ("pictures:24", "pictures:x", "pictures:0-23"):
@@ -115,7 +121,7 @@ def test_what_shares_a_fact_with_the_targets_prompt_is_removed_for_each_target(
         assert named[target] == tuple(own)
     sizes = {len(removed) for removed in named.values()}
     assert {len(bar.removed) for bar in plan if bar.method == "random"} == sizes
-    assert len(removals.trainings(plan, checkpoint)) == 1 + 2 + len(sizes) <= removals.count_trainings(found)
+    assert len(trainings(plan, checkpoint)) == 1 + 2 + len(sizes) <= removals.count_trainings(found)
     assert removal_sets.without("same:label") == "Without the target's label"
     for wrong, prompts, error in (
         ("same:size", tuple(labels), "is no fact of pictures"),
@@ -140,7 +146,7 @@ def test_every_arm_has_the_same_seeds_none_the_originals_and_draws_every_target(
     assert {tuple(sorted(seeds)) for (method, *_), seeds in arms.items() if method != "identity"} == {
         (own + 1, own + 2, own + 3)
     }
-    assert len(removals.trainings(plan, checkpoint)) == removals.count_trainings(asked) == 3 * (1 + 2 * 2 + 4 * 2)
+    assert len(trainings(plan, checkpoint)) == removals.count_trainings(asked) == 3 * (1 + 2 * 2 + 4 * 2)
     drawn: dict[removals.Model, set[str]] = {}
     for bar in plan:
         drawn.setdefault((bar.removed, bar.train_seed), set()).add(bar.target)
@@ -162,7 +168,7 @@ def test_the_noise_floor_may_have_models_of_further_seeds(
     assert all(each == {own + 1} for each in seeds.values())
     assert len({(b.target, b.owner, b.method, b.asked, b.draw) for b in plan}) == len(plan)
     assert {b.target for b in plan if b.train_seed == own + 3} == set(settings.targets)
-    assert len(removals.trainings(plan, checkpoint)) == removals.count_trainings(asked)
+    assert len(trainings(plan, checkpoint)) == removals.count_trainings(asked)
     assert "floor_models" not in settings.model_dump(), "what was stored before keeps its key"
     several = settings.model_copy(update={"train_seeds": 3, "floor_models": 2})
     assert removals.count_trainings(several) == removals.count_trainings(several.model_copy(update={"floor_models": 1}))
@@ -465,7 +471,7 @@ def test_trainings_are_counted_before_scores_are_known(
     asked = settings.model_copy(update=change)
     assert removals.count_trainings(asked) == number
     if not any(method.startswith("contributor") for method in asked.methods):
-        planned = removals.trainings(removals.plan(pictures, checkpoint, asked), checkpoint)
+        planned = trainings(removals.plan(pictures, checkpoint, asked), checkpoint)
         assert len(planned) <= number
 
 

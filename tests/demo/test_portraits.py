@@ -182,7 +182,7 @@ def test_the_lds_is_finished(dataset: Dataset, checkpoint: Checkpoint) -> None:
     found = predictions.find(usual, measured)
     assert found is not None
     drawn = [targets.resolve(dataset, checkpoint.digest, name) for name in found.targets[:8]]
-    values = scores.score_matrix("d-trak", dataset, checkpoint.digest, drawn, usual.features).values
+    values = scores.score(scores.resolve("d-trak", dataset, checkpoint.digest, drawn, usual.features)).values
     again = statistics.spearman(-(masks @ values.T), found.ranks[found.place][:, :8])
     np.testing.assert_allclose(again, 1, atol=1e-3)  # another processor may swap two that are next to each other
 

@@ -162,9 +162,9 @@ def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser:
     settings = wanted(pictures)
     chosen = [of_split(pictures.held_out, "held-out", i) for i in (3, 0)] + [of_split(pictures.train, "train", 5)]
     with pytest.raises(NotFoundError, match="features"):
-        features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
+        features.compute_target_features(denoiser, settings, chosen, quiet)
     trained = rows_of(features.compute_features(pictures, denoiser, settings, quiet))
-    found = features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
+    found = features.compute_target_features(denoiser, settings, chosen, quiet)
     assert [a.settings["target"] for a in found] == ["held-out:3", "held-out:0", "train:5"]
     for artifact in found:
         feature = feature_store.target_feature(artifact)
@@ -172,7 +172,7 @@ def test_targets_get_their_feature_and_its_products(pictures: Dataset, denoiser:
         np.testing.assert_allclose(artifact.array("cross.npy"), expected, rtol=1e-10, atol=1e-12 * expected.max())
     # The same picture under the same id has the same noise, hence the same feature.
     np.testing.assert_allclose(feature_store.target_feature(found[2]), trained[5], rtol=1e-4, atol=1e-6)
-    alone = features.compute_target_features(pictures, denoiser, settings, chosen[:1], quiet)
+    alone = features.compute_target_features(denoiser, settings, chosen[:1], quiet)
     assert alone[0].path == found[0].path
 
 

@@ -85,7 +85,7 @@ def test_features_of_a_set_are_a_plain_product_and_a_shard_draws_the_matrix_once
     assert sorted(drawn) == sorted(blocks * 3), "three shards, batches of two pictures"
     drawn.clear()
     targets = [of_split(pictures.held_out, "held-out", i) for i in range(5)]
-    features.compute_target_features(pictures, denoiser, wanted(pictures, kind), targets, quiet, 1)
+    features.compute_target_features(denoiser, wanted(pictures, kind), targets, quiet, 1)
     assert sorted(drawn) == blocks, "targets that are asked for together share it too"
     assert not [path for path in store.root().iterdir() if path.is_file()], "gradients that waited are gone"
 

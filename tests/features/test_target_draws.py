@@ -50,9 +50,9 @@ def test_a_targets_feature_is_the_mean_over_its_noises(
     settings, target = wanted(pictures, checkpoint), targets.resolve(pictures, checkpoint.digest, "held-out:1")
     denoiser = networks.load_denoiser(checkpoint)
     features.compute_features(pictures, denoiser, settings, quiet)
-    (single,) = features.compute_target_features(pictures, denoiser, settings, [target], quiet)
+    (single,) = features.compute_target_features(denoiser, settings, [target], quiet)
     monkeypatch.setattr(settings_of_features, "target_draws", lambda digest: 4 * T)
-    (found,) = features.compute_target_features(pictures, denoiser, settings, [target], quiet)
+    (found,) = features.compute_target_features(denoiser, settings, [target], quiet)
     assert found.key != single.key
     assert found.manifest["gradients"] == 4 * T
     parameters = list(denoiser.network.parameters())
@@ -67,7 +67,7 @@ def test_a_targets_feature_is_the_mean_over_its_noises(
     monkeypatch.setattr(
         settings_of_features, "target_draws", lambda digest: 0
     )  # a run of before: what is stored stays found
-    (again,) = features.compute_target_features(pictures, denoiser, settings, [target], quiet)
+    (again,) = features.compute_target_features(denoiser, settings, [target], quiet)
     assert again.key == single.key
     here = costs.Here(pictures, checkpoint)
     one, four = (

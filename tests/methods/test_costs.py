@@ -70,7 +70,7 @@ def test_little_free_disk_keeps_few_gradients_and_always_one(cache: object, monk
 def test_an_estimate_holds_gradients_and_projection_and_says_how_much_of_it(
     pictures: Dataset, checkpoint: Checkpoint, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    each, parameters = costs.gradient_seconds(checkpoint), checkpoint.run.manifest["parameters"]
+    each, parameters = speeds.gradient(checkpoint).seconds, checkpoint.run.manifest["parameters"]
     speed, asked = speeds.gradient(checkpoint), []
     monkeypatch.setattr(speeds, "gradient", lambda of: asked.append(of) or speed)
     for kind in ("sparse", "gaussian"):
@@ -105,13 +105,13 @@ def test_a_cost_is_said_as_a_range_with_its_parts_and_how_it_is_known() -> None:
 def test_dense_features_do_not_tell_what_a_gradient_costs(
     pictures: Dataset, checkpoint: Checkpoint, target: Target
 ) -> None:
-    before = costs.gradient_seconds(checkpoint)
+    before = speeds.gradient(checkpoint).seconds
     for kind, seconds in (("gaussian", 1e6), ("sparse", 24.0)):
         settings = base(pictures, checkpoint, projection=kind)
         key = key_of("features", settings)
         store.partial("features", key)
         store.publish("features", key, settings, rows=24, width=4096, gradients=240, seconds=seconds)
-        assert costs.gradient_seconds(checkpoint) == (before if kind == "gaussian" else 0.1)
+        assert speeds.gradient(checkpoint).seconds == (before if kind == "gaussian" else 0.1)
 
 
 def test_patches_cost_by_the_pairs_of_patches(pictures: Dataset, checkpoint: Checkpoint, target: Target) -> None:
@@ -212,7 +212,7 @@ def test_kernels_and_dense_projections_follow_what_they_took_here(
     dense = base(pictures, checkpoint, projection="rademacher")
     part = [("features", key_of("features", dense), dense)]
     projection = scores.estimate(pictures, checkpoint, part).projection  # type: ignore[arg-type]
-    took = 240 * costs.gradient_seconds(checkpoint) + 700 * projection
+    took = 240 * speeds.gradient(checkpoint).seconds + 700 * projection
     parameters = checkpoint.run.manifest["parameters"]
     facts = {"rows": 24, "width": 4096, "parameters": parameters, "gradients": 240, "seconds": took}
     published("features", base(pictures, checkpoint, projection="rademacher", noise_seed=5), **facts)

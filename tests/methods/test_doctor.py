@@ -60,7 +60,7 @@ def test_leverage_and_help_are_those_of_the_features(pictures: Dataset, checkpoi
     assert found.values == pytest.approx(hat, rel=1e-3)
     helped = doctor.find("unhelpful", pictures, checkpoint)
     own = doctor.held_out(pictures)
-    wanted = scores.score_matrix("d-trak", pictures, checkpoint.digest, own).values.mean(0)
+    wanted = scores.score(scores.resolve("d-trak", pictures, checkpoint.digest, own)).values.mean(0)
     assert helped.order.tolist() == np.argsort(wanted, kind="stable").tolist()
 
 

@@ -68,7 +68,7 @@ def test_both_copies_of_a_planted_duplicate_are_among_the_first_three(
     base = FeatureSettings(dataset=dataset.digest, checkpoint=checkpoint.digest)
     kernel.compute_kernel(features.compute_features(dataset, denoiser, base, quiet), quiet)
     target = targets.resolve(dataset, checkpoint.digest, f"train:{ORIGINAL}")
-    features.compute_target_features(dataset, denoiser, base, [target], quiet)
+    features.compute_target_features(denoiser, base, [target], quiet)
     found = scores.attribution_scores("d-trak", dataset, checkpoint.digest, target, base)
     first = np.argsort(-found.values)[:3].tolist()
     assert {ORIGINAL, copy} <= set(first), f"the first three are {first}"

@@ -47,7 +47,7 @@ def computed(pictures: Dataset, tiny: ModelSettings, base: FeatureSettings, targ
         settings = scores.feature_settings(method, pictures.digest, CHECKPOINT, base)
         kernel.compute_kernel(features.compute_features(pictures, denoiser, settings, quiet), quiet)
         chosen = [target, of_split(pictures.train, "train", 6)]
-        features.compute_target_features(pictures, denoiser, settings, chosen, quiet)
+        features.compute_target_features(denoiser, settings, chosen, quiet)
     return pictures
 
 
@@ -162,14 +162,14 @@ def test_several_targets_are_compared_by_the_weights_that_are_set_up(pictures: D
     assert scores.needed("clip-dot", pictures, CHECKPOINT, target) == []
     assert [n[2].pixels for n in scores.needed("clip-dot", pictures, CHECKPOINT, other)] == [other.pixels]
     with pytest.raises(NotFoundError, match="held-out:5 has no stored embeddings by the encoder's weights"):
-        scores.score_matrix("clip-dot", pictures, CHECKPOINT, [target, other])
+        scores.score(scores.resolve("clip-dot", pictures, CHECKPOINT, [target, other]))
     embed(other.pixels, z[2:])
-    found = scores.score_matrix("clip-dot", pictures, CHECKPOINT, [target, other])
+    found = scores.score(scores.resolve("clip-dot", pictures, CHECKPOINT, [target, other]))
     own = EmbeddingSettings(model="clip-vit-b-32", weights=HERE, pixels=pictures.digest)
     rows = store.get("embeddings", key_of("embeddings", own)).array("embeddings.npy")
     np.testing.assert_allclose(found.values, z[[0, 2]] @ rows.T, rtol=1e-4, atol=1e-5)
     assert found.provenance["embeddings"] == key_of("embeddings", own)
-    swapped = scores.score_matrix("clip-dot", pictures, CHECKPOINT, [other, target])
+    swapped = scores.score(scores.resolve("clip-dot", pictures, CHECKPOINT, [other, target]))
     np.testing.assert_array_equal(swapped.values, found.values[::-1])
 
 

@@ -84,7 +84,7 @@ def test_ranks_agree_with_traker(pictures: Dataset, trained: Checkpoint, tmp_pat
     settings = scores.feature_settings(method, pictures.digest, checkpoint.digest, base)
     work.run(build(AttributeJob, features=(settings,), targets=tuple(names)), quiet)
     targets: list[Target] = [resolve(pictures, checkpoint.digest, name) for name in names]
-    ours = scores.score_matrix(method, pictures, checkpoint.digest, targets, base)
+    ours = scores.score(scores.resolve(method, pictures, checkpoint.digest, targets, base))
 
     denoiser = networks.load_denoiser(checkpoints.by_digest(checkpoint.digest))
     count = sum(p.numel() for p in denoiser.network.parameters())

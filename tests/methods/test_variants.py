@@ -214,8 +214,8 @@ def test_interpolated_features_are_mixed_from_both_ends(pictures: Dataset, base:
     target = resolve(pictures, base.checkpoint, "held-out:3")
     alone = features.featurise(denoiser, target.image[None], [target.id], wanted, lambda _: None)
     for end in ends_of(wanted):
-        features.compute_target_features(pictures, denoiser, end, [target], quiet)
-    (own,) = features.compute_target_features(pictures, denoiser, wanted, [target], quiet)
+        features.compute_target_features(denoiser, end, [target], quiet)
+    (own,) = features.compute_target_features(denoiser, wanted, [target], quiet)
     np.testing.assert_allclose(feature_store.target_feature(own), alone[0], atol=1e-5 * np.abs(alone).max())
 
 

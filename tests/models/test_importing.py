@@ -88,7 +88,7 @@ def test_a_folder_of_network_and_scheduler_of_flow_draws_by_eulers_steps(picture
 def test_a_short_schedule_is_known_without_torch(pictures: Dataset, tmp_path: Path) -> None:
     DDPMPipeline(foreign(tmp_path / "other"), DDPMScheduler(num_train_timesteps=40)).save_pretrained(tmp_path / "short")
     checkpoint = taken_in(tmp_path / "short", pictures, "short")
-    assert networks.load_denoiser(checkpoint).process.steps == checkpoints.length_of(checkpoint) == 40
+    assert networks.load_denoiser(checkpoint).process.steps == checkpoints.process_of(checkpoint)[1] == 40
     assert checkpoints.most_steps(checkpoint) == 40
     checkpoints.check_drawing(checkpoint, Sampled(sampling_steps=40))
     with pytest.raises(SettingsError, match="50 sampling steps are more than"):

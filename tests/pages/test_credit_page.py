@@ -23,7 +23,7 @@ def credit(small: Small, seeds: int) -> set_credit.SetCredit:
     dataset, checkpoint = small
     explained = [resolve(dataset, checkpoint.digest, f"seed:{i}") for i in range(seeds)]
     base = defaults.base_for(dataset.digest, checkpoint.digest, METHODS["d-trak"], {})
-    found = scores.score_matrix("d-trak", dataset, checkpoint.digest, explained, base, rank_share=0.15)
+    found = scores.score(scores.resolve("d-trak", dataset, checkpoint.digest, explained, base), rank_share=0.15)
     return set_credit.over(found.values, dataset.train.rows, "contributor")
 
 

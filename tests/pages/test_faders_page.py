@@ -13,13 +13,12 @@ from dtrak_core.features.kernel import Kernel
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import certainty, fader_scores, results
+from dtrak_core.methods import certainty, fader_scores, results, scores
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
 from dtrak_core.ui.answers import Question
-from dtrak_core.ui.attribution import compute
 
 Small = tuple[Dataset, Checkpoint]
 TAB = "Layers and noise levels"
@@ -48,7 +47,8 @@ def test_the_disk_that_is_told_is_what_it_takes(small: Small) -> None:
     dataset, checkpoint = small
     (features,) = in_parts(small).features
     question = Question(dataset, checkpoint, targets.resolve(dataset, checkpoint.digest, "seed:0"))
-    _, told = compute.cost(question, [("features", key_of("features", features), features)])
+    parts = [("features", key_of("features", features), features)]
+    told = scores.estimate(question.dataset, question.checkpoint, parts).disk
     made = work.run(in_parts(small), quiet)[0]
     assert told == pytest.approx(made.manifest["bytes"], rel=0.15)
 

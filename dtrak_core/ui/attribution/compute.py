@@ -65,12 +65,6 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     return f"**{label}** is ready for this model; only this picture is missing: {amount}."
 
 
-def cost(question: Question, parts: Sequence[Needed]) -> tuple[float, int]:
-    """Estimate seconds and bytes of missing artifacts."""
-    found = scores.estimate(question.dataset, question.checkpoint, parts)
-    return found.seconds, found.disk
-
-
 def _able(method: Method) -> bool:
     """Say whether what a method misses can be computed here; if not, say why and what to do."""
     problem = _lacking(method.id)
