@@ -17,7 +17,7 @@ dataset, checkpoint = selection.dataset, selection.checkpoint
 st.title("Map")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     space = st.segmented_control(
-        "Near are pictures that are alike in",
+        "Pictures near each other are alike in",
         maps.SPACES,
         default="lite0",
         format_func=maps.NAMES.get,

@@ -16,7 +16,7 @@ from dtrak_core.commands import cli
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
-TEXTS = {path.name: path.read_text() for path in (PROJECT / "README.md", *PAGES)}
+TEXTS = {str(path.relative_to(PROJECT)): path.read_text() for path in (PROJECT / "README.md", *PAGES)}
 CODE = {path: path.read_text() for path in sorted((PROJECT / "dtrak_core").rglob("*.py"))}
 SUFFIXES = ("csv", "html", "json", "jpg", "png", "txt", "zip")
 VARIABLE = re.compile(r"\bSTUDIO_[A-Z_]+\b")
@@ -93,11 +93,11 @@ def test_files_and_names_that_sentences_tell_of_exist() -> None:
         else:
             there = True
         lacking |= set() if there else {f"{span} in {page}"}
-    assert lacking == {"dtrak_core/app in design.md"}, "which is in a wheel alone"
+    assert lacking == {"dtrak_core/app in docs/design.md"}, "which is in a wheel alone"
 
 
 def test_the_variables_that_the_code_reads_are_the_documented_ones() -> None:
     read = {one for text in CODE.values() for one in VARIABLE.findall(text)}
-    table = set(re.findall(r"^\| `(\w+)` \|", TEXTS["security.md"], re.M))
+    table = set(re.findall(r"^\| `(\w+)` \|", TEXTS["docs/security.md"], re.M))
     assert table == read - {"STUDIO_DEMO"}, "which is for the demo's own rebuild"
     assert {one for text in TEXTS.values() for one in VARIABLE.findall(text)} <= table

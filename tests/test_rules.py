@@ -186,6 +186,27 @@ def test_what_follows_the_work_is_called_on_progress() -> None:
     assert wrong == set()
 
 
+def test_docstrings_explain_the_arguments_that_there_are() -> None:
+    """Those of a command that all commands have are explained where they are declared."""
+    wrong = {}
+    for path in SOURCES:
+        for node in nodes_of(path):
+            text = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
+            if text and "Args:\n" in text and isinstance(node, ast.FunctionDef):
+                told = re.findall(r"^    (\w+): ", re.split(r"\n\w+:\n", text.partition("Args:\n")[2])[0], re.M)
+                own = node.args
+                given = [*own.posonlyargs, *own.args, own.vararg, *own.kwonlyargs, own.kwarg]
+                names = [
+                    one.arg
+                    for one in given
+                    if one is not None and one.arg != "self" and not one.arg.startswith("_")
+                    if one.annotation is None or not re.search(r"\b(Json|TrainOptions)\b", ast.unparse(one.annotation))
+                ]
+                if told != names:
+                    wrong[f"{node.name} in {in_project(path)}"] = (told, names)
+    assert wrong == {}
+
+
 def test_what_is_published_is_computed_under_a_lock() -> None:
     texts = {in_project(path): path.read_text() for path in SOURCES}
     wrong = [name for name, text in texts.items() if "store.publish(" in text and "store.computing(" not in text]

@@ -38,9 +38,10 @@ class FeatureSettings(Settings):
     `num_timesteps` K draws a picture: uniform takes 0, T/K, ... of T timesteps (1000); cumulative 0..K-1; low the
     middles of K equal parts of the lowest fifth.
     `eta` is used by `interpolated` alone: 1 is the loss (TRAK), 0 the squared output (D-TRAK).
-    `proj_dim` is ignored by `none`. `storage` int8 keeps one float32 scale a row. `normalise` timestep divides each
-    draw's gradient by its length before the mean. `weighting` training multiplies each draw with the weight that its
-    timestep has in the training. `parts` faders keeps layers and noise levels apart (faders.py).
+    `proj_dim` is ignored by `none`. `storage` float16 keeps a float32 scale for each row, int8 one for each column of a
+    shard (feature_store.py). `normalise` timestep divides each draw's gradient by its length before the mean.
+    `weighting` training multiplies each draw with the weight that its timestep has in the training. `parts` faders
+    keeps layers and noise levels apart (faders.py).
 
     Fields that came later are left out of the JSON at their default, so that what was stored before keeps its key.
     """

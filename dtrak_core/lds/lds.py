@@ -64,6 +64,9 @@ def predicted(scores: np.ndarray, masks: np.ndarray) -> np.ndarray:
     Args:
         scores: Scores of M targets for N training examples, shape (M, N); positive: helps.
         masks: Which examples each of S subsets holds, bool, shape (S, N).
+
+    Raises:
+        SettingsError: If they are of different numbers of training examples.
     """
     if scores.shape[1] != masks.shape[1]:
         raise SettingsError(

@@ -187,7 +187,7 @@ def evaluated(predicted: Predictions, known: Losses, measured: LdsSettings, kind
 
     Held-out targets that were trained on are left out (`Losses.leaked`). Predictions must explain some of the kind.
 
-    `place` chooses the damping among `found.shares`; None takes the method's own.
+    `place` chooses the damping among `predicted.shares`; None takes the method's own.
     """
     mine, theirs = of_kind(predicted, known, measured, kind)
     at = predicted.place if place is None else place

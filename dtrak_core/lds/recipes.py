@@ -1,4 +1,4 @@
-"""Recipes: a method with everything that can be turned at it, and the sweeps of the paper's findings. No torch here."""
+"""Recipes: a method with all that can be changed about it, and the sweeps of the paper's findings. No torch here."""
 
 from __future__ import annotations
 

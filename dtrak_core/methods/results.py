@@ -140,7 +140,7 @@ def proponents(ranking: Ranking, top: int, families: Sequence[str] | None = None
     """Return the examples with the highest scores, best first; only positive scores count.
 
     Args:
-        rankings: Ranking over N examples.
+        ranking: Ranking over N examples.
         top: Number of entries.
         families: Family of each example, shape (N,), empty where it has none. Where given, only the
             first of each family is listed, with the number of others it stands for.
@@ -188,7 +188,7 @@ def credit(ranking: Ranking, contributors: Sequence[str]) -> list[Credit]:
     """Add up the positive scores of each contributor, largest share first.
 
     Args:
-        rankings: Ranking over N examples.
+        ranking: Ranking over N examples.
         contributors: One name for each training example, shape (N,); empty means unknown.
 
     Raises:

@@ -132,7 +132,7 @@ def _patches(dataset: Dataset, target: Target, index: int) -> None:
     st.image(
         thumbnails.png(seen, LARGE // 2),
         output_format="PNG",
-        caption=f"What of {target.id} its patches explain: the brighter, the more",
+        caption=f"What its patches explain of {target.id}: the brighter, the more",
         alt=f"{target.id}, bright where patches of training picture {index} explain it",
     )
 

@@ -30,7 +30,7 @@ def row(
     count = len(ranking.values)
     kept = "" if ranking.effective_rank is None else f" Effective rank {ranking.effective_rank:,.0f} of {count:,}."
     if ranking.repeatability is not None:
-        kept += f" Repeatability {ranking.repeatability:.2f}: how the ranks from both halves of the draws correlate."
+        kept += f" Repeatability {ranking.repeatability:.2f}: how the ranks by the two halves of the draws correlate."
     else:
         kept += " Certainty not measured." if ranking.random else f" {NOT_RANDOM.capitalize()}: it always ranks so."
     first, last = results.proponents(ranking, counts[0], families), results.opponents(ranking, counts[1], families)

@@ -49,7 +49,7 @@ def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
 
 def test_it_is_small_whole_and_says_what_made_it() -> None:
     root = store.demo_root()
-    others = [root / place for place in roles.listed(root)]  # of the text-to-image demo: test_demo_lora.py
+    others = [root / place for place in roles.listed(root)]  # of the text-to-image demo: test_roles.py
     files = [path for path in root.rglob("*") if path.is_file() and not set(others) & set(path.parents)]
     assert 0 < sum(path.stat().st_size for path in files) < LIMIT
     for kind in (

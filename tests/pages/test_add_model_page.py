@@ -100,7 +100,7 @@ def test_a_base_is_taken_in_at_a_size(at: AppTest, tmp_path: Path, monkeypatch: 
     assert (job.source, job.resolution) == (str(tmp_path), 16)
     running(monkeypatch, jobs.key_of_job(job), state="done", artifacts=[["bases", "0" * 16]])
     at.run()
-    assert "can be trained on, and LoRA weights of it added" in told(at)
+    assert "LoRA weights can be trained on it, or added for it" in told(at)
 
 
 def test_lora_weights_are_taken_in_for_a_base_of_their_size(
@@ -133,7 +133,7 @@ def test_a_network_of_another_size_is_not_taken_in(
     at: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognised(at, tmp_path, replace(PIXELS, side=32), monkeypatch)
-    assert "It draws 32 pixels a side, the pictures of this dataset have 16." in told(at)
+    assert "It draws 32 pixels a side; the pictures of this dataset have 16." in told(at)
     assert next(one for one in at.button if one.label == "Take it in").disabled
 
 

@@ -257,7 +257,7 @@ def test_patches_show_which_parts_of_the_target_they_explain(small: Small) -> No
     at = opened("attribution", methods=["Patches (NDA)"], example=str(best))  # type: ignore[arg-type]
     assert [row["title"] for row in galleries(at)["figure"]["rows"]] == ["Patches (NDA)"]
     captions = [caption for image in at.get("image") for caption in image.captions]
-    assert any("its patches explain" in caption for caption in captions)
+    assert any("its patches explain of" in caption for caption in captions)
 
 
 def test_a_method_that_cannot_answer_says_why(small: Small) -> None:

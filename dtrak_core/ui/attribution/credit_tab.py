@@ -38,8 +38,8 @@ def show(question: Question, ranking: Ranking | None, facts: Mapping[str, Any]) 
         charts.credit_bars(shown), key="credit", alt=alt, on_select="rerun", selection_mode="points"
     )
     st.caption(
-        "Lines: 95 % intervals, had others like these pictures been learned from; families count as one. "
-        "Who has fewer than six that are not alike has none."
+        "Lines are 95 % intervals: how far a share would move had other pictures like these been learned from. A "
+        "family counts as one, and who has fewer than six has no interval."
         + (f" The first {LISTED} of {len(credits)} contributors; the file holds all." if len(credits) > LISTED else "")
     )
     asked = (ranking.method, question.target.id, ranking.effective_rank)

@@ -146,7 +146,7 @@ def _sliders(ask: Ask) -> Faders:
     st.caption("Layers, from input to output")
     layers = _row([_spoken(name) for name in groups], names[len(BANDS) :])
     if not any(bands) or not any(layers):
-        st.info("With everything at 0 there is nothing to rank by; shown is the ranking with all at 1.")
+        st.info("With everything at 0 there is nothing to rank by; the ranking shown has all at 1.")
         return fader_scores.neutral(len(groups))
     return Faders(tuple(layers), tuple(bands))
 

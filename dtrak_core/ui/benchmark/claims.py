@@ -50,7 +50,7 @@ CLAIMS: Mapping[Sweep, Claim] = {
         lambda lines: (_of(lines[""], "squared-output"), _of(lines[""], "loss")),
     ),
     "eta": Claim(
-        "Between both the LDS falls, from D-TRAK (η = 0) to TRAK (η = 1)",
+        "Between the two the LDS falls, from D-TRAK (η = 0) to TRAK (η = 1)",
         _drawn(1),
         lambda lines: (lines["all timesteps"][0], lines["all timesteps"][-1]),
     ),

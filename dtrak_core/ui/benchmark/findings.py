@@ -43,7 +43,7 @@ FINDINGS: Mapping[str, Finding] = {
     "eta": Finding(
         "From D-TRAK to TRAK",
         "η: 0 is the squared output, 1 is the loss",
-        "In the paper (Figure 1) the LDS falls between both ends, from D-TRAK to TRAK.",
+        "In the paper (Figure 1) the LDS falls all the way from D-TRAK to TRAK.",
     ),
     "timesteps": Finding(
         "Number of timesteps",

@@ -39,8 +39,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
     )
     if not found:
         st.info(
-            f"Nothing is known of the pictures of '{panels.plain(checkpoint.name)}' or of the held-out ones that some "
-            "training pictures share and others do not, or no method has scores for them yet."
+            f"Either no method has scores yet for the pictures of '{panels.plain(checkpoint.name)}' or the held-out "
+            "ones, or nothing is known of these that some training pictures share and others do not."
         )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -60,7 +60,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
         format="%.3f", help=f"Of the first {known_answers.TOP}, mean over the targets."
     )
     st.dataframe(_cells(one), hide_index=True, height="content", column_config={SHARE: share})
-    st.caption(f"Intervals draw the targets anew (95 %, BCa). {known_answers.WARNING}")
+    st.caption(f"Intervals (95 %, BCa) resample the targets. {known_answers.WARNING}")
     for reason in dict.fromkeys(filter(None, unlisted.values())):
         labels = ", ".join(METHODS[name].label for name, why in unlisted.items() if why == reason)
         st.caption(f"Left out: {panels.plain(labels)}. {panels.plain(reason)}")

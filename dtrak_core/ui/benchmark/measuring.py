@@ -27,7 +27,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
         subsets = _choice("Subsets", SUBSETS, before.num_subsets if before else 32, "Each is half of the pictures.")
         seeds = _choice(
             "Training seeds", SEEDS, before.train_seeds if before else 1,
-            "With two or more, it is known how high an LDS can be at all.",
+            "With two or more, it can be said how high an LDS can be here.",
         )  # fmt: skip
         held_out = len(dataset.held_out.rows)
         targets = _choice(

@@ -31,7 +31,7 @@ def show(question: Question) -> None:
         )  # fmt: skip
         squared = st.toggle(
             "Square scores first", key="table-squared", bind="query-params",
-            help="Some authors square each score before adding them up over a subset. For a fair comparison, all are.",
+            help="Some authors square each score before adding up a subset. This squares all, for a fair comparison.",
         )  # fmt: skip
     wanted = [
         recipes.with_timesteps(

@@ -73,7 +73,7 @@ def _brought(dataset: Dataset, checkpoint: Checkpoint) -> Target | None:
         st.warning(panels.plain(error))
         return None
     if found.image.shape != dataset.train.images.shape[1:]:  # brought to another dataset
-        st.info("This work was brought to a dataset of another size. Bring it again.")
+        st.info("This work was uploaded for a dataset of another size in pixels. Upload it again.")
         return None
     return found
 

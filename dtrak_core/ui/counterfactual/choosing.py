@@ -58,7 +58,7 @@ def fill(checkpoint: Checkpoint, known: Mapping[str, Target], count: int) -> Non
     if methods:
         state[METHODS_KEY] = methods
     elif said[1]:
-        st.warning(f"There is no method '{panels.plain(said[1])}', which the address names.")
+        st.warning(f"The address names a method '{panels.plain(said[1])}', which does not exist.")
 
 
 def pictures(known: Mapping[str, Target]) -> list[Target]:
@@ -74,7 +74,7 @@ def pictures(known: Mapping[str, Target]) -> list[Target]:
                 f"Take the first {enough}",
                 key="cf-first",
                 on_click=lambda: st.session_state.update({_TARGETS: marks[:enough]}),
-                help=f"A verdict needs {FEWEST} targets. Every model draws all of them, which costs no training more.",
+                help=f"A verdict needs {FEWEST} targets. Every model draws all of them, without further training.",
             )
     pages = -(-len(marks) // SHOWN)
     page = min(st.pagination(pages, key="cf-targets-page"), pages) if pages > 1 else 1

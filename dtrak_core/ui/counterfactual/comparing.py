@@ -173,7 +173,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             width=220,
             persist_state="session",
             help="A timestep of 1,000: above it the original model draws, below it the retrained one goes on. Lower "
-            "keeps more of the composition. Another τ needs no training more.",
+            "keeps more of the composition. Another τ needs no further training.",
         )
         st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
     with panels.reported():

@@ -61,7 +61,7 @@ def show(comparison: Comparison, dataset: Dataset, size: int) -> None:
     if asked in known:
         _dialog(comparison, dataset, own, asked)
     elif asked:
-        st.warning(f"This comparison has no picture '{panels.plain(asked)}', which the address names.")
+        st.warning(f"The address names a picture '{panels.plain(asked)}', which this comparison does not have.")
 
 
 def _closed() -> None:

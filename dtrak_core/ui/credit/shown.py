@@ -137,7 +137,7 @@ def keep(sheet: Sheet) -> None:
     """Offer the credits as files, and say what made them."""
     st.header("Credits to keep")
     st.write(
-        "Names, sources, licence, method, settings, digests and date. The page prints; nothing in it is elsewhere."
+        "Names, sources, licence, method, settings, digests and date. The page can be printed, and needs no other file."
     )
     name = f"credits-{sheet.checkpoint.name}-{sheet.scores.method}".replace(":", "-").replace("@", "-")
     keeping.files(sheet, credit_page.WRITERS, name, "credit")
@@ -180,6 +180,8 @@ def _columns() -> dict[str, Any]:
     return {
         "Credit": number(format="%.1f %%"),
         "Of the pictures": number(format="%.1f %%"),
-        "Times": number(format="%.2f", help="Share of the credit over share of the pictures: 1 is what number brings."),
+        "Times": number(
+            format="%.2f", help="Share of the credit over share of the pictures: 1 is what their number brings."
+        ),
         "p": number(format="%.2g", help="How often groups of random pictures lie as far from their share."),
     }

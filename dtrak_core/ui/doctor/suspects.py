@@ -83,7 +83,7 @@ def choose(some: Suspects, dataset: Dataset, before: list[int]) -> None:
             on_click=taking.take,
             args=(set(before) | set(some.order[:many].tolist()),),
         )
-        st.button("Leave all", on_click=taking.take, args=(set(),), disabled=not before)
+        st.button("Take none", on_click=taking.take, args=(set(),), disabled=not before)
 
 
 def _in_pairs(some: Suspects) -> list[int]:

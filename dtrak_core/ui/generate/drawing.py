@@ -98,7 +98,8 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
             key=f"draw-classes-{checkpoint.digest}",
             persist_state="session",
             width=420,
-            help="Seeds take the classes in turn: the first seed the first one, and so on. None means up to 16 of all.",
+            help="Seeds take the classes in turn: the first seed the first one, and so on. "
+            "If none is chosen, up to 16 of all are drawn.",
         )
         if checkpoint.guided:
             st.number_input(

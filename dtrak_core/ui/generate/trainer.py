@@ -93,8 +93,8 @@ def _prediction(preset: str, usual: TrainSettings) -> Prediction | None:
         format_func=PREDICTIONS.get,
         key=f"train-prediction-{preset}",
         width=150,
-        help="What the network puts out. The paper's predict the noise; a small one of many pixels does better with "
-        "the clean picture. Flow is the way from picture to noise, as of Stable Diffusion 3 and Flux.",
+        help="What the network puts out. The paper's networks predict the noise; a small one with many pixels does "
+        "better with the clean picture. Flow is the way from picture to noise, as in Stable Diffusion 3 and Flux.",
     )
     return None if chosen == usual.model.prediction else chosen
 
@@ -109,8 +109,8 @@ def _frozen(usual: TrainSettings) -> Frozen:
         format_func=FROZEN.get,
         key="train-frozen",
         width=140,
-        help="How those of the linear layers in the base are held. In 8 or 4 bits a large base fits a smaller GPU; the "
-        "model learns, and is featurised, on slightly other weights.",
+        help="How the weights of the base's linear layers are held. In 8 or 4 bits a large base fits a smaller GPU; "
+        "training and features then use slightly different weights.",
     )
 
 
@@ -119,7 +119,7 @@ def _seen(dataset: Dataset, usual: TrainSettings) -> dict[str, Any]:
     if isinstance(usual.model, LoraSettings):
         return {}
     classes = len(dataset.classes) > 1 and st.checkbox(
-        "Tell classes",
+        "Class-conditional",
         key=f"train-classes-{dataset.digest}",
         help=f"The network is told each picture's label ({listed(dataset.classes)}), and draws pictures of a class.",
     )

@@ -39,7 +39,7 @@ def form(dataset: Dataset | None) -> None:
     """Draw what comes next: choosing a source, or what it is and what becomes of it."""
     st.write(
         "A model made elsewhere: a DDPM or flow of pixels in diffusers' layout, a text-to-image model as a base for "
-        "LoRA weights, or LoRA weights themselves. No code of a file is run."
+        "LoRA weights, or LoRA weights themselves. No code in a file is run."
     )
     if bringing.under_way(WHAT, _choose):
         return
@@ -76,7 +76,7 @@ def _show(found: Recognised) -> None:
     lines = (f"**{heading.capitalize()}** {panels.plain(words)}" for heading, words in found.facts.items())
     st.markdown("  \n".join(lines))
     if found.assumed:
-        st.caption(f"Its files leave open, so it is assumed: {panels.plain('; '.join(found.assumed))}.")
+        st.caption(f"What its files leave open is assumed: {panels.plain('; '.join(found.assumed))}.")
 
 
 def _as_base(source: str, found: Recognised, dataset: Dataset | None) -> None:
@@ -109,7 +109,7 @@ def _as_pixels(source: str, found: Recognised, dataset: Dataset | None) -> None:
     has, unfit = dataset.settings.resolution, ""
     if found.side not in (0, has):
         unfit = (
-            f"It draws {found.side} pixels a side, the pictures of this dataset have {has}. Choose a dataset of "
+            f"It draws {found.side} pixels a side; the pictures of this dataset have {has}. Choose a dataset of "
             f"{found.side} pixels in the sidebar, or prepare one."
         )
     _take_in(source, found, dataset, "", unfit)
@@ -178,7 +178,10 @@ def _added() -> None:
     if not name:
         return
     if kind == "base":
-        st.success(f"'{panels.plain(name)}' can be trained on, and LoRA weights of it added.", icon=":material/check:")
+        st.success(
+            f"'{panels.plain(name)}' is ready: LoRA weights can be trained on it, or added for it.",
+            icon=":material/check:",
+        )
         frame.link(frame.GENERATE, "Train LoRA weights on it", ":material/model_training:", tab="Train a model")
         return
     st.success(f"'{panels.plain(name)}' is taken in and chosen in the sidebar.", icon=":material/check:")

@@ -109,7 +109,7 @@ def _show(seen: Preview, side: int) -> None:
             f"have {between} pixels."
         )
     if seen.opened < seen.count:
-        st.caption(f"{seen.opened:,} were opened so far; the rest are when they are prepared.")
+        st.caption(f"{seen.opened:,} were opened so far; the rest will be when the dataset is prepared.")
     left_out.show(seen.notes, seen.left_out)
 
 
