@@ -62,9 +62,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -LONGEST.get(item.path.relative_to(tests).as_posix(), 0))
 
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_noise_a_target() -> Iterator[None]:
     """Have trainings of this process note no draws of targets, so that most tests look at a single noise."""
@@ -79,15 +76,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("STUDIO_DEMO", str(tmp_path / "no-demo"))
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="session")
-def cifar2_file() -> Path:
-    """Return the real CIFAR-2 pictures kept beside the project, or skip."""
-    path = SHARED / "data" / "cifar2.npz"
-    if not path.exists():
-        pytest.skip("real CIFAR-2 pictures are kept beside the project in ../shared/data/cifar2.npz, absent here")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -207,6 +207,48 @@ def test_docstrings_explain_the_arguments_that_there_are() -> None:
     assert wrong == {}
 
 
+def defined_in(path: Path) -> set[str]:
+    """Return the names that a file defines for others: functions, classes, constants."""
+    names: set[str] = set()
+    for node in getattr(nodes_of(path)[0], "body", []):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("__")}
+
+
+def used_in(path: Path) -> set[str]:
+    """Return what a file uses of the core's modules, its own among them: `package.module.name`."""
+    own = ".".join(path.relative_to(PROJECT).with_suffix("").parts).removeprefix("dtrak_core.")
+    used, called = set(), {}
+    for node in nodes_of(path):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dtrak_core"):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}".removeprefix("dtrak_core.")
+                used.add(name)
+                called[alias.asname or alias.name] = name
+    for node in nodes_of(path):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.add(f"{called.get(node.value.id, '')}.{node.attr}")
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add(f"{own}.{node.id}")
+    return used
+
+
+def test_nothing_is_defined_that_nobody_uses() -> None:
+    """Tests and a module's list of what it gives on are no users."""
+    users = [*SOURCES, *PAGES, PROJECT / "app.py", *sorted((PROJECT / "benchmarks").glob("*.py"))]
+    used = set().union(*(used_in(path) for path in users))
+    unused = {f"{module}.{name}" for module, path in MODULES.items() for name in defined_in(path)} - used
+    assert unused == {
+        "engine.tasks.LOADED",  # looked up in what a worker has loaded
+        "methods.patches.compare",  # the whole at once, which tests compare with a slow sum
+        "training.presets.PAPER_LDS",  # held against docs/reproduce.md
+    }
+
+
 def test_what_is_published_is_computed_under_a_lock() -> None:
     texts = {in_project(path): path.read_text() for path in SOURCES}
     wrong = [name for name, text in texts.items() if "store.publish(" in text and "store.computing(" not in text]

@@ -104,7 +104,7 @@ def dataset_job(
     if name not in catalogue.BUILT_IN:
         raise SettingsError(
             f"'{name}' is not a built-in dataset ({', '.join(catalogue.BUILT_IN)}). "
-            "Give --source with a folder or an .npz of your own pictures."
+            "Give --source with a folder, a zip or an .npz of your own pictures."
         )
     settings = catalogue.built_in(name, resolution)  # type: ignore[arg-type] # checked above
     where = str(source.resolve()) if source is not None else ""

@@ -34,10 +34,10 @@ OTHER = {  # what people keep beside pictures, and what to do about it
     "a film": (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv"),
     "arrays are read where the file itself is given as the source": (".npz", ".npy"),
     "a Parquet table is not read: save its pictures as files": (".parquet", ".arrow"),
-    "a table is read where it is called metadata.csv or metadata.jsonl": (
+    "a table is read only where it is called metadata.csv or metadata.jsonl": (
         ".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".xls", ".ods",
     ),
-    "a text is read where it is called as a picture": (".txt", ".caption"),
+    "a text is read only where it is called like a picture": (".txt", ".caption"),
 }  # fmt: skip
 CONVERT = "convert it to PNG or JPEG"
 HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -91,11 +91,7 @@ def build_tokenizer(captions: Sequence[str], tokens: int = Shape.tokens) -> CLIP
     while made := {rank[piece] for piece in pieces if piece in rank}:
         found |= made
         pieces = {half for i in made for half in merges[i]}
-    used = sorted(found)
-    numbers = clip_words.numbered([*letters, *("".join(merges[i]) for i in used), clip_words.START, clip_words.END])
-    # With the list form, transformers writes vocab.json and merges.txt as older versions do.
-    pairs: list[Any] = [merges[i] for i in used]
-    return CLIPTokenizer(vocab=numbers, merges=pairs, model_max_length=tokens)
+    return clip_words.joining([merges[i] for i in sorted(found)], tokens)
 
 
 def build(captions: Sequence[str], resolution: int, shape: Shape = SMALL) -> StableDiffusionPipeline:

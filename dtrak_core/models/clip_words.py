@@ -50,8 +50,12 @@ def numbered(tokens: Sequence[str]) -> dict[str, int]:
 
 def whole(pad: str = END) -> CLIPTokenizer:
     """Return CLIP's tokenizer of 49,408 tokens; captions are filled up with `pad`."""
-    pairs = merges()
+    return joining(merges(), LENGTH, pad)
+
+
+def joining(pairs: Sequence[tuple[str, str]], length: int, pad: str = END) -> CLIPTokenizer:
+    """Return the tokenizer that joins these pairs, the first before all others; captions have `length` tokens."""
     # With the list form, transformers writes vocab.json and merges.txt as older versions do.
     own: list[Any] = list(pairs)
     vocabulary = numbered([*letters(), *map("".join, pairs), START, END])
-    return CLIPTokenizer(vocab=vocabulary, merges=own, model_max_length=LENGTH, pad_token=pad)
+    return CLIPTokenizer(vocab=vocabulary, merges=own, model_max_length=length, pad_token=pad)

@@ -234,7 +234,7 @@ def test_captions_beside_the_pictures(tmp_path: Path) -> None:
         "5.txt": "no caption: it is empty or holds numbers alone",
         "6.txt": "no caption: it is empty or holds numbers alone",
         "7.txt": "the table has the caption",
-        "readme.txt": "a text is read where it is called as a picture",
+        "readme.txt": "a text is read only where it is called like a picture",
     }
 
 

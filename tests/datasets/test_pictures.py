@@ -252,7 +252,7 @@ def test_every_file_left_out_is_named_with_its_reason(folder: Path) -> None:
         "cats/e.mp4": "a film",
         "cats/f.cr2": "a camera's raw file (.cr2), not read here: convert it to PNG or JPEG",
         "cats/inner.zip": "an archive inside the source is not opened: unpack it",
-        "cats/labels.csv": "a table is read where it is called metadata.csv or metadata.jsonl",
+        "cats/labels.csv": "a table is read only where it is called metadata.csv or metadata.jsonl",
         "cats/notes": "no picture by its name: if it is one, give it its ending",
     }
 

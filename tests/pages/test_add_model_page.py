@@ -75,7 +75,7 @@ def test_a_network_of_pixels_becomes_a_model_of_the_dataset(
     (tmp_path / "Their DDPM").mkdir()
     recognised(at, tmp_path / "Their DDPM", PIXELS, monkeypatch)
     assert "**Model** a network  \n**Licence** mit" in told(at)
-    assert "it is assumed: betas are linear" in told(at)
+    assert "is assumed: betas are linear" in told(at)
     assert "It becomes a model of the dataset **discs**" in told(at)
     assert "about 4.0 kB in the cache" in told(at)
     pressed(at, "Take it in")
