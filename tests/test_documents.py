@@ -7,12 +7,15 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tyro
 
 from dtrak_core import api
-from dtrak_core.commands import cli
+from dtrak_core.commands import cli, make
+from dtrak_core.datasets import catalogue
+from dtrak_core.features.settings import ModelOutput
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
@@ -68,6 +71,17 @@ def test_every_command_of_the_documents_is_one_that_the_command_line_takes(
             assert takes(name, words) or takes(name, words + UNSAID.get(name, [])), (name, words, capsys.readouterr())
             taken.add(name.split()[0])
     assert set(cli.COMMANDS) - taken <= {"demo", "demo-lora", "demo-schools"}, "which `make` calls; no page tells of it"
+
+
+def test_help_names_every_dataset_and_model_output_that_can_be_chosen() -> None:
+    for command, choices in (
+        (make.dataset, catalogue.BUILT_IN),
+        (
+            make.attribute,
+            set(get_args(ModelOutput)) - {"interpolated"},
+        ),  # of a mixture, which needs a number of its own
+    ):
+        assert set(choices) <= set(re.findall(r"[\w-]+", str(command.__doc__)))
 
 
 def test_every_page_says_first_whom_it_serves_and_the_readme_stays_short() -> None:

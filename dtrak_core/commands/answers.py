@@ -90,7 +90,7 @@ def prepared(name: str) -> Dataset:
 def dataset_job(
     name: str, source: Path | None, resolution: int | None, on_broken: str, columns: Columns = ()
 ) -> jobs.DatasetJob:
-    """Return the job that prepares a built-in dataset, or one's own pictures from a folder or an .npz.
+    """Return the job that prepares a built-in dataset, or one's own pictures from a folder, a zip or an .npz.
 
     Raises:
         SettingsError: If there is no such built-in dataset and no source is given.

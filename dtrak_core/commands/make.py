@@ -86,13 +86,14 @@ def dataset(
     """Prepare a built-in dataset, or add your own pictures; `dataset list` lists what is there.
 
     Args:
-        name: What to prepare (openmoji-people, openmoji-roles, cifar2, cifar10, celeba, artbench2, artbench5), or what
-            to call your pictures.
+        name: What to prepare (openmoji-people, openmoji-roles, emoji-schools, cifar2, cifar10, celeba, artbench2,
+            artbench5), or what to call your pictures.
         source: A folder of pictures (sub-folders are labels), a zip of one, or an .npz of images and labels; for
             celeba and artbench the folder of your copy.
         resolution: Side of the square pictures (default: the paper's, else 32).
         on_broken: What to do with pictures that cannot be read.
-        columns: Which column of your tables tells what, like label=style contributor=artist; label= reads none.
+        columns: Which column of your tables tells what, like label=style; label= reads none. It may be given several
+            times.
     """
     chosen: Any = tuple(tuple(one.split("=", 1)) for one in columns)
     if unclear := [one for one, pair in zip(columns, chosen, strict=True) if len(pair) < 2 or pair[0] not in KNOWN]:
@@ -261,8 +262,8 @@ def attribute(
         damping: Damping of TRAK and D-TRAK, in the units of the kernel's eigenvalues.
         rank_share: Damping by what it means: effective rank over the number of training pictures, 0 to 1.
         model_output: Function whose gradient is taken: squared-output (D-TRAK's own), loss (TRAK's), mean-output
-            (DAS's), elbo, l1-norm, l2-norm, linf-norm, and squared-noise or squared-clean, of the noise or the clean
-            picture that the network's output means, whatever it predicts.
+            (DAS's), elbo, l1-norm, l2-norm, linf-norm, and squared-noise, mean-noise, squared-clean or mean-clean, of
+            the noise or the clean picture that the network's output means, whatever it predicts.
         features: Features.
         feature_batch: Pictures whose gradients are computed at once, 0 chooses; changes no score.
         sampled: Sampler for a target that is generated.

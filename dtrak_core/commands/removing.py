@@ -60,7 +60,8 @@ def counterfactual(
         random_draws: Random removals of equal size, at least 1.
         train_seeds: Training seeds of every removal and control, at least 1; none is the original's.
         floor_models: Models with nothing removed, each of another seed; as many as the seeds at least.
-        take_over: Timestep of 1,000 below which the retrained models draw, and the original above; no training more.
+        take_over: Timestep of 1,000 below which the retrained models draw, and the original above. It needs no further
+            training.
         bottom: Leave out the control that removes the lowest scores of the first method.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
