@@ -34,6 +34,7 @@ ENDS_OF: dict[Prediction, tuple[ModelOutput, ...]] = {  # of what the network do
 }
 ENDS: tuple[str, ...] = ("d-trak", "trak")  # the two methods that sweeps compare
 TIMESTEPS = (1, 2, 5, 10, 20, 50)
+SQUARED = ", scores squared"  # in a label
 DIMENSIONS = (256, 1024, 4096, 16384)
 ETAS = tuple(round(0.1 * step, 1) for step in range(11))
 FEW = 10  # timesteps of a sweep that is about something else
@@ -155,4 +156,4 @@ def _changed(recipe: Recipe, **changes: object) -> Recipe:
 
 def label(recipe: Recipe) -> str:
     """Return a method's label, with what the recipe changed."""
-    return METHODS[recipe.method].label + (", scores squared" if recipe.squared else "")
+    return METHODS[recipe.method].label + (SQUARED if recipe.squared else "")

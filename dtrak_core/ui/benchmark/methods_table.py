@@ -49,7 +49,8 @@ def show(question: Question) -> None:
         rows = sorted(rows, key=lambda row: (-_first(rows, row["label"]), row["targets"]))
         floors = {kind: facts["noise_floor"] for kind, facts in kinds.items()}
         alt = "LDS by method: " + ", ".join(f"{r['label']} {r['targets']} {r['lds']:.3f}" for r in rows)
-        plotting.show(benchmark_charts.standings(rows, floors), key="standings", alt=alt)
+        short = [row | {"label": row["label"].removesuffix(recipes.SQUARED)} for row in rows]  # the toggle says it
+        plotting.show(benchmark_charts.standings(short, floors), key="standings", alt=alt)
         st.caption(
             "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
             "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)
