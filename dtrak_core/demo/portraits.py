@@ -5,7 +5,7 @@ their kernels, the features of the 64 targets; the models of the LDS; a comparis
 pictures; what every method predicts, with the findings. Compact on purpose (half-precision weights, 8-bit features),
 so that it fits into the repository.
 
-`make` does the work, 108 trainings, in a folder of its own. It may be stopped at any time and goes on where it was:
+`make` does the work, 112 trainings, in a folder of its own. It may be stopped at any time and goes on where it was:
 every stage stores what it finished, a training its state every half minute. `shipping` copies what ships.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dtrak_core.features.settings import TargetSide, feature_target
 from dtrak_core.kinds import KINDS
 from dtrak_core.lds import predictions, recipes, standings, subset_models
 from dtrak_core.methods import embeddings, scores
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
@@ -45,6 +47,14 @@ def denoiser(checkpoint: Checkpoint) -> Denoiser:
 def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("STUDIO_CACHE", str(tmp_path_factory.mktemp("empty")))
     monkeypatch.delenv("STUDIO_DEMO", raising=False)
+
+
+def test_readme_tells_how_many_trainings_it_takes(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    halves = {one for asked in portraits.questions(dataset, checkpoint) for one in subset_models.models(asked)}
+    removed = removals.count_trainings(portraits.comparison_settings(dataset, checkpoint))
+    members = max(METHODS[recipe.method].models for recipe in portraits.shipped_recipes(dataset, checkpoint)[0])
+    told = re.findall(r"(\d+)\s+trainings", (store.PROJECT / "README.md").read_text() + str(portraits.__doc__))
+    assert set(told) == {str(1 + len(halves) + removed + members)}
 
 
 def test_it_is_small_whole_and_says_what_made_it() -> None:
