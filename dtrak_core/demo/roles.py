@@ -59,7 +59,7 @@ def build() -> None:
     """Build the demo and put it into cache/demo, in the place of an older one."""
     torch.set_num_threads(processes.cores())
     building = store.PROJECT / "cache" / "demo-lora.building"
-    # Unfinished work of an interrupted build is in there and is gone on with.
+    # Unfinished work of an interrupted build is in there and is continued.
     with portraits.elsewhere(STUDIO_CACHE=str(building), STUDIO_DEMO=str(building / "none")):
         base = trained_base()
         kind = DatasetSettings(kind=DATASET, name=DATASET, resolution=RESOLUTION)

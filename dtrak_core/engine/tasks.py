@@ -143,7 +143,7 @@ def _begun(attempt: int, before: Mapping[str, Any]) -> dict[str, Any]:
 
 def _worn_out(why: str) -> dict[str, Any]:
     message = (
-        f"It was begun {RETRIES + 1} times, and the last time {why}. SIGKILL mostly means that memory ran out. "
+        f"It was begun {RETRIES + 1} times, and the last time {why}. SIGKILL usually means that memory ran out. "
         "What was finished is kept: resume goes on from there."
     )
     return {"state": "failed", "message": message}

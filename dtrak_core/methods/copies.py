@@ -3,7 +3,7 @@
     ρ(z) = d(z, nearest) / (½ · mean of d(z, the 50 nearest))
 
 is small where a picture lies much closer to one training picture than to the rest of its neighbourhood. Neighbours are
-counted once for all that are equal or nearly so (alike.py): a picture that stands in the set 64 times would else be
+counted once for all that are equal or nearly so (alike.py): else a picture that stands in the set 64 times would be
 its own neighbourhood, and never look copied. How small is small, held-out pictures say, which no model has seen:
 
     p(z) = (1 + held-out pictures with ρ at most ρ(z)) / (1 + held-out pictures)

@@ -102,7 +102,7 @@ def _trained(
             run.losses.append(loss)
             run.step += 1
             run.seconds = time.monotonic() - began
-            # Before anyone may stop the training: a state saved at this step is gone on with after it.
+            # Before anyone may stop the training: a training goes on after a state saved at this step.
             if run.step in kept:
                 _keep(run, settings, folder, kept[run.step], dataset if kind == "checkpoints" else None)
             on_progress(run.step, total, "training steps", f"Loss {np.mean(run.losses[-100:]):.4f}")

@@ -119,7 +119,7 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
     """Show how far a job is, with Cancel or Resume; redraw the page when it ends, goes on again or is dismissed.
 
     Only a page that was drawn while the job was going looks again by itself, so the page is drawn anew whenever
-    that changes: a press on Resume inside the panel would else be followed by nobody.
+    that changes: a press on Resume inside the panel would otherwise be followed by nobody.
 
     Args:
         key: Key of the job.
