@@ -101,8 +101,6 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         persist_state="session",
         help="Each removes the pictures that it ranks first, at its own usual damping.",
     )
-    makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
-    facts = [fact for fact in FACTS if any(row.get(fact) for row in dataset.train.rows)]
     step = max(1, count // 10)
     st.pills(
         f"Removed, of {count:,}",
@@ -114,68 +112,86 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
         help="Several numbers give a dose-response curve.",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if makers:
-            st.selectbox(
-                "And all pictures of",
-                ["", *(name for name, _ in makers.most_common())],
-                format_func=lambda name: f"{name} ({makers[name]} of {count})" if name else "Nobody in particular",
-                key="cf-maker",
-                persist_state="session",
-                width=320,
-                help="What if this contributor had not taken part? All of a contributor's pictures are one removal.",
-            )
-        st.text_input(
-            "And these pictures",
-            key="cf-pictures",
-            persist_state="session",
-            placeholder="none",
-            width=200,
-            help="Numbers of training pictures, like 3,17-19: all of them are one removal.",
-        )
-        if checkpoint.prompted and facts:
-            st.pills(
-                "And all that share the target's",
-                facts,
-                selection_mode="multi",
-                key="cf-same",
-                persist_state="session",
-                help="All training pictures of the family, contributor or label that the target's prompt tells.",
-            )
+        _named(dataset, checkpoint)
+        _protocol()
+    _offer(dataset, checkpoint, chosen)
+
+
+def _named(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Draw the choice of removals that no method names, and of what goes with the pictures that one names."""
+    count = len(dataset.train.rows)
+    makers = Counter(name for row in dataset.train.rows if (name := row.get("contributor")))
+    facts = [fact for fact in FACTS if any(row.get(fact) for row in dataset.train.rows)]
+    if makers:
         st.selectbox(
-            "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
-        )
-        st.number_input(
-            "Random draws",
-            1,
-            10,
-            2,
-            key="cf-random",
-            width=130,
+            "And all pictures of",
+            ["", *(name for name, _ in makers.most_common())],
+            format_func=lambda name: f"{name} ({makers[name]} of {count})" if name else "Nobody in particular",
+            key="cf-maker",
             persist_state="session",
-            help="Random removals of each size; more of them make the comparison more certain.",
+            width=320,
+            help="What if this contributor had not taken part? All of a contributor's pictures are one removal.",
         )
-        st.number_input(
-            "Training seeds",
-            1,
-            10,
-            1,
-            key="cf-seeds",
-            width=150,
+    st.text_input(
+        "And these pictures",
+        key="cf-pictures",
+        persist_state="session",
+        placeholder="none",
+        width=200,
+        help="Numbers of training pictures, like 3,17-19: all of them are one removal.",
+    )
+    if checkpoint.prompted and facts:
+        st.pills(
+            "And all that share the target's",
+            facts,
+            selection_mode="multi",
+            key="cf-same",
             persist_state="session",
-            help="Every removal and every control is trained with each of them. None is the original's, so that with "
-            "nothing removed they show how far a picture moves by chance.",
+            help="All training pictures of the family, contributor or label that the target's prompt tells.",
         )
-        st.selectbox(
-            "Taking over at τ",
-            TAKE_OVER,
-            format_func=lambda timestep: "1,000: all is drawn anew" if timestep == DIFFUSION_STEPS else str(timestep),
-            key="cf-take-over",
-            width=220,
-            persist_state="session",
-            help="A timestep of 1,000: above it the original model draws, below it the retrained one goes on. Lower "
-            "keeps more of the composition. Another τ needs no further training.",
-        )
-        st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
+    st.selectbox(
+        "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
+    )
+
+
+def _protocol() -> None:
+    """Draw the choice of controls and seeds, and of where the retrained models take over."""
+    st.number_input(
+        "Random draws",
+        1,
+        10,
+        2,
+        key="cf-random",
+        width=130,
+        persist_state="session",
+        help="Random removals of each size; more of them make the comparison more certain.",
+    )
+    st.number_input(
+        "Training seeds",
+        1,
+        10,
+        1,
+        key="cf-seeds",
+        width=150,
+        persist_state="session",
+        help="Every removal and every control is trained with each of them. None is the original's, so that with "
+        "nothing removed they show how far a picture moves by chance.",
+    )
+    st.selectbox(
+        "Taking over at τ",
+        TAKE_OVER,
+        format_func=lambda timestep: "1,000: all is drawn anew" if timestep == DIFFUSION_STEPS else str(timestep),
+        key="cf-take-over",
+        width=220,
+        persist_state="session",
+        help="A timestep of 1,000: above it the original model draws, below it the retrained one goes on. Lower "
+        "keeps more of the composition. Another τ needs no further training.",
+    )
+    st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
+
+
+def _offer(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) -> None:
+    """Say what the comparison costs, and draw the button that starts it, where enough is chosen."""
     with panels.reported():
         # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
         settings = _settings(dataset, checkpoint, chosen, "efficientnet-lite0")
