@@ -184,9 +184,7 @@ def refuse(message: str) -> None:
 def _reason(future: Future[Any]) -> str:
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
-        return (
-            "The worker that ran it died four times, usually because memory ran out. What was finished is kept."
-        )
+        return "The worker that ran it died four times, usually because memory ran out. What was finished is kept."
     return f"The engine could not run it: {type(error).__name__}: {error}"
 
 

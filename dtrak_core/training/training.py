@@ -179,16 +179,18 @@ def _target_draws(denoiser: Denoiser) -> int:
 def _indices(dataset: Dataset, settings: TrainSettings) -> np.ndarray:
     if dataset.digest != settings.dataset:
         raise SettingsError(
-            f"The settings are for dataset {settings.dataset}, not '{dataset.name}' ({dataset.digest})."
+            f"The settings are for dataset {settings.dataset}, not '{dataset.name}' ({dataset.digest}). Give that one."
         )
+    count = len(dataset.train.images)
     if settings.indices is None:
-        return np.arange(len(dataset.train.images))
+        return np.arange(count)
     found = np.unique(np.array(settings.indices, dtype=np.int64))
-    if len(found) == 0 or found[0] < 0 or found[-1] >= len(dataset.train.images):
+    if len(outside := found[(found < 0) | (found >= count)]):
         raise SettingsError(
-            f"Training indices must lie in 0..{len(dataset.train.images) - 1} and be at least one; "
-            f"got {len(found)} of {found[:1].tolist()}..{found[-1:].tolist()}."
+            f"There is no training picture {outside[0]}: there are {count:,}, numbered from 0. Leave it out."
         )
+    if len(found) == 0:
+        raise SettingsError("No training picture is left to train on. Leave fewer out.")
     return found
 
 
