@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,7 @@ def look(source: Annotated[str, tyro.conf.Positional], resolution: int = 32, jso
     job = build(jobs.LookJob, source=where, state=looks.state_of(where))
     (artifact,) = answers.completed(job, f"Look at '{source}'")
     found = looks.read(artifact)
-    how = HOW[found.takes].format(source=source)
+    how = HOW[found.takes].format(source=shlex.quote(source))
     rest: dict[str, object] = {"assumed": list(found.assumed)} if found.assumed else {}
     say({**found.facts, **rest, "taken in by": program.command(how)}, json, tables.facts)
 
@@ -61,7 +62,7 @@ def _look_at_pictures(place: Path, source: str, resolution: int, json: bool) -> 
         "bytes": seen.disk(resolution),
         "notes": list(seen.notes),
         "left_out": {why: count for why, (count, _) in by_reason(seen.left_out).items()},
-        "taken in by": program.command(f"dataset --source {source} --name NAME --resolution {resolution}"),
+        "taken in by": program.command(f"dataset --source {shlex.quote(source)} --name NAME --resolution {resolution}"),
     }
     say(facts, json, lambda found: tables.facts({name: value for name, value in found.items() if value}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -174,7 +175,7 @@ def refuse_lora_alone(source: str) -> None:
     else:
         names_held = _names_of(path)
         if any(name.startswith((single_files.UNET, single_files.VAE)) for name in names_held):
-            taken = program.command(f"base {path.name} --name NAME")
+            taken = program.command(f"base {shlex.quote(path.name)} --name NAME")
             raise SettingsError(f"'{path.name}' holds a text-to-image model. Take it in as a base: {taken}.")
         unknown = path.is_file() and path.suffix in lora_files.ENDINGS and not names_held
         alone = unknown or any("lora" in name for name in names_held)

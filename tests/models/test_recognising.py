@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_the_command_says_what_the_page_does(
 
 
 def test_the_command_looks_at_pictures_too(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = small_store.folder(tmp_path / "mine")
+    source = small_store.folder(tmp_path / "my own")
     (source / "notes.pdf").write_bytes(b"%PDF")
     assert cli.main(["look", str(source), "--resolution", "16", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -164,6 +165,8 @@ def test_the_command_looks_at_pictures_too(cache: Path, tmp_path: Path, capsys: 
     assert told["taken"] == {"file_name": "file_name", "caption": "caption", "contributor": "contributor"}
     assert list(told["left_out"].values()) == [1]
     assert told["bytes"] == 72 * 16 * 16 * 3
+    printed = shlex.split(told["taken in by"])
+    assert printed[printed.index("--source") + 1] == str(source), "as a shell reads it"
     assert cli.main(["look", str(source)]) == 0
     assert "dataset --source" in capsys.readouterr().out
     assert not looks.holds_pictures(str(BASE))
