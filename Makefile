@@ -1,5 +1,5 @@
 # `make app` and `make test` work from a bare clone. PYTHON= chooses the Python (3.11 or newer);
-# PIP_FLAGS= is passed to pip, for example to take torch's small CPU build (README, "The small torch").
+# PIP_FLAGS= is passed to pip, for example to take torch's small CPU build (README, "Without a GPU").
 PYTHON ?= python3
 PIP_FLAGS ?=
 PORT ?= 8501
