@@ -82,6 +82,7 @@ def credit_bars(credits: Sequence[Credit]) -> go.Figure:
             "arrayminus": [0 if c.low is None else c.share - c.low * c.set_share for c in listed],
             "color": "gray",
             "thickness": 2,
+            "width": 0,  # without ends, of which an unknown interval would show one
         },
         customdata=places,
         text=[f"{c.count:,} pictures" for c in listed],

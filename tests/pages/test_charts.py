@@ -44,6 +44,7 @@ def test_credit_bars_show_the_largest_first_from_the_top() -> None:
     error = charts.credit_bars([sure]).data[0].error_x
     ends = (sure.share - error.arrayminus[0], sure.share + error.array[0])
     assert ends == pytest.approx((0.5 * sure.set_share, 2.0 * sure.set_share))
+    assert error.width == 0, "where no interval is known, nothing is drawn"
 
 
 def test_the_loss_curve_keeps_every_line_of_the_metrics() -> None:

@@ -27,6 +27,7 @@ def shares(groups: Sequence[Group]) -> go.Figure:
             "arrayminus": [0 if g.low is None else g.share - g.low * g.set_share for g in listed],
             "color": "gray",
             "thickness": 2,
+            "width": 0,  # without ends, of which an unknown interval would show one
         }
     shown.add_bar(
         x=[group.share for group in listed],
