@@ -111,6 +111,8 @@ def find_work(
         raise SettingsError(reason)
     how = chosen_way(sampled, of, by)
     listed: list[Any] = list(work) if isinstance(work, list | tuple) else [work]
+    if not listed:
+        raise SettingsError("No work was given. Give the file of a picture, or a picture.")
     own = []
     for each in listed:
         if isinstance(each, Path) or (isinstance(each, str) and Path(each).suffix):

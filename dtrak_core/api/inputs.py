@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -108,18 +108,30 @@ def checkpoint(
 
 
 def chosen_dataset(given: Dataset | str) -> Dataset:
-    """Return a dataset that is given as such or by name."""
-    return dataset(given) if isinstance(given, str) else given
+    """Return a dataset that is given as such or by name.
+
+    Raises:
+        SettingsError: If it is something else.
+    """
+    if isinstance(given, Dataset):
+        return given
+    if not isinstance(given, str):
+        raise SettingsError(f"The dataset is of type {type(given).__name__}; expected one of api.dataset, or its name.")
+    return dataset(given)
 
 
 def chosen_checkpoint(given: Checkpoint | str, of: Dataset | None = None) -> Checkpoint:
     """Return a checkpoint that is given as such or by name; with a dataset, only one that learned from it.
 
     Raises:
-        SettingsError: If it learned from another dataset.
+        SettingsError: If it learned from another dataset, or is something else.
     """
     if isinstance(given, str):
         return checkpoints.by_name(given, None if of is None else of.digest)
+    if not isinstance(given, Checkpoint):
+        raise SettingsError(
+            f"The checkpoint is of type {type(given).__name__}; expected one of api.checkpoint, or its name."
+        )
     if of is not None and given.dataset != of.digest:
         raise SettingsError(
             f"Checkpoint '{given.name}' learned from the dataset with digest {given.dataset}, '{of.name}' has "
@@ -163,13 +175,14 @@ def chosen_targets(
 
 
 def _listed(wanted: Any) -> list[Any]:
-    if isinstance(wanted, int | str | Target | Image.Image) or getattr(wanted, "ndim", None) in (0, 3):
+    alone = int | str | bytes | Mapping | Set | Target | Image.Image  # what has no order is no list either
+    if isinstance(wanted, alone) or getattr(wanted, "ndim", None) in (0, 3):
         wanted = [wanted]
     listed = list(wanted) if hasattr(wanted, "__iter__") else [wanted]
     if not listed:
         raise SettingsError("No target was given. Name one: a seed, an id like held-out:7, or a picture.")
     for one in listed:
-        if isinstance(one, bool | float) or one is None:
+        if isinstance(one, bool | float | bytes | Mapping | Set) or one is None:
             raise SettingsError(
                 f"{one!r} is not a target. Give a seed (3), an id (seed:3, held-out:7, train:12), or a picture."
             )

@@ -58,12 +58,14 @@ def sheet(
         plan: Method and generated pictures, where scores are there.
         scored: Their scores (M, N).
         comparisons: Finished comparisons of the checkpoint.
+
+    Raises:
+        SettingsError: If there is no such training picture.
     """
-    own = sorted({i for one in found for i in one.standing} if members is None else set(members))
-    if wrong := [i for i in own if i >= len(dataset.train.rows)]:
-        raise SettingsError(
-            f"There is no training picture {wrong[0]}: there are {len(dataset.train.rows):,}, numbered from 0."
-        )
+    there = range(len(dataset.train.rows))
+    if wrong := [i for i in (() if members is None else members) if isinstance(i, bool) or i not in there]:
+        raise SettingsError(f"There is no training picture {wrong[0]!r}: there are {len(there):,}, numbered from 0.")
+    own = sorted({i for one in found for i in one.standing} if members is None else map(int, set(members)))
     if not own or plan is None or scored is None:
         return Sheet(tuple(found), tuple(own), dataset, checkpoint)
     helped = works.help_of(plan, scored, checkpoint, own)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dtrak_core.amounts import counted
 from dtrak_core.datasets import array_labels, catalogue, npz
 from dtrak_core.datasets import content as contents
 from dtrak_core.datasets.content import MIN_PICTURES, Content, Split, row_of
@@ -40,7 +41,8 @@ def keep(
     found, notes = stacked(images, "images")
     count, height, width = found.shape[:3]
     if count < MIN_PICTURES:
-        raise DataError(f"There are only {count} pictures in images; at least {MIN_PICTURES} are needed. Add pictures.")
+        few = f"{'is' if count == 1 else 'are'} only {counted(count, 'picture')}"
+        raise DataError(f"There {few} in images; at least {MIN_PICTURES} are needed. Add pictures.")
     if height != width:
         raise DataError(f"The pictures of images are {width} x {height}; they must be square. Crop or resize them.")
     left = found[:0] if held_out is None else stacked(held_out, "held_out")[0]

@@ -263,10 +263,9 @@ METHODS = own_scores.Listed(_TABLE, _brought)
 
 def method_of(name: str) -> Method:
     """Return the method of this id, or raise NotFoundError listing all."""
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise NotFoundError(f"'{name}' is not a method. Methods: {', '.join(METHODS)}.") from None
+    if not isinstance(name, str) or name not in METHODS:
+        raise NotFoundError(f"{name!r} is not a method. Methods: {', '.join(METHODS)}.")
+    return METHODS[name]
 
 
 def with_output(method: Method, output: ModelOutput | None) -> Method:

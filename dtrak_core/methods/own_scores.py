@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from dtrak_core import store
+from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.models.targets import Target
@@ -23,6 +24,7 @@ from dtrak_core.settings import Digest, Name, Settings, build, digest_of, key_of
 from dtrak_core.store import Artifact
 
 KIND, PREFIX = "own-scores", "own:"
+SMALLEST, LARGEST = 1e-100, 1e100  # of the largest score by size
 MethodT = TypeVar("MethodT")
 
 
@@ -93,15 +95,16 @@ def add(name: str, scores: Any, targets: Sequence[Target], dataset: Dataset) -> 
         Artifact of kind `own-scores`: scores.npy (M, N), float64.
 
     Raises:
-        DataError: If scores have another shape or type, or a value is not finite, or a target stands there twice.
+        DataError: If scores have another shape or type, or a value is not finite or out of all size, or a target stands
+            there twice.
         SettingsError: If the name cannot be used.
     """
     values = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
     expected = (len(targets), len(dataset.train.rows))
     if values.shape != expected:
         raise DataError(
-            f"scores have the shape {values.shape}; for {expected[0]:,} targets and the {expected[1]:,} training "
-            f"pictures of '{dataset.name}' expected {expected}."
+            f"scores have the shape {values.shape}; for {counted(expected[0], 'target')} and the {expected[1]:,} "
+            f"training pictures of '{dataset.name}' expected {expected}."
         )
     if values.dtype.kind not in "biuf":
         raise DataError(f"scores are of type {values.dtype}; expected numbers. Convert them.")
@@ -109,6 +112,9 @@ def add(name: str, scores: Any, targets: Sequence[Target], dataset: Dataset) -> 
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0].tolist()
         raise DataError(f"scores[{row}, {column}] is {values[row, column]}; every score must be finite. Replace it.")
+    most = float(np.abs(values).max())
+    if most and not SMALLEST <= most <= LARGEST:  # sums and squares of them are no numbers any more
+        raise DataError(f"scores are as large as {most:g}; expected a size of {SMALLEST:g} to {LARGEST:g}. Scale them.")
     known = [(target.id, target.pixels) for target in targets]
     if twice := next((one for one in known if known.count(one) > 1), None):
         raise DataError(f"{twice[0]} is there more than once among the targets. Give each target one row.")

@@ -147,5 +147,7 @@ def test_the_command_makes_every_check_that_it_can(
     assert "distance" in mine._repr_html_()
     with pytest.raises(SettingsError, match="is no check"):
         api.doctor("discs", "small", "teeth")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="top is 0; give at least 1"):
+        api.doctor("discs", "small", "duplicates", top=0, progress=False)
     assert cli.main([*of, "--check", "captions"]) == 1
     assert "told neither captions nor classes" in capsys.readouterr().err

@@ -107,6 +107,12 @@ def test_the_benchmark_judges_own_scores_as_it_does_the_method_that_they_are_of(
         ({"scores": SCORES * 1j}, DataError, "complex128"),
         ({"scores": np.where(SCORES > 1, np.nan, SCORES)}, DataError, r"scores\[0, \d+\] is nan"),
         ({"scores": np.full((2, 24), np.inf)}, DataError, r"scores\[0, 0\] is inf"),
+        (
+            {"scores": SCORES * 1e200},
+            DataError,
+            r"large as .*e\+200; expected a size of 1e-100 to 1e\+100. Scale",
+        ),
+        ({"scores": SCORES * 1e-200}, DataError, "as large as .*e-200; expected a size of 1e-100"),
         ({"targets": ["train:1", "train:1"]}, DataError, "train:1 is there more than once"),
         ({"targets": ["seed:1", "train:1"]}, NotFoundError, "needs the checkpoint that generated it"),
         ({"name": "my scores"}, SettingsError, "'name' is 'my scores'"),

@@ -90,6 +90,11 @@ def test_command_and_library_say_the_same(
     assert (tmp_path / "report.csv").read_text().count("\n") == 8
     assert "the work" in mine._repr_html_()
     assert cli.main(["find-work", str(work), *OF, "--pictures", "7-8"]) == 0
+    for members in ([-1], [1.5], ["a"], [True]):
+        with pytest.raises(SettingsError, match=f"There is no training picture {members[0]!r}: there are 24, numbered"):
+            api.find_work("discs", "small", work, members, method="raw-pixel-dot", progress=False)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="No work was given"):
+        api.find_work("discs", "small", [], progress=False)
     for words, sentence in (
         (["missing.png"], "is no file"),
         ([str(work), "--method", "das-squared"], "squares its scores"),
