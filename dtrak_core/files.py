@@ -137,6 +137,13 @@ def _renamed(path: Path, to: Path) -> bool:
     return True
 
 
+def full(folder: Path) -> bool:
+    """Say whether a folder is there and its disk takes no more."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < 2**16
+    return False
+
+
 def temporary_of(path: Path) -> Path:
     """Return the name under which this thread writes a file: hosts share folders, and threads a process."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")

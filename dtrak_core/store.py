@@ -30,7 +30,7 @@ import numpy as np
 from dtrak_core import __version__, program
 from dtrak_core.artifacts import MANIFEST, Artifact, demo_root, opened, put_aside, root
 from dtrak_core.errors import NotFoundError, StoreError
-from dtrak_core.files import TEMPORARY, alone, crc32, made, write_array, write_bytes, write_json, writing
+from dtrak_core.files import TEMPORARY, alone, crc32, full, made, write_array, write_bytes, write_json, writing
 from dtrak_core.program import PROJECT
 from dtrak_core.progress import Progress, quiet
 from dtrak_core.settings import Settings, format_of
@@ -63,7 +63,7 @@ __all__ = [
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
 WRITABLE = "Set STUDIO_CACHE to a writable folder."
-_FORBIDDEN = re.compile("readonly|unable to open|access permission")  # in what SQLite says
+_FORBIDDEN = re.compile("readonly|unable to open|access permission|disk I/O error")  # in what SQLite says
 
 
 def find(kind: str, key: str) -> Artifact | None:
@@ -248,7 +248,7 @@ def refusal(error: BaseException) -> str:
     """Say in words why the cache cannot be written to, and what to do; nothing where the error is another one."""
     place = f"The cache folder '{root()}'"
     if isinstance(error, sqlite3.OperationalError):  # of the index of jobs
-        if "full" in str(error):
+        if "full" in str(error) or ("I/O" in str(error) and full(root())):
             return refusal(OSError(errno.ENOSPC, ""))
         return f"{place} cannot be used ({error}). {WRITABLE}" if _FORBIDDEN.search(str(error)) else ""
     if not isinstance(error, OSError):

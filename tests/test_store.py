@@ -358,6 +358,7 @@ def test_what_keeps_the_cache_from_being_written_to_is_said(cache: Path, number:
     [
         ("attempt to write a readonly database", "Set STUDIO_CACHE to a writable folder."),
         ("unable to open database file", "Set STUDIO_CACHE to a writable folder."),
+        ("disk I/O error", "Set STUDIO_CACHE to a writable folder."),
         ("database or disk is full", "The disk is full."),
         ("no such table: job", ""),
     ],
@@ -365,6 +366,11 @@ def test_what_keeps_the_cache_from_being_written_to_is_said(cache: Path, number:
 def test_what_keeps_the_index_from_being_written_to_is_said(cache: Path, words: str, said: str) -> None:
     reason = store.refusal(sqlite3.OperationalError(words))
     assert (said in reason) if said else (reason == "")
+
+
+def test_an_index_that_cannot_be_opened_on_a_full_disk_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "full", lambda folder: folder == cache)
+    assert store.refusal(sqlite3.OperationalError("disk I/O error")).startswith("The disk is full. Delete what you do")
 
 
 @pytest.mark.parametrize("where", ["a file", "below a file", "/proc/nowhere"])

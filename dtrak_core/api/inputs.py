@@ -175,7 +175,7 @@ def chosen_targets(
 
 
 def _listed(wanted: Any) -> list[Any]:
-    alone = int | str | bytes | Mapping | Set | Target | Image.Image  # what has no order is no list either
+    alone = (int, str, bytes, Mapping, Set, Target, Image.Image)  # what has no order is no list either
     if isinstance(wanted, alone) or getattr(wanted, "ndim", None) in (0, 3):
         wanted = [wanted]
     listed = list(wanted) if hasattr(wanted, "__iter__") else [wanted]

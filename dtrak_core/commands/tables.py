@@ -83,7 +83,7 @@ def ranking(document: Mapping[str, Any]) -> str:
             shown = [dict(entry) | {"share": f"{entry['share']:+.1%}"} for entry in found[end]]
             columns = COLUMNS if repeats is None else (*COLUMNS, "in_both_halves")
             parts.append(f"{end.capitalize()}\n{table(shown, columns) or 'none'}")
-    return "\n\n".join([*parts, *filter(None, [document["licence"]])])
+    return "\n\n".join([*parts, *filter(None, [document.get("note"), document["licence"]])])
 
 
 COLUMNS = ("rank", "index", "score", "share", "name", "contributor", "label")

@@ -49,6 +49,17 @@ def learned(checkpoint: Checkpoint) -> Sequence[int] | None:
     return chosen
 
 
+def unlearned(checkpoint: Checkpoint, count: int) -> str:
+    """Say that a checkpoint has not learned from all of the `count` training pictures; nothing where it has."""
+    chosen = learned(checkpoint)
+    if chosen is None or len(set(chosen)) == count:
+        return ""
+    return (
+        f"'{checkpoint.name}' has learned from {len(set(chosen)):,} of the {count:,} training pictures. A score of "
+        "another one is no credit: it says what learning from it too would do."
+    )
+
+
 def ready(plan: Plan) -> list[Target]:
     """Return the targets of a plan for which nothing has to be computed."""
     if not plan.missing:

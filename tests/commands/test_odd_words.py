@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from dtrak_core.commands import cli, tables
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
+from dtrak_core.methods import set_scores
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
@@ -87,6 +89,20 @@ def test_what_is_typed_wrong_is_told_before_any_work(place: Path, capsys: pytest
     assert wrong == []
     assert sorted(path.name for path in (place / "out").rglob("*")) == ["file", "folder.html"]
     assert (place / "out" / "file").read_text() == "mine"
+
+
+def test_scores_of_what_a_model_never_saw_are_told_to_be_no_credit(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = ["--dataset", "discs", "--checkpoint", "small", "--method", "raw-pixel-dot"]
+    words = ["attribute", "--sample", "seed:0", *of]
+    assert cli.main([*words, "--json"]) == 0
+    assert "note" not in json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(set_scores, "learned", lambda _: (3, 4, 4))
+    assert cli.main(words) == 0
+    assert "'small' has learned from 2 of the 24 training pictures. A score of another" in capsys.readouterr().out
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"].startswith("'small' has learned from 2 of the 24 training")
 
 
 def test_a_name_cannot_command_the_terminal() -> None:

@@ -21,7 +21,7 @@ from dtrak_core.engine import work
 from dtrak_core.errors import StoreError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, ScoreJob
-from dtrak_core.methods import crediting, results, scores
+from dtrak_core.methods import crediting, results, scores, set_scores
 from dtrak_core.methods.methods import METHODS, with_output
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -200,7 +200,8 @@ def test_credit_is_told_in_numbers(small: Small) -> None:
     assert {d.proto.label for d in at.get("download_button")} == {"Scores as CSV", "Scores as JSON", "Figure as PNG"}
 
 
-def test_provenance_stands_below(small: Small) -> None:
+def test_provenance_stands_below(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(set_scores, "learned", lambda _: (3, 4))
     at = opened("attribution")
     line = at.main.caption[-1].value.replace("\\", "")
     for fact in (
@@ -213,6 +214,7 @@ def test_provenance_stands_below(small: Small) -> None:
         "with version",
     ):
         assert fact in line
+    assert any("has learned from 2 of the" in one.value for one in at.info)
 
 
 def test_an_error_of_the_core_is_a_sentence(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
