@@ -7,6 +7,7 @@ everything after works as with a training of our own.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
     denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called, names)
     digest = networks.weights_digest(denoiser.network)
     config = json.loads(denoiser.network.to_json_string())  # type: ignore[operator]  # a UNet2DModel
+    if wrong := [key for key, value in config.items() if isinstance(value, float) and not math.isfinite(value)]:
+        raise DataError(f"config.json of '{called}' has {config[wrong[0]]} for {wrong[0]}. Correct it.")
     facts = checkpoints.pixel_facts(config | class_names.stored(names), found.schedule.config, fold)
     identity = checkpoints.identity(digest, facts)
     settings = build(

@@ -8,6 +8,7 @@ flow.py. Values that a config leaves out are diffusers' own.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -179,6 +180,8 @@ def _flow(config: Mapping[str, Any], source: str) -> Schedule:
 def _ddpm(config: Mapping[str, Any], predicts: str) -> Schedule:
     given = {key: value for key, value in config.items() if key in KNOWN and value is not None}
     given["prediction_type"] = predicts
+    if wrong := [key for key, value in given.items() if isinstance(value, float) and not math.isfinite(value)]:
+        raise ValueError(f"its {wrong[0]} is {given[wrong[0]]}")
     betas = given.get("trained_betas")
     steps = len(betas) if isinstance(betas, list) else given.get("num_train_timesteps", DIFFUSION_STEPS)
     if not isinstance(steps, int) or steps < 1:
@@ -204,6 +207,8 @@ def _sampler(settled: Mapping[str, Any], config: Mapping[str, Any], abar: Tensor
         raise ValueError(f"variance_type is '{variance}', none of {', '.join(get_args(Variance))}")
     if not bool(torch.isfinite(abar).all()):
         raise ValueError("its betas give no finite schedule")
+    if not bool(((abar >= 0) & (abar <= 1)).all()):
+        raise ValueError("its betas are not all from 0 to 1")
     clip = float(settled["clip_sample_range"]) if settled["clip_sample"] else None
     threshold = (
         (float(settled["dynamic_thresholding_ratio"]), float(settled["sample_max_value"]))

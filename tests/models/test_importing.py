@@ -201,6 +201,14 @@ def test_deleting_a_run_deletes_its_names(pictures: Dataset, tmp_path: Path) -> 
     assert housekeeping.stored("names") == []
 
 
+def test_a_number_that_is_none_in_a_config_is_named(pictures: Dataset, tmp_path: Path) -> None:
+    foreign(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"norm_eps": float("nan")}))
+    with pytest.raises(DataError, match=r"config.json of 'theirs' has nan for norm_eps\. Correct it\."):
+        taken_in(tmp_path / "theirs", pictures, "theirs")
+
+
 @pytest.mark.parametrize("config", [{"sample_size": [16, 16]}, {"sample_size": None}, {"of_a_fork": 3, "decay": 0.99}])
 def test_configs_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, config: dict[str, object]) -> None:
     unet = foreign(tmp_path / "theirs")
