@@ -69,6 +69,10 @@ class Listed(dict[str, MethodT]):
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or str(name).startswith(PREFIX)
 
+    def get(self, name: Any, default: Any = None) -> Any:
+        """Return the method of an id, brought ones too, else the default."""
+        return self[name] if name in self else default
+
     def __iter__(self) -> Iterator[str]:
         yield from super().__iter__()
         yield from (named.id for named in every())

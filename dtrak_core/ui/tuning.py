@@ -9,7 +9,7 @@ import streamlit as st
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features.settings import ModelOutput
-from dtrak_core.methods import certainty, defaults, fader_scores
+from dtrak_core.methods import certainty, defaults, fader_scores, own_scores
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, panels
@@ -57,6 +57,7 @@ def _named(said: str) -> tuple[list[str], list[str]]:
     """Return the methods that an address names, by id or as older links do by label, and what is no method."""
     ids = {one.label: name for name, one in METHODS.items()} | {name: name for name in METHODS}
     words = [w for line in said.split("\n") for w in ([line] if line in ids else line.split(",")) if w]
+    ids |= {f"{own_scores.PREFIX}{one.name}": one.id for one in own_scores.every()}
     return [ids[word] for word in words if word in ids], [word for word in words if word not in ids]
 
 

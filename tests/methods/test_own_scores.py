@@ -25,6 +25,7 @@ from dtrak_core.models import sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
+from dtrak_core.ui import tuning
 
 SCORES = np.random.default_rng(0).normal(size=(2, 24))
 TWO = ["held-out:0", "train:3"]
@@ -35,6 +36,8 @@ def test_own_scores_are_a_method_like_any_other(pictures: Dataset, checkpoint: C
     assert name.startswith("own:mine@")
     assert method_of("own:mine").id == name
     assert list(METHODS)[-1] == name
+    assert METHODS.get(name).label == "mine (own scores)"  # as the Benchmark page asks
+    assert tuning._named("d-trak,own:mine,own:other") == (["d-trak", name], ["own:other"])  # as a link says it
     found = api.explain(pictures, checkpoint, TWO[::-1], "own:mine", progress=False)
     assert (found.scores == SCORES[::-1]).all()
     assert found.label == "mine (own scores)"
