@@ -29,6 +29,8 @@ UNSAID = {
     "import-checkpoint": ["--source", "SOURCE", "--name", "NAME"],
     "look": ["SOURCE"],
     "counterfactual": ["NAME"],  # of --show
+    "benchmark export": ["--out", "FILE"],
+    "scores add": ["FILE", "--name", "NAME"],
 }
 
 
@@ -47,7 +49,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for line in dict.fromkeys(line for text in TEXTS.values() for line in [*lines_in(text), *spans_in(text)]):
         if found := re.fullmatch(r"(?:\S*/)?dtrak (.*)", line.replace(" ...", "").replace("PIXELS", "32")):
             words = shlex.split(found[1])
-            two = words[0] in ("jobs", "cache") or words[:2] == ["dataset", "list"]
+            two = words[0] in cli.GROUPS and (words[0] != "dataset" or words[1:2] == ["list"])
             yield " ".join(words[: 1 + two]), words[1 + two :]
 
 

@@ -15,7 +15,7 @@ What is computed is stored in the cache of the app (STUDIO_CACHE) and found agai
 `dtrak_core.errors`, each one sentence.
 """
 
-from dtrak_core.api.adding import add_scores
+from dtrak_core.api.adding import add_scores, add_scores_file, export_benchmark
 from dtrak_core.api.copying import NearCopies, copies
 from dtrak_core.api.credits import Credits, credit
 from dtrak_core.api.doctoring import Diagnosis, doctor, trial
@@ -41,6 +41,7 @@ __all__ = [
     "Removals",
     "Sampled",
     "add_scores",
+    "add_scores_file",
     "benchmark",
     "checkpoint",
     "copies",
@@ -49,6 +50,7 @@ __all__ = [
     "dataset",
     "doctor",
     "explain",
+    "export_benchmark",
     "find_work",
     "known_answers",
     "lds",

@@ -31,6 +31,7 @@ from dtrak_core.commands import (
     removing,
     serving,
     tables,
+    taking_along,
     taking_in,
     upkeep,
 )
@@ -78,6 +79,14 @@ def cache() -> None:
     """List, delete, limit or verify what is stored: cache list|delete|limit|verify."""
 
 
+def benchmark() -> None:
+    """Take along what attributions of a model are judged by: benchmark export."""
+
+
+def scores() -> None:
+    """Bring scores of your own, which become a method: scores add."""
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "app": serving.app,
     "dataset": make.dataset,
@@ -96,6 +105,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "counterfactual": removing.counterfactual,
     "lds": measuring.lds,
     "known": known.known,
+    "benchmark": benchmark,
+    "scores": scores,
     "jobs": jobs,
     "cache": cache,
     "demo": demo,
@@ -105,6 +116,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "dataset": {"list": make.dataset_list},
+    "benchmark": {"export": taking_along.benchmark_export},
+    "scores": {"add": taking_along.scores_add},
     "jobs": {
         "list": upkeep.jobs_list,
         "show": upkeep.jobs_show,
@@ -137,7 +150,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
     words = _engine_chosen(list(sys.argv[1:] if args is None else args))
     group = GROUPS.get(words[0], {}) if words else {}
-    # `jobs` and `cache` are nothing without their second word; `dataset` alone prepares one.
+    # The others are nothing without their second word; `dataset` alone prepares one.
     nested = bool(group) and (words[0] not in ("dataset",) or words[1:2] == ["list"])
     prog = program.command(words[0] if nested else "")
     try:

@@ -27,6 +27,7 @@ from dtrak_core.lds import bootstrap
 from dtrak_core.statistics import permutations, ranks, scaled_ranks, spearman
 
 LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
+LEAST = 3  # subsets, for a rank correlation
 LEAST_SUBSETS = 8  # for an interval
 LEAST_TARGETS = 6  # for an interval
 LEVEL = 0.95  # of an interval
@@ -99,8 +100,8 @@ def judge(guess: np.ndarray, losses: np.ndarray) -> Lds:
             f"Predictions have shape {guess.shape}, losses {losses.shape}. Give both for equal targets."
         )
     count = len(losses)
-    if count < 3:
-        raise SettingsError(f"{count} subsets are too few for a rank correlation. Train on at least 3.")
+    if count < LEAST:
+        raise SettingsError(f"{count} subsets are too few for a rank correlation. Train on at least {LEAST}.")
     each = spearman(guess, losses)
     low = high = None
     if count >= LEAST_SUBSETS and guess.shape[1] >= LEAST_TARGETS:

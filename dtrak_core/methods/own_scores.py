@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import Field
 
-from dtrak_core import store
+from dtrak_core import program, store
 from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError
@@ -155,7 +155,8 @@ def parse(method: str) -> Named:
     if not own:
         names = ", ".join(dict.fromkeys(f"{PREFIX}{one.name}" for one in every())) or "none yet"
         raise NotFoundError(
-            f"There are no own scores '{name}'. There are: {names}. Add some with dtrak_core.api.add_scores."
+            f"There are no own scores '{name}'. There are: {names}. Add some with dtrak_core.api.add_scores "
+            f"or '{program.command('scores add')}'."
         )
     return Named(name, own[-1].key)
 

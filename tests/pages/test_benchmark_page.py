@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
+import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
 
@@ -13,6 +15,7 @@ from dtrak_core.engine import work
 from dtrak_core.jobs import job_costs, jobs
 from dtrak_core.jobs.jobs import BenchmarkJob, LdsJob
 from dtrak_core.lds import (
+    benchmark_files,
     benchmarking,
     bootstrap,
     frontier,
@@ -271,3 +274,22 @@ def test_charts_hold_the_numbers() -> None:
     assert list(points.error_x.array) == pytest.approx([0.2, 0.0])
     assert list(points.error_x.arrayminus) == pytest.approx([0.1, 0.0])
     assert shown.layout.yaxis.ticktext == ("B", "A")
+
+
+def test_a_benchmark_is_taken_along_and_its_scores_come_back(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    of = benchmark_files.of_checkpoint(*small)
+    buffer = io.BytesIO()
+    np.savez(buffer, scores=np.random.default_rng(0).normal(size=(4, len(small[0].train.rows))), benchmark=of.digest)
+    at = opened("benchmark")
+    at.session_state["own-scores"] = True
+    at.run()
+    assert "Benchmark" in [one.proto.label for one in at.get("download_button")]
+    at.text_input(key="own-scores-name").set_value("Mine!").run()
+    at.file_uploader[0].set_value(("back.npz", buffer.getvalue(), "application/octet-stream")).run()
+    assert "take lower" in at.error[0].value
+    at.text_input(key="own-scores-name").set_value("mine").run()
+    assert not at.exception
+    assert "4 targets taken as own" in at.success[0].value
+    assert "mine (own scores)" in at.get("html")[-1].proto.body

@@ -11,7 +11,7 @@ from dtrak_core.lds import paper, recipes, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import panels, plotting, questions
-from dtrak_core.ui.benchmark import benchmark_charts, method_list
+from dtrak_core.ui.benchmark import benchmark_charts, method_list, taking_along
 from dtrak_core.ui.questions import Question
 
 NUMBERS = "all-numbers"
@@ -63,6 +63,7 @@ def show(question: Question) -> None:
     questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
     if rows:
         _numbers(rows)
+    taking_along.show(question)
 
 
 def _numbers(rows: list[dict[str, Any]]) -> None:
