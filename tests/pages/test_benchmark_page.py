@@ -292,4 +292,4 @@ def test_a_benchmark_is_taken_along_and_its_scores_come_back(
     at.text_input(key="own-scores-name").set_value("mine").run()
     assert not at.exception
     assert "4 targets taken as own" in at.success[0].value
-    assert "mine (own scores)" in at.get("html")[-1].proto.body
+    assert any("mine (own scores)" in one.proto.body for one in at.get("html")), "the table has one method more"
