@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import answers, example, frame, gallery, lacking, named, panels, picking, rows, tuning, what_if
+from dtrak_core.models import checkpoints
+from dtrak_core.ui import answers, example, frame, gallery, named, panels, picking, rows, tuning, what_if
 from dtrak_core.ui.attribution import certainty_panel, compute, details, method_lines
 from dtrak_core.ui.leads import FADERS
 
@@ -44,7 +45,8 @@ with place:
     with st.container(horizontal=True):
         what_if.link(target, list(ready), counts[0])
         frame.link(frame.MAP, "See on the map", ":material/scatter_plot:", colour="Score")
-    lacking.unlearned(dataset, checkpoint)
+    if note := checkpoints.unlearned(checkpoint, len(dataset.train.rows)):
+        st.info(panels.plain(note))
     compute.panel(question, answer)
     certainty_panel.panel(question, answer.rankings, st.session_state.get("details") == FADERS)
 if answer.rankings:

@@ -25,7 +25,6 @@ from dtrak_core.datasets.picture_tables import KNOWN
 from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import jobs
-from dtrak_core.methods import set_scores
 from dtrak_core.models import bases, checkpoints, targets
 from dtrak_core.models.precision import Asked, resolved
 from dtrak_core.models.settings import Frozen, Prediction, Sampled, TrainSettings
@@ -291,6 +290,6 @@ def attribute(
     facts = targets.facts(target, chosen.name, weights.name)
     if out is not None:
         answers.write_files(out, facts, target, found, chosen, top)
-    note = set_scores.unlearned(weights, len(chosen.train.rows))
+    note = checkpoints.unlearned(weights, len(chosen.train.rows))
     document = answers.both_ends(facts, found, chosen, top) | ({"note": note} if note else {})
     say(document, json, tables.ranking)

@@ -13,6 +13,7 @@ from dtrak_core.methods import set_credit, set_scores
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.plans import Plan, Scores
 from dtrak_core.methods.set_credit import By
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 
 
@@ -31,7 +32,7 @@ def sheet(
     rows = plan.dataset.train.rows
     chosen = by or set_credit.groupings(rows)[0]
     again = set_scores.repeats(plan, found)
-    credit = set_credit.over(found.values, rows, chosen, set_scores.learned(checkpoint), *again)
+    credit = set_credit.over(found.values, rows, chosen, checkpoints.learned(checkpoint), *again)
     groups = {group.name: group.members for group in credit.groups}
     checked = left_out.check(comparisons, groups, found.values, plan.targets)
     where = (plan.dataset, checkpoint, tuple(plan.targets))

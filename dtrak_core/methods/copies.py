@@ -25,8 +25,9 @@ from dtrak_core.amounts import counted
 from dtrak_core.datasets import alike
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
-from dtrak_core.methods import scores, set_scores, similarities
+from dtrak_core.methods import scores, similarities
 from dtrak_core.methods.plans import Plan
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target, of_split
 
@@ -105,7 +106,7 @@ def find(space: Space, dataset: Dataset, checkpoint: Checkpoint, chosen: Sequenc
     """
     if not chosen:
         raise SettingsError("There is no picture to look at. Draw some, or name some.")
-    held_out, learned = reference_of(dataset), set_scores.learned(checkpoint)
+    held_out, learned = reference_of(dataset), checkpoints.learned(checkpoint)
     kept = np.arange(len(dataset.train.rows)) if learned is None else np.unique(np.asarray(learned, int))
     train, own = _vectors(space, dataset, checkpoint, [*chosen, *held_out])
     same = alike.of_dataset(dataset)[0]

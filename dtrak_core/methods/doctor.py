@@ -24,9 +24,10 @@ from dtrak_core.datasets import alike
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.features import kernel
-from dtrak_core.methods import copies, defaults, gradient_scores, scores, set_scores, similarities, suspicions
+from dtrak_core.methods import copies, defaults, gradient_scores, scores, similarities, suspicions
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.plans import Plan
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import key_of
@@ -193,7 +194,7 @@ def _ranked(
     lowest: bool = False,
 ) -> Suspects:
     """Return values with their order: of what the model has learned from, and the check says something of."""
-    learned = set_scores.learned(checkpoint)
+    learned = checkpoints.learned(checkpoint)
     told = np.isfinite(values)
     if learned is not None:
         told &= np.isin(np.arange(len(values)), learned)

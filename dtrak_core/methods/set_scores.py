@@ -16,7 +16,6 @@ from dtrak_core.methods import fader_scores, gradient_scores, scores
 from dtrak_core.methods.fader_scores import SIDE, RepeatSettings
 from dtrak_core.methods.plans import Plan, Scores
 from dtrak_core.models import targets
-from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import key_of
@@ -41,23 +40,6 @@ def drawn(
         for one in found
         if (not seeds or targets.seed_of(one.id) in seeds) and (not prompts or one.prompt in prompts)
     ]
-
-
-def learned(checkpoint: Checkpoint) -> Sequence[int] | None:
-    """Return the training indices that a checkpoint has learned from, None for all of them."""
-    chosen: Sequence[int] | None = checkpoint.run.settings.get("indices")
-    return chosen
-
-
-def unlearned(checkpoint: Checkpoint, count: int) -> str:
-    """Say that a checkpoint has not learned from all of the `count` training pictures; nothing where it has."""
-    chosen = learned(checkpoint)
-    if chosen is None or len(set(chosen)) == count:
-        return ""
-    return (
-        f"'{checkpoint.name}' has learned from {len(set(chosen)):,} of the {count:,} training pictures. A score of "
-        "another one is no credit: it says what learning from it too would do."
-    )
 
 
 def ready(plan: Plan) -> list[Target]:

@@ -18,11 +18,11 @@ import numpy as np
 from dtrak_core.datasets import alike, images, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
-from dtrak_core.methods import copies, set_credit, set_scores
+from dtrak_core.methods import copies, set_credit
 from dtrak_core.methods.copies import Copy
 from dtrak_core.methods.plans import Plan, Scores
 from dtrak_core.methods.set_credit import Group
-from dtrak_core.models import targets
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 
@@ -106,7 +106,7 @@ def find(dataset: Dataset, checkpoint: Checkpoint, work: Target) -> Work:
     rows, own = copies.pixels_of(dataset), work.image
     both = alike.reduced([own, own[:, ::-1]])
     away = np.sqrt(np.stack([((rows - one) ** 2).mean(1) for one in both]))
-    learned = set_scores.learned(checkpoint)
+    learned = checkpoints.learned(checkpoint)
     order = np.argsort(away.min(0), kind="stable")
     order = order if learned is None else order[np.isin(order, learned)]
     first = order[:MATCHES]
@@ -139,7 +139,7 @@ def help_of(plan: Plan, found: Scores, checkpoint: Checkpoint, members: Sequence
     ]
     if not members:
         raise SettingsError("No training picture is said to be the work, so nothing can be credited to it.")
-    credit = set_credit.over(found.values, rows, "contributor", set_scores.learned(checkpoint))
+    credit = set_credit.over(found.values, rows, "contributor", checkpoints.learned(checkpoint))
     place = next((i for i, group in enumerate(credit.groups) if group.name == NAME), None)
     if place is None:
         raise SettingsError("The model has not learned from these pictures.")

@@ -278,3 +278,20 @@ def most_steps(checkpoint: Checkpoint) -> int:
 def check_drawing(checkpoint: Checkpoint, sampled: Sampled) -> None:
     """Refuse a way of drawing that a checkpoint does not have, before work begins; errors as `refuse_drawing`."""
     refuse_drawing(*process_of(checkpoint), sampled)
+
+
+def learned(checkpoint: Checkpoint) -> Sequence[int] | None:
+    """Return the training indices that a checkpoint has learned from, None for all of them."""
+    chosen: Sequence[int] | None = checkpoint.run.settings.get("indices")
+    return chosen
+
+
+def unlearned(checkpoint: Checkpoint, count: int) -> str:
+    """Say that a checkpoint has not learned from all of the `count` training pictures; nothing where it has."""
+    chosen = learned(checkpoint)
+    if chosen is None or len(set(chosen)) == count:
+        return ""
+    return (
+        f"'{checkpoint.name}' has learned from {len(set(chosen)):,} of the {count:,} training pictures. A score of "
+        "another one is no credit: it says what learning from it too would do."
+    )

@@ -8,7 +8,6 @@ from dtrak_core import program
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
-from dtrak_core.methods import set_scores
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import panels
@@ -51,9 +50,3 @@ def _of_name(dataset: Dataset) -> list[Checkpoint]:
 
 def _as_shipped(settings: DatasetSettings) -> bool:
     return settings.kind.startswith("openmoji") and settings == catalogue.built_in(settings.kind)
-
-
-def unlearned(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Say of a model that has not learned from all training pictures what the scores of the others are."""
-    if note := set_scores.unlearned(checkpoint, len(dataset.train.rows)):
-        st.info(panels.plain(note))

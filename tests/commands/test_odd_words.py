@@ -12,8 +12,7 @@ import pytest
 from dtrak_core.commands import cli, tables
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
-from dtrak_core.methods import set_scores
-from dtrak_core.models import targets
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 
@@ -98,7 +97,7 @@ def test_scores_of_what_a_model_never_saw_are_told_to_be_no_credit(
     words = ["attribute", "--sample", "seed:0", *of]
     assert cli.main([*words, "--json"]) == 0
     assert "note" not in json.loads(capsys.readouterr().out)
-    monkeypatch.setattr(set_scores, "learned", lambda _: (3, 4, 4))
+    monkeypatch.setattr(checkpoints, "learned", lambda _: (3, 4, 4))
     assert cli.main(words) == 0
     assert "'small' has learned from 2 of the 24 training pictures. A score of another" in capsys.readouterr().out
     assert cli.main([*words, "--json"]) == 0

@@ -21,9 +21,9 @@ from dtrak_core.engine import work
 from dtrak_core.errors import StoreError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, ScoreJob
-from dtrak_core.methods import crediting, results, scores, set_scores
+from dtrak_core.methods import crediting, results, scores
 from dtrak_core.methods.methods import METHODS, with_output
-from dtrak_core.models import targets
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
@@ -201,7 +201,7 @@ def test_credit_is_told_in_numbers(small: Small) -> None:
 
 
 def test_provenance_stands_below(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(set_scores, "learned", lambda _: (3, 4))
+    monkeypatch.setattr(checkpoints, "learned", lambda _: (3, 4))
     at = opened("attribution")
     line = at.main.caption[-1].value.replace("\\", "")
     for fact in (
