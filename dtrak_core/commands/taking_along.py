@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
 from dtrak_core.files import expanded
 from dtrak_core.lds import benchmark_files
+from dtrak_core.methods import report
 from dtrak_core.models import checkpoints
 
 
@@ -43,6 +46,7 @@ def scores_add(
     name: str,
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
     json: Json = False,
 ) -> None:
     """Make the scores of an .npz a method, own:NAME, and judge them by the LDS.
@@ -55,7 +59,9 @@ def scores_add(
         name: What the scores are called.
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
+        out: The answer as a file: .json.
     """
+    write = None if out is None else report.writer(out, {".json": _to_json}, "an answer")
     of = answers.prepared(dataset)
     benchmark = benchmark_files.of_checkpoint(of, checkpoints.by_name(checkpoint, of.digest))
     found = benchmark_files.take_back(name, expanded(file), benchmark)
@@ -64,4 +70,10 @@ def scores_add(
         for words, one in found.lds.items()
     }
     document = {"method": found.method, "benchmark": benchmark.digest, "lds": judged}
+    if out is not None and write is not None:
+        store.write_bytes(out, write(document))
     say(document, json, lambda _: "\n".join(benchmark_files.sentences(found)))
+
+
+def _to_json(document: Mapping[str, Any]) -> bytes:
+    return dumps(document, indent=1).encode()

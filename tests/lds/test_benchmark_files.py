@@ -46,8 +46,10 @@ def test_what_is_taken_along_judges_scores_elsewhere_as_here(tmp_path: Path, sav
     scores = np.random.default_rng(0).normal(size=(len(taken["targets"]), taken["masks"].shape[1]))
     elsewhere = api.lds(scores[places], taken["masks"], taken["losses"][:, :, places])
     file = str(saved(scores=scores, benchmark=taken["benchmark"]))
-    assert cli.main(["scores", "add", file, "--name", "mine", "--json"]) == 0
+    answer = tmp_path / "answer.json"
+    assert cli.main(["scores", "add", file, "--name", "mine", "--out", str(answer), "--json"]) == 0
     here = json.loads(capsys.readouterr().out)
+    assert json.loads(answer.read_bytes()) == here
     assert here["lds"]["held-out"]["lds"] == pytest.approx(elsewhere.value, abs=1e-12)
     assert here["method"].startswith("own:mine@")
     some = places[::-1][:8]  # fewer, in another order
