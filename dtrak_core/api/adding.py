@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core import store
+from dtrak_core.api import judging
 from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
-from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.files import expanded
 from dtrak_core.lds import benchmark_files
@@ -70,7 +70,7 @@ def export_benchmark(path: str | Path, checkpoint: Checkpoint | str, dataset: Da
         SettingsError: If the file is no .npz, or cannot be written.
     """
     file = expanded(path)
-    write, found = benchmark_files.writer(file), _benchmark(checkpoint, dataset)
+    write, found = benchmark_files.writer(file), judging.stored(checkpoint, dataset)
     store.write_bytes(file, write(found))
     return found.digest
 
@@ -95,10 +95,4 @@ def add_scores_file(
         NotFoundError: If there is no such file, or no models on subsets are stored.
         SettingsError: If the name cannot be used.
     """
-    return benchmark_files.take_back(name, expanded(path), _benchmark(checkpoint, dataset))
-
-
-def _benchmark(checkpoint: Checkpoint | str, dataset: Dataset | str | None) -> benchmark_files.BenchmarkFile:
-    given = None if dataset is None else chosen_dataset(dataset)
-    by = chosen_checkpoint(checkpoint, given)
-    return benchmark_files.of_checkpoint(given or catalogue.by_digest(by.dataset), by)
+    return benchmark_files.take_back(name, expanded(path), judging.stored(checkpoint, dataset))

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dtrak_core import program
 from dtrak_core.api import showing
 from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.lds import benchmark_files, standings
 from dtrak_core.lds import lds as measure
-from dtrak_core.lds import standings, subset_models
+from dtrak_core.lds.benchmark_files import BenchmarkFile
 from dtrak_core.lds.lds import Chance
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.models.checkpoints import Checkpoint
@@ -136,24 +136,25 @@ def benchmark(
     """
     if targets not in standings.KINDS:
         raise SettingsError(f"targets is {targets!r}; expected 'generated' or 'held-out'.")
+    found = stored(checkpoint, dataset)
+    begin = f"{standings.KINDS[targets]}:"
+    places = [place for place, target in enumerate(found.targets) if target.id.startswith(begin)]
+    if not places:
+        raise NotFoundError(f"The models on subsets of '{found.checkpoint.name}' measured no {targets} targets.")
+    chosen = tuple(found.targets[place] for place in places)
+    losses = found.losses[:, :, places]
+    return Benchmark(found.dataset, found.checkpoint, chosen, found.masks, losses, found.settings)
+
+
+def stored(checkpoint: Checkpoint | str, dataset: Dataset | str | None) -> BenchmarkFile:
+    """Return the benchmark of a checkpoint and its training set, each given as such or by name, with all targets.
+
+    Raises:
+        NotFoundError: If no models are stored.
+    """
     given = None if dataset is None else chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, given)
-    of = given or catalogue.by_digest(by.dataset)
-    stored = subset_models.of_checkpoint(of.digest, by.digest)
-    if not stored:
-        raise NotFoundError(
-            f"No models on subsets are stored for '{by.name}'. "
-            f"Train them: {program.command(f'lds --checkpoint {by.name}')}."
-        )
-    settings = stored[0]
-    known = subset_models.read(of, settings)
-    begin = f"{standings.KINDS[targets]}:"
-    places = [i for i, name in enumerate(settings.targets) if name.startswith(begin) and known.counts(name)]
-    if not places:
-        raise NotFoundError(f"The models on subsets of '{by.name}' measured no {targets} targets.")
-    pictures = subset_models.pictures(of, settings)
-    chosen = tuple(pictures[place] for place in places)
-    return Benchmark(of, by, chosen, known.masks, known.losses[:, :, places], settings)
+    return benchmark_files.of_checkpoint(given or catalogue.by_digest(by.dataset), by)
 
 
 def numbers(values: Any, name: str) -> np.ndarray:

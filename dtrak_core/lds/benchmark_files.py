@@ -16,13 +16,15 @@ another order.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +46,7 @@ READ = ("scores", "benchmark", "targets")
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkFile:
-    """What is taken along: masks (S, N), losses (S, R, M), the M counted targets, and the digest of it all."""
+    """What is taken along: masks (S, N), losses (S, R, M), the M counted targets, how the losses were measured."""
 
     dataset: Dataset
     checkpoint: Checkpoint
@@ -52,11 +54,23 @@ class BenchmarkFile:
     masks: np.ndarray
     losses: np.ndarray
     targets: tuple[Target, ...]
-    digest: str
+    protocol: Mapping[str, Any]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Return what names this benchmark: dataset, checkpoint, settings, targets, masks and losses."""
+        return digest_of(
+            self.dataset.digest,
+            self.checkpoint.digest,
+            canonical_json(self.settings),
+            json.dumps([(target.id, target.pixels) for target in self.targets]),
+            str(self.masks.shape),
+            self.masks.tobytes(),
+            self.losses.tobytes(),
+        )
 
     def to_bytes(self) -> bytes:
         """Return the .npz."""
-        known = subset_models.read(self.dataset, self.settings)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -70,7 +84,7 @@ class BenchmarkFile:
             dataset_digest=np.array(self.dataset.digest),
             checkpoint=np.array(self.checkpoint.name),
             checkpoint_digest=np.array(self.checkpoint.digest),
-            protocol=np.array(json.dumps(standings.protocol(known, self.settings))),
+            protocol=np.array(json.dumps(self.protocol)),
         )
         return buffer.getvalue()
 
@@ -102,16 +116,8 @@ def of_checkpoint(dataset: Dataset, checkpoint: Checkpoint) -> BenchmarkFile:
     pictures = subset_models.pictures(dataset, settings)
     chosen = tuple(pictures[place] for place in places)
     losses = np.ascontiguousarray(known.losses[:, :, places], np.float64)
-    digest = digest_of(
-        dataset.digest,
-        checkpoint.digest,
-        canonical_json(settings),
-        json.dumps([(target.id, target.pixels) for target in chosen]),
-        str(known.masks.shape),
-        known.masks.tobytes(),
-        losses.tobytes(),
-    )
-    return BenchmarkFile(dataset, checkpoint, settings, known.masks, losses, chosen, digest)
+    told = standings.protocol(known, settings)
+    return BenchmarkFile(dataset, checkpoint, settings, known.masks, losses, chosen, told)
 
 
 def writer(path: Path) -> Callable[[BenchmarkFile], bytes]:
