@@ -159,6 +159,8 @@ def take_back(name: str, data: bytes | Path, of: BenchmarkFile) -> Returned:
         )
     there = {target.id: place for place, target in enumerate(of.targets)}
     ids = [str(one) for one in np.ravel(arrays["targets"])] if "targets" in arrays else list(there)
+    if not ids:
+        raise DataError("The file's 'targets' name no target. Give the ids of the rows of 'scores'.")
     if unknown := [one for one in ids if one not in there]:
         raise DataError(f"'{_short(unknown[0])}' is no target of the benchmark. Take ids from its array 'targets'.")
     chosen = [of.targets[there[one]] for one in ids]

@@ -70,6 +70,7 @@ def test_what_is_taken_along_judges_scores_elsewhere_as_here(tmp_path: Path, sav
         ),
         ({"targets": np.array(["seed:0", "seed:99999"])}, "'seed:99999' is no target of the benchmark"),
         ({"targets": np.array(["seed:0"])}, "scores have the shape (2, 832)"),
+        ({"targets": np.array([], str), "scores": np.ones((0, 832))}, "'targets' name no target"),
         ({"targets": np.array(["seed:0", "seed:0"])}, "seed:0 is there more than once"),
         ({"scores": np.full((2, 832), np.nan)}, "scores[0, 0] is nan"),
         ({"scores": np.array([{}], object)}, "is no .npz of plain arrays"),
