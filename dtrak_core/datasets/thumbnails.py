@@ -20,7 +20,7 @@ def png(image: np.ndarray, size: int | None = None) -> bytes:
         times = max(1, size // max(picture.size))
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=size is None)  # enlarged ones are sent and forgotten
     return buffer.getvalue()
 
 

@@ -11,13 +11,12 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core.amounts import counted, whole
-from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import patches, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import gallery, named, pair, panels, rows, what_if
+from dtrak_core.ui import crisp, gallery, named, pair, panels, rows, what_if
 
 _ROW, _FOCUS, _OPENED = "_row", "_focus", "_opened"
 LARGE = 320  # pixels of the enlarged picture
@@ -66,7 +65,7 @@ def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None
     name = facts["name"] or facts["label"] or f"number {index}"
     image = dataset.train.images[index]
     if target is None:
-        st.image(thumbnails.png(image, LARGE), output_format="PNG", alt=f"Training picture {index}: {name}")
+        crisp.show(image, LARGE, f"Training picture {index}: {name}")
     else:
         explained = target.caption or target.id
         pair.show(
@@ -129,12 +128,8 @@ def _patches(dataset: Dataset, target: Target, index: int) -> None:
     if heat is None:
         return
     seen = (target.image * (0.15 + 0.85 * heat[..., None])).astype(np.uint8)
-    st.image(
-        thumbnails.png(seen, LARGE // 2),
-        output_format="PNG",
-        caption=f"What its patches explain of {target.id}: the brighter, the more",
-        alt=f"{target.id}, bright where patches of training picture {index} explain it",
-    )
+    alt = f"{target.id}, bright where patches of training picture {index} explain it"
+    crisp.show(seen, LARGE // 2, alt, f"What its patches explain of {target.id}: the brighter, the more")
 
 
 def _steps(rankings: Sequence[Ranking], index: int) -> None:
@@ -177,7 +172,7 @@ def _family(dataset: Dataset, index: int) -> None:
 @st.dialog("The picture to explain", width="small")
 def show_target(shown: Target) -> None:
     """Show the target large, with what is known of it."""
-    st.image(thumbnails.png(shown.image, LARGE), output_format="PNG", alt=f"The picture to explain: {shown.caption}")
+    crisp.show(shown.image, LARGE, f"The picture to explain: {shown.caption}")
     made = shown.row.get("settings", {})
     panels.strip(
         {

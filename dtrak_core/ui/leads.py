@@ -48,7 +48,7 @@ class Lead:
 
     page: str
     words: Mapping[str, str] = field(default_factory=dict)
-    picture: bytes | None = None
+    picture: np.ndarray | None = None
 
     def link(self) -> dict[str, str]:
         """Return the parameters of a link to it: with this run's view where it is of the same model.
@@ -80,7 +80,7 @@ def _lead(job: Job) -> Lead:
         case DatasetJob():
             stored = store.find("datasets", key_of("datasets", job.dataset))
             image = catalogue.load(stored).train.images[0] if stored is not None else None
-            return Lead(frame.OVERVIEW, {"dataset": job.dataset.name}, _small(image))
+            return Lead(frame.OVERVIEW, {"dataset": job.dataset.name}, image)
         case TrainJob():
             words = _of_dataset(job.train.dataset)
             run = store.find("checkpoints", key_of("checkpoints", job.train))
@@ -88,7 +88,7 @@ def _lead(job: Job) -> Lead:
                 return Lead(frame.GENERATE, words | _TRAINS)
             grid = run.file("grid-100.png") if "grid-100.png" in run.manifest["files"] else None
             image = thumbnails.decode(grid.read_bytes()) if grid is not None else None
-            return Lead(frame.GENERATE, words | {"checkpoint": job.name}, _small(image))
+            return Lead(frame.GENERATE, words | {"checkpoint": job.name}, image)
         case ImportJob():
             dataset = _of_dataset(job.dataset)
             known = {one.name for one in checkpoints.listing(job.dataset)}
@@ -148,14 +148,10 @@ def _target(page: str, dataset: str, checkpoint: str, target: str, sampled: Samp
     own = _dataset(dataset or model.dataset)
     words = {"dataset": own.name, "checkpoint": model.name}
     if not target:
-        return Lead(page, words, _small(own.train.images[0]))
+        return Lead(page, words, own.train.images[0])
     try:
         found = targets.resolve(own, checkpoint, target, sampled)
     except StudioError:  # not drawn yet, or deleted since
         return Lead(page, words)
     names = named.link_to(found) if page == frame.ATTRIBUTION else {}
-    return Lead(page, words | names, _small(found.image))
-
-
-def _small(image: np.ndarray | None) -> bytes | None:
-    return None if image is None else thumbnails.png(image, 64)
+    return Lead(page, words | names, found.image)

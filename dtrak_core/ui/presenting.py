@@ -14,14 +14,14 @@ from dtrak_core.counterfactual import comparisons, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.removals import FLOOR, RANDOM
-from dtrak_core.datasets import catalogue, thumbnails
+from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import results
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, answers, frame, gallery, named, panels, tuning, what_if
+from dtrak_core.ui import address, answers, crisp, frame, gallery, named, panels, tuning, what_if
 
 PRESENT, STEP, BY = "present", "step", "by"
 STEPS = ("The picture", "Who helped", "Without them", "Verdict")
@@ -72,7 +72,8 @@ def show() -> None:
     _walk(step, method, chosen, target, listed)
     comparison = next((one for one in known if _tells(one, target, method)), None)
     left, right = st.columns([2, 3], gap="medium")
-    left.image(thumbnails.png(target.image, LARGE), width=LARGE, alt=f"The picture of {target.caption or target.id}")
+    with left:
+        crisp.show(target.image, LARGE, f"The picture of {target.caption or target.id}")
     left.caption(panels.plain(target.caption or target.id))
     with right:
         if step == 1:
@@ -152,7 +153,7 @@ def _helped(dataset: Dataset, checkpoint: Checkpoint, target: Target, method: st
             name = facts["name"] or facts["label"] or f"number {entry.index}"
             alt = f"Training picture {entry.index}: {name}"
             with st.container(width=SMALL):
-                st.image(thumbnails.png(dataset.train.images[entry.index], LARGE), width="stretch", alt=alt)
+                crisp.show(dataset.train.images[entry.index], SMALL, alt, fill=True)
                 st.caption(panels.plain(f"{name} · unsure" if entry.steady is False else name))
     st.write(f"Of {len(dataset.train.rows):,} training pictures these helped most, the strongest first.")
     if any(entry.steady is False for entry in first):
@@ -173,9 +174,8 @@ def _without(comparison: Comparison, target: Target, method: str) -> None:
     st.title(f"The same seed without the {len(taken.removed)} pictures")
     for column, entry in zip(st.columns(3), shown, strict=True):
         if entry is not None:
-            column.image(
-                thumbnails.png(entry.image, LARGE), width="stretch", alt=f"{_arm(entry)}: pixel l2 {entry.l2:.2f}"
-            )
+            with column:
+                crisp.show(entry.image, LARGE, f"{_arm(entry)}: pixel l2 {entry.l2:.2f}", fill=True)
             column.write(f"**{panels.plain(_arm(entry))}**  \nmoved by {entry.l2:.2f}")
     st.caption("Moved: pixel l2 to the picture at the left. The last one shows what another training seed alone does.")
 

@@ -12,11 +12,10 @@ from dtrak_core.counterfactual import comparisons, removals, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, beyond_floor, floors, label, of_size
 from dtrak_core.counterfactual.removals import FLOOR, IDENTITY
-from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import crediting
 from dtrak_core.models import targets
-from dtrak_core.ui import frame, gallery, named, panels
+from dtrak_core.ui import crisp, frame, gallery, named, panels
 
 PAIR, ROW = "pair", "row"  # address parameters: the opened picture; a target, in older links
 _FOCUS, _OPENED = "_pair_focus", "_pair_opened"
@@ -109,7 +108,7 @@ def _dialog(comparison: Comparison, dataset: Dataset, own: Sequence[Entry], aske
     whose = f"Original, {named_target(comparison, entry.target)}"
     with st.grid(2, min_column_width=_LEAST):
         for shown, words in ((original, whose), (image, told)):
-            st.image(thumbnails.png(shown, _LARGE), panels.plain(words), "stretch", output_format="PNG", alt=words)
+            crisp.show(shown, _LARGE, words, panels.plain(words), fill=True)
     st.markdown(_numbers(comparison, own, entry))
     _removed(dataset, entry)
     _explain(comparison, entry)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.datasets import thumbnails
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import TrainJob
 from dtrak_core.training import growing
-from dtrak_core.ui import charts, plotting
+from dtrak_core.ui import charts, crisp, plotting
 
 LARGE, SMALL = 192, 48  # pixels of the newest picture, and of those before
 
@@ -22,9 +21,7 @@ def show(key: str) -> None:
     newest = max(pictures)
     left, right = st.columns([2, 3], vertical_alignment="center")
     with left:
-        st.image(
-            thumbnails.png(pictures[newest], LARGE), alt=f"The picture of one seed after {newest:,} training steps"
-        )
+        crisp.show(pictures[newest], LARGE, f"The picture of one seed after {newest:,} training steps")
         st.caption(
             f"One seed's picture after {newest:,} training steps, drawn in {growing.SAMPLING_STEPS} sampling steps"
         )
@@ -33,4 +30,4 @@ def show(key: str) -> None:
         plotting.show(charts.loss_curve(lines), key=f"live-{key}", alt=alt)
     with st.container(horizontal=True, gap="xxsmall"):
         for step, image in pictures.items():
-            st.image(thumbnails.png(image, SMALL), width=SMALL, alt=f"After {step:,} steps")
+            crisp.show(image, SMALL, f"After {step:,} steps")

@@ -9,9 +9,10 @@ import streamlit as st
 from dtrak_core.amounts import duration, moment
 from dtrak_core.jobs import jobs, launch
 from dtrak_core.jobs.jobs import JobState
-from dtrak_core.ui import frame, leads, panels
+from dtrak_core.ui import crisp, frame, leads, panels
 
 POLL = 1.0  # seconds between two looks
+SMALL = 48  # pixels of the picture beside a job
 SHOWN = 12  # ended jobs before one asks for more
 LOOKS = {
     "done": (":green-badge[:material/check: Done]", ""),
@@ -63,8 +64,8 @@ def _ended(ended: list[JobState]) -> None:
         lead = leads.of(job)
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
-                if lead is not None and lead.picture:
-                    st.image(lead.picture, width=48, alt=f"What '{job.label}' is about")
+                if lead is not None and lead.picture is not None:
+                    crisp.show(lead.picture, SMALL, f"What '{job.label}' is about")
                 st.markdown(f"{badge} **{panels.plain(job.label)}**")
             if job.message and job.state != "done":
                 st.markdown(panels.plain(job.message))

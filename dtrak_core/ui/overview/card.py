@@ -12,7 +12,9 @@ from dtrak_core.amounts import duration
 from dtrak_core.datasets import thumbnails
 from dtrak_core.models import descriptions
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import charts, panels, plotting
+from dtrak_core.ui import charts, crisp, panels, plotting
+
+GRID = 420  # pixels of the 16 pictures of a training
 
 
 def checkpoint(chosen: Checkpoint) -> None:
@@ -42,12 +44,9 @@ def checkpoint(chosen: Checkpoint) -> None:
     name = f"grid-{chosen.share:03d}.png"
     if name in facts["files"]:
         picture = thumbnails.decode(chosen.run.file(name).read_bytes())
-        right.image(
-            thumbnails.png(picture, 420),
-            output_format="PNG",
-            alt=f"16 pictures drawn at {chosen.share} % of the training",
-            caption=f"The same 16 seeds at {chosen.share} % of the training.",
-        )
+        told = f"16 pictures drawn at {chosen.share} % of the training"
+        with right:
+            crisp.show(picture, GRID, told, f"The same 16 seeds at {chosen.share} % of the training.")
     panels.strip(descriptions.described(chosen))
     panels.strip(provenance(chosen))
 

@@ -9,13 +9,13 @@ import streamlit as st
 
 from dtrak_core import store
 from dtrak_core.amounts import counted, duration, size
-from dtrak_core.datasets import catalogue, preview, thumbnails
+from dtrak_core.datasets import catalogue, preview
 from dtrak_core.datasets.preview import Preview, Tables
 from dtrak_core.datasets.settings import Columns, DatasetSettings, Fact
 from dtrak_core.jobs import incoming
 from dtrak_core.jobs.jobs import DatasetJob, JobState
 from dtrak_core.settings import build
-from dtrak_core.ui import bringing, frame, left_out, panels
+from dtrak_core.ui import bringing, crisp, frame, left_out, panels
 
 WHAT = "pictures"
 ASKED: dict[Fact, tuple[str, str]] = {  # facts that columns are chosen for: title, and what is told without a column
@@ -101,7 +101,7 @@ def _show(seen: Preview, side: int) -> None:
         with st.container(horizontal=True, gap="xsmall"):
             for i, (image, row) in enumerate(zip(seen.shown.images, seen.shown.rows, strict=True)):
                 alt = f"Picture {i + 1}: {preview.called(row)}"
-                st.image(thumbnails.png(image, EDGE), width=EDGE, output_format="PNG", alt=alt)
+                crisp.show(image, EDGE, alt)
     if seen.sizes:
         between = " to ".join(f"{width} × {height}" for width, height in seen.sizes)
         st.caption(
