@@ -39,7 +39,18 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from dtrak_core import store  # noqa: E402
 from dtrak_core.jobs import processes  # noqa: E402
 
-PAGES = ("Generate", "Attribution", "Counterfactual", "Benchmark", "Jobs", "Overview")
+PAGES = (
+    "Generate",
+    "Attribution",
+    "Counterfactual",
+    "Benchmark",
+    "Credit",
+    "Copies",
+    "Doctor",
+    "Map",
+    "Jobs",
+    "Overview",
+)
 ROUNDS, STILL = 4, 250
 RAN = """() => {
   const app = document.querySelector('[data-test-script-state]');

@@ -245,6 +245,8 @@ def test_nothing_is_defined_that_nobody_uses() -> None:
     assert unused == {
         "engine.tasks.LOADED",  # looked up in what a worker has loaded
         "methods.patches.compare",  # the whole at once, which tests compare with a slow sum
+        "ui.benchmark.ahead.look",  # found by readying.py, which leans on no page
+        "ui.counterfactual.ahead.look",
         "training.presets.PAPER_LDS",  # held against docs/reproduce.md
     }
 

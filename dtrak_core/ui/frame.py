@@ -207,7 +207,7 @@ def sidebar(page: str = "") -> bool:
         st.session_state.pop("checkpoint", None)
         st.session_state.setdefault(_CHECKPOINTS, {})[dataset.digest] = given["checkpoint"]
     checkpoint = _checkpoint(dataset)
-    readying.readied(checkpoint.digest if checkpoint else "")
+    readying.readied(checkpoint.digest if checkpoint else "", dataset, checkpoint)
     with st.sidebar:
         link(ADD_MODEL, "Add a model", ":material/add:")
     st.session_state[_SELECTION] = selection = Selection(dataset, checkpoint)

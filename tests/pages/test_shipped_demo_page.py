@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -14,6 +16,9 @@ from streamlit.testing.v1 import AppTest
 from dtrak_core import store
 from dtrak_core.counterfactual import comparisons
 from dtrak_core.datasets import catalogue, openmoji
+from dtrak_core.lds import standings
+from dtrak_core.models import checkpoints
+from dtrak_core.ui import readying
 
 APP = str(store.PROJECT / "app.py")
 
@@ -53,3 +58,30 @@ def test_pictures_that_this_machine_draws_otherwise_are_said(
     (warning,) = at.warning
     assert "come out differently on this machine (by up to 2 of 255)" in warning.value
     assert "`make demo`" in warning.value
+
+
+def test_what_benchmark_and_counterfactual_open_with_is_computed_while_another_page_is_seen(
+    fresh_clone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = catalogue.by_name(catalogue.DEFAULT)
+    readying.looked(dataset, checkpoints.by_name("demo", dataset.digest))
+    asked: list[str] = []
+    for module, name in ((standings, "rows"), (comparisons, "statistics")):
+        compute = getattr(module, name)
+
+        def counted(*given: Any, name: str = name, compute: Callable[..., Any] = compute, **named: Any) -> Any:
+            asked.append(name)
+            return compute(*given, **named)
+
+        monkeypatch.setattr(module, name, counted)
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    for page in ("benchmark", "counterfactual"):
+        at.switch_page(f"pages/{page}.py").run()
+        assert not at.exception
+        assert at.main.get("plotly_chart"), page
+        if page == "benchmark":
+            at.toggle(key="table-squared").set_value(True).run()
+    assert asked == [], "all of it stood ready, squared scores too"
+    st.cache_data.clear()
+    at.run()
+    assert set(asked) == {"statistics"}, "what is not ready, the page computes"

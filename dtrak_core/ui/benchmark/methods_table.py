@@ -9,6 +9,7 @@ import streamlit as st
 from dtrak_core.amounts import duration
 from dtrak_core.lds import paper, recipes, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
+from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts, method_list, taking_along
@@ -33,15 +34,8 @@ def show(question: Question) -> None:
             "Square scores first", key="table-squared", bind="query-params",
             help="Some authors square each score before adding up a subset. This squares all, for a fair comparison.",
         )  # fmt: skip
-    wanted = [
-        recipes.with_timesteps(
-            recipes.usual(question.dataset, question.checkpoint, method, squared), int(count or most)
-        )
-        for method in METHODS
-    ]
-    looked = [(recipe, questions.find(recipe, question)) for recipe in wanted]
+    looked, rows = _standing(question, squared, int(count or most))
     lacking = [recipe for recipe, found in looked if found is None]
-    rows = _rows(question, [found for _, found in looked if found is not None])
     kinds = questions.kinds(question)
     if rows:
         told = standing_words.sentences(rows, kinds)
@@ -66,6 +60,27 @@ def show(question: Question) -> None:
     taking_along.show(question)
 
 
+def ahead(question: Question) -> None:
+    """Compute what `show` first draws, and what it draws where scores are squared."""
+    usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
+    assert usual.features is not None
+    questions.kinds(question)
+    for squared in (False, True):
+        _standing(question, squared, usual.features.num_timesteps)
+
+
+def _standing(
+    question: Question, squared: bool, timesteps: int
+) -> tuple[list[tuple[Recipe, Predictions | None]], list[dict[str, Any]]]:
+    """Return each method's recipe with its predictions, None where they are lacking, and the rows of those known."""
+    wanted = [
+        recipes.with_timesteps(recipes.usual(question.dataset, question.checkpoint, method, squared), timesteps)
+        for method in METHODS
+    ]
+    looked = [(recipe, questions.find(recipe, question)) for recipe in wanted]
+    return looked, _rows(question, [found for _, found in looked if found is not None])
+
+
 def _numbers(rows: list[dict[str, Any]]) -> None:
     """Draw all numbers as a table, once it is asked for: what draws it is large; and as files."""
     every = st.expander("All numbers", key=NUMBERS, on_change="rerun", icon=":material/table:")
@@ -84,7 +99,7 @@ def _rows(question: Question, predicted: list[Predictions]) -> list[dict[str, An
     return rows + _retrained(question.key, question) if rows else rows
 
 
-@st.cache_data(max_entries=16, show_spinner="Bootstrap over subsets")
+@st.cache_data(max_entries=16, show_spinner=False)
 def _table(names: str, key: str, _found: list[Predictions], _question: Question) -> list[dict[str, Any]]:
     return standings.rows(_found, _question.known, _question.measured)
 

@@ -56,6 +56,12 @@ def show(comparison: Comparison, size: int) -> None:
         )
 
 
+def ahead(comparison: Comparison) -> None:
+    """Compute what `show` first says."""
+    if not comparisons.unjudged(comparison):
+        _judged(comparison.key, len(comparison.entries), max(comparison.settings.remove), comparison)
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def _judged(
     key: str, count: int, size: int, _comparison: Comparison
