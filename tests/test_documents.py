@@ -92,6 +92,17 @@ def test_every_page_says_first_whom_it_serves_and_the_readme_stays_short() -> No
     assert len(TEXTS["README.md"].splitlines()) <= 150
 
 
+def test_the_readme_shows_each_of_the_five_uses() -> None:
+    uses = TEXTS["README.md"].split("## Five uses", 1)[1].split("\n## ", 1)[0]
+    parts = re.split(r"^\*\*", uses, flags=re.M)[1:]
+    shown = [re.findall(r"!\[(.+)\]\((docs/images/.+\.png)\)", part) for part in parts]
+    assert [len(each) for each in shown] == [1] * 5
+    assert all((PROJECT / file).is_file() and ": " in told for ((told, file),) in shown)
+    assert {file for ((_, file),) in shown} | {"docs/images/overview.png"} == {
+        f"docs/images/{path.name}" for path in (PROJECT / "docs" / "images").iterdir()
+    }
+
+
 def test_files_and_names_that_sentences_tell_of_exist() -> None:
     """Paths, or their ends; `module.name`; what `make` and `python` are called with."""
     made = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.M))
