@@ -13,6 +13,7 @@ The real app on the shipped demo and an empty cache; everything is timed by the 
     page changes     each link of the sidebar, from the click until the script has run: the first time, and the median
                      of later ones
     Square scores    the toggle over the table of methods, likewise
+    on Attribution   another target, a proponent's dialog, another damping, until that is drawn: the median of four
 """
 
 from __future__ import annotations
@@ -71,6 +72,22 @@ RAN = """() => {
   });
 }"""
 
+DRAWN = """part => {
+  // Components draw in roots of their own, into which the document's selectors do not reach.
+  const inside = each => each.shadowRoot ? [each, ...all(each.shadowRoot)] : [each];
+  const all = root => [...root.querySelectorAll('*')].flatMap(inside);
+  const now = () => all(document).filter(each => each.matches(part)).map(each => each.textContent).join();
+  const before = now();
+  let begun = 0;
+  const begin = () => { begun ||= performance.now(); };
+  for (const kind of ['click', 'keydown']) document.addEventListener(kind, begin, true);
+  window.drawn = new Promise((done, failed) => {
+    const look = () => begun && now() !== before ? done(performance.now() - begun) : requestAnimationFrame(look);
+    look();
+    setTimeout(() => failed(new Error('nothing was drawn within 30 s')), 30000);
+  });
+}"""
+
 
 def main() -> None:
     """Measure and write the result."""
@@ -104,6 +121,7 @@ def _visit(browser: Any, address: str, ready: str) -> dict[str, Any]:
     found["held-out picture"] = _explained(tab, _held_out)
     if ready == "1":
         found["pages"] = _pages(tab)
+        found["on Attribution"] = _attribution(tab)
         link(tab, "Benchmark").click()
         settled(tab)
         toggle = tab.get_by_text("Square scores first")
@@ -143,6 +161,36 @@ def _pages(tab: Any) -> dict[str, dict[str, float]]:
         for page in PAGES:
             times[page].append(_script(tab, link(tab, page).click))
     return {page: {"first": each[0], "later": statistics.median(each[1:])} for page, each in times.items()}
+
+
+def _attribution(tab: Any) -> dict[str, float]:
+    """Return the median seconds until another target's figure, a dialog's pictures and another damping's are drawn."""
+    link(tab, "Attribution").click()
+    settled(tab)
+    tab.get_by_role("radio", name="Generated").or_(tab.get_by_role("button", name="Generated")).first.click()
+    settled(tab)
+    times: dict[str, list[float]] = {"target": [], "dialog": [], "damping": []}
+    for seed in range(3, 3 + ROUNDS):
+        times["target"].append(_drawn(tab, ".with-target", tab.locator(f"button[data-key='seed:{seed}']").click))
+        proponent = tab.get_by_role("button", name=re.compile("D-TRAK proponent 1,")).first
+        times["dialog"].append(_drawn(tab, ".side", proponent.click))
+        tab.keyboard.press("Escape")
+        tab.get_by_role("dialog").wait_for(state="hidden")
+        settled(tab)
+        slider = tab.get_by_role("slider", name=re.compile("^D-TRAK: effective rank")).first
+        slider.focus()
+        times["damping"].append(_drawn(tab, ".with-target", lambda: tab.keyboard.press("ArrowRight")))
+    return {what: statistics.median(each) for what, each in times.items()}
+
+
+def _drawn(tab: Any, part: str, act: Any) -> float:
+    """Return the seconds from a click or a key until a part of the page is drawn otherwise than before."""
+    settled(tab)
+    tab.evaluate(DRAWN, part)
+    act()
+    took = float(tab.evaluate("() => window.drawn")) / 1000
+    settled(tab)
+    return took
 
 
 def _explained(tab: Any, choose: Any) -> float:
