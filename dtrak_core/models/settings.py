@@ -167,22 +167,28 @@ class ModelSettings(Settings):
         return self
 
 
-Projection = Literal["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+Layer = Literal[
+    # Projections of attention, in all families' transformers.
+    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+    # The other layers of a U-Net's blocks.
+    "conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
+]  # fmt: skip
 
 
 class LoraSettings(Settings):
-    """LoRA weights on the attention projections of a frozen text-to-image model (Hu et al. 2022; Zheng et al. 2024).
+    """LoRA weights on layers of a frozen text-to-image model, its attention or all (Hu et al. 2022; Zheng et al. 2024).
 
-    Each projection W gets W + `scale` B A with A (rank x in) and B (out x rank). `base` is the digest of the frozen
-    model (bases.py), whose family says which projections there are. `caption_dropout` is the share of captions replaced
-    by the empty prompt in training. In `precision` products in the denoiser are taken, and its frozen weights held;
-    those of the linear layers in its blocks in 8 or 4 bits, where `frozen` says so (quantised.py).
+    Each layer W gets W + `scale` B A with A (rank x in) and B (out x rank); a convolution's A is one of its size, its B
+    one of a single pixel. `base` is the digest of the frozen model (bases.py), whose family says which projections its
+    attention has. `caption_dropout` is the share of captions replaced by the empty prompt in training. In `precision`
+    products in the denoiser are taken, and its frozen weights held; those of the linear layers in its blocks in 8 or 4
+    bits, where `frozen` says so (quantised.py).
     """
 
     base: Digest
     rank: int = Field(default=128, ge=1, le=1024)
     scale: float = Field(default=1.0, gt=0, le=100)
-    targets: tuple[Projection, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    targets: tuple[Layer, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     dropout: float = Field(default=0.1, ge=0, lt=1)
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)
     precision: Precision = Field(default="float32", exclude_if=lambda value: value == "float32")
@@ -201,7 +207,7 @@ class LoraSettings(Settings):
     @model_validator(mode="after")
     def _check(self) -> LoraSettings:
         if not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ValueError(f"targets {list(self.targets)} must name at least one projection, each once")
+            raise ValueError(f"targets {list(self.targets)} must name at least one kind of layer, each once")
         return self
 
 

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ from dtrak_core.models import (
 from dtrak_core.models.bases import Base
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
-from dtrak_core.models.settings import LoraSettings, Sampled, TrainSettings
+from dtrak_core.models.settings import Layer, LoraSettings, Sampled, TrainSettings
 from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
@@ -129,6 +129,21 @@ def test_plain_diffusers_opens_the_weights_and_draws_the_same_pictures(
         guidance=4.0,
     )  # fmt: skip
     assert np.abs(untouched.astype(int) - ours).max() > 5, "the LoRA weights must change the pictures"
+
+
+def test_all_layers_of_a_unet_may_be_trained_and_plain_diffusers_opens_them(discs: Dataset, base: Base) -> None:
+    run = training.train(discs, settings_of(discs, base, targets=get_args(Layer), epochs=1), "all", quiet)
+    checkpoint = checkpoints.of_run(run)[-1]
+    denoiser = networks.load_denoiser(checkpoint)
+    names = [name for name, _ in tracked_parameters(denoiser.network)]
+    adapted = [one for one in get_args(Layer) if any(f".{one}.lora_" in name for name in names)]
+    assert adapted == [one for one in get_args(Layer) if not one.startswith(("add_", "to_add"))], "of another family"
+    ours = sampling.generate(denoiser, [3], "ddim", 10, 0.0, prompts=PROMPTS[:1], guidance=4.0)
+    drawn = plain_pipeline(base, checkpoint.folder)(
+        PROMPTS[0], num_inference_steps=10, guidance_scale=4.0, generator=torch.Generator().manual_seed(3),
+        output_type="np",
+    )  # fmt: skip
+    assert np.abs(np.rint(drawn.images * 255) - ours.astype(float)).max() <= 1
 
 
 def test_training_moves_the_lora_weights_alone(discs: Dataset, base: Base, denoiser: Denoiser) -> None:
