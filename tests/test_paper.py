@@ -30,7 +30,7 @@ from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import scores
 from dtrak_core.models import bases, checkpoints, networks, sampling, targets
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.settings import DIFFUSION_STEPS, SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 from dtrak_core.training import presets, training
@@ -90,8 +90,8 @@ def cut_draws(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser) -> int:
     """Let a picture have as many draws as a pass takes, spread over those that it was to have; return their number."""
     real, width = draws.timesteps, gradients.draws_for(denoiser)
 
-    def cut(strategy: str, count: int) -> np.ndarray:
-        grid = real(strategy, count)  # type: ignore[arg-type]
+    def cut(strategy: str, count: int, steps: int = DIFFUSION_STEPS) -> np.ndarray:
+        grid = real(strategy, count, steps)  # type: ignore[arg-type]
         return grid[:: max(1, len(grid) // width)][:width]
 
     monkeypatch.setattr(draws, "timesteps", cut)
