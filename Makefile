@@ -7,7 +7,7 @@ PORT ?= 8501
 JOBS ?= 3
 BIN := .venv/bin
 
-.PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-lora demo-schools bench gpu clean
+.PHONY: app test pytest test-oldest faults paper-dry-run lint demo demo-schools bench gpu clean
 
 app: .venv/app.stamp
 	$(BIN)/dtrak app --port $(PORT)
@@ -37,9 +37,6 @@ lint: .venv/test.stamp
 
 demo: .venv/app.stamp
 	$(BIN)/dtrak demo
-
-demo-lora: .venv/app.stamp
-	$(BIN)/dtrak demo-lora
 
 demo-schools: .venv/app.stamp
 	$(BIN)/dtrak demo-schools

@@ -72,7 +72,7 @@ def test_every_command_of_the_documents_is_one_that_the_command_line_takes(
         if name != "--help":
             assert takes(name, words) or takes(name, words + UNSAID.get(name, [])), (name, words, capsys.readouterr())
             taken.add(name.split()[0])
-    assert set(cli.COMMANDS) - taken <= {"demo", "demo-lora", "demo-schools"}, "which `make` calls; no page tells of it"
+    assert set(cli.COMMANDS) - taken <= {"demo", "demo-schools"}, "which `make` calls; no page tells of it"
 
 
 def test_help_names_every_dataset_and_model_output_that_can_be_chosen() -> None:

@@ -46,16 +46,8 @@ def demo() -> None:
     build()
 
 
-def demo_lora() -> None:
-    """Build the text-to-image demo that ships with the project, into cache/demo."""
-    _in_checkout("demo-lora")
-    from dtrak_core.demo.roles import build
-
-    build()
-
-
 def demo_schools() -> None:
-    """Build the text-to-image demo of four design schools, in cache/demo-schools.building."""
+    """Build the text-to-image demo that ships with the project, into cache/demo."""
     _in_checkout("demo-schools")
     from dtrak_core.demo.schools import build
 
@@ -110,7 +102,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "jobs": jobs,
     "cache": cache,
     "demo": demo,
-    "demo-lora": demo_lora,
     "demo-schools": demo_schools,
     "engine": upkeep.engine_show,
 }

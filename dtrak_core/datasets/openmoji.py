@@ -51,7 +51,7 @@ def load(
     Args:
         resolution: Pixels a side.
         on_progress: Called with the number of portraits drawn and their total.
-        kind: openmoji-people; or openmoji-roles, which the small text-to-image base has not seen (text_base.py).
+        kind: openmoji-people; or openmoji-roles, those of subgroup person-role alone.
         once: Take the first alone of portraits that are equal by pixels: 832 for training and 94 held out.
 
     Raises:

@@ -45,7 +45,7 @@ from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training
 
 NAME = "demo"
-TEXT_LISTED = "lora.json"  # in the demo's folder: what roles.py has put there
+TEXT_LISTED = "lora.json"  # in the demo's folder: what schools.py has put there
 DATASET = catalogue.built_in("openmoji-people")
 PRESET = "portraits"
 PRECISION: Precision = "bfloat16"  # whatever the machine that builds

@@ -4,13 +4,11 @@
 
 The parts are those of a `StableDiffusionPipeline`, only smaller, so that diffusers opens the result as it opens the
 paper's base, and the same code of ours works on both. The tokenizer is CLIP's byte-pair encoding (its table comes with
-open_clip_torch), cut down to the merges that the captions need. Pictures are OpenMoji's of `openmoji_base.csv`; none
-is of subgroup person-role, which the LoRA models learn (openmoji.py).
+open_clip_torch), cut down to the merges that the captions need.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +25,12 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dtrak_core.datasets import openmoji
 from dtrak_core.demo import base_steps
 from dtrak_core.models import clip_words
 from dtrak_core.models.process import Process
 from dtrak_core.models.settings import PREDICTIONS
 from dtrak_core.progress import Progress
 
-FACTS = openmoji.FACTS.with_name("openmoji_base.csv")
-LIVING = ("person", "face", "cat-face", "monkey-face", "animal")  # subgroups begin with one of these
 CAPTION_DROPOUT = 0.1
 NARROWED = 8.0  # taken off the logarithm of the latents' variance at the end
 
@@ -58,18 +53,6 @@ class Shape:
 
 
 SMALL = Shape()
-
-
-def pictures(resolution: int) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Return what the base learns from: pictures (N, H, W, 3) uint8, captions, and which the denoiser sees, bool (N,).
-
-    The autoencoder sees all; the denoiser, which has less room, people, faces and animals.
-    """
-    with FACTS.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    drawn = np.stack([openmoji.draw(row["hexcode"], resolution) for row in rows])
-    living = np.array([row["subgroup"].startswith(LIVING) for row in rows])
-    return drawn, [row["name"] for row in rows], living
 
 
 def build_tokenizer(captions: Sequence[str], tokens: int = Shape.tokens) -> CLIPTokenizer:

@@ -16,7 +16,7 @@ from dtrak_core.ui import local, panels
 
 ABOUT: dict[DatasetKind, tuple[str, str]] = {
     "openmoji-people": ("Welcome to D-TRAK Studio", "The app starts with 926 portraits from OpenMoji, no two alike."),
-    "openmoji-roles": ("OpenMoji roles", "492 portraits of people at work, for the text-to-image demo."),
+    "openmoji-roles": ("OpenMoji roles", "492 portraits of people at work."),
     "emoji-schools": ("Emoji of two schools", "952 emoji: 476 subjects, each as OpenMoji and as Fluent draw it."),
     "cifar2": ("CIFAR-2", "The paper's 5,000 pictures of automobiles and horses, 32 × 32, and 1,000 held out."),
     "cifar10": ("CIFAR-10", "All 50,000 training pictures of ten classes, 32 × 32, and 1,000 held out."),

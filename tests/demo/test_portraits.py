@@ -13,7 +13,7 @@ from dtrak_core.commands import measuring
 from dtrak_core.counterfactual import comparisons, removals
 from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.demo import portraits, roles
+from dtrak_core.demo import portraits, schools
 from dtrak_core.features import feature_store, features, kernel
 from dtrak_core.features.settings import TargetSide, feature_target
 from dtrak_core.kinds import KINDS
@@ -59,7 +59,7 @@ def test_readme_tells_how_many_trainings_it_takes(dataset: Dataset, checkpoint: 
 
 def test_it_is_small_whole_and_says_what_made_it() -> None:
     root = store.demo_root()
-    others = [root / place for place in roles.listed(root)]  # of the text-to-image demo: test_roles.py
+    others = [root / place for place in schools.listed(root)]  # of the text-to-image demo: test_schools.py
     files = [path for path in root.rglob("*") if path.is_file() and not set(others) & set(path.parents)]
     assert 0 < sum(path.stat().st_size for path in files) < LIMIT
     for kind in (

