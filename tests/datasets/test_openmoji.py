@@ -145,14 +145,12 @@ def test_facts_are_built_from_openmojis_list(tmp_path: Path, monkeypatch: pytest
     role = emoji | {"hexcode": "1F468", "subgroups": "person-role"}
     (tmp_path / "openmoji.json").write_text(json.dumps([emoji, other, role]))
     monkeypatch.setattr(build_openmoji_facts, "PEOPLE", tmp_path / "table.csv")
-    monkeypatch.setattr(build_openmoji_facts, "BASE", tmp_path / "base.csv")
     monkeypatch.setattr(build_openmoji_facts, "EXPECTED", {"person": 1, "person-role": 1})
     build_openmoji_facts.main(tmp_path / "openmoji.json")
     line = "1F9D2-1F3FB,child: light skin tone,person,light,1F9D2,Johanna Wellnitz,2018-04-18"
     assert (tmp_path / "table.csv").read_text().splitlines()[1] == line
-    # What LoRA weights are to learn, the base does not see.
-    learned = [row.split(",")[0] for row in (tmp_path / "base.csv").read_text().splitlines()[1:]]
-    assert learned == ["1F9D2-1F3FB", "1F436"]
+    listed = [row.split(",")[0] for row in (tmp_path / "table.csv").read_text().splitlines()[1:]]
+    assert listed == ["1F9D2-1F3FB", "1F468"], "portraits alone"
     assert line in openmoji.FACTS.read_text(encoding="utf-8").splitlines()
     monkeypatch.setattr(build_openmoji_facts, "EXPECTED", {"person": 2})
     with pytest.raises(SystemExit, match=r"Use openmoji 17\.0\.0"):

@@ -56,7 +56,7 @@ def test_a_base_is_described() -> None:
     found = recognising.recognise(str(BASE))
     assert (found.takes, found.side) == ("base", 32)
     assert found.facts["Model"].startswith("Stable Diffusion 1 or 2, a text-to-image model")
-    assert found.facts["predicts"] == "the noise"
+    assert found.facts["predicts"] == "the clean picture"
     assert found.facts["parameters"].endswith(" M")
 
 
