@@ -51,9 +51,7 @@ def show(question: Question) -> None:
         )
         if leak := standings.leak(question.known, question.measured):
             st.caption(leak)
-    where = question.dataset.digest, question.checkpoint.digest
-    reasons = {recipe.method: questions.unusable(recipe.method, *where) for recipe in lacking}
-    method_list.show(question, rows, lacking, reasons)
+    method_list.show(question, rows, lacking, _reasons(question, lacking))
     questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
     if rows:
         _numbers(rows)
@@ -66,7 +64,8 @@ def ahead(question: Question) -> None:
     assert usual.features is not None
     questions.kinds(question)
     for squared in (False, True):
-        _standing(question, squared, usual.features.num_timesteps)
+        looked, _ = _standing(question, squared, usual.features.num_timesteps)
+        _reasons(question, [recipe for recipe, found in looked if found is None])
 
 
 def _standing(
@@ -79,6 +78,12 @@ def _standing(
     ]
     looked = [(recipe, questions.find(recipe, question)) for recipe in wanted]
     return looked, _rows(question, [found for _, found in looked if found is not None])
+
+
+def _reasons(question: Question, lacking: list[Recipe]) -> dict[str, str]:
+    """Return why each method that is lacking cannot be computed; of some, a hub is asked, which may take seconds."""
+    where = question.dataset.digest, question.checkpoint.digest
+    return {recipe.method: questions.unusable(recipe.method, *where) for recipe in lacking}
 
 
 def _numbers(rows: list[dict[str, Any]]) -> None:
