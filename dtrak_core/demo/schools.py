@@ -150,21 +150,12 @@ def publish(building: Path, final: Path) -> None:
     """Put what a fresh clone should have into the demo's folder, in the place of what was there."""
     for place in listed(final):
         shutil.rmtree(final / place, ignore_errors=True)
-    made = []
-    for kind in SHIPPED:
-        for folder in sorted((building / kind).glob("*")):
-            if folder.suffix == "":  # neither a lock nor unfinished
-                (final / kind).mkdir(parents=True, exist_ok=True)
-                shipping.ship(folder, kind, final / kind / folder.name)
-                made.append(f"{kind}/{folder.name}")
-    store.write_json(final / portraits.TEXT_LISTED, made)
+    store.write_json(final / portraits.TEXT_LISTED, shipping.put(building, SHIPPED, final))
 
 
 def listed(folder: Path) -> list[str]:
     """Return which artifacts of a demo's folder are this module's."""
-    path = folder / portraits.TEXT_LISTED
-    found: list[str] = json.loads(path.read_bytes()) if path.is_file() else []
-    return found
+    return shipping.listed(folder, portraits.TEXT_LISTED)
 
 
 def keep(pipeline: Path, name: str) -> Base:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,34 @@ def _pack(path: Path, facts: dict[str, Any]) -> None:
     facts |= {"bytes": path.stat().st_size, "crc32": files.crc32(path), "packed": True}
 
 
+def put(
+    building: Path, kinds: Iterable[str], to: Path, left_out: Collection[tuple[str, str]] = frozenset()
+) -> list[str]:
+    """Ship the artifacts of a build into a folder; return their places in it.
+
+    Args:
+        building: The folder of the build.
+        kinds: Those that ship.
+        to: The folder, which is made where it is lacking.
+        left_out: Artifacts that do not ship, by kind and key.
+    """
+    made = []
+    for kind in kinds:
+        for artifact in sorted((building / kind).glob("*")):
+            if artifact.suffix == "" and (kind, artifact.name) not in left_out:  # neither a lock nor unfinished
+                (to / kind).mkdir(parents=True, exist_ok=True)
+                ship(artifact, kind, to / kind / artifact.name)
+                made.append(f"{kind}/{artifact.name}")
+    return made
+
+
+def listed(folder: Path, name: str) -> list[str]:
+    """Return the places that a list in a demo's folder names, none where it is not there."""
+    path = folder / name
+    found: list[str] = json.loads(path.read_bytes()) if path.is_file() else []
+    return found
+
+
 def publish(building: Path, final: Path, left_out: set[tuple[str, str]], others: str) -> None:
     """Put what ships in the place of the old demo, at once; what another demo has put there stays.
 
@@ -56,15 +85,11 @@ def publish(building: Path, final: Path, left_out: set[tuple[str, str]], others:
     fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
-    for kind in KINDS:
-        for artifact in sorted((building / kind).glob("*")):
-            if artifact.suffix == "" and (kind, artifact.name) not in left_out:  # neither a lock nor unfinished
-                (fresh / kind).mkdir(parents=True, exist_ok=True)
-                ship(artifact, kind, fresh / kind / artifact.name)
-    if (listed := final / others).is_file():
-        for place in json.loads(listed.read_bytes()):
-            shutil.copytree(final / place, fresh / place)
-        shutil.copy2(listed, fresh / others)
+    put(building, KINDS, fresh, left_out)
+    for place in listed(final, others):
+        shutil.copytree(final / place, fresh / place)
+    if (final / others).is_file():
+        shutil.copy2(final / others, fresh / others)
     if final.is_dir():
         final.rename(old)
     fresh.rename(final)

@@ -20,12 +20,13 @@ from dtrak_core.kinds import KINDS
 from dtrak_core.lds import predictions, recipes, standings, subset_models
 from dtrak_core.methods import embeddings, scores
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import checkpoints, networks, sampling, targets
+from dtrak_core.models import checkpoints, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
 
 LIMIT = 30e6  # bytes that the demo may take
+pytestmark = pytest.mark.usefixtures("only_the_demo")
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +37,6 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="module")
 def checkpoint(dataset: Dataset) -> Checkpoint:
     return checkpoints.by_name("demo", dataset.digest)
-
-
-@pytest.fixture(scope="module")
-def denoiser(checkpoint: Checkpoint) -> Denoiser:
-    return networks.load_denoiser(checkpoint)
-
-
-@pytest.fixture(autouse=True)
-def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path_factory.mktemp("empty")))
-    monkeypatch.delenv("STUDIO_DEMO", raising=False)
 
 
 def test_readme_tells_how_many_trainings_it_takes(dataset: Dataset, checkpoint: Checkpoint) -> None:

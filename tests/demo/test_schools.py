@@ -17,12 +17,13 @@ from dtrak_core.demo import portraits, schools
 from dtrak_core.features import feature_store, features
 from dtrak_core.lds import known_answers
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import bases, checkpoints, lora, networks, targets
+from dtrak_core.models import bases, checkpoints, lora, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
 
 LIMIT = 22e6  # bytes that it may take, beside the other demo's
+pytestmark = pytest.mark.usefixtures("only_the_demo")
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +34,6 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="module")
 def checkpoint(dataset: Dataset) -> Checkpoint:
     return checkpoints.by_name(schools.NAME, dataset.digest)
-
-
-@pytest.fixture(scope="module")
-def denoiser(checkpoint: Checkpoint) -> Denoiser:
-    return networks.load_denoiser(checkpoint)
-
-
-@pytest.fixture(autouse=True)
-def only_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("STUDIO_CACHE", str(tmp_path_factory.mktemp("empty")))
-    monkeypatch.delenv("STUDIO_DEMO", raising=False)
 
 
 def test_it_is_small_and_whole() -> None:
