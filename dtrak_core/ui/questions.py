@@ -13,7 +13,7 @@ from dtrak_core.counterfactual import encoders
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import asking, job_costs, jobs
 from dtrak_core.kinds import KINDS
-from dtrak_core.lds import predictions, standings, subset_models
+from dtrak_core.lds import lds, predictions, standings, subset_models
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
@@ -25,8 +25,6 @@ from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.settings import build, canonical_json, key_of
 from dtrak_core.ui import panels
-
-LEAST = 3  # subsets below which nothing is said
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def ask(dataset: Dataset, checkpoint: Checkpoint) -> Question | None:
         return None
     stored = len(store.listing("subset-losses"))
     known = _losses(dataset.key, canonical_json(found[0]), stored, dataset)
-    return Question(dataset, checkpoint, found[0], known) if len(known.subsets) >= LEAST else None
+    return Question(dataset, checkpoint, found[0], known) if len(known.subsets) >= lds.LEAST else None
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

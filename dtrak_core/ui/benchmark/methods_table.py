@@ -20,9 +20,7 @@ NUMBERS = "all-numbers"
 
 def show(question: Question) -> None:
     """Draw sentences, chart, the methods by group, and files."""
-    usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
-    assert usual.features is not None  # D-TRAK is a gradient method
-    most = usual.features.num_timesteps
+    most = _most(question)
     sentences = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         options = [str(count) for count in dict.fromkeys((recipes.FEW, most))]
@@ -60,12 +58,17 @@ def show(question: Question) -> None:
 
 def ahead(question: Question) -> None:
     """Compute what `show` first draws, and what it draws where scores are squared."""
-    usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
-    assert usual.features is not None
     questions.kinds(question)
     for squared in (False, True):
-        looked, _ = _standing(question, squared, usual.features.num_timesteps)
+        looked, _ = _standing(question, squared, _most(question))
         _reasons(question, [recipe for recipe, found in looked if found is None])
+
+
+def _most(question: Question) -> int:
+    """Return the usual number of timesteps, with which the page opens."""
+    usual = recipes.usual(question.dataset, question.checkpoint, "d-trak")
+    assert usual.features is not None  # D-TRAK is a gradient method
+    return usual.features.num_timesteps
 
 
 def _standing(
