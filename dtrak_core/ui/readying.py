@@ -38,7 +38,13 @@ def readied(checkpoint: str = "", _dataset: Dataset | None = None, _checkpoint: 
         _after(LATER, _ready, checkpoint)
         _after(AHEAD, imported)
         if _dataset is not None and _checkpoint is not None:
-            _after(LAST, looked, _dataset, _checkpoint)
+            _looking(checkpoint, _dataset, _checkpoint)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _looking(checkpoint: str, _dataset: Dataset, _checkpoint: Checkpoint) -> None:
+    """Have what pages open with computed, once for a model: what is new since, the page computes."""
+    _after(LAST, looked, _dataset, _checkpoint)
 
 
 def imported() -> None:
