@@ -23,11 +23,23 @@ async function copy(text) {
   }
 }
 
+// What was said last, and until when. It is the window's: a rerun puts a new button in the old one's place, perhaps
+// between the click and the answer, and the answer is shown there.
+const told = (window.studioCopied ??= { text: "", until: 0 })
+
+function show() {
+  const left = told.until - Date.now()
+  for (const said of document.querySelectorAll(".studio-copy [role=status]")) said.textContent = left > 0 ? told.text : ""
+  if (left > 0) setTimeout(show, left)
+}
+
 export default function (component) {
   const button = component.parentElement.querySelector("button")
-  const said = component.parentElement.querySelector("[role=status]")
   button.onclick = async () => {
-    said.textContent = (await copy(location.href)) ? "Copied" : "Not copied: take it from the address bar"
-    setTimeout(() => (said.textContent = ""), SHOWN)
+    told.text = (await copy(location.href)) ? "Copied" : "Not copied: take it from the address bar"
+    told.until = Date.now() + SHOWN
+    show()
   }
+  button.disabled = false // only now does it answer
+  show()
 }

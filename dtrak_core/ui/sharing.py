@@ -8,7 +8,7 @@ import streamlit as st
 
 _COPY = st.components.v2.component(
     "studio_copy_link",
-    html='<div class="studio-copy"><button type="button">Copy link</button><span role="status"></span></div>',
+    html='<div class="studio-copy"><button type="button" disabled>Copy link</button><span role="status"></span></div>',
     css=(Path(__file__).parent / "copy_link.css").read_text(),
     js=(Path(__file__).parent / "copy_link.js").read_text(),
     isolate_styles=False,

@@ -97,6 +97,7 @@ def test_a_presenter_walks_by_the_arrow_keys_and_sends_the_link(
     assert fits(page)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.keyboard.press("Escape")
+    settle(page)
     page.get_by_role("button", name="Copy link").click()
     page.get_by_text("Copied").wait_for()
     sent = page.evaluate("navigator.clipboard.readText()")
