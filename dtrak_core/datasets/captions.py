@@ -73,5 +73,5 @@ def _guessed(data: bytes) -> str:
         printed = data.decode("cp1252").replace("\r", "").replace("\n", "").replace("\t", "").isprintable()
     except UnicodeDecodeError:
         return ""
-    how = "`iconv -f WINDOWS-1252 -t UTF-8` converts it"
+    how = "'iconv -f WINDOWS-1252 -t UTF-8' converts it"
     return f" It is probably in Windows-1252 (cp1252): {how}." if printed else ""

@@ -46,7 +46,7 @@ def members(checkpoint: str, count: int, dataset: str = "") -> list[str]:
         if run is None:
             raise NotFoundError(
                 f"Model {number + 1} of {count} of the ensemble is not trained yet. Ask for it on the Benchmark page, "
-                f"or by `{program.command('lds --method d-trak-ensemble')}`."
+                f"or by '{program.command('lds --method d-trak-ensemble')}'."
             )
         found.append(checkpoints.of_run(run)[-1].digest)
     return found

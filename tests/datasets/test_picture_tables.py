@@ -254,7 +254,7 @@ def test_a_changed_caption_changes_the_digest(source: Path) -> None:
 def test_the_encoding_that_text_is_probably_in_is_named(data: bytes, guessed: bool) -> None:
     with pytest.raises(DataError, match=r"Save it as CSV UTF-8\.") as refused:
         captions.decoded(data, "metadata.csv")
-    assert ("Windows-1252 (cp1252): `iconv -f WINDOWS-1252 -t UTF-8`" in str(refused.value)) == guessed
+    assert ("Windows-1252 (cp1252): 'iconv -f WINDOWS-1252 -t UTF-8'" in str(refused.value)) == guessed
 
 
 def test_text_in_no_known_encoding_is_named() -> None:
