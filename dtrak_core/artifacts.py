@@ -11,11 +11,12 @@ import functools
 import io
 import json
 import logging
+import lzma
 import os
 import shutil
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from dtrak_core.settings import format_of
 MANIFEST = "manifest.json"
 USE_EVERY = 3600.0  # seconds between two notes that an artifact was read
 CHECK_AT_ONCE = 64 * 2**20  # bytes up to which a file's checksum is checked when it is first opened
+# By what a manifest says of a packed file: those that shipped before 2026-11-27 say true.
+_UNPACKED: dict[object, Callable[[bytes], bytes]] = {True: zlib.decompress, "xz": lzma.decompress}
 # What every manifest holds, and of each of its files.
 _FIELDS = {"kind": str, "key": str, "settings": dict, "files": dict, "bytes": int, "date": str, "versions": dict}
 _FACTS = {"bytes": int, "crc32": str}
@@ -114,7 +117,7 @@ class Artifact:
             StoreError: If it is missing or differs from the manifest.
         """
         found = self.file(name).read_bytes()
-        return zlib.decompress(found) if self.manifest["files"][name].get("packed") else found
+        return _UNPACKED[way](found) if (way := self.manifest["files"][name].get("packed")) else found
 
     def file(self, name: str) -> Path:
         """Return the path of a file, as it is stored, after checking its size and checksum.

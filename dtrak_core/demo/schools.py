@@ -147,10 +147,13 @@ def comparisons(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Counterfa
 
 
 def publish(building: Path, final: Path) -> None:
-    """Put what a fresh clone should have into the demo's folder, in the place of what was there."""
-    for place in listed(final):
-        shutil.rmtree(final / place, ignore_errors=True)
-    store.write_json(final / portraits.TEXT_LISTED, shipping.put(building, SHIPPED, final))
+    """Put what a fresh clone should have into the demo's folder, at once, in the place of what of it was there."""
+    with shipping.replacing(final) as fresh:
+        if final.is_dir():
+            shutil.copytree(final, fresh, dirs_exist_ok=True)
+        for place in listed(fresh):
+            shutil.rmtree(fresh / place, ignore_errors=True)
+        store.write_json(fresh / portraits.TEXT_LISTED, shipping.put(building, SHIPPED, fresh))
 
 
 def listed(folder: Path) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import shutil
-import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ PACKED = ("datasets", "predictions", "scores", "comparisons")  # kinds whose arr
 def ship(artifact: Path, kind: str, to: Path) -> None:
     """Copy an artifact's folder as it ships: small.
 
-    Arrays and tables of kinds that are read whole are packed (zlib) and marked so in the manifest (`Artifact.read`);
+    Arrays and tables of kinds that are read whole are packed (xz) and marked so in the manifest (`Artifact.read`);
     of what a training kept on its way, the weights stay behind, and its manifest still names their digests, by which
     what was computed with them is found.
     """
@@ -41,8 +42,8 @@ def ship(artifact: Path, kind: str, to: Path) -> None:
 
 def _pack(path: Path, facts: dict[str, Any]) -> None:
     """Pack a file, and write into its facts what the manifest has to say of it."""
-    path.write_bytes(zlib.compress(path.read_bytes(), 9))
-    facts |= {"bytes": path.stat().st_size, "crc32": files.crc32(path), "packed": True}
+    path.write_bytes(lzma.compress(path.read_bytes(), preset=9))
+    facts |= {"bytes": path.stat().st_size, "crc32": files.crc32(path), "packed": "xz"}
 
 
 def put(
@@ -82,14 +83,22 @@ def publish(building: Path, final: Path, left_out: set[tuple[str, str]], others:
         left_out: Artifacts that do not ship, by kind and key.
         others: Name of the list, in the demo's folder, of what another demo has put there.
     """
+    with replacing(final) as fresh:
+        put(building, KINDS, fresh, left_out)
+        for place in listed(final, others):
+            shutil.copytree(final / place, fresh / place)
+        if (final / others).is_file():
+            shutil.copy2(final / others, fresh / others)
+
+
+@contextmanager
+def replacing(final: Path) -> Iterator[Path]:
+    """Give a new folder, and put it in the place of the demo's folder, at once, when all is written into it."""
     fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
-    put(building, KINDS, fresh, left_out)
-    for place in listed(final, others):
-        shutil.copytree(final / place, fresh / place)
-    if (final / others).is_file():
-        shutil.copy2(final / others, fresh / others)
+    fresh.mkdir(parents=True)
+    yield fresh
     if final.is_dir():
         final.rename(old)
     fresh.rename(final)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dtrak_core import store
 from dtrak_core.counterfactual import removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
-from dtrak_core.demo import portraits, shipping
+from dtrak_core.demo import portraits, schools, shipping
 from dtrak_core.errors import NotFoundError
 from dtrak_core.jobs import asking
 from dtrak_core.methods import scores
@@ -44,6 +45,28 @@ def test_what_ships_takes_the_place_of_the_old_demo_and_the_other_demo_stays(tmp
     assert json.loads((final / "datasets" / "new" / "manifest.json").read_bytes())["place"] == "datasets/new"
     assert places(building), "the build itself is left as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "demo.building"]
+
+
+def test_the_other_demo_takes_the_place_of_its_old_self_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    building, final = tmp_path / "building", tmp_path / "demo"
+    put(building, "bases/new", "checkpoints/new", "retrained/half")
+    schools.publish(building, final)
+    assert places(final) == ["bases/new", "checkpoints/new"], "there may be no demo yet"
+    put(final, "datasets/portraits")
+    put(building, "samples/newer")
+    shutil.rmtree(building / "checkpoints")
+
+    def cut_off(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shipping, "put", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            schools.publish(building, final)
+    assert places(final) == ["bases/new", "checkpoints/new", "datasets/portraits"], "nothing half-written is seen"
+    schools.publish(building, final)
+    assert places(final) == ["bases/new", "datasets/portraits", "samples/newer"]
+    assert schools.listed(final) == ["bases/new", "samples/newer"]
 
 
 def test_what_ships_is_small_and_reads_as_before(checkpoint: Checkpoint, tmp_path: Path) -> None:
