@@ -1,7 +1,7 @@
 """What bfloat16 saves and costs on this machine: seconds of training steps and features, ranks and LDS of the demo.
 
-    python benchmarks/precision.py           about 12 minutes on 2 idle cores
-    python benchmarks/precision.py --times   the times alone, 3 minutes
+    python benchmarks/precision.py                   about 20 minutes on 2 idle cores
+    python benchmarks/precision.py times             a part alone: times, quality or trainings
 
 Times: float32 and bfloat16 in turns, medians, on the demo's network and the paper's CIFAR one (32 px, 38.3 M
 parameters, random weights). Quality, on the shipped demo's 64 generated pictures: Spearman correlation over training
@@ -11,6 +11,7 @@ pictures of D-TRAK's and DAS's scores with float32's, LDS of both with interval,
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -42,28 +43,37 @@ DRAWS, BATCH = 50, 32
 
 
 def main() -> None:
-    report: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__, "draws": DRAWS}
     bench = api.benchmark("demo")
-    demo = networks.load_denoiser(bench.checkpoint)
+    for part in sys.argv[1:] or PARTS:
+        found = PARTS[part](bench)
+        files.write_json(RESULT, json.loads(RESULT.read_bytes()) | found)
+    print(RESULT.read_text())
+
+
+def of_networks(bench: api.Benchmark) -> dict[str, object]:
     cifar = presets.PRESETS["cifar"].model
     assert isinstance(cifar, ModelSettings)
     large = networks.untrained(cifar, 32, 0, "")
     large.network.eval()
-    report["demo network"] = times(demo, 6, 9)
-    report["CIFAR network of the paper"] = times(large, 1, 3)
-    files.write_json(RESULT, report)
-    if "--times" not in sys.argv:
-        report["quality"] = quality(bench, demo)
-        report["trainings"] = trainings(bench)
-        files.write_json(RESULT, report)
-    print(RESULT.read_text())
+    return {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "draws": DRAWS,
+        "network of the demo": times(networks.load_denoiser(bench.checkpoint), 6, 9),
+        "CIFAR network of the paper": times(large, 1, 3),
+    }
 
 
-def times(exact: Denoiser, pictures: int, rounds: int) -> dict[str, float]:
+def formats(denoiser: Denoiser) -> dict[str, Denoiser]:
+    """Return a network that computes in either format, whichever its own is."""
+    return {"float32": replace(denoiser, half=False), "bfloat16": replace(denoiser, half=True)}
+
+
+def times(network: Denoiser, pictures: int, rounds: int) -> dict[str, float]:
     """Return milliseconds a picture and draw of a training step and a feature, and their ratios to float32's step."""
-    both = {"float32": exact, "bfloat16": replace(exact, half=True)}
+    both = formats(network)
     where = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=DRAWS)
-    x0 = torch.randn(BATCH, *exact.shape)
+    x0 = torch.randn(BATCH, *network.shape)
     t, ids = torch.randint(1000, (BATCH,)), [f"train:{i}" for i in range(pictures)]
     jobs: dict[str, tuple[Callable[[], object], int]] = {}
     for name, denoiser in both.items():
@@ -92,7 +102,7 @@ def step(denoiser: Denoiser, x0: torch.Tensor, t: torch.Tensor) -> None:
     denoiser.network.eval()
 
 
-def quality(bench: api.Benchmark, exact: Denoiser) -> dict[str, object]:
+def quality(bench: api.Benchmark) -> dict[str, object]:
     """Return rank correlations of scores with float32's, and the LDS of both."""
     base = FeatureSettings(
         dataset=bench.dataset.digest, checkpoint=bench.checkpoint.digest, num_timesteps=DRAWS, proj_dim=3584
@@ -105,7 +115,7 @@ def quality(bench: api.Benchmark, exact: Denoiser) -> dict[str, object]:
         method = methods.METHODS[name]
         wanted = gradient_methods.feature_settings(method, base.dataset, base.checkpoint, base)
         scores = {}
-        for kind, denoiser in {"float32": exact, "bfloat16": replace(exact, half=True)}.items():
+        for kind, denoiser in formats(networks.load_denoiser(bench.checkpoint)).items():
             rows = features.featurise(denoiser, train, names, wanted, lambda done: None).astype(np.float64)
             own = features.featurise(denoiser, images, ids, wanted, lambda done: None).astype(np.float64)
             residuals = None
@@ -122,7 +132,7 @@ def quality(bench: api.Benchmark, exact: Denoiser) -> dict[str, object]:
             "lds": {kind: [one.value, one.low, one.high] for kind, one in judged.items()},
         }
         print(name, report[name], flush=True)
-    return report
+    return {"quality": report}
 
 
 def named(settings: FeatureSettings, kind: str) -> FeatureSettings:
@@ -130,7 +140,7 @@ def named(settings: FeatureSettings, kind: str) -> FeatureSettings:
     return FeatureSettings(**settings.model_dump() | {"proj_seed": 1 if kind == "float32" else 2})
 
 
-def trainings(bench: api.Benchmark) -> dict[str, list[float]]:
+def trainings(bench: api.Benchmark) -> dict[str, object]:
     """Return final losses by precision, of seeds 1 to 3."""
     own = dict(bench.checkpoint.run.settings)
     model = ModelSettings(**own["model"])
@@ -144,9 +154,12 @@ def trainings(bench: api.Benchmark) -> dict[str, list[float]]:
             }
             run = training.train(bench.dataset, TrainSettings(**asked), f"{kind}-{seed}", quiet)
             losses.append(run.manifest["final_loss"])
-    print(found, flush=True)
-    return found
+    return {"trainings": found}
 
+
+PARTS: dict[str, Callable[[api.Benchmark], dict[str, object]]] = {
+    "times": of_networks, "quality": quality, "trainings": trainings,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()
