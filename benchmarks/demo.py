@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["STUDIO_CACHE"] = os.environ.get("DEMO_TABLES_CACHE") or tempfile.mkdtemp()  # nothing but what ships
 
 from dtrak_core import files
-from dtrak_core.counterfactual import comparisons
+from dtrak_core.counterfactual import comparisons, verdicts
+from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import label as arm_label
+from dtrak_core.counterfactual.removals import IDENTITY
+from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue
 from dtrak_core.demo import portraits
 from dtrak_core.features.settings import ModelOutput
@@ -43,6 +47,7 @@ CHECKPOINT = checkpoints.by_name(portraits.NAME, DATASET.digest)
 MEASURED = subset_models.of_checkpoint(DATASET.digest, CHECKPOINT.digest)[0]
 KNOWN = subset_models.read(DATASET, MEASURED)
 KINDS = standings.KINDS
+DIGITS = {"l2": 2, "cosine": 3, "loss_change": 4}  # of what removals are measured by
 FIRST = ("d-trak", "trak", "raw-pixel-cosine")  # README's rows
 
 
@@ -191,32 +196,69 @@ def ensembles() -> str:
 
 def medians() -> str:
     found = comparisons.by_name(portraits.NAME)
-    digits = {"l2": 2, "cosine": 3, "loss_change": 4}
-    rows = [[arm_label(arm), *(number(told[name], count) for name, count in digits.items())]
+    rows = [[arm_label(arm), *(number(told[name], count) for name, count in DIGITS.items())]
             for arm, told in comparisons.medians(found).items()]  # fmt: skip
     return table(["removed", "pixel l2", "cosine (EfficientNet-Lite0)", "change of the target's loss"], rows)
 
 
 def verdict_rows() -> str:
-    """Return for each comparison over the take-over, measure and method: own, others, random, p, difference."""
-    plain, rows = comparisons.by_name(portraits.NAME), []
-    if comparisons.unjudged(plain):
+    """Return for each measure and method of the plain comparison: own, others, p, difference from random."""
+    return judged([comparisons.by_name(portraits.NAME)])
+
+
+def over_levels() -> str:
+    """Return the verdicts of the comparisons over the timestep at which the retrained models take over."""
+    names = reversed(portraits.taken_over(DATASET, CHECKPOINT))
+    drawn = [measure for measure in DIGITS if measure != "loss_change"]  # the loss does not depend on who draws
+    return judged([comparisons.by_name(name) for name in names], drawn)
+
+
+def twice() -> str:
+    """Return the verdicts at τ = 1,000 by both trainings of the same removals, and by the mean of the two."""
+    first, second = (comparisons.by_name(name) for name in (portraits.NAME, f"{portraits.NAME}-take-over-1000"))
+    kept = {entry.method for entry in second.entries}
+    one = [entry for entry in first.entries if entry.method in kept]
+    later = 1 + max(entry.train_seed or 0 for entry in one)  # another training is as another seed
+    two = [
+        replace(entry, train_seed=(entry.train_seed or 0) + later)
+        for entry in second.entries
+        if entry.method != IDENTITY
+    ]
+    rows = []
+    for measure in DIGITS:
+        for method in second.settings.methods:
+            found = [
+                verdicts.verdicts(entries, first.settings.targets, portraits.REMOVED, measure)[method]
+                for entries in (one, two, one + two)
+            ]
+            told = [f"{v.specific_p:.2g}" if v.specific_p is not None else "" for v in found]
+            rows.append([measure, arm_label(method), *told, beyond(found[2], measure)])
+    heads = ["p, first training", "p, second", "p, mean of both", "beyond random, mean of both"]
+    return table(["measure", "removed", *heads], rows)
+
+
+def beyond(verdict: Verdict, measure: str) -> str:
+    found, digits = verdict.beyond, DIGITS[measure]
+    if found is None or found.low is None or found.high is None:
         return ""
-    among = {one.settings.take_over: one for one in comparisons.listing(DATASET, CHECKPOINT.digest)
-             if one.settings == plain.settings.model_copy(update={"take_over": one.settings.take_over})}  # fmt: skip
-    for level, one in sorted(among.items(), reverse=True):
-        for measure, digits in {"l2": 2, "cosine": 3, "loss_change": 4}.items():
+    return f"{number(found.difference, digits)} ({number(found.low, digits)} to {number(found.high, digits)})"
+
+
+def judged(shown: Sequence[Comparison], measures: Sequence[str] = tuple(DIGITS)) -> str:
+    rows = []
+    for one in shown:
+        if comparisons.unjudged(one):
+            return ""
+        for measure in measures:
             for method, told in comparisons.statistics(one, measure=measure).items():
                 if told.own is None:
                     continue
-                beyond = told.beyond
-                differs = "" if beyond is None or beyond.low is None or beyond.high is None else (
-                    f"{number(beyond.difference, digits)} "
-                    f"({number(beyond.low, digits)} to {number(beyond.high, digits)})"
-                )  # fmt: skip
-                values = [number(value, digits) if value is not None else "" for value in (told.own, told.others)]
+                values = [
+                    number(value, DIGITS[measure]) if value is not None else "" for value in (told.own, told.others)
+                ]
                 p = "" if told.specific_p is None else f"{told.specific_p:.2g}"
-                rows.append([f"{level:,}", measure, arm_label(method), *values, p, differs])
+                level = f"{one.settings.take_over:,}"
+                rows.append([level, measure, arm_label(method), *values, p, beyond(told, measure)])
     return table(["τ", "measure", "removed", "own target", "other targets", "p", "beyond random"], rows)
 
 
@@ -317,6 +359,8 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "lds-ensembles": ensembles,
         "removals": medians,
         "removals-verdicts": verdict_rows,
+        "removals-twice": twice,
+        "removals-levels": over_levels,
         "known-answers": known,
         "target-draws": target_draws,
         "better-answers": better,

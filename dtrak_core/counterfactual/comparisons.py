@@ -75,7 +75,7 @@ def read(settings: CounterfactualSettings) -> Comparison:
 
 
 def listing(dataset: Dataset, checkpoint: str) -> list[Comparison]:
-    """Return the finished comparisons of a checkpoint, by its digest: shipped first, then newest.
+    """Return the finished comparisons of a checkpoint, by its digest: shipped first, with most methods, then newest.
 
     Those that leaned on other contributors or families than the dataset's, or did not say on which, are left out.
     """
@@ -91,8 +91,13 @@ def first(dataset: Dataset, checkpoint: str, target: str = "") -> str:
 def _listed(dataset: Dataset, checkpoint: str) -> list[Artifact]:
     wanted = {"dataset": dataset.digest, "checkpoint": checkpoint}
     found = [a for a in store.listing("comparisons") if wanted.items() <= a.settings.items() and _holds(a, dataset)]
-    late = {a.key: "take_over" in a.settings for a in found}  # details alone: behind those that draw all anew
-    return sorted(found, key=lambda a: (a.shipped, not late[a.key], a.manifest["date"]), reverse=True)
+
+    def worth(artifact: Artifact) -> tuple[bool, bool, int, str]:
+        late = "take_over" in artifact.settings  # details alone: behind those that draw all anew
+        methods = len(artifact.settings["methods"]) if artifact.shipped else 0
+        return artifact.shipped, not late, methods, artifact.manifest["date"]
+
+    return sorted(found, key=worth, reverse=True)
 
 
 def by_name(name: str) -> Comparison:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -39,7 +39,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import Precision, SampleSettings, TrainSettings
+from dtrak_core.models.settings import DIFFUSION_STEPS, Precision, SampleSettings, TrainSettings
 from dtrak_core.progress import Count, Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets, training
@@ -57,7 +57,9 @@ COMPARED_BY = ("d-trak", "trak", "das", "lite0-cosine")
 SIMILARITY: EmbeddingModel = "efficientnet-lite0"  # its weights ship, so the demo needs no network
 REMOVED = 166  # 20 % of the training set, as in the paper
 RANDOM_MODELS, FLOOR_MODELS = 4, 3
-TAKE_OVERS = (700, 500, 300)  # timesteps below which the retrained models draw, in comparisons beside the plain one
+# Timesteps below which the retrained models draw, in comparisons beside the plain one: of two ways to name pictures
+# alone, so that a picture for each model, target and timestep stays within what a repository should hold.
+TAKE_OVERS, TAKEN_OVER_BY = (300, 500, 700, DIFFUSION_STEPS), ("d-trak", "lite0-cosine")
 HELD_OUT = 64
 LDS_MODELS = ((32, 1), (8, 2))  # (subsets, seeds)
 PROJ_DIM = 3584  # a little below the 4,096 one would take, to keep the demo small in git
@@ -163,17 +165,28 @@ def compare(dataset: Dataset, checkpoint: Checkpoint) -> store.Artifact:
             counterfactual.retrain(dataset, checkpoint, settings, removed, seed, printed(about))
             run = removals.retraining(dataset, checkpoint, removed, seed)
             _say_seconds(about, store.get("retrained", key_of("retrained", run)))
-    for level in TAKE_OVERS:
-        later = settings.model_copy(update={"take_over": level})
-        counterfactual.compare(dataset, checkpoint, later, f"{NAME}-{level}", printed(f"Comparison below {level}"))
+    for name, later in taken_over(dataset, checkpoint).items():
+        counterfactual.compare(dataset, checkpoint, later, name, printed(f"Comparison {name}"))
     return counterfactual.compare(dataset, checkpoint, settings, NAME, printed("Comparison"))
 
 
-def comparison_settings(dataset: Dataset, checkpoint: Checkpoint) -> CounterfactualSettings:
+def comparison_settings(
+    dataset: Dataset, checkpoint: Checkpoint, methods: tuple[str, ...] = COMPARED_BY, **more: Any
+) -> CounterfactualSettings:
     """Return the settings of the plain comparison, in which the retrained models draw from the first step on."""
     controls = {"random_draws": RANDOM_MODELS, "floor_models": FLOOR_MODELS}
-    asked = {"targets": COMPARED, "remove": (REMOVED,), **controls}
-    return removals.settings_for(dataset, checkpoint, COMPARED_BY, asked, SIMILARITY)
+    asked = {"targets": COMPARED, "remove": (REMOVED,), **controls, **more}
+    return removals.settings_for(dataset, checkpoint, methods, asked, SIMILARITY)
+
+
+def taken_over(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, CounterfactualSettings]:
+    """Return the settings of the comparisons over the timestep below which the retrained models draw, by name."""
+    return {
+        f"{NAME}-take-over-{level}": comparison_settings(
+            dataset, checkpoint, TAKEN_OVER_BY, take_over=level, bottom=False
+        )
+        for level in TAKE_OVERS
+    }
 
 
 def explain(dataset: Dataset, checkpoint: Checkpoint) -> None:

@@ -26,6 +26,7 @@ from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
 
 LIMIT = 30e6  # bytes that the demo may take
+ROUNDED = 0.5  # pixel l2 between one model's drawings of a picture in bfloat16 on two processors; a training moves 20
 pytestmark = pytest.mark.usefixtures("only_the_demo")
 
 
@@ -151,14 +152,23 @@ def test_the_comparisons_hold_what_their_plan_asks_for(dataset: Dataset, checkpo
         embeddings.embed_target(portraits.SIMILARITY, targets.resolve(dataset, checkpoint.digest, target).image)
     plan = removals.plan(dataset, checkpoint, plain.settings.model_copy(update={"methods": ("d-trak", "lite0-cosine")}))
     asked = {(w.target, w.method, w.owner, w.removed, w.train_seed) for w in plan}
+    later = portraits.taken_over(dataset, checkpoint)
+    assert [settings.take_over for settings in later.values()] == [300, 500, 700, 1000]
     for found in comparisons.listing(dataset, checkpoint.digest):
-        assert found.settings == plain.settings.model_copy(update={"take_over": found.settings.take_over})
-        assert asked <= {(e.target, e.method, e.owner, e.removed, e.train_seed) for e in found.entries}
-        assert len(found.entries) == len(portraits.COMPARED) * (1 + 4 + 3 + 12 * 5)
+        arms = {(e.target, e.method, e.owner, e.removed, e.train_seed) for e in found.entries}
+        if found.key == plain.key:
+            assert asked <= arms
+            assert len(found.entries) == len(portraits.COMPARED) * (1 + 4 + 3 + 12 * 5)
+        else:
+            assert found.settings == later.pop(found.name)
+            assert arms == {arm for arm in asked if arm[1] != "bottom"}
+            assert len(found.entries) == len(portraits.COMPARED) * (1 + 4 + 3 + 12 * 2)
         for entry in found.entries:
             distance = np.linalg.norm((entry.image.astype(float) - found.originals[entry.target]) / 127.5)
             assert entry.l2 == pytest.approx(distance)
-            assert entry.method != "identity" or entry.l2 == 0
+            if entry.method == "identity":  # the take-overs were drawn on another processor, which rounds otherwise
+                assert entry.l2 <= (0 if found.key == plain.key else ROUNDED)
+    assert not later, "all of them ship"
     for target, image in plain.originals.items():
         np.testing.assert_array_equal(image, targets.resolve(dataset, checkpoint.digest, target).image)
 

@@ -29,10 +29,7 @@ def pick(finished: Sequence[Comparison], wanted: str) -> dict[int, Comparison]:
     chosen = next((one for one in finished if one.key == wanted), heads[0])
     late = taking_over.kin(chosen, finished)
     if len(heads) > 1:
-        named = {
-            one.key: f"{one.name}: {counted(len(one.originals), 'target')}, {comparisons.taken(one)} removed"
-            for one in heads
-        }
+        named = {one.key: _named(one, taking_over.kin(one, finished)) for one in heads}
         head = next(one for one in heads if one in late.values())
         picked = st.selectbox("Comparison", list(named), list(named).index(head.key), format_func=named.get)
         if picked != head.key:
@@ -46,6 +43,12 @@ def pick(finished: Sequence[Comparison], wanted: str) -> dict[int, Comparison]:
     st.session_state[_OF] = chosen.key
     address.put({"comparison": chosen.key})
     return {chosen.settings.take_over: chosen} | late
+
+
+def _named(one: Comparison, late: Mapping[int, Comparison]) -> str:
+    """Return the line by which a comparison is chosen; several that only take over elsewhere are one."""
+    levels = f", τ from {min(late)} to {max(late):,}" if len(late) > 1 else ""
+    return f"{one.name}: {counted(len(one.originals), 'target')}, {comparisons.taken(one)} removed{levels}"
 
 
 def slider(late: Mapping[int, Comparison]) -> None:
