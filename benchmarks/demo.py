@@ -40,6 +40,7 @@ from dtrak_core.methods import fader_scores
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, targets
+from dtrak_core.models.settings import DIFFUSION_STEPS
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATASET = catalogue.by_name(catalogue.DEFAULT)
@@ -215,7 +216,7 @@ def over_levels() -> str:
 
 def twice() -> str:
     """Return the verdicts at τ = 1,000 by both trainings of the same removals, and by the mean of the two."""
-    first, second = (comparisons.by_name(name) for name in (portraits.NAME, f"{portraits.NAME}-take-over-1000"))
+    first, second = (comparisons.by_name(name) for name in (portraits.NAME, portraits.TAKE_OVERS[DIFFUSION_STEPS]))
     kept = {entry.method for entry in second.entries}
     one = [entry for entry in first.entries if entry.method in kept]
     later = 1 + max(entry.train_seed or 0 for entry in one)  # another training is as another seed

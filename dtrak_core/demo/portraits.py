@@ -59,7 +59,8 @@ REMOVED = 166  # 20 % of the training set, as in the paper
 RANDOM_MODELS, FLOOR_MODELS = 4, 3
 # Timesteps below which the retrained models draw, in comparisons beside the plain one: of two ways to name pictures
 # alone, so that a picture for each model, target and timestep stays within what a repository should hold.
-TAKE_OVERS, TAKEN_OVER_BY = (300, 500, 700, DIFFUSION_STEPS), ("d-trak", "lite0-cosine")
+TAKE_OVERS = {300: "demo-over-300", 500: "demo-over-500", 700: "demo-over-700", DIFFUSION_STEPS: "demo-over-timesteps"}
+TAKEN_OVER_BY = ("d-trak", "lite0-cosine")
 HELD_OUT = 64
 LDS_MODELS = ((32, 1), (8, 2))  # (subsets, seeds)
 PROJ_DIM = 3584  # a little below the 4,096 one would take, to keep the demo small in git
@@ -182,10 +183,8 @@ def comparison_settings(
 def taken_over(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, CounterfactualSettings]:
     """Return the settings of the comparisons over the timestep below which the retrained models draw, by name."""
     return {
-        f"{NAME}-take-over-{level}": comparison_settings(
-            dataset, checkpoint, TAKEN_OVER_BY, take_over=level, bottom=False
-        )
-        for level in TAKE_OVERS
+        name: comparison_settings(dataset, checkpoint, TAKEN_OVER_BY, take_over=level, bottom=False)
+        for level, name in TAKE_OVERS.items()
     }
 
 

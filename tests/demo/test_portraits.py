@@ -24,9 +24,9 @@ from dtrak_core.models import checkpoints, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
+from dtrak_core.ui.counterfactual import matrix
 
 LIMIT = 30e6  # bytes that the demo may take
-ROUNDED = 0.5  # pixel l2 between one model's drawings of a picture in bfloat16 on two processors; a training moves 20
 pytestmark = pytest.mark.usefixtures("only_the_demo")
 
 
@@ -167,7 +167,7 @@ def test_the_comparisons_hold_what_their_plan_asks_for(dataset: Dataset, checkpo
             distance = np.linalg.norm((entry.image.astype(float) - found.originals[entry.target]) / 127.5)
             assert entry.l2 == pytest.approx(distance)
             if entry.method == "identity":  # the take-overs were drawn on another processor, which rounds otherwise
-                assert entry.l2 <= (0 if found.key == plain.key else ROUNDED)
+                assert entry.l2 <= (0 if found.key == plain.key else matrix.ROUNDING)
     assert not later, "all of them ship"
     for target, image in plain.originals.items():
         np.testing.assert_array_equal(image, targets.resolve(dataset, checkpoint.digest, target).image)

@@ -39,11 +39,11 @@ def show(comparison: Comparison, dataset: Dataset, late: Mapping[int, Comparison
         st.caption(f"{len(comparison.entries)} of {comparison.expected} pictures so far.")
     size = _size(comparison)
     moved = any(entry.method != IDENTITY for entry in comparison.entries)
+    if len(late) > 1:  # above all that it changes
+        listed.slider(late)
     if moved:
         verdict.show(comparison, size)
     matrix.show(comparison, size)
-    if len(late) > 1:
-        listed.slider(late)
     if moved:
         _distances(comparison, late, size)
         _exports(comparison, dataset, size)
