@@ -5,9 +5,11 @@ A finished comparison is one artifact; one under way is read from what its job h
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -275,6 +277,13 @@ def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:
 
 
 def _open(artifact: Artifact) -> Comparison:
+    """Open a finished comparison. The last few stay in memory: pages ask for all of a checkpoint at every click."""
+    return _opened(artifact.key, artifact.path, (artifact.path / store.MANIFEST).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(key: str, _path: Path, _written: int) -> Comparison:
+    artifact = store.get("comparisons", key)
     settings = build(CounterfactualSettings, **artifact.settings)
     crossed = "train_seeds" in artifact.settings
     rows = json.loads(artifact.read(ENTRIES))
