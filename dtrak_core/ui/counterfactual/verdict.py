@@ -19,7 +19,7 @@ _LOOKS = {
     badges.TOO_FEW: ("orange", ":material/question_mark:"),
     badges.UNJUDGED: ("orange", ":material/question_mark:"),
 }
-_WIDE = 330  # pixels of a method's card, which a telephone is wide enough for
+_WIDE = 384  # pixels in which a card has room for its table; on a telephone the page is narrower, and one card wide
 
 
 def show(comparison: Comparison, size: int) -> None:
