@@ -12,7 +12,7 @@ from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json, say
-from dtrak_core.counterfactual import badges, comparison_figure, comparisons, removals, verdicts
+from dtrak_core.counterfactual import badges, comparison_document, comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES, SAME
 from dtrak_core.datasets import catalogue
@@ -102,9 +102,9 @@ def counterfactual(
             costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found, of = comparisons.read(settings), chosen
-    document = comparisons.document(found, of) | {"badges": badges.document(badges.badges(found))}
+    document = comparison_document.document(found, of) | {"badges": badges.document(badges.badges(found))}
     if out is not None:
-        store.write_bytes(out / "comparison.csv", comparisons.to_csv(found, of))
+        store.write_bytes(out / "comparison.csv", comparison_document.to_csv(found, of))
         store.write_json(out / "comparison.json", document)
         store.write_bytes(out / "comparison.png", comparison_figure.draw(found, max(found.settings.remove), of))
     say(document, json, lambda told: _shown(found, told))

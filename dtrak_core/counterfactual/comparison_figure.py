@@ -29,7 +29,7 @@ def draw(comparison: Comparison, size: int, dataset: Dataset | None = None) -> b
     Args:
         comparison: The comparison, finished or under way; what is not there yet is left blank.
         size: Number removed, one of `comparison.settings.remove`.
-        dataset: The dataset, as of `comparisons.document`.
+        dataset: The dataset, as of `comparison_document.document`.
 
     Returns:
         The PNG file, with the dataset's licence line under the pictures and in the text chunk `licence`, settings and

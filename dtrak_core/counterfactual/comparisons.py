@@ -1,4 +1,4 @@
-"""Comparisons of removals as pages and command line read them: entries, medians, verdicts, exports. No torch here.
+"""Comparisons of removals as pages and command line read them: entries, medians, verdicts. No torch here.
 
 A finished comparison is one artifact; one under way is read from what its job has stored so far.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.counterfactual import encoders, entries, removals, verdicts
-from dtrak_core.counterfactual.entries import LATENT_L2, Entry, facts, label, of_size
+from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.removal_sets import is_shared
 from dtrak_core.counterfactual.removals import FLOOR, IDENTITY, RANDOM, Wanted
 from dtrak_core.counterfactual.settings import CounterfactualSettings
@@ -24,14 +24,12 @@ from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError
-from dtrak_core.methods import crediting, spreadsheet
 from dtrak_core.models import checkpoints
 from dtrak_core.models.targets import PICTURE, find_sample
 from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 
 ENTRIES, IMAGES, ORIGINALS = "entries.json", "images.npy", "originals.npy"
-LATENT = "Euclidean distance of the unscaled latent modes; larger = changed more"
 
 
 @dataclass(frozen=True)
@@ -204,64 +202,6 @@ def dataset_of(comparison: Comparison) -> Dataset | None:
         return catalogue.by_digest(comparison.settings.dataset, comparison.settings.facts)
     except NotFoundError:
         return None
-
-
-def document(comparison: Comparison, dataset: Dataset | None = None) -> dict[str, Any]:
-    """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
-
-    `changed` is empty where its removals are those of today's contributors and families, else a sentence. Medians and
-    `statistics` are of the largest `size` asked for. `licence` is the line that whoever shows training pictures has to
-    give with them, an entry's `contributors` count the removed pictures of each; None where the dataset is gone.
-
-    Args:
-        comparison: The comparison.
-        dataset: The dataset, of which settings know the digest alone; None looks it up by that.
-    """
-    told, dataset = measures(comparison), dataset or dataset_of(comparison)
-    rows = None if dataset is None else dataset.train.rows
-    return {
-        "name": comparison.name,
-        "key": comparison.key,
-        "finished": comparison.finished,
-        "dataset": None if dataset is None else dataset.name,
-        "licence": None if dataset is None else crediting.terms(dataset),
-        "changed": changed(comparison),
-        "encoder": comparison.settings.encoder,
-        "measures": {
-            "l2": "Euclidean distance of the pictures in [-1, 1]; larger = the removal changed the picture more",
-            "cosine": f"cosine of the {comparison.settings.encoder} embeddings; smaller = changed more",
-            "loss_change": "change of the target's denoising loss; larger = the model knows the target less",
-        }
-        | ({"latent_l2": LATENT} if LATENT_L2 in told else {}),
-        "size": max(comparison.settings.remove),
-        "medians": medians(comparison),
-        "statistics": {
-            measure: {method: verdicts.document(one) for method, one in statistics(comparison, measure=measure).items()}
-            for measure in told
-        },
-        "settings": dict(comparison.stored),
-        "entries": [
-            facts(entry) | {"contributors": None if rows is None else crediting.counted(entry.removed, rows)}
-            for entry in comparison.entries
-        ],
-        "made": dict(comparison.facts),
-    }
-
-
-def to_csv(comparison: Comparison, dataset: Dataset | None = None) -> bytes:
-    """Return the entries as CSV, the removed indices separated by spaces; arguments as of `document`.
-
-    The last columns tell whose pictures were removed, as "Ada: 2; Ben: 1", and the licence line.
-    """
-    told, dataset, lines = measures(comparison), dataset or dataset_of(comparison), []
-    terms = "" if dataset is None else crediting.terms(dataset)
-    for e in comparison.entries:
-        where = [e.target, e.method, e.owner, e.draw, e.train_seed, e.size, len(e.removed)]
-        counts = {} if dataset is None else crediting.counted(e.removed, dataset.train.rows)
-        by = "; ".join(f"{name}: {count}" for name, count in counts.items())
-        lines.append([*where, *(getattr(e, name) for name in told), " ".join(map(str, e.removed)), by, terms])
-    first = ["target", "method", "owner", "draw", "train_seed", "size", "removed_count"]
-    return spreadsheet.to_csv([*first, *told, "removed", "removed_contributors", "licence"], lines)
 
 
 def entry_of(wanted: Wanted, settings: CounterfactualSettings) -> Entry | None:

@@ -18,7 +18,14 @@ from PIL import Image
 
 from dtrak_core import store
 from dtrak_core.commands import removing
-from dtrak_core.counterfactual import comparison_figure, comparisons, counterfactual, removal_sets, removals
+from dtrak_core.counterfactual import (
+    comparison_document,
+    comparison_figure,
+    comparisons,
+    counterfactual,
+    removal_sets,
+    removals,
+)
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
@@ -237,7 +244,7 @@ def test_a_comparison_from_before_keeps_its_pictures_and_has_no_verdict(
     assert [e.image.tolist() for e in old.entries] == [
         e.image.tolist() for i, e in enumerate(comparisons.by_name("new").entries) if i in kept
     ]
-    document = comparisons.document(old)
+    document = comparison_document.document(old)
     assert document["settings"] == before
     assert comparisons.medians(old) == comparisons.medians(comparisons.by_name("new"))
     for measure in comparisons.measures(old):
@@ -346,11 +353,11 @@ def test_medians_and_tests_weigh_every_target_once(
     assert judged.beyond.difference == pytest.approx(np.mean(np.array(ours) - np.array(by_target)))
     assert (judged.specific_p, judged.beyond.low, judged.beyond.high) == (None, None, None)
     assert "too few targets: 2" in judged.reason
-    document = comparisons.document(found)
+    document = comparison_document.document(found)
     assert document["finished"]
     assert document["medians"]["random"]["l2"] == comparisons.medians(found)["random"]["l2"]
     assert document["statistics"]["l2"]["bottom"]["beyond_random"]["difference"] == judged.beyond.difference
-    lines = comparisons.to_csv(found).decode().splitlines()
+    lines = comparison_document.to_csv(found).decode().splitlines()
     assert len(lines) == 17
     assert lines[0].startswith("target,method,owner,draw,train_seed,size,removed_count,l2,cosine,loss_change,removed")
 
@@ -362,9 +369,9 @@ def test_exports_name_whose_pictures_were_removed_and_the_licence(
     named = dataclasses.replace(pictures, train=dataclasses.replace(pictures.train, rows=made), credit="By Ada & Ben")
     counterfactual.compare(pictures, checkpoint, settings, "try", quiet)
     found = comparisons.read(settings)
-    document = comparisons.document(found, named)
+    document = comparison_document.document(found, named)
     assert (document["dataset"], document["licence"]) == (pictures.name, "By Ada & Ben")
-    lines = list(csv.DictReader(io.StringIO(comparisons.to_csv(found, named).decode())))
+    lines = list(csv.DictReader(io.StringIO(comparison_document.to_csv(found, named).decode())))
     assert len(lines) == len(document["entries"]) == 16
     for entry, line in zip(document["entries"], lines, strict=True):
         by = [("Ada", "Ben", "not given")[i % 3] for i in entry["removed"]]
@@ -390,7 +397,7 @@ def test_exports_name_whose_pictures_were_removed_and_the_licence(
     assert {sum(e["contributors"].values()) for e in written["entries"]} == {0, 6}
     for artifact in store.listing("datasets"):
         shutil.rmtree(artifact.path)
-    gone = comparisons.document(comparisons.by_name("try"))
+    gone = comparison_document.document(comparisons.by_name("try"))
     assert (gone["dataset"], gone["licence"], gone["entries"][-1]["contributors"]) == (None, None, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from comparison_helpers import TARGETS, Removal, compared, controls, named
 from scipy import stats
 
-from dtrak_core.counterfactual import comparisons, entries, verdicts
+from dtrak_core.counterfactual import comparison_document, comparisons, entries, verdicts
 
 
 def test_a_removal_is_compared_with_random_ones_of_its_own_size_alone() -> None:
@@ -178,7 +178,7 @@ def test_the_document_holds_every_measure_and_method() -> None:
     for i in range(6, 12):
         removals[i] = (*removals[i][:3], tuple(n + 200 for n in removals[i][3]))
     told = json.loads(
-        json.dumps(comparisons.document(compared(removals, np.random.default_rng(10).normal(size=(14, 6)))))
+        json.dumps(comparison_document.document(compared(removals, np.random.default_rng(10).normal(size=(14, 6)))))
     )
     for measure in ("l2", "cosine", "loss_change"):
         assert set(told["statistics"][measure]) == {"d-trak", "bottom"}

@@ -20,7 +20,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
 from dtrak_core import store
-from dtrak_core.counterfactual import comparisons, removals
+from dtrak_core.counterfactual import comparison_document, comparisons, removals
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -362,7 +362,7 @@ def test_removals_and_subsets_go_through_the_same_jobs(discs: Dataset, checkpoin
     with torch.no_grad():
         a, b = denoiser.text.vae.encode(x).latent_dist.mode()
     assert other.latent_l2 == pytest.approx(float((a - b).norm()), rel=1e-4)
-    assert "latent_l2" in comparisons.to_csv(found).decode().splitlines()[0]
+    assert "latent_l2" in comparison_document.to_csv(found).decode().splitlines()[0]
     assert comparisons.medians(found)[removals.FLOOR]["latent_l2"] > 0
     lds = build(
         LdsSettings, dataset=discs.digest, checkpoint=checkpoint.digest, targets=("seed:1", "held-out:2"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
-from dtrak_core.counterfactual import badges, comparison_figure, comparisons, taking_over
+from dtrak_core.counterfactual import badges, comparison_document, comparison_figure, comparisons, taking_over
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, label
 from dtrak_core.counterfactual.removals import IDENTITY
@@ -139,7 +139,7 @@ def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: comparisons.to_csv(comparison, dataset),
+            lambda: comparison_document.to_csv(comparison, dataset),
             f"{name}.csv",
             "text/csv",
             icon=":material/download:",
@@ -173,5 +173,5 @@ def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
 
 
 def _json(comparison: Comparison, dataset: Dataset) -> bytes:
-    told = comparisons.document(comparison, dataset) | {"badges": badges.document(badges.badges(comparison))}
+    told = comparison_document.document(comparison, dataset) | {"badges": badges.document(badges.badges(comparison))}
     return json.dumps(told, indent=1).encode()

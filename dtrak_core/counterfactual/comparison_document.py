@@ -1,0 +1,74 @@
+"""A comparison of removals as JSON and CSV: settings, medians, verdicts, every entry. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dtrak_core.counterfactual import comparisons, verdicts
+from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.entries import LATENT_L2, facts
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import crediting, spreadsheet
+
+LATENT = "Euclidean distance of the unscaled latent modes; larger = changed more"
+
+
+def document(comparison: Comparison, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
+
+    `changed` is empty where its removals are those of today's contributors and families, else a sentence. Medians and
+    `statistics` are of the largest `size` asked for. `licence` is the line that whoever shows training pictures has to
+    give with them, an entry's `contributors` count the removed pictures of each; None where the dataset is gone.
+
+    Args:
+        comparison: The comparison.
+        dataset: The dataset, of which settings know the digest alone; None looks it up by that.
+    """
+    told, dataset = comparisons.measures(comparison), dataset or comparisons.dataset_of(comparison)
+    rows = None if dataset is None else dataset.train.rows
+    return {
+        "name": comparison.name,
+        "key": comparison.key,
+        "finished": comparison.finished,
+        "dataset": None if dataset is None else dataset.name,
+        "licence": None if dataset is None else crediting.terms(dataset),
+        "changed": comparisons.changed(comparison),
+        "encoder": comparison.settings.encoder,
+        "measures": {
+            "l2": "Euclidean distance of the pictures in [-1, 1]; larger = the removal changed the picture more",
+            "cosine": f"cosine of the {comparison.settings.encoder} embeddings; smaller = changed more",
+            "loss_change": "change of the target's denoising loss; larger = the model knows the target less",
+        }
+        | ({"latent_l2": LATENT} if LATENT_L2 in told else {}),
+        "size": max(comparison.settings.remove),
+        "medians": comparisons.medians(comparison),
+        "statistics": {
+            measure: {
+                method: verdicts.document(one)
+                for method, one in comparisons.statistics(comparison, measure=measure).items()
+            }
+            for measure in told
+        },
+        "settings": dict(comparison.stored),
+        "entries": [
+            facts(entry) | {"contributors": None if rows is None else crediting.counted(entry.removed, rows)}
+            for entry in comparison.entries
+        ],
+        "made": dict(comparison.facts),
+    }
+
+
+def to_csv(comparison: Comparison, dataset: Dataset | None = None) -> bytes:
+    """Return the entries as CSV, the removed indices separated by spaces; arguments as of `document`.
+
+    The last columns tell whose pictures were removed, as "Ada: 2; Ben: 1", and the licence line.
+    """
+    told, dataset, lines = comparisons.measures(comparison), dataset or comparisons.dataset_of(comparison), []
+    terms = "" if dataset is None else crediting.terms(dataset)
+    for e in comparison.entries:
+        where = [e.target, e.method, e.owner, e.draw, e.train_seed, e.size, len(e.removed)]
+        counts = {} if dataset is None else crediting.counted(e.removed, dataset.train.rows)
+        by = "; ".join(f"{name}: {count}" for name, count in counts.items())
+        lines.append([*where, *(getattr(e, name) for name in told), " ".join(map(str, e.removed)), by, terms])
+    first = ["target", "method", "owner", "draw", "train_seed", "size", "removed_count"]
+    return spreadsheet.to_csv([*first, *told, "removed", "removed_contributors", "licence"], lines)
