@@ -27,7 +27,6 @@ from dtrak_core import files
 from dtrak_core.counterfactual import comparisons, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import label as arm_label
-from dtrak_core.counterfactual.removals import IDENTITY
 from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue
 from dtrak_core.demo import portraits
@@ -220,11 +219,7 @@ def twice() -> str:
     kept = {entry.method for entry in second.entries}
     one = [entry for entry in first.entries if entry.method in kept]
     later = 1 + max(entry.train_seed or 0 for entry in one)  # another training is as another seed
-    two = [
-        replace(entry, train_seed=(entry.train_seed or 0) + later)
-        for entry in second.entries
-        if entry.method != IDENTITY
-    ]
+    two = [replace(entry, train_seed=(entry.train_seed or 0) + later) for entry in second.entries]
     rows = []
     for measure in DIGITS:
         for method in second.settings.methods:
@@ -232,10 +227,13 @@ def twice() -> str:
                 verdicts.verdicts(entries, first.settings.targets, portraits.REMOVED, measure)[method]
                 for entries in (one, two, one + two)
             ]
-            told = [f"{v.specific_p:.2g}" if v.specific_p is not None else "" for v in found]
-            rows.append([measure, arm_label(method), *told, beyond(found[2], measure)])
+            rows.append([measure, arm_label(method), *map(p_of, found), beyond(found[2], measure)])
     heads = ["p, first training", "p, second", "p, mean of both", "beyond random, mean of both"]
     return table(["measure", "removed", *heads], rows)
+
+
+def p_of(verdict: Verdict) -> str:
+    return "" if verdict.specific_p is None else f"{verdict.specific_p:.2g}"
 
 
 def beyond(verdict: Verdict, measure: str) -> str:
@@ -257,9 +255,8 @@ def judged(shown: Sequence[Comparison], measures: Sequence[str] = tuple(DIGITS))
                 values = [
                     number(value, DIGITS[measure]) if value is not None else "" for value in (told.own, told.others)
                 ]
-                p = "" if told.specific_p is None else f"{told.specific_p:.2g}"
                 level = f"{one.settings.take_over:,}"
-                rows.append([level, measure, arm_label(method), *values, p, beyond(told, measure)])
+                rows.append([level, measure, arm_label(method), *values, p_of(told), beyond(told, measure)])
     return table(["τ", "measure", "removed", "own target", "other targets", "p", "beyond random"], rows)
 
 
