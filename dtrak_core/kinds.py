@@ -61,6 +61,10 @@ def _target_features(settings: Facts) -> str:
     return f"{settings['target']}: {_features(settings['features'])}"
 
 
+def _directions(settings: Facts) -> str:
+    return _features(settings["features"])
+
+
 def _outcome(settings: Facts) -> str:
     return f"seed {settings['sample']['seed']}, {len(settings['removed'])} removed"
 
@@ -111,6 +115,7 @@ KINDS: dict[str, Kind] = {
         Kind("samples", "generated pictures", _sample, read_by_many=True),
         Kind("features", "gradient features of training sets", _features, recomputable=True),
         Kind("kernels", "what scores need beside features", _features, recomputable=True),
+        Kind("directions", "what leverages need beside large kernels", _directions, recomputable=True),
         Kind(
             "target-features",
             "features of pictures that were explained",

@@ -14,6 +14,7 @@ import pytest
 from dtrak_core import settings, store
 from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
 from dtrak_core.datasets.settings import DatasetSettings
+from dtrak_core.features.directions import DirectionSettings
 from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings
 from dtrak_core.jobs import housekeeping
 from dtrak_core.jobs.job_kinds import SampleJob, TrainJob, key_of_job
@@ -57,6 +58,7 @@ STORED: dict[str, list[Settings]] = {
     "samples": [SampleSettings(checkpoint=B, seed=3), SampleSettings(checkpoint=B, prompts=("a cat",), guidance=3.0)],
     "features": [FEATURES, FeatureSettings(dataset=A, checkpoint=B, normalise="timestep", parts="faders")],
     "kernels": [FEATURES],
+    "directions": [DirectionSettings(features=FEATURES, reflections="0a1b2c3d")],
     "residuals": [FEATURES],
     "target-features": [TARGET, TARGET.model_copy(update={"trajectory": True})],
     "embeddings": [EmbeddingSettings(model="efficientnet-lite0", pixels=A)],

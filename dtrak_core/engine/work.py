@@ -145,9 +145,10 @@ def _dataset(job: DatasetJob, on_progress: Progress) -> Artifact:
 
 def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
     """Compute training features, kernel and target features, counted as gradients of one (picture, timestep)."""
-    from dtrak_core.features import features, kernel
+    from dtrak_core.features import directions, features, kernel
 
     made: list[Artifact] = []
+    later: list[tuple[Artifact, Progress]] = []  # kernels whose directions the first answer does not wait for
     total = sum(sum(_gradients(settings, job)) for settings in job.features)
     before = 0
     for number, settings in enumerate(job.features):
@@ -168,7 +169,9 @@ def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
         # Parts have a kernel for every position of the faders.
         if settings.parts == "whole" and number not in job.undamped:
             made.append(kernel.compute_kernel(trained, part))
-        if settings.normalise == "timestep":
+            later.append((made[-1], part))
+        if settings.normalise == "timestep":  # by DAS, which answers nothing without leverages
+            made += [one for solved, part in later for one in directions.compute(solved, part)]
             made.append(features.compute_residuals(dataset, denoiser, settings, part))
         part = _part(on_progress, before + per_training, per_targets, total, f"Target features {about}".strip())
         side = TargetSide(**job.model_dump(include=set(TargetSide.model_fields)))
@@ -180,7 +183,7 @@ def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
             if fader_scores.method_of_features(settings) is not None:
                 made += turned.compute(settings, chosen, fader_scores.neutral(len(trained.manifest["groups"])))
         before += per_training + per_targets
-    return made
+    return made + [one for solved, part in later for one in directions.compute(solved, part)]
 
 
 def _embeddings(job: EmbedJob, on_progress: Progress) -> list[Artifact]:

@@ -13,11 +13,13 @@ with single vectors, which wait for memory. (A + λ I)⁻¹ = Q (B + λ I)⁻¹ 
     leverage h_i               1 - λ |L⁻¹ r_i|²                |L⁻¹ r_i|²
     |(ΦᵀΦ + λ)⁻¹ φ_i|²         |L⁻¹ r_i|² - λ |(B + λ)⁻¹ r_i|²  |(B + λ)⁻¹ r_i|²
 
-R and B are kept in float64: B has no leading directions that could be held apart from the others.
+R and B are kept in float64: B has no leading directions that could be held apart from the others. Scores need some
+vectors times R alone, for which the reflections serve; R itself may be made later (directions.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -25,11 +27,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dtrak_core.features.factors import Factor, backward, blocks, factor, forward, solve
+from dtrak_core.features.grams import NOISE
 from dtrak_core.features.side_by_side import SideBySide, side_by_side, stripes
 from dtrak_core.progress import Progress
 
-__all__ = ["Banded", "Factor", "Reflections", "blocks", "damped_scores", "eigenvalues", "factor", "forward", "leverage"]
-__all__ += ["orthogonal", "preconditioned", "reduce", "solve", "turned"]
+__all__ = ["Banded", "Factor", "Reflections", "Rows", "banded", "blocks", "damped_scores", "eigenvalues", "factor"]
+__all__ += ["forward", "held", "leverage", "orthogonal", "preconditioned", "reduce", "solve", "turned", "turned_back"]
 WIDTH = 48
 PICTURES = 512  # that are solved for together
 TARGETS = 32  # the same
@@ -46,19 +49,41 @@ class Reflections(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Rows:
+    """R (N, n): `inward` gives c R (M, n) of c (M, N), `outward` y Rᵀ (M, N) of y (M, n), `whole` R itself."""
+
+    inward: Callable[[np.ndarray], np.ndarray]
+    outward: Callable[[np.ndarray], np.ndarray]
+    whole: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Banded:
-    """R (N, n), and B in blocks on the diagonal, (J, w, w), and below it, (J - 1, w, w).
+    """R, and B in blocks on the diagonal, (J, w, w), and below it, (J - 1, w, w).
 
     Below `least` eigenvalues are rounding, and a smaller damping has no root: it counts as `least`. `between` lies
     above those that are rounding and well below all others; 0 where it is not needed.
     """
 
-    rows: np.ndarray
+    rows: Rows
     diagonal: np.ndarray
     below: np.ndarray
     primal: bool
     between: float
     least: float
+
+
+def banded(rows: Rows, count: int, band: np.ndarray, primal: bool, eigenvalues: np.ndarray) -> Banded:
+    """Return R of `count` rows and B as they are solved with; `eigenvalues` are those of B that are not rounding."""
+    between, least = 0.0, NOISE * float(eigenvalues.max(initial=0))
+    if len(eigenvalues) and (primal or len(eigenvalues) < count):
+        between = max(least, float(np.sqrt(np.finfo(np.float64).eps * eigenvalues[0] * eigenvalues[-1])))
+    return Banded(rows, *blocks(band), primal, between, least)
+
+
+def held(rows: np.ndarray) -> Rows:
+    """Return R that is held whole."""
+    return Rows(lambda cross: cross @ rows, lambda solved: solved @ rows.T, lambda: rows)
 
 
 def reduce(gram: np.ndarray, on_progress: Progress) -> tuple[np.ndarray, list[Reflections]]:
@@ -163,10 +188,21 @@ def orthogonal(count: int, turns: list[Reflections]) -> np.ndarray:
 def turned(rows: np.ndarray, turns: list[Reflections]) -> np.ndarray:
     """Return rows (m, n) times Q, in their place."""
 
+    return _reflected(rows, [(one.start, one.v, one.t.T) for one in turns])
+
+
+def turned_back(rows: np.ndarray, turns: list[Reflections]) -> np.ndarray:
+    """Return rows (m, n) times Qᵀ, in their place."""
+    return _reflected(rows, list(reversed(turns)))
+
+
+def _reflected(rows: np.ndarray, turns: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Replace rows by rows (I - V Tᵀ Vᵀ) for each (start, Vᵀ, T), which is Hᵀ; of T's transposed it is H."""
+
     def turn(here: slice) -> None:
         for start, v, t in turns:
             part = rows[here, start:]
-            part -= (t.T @ (v @ part.T)).T @ v
+            part -= (t @ (v @ part.T)).T @ v
 
     with side_by_side() as each:
         each(turn, stripes(len(rows), STRIPE))
@@ -181,63 +217,62 @@ def eigenvalues(band: np.ndarray) -> np.ndarray:
     return values
 
 
-def damped_scores(banded: Banded, cross: np.ndarray, damping: float) -> np.ndarray:
+def damped_scores(kernel: Banded, cross: np.ndarray, damping: float) -> np.ndarray:
     """Return Φ (ΦᵀΦ + λ)⁻¹ φ(z), float64, for one target's c (N,) or several, (M, N).
 
     Of c only what lies in the directions of the kernel counts, as in an eigendecomposition without those of rounding:
     with a μ between the two, μ² (B + μ)⁻² leaves those of rounding and, but for (μ / s)², nothing else.
     """
-    inside = (np.atleast_2d(cross) @ banded.rows).T
-    root = _root(banded, damping)
-    rounding = _root(banded, banded.between) if banded.between else None
+    inside = kernel.rows.inward(np.atleast_2d(cross)).T
+    root = _root(kernel, damping)
+    rounding = _root(kernel, kernel.between) if kernel.between else None
 
     def solved(here: slice) -> np.ndarray:
         columns = inside[:, here]
-        if rounding is not None and banded.primal:
+        if rounding is not None and kernel.primal:
             once = solve(rounding, columns)
-            columns = once + banded.between * solve(rounding, once)  # B⁻¹, but for (μ / s)²
+            columns = once + kernel.between * solve(rounding, once)  # B⁻¹, but for (μ / s)²
         elif rounding is not None:
             for _ in range(2):  # once leaves a millionth of them, which a small λ would raise
-                columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
+                columns = columns - kernel.between**2 * solve(rounding, solve(rounding, columns))
         return solve(root, columns)
 
     with side_by_side() as each:
         found = np.concatenate(each(solved, stripes(inside.shape[1], TARGETS)), axis=1)
-    scores: np.ndarray = (found.T @ banded.rows.T).reshape(cross.shape)
-    return scores
+    return kernel.rows.outward(found.T).reshape(cross.shape)
 
 
-def leverage(banded: Banded, damping: float) -> np.ndarray:
+def leverage(kernel: Banded, damping: float) -> np.ndarray:
     """Return h_i(λ), shape (N,)."""
-    root = _root(banded, damping)
+    rows, root = kernel.rows.whole(), _root(kernel, damping)
 
     def lengths(here: slice) -> np.ndarray:
-        return _squares(forward(root, banded.rows[here].T))
+        return _squares(forward(root, rows[here].T))
 
     with side_by_side() as each:
-        found: np.ndarray = np.concatenate(each(lengths, stripes(len(banded.rows), PICTURES)))
-    return found if banded.primal else np.maximum(1 - max(damping, banded.least) * found, 0)
+        found: np.ndarray = np.concatenate(each(lengths, stripes(len(rows), PICTURES)))
+    return found if kernel.primal else np.maximum(1 - max(damping, kernel.least) * found, 0)
 
 
-def preconditioned(banded: Banded, damping: float) -> np.ndarray:
+def preconditioned(kernel: Banded, damping: float) -> np.ndarray:
     """Return |(ΦᵀΦ + λ)⁻¹ φ_i|², shape (N,)."""
-    root = _root(banded, damping)
-    rounding = _root(banded, banded.between) if banded.between and not banded.primal else None
+    rows, root = kernel.rows.whole(), _root(kernel, damping)
+    rounding = _root(kernel, kernel.between) if kernel.between and not kernel.primal else None
 
     def lengths(here: slice) -> np.ndarray:
-        columns = banded.rows[here].T
+        columns = rows[here].T
         if rounding is not None:  # equal pictures have a part there, which a small λ would raise
-            columns = columns - banded.between**2 * solve(rounding, solve(rounding, columns))
+            columns = columns - kernel.between**2 * solve(rounding, solve(rounding, columns))
         half = forward(root, columns)
-        first, second = 0.0 if banded.primal else _squares(half), _squares(backward(root, half))
-        return second if banded.primal else np.maximum(first - max(damping, banded.least) * second, 0)
+        first, second = 0.0 if kernel.primal else _squares(half), _squares(backward(root, half))
+        return second if kernel.primal else np.maximum(first - max(damping, kernel.least) * second, 0)
 
     with side_by_side() as each:
-        return np.array(np.concatenate(each(lengths, stripes(len(banded.rows), PICTURES))))
+        return np.array(np.concatenate(each(lengths, stripes(len(rows), PICTURES))))
 
 
-def _root(banded: Banded, damping: float) -> Factor:
-    return factor(banded.diagonal, banded.below, max(damping, banded.least))
+def _root(kernel: Banded, damping: float) -> Factor:
+    return factor(kernel.diagonal, kernel.below, max(damping, kernel.least))
 
 
 def _squares(columns: np.ndarray) -> np.ndarray:

@@ -33,9 +33,9 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.errors import SettingsError
-from dtrak_core.features import banded, feature_store, passes, sketch
+from dtrak_core.features import banded, directions, feature_store, passes, sketch
 from dtrak_core.features.banded import Banded
-from dtrak_core.features.grams import NOISE, decompose, gram_of, kept, left_of
+from dtrak_core.features.grams import decompose, gram_of, kept, left_of
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.progress import Progress, quiet
 from dtrak_core.settings import build, key_of
@@ -73,8 +73,9 @@ def compute_kernel(features: Artifact, on_progress: Progress) -> Artifact:
 
     Returns:
         Artifact of kind `kernels`, under the features' own settings: eigenvalues.npy (R,) float64 and norms.npy (N,)
-        float32; leading.npy (N, ≤ 16) float64 and eigenvectors.npy (N, R - 16), or of a banded one rows.npy (N, n) and
-        band.npy (w + 1, n), float64; facts form, rows, rank, seconds, and of a sketch tail and others.
+        float32; leading.npy (N, ≤ 16) float64 and eigenvectors.npy (N, R - 16), or of a banded one band.npy
+        (w + 1, n), float64, and its reflections (directions.py); facts form, rows, rank, seconds, and of a sketch tail
+        and others.
     """
     settings = build(FeatureSettings, **features.settings)
     key = key_of("kernels", settings)
@@ -92,12 +93,9 @@ def _decomposed(features: Artifact, settings: FeatureSettings, key: str, on_prog
     folder = store.partial("kernels", key)
     if len(gram) > SMALL:
         band, turns = banded.reduce(gram, on_progress)
-        del gram  # its place is needed for Q
+        del gram
         eigenvalues = kept(banded.eigenvalues(band))
-        if form == "dual":
-            store.write_array(folder / "rows.npy", banded.orthogonal(rows, turns))
-        else:
-            _write_turned(folder / "rows.npy", features, turns, on_progress)
+        directions.keep(folder, turns)
         store.write_array(folder / "band.npy", band)
     else:
         eigenvalues, vectors = decompose(gram)
@@ -112,17 +110,6 @@ def _decomposed(features: Artifact, settings: FeatureSettings, key: str, on_prog
     return store.publish("kernels", key, settings, form=form, rows=rows, rank=len(eigenvalues), seconds=seconds)
 
 
-def _write_turned(path: Path, features: Artifact, turns: list[banded.Reflections], on_progress: Progress) -> None:
-    """Write Φ Q (N, n) float64, block by block."""
-    rows, width = feature_store.shape(features)
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float64)), "fortran_order": False}
-    with store.writing(path) as file:
-        np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, width)})
-        for start, part in feature_store.blocks(features):
-            on_progress(start, rows, "rows", "Directions of the pictures")
-            file.write(banded.turned(part.astype(np.float64), turns).data)
-
-
 def in_memory(rows: np.ndarray) -> Kernel:
     """Return the kernel of features that are held, Φ (N, K) float64, with all of U in float64."""
     norms, none = np.linalg.norm(rows, axis=1), np.empty((len(rows), 0))
@@ -133,7 +120,8 @@ def in_memory(rows: np.ndarray) -> Kernel:
         del gram
         eigenvalues = kept(banded.eigenvalues(band))
         turned = banded.turned(rows.copy(), turns) if primal else banded.orthogonal(len(rows), turns)
-        return Kernel(eigenvalues, none, none, norms, banded=_banded(turned, band, primal, eigenvalues))
+        found = banded.banded(banded.held(turned), len(rows), band, primal, eigenvalues)
+        return Kernel(eigenvalues, none, none, norms, banded=found)
     eigenvalues, vectors = decompose(gram)
     return Kernel(eigenvalues, rows @ (vectors / np.sqrt(eigenvalues)) if primal else vectors, none, norms)
 
@@ -253,22 +241,15 @@ def _sketched(features: Artifact, settings: FeatureSettings, key: str, on_progre
     return store.publish("kernels", key, settings, form="sketch", rows=rows, rank=rank, seconds=seconds, **facts)
 
 
-def _banded(rows: np.ndarray, band: np.ndarray, primal: bool, eigenvalues: np.ndarray) -> Banded:
-    """Return R and B as they are solved with."""
-    between, least = 0.0, NOISE * float(eigenvalues.max(initial=0))
-    if len(eigenvalues) and (primal or len(eigenvalues) < len(rows)):
-        between = max(least, float(np.sqrt(np.finfo(np.float64).eps * eigenvalues[0] * eigenvalues[-1])))
-    return Banded(rows, *banded.blocks(band), primal, between, least)
-
-
 @functools.lru_cache(maxsize=4)
 def _opened(path: Path, key: str) -> Kernel:
     artifact = store.get("kernels", key)
     eigenvalues, norms = (np.asarray(artifact.array(f"{name}.npy")) for name in ("eigenvalues", "norms"))
     if "band.npy" in artifact.manifest["files"]:
         primal, none = artifact.manifest["form"] == "primal", np.empty((len(norms), 0))
-        held = _banded(artifact.array("rows.npy"), np.asarray(artifact.array("band.npy")), primal, eigenvalues)
-        return Kernel(eigenvalues, none, none, norms, banded=held)
+        band = np.asarray(artifact.array("band.npy"))
+        found = banded.banded(directions.of_kernel(artifact), len(norms), band, primal, eigenvalues)
+        return Kernel(eigenvalues, none, none, norms, banded=found)
     rest = artifact.array("eigenvectors.npy")
     if rest.dtype == np.float16:  # products in float16 are slow and too coarse
         rest = rest.astype(np.float32)

@@ -159,8 +159,10 @@ def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
     """Return what the kernel of features costs."""
     count, width = here.pictures, _width(settings)
     about, side = kernel_seconds(count, width), min(count, width)
-    each = 8 if SMALL < side <= LARGEST else 4 if settings.storage == "float32" else 2
+    each = 4 if settings.storage == "float32" else 2
     kept = count * (side if side <= LARGEST else RANK) * each
+    if SMALL < side <= LARGEST:  # directions and half a square of reflections
+        kept = 8 * side * (count + side // 2)
     return Cost((Part("kernel", here.learned("kernel").times(about)),), kept)
 
 

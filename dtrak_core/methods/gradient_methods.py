@@ -123,7 +123,7 @@ def score(plan: Plan, damping: float | None, rank_share: float | None) -> Scores
 
 def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
     """Compute what the scores of a plan need: members of ensembles, features, kernels, residuals, target features."""
-    from dtrak_core.features import features, kernel
+    from dtrak_core.features import directions, features, kernel
     from dtrak_core.models import networks
     from dtrak_core.training import retrained
 
@@ -142,6 +142,8 @@ def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
         made.append(trained)
         if method.reads_kernel:
             made.append(kernel.compute_kernel(trained, on_progress))
+            if method.residual or method.divided_by == "preconditioned":
+                made += directions.compute(made[-1], on_progress)
         if method.residual:
             made.append(features.compute_residuals(dataset, denoiser, wanted, on_progress))
         made += features.compute_target_features(denoiser, wanted, own, on_progress, side=method.side)
