@@ -27,7 +27,7 @@ from dtrak_core.features.settings import FeatureSettings, ModelOutput
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, checkpoints, targets
 from dtrak_core.models.precision import Asked, resolved
-from dtrak_core.models.settings import Frozen, Prediction, Sampled, TrainSettings
+from dtrak_core.models.settings import Frozen, Layers, Prediction, Sampled, TrainSettings
 from dtrak_core.settings import Settings, build
 from dtrak_core.training import presets
 
@@ -152,6 +152,7 @@ def train(
     grey: bool = False,
     precision: Asked = "auto",
     frozen: Frozen = "stored",
+    layers: Layers = "attention",
     only: str = "",
     without: str = "",
     options: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(),  # noqa: B008
@@ -170,6 +171,8 @@ def train(
         grey: Have a network of pixels see and draw grey pictures, with one colour instead of three.
         precision: What products in the network are taken in; auto takes bfloat16 where this processor has it.
         frozen: Hold the frozen linear layers under LoRA weights in 8 (int8) or 4 bits (nf4), in less memory.
+        layers: What LoRA weights go to: the attention's projections, or all layers of a U-Net's blocks, which take in
+            more of a small set.
         only: Train on these training indices alone, like 0-449 or 3,7,20-23.
         without: Leave these training indices out.
         estimate: Train nothing; measure what a step costs here, anew each time, and say how long the training takes.
@@ -192,6 +195,7 @@ def train(
         presets.seen(chosen, classes, grey),
         precision=resolved(precision),
         form=frozen,
+        layers=layers,
         indices=indices,
         **options.model_dump(),
     )

@@ -21,7 +21,7 @@ from dtrak_core import program, store
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StudioError
 from dtrak_core.models import text_families, text_pipelines
 from dtrak_core.models.model_files import config_of
-from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Prediction, Sampled
+from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Layers, Prediction, Sampled
 from dtrak_core.progress import Count
 from dtrak_core.settings import Digest, Settings, canonical_json, digest_of, key_of
 
@@ -87,12 +87,29 @@ def by_name(name: str) -> Base:
     return _unchanged(matching[-1])
 
 
-def projections(digest: str) -> tuple[str, ...]:
-    """Return the projections that LoRA weights of a base go to; the errors are those of `by_digest`."""
+def has_blocks(digest: str) -> bool:
+    """Say whether LoRA weights of a base may go to other layers than its attention's; the errors are `by_digest`'s."""
+    base = by_digest(digest)
+    family = text_families.of(base.folder, base.name)
+    return family.layers != family.targets
+
+
+def layers(digest: str, chosen: Layers = "attention") -> tuple[str, ...]:
+    """Return the layers that LoRA weights of a base go to: its attention's projections, or all of its blocks' layers.
+
+    Raises:
+        SettingsError: If all are asked of a base that gives its attention alone; the others are those of `by_digest`.
+    """
     if not digest:
         return text_families.ATTENTION
     base = by_digest(digest)
-    return text_families.of(base.folder, base.name).targets
+    family = text_families.of(base.folder, base.name)
+    if chosen == "all" and not has_blocks(digest):
+        raise SettingsError(
+            f"LoRA weights on all layers are for a U-Net; the denoiser of '{base.name}' is a transformer, of which the "
+            "attention is trained. Leave layers out."
+        )
+    return family.layers if chosen == "all" else family.targets
 
 
 def process(digest: str) -> tuple[Prediction, int]:

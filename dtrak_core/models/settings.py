@@ -175,6 +175,9 @@ Layer = Literal[
 ]  # fmt: skip
 
 
+Layers = Literal["attention", "all"]  # which of them LoRA weights go to, by a base's family
+
+
 class LoraSettings(Settings):
     """LoRA weights on layers of a frozen text-to-image model, its attention or all (Hu et al. 2022; Zheng et al. 2024).
 

@@ -18,6 +18,9 @@ from dtrak_core.models.model_files import DIFFUSERS, TRANSFORMERS, config_of
 from dtrak_core.models.settings import Sampled
 
 UNET, ATTENTION = "UNet2DConditionModel", ("to_q", "to_k", "to_v", "to_out.0")
+BLOCKS = (  # of a U-Net, the layers beside its attention
+    "conv1", "conv2", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "time_emb_proj", "conv_shortcut"
+)  # fmt: skip
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # of words beside pictures
 CLIP, POOLED = ("CLIPTextModel", "CLIPModel"), ("CLIPTextModelWithProjection",)
 T5 = ("T5EncoderModel", "T5ForConditionalGeneration")
@@ -80,6 +83,11 @@ class Family:
     def loader(self) -> str:
         """Return the pipeline class that reads and writes its LoRA files."""
         return self.loaded_as or self.pipeline
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return all layers that LoRA weights may go to: those of a U-Net's blocks; of a transformer its attention."""
+        return (*self.targets, *BLOCKS) if self.network == UNET else self.targets
 
     def usual(self, config: Mapping[str, Any]) -> Sampled:
         """Return how pictures are drawn where nothing is said, by the denoiser's config: steps and guidance."""

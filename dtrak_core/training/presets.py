@@ -20,6 +20,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.models import bases
 from dtrak_core.models.settings import (
     Frozen,
+    Layers,
     LoraSettings,
     ModelSettings,
     Precision,
@@ -147,6 +148,7 @@ def train_settings(
     sees: Mapping[str, Any] = MappingProxyType({}),
     precision: Precision | None = None,
     form: Frozen = "stored",
+    layers: Layers = "attention",
     **changes: Any,
 ) -> TrainSettings:
     """Return a preset's training settings for a dataset, with changes (those that are None are ignored).
@@ -159,17 +161,23 @@ def train_settings(
         sees: What a network of pixels sees of the dataset (`seen`).
         precision: The format that the network computes in; None takes float32.
         form: Whether the frozen weights under LoRA weights lie in 8 or 4 bits.
+        layers: Whether LoRA weights go to the attention's projections, or to all layers of a U-Net's blocks.
         changes: Other values for its training settings.
 
     Raises:
         SettingsError: If LoRA weights are to predict something else than their base, or to see classes, or a network of
-            pixels is to have frozen weights.
+            pixels is to have frozen weights or some of its layers trained, or a transformer all of them.
     """
     chosen = PRESETS[preset]
     if form != "stored" and chosen.model is not None:
         raise SettingsError(
             f"A network of pixels is trained whole: it has no frozen weights to hold as {form}. Leave frozen out, or "
             "choose a preset of LoRA weights, lora say."
+        )
+    if layers != "attention" and chosen.model is not None:
+        raise SettingsError(
+            "A network of pixels is trained whole: there are no layers to choose. Leave layers out, or choose a preset "
+            "of LoRA weights, lora-demo say."
         )
     if sees and chosen.model is None:
         raise SettingsError(
@@ -182,9 +190,8 @@ def train_settings(
     if chosen.model is not None:
         model = build(ModelSettings, **chosen.model.model_dump() | given | dict(sees))
     elif prediction is None:
-        model = build(
-            LoraSettings, base=base, targets=bases.projections(base), **{**chosen.lora, **given, "frozen": form}
-        )
+        where = {"base": base, "targets": bases.layers(base, layers)}
+        model = build(LoraSettings, **{**chosen.lora, **given, **where, "frozen": form})
     else:
         raise SettingsError(
             f"LoRA weights predict what their base does. Leave the prediction '{prediction}' out, or choose a preset "

@@ -49,6 +49,10 @@ def test_it_is_small_and_whole() -> None:
     assert total < LIMIT
 
 
+def test_it_was_trained_as_it_would_be_again(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    assert schools.lora_settings(dataset, bases.by_name(schools.BASE)) == checkpoints.training_of(checkpoint)
+
+
 def test_its_pictures_are_of_prompts_both_schools_by_turns(dataset: Dataset, checkpoint: Checkpoint) -> None:
     drawn = {one.id: one.prompt for one in targets.samples(checkpoint.digest)}
     how = schools.drawing(dataset)

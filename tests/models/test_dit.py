@@ -130,6 +130,8 @@ def test_its_classes_must_be_named_and_are_part_of_what_it_is(discs: Dataset, tm
         importing_text.import_base(str(saved(tmp_path / name, named)), name, quiet)
     one, two = bases.by_name("one"), bases.by_name("two")
     assert one.digest != two.digest
+    with pytest.raises(SettingsError, match="a transformer, of which the attention is trained"):
+        presets.train_settings("lora-demo", discs.digest, one.digest, layers="all")
     denoiser = lora.untrained(one, presets.train_settings("lora-demo", discs.digest, one.digest).model, discs.digest)  # type: ignore[arg-type]
     denoiser.network.train()
     asked = [denoiser.predict(torch.ones(8, *denoiser.shape), torch.full((8,), 500), denoiser.conditions(["blue"] * 8))]

@@ -169,6 +169,8 @@ def test_pictures_are_drawn_alike_and_not_the_same(opened: dict[str, Denoiser]) 
 def test_networks_of_pixels_have_nothing_frozen() -> None:
     with pytest.raises(SettingsError, match="has no frozen weights to hold as nf4"):
         presets.train_settings("demo", "0" * 16, form="nf4")
+    with pytest.raises(SettingsError, match="there are no layers to choose"):
+        presets.train_settings("demo", "0" * 16, layers="all")
     with pytest.raises(SettingsError, match="frozen int8 is for LoRA weights, which come with their base"):
         build(ImportJob, source="x", dataset="0" * 16, name="x", frozen="int8")
     assert "frozen" not in LoraSettings(base="0" * 16).model_dump(), "keys of before stay"

@@ -156,11 +156,14 @@ def test_lora_weights_are_trained_on_the_base_that_is_chosen(told: Told) -> None
     at.selectbox(key="train-preset-folder").set_value("lora-demo").run()
     assert at.selectbox(key="train-base").options == ["small, 32 px"]
     at.selectbox(key="train-frozen").set_value("nf4").run()
+    at.selectbox(key="train-layers").set_value("all").run()
+    assert at.text_input(key="train-name-lora-demo-nf4-all-42").value == "lora-demo-nf4-all-42"
     press(at, "Train")
     asked = only_job()
     assert isinstance(asked, TrainJob)
     assert isinstance(asked.train.model, LoraSettings)
     assert (asked.train.model.base, asked.train.model.frozen) == (bases.by_name("small").digest, "nf4")
+    assert asked.train.model.targets == bases.layers(asked.train.model.base, "all") != bases.layers("")
 
 
 def test_a_base_of_another_size_is_not_offered(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,14 @@ from dtrak_core.jobs.jobs import ProbeJob, TrainJob
 from dtrak_core.models import bases, checkpoints
 from dtrak_core.models.class_names import listed
 from dtrak_core.models.precision import resolved
-from dtrak_core.models.settings import Frozen, LoraSettings, Prediction, TrainSettings
+from dtrak_core.models.settings import Frozen, Layers, LoraSettings, Prediction, TrainSettings
 from dtrak_core.settings import build
 from dtrak_core.training import presets
 from dtrak_core.ui import frame, panels
 from dtrak_core.ui.generate import live
 
 PREDICTIONS: dict[Prediction, str] = {"noise": "noise", "sample": "clean picture", "v": "v", "flow": "flow"}
+LAYERS: dict[Layers, str] = {"attention": "attention", "all": "all"}
 FROZEN: dict[Frozen, str] = {"stored": "as stored", "int8": "8 bits", "nf4": "4 bits"}
 BUSY = 0.7  # cores that other work kept busy, from which a measurement says so
 
@@ -39,6 +40,7 @@ def form(dataset: Dataset) -> None:
             return
         usual = presets.train_settings(preset, dataset.digest, base)
         predicted, sees, form = _prediction(preset, usual), _seen(dataset, usual), _frozen(usual)
+        layers = _layers(usual, base)
         epochs = st.number_input(
             "Epochs",
             1,
@@ -51,14 +53,13 @@ def form(dataset: Dataset) -> None:
         seed = st.number_input(
             "Training seed", 0, 2**31 - 1, 42, key="train-seed", width=150, help="Another seed gives another model."
         )
-        called = (
-            "-".join(map(str, filter(None, (preset, predicted, *sees, form if form != "stored" else None))))
-            + f"-{seed}"
-        )
+        parts = (preset, predicted, *sees, form if form != "stored" else "", "all" if layers == "all" else "", seed)
+        called = "-".join(str(part) for part in parts if part not in ("", None))
         name = st.text_input("Name", called, max_chars=40, key=f"train-name-{called}", width=220)
     st.caption(presets.PRESETS[preset].summary)
     asked = {"epochs": int(epochs), "train_seed": int(seed)}
-    settings = presets.train_settings(preset, dataset.digest, base, predicted, sees, resolved("auto"), form, **asked)
+    how = (predicted, sees, resolved("auto"), form, layers)
+    settings = presets.train_settings(preset, dataset.digest, base, *how, **asked)
     probe = ProbeJob(model=settings.model, resolution=size, batch_size=settings.batch_size)
     known = presets.probes(probe.model, probe.resolution, probe.batch_size)
     again = probe.model_copy(update={"number": presets.next_probe(known)})
@@ -111,6 +112,21 @@ def _frozen(usual: TrainSettings) -> Frozen:
         width=140,
         help="How the weights of the base's linear layers are held. In 8 or 4 bits a large base fits a smaller GPU; "
         "training and features then use slightly different weights.",
+    )
+
+
+def _layers(usual: TrainSettings, base: str) -> Layers:
+    """Draw the choice of the layers that LoRA weights go to, where the base has others than its attention's."""
+    if not isinstance(usual.model, LoraSettings) or not bases.has_blocks(base):
+        return "attention"
+    return st.selectbox(
+        "Layers",
+        list(LAYERS),
+        format_func=LAYERS.get,
+        key="train-layers",
+        width=130,
+        help="What LoRA weights change: the attention alone, as in the paper, or all layers of the network's blocks, "
+        "which take in more of a small set and take longer.",
     )
 
 
