@@ -3,10 +3,11 @@
     python benchmarks/precision.py                   about 20 minutes on 2 idle cores
     python benchmarks/precision.py times             a part alone: times, quality or trainings
 
-Times: float32 and bfloat16 in turns, medians, on the demo's network and the paper's CIFAR one (32 px, 38.3 M
-parameters, random weights). Quality, on the shipped demo's 64 generated pictures: Spearman correlation over training
-pictures of D-TRAK's and DAS's scores with float32's, LDS of both with interval, and the final losses of trainings
-(an eighth of the demo's epochs) in float32 with three seeds beside bfloat16. To benchmarks/results/precision.json.
+Times: float32 and bfloat16 in turns, medians, on the demo's network, the text-to-image demo's LoRA weights and the
+paper's CIFAR network (32 px, 38.3 M parameters, random weights). Quality, on the shipped demo's 64 generated pictures:
+Spearman correlation over training pictures of D-TRAK's and DAS's scores with float32's, LDS of both with interval, and
+the final losses of trainings (an eighth of the demo's epochs) in float32 with three seeds beside bfloat16. To
+benchmarks/results/precision.json.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["STUDIO_CACHE"] = tempfile.mkdtemp(prefix="precision-")
@@ -28,13 +30,15 @@ import torch
 from scipy import stats
 
 from dtrak_core import api, files
+from dtrak_core.datasets import catalogue
+from dtrak_core.demo import schools
 from dtrak_core.features import features, kernel
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import gradient_methods, gradient_scores, methods
-from dtrak_core.models import networks
-from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.models import bases, checkpoints, lora, networks
+from dtrak_core.models.denoiser import Condition, Denoiser
+from dtrak_core.models.settings import ModelSettings, Precision, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.training import presets, training
 
@@ -59,9 +63,23 @@ def of_networks(bench: api.Benchmark) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "draws": DRAWS,
-        "network of the demo": times(networks.load_denoiser(bench.checkpoint), 6, 9),
-        "CIFAR network of the paper": times(large, 1, 3),
+        "network of the demo": times(formats(networks.load_denoiser(bench.checkpoint)), 6, 9),
+        "LoRA weights of the text-to-image demo": times(of_lora(), 6, 9, captions()),
+        "CIFAR network of the paper": times(formats(large), 1, 3),
     }
+
+
+def of_lora() -> dict[str, Denoiser]:
+    """Return the text-to-image demo's LoRA weights in either format, and so the frozen weights under them."""
+    dataset = catalogue.by_name(schools.DATASET)
+    folder = checkpoints.by_name(schools.NAME, dataset.digest).folder
+    base = bases.by_name(schools.BASE)
+    return {kind: lora.load(base, folder, dataset.digest, kind) for kind in get_args(Precision)}
+
+
+def captions() -> list[str]:
+    """Return as many captions as a training step has pictures."""
+    return list(catalogue.by_name(schools.DATASET).train.prompts[:BATCH])
 
 
 def formats(denoiser: Denoiser) -> dict[str, Denoiser]:
@@ -69,17 +87,18 @@ def formats(denoiser: Denoiser) -> dict[str, Denoiser]:
     return {"float32": replace(denoiser, half=False), "bfloat16": replace(denoiser, half=True)}
 
 
-def times(network: Denoiser, pictures: int, rounds: int) -> dict[str, float]:
+def times(both: dict[str, Denoiser], pictures: int, rounds: int, told: Sequence[str] = ()) -> dict[str, float]:
     """Return milliseconds a picture and draw of a training step and a feature, and their ratios to float32's step."""
-    both = formats(network)
     where = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=DRAWS)
-    x0 = torch.randn(BATCH, *network.shape)
+    x0 = torch.randn(BATCH, *both["float32"].shape)
     t, ids = torch.randint(1000, (BATCH,)), [f"train:{i}" for i in range(pictures)]
     jobs: dict[str, tuple[Callable[[], object], int]] = {}
     for name, denoiser in both.items():
-        jobs[f"training step, {name}"] = (lambda d=denoiser: step(d, x0, t), BATCH)  # type: ignore[misc]
+        condition = denoiser.conditions(told)
+        seen = condition.rows(slice(pictures))
+        jobs[f"training step, {name}"] = (lambda d=denoiser, c=condition: step(d, x0, t, c), BATCH)  # type: ignore[misc]
         jobs[f"feature, {name}"] = (
-            lambda d=denoiser: per_example_gradients(d, x0[:pictures], ids, where),  # type: ignore[misc]
+            lambda d=denoiser, c=seen: per_example_gradients(d, x0[:pictures], ids, where, condition=c),  # type: ignore[misc]
             pictures * DRAWS,
         )
     taken: dict[str, list[float]] = {name: [] for name in jobs}
@@ -94,10 +113,10 @@ def times(network: Denoiser, pictures: int, rounds: int) -> dict[str, float]:
     return found | {f"{name} / training step, float32": value / base for name, value in found.items()}
 
 
-def step(denoiser: Denoiser, x0: torch.Tensor, t: torch.Tensor) -> None:
+def step(denoiser: Denoiser, x0: torch.Tensor, t: torch.Tensor, told: Condition) -> None:
     """Do the work of a training step but for the optimiser's."""
     denoiser.network.train()
-    (denoiser.predict(x0, t) - x0).square().mean().backward()
+    (denoiser.predict(x0, t, told) - x0).square().mean().backward()
     denoiser.network.zero_grad(set_to_none=True)
     denoiser.network.eval()
 

@@ -91,7 +91,7 @@ def number_format(report: Report) -> str:
     rows = [
         (f"{what} of the {name}, over a training step in float32",
          [f"{report[name][f'{what}, {kind} / training step, float32']:.2f}" for kind in losses])
-        for name in ("network of the demo", "CIFAR network of the paper")
+        for name in ("network of the demo", "LoRA weights of the text-to-image demo", "CIFAR network of the paper")
         for what in ("training step", "feature")
     ]  # fmt: skip
     for method in quality:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dtrak_core.datasets.content import grey, prompt_of
+from dtrak_core.models import half
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import Sampler
@@ -124,7 +125,7 @@ class Denoiser:
         """Return the output, and what a network with twice as many channels says of the variance besides."""
         time = self.process.times[t]
         if self.half:
-            with torch.autocast(x_t.device.type, torch.bfloat16):
+            with half.products(x_t.device.type):
                 output = self.call(self.network, x_t, time, condition.tensors)
             output = output.to(x_t.dtype)
         else:
