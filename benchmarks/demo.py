@@ -29,7 +29,7 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import label as arm_label
 from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue
-from dtrak_core.demo import portraits
+from dtrak_core.demo import portraits, schools
 from dtrak_core.features.settings import ModelOutput
 from dtrak_core.lds import frontier, known_answers, predictions, recipes, standings, subset_models
 from dtrak_core.lds.frontier import Value
@@ -232,6 +232,11 @@ def twice() -> str:
     return table(["measure", "removed", *heads], rows)
 
 
+def of_schools() -> str:
+    """Return the verdict on removing all pictures of a drawn picture's school, in the text-to-image demo."""
+    return judged([comparisons.by_name(next(iter(schools.REMOVALS)))])
+
+
 def p_of(verdict: Verdict) -> str:
     return "" if verdict.specific_p is None else f"{verdict.specific_p:.2g}"
 
@@ -359,6 +364,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "removals-verdicts": verdict_rows,
         "removals-twice": twice,
         "removals-levels": over_levels,
+        "removals-schools": of_schools,
         "known-answers": known,
         "target-draws": target_draws,
         "better-answers": better,

@@ -141,6 +141,28 @@ def one_level(report: Report) -> str:
     return table(["timestep", *levels], rows)
 
 
+def growth(report: Report) -> str:
+    """Return what scoring takes as the training set grows."""
+    rows = []
+    for one in report["rows"]:
+        exact = f"{one['solve_seconds']:.0f} ({one['passes']})"
+        held = f"{one['peak_gb']:.1f} GB", f"{one['disk_gb']:.2f} GB"
+        agreed = f"{one['rank_correlation']:.3f}", f"{one['top_50_shared']:.2f}"
+        got = f"{one['cores']:.2f}"
+        rows.append((f"{one['n']:,}", [one["form"], f"{one['seconds']:.0f}", exact, *held, *agreed, got]))
+    heads = [
+        "kernel",
+        "s",
+        "exact, s (passes)",
+        "peak memory",
+        "disk",
+        "rank correlation",
+        "top 50 shared",
+        "cores had",
+    ]
+    return table(["N", *heads], rows)
+
+
 def table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     lines = [heads, ["---"] * len(heads), *([name, *cells] for name, cells in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -157,6 +179,7 @@ PLACES: dict[str, dict[str, tuple[str, Callable[[Report], str]]]] = {
         "number-format": ("precision.json", number_format),
         "beside-others": ("contention.json", beside_others),
     },
+    "docs/scale.md": {"scale": ("scale.json", growth)},
     "docs/findings.md": {
         "better-answers": ("frontier.json", better_answers),
         "one-level": ("frontier.json", one_level),
