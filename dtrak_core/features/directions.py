@@ -1,14 +1,13 @@
 """R, which leads from pictures to the band of a stored kernel and back: by its reflections, or whole.
 
 R is Q in a "dual" kernel and Φ Q in a "primal" one (banded.py). Scores read some vectors times R, which reflections and
-features give as soon as R itself would. Leverages and lengths read all of R, which takes as long as the band: it is an
-artifact of its own, made where a method asks for them, or once the first ranking stands.
+features give too. Leverages and lengths read all of R, which takes as long as the band: it is an artifact of its own,
+made where a method asks for them, or once the first ranking stands. Where it is there, scores are read from it, which
+is quicker for many targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +46,7 @@ def compute(kernel: Artifact, on_progress: Progress) -> list[Artifact]:
     """
     if PLACES not in kernel.manifest["files"]:
         return []
-    own = build(FeatureSettings, **kernel.settings)
-    settings = DirectionSettings(features=own, reflections=kernel.manifest["files"][V]["crc32"])
+    settings = _settings(kernel)
     key = key_of("directions", settings)
     with store.computing("directions", key, on_progress) as found:
         return [found or _computed(kernel, settings, key, on_progress)]
@@ -74,33 +72,38 @@ def of_kernel(kernel: Artifact) -> Rows:
     """Return R of a stored kernel."""
     if PLACES not in kernel.manifest["files"]:
         return banded.held(kernel.array(WHOLE))
-    turns = _turns(kernel)
+    settings, turns, dual = _settings(kernel), _turns(kernel), kernel.manifest["form"] == "dual"
+    key, features = key_of("directions", settings), None if dual else _features(settings.features)
+
+    def inward(cross: np.ndarray) -> np.ndarray:
+        if (made := store.find("directions", key)) is not None:
+            return banded.held(made.array(WHOLE)).inward(cross)
+        return banded.turned(cross.copy() if features is None else _times(cross, features), turns)
+
+    def outward(solved: np.ndarray) -> np.ndarray:
+        if (made := store.find("directions", key)) is not None:
+            return banded.held(made.array(WHOLE)).outward(solved)
+        back = banded.turned_back(solved.copy(), turns)
+        return back if features is None else feature_store.cross_products(features, back)
 
     def whole() -> np.ndarray:
         (found,) = compute(kernel, quiet)
         return found.array(WHOLE)
 
-    if kernel.manifest["form"] == "dual":
-        return Rows(lambda c: banded.turned(c.copy(), turns), lambda y: banded.turned_back(y.copy(), turns), whole)
-    features = _features(build(FeatureSettings, **kernel.settings))
-    blocks = partial(_exact_blocks, features)
-
-    def inward(cross: np.ndarray) -> np.ndarray:
-        summed = np.zeros((len(cross), feature_store.shape(features)[1]))
-        for start, part in blocks():
-            summed += cross[:, start : start + len(part)] @ part
-        return banded.turned(summed, turns)
-
-    def outward(solved: np.ndarray) -> np.ndarray:
-        back = banded.turned_back(solved.copy(), turns)
-        return np.concatenate([back @ part.T for _, part in blocks()], axis=1)
-
     return Rows(inward, outward, whole)
 
 
-def _exact_blocks(features: Artifact) -> Iterator[tuple[int, np.ndarray]]:
+def _settings(kernel: Artifact) -> DirectionSettings:
+    own = build(FeatureSettings, **kernel.settings)
+    return DirectionSettings(features=own, reflections=kernel.manifest["files"][V]["crc32"])
+
+
+def _times(cross: np.ndarray, features: Artifact) -> np.ndarray:
+    """Return c Φ (M, K), float64, reading Φ block by block."""
+    summed = np.zeros((len(cross), feature_store.shape(features)[1]))
     for start, part in feature_store.blocks(features):
-        yield start, part.astype(np.float64)
+        summed += cross[:, start : start + len(part)] @ part.astype(np.float64)
+    return summed
 
 
 def _features(settings: FeatureSettings) -> Artifact:

@@ -42,6 +42,8 @@ def test_a_first_ranking_waits_for_no_directions_and_leverages_make_them_once(ca
     leverage = np.diag(phi @ np.linalg.solve(phi.T @ phi + 3.0 * np.eye(k), phi.T))
     np.testing.assert_allclose(kernel.leverage(found, 3.0), leverage, rtol=1e-8)
     (key,) = made()
+    scored = kernel.damped_scores(found, np.stack([cross, -cross]), 3.0)  # from what is stored now
+    np.testing.assert_allclose(scored, [expected, -expected], atol=1e-8 * np.abs(expected).max())
     np.testing.assert_allclose(kernel.leverage(found, 3.0), leverage, rtol=1e-8)
     assert [one.key for one in directions.compute(artifact, quiet)] == made() == [key]
 
