@@ -35,11 +35,14 @@ from dtrak_core.lds import frontier, known_answers, predictions, recipes, standi
 from dtrak_core.lds.frontier import Value
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.recipes import Recipe
-from dtrak_core.methods import fader_scores
+from dtrak_core.methods import fader_scores, scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.settings import DIFFUSION_STEPS
+from dtrak_core.progress import quiet
+from dtrak_core.statistics import permutations
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATASET = catalogue.by_name(catalogue.DEFAULT)
@@ -237,6 +240,55 @@ def of_schools() -> str:
     return judged([comparisons.by_name(next(iter(schools.REMOVALS)))])
 
 
+def of_own_pictures() -> str:
+    """Return what random halves do to pictures of the text-to-image demo, with and without the picture of their prompt.
+
+    p: share of the permutations of the models that part the two as far, T = mean over targets of the difference.
+    """
+    found = comparisons.by_name(next(iter(schools.REMOVALS)))
+    rows = catalogue.by_digest(found.settings.dataset).train.rows
+    learned = {row["caption"]: number for number, row in enumerate(rows)}
+    halves = list(dict.fromkeys(entry.removed for entry in found.entries if entry.method == "random"))
+    shown = found.settings.targets
+    own = [learned[found.settings.prompt_of(targets.seed_of(target))] for target in shown]
+    out = np.array([[picture in half for picture in own] for half in halves])
+    mixed = out.any(0) & ~out.all(0)  # targets whose picture some halves have and some have not
+    out = out[:, mixed]
+    order = permutations(len(halves), True, 0)
+    lines = []
+    for measure, digits in DIGITS.items():
+        drawn = {(entry.removed, entry.target): getattr(entry, measure) for entry in found.entries}
+        values = np.array([[drawn[half, target] for target in shown] for half in halves])[:, mixed]
+        parted = [np.mean(np.where(out[one], values, 0).sum(0) / out.sum(0)
+                          - np.where(out[one], 0, values).sum(0) / (~out).sum(0)) for one in order]  # fmt: skip
+        p = np.mean(np.abs(parted) >= abs(parted[0]) - 1e-12)
+        ends = (f"{number(part.min(), digits)} to {number(part.max(), digits)}" for part in (values[out], values[~out]))
+        lines.append([measure, *ends, f"{p:.2g}"])
+    heads = [f"without it ({out.sum()})", f"with it ({(~out).sum()})", f"p, {len(halves)} models"]
+    return table(["", *heads], lines)
+
+
+def named_first() -> str:
+    """Return how often a method ranks the training picture of a drawn picture's prompt first, and in its first ten."""
+    dataset = catalogue.by_name(schools.DATASET)
+    checkpoint, how = checkpoints.by_name(schools.NAME, dataset.digest), schools.drawing(dataset)
+    learned = {row["caption"]: number for number, row in enumerate(dataset.train.rows)}
+    seeds = range(schools.SEEDS)
+    own = np.array([learned[how.prompt_of(seed)] for seed in seeds])
+    wanted = [targets.resolve(dataset, checkpoint.digest, f"seed:{seed}", how) for seed in seeds]
+    rows = []
+    for name in ("d-trak", "trak", "raw-pixel-cosine", "lite0-cosine"):
+        method = METHODS[name]
+        output = method.model_output
+        base = None if output is None else schools.feature_settings(dataset.digest, checkpoint.digest, output)
+        plan = scores.resolve(name, dataset, checkpoint.digest, wanted, base)
+        family_of(method).compute(plan, quiet)
+        found = scores.score(plan).values
+        places = (found > found[np.arange(len(own)), own][:, None]).sum(1)
+        rows.append([method.label, *(str((places < count).sum()) for count in (1, known_answers.TOP))])
+    return table(["method", f"first, of {len(own)}", f"among the first {known_answers.TOP}"], rows)
+
+
 def p_of(verdict: Verdict) -> str:
     return "" if verdict.specific_p is None else f"{verdict.specific_p:.2g}"
 
@@ -365,6 +417,8 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "removals-twice": twice,
         "removals-levels": over_levels,
         "removals-schools": of_schools,
+        "removals-own": of_own_pictures,
+        "named-first": named_first,
         "known-answers": known,
         "target-draws": target_draws,
         "better-answers": better,

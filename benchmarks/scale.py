@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +167,17 @@ def compared(count: int, width: int) -> list[dict[str, Any]]:
 
 
 def timed(features: Artifact, targets: np.ndarray) -> dict[str, Any]:
-    """Return seconds of the sketch, of the pictures' part in its directions, and of the exact solution."""
+    """Return seconds of the sketch, of the pictures' part in its directions, of the exact solution, in passes."""
     count, width = feature_store.shape(features)
-    blocks, product, marks = functools.partial(feature_store.blocks, features), passes.product(features), [time.time()]
+    blocks, marks, passed = functools.partial(feature_store.blocks, features), [time.time()], list[float]()
+    spread_out = passes.product(features)
+
+    def product(v: np.ndarray, on_rows: Callable[[int], None]) -> np.ndarray:
+        began = time.time()
+        found = spread_out(v, on_rows)
+        passed.append(time.time() - began)
+        return found
+
     known = sketch.leading(blocks, count, width, quiet, product=product)
     marks.append(time.time())
     total = sum(np.square(lengths).sum() for _, _, lengths in passes.rows_times(features, known.vectors, quiet))
@@ -180,7 +188,8 @@ def timed(features: Artifact, targets: np.ndarray) -> dict[str, Any]:
     _, needed = sketch.solve(blocks, targets, damping, known, quiet, product=product)
     marks.append(time.time())
     seconds = dict(zip(("sketch", "directions", "exact"), np.round(np.diff(marks), 1).tolist(), strict=True))
-    return seconds | {"all": round(marks[-1] - marks[0], 1), "passes": needed}
+    inside = round(sum(passed) + marks[2] - marks[1], 1)
+    return seconds | {"all": round(marks[-1] - marks[0], 1), "in_passes": inside, "passes": needed}
 
 
 @contextlib.contextmanager

@@ -120,27 +120,6 @@ def beside_others(report: Report) -> str:
     return table(["", *known.values()], rows) + told
 
 
-def better_answers(report: Report) -> str:
-    """Return LDS over seconds, ours and the authors' way."""
-    rows = []
-    for one in report["points"]:
-        way = ", the authors' way" if one["authors"] else ", low noise levels" if one["strategy"] == "low" else ""
-        values = [f"{v['lds']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in one["lds"].values()]
-        seconds = f"{one['seconds']:.3g}" if one["seconds"] < 100 else f"{one['seconds']:.0f}"
-        rows.append((METHODS[one["method"]].label + way, [str(one["timesteps"]), seconds, *values]))
-    rows.sort(key=lambda row: ("authors" not in row[0], row[0]))
-    told = table(["", "timesteps", "s", "LDS, generated", "LDS, held-out"], rows).replace("-0.", "−0.")
-    return told + f"\n{report['how']}\n"
-
-
-def one_level(report: Report) -> str:
-    """Return D-TRAK's LDS from one noise level alone."""
-    levels = report["by_level"]
-    rows = [(f"LDS, {kind}", [f"{one[kind]:.2f}".replace("-", "−") for one in levels.values()])
-            for kind in report["targets"]]  # fmt: skip
-    return table(["timestep", *levels], rows)
-
-
 def growth(report: Report) -> str:
     """Return what scoring takes as the training set grows."""
     rows = []
@@ -180,10 +159,6 @@ PLACES: dict[str, dict[str, tuple[str, Callable[[Report], str]]]] = {
         "beside-others": ("contention.json", beside_others),
     },
     "docs/scale.md": {"scale": ("scale.json", growth)},
-    "docs/findings.md": {
-        "better-answers": ("frontier.json", better_answers),
-        "one-level": ("frontier.json", one_level),
-    },
 }
 
 if __name__ == "__main__":

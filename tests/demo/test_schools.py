@@ -22,6 +22,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
 
+ROUNDING = 0.5  # pixel l2 of a redrawn original, on another processor
 LIMIT = 22e6  # bytes that it may take, beside the other demo's
 pytestmark = pytest.mark.usefixtures("only_the_demo")
 
@@ -51,6 +52,22 @@ def test_it_is_small_and_whole() -> None:
 
 def test_it_was_trained_as_it_would_be_again(dataset: Dataset, checkpoint: Checkpoint) -> None:
     assert schools.lora_settings(dataset, bases.by_name(schools.BASE)) == checkpoints.training_of(checkpoint)
+
+
+def test_without_a_school_its_pictures_are_lost_and_the_others_stay(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    found = comparisons.by_name("schools")
+    assert found.finished
+    assert found.settings == schools.comparisons(dataset, checkpoint)["schools"]
+    assert max(entry.l2 for entry in found.entries if entry.method == "identity") < ROUNDING
+    verdict = comparisons.statistics(found, measure="l2")["same:contributor"]
+    assert (verdict.targets, verdict.models, verdict.random_models) == (6, 2, 6)
+    assert verdict.own is not None
+    assert verdict.others is not None
+    assert verdict.own > 20 > 5 > verdict.others
+    assert verdict.beyond is not None
+    assert verdict.beyond.low is not None
+    assert verdict.beyond.low > 0
+    assert verdict.specific_p is None, "two models are too few"
 
 
 def test_its_pictures_are_of_prompts_both_schools_by_turns(dataset: Dataset, checkpoint: Checkpoint) -> None:
