@@ -102,7 +102,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_build_and_changes_are_taken(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bases, "projections", lambda digest: text_families.ATTENTION)  # there is no base of digest A
+    monkeypatch.setattr(bases, "layers", lambda digest, chosen: text_families.ATTENTION)  # there is no base of digest A
     base = A if PRESETS[preset].model is None else ""
     built = train_settings(preset, A, base)
     assert built.model == (PRESETS[preset].model or LoraSettings(base=A, **PRESETS[preset].lora))
