@@ -90,8 +90,12 @@ _STILL = """still => new Promise(done => {
 def settled(page: Any, still: int = 250) -> None:
     """Wait until the script of the page has run to its end, its components are drawn and nothing changes any more."""
     page.wait_for_selector("[data-test-script-state='notRunning']")
-    if page.locator("[data-testid='stBidiComponentIsolated']").count():
-        page.locator("button[data-key]").first.wait_for(state="attached")  # some lie in what is folded
+    # Asked again and again: what is seen first may be of the page before, and of the new one nothing comes.
+    drawn, keys = page.locator("[data-testid='stBidiComponentIsolated']"), page.locator("button[data-key]")
+    end = time.monotonic() + 60
+    while drawn.count() and not keys.count():  # some lie in what is folded
+        assert time.monotonic() < end, f"A component of {page.url} was not drawn within 60 s."
+        page.wait_for_timeout(50)
     page.evaluate(_STILL, still)
 
 
