@@ -87,6 +87,7 @@ KEYS = {
     "samples": ["a8a620b26a5d15ab", "7b4ac7fdd44fa3fe"],
     "features": ["8c4c6d12632ea499", "9852fc55e864da98"],
     "kernels": ["5200c8c4fe0a4189"],
+    "directions": ["d6830200d5120c08"],
     "residuals": ["4bce925feb0f3278"],
     "target-features": ["802d6778df88881a", "29e70a7d3bd8ecc7"],
     "embeddings": ["e4f2618e1826a444"],

@@ -170,8 +170,9 @@ def _attribution(job: AttributeJob, on_progress: Progress) -> list[Artifact]:
         if settings.parts == "whole" and number not in job.undamped:
             made.append(kernel.compute_kernel(trained, part))
             later.append((made[-1], part))
-        if settings.normalise == "timestep":  # by DAS, which answers nothing without leverages
-            made += [one for solved, part in later for one in directions.compute(solved, part)]
+        if settings.normalise == "timestep":
+            if later and later[-1][0] is made[-1]:  # of DAS, which answers nothing without leverages
+                made += directions.compute(*later.pop())
             made.append(features.compute_residuals(dataset, denoiser, settings, part))
         part = _part(on_progress, before + per_training, per_targets, total, f"Target features {about}".strip())
         side = TargetSide(**job.model_dump(include=set(TargetSide.model_fields)))

@@ -104,7 +104,7 @@ def layers(digest: str, chosen: Layers = "attention") -> tuple[str, ...]:
         return text_families.ATTENTION
     base = by_digest(digest)
     family = text_families.of(base.folder, base.name)
-    if chosen == "all" and not has_blocks(digest):
+    if chosen == "all" and family.layers == family.targets:
         raise SettingsError(
             f"LoRA weights on all layers are for a U-Net; the denoiser of '{base.name}' is a transformer, of which the "
             "attention is trained. Leave layers out."

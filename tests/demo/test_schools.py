@@ -21,8 +21,8 @@ from dtrak_core.models import bases, checkpoints, lora, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.settings import key_of
+from dtrak_core.ui.counterfactual import matrix
 
-ROUNDING = 0.5  # pixel l2 of a redrawn original, on another processor
 LIMIT = 22e6  # bytes that it may take, beside the other demo's
 pytestmark = pytest.mark.usefixtures("only_the_demo")
 
@@ -58,7 +58,7 @@ def test_without_a_school_its_pictures_are_lost_and_the_others_stay(dataset: Dat
     found = comparisons.by_name("schools")
     assert found.finished
     assert found.settings == schools.comparisons(dataset, checkpoint)["schools"]
-    assert max(entry.l2 for entry in found.entries if entry.method == "identity") < ROUNDING
+    assert max(entry.l2 for entry in found.entries if entry.method == "identity") < matrix.ROUNDING
     verdict = comparisons.statistics(found, measure="l2")["same:contributor"]
     assert (verdict.targets, verdict.models, verdict.random_models) == (6, 2, 6)
     assert verdict.own is not None

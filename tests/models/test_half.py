@@ -35,7 +35,7 @@ def test_short_attention_is_that_of_float32_but_for_its_last_rounding(mask: str,
     torch.testing.assert_close(found, expected.bfloat16().float(), rtol=1e-6, atol=1e-6)
 
 
-def test_long_attention_stays_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_attention_stays_in_bfloat16() -> None:
     q, k, v = given(half.SHORT + 1)
     rough = functional.scaled_dot_product_attention(*(one.bfloat16() for one in (q, k, v))).float()
     torch.testing.assert_close(attended(q, k, v), rough, rtol=0, atol=0)
