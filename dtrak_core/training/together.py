@@ -2,9 +2,10 @@
 
 One small network leaves a GPU idle: its kernels end before the next is launched. Here M networks of one architecture
 are one: their weights are stacked (M, ...), the forward pass is mapped over them (torch.func.vmap; convolutions become
-grouped ones, or a product a model), and a step of all is recorded once as a CUDA graph and replayed. Each model keeps
+products of matrices, products.py), and a step of all is recorded once as a CUDA graph and replayed. Each model keeps
 its own pictures, order, noise, timesteps, clipping and optimiser, by the same random numbers as alone (training.py): it
-is the model of its settings, but for the order of sums.
+is the model of its settings, but for the order of sums. LoRA weights on a small base are trained so too: what is frozen
+is there once, and sees the pictures of all models as one batch.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.models import devices, networks
-from dtrak_core.models.settings import ModelSettings, TrainSettings
-from dtrak_core.progress import Progress
+from dtrak_core.models import bases, devices, networks, text_calls, text_families
+from dtrak_core.models.denoiser import Condition, tracked_parameters
+from dtrak_core.models.settings import LoraSettings, TrainSettings
+from dtrak_core.progress import Progress, quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import training, training_run
+from dtrak_core.training import products, training, training_run
 from dtrak_core.training.feeding import Batch, Feed
 from dtrak_core.training.training_run import Run
 
@@ -55,12 +59,24 @@ def groups(dataset: Dataset, wanted: Sequence[TrainSettings]) -> list[list[Train
 
 def _able(settings: TrainSettings, resolution: int) -> bool:
     model = settings.model
-    if not isinstance(model, ModelSettings) or model.classes or model.dropout:
+    if model.dropout:
+        return False
+    if isinstance(model, LoraSettings):
+        return _small_base(model)
+    if model.classes:
         return False
     with torch.device("meta"):
         network = networks.build_unet(model, resolution)
     size: int = sum(p.numel() for p in network.parameters())
     return size <= LARGEST
+
+
+def _small_base(model: LoraSettings) -> bool:
+    """Say whether LoRA weights are on a small Stable Diffusion, by the bytes of its denoiser's files."""
+    base = bases.by_digest(model.base)
+    family = text_families.of(base.folder, base.name)
+    held = sum(path.stat().st_size for path in (base.folder / family.part).glob("*.safetensors"))
+    return family.call is text_calls.called_hidden and model.frozen == "stored" and held <= 4 * LARGEST
 
 
 def train(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> list[store.Artifact]:
@@ -126,7 +142,9 @@ def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Pro
 def of(dataset: Dataset, wanted: Sequence[TrainSettings]) -> tuple[Group, Feed]:
     """Return models that have not begun, stacked, with what they are fed."""
     runs = [training.start(one, dataset.settings.resolution) for one in wanted]
-    return Group(runs, wanted[0]), Feed(dataset, wanted, runs[0].denoiser)
+    if isinstance(model := wanted[0].model, LoraSettings):
+        runs[0].latents = training.latents_of(dataset, model.base, quiet)
+    return Group(runs, wanted[0]), Feed(dataset, wanted, runs[0])
 
 
 def stepping(group: Group, feed: Feed) -> Callable[[Batch, float], Tensor]:
@@ -140,7 +158,9 @@ class Group:
     def __init__(self, runs: Sequence[Run], settings: TrainSettings) -> None:
         self.runs, self.settings, self.device = runs, settings, runs[0].denoiser.weight.device
         self.denoiser = runs[0].denoiser
-        self.names = [name for name, _ in self.denoiser.network.named_parameters()]
+        if self.denoiser.text is not None:
+            self.denoiser.network.disable_gradient_checkpointing()  # type: ignore[operator]  # small, and recorded
+        self.names = [name for name, _ in tracked_parameters(self.denoiser.network)]
         self.weights = [
             torch.stack([p.detach() for p in each]).requires_grad_()
             for each in zip(*(run.weights for run in runs), strict=True)
@@ -160,19 +180,22 @@ class Group:
 
     def losses(self, batch: Batch, feed: Feed) -> Tensor:
         """Return each model's mean loss (M,) of its own batch."""
-        process, rows = self.denoiser.process, batch.rows
+        process, called = self.denoiser.process, self.denoiser.call
         noise, t = batch.noise[feed.seed_of], batch.t[feed.seed_of]
-        x0 = feed.x0[rows]
+        x0 = feed.clean(batch)
         shape = x0.shape[:2]
         flat = x0.flatten(0, 1), noise.flatten(0, 1), t.flatten()
         x_t, target = process.noised(*flat).unflatten(0, shape), process.target(*flat).unflatten(0, shape)
 
-        def one(weights: dict[str, Tensor], x: Tensor, time: Tensor) -> Tensor:
-            called = replace(self.denoiser, call=lambda network, *told: functional_call(network, weights, told[:2])[0])
-            output: Tensor = called.predict(x, time)
-            return output
+        def one(weights: dict[str, Tensor], x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
+            def call(network: nn.Module, *given: Any) -> Tensor:
+                return called(_With(network, weights), *given)  # type: ignore[arg-type]
 
-        output: Tensor = vmap(one)(dict(zip(self.names, self.weights, strict=True)), x_t, t)
+            return replace(self.denoiser, call=call).predict(x, time, Condition(told))
+
+        with products.convolutions(), sdpa_kernel(SDPBackend.MATH):  # the others are not mapped over models
+            weights = dict(zip(self.names, self.weights, strict=True))
+            output: Tensor = vmap(one)(weights, x_t, t, feed.conditions(batch))
         error = (output - target).square().flatten(2).mean(2)
         weight = process.loss_weights(flat[2]).unflatten(0, shape)
         mean: Tensor = (weight * error * batch.counted).sum(1)
@@ -211,6 +234,17 @@ class Group:
             if self.average is not None:
                 run.average = [one[m].clone() for one in self.average]
             run.losses, run.step, run.seconds = losses[:, m].tolist(), len(losses), seconds
+
+
+@dataclass(frozen=True)
+class _With:
+    """A network called with other weights."""
+
+    network: nn.Module
+    weights: dict[str, Tensor]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return functional_call(self.network, self.weights, args, kwargs)
 
 
 class _Recorded:

@@ -84,7 +84,9 @@ def _trained(
     folder = store.partial(kind, key)
     total = settings.steps(len(dataset.train.images))
     # First, so that autoencoder, text encoders and denoiser need not lie in memory together.
-    encoded = _latents(dataset, settings.model.base, on_progress) if isinstance(settings.model, LoraSettings) else None
+    encoded = (
+        latents_of(dataset, settings.model.base, on_progress) if isinstance(settings.model, LoraSettings) else None
+    )
     run = start(settings, dataset.settings.resolution)
     run.latents = encoded
     # A short training has fewer: shares that fall on one step are kept once, under the largest.
@@ -213,7 +215,7 @@ def start(settings: TrainSettings, resolution: int) -> Run:
     return run
 
 
-def _latents(dataset: Dataset, digest: str, on_progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def latents_of(dataset: Dataset, digest: str, on_progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Return means and standard deviations of the training pictures' latents, plain and mirrored (2, N, C, h, w).
 
     What their captions tell is stored too.

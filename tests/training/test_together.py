@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import pytest
+import text_helpers
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled
-from dtrak_core.models import networks
-from dtrak_core.models.settings import ModelSettings, TrainSettings
+from dtrak_core.models import bases, lora, networks
+from dtrak_core.models.settings import Layers, LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
-from dtrak_core.training import retrained, together, training
+from dtrak_core.training import products, retrained, together, training
 
 
 def wanted(pictures: Dataset, tiny: ModelSettings, **changes: object) -> list[TrainSettings]:
@@ -27,6 +32,10 @@ def wanted(pictures: Dataset, tiny: ModelSettings, **changes: object) -> list[Tr
 
 def weights(run: store.Artifact) -> dict[str, torch.Tensor]:
     return load_file(run.path / run.manifest["steps"][-1]["folder"] / "unet" / networks.WEIGHTS)
+
+
+def lora_of(run: store.Artifact) -> dict[str, torch.Tensor]:
+    return load_file(run.path / run.manifest["steps"][-1]["folder"] / lora.FILE)
 
 
 def alone(pictures: Dataset, settings: TrainSettings) -> tuple[dict[str, torch.Tensor], float]:
@@ -96,3 +105,44 @@ def test_on_a_gpu_a_model_is_trained_with_those_wanted_next(
     own = weights(stored[1])  # type: ignore[arg-type]
     for name, value in first.network.state_dict().items():
         torch.testing.assert_close(value, own[name])
+
+
+@pytest.mark.parametrize("layers", ["attention", "all"])
+def test_lora_weights_trained_together_are_those_trained_alone(cache: Path, tmp_path: Path, layers: Layers) -> None:
+    discs, base = text_helpers.captioned(tmp_path / "discs"), text_helpers.small_base(tmp_path / "base")
+    model = LoraSettings(base=base.digest, rank=4, dropout=0.0, targets=bases.layers(base.digest, layers))
+    parts = [tuple(range(0, 20)), tuple(range(4, 24)), tuple(range(2, 22))]
+    each = [
+        TrainSettings(
+            dataset=discs.digest, model=model, indices=part, train_seed=seed, epochs=6, batch_size=8, learning_rate=1e-3
+        )
+        for part, seed in zip(parts, (1, 2, 1), strict=True)
+    ]
+    expected = []
+    for one in each:
+        run = training.train(discs, one, "alone", quiet, "retrained")
+        expected.append((lora_of(run), run.manifest["final_loss"]))
+        store.delete("retrained", key_of("retrained", one))
+    assert together.groups(discs, each) == [each]
+    for run, (own, loss) in zip(together.train(discs, each, quiet), expected, strict=True):
+        assert run.manifest["final_loss"] == pytest.approx(loss, rel=1e-4)
+        for name, value in lora_of(run).items():
+            torch.testing.assert_close(value, own[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0)])
+def test_convolutions_of_many_models_as_products(side: int, stride: int, padding: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(shape, dtype=torch.float64, generator=random, requires_grad=True)
+        for shape in ((3, 2, 5, 8, 8), (3, 7, 5, side, side), (3, 7))
+    )
+    plain = functools.partial(functional.conv2d, stride=stride, padding=padding)
+    expected = torch.stack([plain(*each) for each in zip(x, weight, bias, strict=True)])
+    with products.convolutions():
+        found = torch.func.vmap(plain)(x, weight, bias)
+    torch.testing.assert_close(found, expected)
+    for own, theirs in zip(
+        *(torch.autograd.grad(y.square().sum(), (x, weight, bias)) for y in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(own, theirs)
