@@ -40,20 +40,54 @@ class _AsProducts(TorchFunctionMode):
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """Return the convolution of x (B, C, H, W) with square kernels (O, C, k, k) at one stride and padding."""
     if torch.is_autocast_enabled(x.device.type):  # laid out in the format of the product, half as large
-        x = x.to(torch.get_autocast_dtype(x.device.type))
-    side, pictures = weight.shape[-1], x.shape[0]
+        kind = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(kind), weight.to(kind)
+    side = weight.shape[-1]
+    height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
+    if side > 1 and stride == 1:
+        found = _Product.apply(x, weight, padding)[0]  # type: ignore[no-untyped-call]
+    else:
+        found = weight.flatten(1) @ _patches(x.transpose(0, 1), side, stride, padding)
+    found = found.reshape(-1, len(x), height, width).transpose(0, 1)
+    return found if bias is None else found + bias.to(found.dtype)[:, None, None]
+
+
+class _Product(torch.autograd.Function):
+    """Of stride 1: its gradient by x is one too, with the kernels turned, where a patch's own would be scattered."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+        rows = _patches(x.transpose(0, 1), weight.shape[-1], 1, padding)
+        return weight.flatten(1) @ rows, rows
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, weight, ctx.padding = inputs
+        ctx.shape = x.shape
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(weight, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        weight, rows = ctx.saved_tensors
+        count, channels, height, width = ctx.shape
+        side, around = weight.shape[-1], 2 * ctx.padding + 1 - weight.shape[-1]
+        own = (grad @ rows.mT).reshape(weight.shape)
+        back = grad.reshape(-1, count, height + around, width + around)
+        turned = weight.flip(-1, -2).transpose(0, 1).flatten(1)
+        found = turned @ _patches(back, side, 1, side - 1 - ctx.padding)
+        return found.reshape(channels, count, height, width).transpose(0, 1), own, None
+
+
+def _patches(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
+    """Return the patches of x (C, B, H, W) as columns, (C k k, B h w)."""
     if padding:
         x = functional.pad(x, (padding,) * 4)
-    patches = x.transpose(0, 1)
-    if side > 1 or stride > 1:
-        patches = patches.unfold(2, side, stride).unfold(3, side, stride)  # (C, B, h, w, k, k)
-        height, width = patches.shape[2:4]
-        patches = patches.permute(0, 4, 5, 1, 2, 3)
-    else:
-        height, width = patches.shape[2:4]
-    rows = patches.reshape(-1, pictures * height * width)
-    found = (weight.flatten(1) @ rows).reshape(-1, pictures, height, width).transpose(0, 1)
-    return found if bias is None else found + bias.to(found.dtype)[:, None, None]
+    if side == stride == 1:
+        return x.flatten(1)
+    return x.unfold(2, side, stride).unfold(3, side, stride).permute(0, 4, 5, 1, 2, 3).flatten(3).flatten(0, 2)
 
 
 def _plain(given: Mapping[str, Any]) -> bool:

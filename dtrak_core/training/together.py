@@ -159,7 +159,10 @@ class Group:
         self.runs, self.settings, self.device = runs, settings, runs[0].denoiser.weight.device
         self.denoiser = runs[0].denoiser
         if self.denoiser.text is not None:
-            self.denoiser.network.disable_gradient_checkpointing()  # type: ignore[operator]  # small, and recorded
+            network = self.denoiser.network
+            network.disable_gradient_checkpointing()  # type: ignore[operator]  # small, and recorded
+            for parameter in network.parameters():  # convolutions mapped over models ask for one format
+                parameter.data = parameter.data.float()
         self.names = [name for name, _ in tracked_parameters(self.denoiser.network)]
         self.weights = [
             torch.stack([p.detach() for p in each]).requires_grad_()

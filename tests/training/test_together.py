@@ -130,7 +130,7 @@ def test_lora_weights_trained_together_are_those_trained_alone(cache: Path, tmp_
             torch.testing.assert_close(value, own[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("side", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize(("side", "stride", "padding"), [(3, 1, 1), (3, 1, 0), (5, 1, 3), (3, 2, 1), (1, 1, 0), (1, 2, 0)])
 def test_convolutions_of_many_models_as_products(side: int, stride: int, padding: int) -> None:
     random = torch.Generator().manual_seed(0)
     x, weight, bias = (
@@ -142,7 +142,6 @@ def test_convolutions_of_many_models_as_products(side: int, stride: int, padding
     with products.convolutions():
         found = torch.func.vmap(plain)(x, weight, bias)
     torch.testing.assert_close(found, expected)
-    for own, theirs in zip(
-        *(torch.autograd.grad(y.square().sum(), (x, weight, bias)) for y in (found, expected)), strict=True
-    ):
+    grads = (torch.autograd.grad(y.square().sum(), (x, weight, bias)) for y in (found, expected))
+    for own, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(own, theirs)
