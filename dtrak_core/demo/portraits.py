@@ -146,10 +146,15 @@ def questions(dataset: Dataset, checkpoint: Checkpoint) -> list[LdsSettings]:
 
 def train_lds(dataset: Dataset, checkpoint: Checkpoint, measured: LdsSettings) -> None:
     """Train the models of an LDS that are lacking, and measure the targets' losses under each."""
-    for one in subset_models.lacking(measured):
+    lacking = subset_models.lacking(measured)
+
+    def runs() -> list[TrainSettings]:
+        return [subset_models.training(dataset, checkpoint, one) for one in lacking]
+
+    for one in lacking:
         about = f"Half {one.subset}, seed {one.train_seed}"
-        subset_losses.losses_of(dataset, checkpoint, one, printed(about))
         run = subset_models.training(dataset, checkpoint, one)
+        subset_losses.losses_of(dataset, checkpoint, one, printed(about), runs)
         _say_seconds(about, store.get("retrained", key_of("retrained", run)))
 
 

@@ -39,8 +39,9 @@ class Batch:
 class Feed:
     """Pictures on the device, and the steps' random numbers, made ahead on the CPU as each model alone makes them.
 
-    Of a text-to-image model, pictures are the means of their latents, beside them lie the standard deviations, and what
-    captions tell; that of the empty one comes last.
+    Of a text-to-image model, pictures are the means of their latents, scaled; beside them lie the standard deviations,
+    and what captions tell; that of the empty one comes last. Nothing is made of Python's numbers within a step, which
+    could not be recorded.
     """
 
     def __init__(self, dataset: Dataset, wanted: Sequence[TrainSettings], run: Run) -> None:
@@ -51,6 +52,8 @@ class Feed:
         x0, spread, self.told = torch.zeros(0), torch.zeros(0), {}
         if run.latents is not None:
             x0, spread = (torch.tensor(part[: 1 + wanted[0].flip]).flatten(0, 1) for part in run.latents)
+            assert self.text is not None
+            x0, spread = self.text.scaled(x0), spread * self.text.scale
             words = [*map(denoiser.told, dataset.train.rows), ""]
             self.told = {name: value.to(self.device) for name, value in denoiser.conditions(words).tensors.items()}
         else:
@@ -65,15 +68,13 @@ class Feed:
     def clean(self, batch: Batch) -> Tensor:
         """Return the pictures of a batch in model space, (M, B, C, H, W); latents are drawn from their posterior."""
         x0 = self.x0[batch.rows]
-        if self.text is None:
-            return x0
-        return self.text.scaled(x0 + self.spread[batch.rows] * batch.latent[self.seed_of])
+        return x0 if self.text is None else x0 + self.spread[batch.rows] * batch.latent[self.seed_of]
 
     def conditions(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the models are told of a batch's pictures, (M, B, ...) each."""
         if not self.told:
             return {}
-        rows = torch.where(batch.untold[self.seed_of], self.count, batch.rows % self.count)
+        rows = (batch.rows % self.count).masked_fill(batch.untold[self.seed_of], self.count)
         return {name: value[rows] for name, value in self.told.items()}
 
     def batches(self, total: int) -> Iterator[Batch]:

@@ -45,7 +45,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding
     side = weight.shape[-1]
     height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
     if side > 1 and stride == 1:
-        found = _Product.apply(x, weight, padding)[0]  # type: ignore[no-untyped-call]
+        found: Tensor = _Product.apply(x, weight, padding)[0]
     else:
         found = weight.flatten(1) @ _patches(x.transpose(0, 1), side, stride, padding)
     found = found.reshape(-1, len(x), height, width).transpose(0, 1)
@@ -91,11 +91,10 @@ def _patches(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
 
 
 def _plain(given: Mapping[str, Any]) -> bool:
-    weight, around = given["weight"], given.get("padding", 0)
-    same = all(_square(given.get(name, 1)) for name in ("stride", "dilation")) and _square(around)
-    return (
-        same and weight.shape[-1] == weight.shape[-2] and _one(given.get("dilation", 1)) == given.get("groups", 1) == 1
-    )
+    stride, padding, dilation = given.get("stride", 1), given.get("padding", 0), given.get("dilation", 1)
+    height, width = given["weight"].shape[-2:]
+    same = height == width and all(map(_square, (stride, padding, dilation)))
+    return same and _one(dilation) == 1 and given.get("groups", 1) == 1
 
 
 def _of(given: Mapping[str, Any]) -> tuple[int, int]:

@@ -130,7 +130,9 @@ def test_lora_weights_trained_together_are_those_trained_alone(cache: Path, tmp_
             torch.testing.assert_close(value, own[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("side", "stride", "padding"), [(3, 1, 1), (3, 1, 0), (5, 1, 3), (3, 2, 1), (1, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize(
+    ("side", "stride", "padding"), [(3, 1, 1), (3, 1, 0), (5, 1, 3), (3, 2, 1), (1, 1, 0), (1, 2, 0)]
+)
 def test_convolutions_of_many_models_as_products(side: int, stride: int, padding: int) -> None:
     random = torch.Generator().manual_seed(0)
     x, weight, bias = (
