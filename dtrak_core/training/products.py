@@ -1,8 +1,11 @@
-"""Convolutions of many models as products of matrices, for models that train together (together.py).
+"""Layers of many models as products of matrices, in the format of autocast, for models that train together.
 
 Mapped over models, a convolution becomes one of as many groups, and the libraries' kernels for those are slow: of a
 step of 64 small networks they took most. Here the patches of all pictures are laid out once, and the convolution of all
 models is one batched product of matrices, W (M, O, C k k) by patches (M, C k k, B h w).
+
+Mapped over models, convolutions and linear layers also pass autocast by (torch 2.9 to 2.14): they would be in float32,
+whatever the settings of the models say.
 """
 
 from __future__ import annotations
@@ -20,28 +23,36 @@ GIVEN = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  
 
 
 @contextmanager
-def convolutions() -> Iterator[None]:
-    """Take convolutions with weights that differ by model as products meanwhile; those of frozen weights stay."""
-    with _AsProducts():
+def mapped() -> Iterator[None]:
+    """Take layers in autocast's format meanwhile, and convolutions with weights that differ by model as products."""
+    with _Mapped():
         yield
 
 
-class _AsProducts(TorchFunctionMode):
+class _Mapped(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is torch.conv2d:
-            given = {**dict(zip(GIVEN, args, strict=False)), **(kwargs or {})}
-            if not isinstance(given["weight"], nn.Parameter) and _plain(given):
-                return product(given["input"], given["weight"], given.get("bias"), *_of(given))
-        return func(*args, **(kwargs or {}))
+        if func is not torch.conv2d and func is not functional.linear:
+            return func(*args, **(kwargs or {}))
+        given = {**dict(zip(GIVEN, args, strict=False)), **(kwargs or {})}
+        shared, formatted = isinstance(given["weight"], nn.Parameter), _formatted(given)
+        if func is functional.linear or shared or not _plain(given):
+            return func(**formatted)
+        return product(formatted["input"], formatted["weight"], formatted.get("bias"), *_of(given))
+
+
+def _formatted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer's input, weight and bias as autocast has them, with all else that it is given."""
+    kind = given["input"].device.type
+    if not torch.is_autocast_enabled(kind):
+        return dict(given)
+    wanted = torch.get_autocast_dtype(kind)
+    return {name: value.to(wanted) if isinstance(value, Tensor) else value for name, value in given.items()}
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """Return the convolution of x (B, C, H, W) with square kernels (O, C, k, k) at one stride and padding."""
-    if torch.is_autocast_enabled(x.device.type):  # laid out in the format of the product, half as large
-        kind = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(kind), weight.to(kind)
     side = weight.shape[-1]
     height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
     if side > 1 and stride == 1:
@@ -49,7 +60,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding
     else:
         found = weight.flatten(1) @ _patches(x.transpose(0, 1), side, stride, padding)
     found = found.reshape(-1, len(x), height, width).transpose(0, 1)
-    return found if bias is None else found + bias.to(found.dtype)[:, None, None]
+    return found if bias is None else found + bias[:, None, None]
 
 
 class _Product(torch.autograd.Function):

@@ -161,7 +161,7 @@ class Group:
         if self.denoiser.text is not None:
             network = self.denoiser.network
             network.disable_gradient_checkpointing()  # type: ignore[operator]  # small, and recorded
-            for parameter in network.parameters():  # convolutions mapped over models ask for one format
+            for parameter in network.parameters():  # group norms mapped over models ask for float32
                 parameter.data = parameter.data.float()
         self.names = [name for name, _ in tracked_parameters(self.denoiser.network)]
         self.weights = [
@@ -196,7 +196,7 @@ class Group:
 
             return replace(self.denoiser, call=call).predict(x, time, Condition(told))
 
-        with products.convolutions(), sdpa_kernel(SDPBackend.MATH):  # the others are not mapped over models
+        with products.mapped(), sdpa_kernel(SDPBackend.MATH):  # the others are not mapped over models
             weights = dict(zip(self.names, self.weights, strict=True))
             output: Tensor = vmap(one)(weights, x_t, t, feed.conditions(batch))
         error = (output - target).square().flatten(2).mean(2)
