@@ -1,8 +1,8 @@
 """Layers of many models as products of matrices, in the format of autocast, for models that train together.
 
-Mapped over models, a convolution becomes one of as many groups, and the libraries' kernels for those are slow: of a
-step of 64 small networks they took most. Here the patches of all pictures are laid out once, and the convolution of all
-models is one batched product of matrices, W (M, O, C k k) by patches (M, C k k, B h w).
+Mapped over models, a convolution becomes one of as many groups. Here the patches of all pictures are laid out once, and
+the convolution of all models is one batched product of matrices, W (M, O, C k k) by patches (M, C k k, B h w); the
+gradients of both sides are such products too (docs/scale.md, "On a GPU").
 
 Mapped over models, convolutions and linear layers also pass autocast by (torch 2.9 to 2.14): they would be in float32,
 whatever the settings of the models say.
