@@ -19,7 +19,7 @@ from dtrak_core.features import draws, features, gradients, losses, projection
 from dtrak_core.features.projection import Projector, project
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
-from dtrak_core.models import checkpoints, devices, networks, sampling
+from dtrak_core.models import bases, checkpoints, devices, networks, sampling
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
@@ -101,9 +101,7 @@ def test_training_takes_the_same_steps(pictures: Dataset, tiny: ModelSettings, m
     for name in ("cpu", "cuda"):
         monkeypatch.setenv(devices.VARIABLE, name)
         run = settings.model_copy(update={"weight_decay": 1e-6 + len(lost) * 1e-13})  # another key, the same training
-        done = training.train(pictures, run, name, quiet, kind="retrained")
-        lines = done.file(training_run.METRICS).read_text().splitlines()
-        lost.append([json.loads(line)["loss"] for line in lines])
+        lost.append(curve(alone(pictures, run)))
     np.testing.assert_allclose(lost[1], lost[0], rtol=FEATURE_TOLERANCE)
 
 
@@ -116,13 +114,35 @@ def test_models_trained_together_take_the_steps_of_the_cpu(
         for part, seed in parts
     ]
     monkeypatch.setenv(devices.VARIABLE, "cuda")
-    lost = [run.file(training_run.METRICS).read_text() for run in together.train(pictures, each, quiet)]
+    lost = [curve(run) for run in together.train(pictures, each, quiet)]
     monkeypatch.setenv(devices.VARIABLE, "cpu")
     for one, found in zip(each, lost, strict=True):
         store.delete("retrained", key_of("retrained", one))
-        alone = training.train(pictures, one, "", quiet, kind="retrained").file(training_run.METRICS).read_text()
-        own, theirs = ([json.loads(line)["loss"] for line in text.splitlines()] for text in (found, alone))
-        np.testing.assert_allclose(own, theirs, rtol=FEATURE_TOLERANCE)
+        np.testing.assert_allclose(found, curve(alone(pictures, one)), rtol=FEATURE_TOLERANCE)
+
+
+def test_lora_weights_trained_together_take_the_steps_of_those_alone(cache: Path, tmp_path: Path) -> None:
+    discs, base = text_helpers.captioned(tmp_path / "discs"), text_helpers.small_base(tmp_path / "base")
+    lora = LoraSettings(base=base.digest, rank=4, dropout=0.0, targets=bases.layers(base.digest, "all"))
+    each = [
+        TrainSettings(dataset=discs.digest, model=lora, indices=tuple(range(i, i + 20)), epochs=10, batch_size=8)
+        for i in (0, 4)
+    ]
+    lost = []
+    for made in (lambda: together.train(discs, each, quiet), lambda: [alone(discs, one) for one in each]):
+        lost.append([curve(run) for run in made()])
+        for one in each:
+            store.delete("retrained", key_of("retrained", one))
+    np.testing.assert_allclose(lost[0], lost[1], rtol=HALF_TOLERANCE)
+
+
+def alone(dataset: Dataset, settings: TrainSettings) -> store.Artifact:
+    return training.train(dataset, settings, "", quiet, kind="retrained")
+
+
+def curve(run: store.Artifact) -> list[float]:
+    """Return the losses that a training has written."""
+    return [json.loads(line)["loss"] for line in run.file(training_run.METRICS).read_text().splitlines()]
 
 
 def test_lora_weights_on_a_base_in_bfloat16(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
