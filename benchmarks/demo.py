@@ -29,6 +29,7 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import label as arm_label
 from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.demo import portraits, schools
 from dtrak_core.features.settings import ModelOutput
 from dtrak_core.lds import frontier, known_answers, predictions, recipes, standings, subset_models
@@ -246,8 +247,7 @@ def of_own_pictures() -> str:
     p: share of the permutations of the models that part the two as far, T = mean over targets of the difference.
     """
     found = comparisons.by_name(next(iter(schools.REMOVALS)))
-    rows = catalogue.by_digest(found.settings.dataset).train.rows
-    learned = {row["caption"]: number for number, row in enumerate(rows)}
+    learned = by_caption(catalogue.by_digest(found.settings.dataset))
     halves = list(dict.fromkeys(entry.removed for entry in found.entries if entry.method == "random"))
     shown = found.settings.targets
     own = [learned[found.settings.prompt_of(targets.seed_of(target))] for target in shown]
@@ -272,7 +272,7 @@ def named_first() -> str:
     """Return how often a method ranks the training picture of a drawn picture's prompt first, and in its first ten."""
     dataset = catalogue.by_name(schools.DATASET)
     checkpoint, how = checkpoints.by_name(schools.NAME, dataset.digest), schools.drawing(dataset)
-    learned = {row["caption"]: number for number, row in enumerate(dataset.train.rows)}
+    learned = by_caption(dataset)
     seeds = range(schools.SEEDS)
     own = np.array([learned[how.prompt_of(seed)] for seed in seeds])
     wanted = [targets.resolve(dataset, checkpoint.digest, f"seed:{seed}", how) for seed in seeds]
@@ -287,6 +287,11 @@ def named_first() -> str:
         places = (found > found[np.arange(len(own)), own][:, None]).sum(1)
         rows.append([method.label, *(str((places < count).sum()) for count in (1, known_answers.TOP))])
     return table(["method", f"first, of {len(own)}", f"among the first {known_answers.TOP}"], rows)
+
+
+def by_caption(dataset: Dataset) -> dict[str, int]:
+    """Return the numbers of the training pictures by caption."""
+    return {row["caption"]: place for place, row in enumerate(dataset.train.rows)}
 
 
 def p_of(verdict: Verdict) -> str:
