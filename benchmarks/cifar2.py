@@ -40,6 +40,7 @@ PICTURES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "
 FIRST = ("d-trak", "trak", "das", "lite0-cosine", "raw-pixel-cosine")  # what the order is judged by
 SWEEPS: tuple[Sweep, ...] = ("functions", "weights", "timesteps")
 CHANGES = ("none", "noise", "half", "double")
+FIFTHS = 5  # of the noise levels, in which losses are also told apart
 REMOVED = 0.2  # of the training set, as in the paper
 MEASURES = ("l2", "cosine", "loss_change")
 
@@ -81,6 +82,7 @@ def study(given: argparse.Namespace) -> None:
     report: dict[str, Any] = {"options": {name: value for name, value in vars(given).items() if name != "folder"}}
     file = given.folder / ("cifar2.json" if plain else f"cifar2-{given.change}.json")
     report |= predicted(dataset, measured[0], first, [])
+    report["by_level"] = by_level(dataset, measured[0], first)
     files.write_json(file, report)
     if plain and given.compared:
         report["comparison"] = compared(given, dataset, checkpoint)
@@ -183,6 +185,30 @@ def predicted(
                 print(sweep, line, one.model_output or one.method, row["targets"], f"{row['lds']:+.3f}", flush=True)
     kinds, protocol = standings.kinds(known, measured), standings.protocol(known, measured)
     return {"rows": rows, "findings": points, "targets": kinds, "protocol": protocol}
+
+
+def by_level(dataset: Dataset, measured: LdsSettings, made: list[Recipe]) -> list[dict[str, Any]]:
+    """Return what recipes predict of the losses of each fifth of the noise levels, low ones first, and print it.
+
+    `share` is how much of the whole loss a fifth is. Models whose losses are not known by timestep are left out.
+    """
+    from dtrak_core.lds import predictions, recipes, subset_models
+
+    whole, width, rows = subset_models.read(dataset, measured), measured.num_timesteps // FIFTHS, []
+    for place in range(FIFTHS):
+        known = subset_models.read(dataset, measured, slice(place * width, (place + 1) * width))
+        if len(known.subsets) < len(whole.subsets):
+            return []
+        share = float(np.nanmean(known.losses) / np.nanmean(whole.losses) / FIFTHS)
+        for recipe in made:
+            if (found := predictions.find(recipe, measured)) is None:
+                continue
+            for kind in ("seed", "held-out"):
+                told = predictions.evaluated(found, known, measured, kind)
+                rows.append({"fifth": place, "share": share, "method": recipes.label(recipe), "targets": kind})
+                rows[-1] |= {"lds": told.mean, "low": told.low, "high": told.high}
+                print(rows[-1], flush=True)
+    return rows
 
 
 def compared(given: argparse.Namespace, dataset: Dataset, checkpoint: Checkpoint) -> list[dict[str, Any]]:

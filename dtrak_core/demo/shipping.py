@@ -12,6 +12,7 @@ from typing import Any
 
 from dtrak_core import files, store
 from dtrak_core.kinds import KINDS
+from dtrak_core.lds.subset_models import LEVELS
 
 PACKED = ("datasets", "predictions", "scores", "comparisons")  # kinds whose arrays and tables are read whole
 
@@ -21,10 +22,12 @@ def ship(artifact: Path, kind: str, to: Path) -> None:
 
     Arrays and tables of kinds that are read whole are packed (xz) and marked so in the manifest (`Artifact.read`);
     of what a training kept on its way, the weights stay behind, and its manifest still names their digests, by which
-    what was computed with them is found.
+    what was computed with them is found. So do losses by timestep.
     """
     shutil.copytree(artifact, to)
     told = json.loads((to / store.MANIFEST).read_bytes())
+    if kind == "subset-losses" and told["files"].pop(LEVELS, None):
+        (to / LEVELS).unlink()
     if kind in PACKED:
         for name in told["files"]:
             if name.endswith((".npy", ".json")):

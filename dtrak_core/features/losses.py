@@ -45,9 +45,15 @@ def denoising_loss(denoiser: Denoiser, target: Target, num_timesteps: int, noise
 
     w_t are the weights of the training (`Process.loss_weights`): 1 where the network predicts noise, v or flow.
     """
+    return float(by_timestep(denoiser, target, num_timesteps, noise_seed).mean())
+
+
+def by_timestep(denoiser: Denoiser, target: Target, num_timesteps: int, noise_seed: int) -> np.ndarray:
+    """Return what `denoising_loss` is the mean of, a value for each of the timesteps, shape (T,), float64."""
     grid = draws.timesteps("uniform", num_timesteps, denoiser.process.steps)
     values = of_draws(denoiser, target.image, target.id, grid, noise_seed, denoiser.told(target.row))
-    return float((values * weights(denoiser, grid)).mean())
+    weighed: np.ndarray = values * weights(denoiser, grid)
+    return weighed
 
 
 def weights(denoiser: Denoiser, timesteps: np.ndarray) -> np.ndarray:

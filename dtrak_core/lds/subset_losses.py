@@ -48,8 +48,10 @@ def losses_of(
     """Train one model and store the loss of every target under it; `beside` are trainings wanted next (retrained.py).
 
     Returns:
-        Artifact of kind `subset-losses`: losses.npy, float64, shape (M,): mean over timesteps and noise seeds. The
-        noise is a function of seed, target and timestep alone, so it is the same for every model.
+        Artifact of kind `subset-losses`: losses.npy, float64, shape (M,): mean over timesteps and noise seeds; and
+        timesteps.npy, float32, shape (M, T): the same by timestep, by which it is told afterwards what a method
+        predicts, and which does not ship. The noise is a function of seed, target and timestep alone, so it is the same
+        for every model.
     """
     key = key_of("subset-losses", settings)
     with store.computing("subset-losses", key, on_progress) as found:
@@ -68,12 +70,14 @@ def _measured(
     denoiser = retrained.retrained(dataset, run, on_progress, beside)
     total = run.steps(len(dataset.train.rows))
     values = np.empty(len(settings.targets))
+    levels = np.empty((len(values), settings.num_timesteps), np.float32)
     for i, target in enumerate(measured):
         on_progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
         each = [
-            losses.denoising_loss(denoiser, target, settings.num_timesteps, seed)
-            for seed in range(settings.noise_seeds)
+            losses.by_timestep(denoiser, target, settings.num_timesteps, seed) for seed in range(settings.noise_seeds)
         ]
-        values[i] = np.mean(each)
-    store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, values)
+        values[i], levels[i] = np.mean([one.mean() for one in each]), np.mean(each, axis=0)
+    folder = store.partial("subset-losses", key)
+    store.write_array(folder / subset_models.LOSSES, values)
+    store.write_array(folder / subset_models.LEVELS, levels)
     return store.publish("subset-losses", key, settings, name=f"subset {settings.subset}, seed {settings.train_seed}")

@@ -23,7 +23,7 @@ from dtrak_core.models.settings import EvenGrid, Sampled, TrainSettings
 from dtrak_core.models.targets import TargetId
 from dtrak_core.settings import Digest, Seed, canonical_json, key_of
 
-LOSSES = "losses.npy"
+LOSSES, LEVELS = "losses.npy", "timesteps.npy"
 
 
 class Measured(Sampled):
@@ -161,14 +161,22 @@ def lacking(settings: LdsSettings) -> list[LossSettings]:
     return [one for one in models(settings) if store.find("subset-losses", key_of("subset-losses", one)) is None]
 
 
-def read(dataset: Dataset, settings: LdsSettings) -> Losses:
-    """Return the losses that are stored, of every subset that has a model of any seed."""
+def read(dataset: Dataset, settings: LdsSettings, levels: slice | None = None) -> Losses:
+    """Return the losses that are stored, of every subset that has a model of any seed.
+
+    `levels` takes the mean over some of the measured timesteps, in their order, instead of over all of them; models
+    of which it is not known by timestep (what ships, and what was measured before that was kept) are left out then.
+    """
     found: dict[tuple[int, int], np.ndarray] = {}
     every = models(settings)
     for one in every:
         artifact = store.find("subset-losses", key_of("subset-losses", one))
-        if artifact is not None:
+        if artifact is None:
+            continue
+        if levels is None:
             found[one.subset, one.train_seed] = np.asarray(artifact.array(LOSSES), np.float64)
+        elif LEVELS in artifact.manifest["files"]:
+            found[one.subset, one.train_seed] = np.asarray(artifact.array(LEVELS), np.float64)[:, levels].mean(1)
     there = sorted({subset for subset, _ in found})
     masks = masks_of(dataset.train.labels, settings.num_subsets, settings.share)
     losses = np.full((len(there), settings.train_seeds, len(settings.targets)), np.nan)

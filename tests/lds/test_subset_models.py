@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dtrak_core import store
 from dtrak_core.commands import answers, cli
 from dtrak_core.datasets import subsets
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.demo import shipping
 from dtrak_core.engine import parts, work
 from dtrak_core.errors import Cancelled, SettingsError
 from dtrak_core.features import losses
@@ -57,6 +59,31 @@ def test_losses_are_those_of_the_trained_model_and_of_equal_noise(
         each = [losses.denoising_loss(denoiser, own, 4, seed) for seed in (0, 1)]
         assert value == pytest.approx(np.mean(each), rel=1e-9)
         assert each[0] != each[1]
+
+
+def test_losses_are_known_by_timestep_too_but_for_what_ships(
+    pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings, tmp_path: Path
+) -> None:
+    (one, *_) = subset_models.models(settings.model_copy(update={"targets": ("held-out:0", "held-out:5")}))
+    of_one = settings.model_copy(update={"targets": one.targets, "train_seeds": 1})
+    made = subset_losses.losses_of(pictures, checkpoint, one, quiet)
+    trained = store.get("retrained", key_of("retrained", subset_models.training(pictures, checkpoint, one)))
+    denoiser = networks.load_denoiser(checkpoints.of_run(trained)[-1])
+    own = targets.of_split(pictures.held_out, "held-out", 5)
+    expected = losses.of_draws(denoiser, own.image, own.id, np.array([0, 250, 500, 750]), 0)
+    np.testing.assert_allclose(made.array(subset_models.LEVELS)[1], expected, rtol=1e-6)
+    late = subset_models.read(pictures, of_one, slice(2, 4))
+    assert late.subsets == [0]
+    assert late.losses[0, 0, 1] == pytest.approx(expected[2:].mean(), rel=1e-6)
+    np.testing.assert_allclose(
+        subset_models.read(pictures, of_one, slice(0, 4)).losses, subset_models.read(pictures, of_one).losses, rtol=1e-6
+    )
+    shipping.ship(made.path, "subset-losses", tmp_path / "shipped" / "subset-losses" / made.key)
+    store.delete("subset-losses", made.key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_DEMO", str(tmp_path / "shipped"))
+        assert subset_models.read(pictures, of_one).subsets == [0]
+        assert subset_models.read(pictures, of_one, slice(0, 4)).subsets == []
 
 
 def test_a_stopped_run_tells_what_it_has_and_goes_on(
