@@ -78,16 +78,17 @@ def study(given: argparse.Namespace) -> None:
     measured = questions(given, dataset, checkpoint)
     for one in measured:
         portraits.train_lds(dataset, checkpoint, one)
+    whole = measured[0].model_copy(update={"train_seeds": 2 if given.second else 1})
     first, rest, findings = recipes_of(dataset, checkpoint, plain)
     report: dict[str, Any] = {"options": {name: value for name, value in vars(given).items() if name != "folder"}}
     file = given.folder / ("cifar2.json" if plain else f"cifar2-{given.change}.json")
-    report |= predicted(dataset, measured[0], first, [])
-    report["by_level"] = by_level(dataset, measured[0], first)
+    report |= predicted(dataset, whole, first, [])
+    report["by_level"] = by_level(dataset, whole, first)
     files.write_json(file, report)
     if plain and given.compared:
         report["comparison"] = compared(given, dataset, checkpoint)
         files.write_json(file, report)
-    report |= predicted(dataset, measured[0], first + rest, findings)
+    report |= predicted(dataset, whole, first + rest, findings)
     files.write_json(file, report)
 
 
