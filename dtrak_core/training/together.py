@@ -75,7 +75,7 @@ def _small_base(model: LoraSettings) -> bool:
     """Say whether LoRA weights are on a small Stable Diffusion, by the bytes of its denoiser's files."""
     base = bases.by_digest(model.base)
     family = text_families.of(base.folder, base.name)
-    held = sum(path.stat().st_size for path in (base.folder / family.part).glob("*.safetensors"))
+    held = sum(path.stat().st_size for path in (base.folder / family.part).iterdir())
     return family.call is text_calls.called_hidden and model.frozen == "stored" and held <= 4 * LARGEST
 
 

@@ -109,7 +109,9 @@ def test_on_a_gpu_a_model_is_trained_with_those_wanted_next(
 
 
 @pytest.mark.parametrize("layers", ["attention", "all"])
-def test_lora_weights_trained_together_are_those_trained_alone(cache: Path, tmp_path: Path, layers: Layers) -> None:
+def test_lora_weights_trained_together_are_those_trained_alone(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: Layers
+) -> None:
     discs, base = text_helpers.captioned(tmp_path / "discs"), text_helpers.small_base(tmp_path / "base")
     model = LoraSettings(base=base.digest, rank=4, dropout=0.0, targets=bases.layers(base.digest, layers))
     parts = [tuple(range(0, 20)), tuple(range(4, 24)), tuple(range(2, 22))]
@@ -125,6 +127,9 @@ def test_lora_weights_trained_together_are_those_trained_alone(cache: Path, tmp_
         expected.append((lora_of(run), run.manifest["final_loss"]))
         store.delete("retrained", key_of("retrained", one))
     assert together.groups(discs, each) == [each]
+    with monkeypatch.context() as patch:
+        patch.setattr(together, "LARGEST", 1000)
+        assert together.groups(discs, each) == []
     for run, (own, loss) in zip(together.train(discs, each, quiet), expected, strict=True):
         assert run.manifest["final_loss"] == pytest.approx(loss, rel=1e-4)
         for name, value in lora_of(run).items():
