@@ -6,7 +6,9 @@
 No model is trained: the losses of the LDS are stored. For the squared output (D-TRAK's function) and the loss (TRAK's):
 one gradient of each training picture at one timestep, projected to 4,096 numbers, and the mean over four noises of a
 target's; LDS at 15 % damping, and at the one of all dampings whose LDS is highest. Then means over several levels. For
-likeness: the dot product of pictures averaged over blocks, the mean training picture taken off.
+likeness: the dot product of pictures averaged over blocks, the mean training picture taken off. At last, where FOLDER
+keeps models that were trained without some pictures (those of a comparison), what their losses differ by: the share of
+each fifth of the levels, and how well likeness and both functions tell the losses of that fifth, by rank correlation.
 
 Prints, and writes to benchmarks/results/levels-<checkpoint>.json.
 """
@@ -31,6 +33,7 @@ SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # effective ranks,
 USUAL = 0.15
 SIDES = (1, 2, 4, 8, 16, 32)  # of the pictures that are compared
 PROJ_DIM, NOISES = 4096, 4
+TIMESTEPS, FIFTHS = 50, 5
 
 
 def main() -> None:
@@ -45,7 +48,8 @@ def main() -> None:
     from dtrak_core import api, files
 
     bench = {kind: api.benchmark(given.checkpoint, targets=kind) for kind in ("generated", "held-out")}  # type: ignore[arg-type]
-    rows = [*of_levels(bench, folder / f"levels-{given.checkpoint}"), *of_likeness(bench)]
+    kept = folder / f"levels-{given.checkpoint}"
+    rows = [*of_levels(bench, kept), *of_likeness(bench), *of_models(bench, kept)]
     first = bench["generated"]
     facts = {"checkpoint": given.checkpoint, "pictures": len(first.dataset.train.images), "subsets": len(first.masks)}
     files.write_json(RESULTS / f"levels-{given.checkpoint}.json", facts | {"rows": rows})
@@ -111,6 +115,58 @@ def of_likeness(bench: dict[str, Any]) -> list[dict[str, Any]]:
         mean = trained.mean(0)
         row = {"likeness": side} | judged(bench, (own - mean) @ (trained - mean).T)
         rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def of_models(bench: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Return what the losses of kept models differ by, and who tells it, by fifth of the noise levels."""
+    from dtrak_core import store
+    from dtrak_core.features import draws, kernel, losses
+    from dtrak_core.lds import lds
+    from dtrak_core.models import checkpoints, networks
+    from dtrak_core.models.settings import TrainSettings
+
+    first = bench["generated"]
+    shown = [target for one in bench.values() for target in one.targets]
+    grid, masks, each = draws.timesteps("uniform", TIMESTEPS), [], []
+    for artifact in store.listing("retrained"):
+        run = TrainSettings(**artifact.settings)
+        if run.dataset != first.dataset.digest or run.indices is None:
+            continue
+        file = folder / f"losses-{artifact.key}.npy"
+        if not file.exists():
+            denoiser = networks.load_denoiser(checkpoints.of_run(artifact)[-1])
+            values = [losses.by_timestep(denoiser, target, TIMESTEPS, 0) for target in shown]
+            store.write_array(file, np.stack(values))
+        masks.append(np.isin(np.arange(len(first.dataset.train.images)), run.indices))
+        each.append(np.load(file))
+    if len(each) < FIFTHS:
+        return []
+    by_fifth = np.stack(each).reshape(len(each), len(shown), FIFTHS, len(grid) // FIFTHS).mean(3) / FIFTHS
+    whole = by_fifth.sum(2)
+    apart = (by_fifth - by_fifth.mean(0)) * (whole - whole.mean(0))[:, :, None]
+    share = (apart.sum(0) / np.square(whole - whole.mean(0)).sum(0)[:, None]).mean(0)
+    rows: list[dict[str, Any]] = [{"models": len(each), "share_of_variance": share.round(3).tolist()}]
+    images = first.dataset.train.images[:]
+    trained, own = (coarser(part, images.shape[1]) for part in (images, np.stack([one.image for one in shown])))
+    told = {"likeness": (own - trained.mean(0)) @ (trained - trained.mean(0)).T}
+    for function in FUNCTIONS:
+        stored = [rows_of(bench, None, function, level, folder) for level in LEVELS]
+        trained, own = (np.mean(part, axis=0, dtype=float) for part in zip(*stored, strict=True))
+        opened = kernel.in_memory(trained)
+        damping = kernel.damping_for_rank(opened.eigenvalues, SHARES[1] * len(trained))
+        told[function] = kernel.damped_scores(opened, own @ trained.T, damping)
+    ends = np.cumsum([0, *(len(one.targets) for one in bench.values())])
+    for name, values in told.items():
+        row: dict[str, Any] = {"told_by": name}
+        for place, kind in enumerate(bench):
+            mine = slice(ends[place], ends[place + 1])
+            guess = lds.predicted(values[mine], np.array(masks))
+            fifths = [by_fifth[:, mine, k] for k in range(FIFTHS)]
+            row[kind] = [round(lds.judge(guess, part).mean, 3) for part in (*fifths, whole[:, mine])]
+        rows.append(row)
+    for row in rows:
         print(row, flush=True)
     return rows
 
