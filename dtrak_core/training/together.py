@@ -14,7 +14,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,7 +192,7 @@ class Group:
 
         def one(weights: dict[str, Tensor], x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
             def call(network: nn.Module, *given: Any) -> Tensor:
-                return called(_With(network, weights), *given)  # type: ignore[arg-type]
+                return called(lambda *x, **told: functional_call(network, weights, x, told), *given)  # type: ignore[arg-type]
 
             return replace(self.denoiser, call=call).predict(x, time, Condition(told))
 
@@ -237,17 +237,6 @@ class Group:
             if self.average is not None:
                 run.average = [one[m].clone() for one in self.average]
             run.losses, run.step, run.seconds = losses[:, m].tolist(), len(losses), seconds
-
-
-@dataclass(frozen=True)
-class _With:
-    """A network called with other weights."""
-
-    network: nn.Module
-    weights: dict[str, Tensor]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return functional_call(self.network, self.weights, args, kwargs)
 
 
 class _Recorded:
