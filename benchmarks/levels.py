@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,13 @@ def main() -> None:
 
 def of_levels(bench: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Return the LDS of both functions from each level, and from several together."""
-    from dtrak_core.features import kernel
     from dtrak_core.models import networks
 
     denoiser, rows = networks.load_denoiser(bench["generated"].checkpoint), []
     for name, levels in ({str(level): (level,) for level in LEVELS} | TOGETHER).items():
         for function in FUNCTIONS:
-            each = [rows_of(bench, denoiser, function, level, folder) for level in levels]
-            trained, own = (np.mean(part, axis=0, dtype=float) for part in zip(*each, strict=True))
-            opened, cross = kernel.in_memory(trained), own @ trained.T
-            at = {}
-            for share in SHARES:
-                damping = kernel.damping_for_rank(opened.eigenvalues, share * len(trained))
-                at[share] = judged(bench, kernel.damped_scores(opened, cross, damping))
+            scored = scores_of([rows_of(bench, denoiser, function, level, folder) for level in levels])
+            at = {share: judged(bench, scored(share)) for share in SHARES}
             row: dict[str, Any] = {"levels": name, "function": function}
             for kind in bench:
                 best = max(SHARES, key=lambda share: at[share][kind]["lds"])
@@ -79,15 +74,36 @@ def of_levels(bench: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def rows_of(bench: dict[str, Any], denoiser: Any, function: Any, level: int, folder: Path) -> tuple[Any, Any]:
+def scores_of(levels: Sequence[tuple[np.ndarray, np.ndarray]]) -> Callable[[float], np.ndarray]:
+    """Return what gives the scores from the mean over levels at an effective rank, a share of the training pictures."""
+    from dtrak_core.features import kernel
+
+    trained, own = (np.mean(part, axis=0, dtype=float) for part in zip(*levels, strict=True))
+    opened, cross = kernel.in_memory(trained), own @ trained.T
+
+    def scored(share: float) -> np.ndarray:
+        damping = kernel.damping_for_rank(opened.eigenvalues, share * len(trained))
+        return kernel.damped_scores(opened, cross, damping)
+
+    return scored
+
+
+def shown_of(bench: dict[str, Any]) -> np.ndarray:
+    """Return the pictures of all targets, kind by kind."""
+    return np.stack([target.image for one in bench.values() for target in one.targets])
+
+
+def rows_of(
+    bench: dict[str, Any], denoiser: Any, function: Any, level: int, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
     """Return projected gradients at one level, made once: of the training pictures, and of all targets."""
+    from dtrak_core import store
     from dtrak_core.features import batches, features, projected
     from dtrak_core.features.settings import FeatureSettings
 
-    file = folder / f"{function}-{level}.npz"
+    file, images = folder / f"{function}-{level}.npy", bench["generated"].dataset.train.images[:]
     if not file.exists():
-        images = bench["generated"].dataset.train.images[:]
-        shown = np.concatenate([np.stack([target.image for target in one.targets]) for one in bench.values()])
+        shown = shown_of(bench)
         ids = [target.id for one in bench.values() for target in one.targets]
         made = []
         for seed in range(NOISES):
@@ -100,29 +116,33 @@ def rows_of(bench: dict[str, Any], denoiser: Any, function: Any, level: int, fol
             made.append(projected.rows(features.projectors_of(denoiser, settings), found, len(seen), 1))
         own = np.mean([one[-len(shown) :] for one in made], axis=0)
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(file, x=made[0][: len(images)].astype(np.float32), g=own.astype(np.float32))
-    with np.load(file) as stored:
-        return stored["x"], stored["g"]
+        store.write_array(file, np.concatenate([made[0][: len(images)], own]).astype(np.float32))
+    stored = np.load(file)
+    return stored[: len(images)], stored[len(images) :]
 
 
 def of_likeness(bench: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the LDS of the dot product of pictures made coarser."""
-    images = bench["generated"].dataset.train.images[:]
-    shown = np.concatenate([np.stack([target.image for target in one.targets]) for one in bench.values()])
     rows = []
-    for side in (one for one in SIDES if one <= images.shape[1]):
-        trained, own = (coarser(part, side) for part in (images, shown))
-        mean = trained.mean(0)
-        row = {"likeness": side} | judged(bench, (own - mean) @ (trained - mean).T)
+    for side in SIDES:
+        row = {"likeness": side} | judged(bench, likeness(bench, side))
         rows.append(row)
         print(row, flush=True)
     return rows
 
 
+def likeness(bench: dict[str, Any], side: int) -> np.ndarray:
+    """Return the dot products (M, N) of pictures of so many pixels a side, the mean training picture taken off."""
+    trained, own = (coarser(part, side) for part in (bench["generated"].dataset.train.images[:], shown_of(bench)))
+    mean = trained.mean(0)
+    found: np.ndarray = (own - mean) @ (trained - mean).T
+    return found
+
+
 def of_models(bench: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Return what the losses of kept models differ by, and who tells it, by fifth of the noise levels."""
     from dtrak_core import store
-    from dtrak_core.features import draws, kernel, losses
+    from dtrak_core.features import draws, losses
     from dtrak_core.lds import lds
     from dtrak_core.models import checkpoints, networks
     from dtrak_core.models.settings import TrainSettings
@@ -148,15 +168,9 @@ def of_models(bench: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     apart = (by_fifth - by_fifth.mean(0)) * (whole - whole.mean(0))[:, :, None]
     share = (apart.sum(0) / np.square(whole - whole.mean(0)).sum(0)[:, None]).mean(0)
     rows: list[dict[str, Any]] = [{"models": len(each), "share_of_variance": share.round(3).tolist()}]
-    images = first.dataset.train.images[:]
-    trained, own = (coarser(part, images.shape[1]) for part in (images, np.stack([one.image for one in shown])))
-    told = {"likeness": (own - trained.mean(0)) @ (trained - trained.mean(0)).T}
+    told = {"likeness": likeness(bench, SIDES[-1])}
     for function in FUNCTIONS:
-        stored = [rows_of(bench, None, function, level, folder) for level in LEVELS]
-        trained, own = (np.mean(part, axis=0, dtype=float) for part in zip(*stored, strict=True))
-        opened = kernel.in_memory(trained)
-        damping = kernel.damping_for_rank(opened.eigenvalues, SHARES[1] * len(trained))
-        told[function] = kernel.damped_scores(opened, own @ trained.T, damping)
+        told[function] = scores_of([rows_of(bench, None, function, level, folder) for level in LEVELS])(SHARES[1])
     ends = np.cumsum([0, *(len(one.targets) for one in bench.values())])
     for name, values in told.items():
         row: dict[str, Any] = {"told_by": name}
