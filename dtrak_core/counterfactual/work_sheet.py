@@ -109,8 +109,9 @@ def standing(work: Work, dataset: Dataset, quoted: Callable[[str], str] = str) -
             f"outlines ({first.bits} of 64 bits apart, distance {first.distance:.2f}). Say which pictures are the work."
         )
     p = work.copy.p
-    said = f"{name} was not found in the training set. Closest is {near} (distance {first.distance:.2f} in pixels)"
-    if p is None:
+    far = f"{'mirrored, ' * first.mirrored}distance {first.distance:.2f} in pixels"
+    said = f"{name} was not found in the training set. Closest is {near} ({far})"
+    if p is None or first.mirrored:  # held-out pictures are compared as they are, and say nothing of mirrored ones
         return f"{said}."
     close = "closer than chance" if p <= copies.LEVEL else "no closer than chance"
     return f"{said}, {close}: {crediting.percent(p)} of held-out pictures lie as close to theirs."

@@ -53,17 +53,16 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A work, its nearest training pictures, the closest first, and how close that is for a picture like others."""
+    """A work, its nearest training pictures, the closest first, and how close that is for a picture like others.
+
+    `copy` compares it as it was brought, `matches` mirrored too. `standing` are the training pictures that are the
+    work, and all that nearly equal one of them, ascending.
+    """
 
     target: Target
     copy: Copy
     matches: tuple[Match, ...]
-
-    @property
-    def standing(self) -> tuple[int, ...]:
-        """Return the training pictures that are the work, and all that nearly equal one of them."""
-        found = {one.index for one in self.matches if one.is_it}
-        return tuple(sorted(found | (set(self.copy.alike) if found else set())))
+    standing: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def find(dataset: Dataset, checkpoint: Checkpoint, work: Target) -> Work:
     rows, own = copies.pixels_of(dataset), work.image
     both = alike.reduced([own, own[:, ::-1]])
     away = np.sqrt(np.stack([((rows - one) ** 2).mean(1) for one in both]))
-    learned = checkpoints.learned(checkpoint)
+    learned, same = checkpoints.learned(checkpoint), alike.of_dataset(dataset)[0]
     order = np.argsort(away.min(0), kind="stable")
     order = order if learned is None else order[np.isin(order, learned)]
     first = order[:MATCHES]
@@ -115,7 +114,8 @@ def find(dataset: Dataset, checkpoint: Checkpoint, work: Target) -> Work:
     for index, code in zip(first.tolist(), codes, strict=True):
         side = int(away[:, index].argmin())
         matches.append(Match(index, float(away[side, index]), int(np.bitwise_count(code ^ sides[side])), side == 1))
-    return Work(work, copy, tuple(matches))
+    standing = order[np.isin(same[order], same[[one.index for one in matches if one.is_it]])]
+    return Work(work, copy, tuple(matches), tuple(sorted(standing.tolist())))
 
 
 def help_of(plan: Plan, found: Scores, checkpoint: Checkpoint, members: Sequence[int]) -> Help:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_a_work_is_found_in_the_forms_in_which_it_is_brought(pictures: Dataset, 
         found = works.find(pictures, checkpoint, works.taken_in(pictures, data, "mine.png"))
         first = found.matches[0]
         assert (first.index, first.distance, first.mirrored) == (5, 0.0, mirrored)
-        assert 5 in found.standing
+        assert found.standing == (5,), "and no picture that lies near it the other way round"
         assert ("mirrored" in work_sheet.standing(found, pictures)) == mirrored
     other = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     found = works.find(pictures, checkpoint, works.taken_in(pictures, file_of(other), "other.png"))
@@ -57,6 +58,21 @@ def test_a_work_is_found_in_the_forms_in_which_it_is_brought(pictures: Dataset, 
     found = works.find(pictures, checkpoint, works.taken_in(pictures, file_of(version), "version.png"))
     assert (found.standing, found.matches[0].index) == ((), 5)
     assert "may be in another version" in work_sheet.standing(found, pictures)
+
+
+def test_all_near_duplicates_of_a_mirrored_work_are_found(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    """More of them than matches are shown, and none is the picture that is nearest to the work as it was brought."""
+    images, alike = pictures.train.images.copy(), works.MATCHES + 3
+    images[:alike] = own = np.random.default_rng(2).integers(0, 190, (16, 16, 3), dtype=np.uint8)
+    images[23] = own[:, ::-1] + np.uint8(60)
+    many = dataclasses.replace(
+        pictures, key="many", digest="many", train=dataclasses.replace(pictures.train, images=images)
+    )
+    work = works.taken_in(pictures, file_of(own[:, ::-1]), "mine.png")
+    found = works.find(many, checkpoint, work)
+    assert found.standing == tuple(range(alike))
+    assert found.copy.nearest == 23
+    assert f"with {alike - 1} near-duplicates" in work_sheet.standing(found, many)
 
 
 def test_help_is_a_column_of_scores(pictures: Dataset, checkpoint: Checkpoint, drawn: list[targets.Target]) -> None:
