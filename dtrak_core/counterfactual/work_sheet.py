@@ -70,7 +70,7 @@ def sheet(
         return Sheet(tuple(found), tuple(own), dataset, checkpoint)
     helped = works.help_of(plan, scored, checkpoint, own)
     checked = left_out.check(comparisons, {works.NAME: own}, scored.values, plan.targets)
-    removal = " ".join([_measured(checked), *_tried(dataset, checkpoint, own)])
+    removal = " ".join([measured(checked), *_tried(dataset, checkpoint, own)])
     return Sheet(tuple(found), tuple(own), dataset, checkpoint, helped, dict(scored.provenance), removal)
 
 
@@ -218,17 +218,17 @@ def writer(path: Path) -> Callable[[Sheet], bytes]:
     return report.writer(path, WRITERS, "a report")
 
 
-def _measured(checked: left_out.Check) -> str:
+def measured(checked: left_out.Check) -> str:
     """Say what models that were trained without just these pictures have shown."""
     if not checked.groups:
         return "No model has been trained without it yet."
     (row,) = checked.groups
     told = (
         f"Trained without it, {counted(row.models, 'model')} denoise {counted(row.targets, 'generated picture')} with "
-        f"a loss that is {row.measured:+.5f} higher than another training seed's alone"
+        f"a loss that changes by {row.measured:+.5f} beside another training seed's alone"
     )
-    if checked.random:
-        told += f"; without random pictures {np.mean([one.measured for one in checked.random]):+.5f}"
+    if equal := [one.measured for one in checked.random if one.pictures == row.pictures]:
+        told += f"; without as many random pictures it changes by {np.mean(equal):+.5f}"
     return f"{told}.".replace(" -", " −")
 
 

@@ -9,7 +9,7 @@ import pytest
 from comparison_helpers import BLACK, TARGETS, compared, controls
 from scipy import stats
 
-from dtrak_core.counterfactual import left_out
+from dtrak_core.counterfactual import left_out, work_sheet
 from dtrak_core.models import targets
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.models.targets import Target
@@ -77,3 +77,15 @@ def test_perfect_predictions_are_beyond_chance(drawn: list[Target]) -> None:
     assert found.low is not None
     assert found.low < 0
     assert "by chance 95 % lie between −" in left_out.sentence(found)
+
+
+def test_a_works_removal_is_compared_with_random_ones_of_its_size() -> None:
+    own, equal = left_out.LeftOut("work", 3, 0.0, 0.001, 2, 6), left_out.LeftOut("", 3, 0.0, -0.002, 1, 6)
+    many = left_out.LeftOut("", 200, 0.0, 0.1, 1, 6)
+    told = work_sheet.measured(left_out.Check((own,), (equal, many)))
+    assert told.endswith(
+        "2 models denoise 6 generated pictures with a loss that changes by +0.00100 beside another training seed's "
+        "alone; without as many random pictures it changes by −0.00200."
+    )
+    assert "random" not in work_sheet.measured(left_out.Check((own,), (many,)))
+    assert "No model has been trained" in work_sheet.measured(left_out.Check((), (equal,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def test_a_removal_says_how_far_the_picture_moved(planted: tuple[Dataset, np.nda
     )
     assert "1 model" in told.sentence
     assert "without as many random pictures" in told.sentence
+    # What the original has mostly drawn is no picture of a model without them, and a model under two names is one.
+    black = np.zeros_like(white)
+    details = dataclasses.replace(entries[0], image=black), dataclasses.replace(entries[1], image=black)
+    late = Comparison("late", settings.model_copy(update={"take_over": 500}), {}, "", details, 2, {})
+    again = dataclasses.replace(entries[0], method="d-trak", image=black)
+    other = dataclasses.replace(entries[0], removed=tuple(range(9)), image=drawn[1])
+    twice = Comparison("twice", settings, {}, "", (again, other), 2, {})
+    more = copy_removals.of(copy, dataset, [late, stored, late, twice])
+    assert (len(more.without), len(more.random), len(more.floor)) == (2, 1, 1)
+    assert more.after == pytest.approx((away(white) + away(drawn[1])) / 2, rel=1e-5)
+    assert more.after_random is None, "no model is without nine other pictures"
+    nine = dataclasses.replace(entries[1], removed=tuple(range(20, 29)), image=white)
+    wide = Comparison("wide", settings, {}, "", (nine,), 1, {})
+    assert copy_removals.of(copy, dataset, [stored, wide]).after_random == told.after_random, "of eight pictures alone"
     assert copy_removals.of(copy, dataset, []).sentence == "No model has been trained without it and its like yet."
 
 
