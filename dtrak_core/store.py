@@ -158,40 +158,42 @@ def begun(kind: str, key: str) -> bool:
     return (root() / kind / f"{key}.partial").is_dir()
 
 
-def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
+def publish(kind: str, key: str, settings: Settings, working: str = "", **facts: Any) -> Artifact:
     """Turn the partial folder into a finished artifact: manifest last, then one rename.
 
     Args:
         kind: Kind of artifact, one of `kinds.KINDS`.
-        key: `settings.key_of(kind, settings)`.
-        settings: What made it; stored whole.
+        key, settings: `settings.key_of(kind, settings)`, and what made it.
+        working: The file that unfinished work goes on from: no part of the artifact, and deleted after the rename.
         facts: Further facts for the manifest (seconds, counts, names), JSON values.
 
     Returns:
-        The finished artifact. If another process published the same key first, its
-        artifact is returned and this one's folder is dropped.
+        The finished artifact; where another process was first, its, and this folder is dropped.
     """
     folder, final = partial(kind, key), root() / kind / key
     if (first := find(kind, key)) is not None:
         shutil.rmtree(folder, ignore_errors=True)
         return first
     try:
-        _publish(kind, key, folder, final, settings, facts)
+        _publish(kind, key, final, settings, working, facts)
     except OSError:  # someone else finished the same work first, and took the folder
         if find(kind, key) is None:
             raise
         shutil.rmtree(folder, ignore_errors=True)
+    if working:
+        (final / working).unlink(missing_ok=True)
     _fsync_folder(final.parent)
     return get(kind, key)
 
 
-def _publish(kind: str, key: str, folder: Path, final: Path, settings: Settings, facts: dict[str, Any]) -> None:
+def _publish(kind: str, key: str, final: Path, settings: Settings, working: str, facts: dict[str, Any]) -> None:
+    folder = partial(kind, key)
     for left in folder.rglob(TEMPORARY):  # of those that were killed; `writing` does without its own
         left.unlink(missing_ok=True)
     files = {
         str(p.relative_to(folder)): _describe(p)
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != MANIFEST and not p.match(TEMPORARY)
+        if p.is_file() and p.name not in (MANIFEST, working) and not p.match(TEMPORARY)
     }
     plain = settings.model_dump(mode="json")
     manifest = {
@@ -292,9 +294,7 @@ def _describe(path: Path) -> dict[str, Any]:
 
 def _fsync_folder(folder: Path) -> None:
     """Make a rename last through a power cut, where the system allows it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as left:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        left.callback(os.close, handle)
+        os.fsync(handle)

@@ -26,7 +26,7 @@ import torch
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.thumbnails import sheet
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import DataError, SettingsError
 from dtrak_core.models import base_parts, bases, checkpoints, latents, networks
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.sampling import generate
@@ -68,19 +68,19 @@ def train(
     key = key_of(kind, settings)
     with store.computing(kind, key, on_progress) as finished:
         if finished is None:
-            return _trained(dataset, settings, name, on_progress, kind, key)
+            return held(dataset, settings, name, on_progress, kind)
     return checkpoints.name_run(finished, name) if kind == "checkpoints" else finished
 
 
-def _trained(
+def held(
     dataset: Dataset,
     settings: TrainSettings,
     name: str,
     on_progress: Progress,
     kind: Literal["checkpoints", "retrained"],
-    key: str,
 ) -> store.Artifact:
-    indices = _indices(dataset, settings)
+    """Do what `train` does where its lock is held already, and nothing is stored."""
+    indices, key = _indices(dataset, settings), key_of(kind, settings)
     folder = store.partial(kind, key)
     total = settings.steps(len(dataset.train.images))
     # First, so that autoencoder, text encoders and denoiser need not lie in memory together.
@@ -139,15 +139,18 @@ def _published(
 ) -> store.Artifact:
     """Publish a run that has ended, with the weights kept at some steps."""
     folder, taken = store.partial(kind, key), len(_indices(dataset, settings))
+    final = float(np.mean(run.losses[-math.ceil(taken / settings.batch_size) :]))
+    if not math.isfinite(final):
+        raise DataError(f"The training diverged: its loss is {final}. Train with a lower learning rate.")
     training_run.write_metrics(run, folder)
     growing.clear(folder)
-    (folder / training_run.RESUME).unlink(missing_ok=True)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
     pictures = run.step * min(settings.batch_size, taken)
     done = store.publish(
         kind,
         key,
         settings,
+        working=training_run.RESUME,
         name=name,
         dataset=dataset.digest,
         dataset_name=dataset.name,
@@ -158,7 +161,7 @@ def _published(
         seconds_per_picture_step=run.seconds / pictures,
         parameters=sum(p.numel() for p in run.weights),
         target_draws=_target_draws(run.denoiser),
-        final_loss=float(np.mean(run.losses[-math.ceil(taken / settings.batch_size) :])),
+        final_loss=final,
         **_told_of(run.denoiser, settings.model),
     )
     return checkpoints.name_run(done, name) if kind == "checkpoints" else done

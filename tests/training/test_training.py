@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
+from dtrak_core.errors import Cancelled, DataError, NotFoundError, SettingsError
 from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks
@@ -77,6 +77,38 @@ def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(
     assert steps[0] == 41  # went on from 40, not from the start
     for name, value in weights(resumed).items():
         assert torch.equal(value, whole[name]), name
+
+
+def test_a_stop_while_it_is_published_costs_no_training(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, publish = settings_for(pictures, tiny, epochs=4), store.publish
+
+    def stopped(*args: object, **facts: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "publish", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(pictures, settings, "run", quiet)
+    monkeypatch.setattr(store, "publish", publish)
+    said: list[int] = []
+    run = training.train(pictures, settings, "run", lambda done, total, unit, message: said.append(done))
+    assert said == [], "all steps were taken"
+    assert run.manifest["steps"][-1]["step"] == 12
+    assert [path.name for path in run.path.iterdir() if path.name == training_run.RESUME] == []
+    assert training_run.RESUME not in run.manifest["files"]
+
+
+def test_a_training_that_diverged_is_told_and_not_done_again(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(pictures, tiny, epochs=1)
+    monkeypatch.setattr(training_run, "step", lambda *args: math.nan)
+    with pytest.raises(DataError, match=r"diverged: its loss is nan\. Train with a lower learning rate"):
+        training.train(pictures, settings, "run", quiet, kind="retrained")
+    monkeypatch.setattr(training_run, "step", lambda *args: pytest.fail("it was trained to its end"))
+    with pytest.raises(DataError, match="diverged"):
+        training.train(pictures, settings, "run", quiet, kind="retrained")
 
 
 @pytest.mark.parametrize("prediction", ["sample", "v", "flow"])
