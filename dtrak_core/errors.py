@@ -39,6 +39,16 @@ class Cancelled(StudioError):
     """The user asked a running job to stop. What was finished stays."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is that memory ran out: torch has a class of its own for CUDA's alone."""
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "out of memory" in said or "can't allocate memory" in said
+    )
+
+
 def words_of(error: Exception) -> str:
     """Return what a library's error says, short enough to stand in a sentence."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__

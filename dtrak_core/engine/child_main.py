@@ -29,7 +29,7 @@ from typing import Any, TextIO
 from dtrak_core import store
 from dtrak_core.engine import parts
 from dtrak_core.engine.work import run, run_part
-from dtrak_core.errors import Cancelled, StudioError
+from dtrak_core.errors import Cancelled, StudioError, out_of_memory
 from dtrak_core.features import passes
 from dtrak_core.features.passes import Piece, Workers
 from dtrak_core.jobs import job_files, processes
@@ -61,7 +61,7 @@ def sentence(error: BaseException) -> str:
         )
     if reasons := [reason for e in chain if (reason := store.refusal(e))]:
         return reasons[0]
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
+    if any(out_of_memory(e) for e in chain):
         return f"Memory did not suffice. Use fewer pictures at once or a smaller model (error {number} in the log)."
     return f"Something failed that was not foreseen: {type(error).__name__} (error {number} in the job's log)."
 

@@ -14,10 +14,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, out_of_memory
 from dtrak_core.features import draws, faders, model_outputs, projected
 from dtrak_core.features.gradients import draws_for, fewer_draws, per_example_gradients, pictures_per_batch
 from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import devices
 from dtrak_core.models.denoiser import Condition, Denoiser, tracked_parameters
 
 SMALL = 8_000_000  # parameters; docs/speed.md
@@ -78,8 +79,10 @@ def gradients(
             else:
                 by_shares(networks, x0, sample_ids[part], settings, out, grid, told, own)
                 yield part, 0, out
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            devices.free_memory()
             if size == 1 and not fewer_draws(denoiser):
                 raise DataError(
                     "The device's memory does not hold the gradient of one picture. Choose a smaller model, or another "

@@ -45,6 +45,13 @@ def frozen_dtype(where: torch.device) -> torch.dtype:
     return torch.bfloat16 if where.type == "cuda" else torch.float32
 
 
+def free_memory() -> None:
+    """Give back what torch keeps of a device's memory for later, before less is asked for."""
+    torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def _prepared(where: torch.device) -> torch.device:
     if where.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32

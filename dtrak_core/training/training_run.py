@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, out_of_memory
+from dtrak_core.models import devices
 from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser, tracked_parameters
 from dtrak_core.models.settings import TrainSettings
 from dtrak_core.settings import digest_of
@@ -121,9 +122,11 @@ def backward(run: Run, x0: Tensor, noise: Tensor, t: Tensor, told: Condition) ->
         try:
             total = sum(_part(run.denoiser, x0, noise, t, told, i, at_once) for i in range(0, len(x0), at_once))
             break
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             run.optimizer.zero_grad()
-            torch.cuda.empty_cache()
+            devices.free_memory()
             if at_once == 1:
                 raise DataError(
                     "The device's memory does not hold the training of one picture. Choose a smaller network or LoRA "

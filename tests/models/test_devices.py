@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import child_main, tasks
-from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.errors import DataError, SettingsError, out_of_memory
 from dtrak_core.features import batches, draws, features, gradients, losses
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
@@ -26,6 +26,8 @@ from dtrak_core.models.denoiser import NOTHING, Condition, Denoiser
 from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.training import training, training_run
+
+ON_MPS = "MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)."
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +154,9 @@ def test_features_go_on_in_smaller_batches_when_memory_runs_out(
         features.featurise(denoiser, images, ids, wanted, lambda done: None, batch=24)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(ON_MPS)])
 def test_training_goes_on_in_parts_when_memory_runs_out(
-    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=2, batch_size=12)
     whole = training.train(pictures, settings, "whole", quiet, kind="retrained").manifest["final_loss"]
@@ -162,7 +165,7 @@ def test_training_goes_on_in_parts_when_memory_runs_out(
     def small(self: Denoiser, x_t: Tensor, t: Tensor, told: Condition = NOTHING) -> Tensor:
         sizes.add(len(x_t))
         if len(x_t) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return real(self, x_t, t, told)
 
     monkeypatch.setattr(Denoiser, "predict", small)
@@ -175,6 +178,20 @@ def test_training_goes_on_in_parts_when_memory_runs_out(
     x = torch.zeros(2, *run.denoiser.shape)
     with pytest.raises(DataError, match="does not hold the training of one picture"):
         training_run.backward(run, x, x, torch.zeros(2, dtype=torch.long), NOTHING)
+    monkeypatch.setattr(Denoiser, "predict", lambda *a: (_ for _ in ()).throw(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        training_run.backward(run, x, x, torch.zeros(2, dtype=torch.long), NOTHING)
+
+
+def test_memory_that_runs_out_is_told_on_every_device(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError) as cpu:
+        torch.empty(2**50)
+    for error in (cpu.value, RuntimeError(ON_MPS), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):
+        assert out_of_memory(error)
+        assert child_main.sentence(error).startswith("Memory did not suffice.")
+    assert not out_of_memory(RuntimeError("shapes differ"))
+    assert not out_of_memory(ValueError("out of memory"))
+    assert "not foreseen" in child_main.sentence(RuntimeError("shapes differ"))
 
 
 def test_a_gpu_takes_more_at_once_by_its_memory(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
