@@ -20,6 +20,18 @@ def quiet(done: int, total: int, unit: str, message: str) -> None:
     """Say nothing: the progress of a caller who does not follow the work."""
 
 
+def onward(on_progress: Progress) -> Progress:
+    """Return progress that never goes back: of work whose parts may be done with an earlier one."""
+    furthest = 0
+
+    def say(done: int, total: int, unit: str, message: str) -> None:
+        nonlocal furthest
+        furthest = max(furthest, done)
+        on_progress(furthest, total, unit, message)
+
+    return say
+
+
 @dataclass
 class Pace:
     """The rate of the work over its recent past, from which the time left is told."""

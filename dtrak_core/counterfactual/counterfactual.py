@@ -28,7 +28,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import DIFFUSION_STEPS, SampleSettings
 from dtrak_core.models.targets import PICTURE, Target, find_sample
-from dtrak_core.progress import Count, Progress
+from dtrak_core.progress import Count, Progress, onward
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.training.retrained import retrained
@@ -74,6 +74,7 @@ def _compared(
     loss_before = _losses(unmoved)
     steps = {each: 0 if each == original else run.steps(len(dataset.train.rows)) for each, run in runs.items()}
     before, trainings = 0, [each for each in runs if each != original]
+    on_progress = onward(on_progress)
     for each, bars in lacking.items():
         place = f" {trainings.index(each) + 1} of {len(trainings)}" if each in trainings else ""
         about = f"Training{place}: {comparisons.about(bars)}"
@@ -95,8 +96,12 @@ def retrain(
     removed: tuple[int, ...],
     train_seed: int,
     on_progress: Progress,
+    workers: int = 1,
 ) -> None:
-    """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does."""
+    """Train one of a comparison's models and store what becomes of the targets that wait for it; as `compare` does.
+
+    `workers` do so at once (retrained.py).
+    """
     settings = encoders.obtained(settings)
     lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings)
     if (bars := lacking.get((removed, train_seed))) is not None:
@@ -108,6 +113,7 @@ def retrain(
             run,
             on_progress,
             lambda: [removals.retraining(dataset, checkpoint, *one) for one in lacking if one != own],
+            workers,
         )
         _outcomes(moved, unmoved, _losses(unmoved), bars, settings, drawing)
 

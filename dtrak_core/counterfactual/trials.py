@@ -28,7 +28,7 @@ from dtrak_core.methods import copies, costs
 from dtrak_core.methods.costs import Cost
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.progress import Progress
+from dtrak_core.progress import Progress, onward
 from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 
@@ -94,7 +94,7 @@ def settings_for(
     """
     learned = removals.trained_on(dataset, checkpoint)
     taken = removal_sets.ascending(list(set(removed)))
-    if wrong := [i for i in taken if i not in set(learned.tolist())]:
+    if len(wrong := np.setdiff1d(taken, learned)):
         raise SettingsError(f"The model has not learned from training picture {wrong[0]}. Leave it out.")
     if not taken or len(taken) >= len(learned):
         raise SettingsError(
@@ -185,6 +185,7 @@ def _measured(dataset: Dataset, settings: TrialSettings, key: str, on_progress: 
     runs = [removals.retraining(dataset, checkpoint, arm.removed, seed) for arm, seed in every]
     steps = [run.steps(len(dataset.train.rows)) for run in runs]
     values = np.empty((len(runs), len(measured)))
+    on_progress = onward(on_progress)
     for number, run in enumerate(runs):
         before, about = sum(steps[:number]), f"Model {number + 1} of {len(runs)}: {every[number][0].name} removed"
 

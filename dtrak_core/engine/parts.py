@@ -30,7 +30,7 @@ class Part:
     """One part: `features` and `shard`, or `removed` and `train_seed`, or `model`, or `piece`; or none: all that
     scores need.
 
-    `weight` is what it costs, counted in `unit`; `about` says in words what it is.
+    `weight` is what it costs, counted in `unit`; `about` says in words what it is; `workers` do parts at once.
     """
 
     weight: int
@@ -42,6 +42,7 @@ class Part:
     train_seed: int = -1
     model: int = -1
     piece: Piece | None = None
+    workers: int = 1
 
 
 def read_part(values: Mapping[str, Any]) -> Part:

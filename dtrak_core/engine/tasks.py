@@ -214,7 +214,7 @@ def _given(
     return {
         i: client.submit(
             run_part,
-            {**order, "do": "part", "part": part, "workers": 1},
+            {**order, "do": "part", "part": {**part, "workers": len(workers)}, "workers": 1},
             i,
             key=f"part-{order['key']}-{order['attempt']}-{status.values['tries']}-{i}",
             workers=[workers[i % len(workers)]],

@@ -112,7 +112,9 @@ def run_part(job: Job, part: Part, on_progress: Progress) -> None:
         case CounterfactualJob(settings=settings) if part.train_seed >= 0:
             dataset = catalogue.by_digest(settings.dataset, settings.facts)
             checkpoint = checkpoints.by_digest(settings.checkpoint, settings.dataset)
-            counterfactual.retrain(dataset, checkpoint, settings, part.removed, part.train_seed, on_progress)
+            counterfactual.retrain(
+                dataset, checkpoint, settings, part.removed, part.train_seed, on_progress, part.workers
+            )
         case AttributeJob() | CounterfactualJob() if part.shard >= 0:
             chosen = job.features if isinstance(job, AttributeJob) else job.settings.features
             one = chosen[part.features]
@@ -131,6 +133,7 @@ def run_part(job: Job, part: Part, on_progress: Progress) -> None:
                 subset_models.models(wanted)[part.model],
                 on_progress,
                 lambda: [subset_models.training(dataset, checkpoint, one) for one in subset_models.lacking(wanted)],
+                part.workers,
             )
         case LdsJob(settings=wanted):
             of_set = catalogue.by_digest(wanted.dataset)

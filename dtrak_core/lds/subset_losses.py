@@ -10,7 +10,7 @@ from dtrak_core.features import losses
 from dtrak_core.lds import subset_models
 from dtrak_core.lds.subset_models import LdsSettings, LossSettings
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.progress import Progress
+from dtrak_core.progress import Progress, onward
 from dtrak_core.settings import key_of
 from dtrak_core.store import Artifact
 from dtrak_core.training import retrained
@@ -28,6 +28,7 @@ def compute(dataset: Dataset, checkpoint: Checkpoint, settings: LdsSettings, on_
     missing = subset_models.lacking(settings)
     runs = [subset_models.training(dataset, checkpoint, one) for one in missing]
     steps = [run.steps(len(dataset.train.rows)) for run in runs]
+    on_progress = onward(on_progress)
     for number, one in enumerate(missing):
         before, about = sum(steps[:number]), f"Model {number + 1} of {len(missing)}"
 
@@ -44,6 +45,7 @@ def losses_of(
     settings: LossSettings,
     on_progress: Progress,
     beside: retrained.Beside = retrained.nothing,
+    workers: int = 1,
 ) -> Artifact:
     """Train one model and store the loss of every target under it; `beside` are trainings wanted next (retrained.py).
 
@@ -55,7 +57,7 @@ def losses_of(
     """
     key = key_of("subset-losses", settings)
     with store.computing("subset-losses", key, on_progress) as found:
-        return found or _measured(dataset, checkpoint, settings, key, on_progress, beside)
+        return found or _measured(dataset, checkpoint, settings, key, on_progress, beside, workers)
 
 
 def _measured(
@@ -65,9 +67,10 @@ def _measured(
     key: str,
     on_progress: Progress,
     beside: retrained.Beside,
+    workers: int,
 ) -> Artifact:
     run, measured = subset_models.training(dataset, checkpoint, settings), subset_models.pictures(dataset, settings)
-    denoiser = retrained.retrained(dataset, run, on_progress, beside)
+    denoiser = retrained.retrained(dataset, run, on_progress, beside, workers)
     total = run.steps(len(dataset.train.rows))
     values = np.empty(len(settings.targets))
     levels = np.empty((len(values), settings.num_timesteps), np.float32)

@@ -21,13 +21,18 @@ def nothing() -> Sequence[TrainSettings]:
     return ()
 
 
-def retrained(dataset: Dataset, run: TrainSettings, on_progress: Progress, beside: Beside = nothing) -> Denoiser:
+def retrained(
+    dataset: Dataset, run: TrainSettings, on_progress: Progress, beside: Beside = nothing, workers: int = 1
+) -> Denoiser:
     """Return the model of a training that is no checkpoint of the user's, trained now unless it is stored.
 
-    On a GPU, those of `beside`, which the caller will want next, are trained with it where they can be (together.py).
+    On a GPU, those of `beside`, which the caller will want next, are trained with it where they can be (together.py);
+    of several workers, which begin with neighbours among them, each trains its share.
     """
     if together.worthwhile() and store.find("retrained", key_of("retrained", run)) is None:
-        for group in together.groups(dataset, [run, *beside()]):
+        others = list(beside())
+        begin = others.index(run) % workers if run in others else 0
+        for group in together.groups(dataset, [run, *others[begin::workers]]):
             if run in group:
                 together.train(dataset, group, on_progress)
     trained = training.train(dataset, run, "retrained", on_progress, kind="retrained")

@@ -25,6 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import out_of_memory
 from dtrak_core.models import bases, devices, networks, text_calls, text_families
 from dtrak_core.models.denoiser import Condition, tracked_parameters
 from dtrak_core.models.settings import LoraSettings, TrainSettings
@@ -105,15 +106,24 @@ def train(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progre
 
 
 def _split(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:
-    """Train in as many groups as the device's memory asks for."""
-    try:
-        _trained(dataset, wanted, on_progress)
-    except torch.OutOfMemoryError:
-        if len(wanted) == 1:
-            raise
-        torch.cuda.empty_cache()
+    """Train in as many groups as the device's memory asks for; one model alone as any other, in parts of its batch."""
+    if len(wanted) == 1:
+        training.held(dataset, wanted[0], "retrained", on_progress, "retrained")
+    elif not _fitted(dataset, wanted, on_progress):
+        devices.free_memory()  # here, where no error holds what did not fit any more
         for part in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
             _split(dataset, part, on_progress)
+
+
+def _fitted(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> bool:
+    """Train a group, and say whether the device's memory held it."""
+    try:
+        _trained(dataset, wanted, on_progress)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:

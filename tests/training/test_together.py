@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,12 @@ from torch.nn import functional
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled
-from dtrak_core.models import bases, lora, networks
+from dtrak_core.models import bases, checkpoints, lora, networks
 from dtrak_core.models.settings import Layers, LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.training import products, retrained, together, training
+from dtrak_core.training.feeding import Feed
 
 
 def wanted(pictures: Dataset, tiny: ModelSettings, **changes: object) -> list[TrainSettings]:
@@ -61,6 +64,52 @@ def test_models_trained_together_are_those_trained_alone(
         for name, value in weights(run).items() if not half else ():
             torch.testing.assert_close(value, own[name], rtol=1e-3, atol=1e-4)
     assert together.groups(pictures, each) == []
+
+
+def test_a_group_that_memory_does_not_hold_is_let_go_before_its_halves_train(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = wanted(pictures, tiny, epochs=1)
+    each = [first, second, third, third.model_copy(update={"train_seed": 9})]
+    real, seen, sizes = together.of, list[weakref.ref[together.Group]](), list[int]()
+
+    def small(dataset: Dataset, group: Sequence[TrainSettings]) -> tuple[together.Group, Feed]:
+        assert [one for one in seen if one() is not None] == [], "the group before holds its memory still"
+        made, feed = real(dataset, group)
+        seen.append(weakref.ref(made))
+        sizes.append(len(group))
+
+        def step(*args: object) -> torch.Tensor:
+            raise RuntimeError("MPS backend out of memory" if len(group) == 2 else "CUDA out of memory")
+
+        made.step = step  # type: ignore[method-assign]
+        return made, feed
+
+    monkeypatch.setattr(together, "of", small)
+    found = together.train(pictures, each, quiet)
+    assert sizes == [4, 2, 2]
+    assert [run.manifest["steps"][-1]["step"] for run in found] == [3] * 4, "each was trained alone"
+    monkeypatch.setattr(together, "_trained", lambda *args: (_ for _ in ()).throw(RuntimeError("another error")))
+    with pytest.raises(RuntimeError, match="another error"):
+        together.train(pictures, wanted(pictures, tiny, epochs=2), quiet)
+
+
+def test_of_several_workers_each_trains_its_share(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = wanted(pictures, tiny, epochs=1)[0]
+    each = [first.model_copy(update={"train_seed": seed}) for seed in range(7)]
+    groups: list[list[int]] = []
+    monkeypatch.setattr(together, "worthwhile", lambda: True)
+    monkeypatch.setattr(together, "train", lambda _d, group, _p: groups.append([one.train_seed for one in group]))
+    monkeypatch.setattr(training, "train", lambda *args, **kind: None)
+    monkeypatch.setattr(checkpoints, "of_run", lambda run: [None])
+    monkeypatch.setattr(networks, "load_denoiser", lambda one: None)
+    for number in range(3):
+        retrained.retrained(pictures, each[number], quiet, lambda: each, 3)
+    assert [sorted(one) for one in groups] == [[0, 3, 6], [1, 4], [2, 5]]
+    retrained.retrained(pictures, each[2], quiet, lambda: each)
+    assert sorted(groups[-1]) == list(range(7))
 
 
 def test_what_is_cancelled_goes_on_alone(
