@@ -50,7 +50,7 @@ def numbers_of(text: str, what: str, most: int) -> list[int]:
     Raises:
         SettingsError: If it is no such list, or names more than `most` numbers, or one above `LARGEST`.
     """
-    given, found = shortened(text), list[int]()
+    given, found = shortened(text), dict[int, None]()  # in order, each once
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         ends = first, last if dash else first
@@ -59,10 +59,11 @@ def numbers_of(text: str, what: str, most: int) -> list[int]:
             if all(one.isdecimal() for one in ends) and None in (begin, end):
                 raise SettingsError(f"'{given}' names {what} above {LARGEST:,}. Take smaller numbers.")
             raise SettingsError(f"'{given}' is not a list of {what}. Write numbers and ranges, like 0-15 or 3,7,20-23.")
-        if len(found) + end - begin >= most:
+        if end - begin < most:
+            found |= dict.fromkeys(range(begin, end + 1))
+        if end - begin >= most or len(found) > most:
             raise SettingsError(f"'{given}' names more than {most:,} {what}. Take fewer at once.")
-        found += range(begin, end + 1)
-    return list(dict.fromkeys(found))
+    return list(found)
 
 
 def ranges_of(numbers: Collection[int]) -> str:

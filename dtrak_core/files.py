@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -145,8 +146,12 @@ def full(folder: Path) -> bool:
 
 
 def temporary_of(path: Path) -> Path:
-    """Return the name under which this thread writes a file: hosts share folders, and threads a process."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
+    """Return the name under which this thread writes a file: hosts share folders, and threads a process.
+
+    It is short however long the file's name and the host's are, which file systems would not take together.
+    """
+    whose = hashlib.sha256(f"{path.name} {socket.gethostname()}".encode()).hexdigest()[:16]
+    return path.with_name(f".{whose}.{os.getpid()}.{threading.get_ident()}.tmp")
 
 
 @contextlib.contextmanager

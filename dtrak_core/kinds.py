@@ -115,7 +115,13 @@ KINDS: dict[str, Kind] = {
         Kind("samples", "generated pictures", _sample, read_by_many=True),
         Kind("features", "gradient features of training sets", _features, recomputable=True),
         Kind("kernels", "what scores need beside features", _features, recomputable=True),
-        Kind("directions", "what leverages need beside large kernels", _directions, recomputable=True),
+        Kind(
+            "directions",
+            "what leverages need beside large kernels",
+            _directions,
+            recomputable=True,
+            read_by_many=True,
+        ),
         Kind(
             "target-features",
             "features of pictures that were explained",
@@ -170,6 +176,7 @@ KINDS: dict[str, Kind] = {
             "encoded training pictures",
             lambda settings: f"pictures of dataset {settings['dataset']}",
             recomputable=True,
+            read_by_many=True,
         ),
         Kind("suspicions", "how a model doubts captions", _checkpoint, recomputable=True, read_by_many=True),
         Kind("maps", "training pictures laid out by likeness", _map, recomputable=True),

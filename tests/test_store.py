@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import artifacts, store
+from dtrak_core import artifacts, files, store
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, NotFoundError, StoreError
 from dtrak_core.models import targets
 from dtrak_core.models.settings import SampleSettings
+from dtrak_core.progress import onward
 from dtrak_core.settings import key_of
 
 SETTINGS = SampleSettings(checkpoint="a" * 16, seed=5)
@@ -416,3 +418,22 @@ def test_a_damaged_demo_is_restored_from_where_it_came(
     folder.mkdir(parents=True)
     assert said in str(artifacts.damaged(folder, "a file is missing"))
     assert folder.is_dir()
+
+
+def test_long_names_are_written_on_hosts_of_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: f"ip-172-31-12-34.{'x' * 44}.compute.internal")
+    path = tmp_path / f"{'ä' * 98}.png"
+    files.write_bytes(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
+    other = files.temporary_of(tmp_path / "other.png")
+    assert other != files.temporary_of(path)
+    assert other.match(files.TEMPORARY)
+
+
+def test_progress_of_shared_work_never_goes_back() -> None:
+    said: list[int] = []
+    say = onward(lambda done, total, unit, message: said.append(done))
+    for done in (10, 80, 20, 30, 90):
+        say(done, 100, "training steps", "")
+    assert said == [10, 80, 80, 80, 90]

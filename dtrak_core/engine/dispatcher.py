@@ -161,6 +161,8 @@ def write_end(key: str, attempt: int, end: dict[str, Any]) -> bool:
     """Write how a job ended where its worker did not; say whether an end is now written (a full disk refuses)."""
     place = job_files.folder() / key
     before = job_files.read_status(place) or {}
+    if before.get("attempt", 0) > attempt:  # it was asked for again meanwhile
+        return True
     same = before.get("attempt") == attempt
     if same and before["state"] in ("done", "failed", "cancelled"):
         return True

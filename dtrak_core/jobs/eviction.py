@@ -20,7 +20,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import housekeeping, job_files, jobs
 from dtrak_core.kinds import KINDS
 
-_UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+_UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 def limit() -> int | None:
@@ -43,11 +43,11 @@ def bytes_of(text: str) -> int | None:
     """Read a limit as people write it: `20 GB`, `500MB`, `none`.
 
     Raises:
-        SettingsError: If it is not an amount.
+        SettingsError: If it is not an amount, or has no unit: 20 bytes, where 20 GB were meant, would empty the cache.
     """
     if text.strip().lower() == "none":
         return None
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kMGT]?B?)\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kMGT]?B|[kMGT])\s*", text, re.IGNORECASE)
     unit = found.group(2).upper() if found else ""
     unit = unit if unit in _UNITS else f"{unit}B"
     if found is None or unit not in _UNITS:

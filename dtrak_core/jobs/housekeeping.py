@@ -37,10 +37,11 @@ def stored(kind: str = "") -> list[dict[str, Any]]:
     """
     rows = []
     for each in [_kind(kind)] if kind else KINDS:
-        rows += [_row(artifact) for artifact in store.listing(each)]
-        rows += [_row(artifact) | {"name": "outdated"} for artifact in store.outdated(each)]
         beside = [place for place in store.entries(store.root() / each) if place.suffix in LEFT]
-        rows += [row for place in beside if (row := _lying(each, place)) is not None]
+        found = [_row(artifact) for artifact in store.listing(each)]
+        found += [_row(artifact, "outdated") for artifact in store.outdated(each)]
+        found += [_lying(each, place) for place in beside]
+        rows += [row for row in found if row is not None]
     return rows
 
 
@@ -95,7 +96,7 @@ def needed_by(kind: str, key: str, live: Live) -> JobState | None:
     if kind == "bases":  # any job may be about LoRA weights of it
         return next((job for job, _ in live), None)
     names = {key}
-    artifact = store.find(kind, key)
+    artifact = None if Path(key).suffix in LEFT else store.find(kind, key)
     if artifact is not None:
         names |= {str(artifact.manifest.get("digest", ""))} - {""}
         if kind == "datasets":
@@ -123,12 +124,12 @@ def verified(kind: str = "") -> list[dict[str, str]]:
     """Check every file of every artifact against its manifest; return those that differ, which are put aside."""
     damaged = []
     for each in [_kind(kind)] if kind else KINDS:
-        there = [entry.name for entry in store.entries(store.root() / each) if entry.suffix == ""]
-        old = {artifact.key for artifact in store.outdated(each)}
-        for key in there:
-            if key not in old and store.find(each, key) is None:
-                error = f"Stored artifact cache/{each}/{key} is damaged: its manifest cannot be read. It was put aside."
-                damaged.append({"kind": each, "key": key, "error": error})
+        for place in store.entries(store.root() / each):
+            if place.suffix or store.find(each, place.name) is not None or place.exists():
+                continue  # sound, outdated, or none of the cache's
+            if place.with_name(f"{place.name}.damaged").exists():
+                error = f"Stored artifact cache/{each}/{place.name} is damaged: its manifest cannot be read. "
+                damaged.append({"kind": each, "key": place.name, "error": f"{error}It was put aside."})
         for artifact in store.listing(each):
             try:
                 artifact.verify()
@@ -137,14 +138,19 @@ def verified(kind: str = "") -> list[dict[str, str]]:
     return damaged
 
 
-def _row(artifact: Artifact) -> dict[str, Any]:
+def _row(artifact: Artifact, name: str = "") -> dict[str, Any] | None:
+    """Return the row of an artifact, None where it has gone."""
+    try:
+        used = artifact.used
+    except FileNotFoundError:  # it was deleted in this instant
+        return None
     return {
         "kind": artifact.kind,
         "key": artifact.key,
-        "name": str(artifact.manifest.get("name", "")),
+        "name": name or str(artifact.manifest.get("name", "")),
         "bytes": artifact.manifest["bytes"],
         "date": artifact.manifest["date"],
-        "used": artifact.used,
+        "used": used,
         "origin": KINDS[artifact.kind].made_by(artifact.settings),
         "shipped": artifact.shipped,
     }

@@ -117,14 +117,14 @@ def resume(key: str) -> bool:
 
 
 def cancel(key: str) -> bool:
-    """Ask a waiting or running job to stop; say whether there was anything to stop. What it finished stays."""
+    """Ask a waiting, running or interrupted job to stop; say whether there was any. What it finished stays."""
     now = state(key)
-    if now.active:
+    if now.going:
         place = job_files.folder() / key
         with store.writable():
             place.mkdir(exist_ok=True)
             job_files.cancel_flag(place, now.attempt).touch()
-    return now.active
+    return now.going
 
 
 def forget(key: str) -> None:

@@ -97,6 +97,14 @@ def test_seeds(text: str, seeds: list[int]) -> None:
     assert ranges_of([7, 2, 1, 0]) == "0-2,7"
 
 
+def test_a_number_that_is_named_twice_counts_once() -> None:
+    assert numbers_of("0-4,0-4", "training pictures", 5) == [0, 1, 2, 3, 4]
+    with pytest.raises(SettingsError, match="names more than 5 training pictures"):
+        numbers_of("0-4,9", "training pictures", 5)
+    with pytest.raises(SettingsError, match="names more than 5"):
+        numbers_of("0-999999999", "training pictures", 5)
+
+
 @pytest.mark.parametrize(
     "text", ["", "a", "3-1", "-1", "1,,2", "0-999999999", "0-1000", "²", "2147483648", "0-" + "9" * 5000]
 )

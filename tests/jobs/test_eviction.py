@@ -18,6 +18,7 @@ from dtrak_core.errors import NotFoundError, SettingsError, StoreError
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import eviction, housekeeping, job_files, jobs, launch
 from dtrak_core.methods.settings import EmbeddingSettings
+from dtrak_core.models.latents import LatentSettings
 from dtrak_core.models.settings import SampleSettings, TrainSettings
 from dtrak_core.settings import Settings, key_of
 
@@ -98,6 +99,41 @@ def test_what_a_live_job_needs_stays() -> None:
     assert {other, elsewhere}.isdisjoint(left("features") + left("retrained"))
 
 
+def test_what_all_trainings_of_a_live_job_read_stays() -> None:
+    latents = put("latents", LatentSettings(dataset=A, base=B), 9)
+    jobs.submit(jobs.TrainJob(train=TrainSettings(dataset=A, indices=(1, 2)), name="mine"), "Train")
+    eviction.set_limit(1)
+    eviction.evict()
+    assert left("latents") == [latents]
+
+
+def test_what_is_deleted_while_the_cache_is_listed_is_not_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, real = [put("features", features(i), 1) for i in range(2)], store.listing
+
+    def listing(kind: str) -> list[store.Artifact]:
+        found = real(kind)
+        if kind == "features":
+            store.delete(kind, keys[0])
+        return found
+
+    monkeypatch.setattr(store, "listing", listing)
+    assert [row["key"] for row in housekeeping.stored()] == [keys[1]]
+
+
+def test_only_what_was_put_aside_is_called_damaged(cache: Path) -> None:
+    sound, broken = put("samples", SampleSettings(checkpoint=B), 1), put("features", features(0), 1)
+    (cache / "samples" / ".DS_Store").write_bytes(b"of macOS")
+    (cache / "samples" / "empty").mkdir()
+    (cache / "features" / f"{broken}.damaged").mkdir()  # an older one of the same key
+    assert housekeeping.verified() == []
+    (cache / "features" / broken / "manifest.json").write_bytes(b"{")
+    (told,) = housekeeping.verified()
+    assert (told["key"], "It was put aside." in told["error"]) == (broken, True)
+    assert housekeeping.needed_by("features", f"{broken}.damaged", []) is None
+    assert (cache / "features" / f"{broken}.damaged").is_dir(), "asking about it moves nothing"
+    assert left("samples") == [sound]
+
+
 def test_deletes_all_or_nothing() -> None:
     keys = [put("features", features(i), 1) for i in range(3)]
     with pytest.raises(NotFoundError, match="cache list"):
@@ -175,13 +211,13 @@ def test_rows_say_what_made_an_artifact() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("20GB", 20e9), ("1.5 gb", 1.5e9), ("500 MB", 5e8), ("800", 800), ("3k", 3000), ("2TB", 2e12), ("none", None)],
+    [("20GB", 20e9), ("1.5 gb", 1.5e9), ("500 MB", 5e8), ("800B", 800), ("3k", 3000), ("2TB", 2e12), ("none", None)],
 )
 def test_amounts(text: str, number: float | None) -> None:
     assert eviction.bytes_of(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "much", "-3GB", "3 XB", "GB"])
+@pytest.mark.parametrize("text", ["", "much", "-3GB", "3 XB", "GB", "800", "20", "9" * 400 + "GB"])
 def test_amounts_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError, match="20GB"):
         eviction.bytes_of(text)

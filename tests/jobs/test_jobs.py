@@ -216,6 +216,25 @@ def test_running_without_its_worker_is_interrupted(started: list[int], sleeper: 
     assert [row.attempt for row in jobs.unfinished()] == [1]
 
 
+def test_an_interrupted_job_can_be_cancelled(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "running", beat=time.time() - jobs.STALE - 1)
+    assert jobs.state(key).state == "interrupted"
+    assert jobs.cancel(key)
+    assert jobs.state(key).state == "cancelled"
+    assert jobs.live() == [], "what it read may be deleted"
+    assert not jobs.cancel(key)
+
+
+def test_the_end_of_an_older_attempt_is_none_of_a_newer_one(started: list[int]) -> None:
+    key, _ = jobs.submit(DATASET, "Prepare")
+    say(key, "failed")
+    assert jobs.resume(key)
+    say(key, "running", attempt=2)
+    assert dispatcher.write_end(key, 1, {"state": "failed", "message": "The worker died."})
+    assert jobs.state(key).state == "running"
+
+
 def test_process_of_the_same_id_is_not_the_worker(started: list[int], sleeper: subprocess.Popen[bytes]) -> None:
     born = processes.birth(sleeper.pid)
     assert processes.living(sleeper.pid, born)
