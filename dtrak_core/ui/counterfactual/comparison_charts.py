@@ -19,7 +19,7 @@ AXES: dict[Measure, str] = {
     "l2": "pixel l2 (right: changed more)",
     "cosine": "cosine (left: changed more)",
     "latent_l2": "latent l2 (right: changed more)",
-    "loss_change": "change of the loss (right: known less)",
+    "loss_change": "change of the loss (right: more)",
 }
 
 
