@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtrak_core.datasets.content import grey, prompt_of
+from dtrak_core.datasets.content import drawing_of, grey, prompt_of
 from dtrak_core.models import half
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.process import Process
@@ -148,8 +148,8 @@ class Denoiser:
         Args:
             row: What is known of a picture of the dataset (content.py), or of a target (targets.py).
         """
-        if "settings" in row:
-            return str((row["settings"].get("prompts") or [""])[0])
+        if drawing := drawing_of(row):
+            return str((drawing.get("prompts") or [""])[0])
         if "label" not in row:
             return ""
         return str(row["label"]) if self.classes else prompt_of(row)

@@ -21,7 +21,7 @@ from dtrak_core import store
 from dtrak_core.amounts import whole
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset, image_digest
-from dtrak_core.datasets.content import Split, prompt_of
+from dtrak_core.datasets.content import Split, drawing_of, prompt_of
 from dtrak_core.errors import NotFoundError, SettingsError, StudioError, shortened
 from dtrak_core.models import bases, checkpoints, class_names, uploads
 from dtrak_core.models.checkpoints import Checkpoint
@@ -46,8 +46,8 @@ class Target:
     @property
     def prompt(self) -> str:
         """Return what it was drawn from; else what a text-to-image model is told of it; nothing for an upload."""
-        if "settings" in self.row:
-            return str((self.row["settings"].get("prompts") or [""])[0])
+        if drawing := drawing_of(self.row):
+            return str((drawing.get("prompts") or [""])[0])
         return prompt_of(self.row) if "label" in self.row else ""
 
     @property
@@ -58,12 +58,12 @@ class Target:
     @property
     def mark(self) -> str:
         """Return what tells it from others in a gallery: a seed gives another picture for every prompt."""
-        return f"{self.id} {self.pixels}" if self.prompt and "settings" in self.row else self.id
+        return f"{self.id} {self.pixels}" if self.prompt and drawing_of(self.row) else self.id
 
     @property
     def sampled(self) -> Sampled:
         """Return how a generated picture was drawn; the usual way for others."""
-        return _way(self.row.get("settings", {}))
+        return _way(drawing_of(self.row))
 
 
 def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:

@@ -12,17 +12,38 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets import catalogue, thumbnails
 from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.errors import DataError, NotFoundError, SettingsError
-from dtrak_core.models import targets
-from dtrak_core.models.settings import Sampled, SampleSettings
+from dtrak_core.features import features
+from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.models import networks, targets
+from dtrak_core.models.settings import ModelSettings, Sampled, SampleSettings
+from dtrak_core.progress import quiet
 
 CHECKPOINT = "c" * 16
 
 
 def random_image(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def test_a_column_called_settings_is_the_users_own(cache: Path, tmp_path: Path, tiny: ModelSettings) -> None:
+    folder = tmp_path / "cats"
+    folder.mkdir()
+    lines = ["file_name,prompt,settings"]
+    for i in range(10):
+        Image.fromarray(random_image(i)).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,a cat,steps 20")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    cats = catalogue.load(catalogue.prepare(catalogue.source_settings("folder", folder, "cats", 16), folder))
+    target = targets.resolve(cats, CHECKPOINT, "train:0")
+    assert target.row["settings"] == "steps 20"
+    assert (target.prompt, target.mark, target.sampled) == ("a cat", "train:0", Sampled())
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
+    settings = FeatureSettings(dataset=cats.digest, checkpoint=CHECKPOINT, num_timesteps=1, proj_dim=64)
+    assert features.compute_features(cats, denoiser, settings, quiet).manifest["rows"] == len(cats.train.images)
+    assert features.compute_target_features(denoiser, settings, [target], quiet)
 
 
 def test_generated_pictures_come_back_by_seed_and_sampler(pictures: Dataset) -> None:
