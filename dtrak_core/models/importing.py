@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import errors, snapshot_download
 from huggingface_hub.errors import (
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
@@ -35,6 +36,11 @@ FOLDS = {planes * fold**2: fold for planes in (1, 3) for fold in (1, 2, 4)}  # b
 WANTED = [descriptions.CARD, "*.json", "scheduler/*.json"] + [
     f"{folder}{name}" for folder in ("", "unet/", "unet_ema/") for name in ("config.json", "diffusion_pytorch_model*")
 ]
+# What is raised where the hub does not answer: of its HTTP client, whose package differs between versions, and of Xet.
+UNANSWERED: tuple[type[Exception], ...] = (
+    errors.HTTPError,  # type: ignore[attr-defined]
+    getattr(errors, "XetDownloadError", HfHubHTTPError), LocalEntryNotFoundError, ConnectionError,
+)  # fmt: skip
 
 
 def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Progress) -> store.Artifact:
@@ -172,7 +178,7 @@ def folder_of(source: str, wanted: list[str] | None = None) -> Path:
     """Return a local folder as it is, or that of the hub's repository of this id, downloaded.
 
     Raises:
-        NotFoundError: If there is neither.
+        NotFoundError: If there is neither, or the repository is gated, or the hub does not answer.
     """
     path = expanded(source)
     if path.is_dir():
@@ -183,9 +189,17 @@ def folder_of(source: str, wanted: list[str] | None = None) -> Path:
         raise NotFoundError(f"There is no folder '{path.name}'. Give a folder or a hub id like owner/name.")
     try:
         return Path(snapshot_download(source, allow_patterns=wanted or WANTED))
+    except GatedRepoError:  # which is a RepositoryNotFoundError too
+        raise NotFoundError(
+            f"The model '{source}' is gated. Accept its terms at https://huggingface.co/{source}, log in with "
+            "hf auth login, and try again."
+        ) from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise NotFoundError(f"The hub has no repository '{source}', and there is no such folder here.") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise NotFoundError(
+            f"The hub has no repository '{source}', and there is no such folder here. Check the name; if the "
+            "repository is private, log in with hf auth login."
+        ) from None
+    except UNANSWERED as error:
         raise NotFoundError(
             f"There is no folder '{source}' here, and the hub could not be asked for it ({type(error).__name__}). Try "
             "again, or give a folder."

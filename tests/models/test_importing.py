@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UNet2DModel,
 )
+from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
 from dtrak_core import store
@@ -113,6 +115,30 @@ def test_a_pipeline_that_predicts_picture_or_v_draws_as_in_diffusers(
     # The same weights under another prediction are another model: nothing of one is taken for the other.
     foreign(tmp_path / "theirs")
     assert taken_in(tmp_path / "theirs", pictures, "of noise").digest != checkpoint.digest
+
+
+def unanswered() -> list[type[Exception]]:
+    """Return what the hub's client raises where the network fails: the classes that its own module has."""
+    client = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])  # type: ignore[attr-defined]
+    xet = [errors.XetDownloadError] if hasattr(errors, "XetDownloadError") else []
+    return [client.ProxyError, client.ReadError, client.ConnectError, *xet]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (errors.GatedRepoError, "is gated. Accept its terms at https://huggingface.co/owner/name, log in with hf auth"),
+        (errors.RepositoryNotFoundError, "has no repository 'owner/name'.* if the repository is private, log in"),
+        *((kind, rf"could not be asked for it \({kind.__name__}\)") for kind in unanswered()),
+    ],
+)
+def test_what_the_hub_says_is_told(monkeypatch: pytest.MonkeyPatch, kind: type[Exception], said: str) -> None:
+    def refused(*_args: object, **_more: object) -> None:
+        raise kind.__new__(kind)
+
+    monkeypatch.setattr(importing, "snapshot_download", refused)
+    with pytest.raises(NotFoundError, match=said):
+        importing.folder_of("owner/name")
 
 
 def test_a_network_alone_opens_with_the_papers_schedule(pictures: Dataset, tmp_path: Path) -> None:
