@@ -14,7 +14,7 @@ from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue, preview
 from dtrak_core.datasets.content import by_reason
 from dtrak_core.jobs import jobs
-from dtrak_core.models import bases, looks
+from dtrak_core.models import bases, looks, text_pipelines
 from dtrak_core.models.settings import Frozen
 from dtrak_core.settings import build
 
@@ -42,7 +42,9 @@ def look(source: Annotated[str, tyro.conf.Positional], resolution: int = 32, jso
     job = build(jobs.LookJob, source=where, state=looks.state_of(where))
     (artifact,) = answers.completed(job, f"Look at '{source}'")
     found = looks.read(artifact)
-    how = HOW[found.takes].format(source=shlex.quote(source))
+    how, most = HOW[found.takes].format(source=shlex.quote(source)), text_pipelines.SIDES[1]
+    if found.takes == "base" and found.side > most:
+        how += f" --resolution {most}"
     rest: dict[str, object] = {"assumed": list(found.assumed)} if found.assumed else {}
     say({**found.facts, **rest, "taken in by": program.command(how)}, json, tables.facts)
 

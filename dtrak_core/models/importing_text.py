@@ -135,7 +135,7 @@ def import_lora(
     given = expanded(source)
     family, files = text_families.of(base.folder, base.name), tuple[Path, ...]([given])
     if not given.is_file():
-        files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, family)
+        files = lora_files.choose(importing.folder_of(source, LORA_FILES), given.name, family.changed)
     denoiser = lora.opened(base, files, given.name, dataset.digest, form=form)
     # Beside it lies the scale of PEFT's weights.
     read = [path for file in files for path in (file, file.with_name(lora_files.PEFT_CONFIG)) if path.is_file()]

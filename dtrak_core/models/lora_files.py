@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,13 @@ class Adapter:
         return Adapter(own(self.state), own(self.alphas), own(self.metadata))
 
 
-def choose(folder: Path, source: str, family: Family) -> tuple[Path, ...]:
+def choose(folder: Path, source: str, parts: Iterable[str]) -> tuple[Path, ...]:
     """Return the file of a folder that holds its LoRA weights; or of PEFT's, a folder for each network, all of them.
+
+    Args:
+        folder: What the user gave, or the hub's copy.
+        source: What the user calls it.
+        parts: The networks whose folders PEFT's files may lie in (`Family.changed`).
 
     Raises:
         NotFoundError: If there is none, or several and none has a usual name; the sentence says which there are.
@@ -89,7 +94,7 @@ def choose(folder: Path, source: str, family: Family) -> tuple[Path, ...]:
     if len(plain) == 1:
         return (plain[0],)
     if not plain:
-        inner = [of_peft(folder / part) for part in (family.part, *family.adapted)]
+        inner = [of_peft(folder / part) for part in parts]
         if found := tuple(path for path in inner if path is not None):
             return found
         raise NotFoundError(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
 from dtrak_core import store
 from dtrak_core.amounts import counted, size
@@ -70,7 +69,8 @@ def recognise(source: str) -> Recognised:
     if not here and not list(folder.rglob("config.json")):
         folder = importing.folder_of(source, importing_text.LORA_FILES)
     if importing_text.holds_lora_alone(folder):
-        files = lora_files.choose(folder, called, text_families.FAMILIES["StableDiffusionPipeline"])
+        changed = dict.fromkeys(part for family in text_families.FAMILIES.values() for part in family.changed)
+        files = lora_files.choose(folder, called, changed)
         return _lora([weight for file in files for weight in _shapes(file).items()], files, called, folder)
     # A network of pixels is small beside a text-to-image model: of the hub it is downloaded whole.
     return _pixels(folder if here else importing.folder_of(source), called)
@@ -78,17 +78,17 @@ def recognise(source: str) -> Recognised:
 
 def _base(folder: Path, called: str, here: bool) -> Recognised:
     family = text_families.of(folder, called)
-    side = text_pipelines.own_side(folder, called)
+    side, most = text_pipelines.own_side(folder, called), text_pipelines.SIDES[1]
     assumed: Sequence[str] = ()
     parameters, more = None, {}
     if here:
-        side, assumed = text_pipelines.judged(folder, called)
+        _, assumed = text_pipelines.judged(folder, called, most if side > most else 0)
         parameters = _numbers(path for part in family.stems for path in text_pipelines.weights_of(folder, part).paths)
     else:
         more = {"download": _downloaded(called)}
     facts = {
         "Model": f"{family.name}, a text-to-image model that LoRA weights are trained on ({family.pipeline})",
-        "pictures": f"{side} px, in colours",
+        "pictures": f"{side} px, in colours" + (f"; taken in at {most} px or less" if side > most else ""),
         **descriptions.schedule(text_pipelines.scheduler_of(folder, called)),
         "parameters": _told(parameters),
         "licence": descriptions.licence(folder),
@@ -209,7 +209,7 @@ def _downloaded(name: str) -> str:
     """Return how large the safetensors of a repository of the hub are, empty where it does not say so."""
     try:
         held = HfApi().model_info(name, files_metadata=True).siblings or []
-    except (HfHubHTTPError, OSError):
+    except (*importing.UNANSWERED, OSError):
         return ""
     return size(sum(one.size or 0 for one in held if one.rfilename.endswith(".safetensors") and "/" in one.rfilename))
 

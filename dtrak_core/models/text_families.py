@@ -106,6 +106,11 @@ class Family:
         return tuple(one.part for one in self.encoders if one.tokenized == "CLIPTokenizer")
 
     @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the networks that LoRA weights may change: the denoiser, and those text encoders."""
+        return (self.part, *self.adapted)
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Return the folders that a pipeline is made of."""
         return (*self.stems, *(one.tokenizer for one in self.encoders), "scheduler")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small_store
+import text_helpers
 import torch
 from safetensors.torch import save_file
 
@@ -17,7 +19,7 @@ from dtrak_core import store
 from dtrak_core.commands import answers, cli
 from dtrak_core.engine import work
 from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.models import looks, recognising
+from dtrak_core.models import importing, looks, recognising
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.single_files import UNET, VAE
 from dtrak_core.progress import quiet
@@ -58,6 +60,39 @@ def test_a_base_is_described() -> None:
     assert found.facts["Model"].startswith("Stable Diffusion 1 or 2, a text-to-image model")
     assert found.facts["predicts"] == "the clean picture"
     assert found.facts["parameters"].endswith(" M")
+
+
+def test_a_base_of_larger_pictures_than_can_be_used_is_described(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(text_helpers.saved(), tmp_path / "large"))
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 256}))
+    found = recognising.recognise(str(folder))
+    assert (found.takes, found.side) == ("base", 1024)
+    assert found.facts["pictures"] == "1024 px, in colours; taken in at 512 px or less"
+    monkeypatch.setattr(answers, "completed", lambda job, _label: work.run(job, quiet))
+    assert cli.main(["look", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["taken in by"].endswith("--name NAME --resolution 512")
+
+
+@pytest.mark.parametrize("part", ["unet", "transformer", "text_encoder_2"])
+def test_pefts_folders_are_recognised_for_every_family(tmp_path: Path, part: str) -> None:
+    names = [f"base_model.model.blocks.0.to_q.lora_{side}.weight" for side in "AB"]
+    file = saved(tmp_path / part / "adapter_model.safetensors", *names)
+    (file.parent / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/flux"}))
+    found = recognising.recognise(str(tmp_path))
+    assert (found.takes, found.facts["written by"], found.facts["trained on"]) == ("lora", "PEFT", "owner/flux")
+
+
+def test_the_size_of_a_download_is_left_out_where_the_hub_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in importing.UNANSWERED:
+
+        def unanswered(*_args: object, kind: type[Exception] = kind, **_more: object) -> None:
+            raise kind.__new__(kind)
+
+        monkeypatch.setattr(recognising.HfApi, "model_info", unanswered)
+        assert recognising._downloaded("owner/name") == ""
 
 
 def test_lora_weights_are_described(tmp_path: Path) -> None:
