@@ -226,7 +226,8 @@ def _ddim(
 ) -> Tensor:
     abar_t, abar_s = _abar(denoiser, t), _abar(denoiser, s, denoiser.sampler.final_abar)
     sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
-    x = abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * noise
+    rest = (1 - abar_s - sigma**2).clamp(min=0)  # 0 where abar_t is 0 and eta 1, but for a rounding either way
+    x = abar_s.sqrt() * x0 + rest.sqrt() * noise
     return x + sigma * _normal(generators, denoiser) if eta > 0 else x
 
 

@@ -112,6 +112,15 @@ def test_a_models_own_scheduler_draws_as_in_diffusers(denoiser: Denoiser, name: 
     assert same or np.abs(plain.astype(int) - picture).max() > 1
 
 
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+def test_fresh_noise_from_a_step_without_signal_is_finite(denoiser: Denoiser, spacing: str) -> None:
+    config = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": spacing}
+    schedule = schedules.read(config | CONFIGS["scaled"], "zero")
+    ours = replace(denoiser, process=schedule.process, sampler=schedule.sampler)
+    assert float(schedule.process.alphas_cumprod[-1]) == 0
+    assert sampling.generate(ours, [0], "ddim", 50, 1.0).std() > 0
+
+
 class Mixing(nn.Module):
     """A small network that looks at the timestep too."""
 
