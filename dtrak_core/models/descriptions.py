@@ -76,12 +76,15 @@ def schedule(config: Mapping[str, Any]) -> dict[str, str]:
     if not config:
         return {}
     steps = int(config.get("num_train_timesteps") or DIFFUSION_STEPS)
-    if str(config.get("_class_name")).startswith("FlowMatch"):
-        return {"predicts": "flow", "schedule": f"{steps:,} noise levels, shift {config.get('shift', 1.0):g}"}
+    if str(config.get("_class_name")).startswith("FlowMatch") or config.get("use_flow_sigmas"):
+        own = f"{config.get('flow_shift') or config.get('shift') or 1.0:g}"
+        shift = "by the picture's size" if config.get("use_dynamic_shifting") else own
+        return {"predicts": "flow", "schedule": f"{steps:,} noise levels, shift {shift}"}
     betas = config.get("trained_betas")
     kind = "betas of its own" if betas else f"betas {config.get('beta_schedule', 'linear')}"
     words = {"noise": "the noise", "sample": "the clean picture", "v": "v", "flow": "flow"}
-    predicts = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
+    named = config.get("prediction_type") or "epsilon"
+    predicts = PREDICTIONS.get(named if config.get("predict_epsilon", True) else "sample")  # as older configs say it
     return {
         "predicts": words.get(str(predicts), ""),
         "schedule": f"{len(betas) if betas else steps:,} timesteps, {kind}",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.models import checkpoints, descriptions
+from dtrak_core.models import checkpoints, descriptions, schedules
 from dtrak_core.models.checkpoints import Checkpoint
 
 
@@ -36,6 +36,30 @@ def test_lora_weights_are_described_by_their_base() -> None:
     assert told["Model"].endswith("(StableDiffusionPipeline)")
     assert told["pictures"] == "32 px, in colours"
     assert told["schedule"].startswith("1,000 timesteps, betas ")
+
+
+SANA = {
+    "_class_name": "DPMSolverMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": True,
+    "flow_shift": 3.0, "beta_schedule": "linear",
+}  # fmt: skip
+FLUX = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "predicts", "levels"),
+    [
+        (SANA, "flow", "1,000 noise levels, shift 3"),
+        (FLUX, "flow", "1,000 noise levels, shift 3"),
+        (FLUX | {"use_dynamic_shifting": True}, "flow", "1,000 noise levels, shift by the picture's size"),
+        ({"predict_epsilon": False}, "the clean picture", "1,000 timesteps, betas linear"),
+        ({"prediction_type": None, "trained_betas": [0.1, 0.2]}, "the noise", "2 timesteps, betas of its own"),
+    ],
+)
+def test_a_schedule_is_described_as_it_is_read(config: dict[str, object], predicts: str, levels: str) -> None:
+    assert descriptions.schedule(config) == {"predicts": predicts, "schedule": levels}
+    read = schedules.read(config, "model")
+    assert f"{read.process.steps:,}" == levels.split()[0]
+    assert descriptions.schedule(read.config) == {"predicts": predicts, "schedule": levels}
 
 
 @pytest.mark.parametrize(
