@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shlex
 import time
 from collections.abc import Iterable
@@ -93,8 +94,10 @@ def _import_file(file: Path, name: str, resolution: int, on_progress: Progress) 
     settings = bases.BaseSettings(digest=digest, name=name)
     key = key_of("bases", settings)
     with store.computing("bases", key, on_progress) as found:
-        if found is not None:
-            return found
+        if found is not None:  # the newest of its name again, whatever was taken in as that since
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            store.write_json(found.path / store.MANIFEST, {**found.manifest, "date": now, "noted": time.time()})
+            return store.get("bases", key)
         folder = store.partial("bases", key) / bases.INSIDE
         try:
             with store.writable():

@@ -197,6 +197,19 @@ def test_a_file_draws_as_its_pipeline_does(older: Path) -> None:
     assert np.abs(drawn("single") - template("1.x")[1]).max() <= 1
 
 
+def test_a_file_that_is_taken_in_again_is_what_its_name_means(older: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    name = f"{single_files.UNET}out.2.bias"
+    held = load_file(older)
+    save_file(held | {name: held[name] + 1}, other)
+    meant = []
+    for file in (older, other, older):
+        importing_text.import_base(str(file), "sd", quiet, 16)
+        meant.append(bases.by_name("sd").digest)
+    assert meant == [single_files.digest(file, 16) for file in (older, other, older)]
+    assert [base.name for base in bases.listing()] == ["sd", "sd"]
+
+
 def test_a_newer_file_in_half_precision_too(cache: Path, tmp_path: Path) -> None:
     held = {name: value.half() for name, value in load_file(template("2.x")[0]).items()}
     averaged = {"model_ema.decay": torch.ones(()), "betas": torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2}
