@@ -1,7 +1,7 @@
 """Where torch computes: on the best device there is, or on the one that STUDIO_DEVICE names (cuda, cuda:1, mps, cpu).
 
 On CUDA, float32 products run in TF32 and a frozen text-to-image base in bfloat16; random numbers are made on the CPU
-everywhere, so that seeds mean the same. Features keep within the tolerance that tests/test_devices.py states.
+everywhere, so that seeds mean the same. Features keep within the tolerance that tests/models/test_devices.py states.
 """
 
 from __future__ import annotations
