@@ -15,6 +15,7 @@ Takes = Literal["base", "pixels", "lora"]
 KIND = "looks"
 PICTURES, WEIGHTS = (".zip", ".npz", ".npy"), (".safetensors", ".bin", ".pt", ".ckpt")
 MODEL = ("model_index.json", "config.json", "adapter_config.json", "unet", "unet_ema", "transformer", "scheduler")
+OF_TRAINING = "checkpoint-"  # how the folders begin that a training writes on its way
 HUB_SECONDS = 600  # for which what a hub said is held
 
 
@@ -65,7 +66,8 @@ def holds_pictures(source: str) -> bool:
     if path.is_file():
         return path.suffix.lower() in PICTURES
     held = list(path.iterdir()) if path.is_dir() else []
-    return bool(held) and not any(one.suffix in WEIGHTS or one.name in MODEL for one in held)
+    models = (one.suffix in WEIGHTS or one.name in MODEL or one.name.startswith(OF_TRAINING) for one in held)
+    return bool(held) and not any(models)
 
 
 def state_of(source: str) -> str:

@@ -207,6 +207,10 @@ def test_the_command_looks_at_pictures_too(cache: Path, tmp_path: Path, capsys: 
     assert not looks.holds_pictures(str(BASE))
     assert not looks.holds_pictures(str(LORA.parent))
     assert not looks.holds_pictures("owner/name")
+    (tmp_path / "out" / "checkpoint-500" / "unet").mkdir(parents=True)
+    assert not looks.holds_pictures(str(tmp_path / "out")), "what a training wrote"
+    with pytest.raises(NotFoundError, match="Give one of its checkpoints, checkpoint-500 say"):
+        recognising.recognise(str(tmp_path / "out"))
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.txt").write_text("a")
     assert cli.main(["look", str(tmp_path / "none")]) == 1
