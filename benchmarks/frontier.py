@@ -77,7 +77,7 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}",
         "by_level": by_level(bench, denoiser),
         "subsets": len(first.masks), "targets": {kind: len(one.targets) for kind, one in bench.items()},
-        "dense": json.loads((WORK / "dense.json").read_text()) if (WORK / "dense.json").exists() else None,
+        "dense": json.loads(dense_told.read_text()) if (dense_told := kept(first) / "dense.json").exists() else None,
         "milliseconds": {name: round(1000 * value, 3) for name, value in taken.items()},
     }  # fmt: skip
     settings = FrontierSettings(dataset=first.dataset.digest, checkpoint=first.checkpoint.digest)
@@ -162,7 +162,7 @@ def of_shipped(bench: Bench, denoiser: Denoiser, method: Method, noises: int) ->
     usual = recipes.usual(first.dataset, first.checkpoint, method.id).features
     assert usual is not None
     settings = gradient_methods.feature_settings(method, usual.dataset, usual.checkpoint, usual)
-    file = WORK / f"targets-{method.id}-{settings.num_timesteps}.npy"
+    file = kept(first) / f"targets-{method.id}-{settings.num_timesteps}.npy"
     if not file.exists():
         ids = [t.id for one in bench.values() for t in one.targets]
         each = [features.featurise(denoiser, pictures(bench), ids, nth_seed(settings, seed), lambda done: None)
@@ -213,13 +213,13 @@ def dense(bench: Bench, denoiser: Denoiser) -> None:
         one for one in theirs(bench, denoiser) if one.method == "d-trak" and one.timesteps == settings.num_timesteps
     )
     told = {kind: {"theirs": found[kind].lds, "sparse": sparse.lds[kind].lds} for kind in bench}
-    files.write_json(WORK / "dense.json", told)
+    files.write_json(kept(first) / "dense.json", told)
     print(told)
 
 
 def of_draw(bench: Bench, denoiser: Denoiser, settings: FeatureSettings, t: int, seed: int) -> np.ndarray:
     """Return the projected gradients of one draw: of the training pictures (noise 0 alone), then of all targets."""
-    file = WORK / f"{settings.model_output}-{t}-{seed}.npy"
+    file = kept(bench["generated"]) / f"{settings.model_output}-{t}-{seed}.npy"
     if not file.exists():
         own = FeatureSettings(**settings.model_dump() | {"noise_seed": seed})
         images, ids = pictures(bench), [t.id for one in bench.values() for t in one.targets]
@@ -234,13 +234,18 @@ def of_draw(bench: Bench, denoiser: Denoiser, settings: FeatureSettings, t: int,
 
 def residuals(first: api.Benchmark, denoiser: Denoiser, grid: np.ndarray) -> np.ndarray:
     """Return the loss of each training picture at each of these timesteps, shape (K, N), for DAS."""
-    file = WORK / f"residuals-{len(grid)}.npy"
+    file = kept(first) / f"residuals-{len(grid)}.npy"
     if not file.exists():
         images = first.dataset.train.images
         each = [losses.of_draws(denoiser, image, f"train:{i}", grid, 0, "") for i, image in enumerate(images)]
         save(file, np.stack(each, axis=1))
     found: np.ndarray = np.load(file)
     return found
+
+
+def kept(first: api.Benchmark) -> Path:
+    """Return the folder of what was computed with this checkpoint: a rebuilt demo has another."""
+    return WORK / first.checkpoint.digest
 
 
 def save(file: Path, rows: np.ndarray) -> None:

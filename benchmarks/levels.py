@@ -49,7 +49,7 @@ def main() -> None:
     from dtrak_core import api, files
 
     bench = {kind: api.benchmark(given.checkpoint, targets=kind) for kind in ("generated", "held-out")}  # type: ignore[arg-type]
-    kept = folder / f"levels-{given.checkpoint}"
+    kept = folder / f"levels-{given.checkpoint}" / bench["generated"].checkpoint.digest
     rows = [*of_levels(bench, kept), *of_likeness(bench), *of_models(bench, kept)]
     first = bench["generated"]
     facts = {"checkpoint": given.checkpoint, "pictures": len(first.dataset.train.images), "subsets": len(first.masks)}

@@ -118,9 +118,14 @@ def main() -> None:
     report(known)
 
 
+def place(known: Demo, name: str) -> Path:
+    """Return the folder of what a variant made: of this comparison, for a rebuilt demo has another."""
+    return WORK / "previews" / known.comparison.key / name
+
+
 def compute(known: Demo, name: str, numbers: range) -> None:
     """Unlearn each removal and store what its model makes of the targets, a file a removal."""
-    variant, folder = VARIANTS[name], WORK / "previews" / name
+    variant, folder = VARIANTS[name], place(known, name)
     folder.mkdir(parents=True, exist_ok=True)
     left = [number for number in numbers if not (folder / f"{number}.npz").exists()]
     if not left:
@@ -312,10 +317,10 @@ def report(known: Demo) -> None:
         told["scores"][method] = {m: agreement(-values if m == "cosine" else values, real[m], mine) for m in MEASURES}
         print("scores of", method, told["scores"][method])
     for name, variant in VARIANTS.items():
-        done = [n for n in range(len(known.removed)) if (WORK / "previews" / name / f"{n}.npz").exists()]
+        done = [n for n in range(len(known.removed)) if (place(known, name) / f"{n}.npz").exists()]
         if len(done) < 6:
             continue
-        stored = [np.load(WORK / "previews" / name / f"{n}.npz") for n in done]
+        stored = [np.load(place(known, name) / f"{n}.npz") for n in done]
         row: dict[str, Any] = {"about": variant.about, "removals": len(done), "passes": variant.steps * BATCH}
         row |= {unit: round(float(np.median([one[unit] for one in stored])), 2) for unit in ("wall", "cpu")}
         for measure in MEASURES:
