@@ -57,7 +57,7 @@ def trained(
     def take(inputs: Sequence[Tensor]) -> Tensor:
         loss = loss_of(*inputs)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():

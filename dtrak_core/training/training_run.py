@@ -78,7 +78,7 @@ def step(run: Run, dataset: Dataset, settings: TrainSettings, batch: np.ndarray,
         torch.manual_seed(int(random.integers(2**63)))
     where = run.denoiser.weight.device
     loss = backward(run, x0.to(where), noise.to(where), t.to(where), told)
-    torch.nn.utils.clip_grad_norm_(run.weights, settings.clip_norm, foreach=True)
+    torch.nn.utils.clip_grad_norm_(run.weights, settings.clip_norm)
     run.optimizer.step()
     run.optimizer.zero_grad()
     if run.average is not None:

@@ -309,3 +309,19 @@ def test_the_average_of_the_weights_keeps_no_history(pictures: Dataset, tiny: Mo
     for average, old, new in zip(run.average, before, run.weights, strict=True):
         assert average.grad_fn is None
         torch.testing.assert_close(average, (old + new.detach()) / 2)
+
+
+def test_a_step_is_taken_on_a_device_without_torchs_foreach(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apple's GPUs are such: torch refuses to be told foreach=True there."""
+    settings = settings_for(pictures, tiny)
+    run = training.start(settings, 16)
+    with monkeypatch.context() as patch:
+        for module in (torch.nn.utils.clip_grad, torch.utils._foreach_utils):
+            patch.setattr(module, "_device_has_foreach_support", lambda device: False)
+        training_run.step(run, pictures, settings, np.arange(8), 10)
+    usual = training.start(settings, 16)
+    training_run.step(usual, pictures, settings, np.arange(8), 10)
+    for one, other in zip(run.weights, usual.weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
