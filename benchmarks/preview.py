@@ -199,7 +199,7 @@ def tuned(denoiser: Denoiser, known: Demo, removed: np.ndarray, variant: Variant
         if len(gone):
             aim = aim + (level[t[len(own) :]] - found[len(own) :]).relu().mean()
         aim.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
