@@ -209,7 +209,7 @@ def _downloaded(name: str) -> str:
     """Return how large the safetensors of a repository of the hub are, empty where it does not say so."""
     try:
         held = HfApi().model_info(name, files_metadata=True).siblings or []
-    except (*importing.UNANSWERED, OSError):
+    except importing.UNANSWERED:
         return ""
     return size(sum(one.size or 0 for one in held if one.rfilename.endswith(".safetensors") and "/" in one.rfilename))
 
