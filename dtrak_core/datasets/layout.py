@@ -2,6 +2,7 @@
 
     wrapper/.../train/cat/0.png        a single folder around everything is looked through
     train/cat/0.png, test/cat/1.png    test and validation pictures are held out, the labels are the classes
+    train/cat/0.png, test/images/1.png the same without labels of the test pictures, where no class is called "images"
     cat/train/0.png, cat/test/1.png    the same, the other way round
     10_sks painting/0.png              kohya: ten repeats of "sks painting"; the label is without the count
 
@@ -12,7 +13,7 @@ on, or where both hold the same classes: a class that is called "test" beside "c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -71,6 +72,8 @@ def of(names: Sequence[str], source_name: str) -> Layout:
             sides, rest = _parted({name: parts for name, parts in rest.items() if name not in beside}, 0)
         elif sides and not flat and all(side_of(parts[0]) == sides[name] for name, parts in rest.items()):
             rest = {name: parts[1:] for name, parts in rest.items()}  # some archives repeat the level
+        elif sides and (wrapped := _wrapped(rest, sides)):
+            rest = {name: parts[1:] if name in wrapped else parts for name, parts in rest.items()}
         else:
             break
     if not sides and rest and all(len(parts) > 1 for parts in rest.values()):
@@ -78,6 +81,10 @@ def of(names: Sequence[str], source_name: str) -> Layout:
             sides, rest = _parted(rest, 1)
         elif all(_REPEATS.match(parts[1]) for parts in rest.values()):
             rest = {name: parts[1:] for name, parts in rest.items()}  # below kohya's img and reg
+    unlabelled = sum(side == HELD_OUT and not rest[name] for name, side in sides.items())
+    if unlabelled and any(rest[name] for name, side in sides.items() if side == TRAIN):
+        which = "" if unlabelled == list(sides.values()).count(HELD_OUT) else f"{unlabelled:,} of "
+        notes.append(f"By their folders, {which}the pictures to hold out have no labels.")
     if not sides:
         notes += _doubtful({parts[0] for parts in rest.values() if parts}, source_name)
     places = {
@@ -120,6 +127,22 @@ def _are_sides(folders: set[str]) -> bool:
     train = {more for side, more in parsed if side == TRAIN}
     held_out = {more for side, more in parsed if side == HELD_OUT}
     return all(side for side, _ in parsed) and bool(train & held_out)
+
+
+def _wrapped(rest: Mapping[str, tuple[str, ...]], sides: Mapping[str, str]) -> set[str]:
+    """Return the pictures of one side that lie in a folder of GENERIC which is no class: the other side has none such.
+
+    Pictures to train on where all lie in that one folder; to hold out any, since each may come from a folder of its own
+    (Tiny-ImageNet's val/images and test/images, beside train/n01443537).
+    """
+    inside: dict[str, dict[str, set[str]]] = {TRAIN: {}, HELD_OUT: {}}
+    for name, parts in rest.items():
+        inside[sides[name]].setdefault(parts[0] if parts else "", set()).add(name)
+    train, held_out = inside[TRAIN], inside[HELD_OUT]
+    for folder in sorted(train.keys() ^ held_out.keys()):
+        if folder.lower() in GENERIC and (folder in held_out or len(train) == 1):
+            return (train | held_out)[folder]
+    return set()
 
 
 def _share_classes(all_parts: Iterable[tuple[str, ...]]) -> bool:

@@ -37,7 +37,7 @@ from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.progress import Count
 from dtrak_core.settings import digest_of
 
-READING = "2"  # raised when the same files are read otherwise: what was stored before is then read anew
+READING = "3"  # raised when the same files are read otherwise: what was stored before is then read anew
 
 
 @dataclass(frozen=True)

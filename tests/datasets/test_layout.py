@@ -42,6 +42,31 @@ def test_other_places_of_the_level() -> None:
     assert list(flat.values()) == [("train", ""), ("held-out", "")]
 
 
+TINY_IMAGENET = ("train/n01/images/0", "train/n02/images/1", "val/images/2", "test/images/3")
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "of"),
+    [
+        (TINY_IMAGENET, ["n01", "n02", "", ""], ""),
+        (("train/cat/0", "test/images/1"), ["cat", ""], ""),
+        (("train/cat/0", "val/cat/images/1", "test/JPG/2"), ["cat", "cat", ""], "1 of "),
+        (("train/cat/0", "test/data/cat/1"), ["cat", "cat"], None),
+        (("train/images/cat/0", "test/cat/1"), ["cat", "cat"], None),
+        (("train/0", "test/images/1"), ["", ""], None),
+        (("train/set/0", "train/dog/1", "test/set/2"), ["set", "dog", "set"], None),
+        (("train/set/0", "train/dog/1", "test/dog/2"), ["set", "dog", "dog"], None),
+    ],
+)
+def test_a_folder_that_only_says_that_pictures_are_in_it_is_no_class_of_one_side(
+    names: tuple[str, ...], labels: list[str], of: str | None
+) -> None:
+    found = layout.of(names, "mine")
+    assert [place.label for place in found.places.values()] == labels
+    assert [place.side for place in found.places.values()] == [layout.side_of(name.partition("/")[0]) for name in names]
+    assert found.notes == ([] if of is None else [f"By their folders, {of}the pictures to hold out have no labels."])
+
+
 @pytest.mark.parametrize(
     ("names", "labels"),
     [
