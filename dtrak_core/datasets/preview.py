@@ -148,6 +148,12 @@ def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, colum
         held_out = sum(plan.sides.get(file.name) == HELD_OUT for file in plan.pictures)
         lost = len(left_out) - len(plan.left_out)
         pictures.refuse_few(source.name, count - held_out - lost, bool(held_out), left_out)
+        if not sizes:
+            first_lost = left_out[len(plan.left_out)]
+            raise DataError(
+                f"None of the {looked:,} pictures of '{source.name}' that were opened first can be read: "
+                f"'{first_lost.file}' {first_lost.reason}."
+            )
         seconds = (time.perf_counter() - began) / max(1, looked)
         unread = {left.file for left in left_out[len(plan.left_out) :]}
         facts = {file.name: plan.facts.get(file.name, {}) for file in plan.pictures if file.name not in unread}

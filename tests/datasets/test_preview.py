@@ -121,3 +121,16 @@ def test_too_few_pictures_are_refused_before_they_are_prepared(tmp_path: Path) -
     with pytest.raises(DataError, match=r"has only 7 readable pictures \(1 \(7.png\): is empty"):
         preview.look(tmp_path, 8)
     assert pictures.kind_of(tmp_path) == "folder"
+
+
+def test_a_source_of_which_nothing_can_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clone of a hub's dataset without git-lfs, of which not every file is opened."""
+    for i in range(60):
+        (tmp_path / f"{i:02}.png").write_text(
+            f"version https://git-lfs.github.com/spec/v1\noid sha256:{i:064}\nsize 9\n"
+        )
+    monkeypatch.setattr(preview, "SECONDS", 0.0)
+    with pytest.raises(
+        DataError, match=r"None of the 24 pictures of '.*' that were opened first can be read: '00.png' "
+    ):
+        preview.look(tmp_path, 8)
