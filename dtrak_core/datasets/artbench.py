@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dtrak_core.datasets import subsets
-from dtrak_core.datasets.content import Content, Split, row_of
+from dtrak_core.datasets.content import Content, Split, check_size, row_of
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.progress import Count
@@ -64,11 +64,13 @@ def load(kind: str, resolution: int, source: Path | None, on_progress: Count | N
 
     Raises:
         NotFoundError: If a file is not there; the sentence names it.
-        DataError: If the CSV is not ArtBench's, or a picture cannot be read.
+        DataError: If they would not fit into memory, the CSV is not ArtBench's, or a picture cannot be read.
     """
+    plan = PLANS[kind]
+    check_size(plan.train + plan.held_out, resolution)
     if source is None:
         raise NotFoundError(f"'{kind}' is read from files of yours. {GET_IT}.")
-    rows, chosen = _drawn(PLANS[kind], source)
+    rows, chosen = _drawn(plan, source)
     total, read, splits = sum(map(len, chosen)), 0, []
     for indices in chosen:
         images = np.empty((len(indices), resolution, resolution, 3), np.uint8)

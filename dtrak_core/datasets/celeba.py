@@ -14,7 +14,7 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.datasets import subsets
-from dtrak_core.datasets.content import Content, Split, row_of
+from dtrak_core.datasets.content import Content, Split, check_size, row_of
 from dtrak_core.datasets.images import decoded, fit
 from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.progress import Count
@@ -43,8 +43,9 @@ def load(resolution: int, source: Path | None, on_progress: Count | None = None)
 
     Raises:
         NotFoundError: If a file is not there; the sentence names it.
-        DataError: If the partition file is not CelebA's, or a picture cannot be read.
+        DataError: If they would not fit into memory, the partition file is not CelebA's, or a picture cannot be read.
     """
+    check_size(sum(PARTS.values()), resolution)
     folder = _downloaded() if source is None else source
     names, drawn = _drawn(folder)
     total, read, splits = sum(PARTS.values()), 0, []

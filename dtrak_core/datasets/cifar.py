@@ -24,7 +24,7 @@ from PIL import Image
 
 from dtrak_core import store
 from dtrak_core.datasets import subsets
-from dtrak_core.datasets.content import Content, Split, row_of
+from dtrak_core.datasets.content import Content, Split, check_size, row_of
 from dtrak_core.datasets.images import fit
 from dtrak_core.errors import DataError
 from dtrak_core.progress import Count
@@ -70,11 +70,13 @@ def load(kind: str, resolution: int, on_progress: Count | None = None) -> Conten
         on_progress: Called with the number of pictures taken and their total.
 
     Raises:
-        DataError: If torchvision is missing, the download fails, or the archive is not the paper's.
+        DataError: If they would not fit into memory, torchvision is missing, the download fails, or the archive is not
+            the paper's.
     """
     plan = PLANS[kind]
     folder = store.root() / "downloads"
     total = plan.train + plan.held_out
+    check_size(total, resolution)
     if on_progress is not None:
         on_progress(0, total)
     train = _take(_open(folder, True), batch_order(folder), plan.classes, plan.train, plan.train_begins, resolution)

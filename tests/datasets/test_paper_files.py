@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from dtrak_core.commands import answers
-from dtrak_core.datasets import artbench, catalogue, celeba
+from dtrak_core.datasets import artbench, catalogue, celeba, cifar
+from dtrak_core.datasets.content import Content
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, StudioError
 from dtrak_core.settings import key_of
@@ -67,6 +69,23 @@ def test_celeba_names_what_is_missing(faces: Path, tmp_path: Path) -> None:
     (tmp_path / celeba.PARTITIONS).write_text("one two three\n")
     with pytest.raises(DataError, match="is not CelebA's"):
         celeba.load(64, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda: cifar.load("cifar10", 512),
+        lambda: celeba.load(512, None),
+        lambda: artbench.load("artbench5", 512, Path("nowhere")),
+    ],
+)
+def test_what_would_not_fit_into_memory_is_refused_before_anything_is_read(
+    load: Callable[[], Content], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "_open", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr(celeba, "_downloaded", lambda: pytest.fail("downloaded"))
+    with pytest.raises(DataError, match=r"pictures of 512 x 512 take .* GiB; at most 4 are allowed"):
+        load()
 
 
 def test_celeba_says_what_a_file_is_that_is_no_picture(faces: Path, tmp_path: Path) -> None:
