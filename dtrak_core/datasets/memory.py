@@ -45,7 +45,7 @@ def keep(
         raise DataError(f"There {few} in images; at least {MIN_PICTURES} are needed. Add pictures.")
     if height != width:
         raise DataError(f"The pictures of images are {width} x {height}; they must be square. Crop or resize them.")
-    left = found[:0] if held_out is None else stacked(held_out, "held_out")[0]
+    left = found[:0] if held_out is None or _is_empty(held_out) else stacked(held_out, "held_out")[0]
     if left.shape[1:] != found.shape[1:]:
         raise DataError(
             f"The pictures of held_out are {left.shape[2]} x {left.shape[1]}, those of images {width} x {height}. "
@@ -81,9 +81,9 @@ def stacked(images: Any, name: str) -> tuple[np.ndarray, list[str]]:
         raise DataError(
             f"{name} is of type {type(images).__name__}; expected an array (N, H, W, 3) or a list of images."
         )
+    if _is_empty(images) or (isinstance(images, Sequence) and not len(images)):
+        raise DataError(f"{name} is empty. Give at least one picture.")
     if isinstance(images, Sequence):
-        if not len(images):
-            raise DataError(f"{name} is empty. Give at least one picture.")
         each = [np.asarray(to_rgb(one, name)) if isinstance(one, Image.Image) else _plain(one) for one in images]
         shapes = [one.shape for one in each]
         if other := next((place for place, shape in enumerate(shapes) if shape != shapes[0]), 0):
@@ -93,6 +93,11 @@ def stacked(images: Any, name: str) -> tuple[np.ndarray, list[str]]:
             )
         images = np.stack(each)
     return npz.pictures(_plain(images), name)
+
+
+def _is_empty(images: Any) -> bool:
+    """Say whether an array or tensor holds no picture, whatever their shape: a slice that took none."""
+    return tuple(getattr(images, "shape", ()))[:1] == (0,)
 
 
 def _plain(values: Any) -> np.ndarray:

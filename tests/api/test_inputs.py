@@ -42,6 +42,8 @@ def test_equal_pictures_are_stored_once_however_they_come(cache: object) -> None
     assert other.key != first.key
     assert api.dataset("mine").key == other.key  # the newest of a name
     assert api.dataset(IMAGES[:10], held_out=IMAGES[10:], name="split").held_out.images.shape == (2, 16, 16, 3)
+    for none in (IMAGES[:0], torch.from_numpy(IMAGES[:0])):
+        assert api.dataset(IMAGES, labels=[0, 1] * 6, held_out=none).key == other.key
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,7 @@ def test_equal_pictures_are_stored_once_however_they_come(cache: object) -> None
         ({"images": IMAGES[0]}, "has shape"),
         ({"images": [IMAGES[0], IMAGES[1][:8]]}, r"Pictures 0 and 1 of images have the shapes"),
         ({"images": []}, "images is empty"),
+        ({"images": IMAGES[:0]}, "images is empty"),
         ({"images": 3}, "images is of type int"),
         ({"images": IMAGES, "labels": [1, 2]}, "labels has 2 entries, images has 12"),
         ({"images": IMAGES, "labels": [0.5] * 12}, "not whole"),
