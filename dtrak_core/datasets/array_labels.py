@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dtrak_core.datasets.captions import whole
 from dtrak_core.errors import DataError
 
 
@@ -46,7 +47,7 @@ def of(array: np.ndarray, name: str, count: int, pictures: str, classes: list[st
 
 def text(value: Any) -> str:
     """Return an entry of an array as text."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else whole(str(value))
 
 
 def _from_one_hot(labels: np.ndarray, name: str) -> np.ndarray:

@@ -67,6 +67,14 @@ def decoded(data: bytes, name: str) -> str:
         ) from None
 
 
+def whole(text: str) -> str:
+    """Return text without half characters, which are left where a program cuts it by units of UTF-16: an emoji has two.
+
+    JSON and arrays can hold them; nothing can write them as UTF-8.
+    """
+    return text.encode("utf-8", "ignore").decode("utf-8")
+
+
 def _guessed(data: bytes) -> str:
     """Say which encoding bytes are probably in, and what converts them: no byte tells Windows-1252 from its like."""
     try:

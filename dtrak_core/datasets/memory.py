@@ -16,6 +16,7 @@ from PIL import Image
 from dtrak_core.amounts import counted
 from dtrak_core.datasets import array_labels, catalogue, npz
 from dtrak_core.datasets import content as contents
+from dtrak_core.datasets.captions import whole
 from dtrak_core.datasets.content import MIN_PICTURES, Content, Split, row_of
 from dtrak_core.datasets.images import to_rgb
 from dtrak_core.datasets.settings import DatasetSettings
@@ -120,4 +121,4 @@ def _texts(values: Sequence[str | None] | None, name: str, count: int) -> list[s
         raise DataError(f"{name} has {len(listed):,} entries for {count:,} pictures. Give one for each.")
     if strange := [one for one in listed if not isinstance(one, str | None)]:
         raise DataError(f"{name} has an entry of type {type(strange[0]).__name__}; expected text, or None for unknown.")
-    return [one or "" for one in listed]
+    return [whole(one or "") for one in listed]

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from dtrak_core.datasets.captions import decoded
+from dtrak_core.datasets.captions import decoded, whole
 from dtrak_core.datasets.settings import Columns, Fact
 from dtrak_core.datasets.source_files import SourceFile
 from dtrak_core.errors import DataError, words_of
@@ -252,8 +252,8 @@ def _json_lines(text: str, table: str) -> tuple[list[tuple[int, dict[str, Any]]]
             raise DataError(
                 f'Row {number} of {table} is no object like {{"file_name": "0.png"}}. Write one object a line.'
             )
-        rows.append((number, row))
-        columns |= dict.fromkeys(row)
+        rows.append((number, {whole(column): value for column, value in row.items()}))
+        columns |= dict.fromkeys(rows[-1][1])
     return rows, list(columns)
 
 
@@ -263,7 +263,7 @@ def _text(value: Any) -> str:
         value = value[0]
     if value is None or (isinstance(value, float) and value != value):
         return ""
-    text = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).strip()
+    text = whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).strip()
     return "" if text in NOTHING else text
 
 

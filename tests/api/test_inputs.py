@@ -46,6 +46,13 @@ def test_equal_pictures_are_stored_once_however_they_come(cache: object) -> None
         assert api.dataset(IMAGES, labels=[0, 1] * 6, held_out=none).key == other.key
 
 
+def test_half_an_emoji_is_left_out(cache: object) -> None:
+    cut = api.dataset(
+        IMAGES, labels=["cat \ud83d"] * 12, contributors=["Ada\ud83d"] * 12, captions=["a cat \ud83d"] * 12
+    )
+    assert cut.key == api.dataset(IMAGES, ["cat "] * 12, ["Ada"] * 12, ["a cat "] * 12).key
+
+
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [

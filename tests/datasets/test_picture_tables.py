@@ -333,3 +333,16 @@ def test_columns_on_the_command_line(
     assert (told["labels"], told["with_contributor"]) == (["a", "b"], 0)
     assert cli.main(["dataset", "--name", "cifar2", "--columns", "label=style"]) == 1
     assert "Give their folder with --source" in capsys.readouterr().err
+
+
+def test_half_an_emoji_is_left_out(source: Path, cache: Path) -> None:
+    """Programs that cut text by units of UTF-16 leave half a character, which no file can hold."""
+    rows = [{"file_name": f"sub/{i}.png", "text": "a \U0001f600 cat \U0001f600"} for i in range(10)]
+    rows[0]["m\ud83d"] = "me"
+    lines = [json.dumps(row) for row in rows]
+    assert lines[1].endswith(r'\ude00"}')
+    lines[1] = lines[1].removesuffix(r'\ude00"}') + '"}'
+    (source / "metadata.jsonl").write_text("\n".join(lines))
+    found = facts(read(source), "caption")
+    assert (found["sub/1.png"], found["sub/2.png"]) == ("a \U0001f600 cat", "a \U0001f600 cat \U0001f600")
+    assert facts(read(source), "m")["sub/0.png"] == "me"
