@@ -8,8 +8,10 @@ empty string for what is not known, and whatever else the source tells.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ MIN_PICTURES = 8  # fewer cannot be split and trained on
 MAX_BYTES = 4 * 2**30  # pixels of one dataset, or one array of a file, that are taken into memory
 MAX_PICTURES = 2_000_000  # of one dataset; the facts of so many take a few gigabytes too
 HOLD_OUT_SEED = 42
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")  # labels that are told apart by value
 DARK = 8  # grey levels that are seen as black
 
 
@@ -257,10 +260,10 @@ def rows_of(artifact: Artifact, stem: str) -> list[dict[str, Any]]:
 
 
 def classes_of(labels: Iterable[str], numbered: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the classes of labels by number: as the source numbers them, else whole numbers by value, text by letter.
+    """Return the classes of labels by number: as the source numbers them, else numbers by value, text by letter.
 
     Pictures without a label have no class.
     """
     left = {label for label in labels if label} - set(numbered)
-    by_value = all(label.isdecimal() for label in left)
-    return (*numbered, *sorted(left, key=lambda label: (int(label) if by_value else 0, label)))
+    by_value = all(NUMBER.fullmatch(label) for label in left)
+    return (*numbered, *sorted(left, key=lambda label: (Decimal(label) if by_value else 0, label)))

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from dtrak_core.datasets import table_cells
 from dtrak_core.datasets.captions import decoded, whole
 from dtrak_core.datasets.settings import Columns, Fact
 from dtrak_core.datasets.source_files import SourceFile
@@ -32,7 +33,6 @@ TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # of one folder the
 LABELS = "labels.json"
 KNOWN: tuple[Fact, ...] = get_args(Fact)
 CAPTIONS = ("text", "prompt", "description")  # names for `caption`, the first that is there
-NOTHING = ("nan", "NaN", "None", "null", "NULL", "<NA>", "N/A", "n/a", "#N/A")  # not NA, which may be a name
 MOST_COMPARED = 5_000  # names among which a near match is looked for
 Facts = dict[str, dict[str, str]]
 
@@ -160,13 +160,14 @@ def _rows(table: SourceFile, chosen: Mapping[Fact, str]) -> list[tuple[int, dict
     told, key = _told(columns, table.name, chosen), chosen.get("file_name", "file_name")
     rows = []
     for number, values in numbered:
-        row = {fact: _text(values[column]) for fact, column in told.items() if column in values}
+        row = {fact: table_cells.text(values[column]) for fact, column in told.items() if column in values}
         if not any(row.values()):
             continue
         if not row.get("file_name"):
             raise DataError(f"Row {number} of {table.name} has no {key}. Give one, or delete the row.")
         rows.append((number, row))
-    return rows
+    labels = table_cells.without_points([row.get("label", "") for _, row in rows])
+    return [(i, row | ({"label": label} if label else {})) for (i, row), label in zip(rows, labels, strict=True)]
 
 
 def _parsed(table: SourceFile) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
@@ -257,16 +258,6 @@ def _json_lines(text: str, table: str) -> tuple[list[tuple[int, dict[str, Any]]]
     return rows, list(columns)
 
 
-def _text(value: Any) -> str:
-    """Return a value of a table as text; of several captions the first."""
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        value = value[0]
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    text = whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).strip()
-    return "" if text in NOTHING else text
-
-
 def _add_labels(facts: Facts, table: SourceFile, pictures: Pictures) -> list[str]:
     """Add FiftyOne's labels to the facts of the pictures; return a note on those that are not there."""
     try:
@@ -291,7 +282,7 @@ def _add_labels(facts: Facts, table: SourceFile, pictures: Pictures) -> list[str
             raise DataError(
                 f"{table.name} gives '{stem}' {json.dumps(value)[:60]}; expected one label for each picture."
             )
-        facts.setdefault(stems[stem], {}).setdefault("label", _text(value))
+        facts.setdefault(stems[stem], {}).setdefault("label", table_cells.text(value))
     are = "picture that is" if missing == 1 else "pictures that are"
     return [f"{table.name} names {missing:,} {are} not there."] if missing else []
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dtrak_core import store
-from dtrak_core.datasets import catalogue
+from dtrak_core.datasets import catalogue, content
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
 from dtrak_core.settings import digest_of
@@ -168,3 +168,19 @@ def test_image_digest_depends_on_shape_and_pixels() -> None:
     assert catalogue.image_digest(image) == digest_of("(4, 4, 3)", bytes(range(48)))
     assert catalogue.image_digest(image) != catalogue.image_digest(image.reshape(2, 8, 3))
     assert catalogue.image_digest(image[::-1]) == catalogue.image_digest(image[::-1].copy())
+
+
+@pytest.mark.parametrize(
+    ("labels", "by_number"),
+    [
+        (["10", "2", "-1", "1", "0"], ("-1", "0", "1", "2", "10")),
+        (["10.0", "2.0", "1.5", "", "0"], ("0", "1.5", "2.0", "10.0")),
+        (["10", "2", "02", "9" * 5000, "9" * 4999], ("02", "2", "10", "9" * 4999, "9" * 5000)),
+        (["10", "2", "a"], ("10", "2", "a")),
+        (["10", "2", "nan"], ("10", "2", "nan")),
+        (["10", "2", "1_0"], ("10", "1_0", "2")),
+    ],
+)
+def test_classes_that_are_numbers_stand_by_value(labels: list[str], by_number: tuple[str, ...]) -> None:
+    assert content.classes_of(labels) == by_number
+    assert content.classes_of(labels, ["b"]) == ("b", *by_number)

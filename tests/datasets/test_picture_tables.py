@@ -346,3 +346,22 @@ def test_half_an_emoji_is_left_out(source: Path, cache: Path) -> None:
     found = facts(read(source), "caption")
     assert (found["sub/1.png"], found["sub/2.png"]) == ("a \U0001f600 cat", "a \U0001f600 cat \U0001f600")
     assert facts(read(source), "m")["sub/0.png"] == "me"
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (["0.0", "1.0", "10.0", "2.0", "", "-1.0", "3.", "+4.0", "5", "6.00"], "0 1 10 2 sub -1 3 +4 5 6"),
+        (
+            ["0.0", "1.5", "10.0", "2.0", "", "-1.0", "3.0", "4.0", "5", "6.00"],
+            "0.0 1.5 10.0 2.0 sub -1.0 3.0 4.0 5 6.00",
+        ),
+        (["0.0", "v1.0", "10.0", "2.0", "a", "b", "c", "d", "e", "f"], "0.0 v1.0 10.0 2.0 a b c d e f"),
+    ],
+)
+def test_whole_labels_have_no_point(source: Path, cache: Path, given: list[str], stored: str) -> None:
+    """pandas writes whole numbers with a point where one of them is missing."""
+    lines = [f"sub/{i}.png,{label}" for i, label in enumerate(given)]
+    (source / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    found = facts(read(source), "label")
+    assert [found[f"sub/{i}.png"] for i in range(10)] == stored.split()
