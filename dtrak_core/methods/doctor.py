@@ -177,12 +177,7 @@ def _nearest(_key: str, _digest: str, held: alike.Held) -> tuple[np.ndarray, np.
     rows = alike.reduced(images)
     if len(rows) ** 2 * rows.shape[1] <= _PRODUCTS:
         return nearest_other(rows)
-    partner, away = np.full(len(rows), -1), np.full(len(rows), np.nan)
-    for one in alike.pairs(images, rms=np.inf):  # the closest first
-        for own, other in ((one.first, one.second), (one.second, one.first)):
-            if partner[own] < 0:
-                partner[own], away[own] = other, one.rms
-    return partner, away
+    return alike.nearest(images)
 
 
 def _ranked(
