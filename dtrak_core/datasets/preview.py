@@ -98,27 +98,25 @@ def look(source: Path, resolution: int, columns: Columns = ()) -> Preview:
 def tables(source: Path) -> Tables:
     """Return what a source's tables offer, also where they are in words that the reader does not know.
 
-    The errors are those of `look`.
+    Names and tables alone are read. The errors are those of `look`, without those of pictures and of arrays.
     """
-    try:
-        seen = look(source, SMALL)
-        return Tables(seen.columns, dict(seen.taken))
-    except DataError as error:
-        offered = _columns(source)
-        for name in offered:
-            with contextlib.suppress(DataError):
-                taken = dict(look(source, SMALL, (("file_name", name),)).taken)
-                return Tables(offered, {fact: column for fact, column in taken.items() if fact != "file_name"}, name)
-        raise error from None
-
-
-def _columns(source: Path) -> tuple[str, ...]:
     if pictures.kind_of(source) == "npz":
-        return ()
+        return Tables((), {})
     with opened(source) as listing:
         _refuse_large(listing)
         held, _ = picture_tables.chosen(file for file in listing.files if picture_tables.is_table(file.name))
-        return tuple(picture_tables.columns_of(held))
+        try:
+            pictures.planned(listing, source.name, SMALL)
+            return Tables(tuple(picture_tables.columns_of(held)), picture_tables.taken(held))
+        except DataError as error:
+            offered = tuple(picture_tables.columns_of(held))
+            for name in offered:
+                columns = (("file_name", name),)
+                with contextlib.suppress(DataError):
+                    pictures.planned(listing, source.name, SMALL, columns)
+                    taken = picture_tables.taken(held, columns)
+                    return Tables(offered, {fact: one for fact, one in taken.items() if fact != "file_name"}, name)
+            raise error from None
 
 
 def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, columns: Columns) -> Preview:

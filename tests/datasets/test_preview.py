@@ -79,6 +79,17 @@ def test_a_table_that_is_known_says_what_it_tells(tmp_path: Path) -> None:
         preview.tables(tmp_path)
 
 
+def test_columns_are_offered_without_reading_the_pictures(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole source was hashed once for each column that might name the pictures."""
+    for at, name in ((pictures, "source_digest"), (preview, "decoded")):
+        monkeypatch.setattr(at, name, lambda *_, what=name: pytest.fail(what))
+    assert preview.tables(source).names == "file"
+    with zipfile.ZipFile(source, "a") as archive:
+        archive.writestr("art/metadata.csv", "what,which,where\na,b,c")
+    with pytest.raises(DataError, match="has no column 'file_name'; it has: what, which, where"):
+        preview.tables(source)
+
+
 def test_of_a_large_source_not_every_picture_is_opened(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "SECONDS", 0.0)
     seen = preview.look(source, 8, COLUMNS)
