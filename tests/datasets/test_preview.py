@@ -145,3 +145,19 @@ def test_a_source_of_which_nothing_can_be_read_is_refused(tmp_path: Path, monkey
         DataError, match=r"None of the 24 pictures of '.*' that were opened first can be read: '00.png' "
     ):
         preview.look(tmp_path, 8)
+
+
+def test_boxes_beside_the_pictures_are_no_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(60):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i:02}.png")
+        (tmp_path / f"{i:02}.txt").write_text("0 0.5 0.5 0.1 0.1" if i % 2 else "")
+    assert preview.look(tmp_path, 8).captions == 0
+    (tmp_path / "07.txt").write_text("a cup")
+    (tmp_path / "metadata.csv").write_text("file_name,caption\n08.png,a bowl\n07.png,a jar")
+    assert preview.look(tmp_path, 8).captions == 2
+    (tmp_path / "09.txt").write_text("a plate")
+    assert preview.look(tmp_path, 8).captions == 3
+    for i in range(10, 60):
+        (tmp_path / f"{i:02}.txt").write_text("a fork")
+    monkeypatch.setattr(preview, "SECONDS", 0.0)
+    assert 40 < preview.look(tmp_path, 8).captions <= 60, "most texts, by some of them"
