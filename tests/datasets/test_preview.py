@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dtrak_core.datasets import catalogue, pictures, preview
+from dtrak_core.datasets import catalogue, npz, pictures, preview
 from dtrak_core.errors import DataError
 
 HEAD = "file,style,who,title"
@@ -161,3 +164,25 @@ def test_boxes_beside_the_pictures_are_no_captions(tmp_path: Path, monkeypatch: 
         (tmp_path / f"{i:02}.txt").write_text("a fork")
     monkeypatch.setattr(preview, "SECONDS", 0.0)
     assert 40 < preview.look(tmp_path, 8).captions <= 60, "most texts, by some of them"
+
+
+def test_the_time_of_reading_arrays_is_that_of_a_real_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read once for all pictures, not for the few that are shown; a clock that only this work moves."""
+    now = [0.0]
+
+    def takes(seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any) -> Any:
+            now[0] += seconds
+            return work(*given)
+
+        return timed
+
+    monkeypatch.setattr(npz.arrays, "read", takes(100.0, npz.arrays.read))
+    monkeypatch.setattr(npz, "fit", takes(0.25, npz.fit))
+    monkeypatch.setattr(preview, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    images = np.zeros((2000, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(2000) % 3, x_test=images[:9], y_test=np.zeros(9))
+    seen = preview.look(tmp_path / "a.npz", 8)
+    begun = now[0]
+    npz.load(tmp_path / "a.npz", 8)
+    assert 0.9 < seen.seconds * seen.count / (now[0] - begun) < 1.1
