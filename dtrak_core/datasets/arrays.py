@@ -58,7 +58,7 @@ def names(source: Path) -> list[str]:
         if is_single(source):
             return [source.stem]
         with zipfile.ZipFile(source) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            return list(members(archive))
 
 
 def header(source: Path, name: str) -> Header:
@@ -78,13 +78,32 @@ def read(source: Path, name: str) -> np.ndarray:
         DataError: As `header` does.
     """
     with _told(source), _opened(source, name) as (file, size):
-        known = _header(file, size, name)
-        count = int(np.prod(known.shape, dtype=object)) if known.shape else 1
-        if not count or not known.dtype.itemsize:
-            return np.zeros(known.shape, known.dtype)
-        values = np.frombuffer(file.read(count * known.dtype.itemsize), known.dtype, count)
-        found: np.ndarray = values.reshape(known.shape[::-1]).T if known.fortran else values.reshape(known.shape)
-        return found
+        return _values(file, size, name)
+
+
+def members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the arrays of an .npz that is open, by name."""
+    return {one.filename.removesuffix(".npy"): one for one in archive.infolist() if one.filename.endswith(".npy")}
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """Return an array of an .npz that is open. It is read-only.
+
+    Raises:
+        DataError: As `header` does; what is wrong with the archive itself raises one of `ZIP_ERRORS`.
+    """
+    with archive.open(member.filename) as file:  # by name, which an error tells better
+        return _values(file, member.file_size, member.filename.removesuffix(".npy"))  # type: ignore[arg-type]
+
+
+def _values(file: BinaryIO, size: int, name: str) -> np.ndarray:
+    known = _header(file, size, name)
+    count = int(np.prod(known.shape, dtype=object)) if known.shape else 1
+    if not count or not known.dtype.itemsize:
+        return np.zeros(known.shape, known.dtype)
+    values = np.frombuffer(file.read(count * known.dtype.itemsize), known.dtype, count)
+    found: np.ndarray = values.reshape(known.shape[::-1]).T if known.fortran else values.reshape(known.shape)
+    return found
 
 
 def _header(file: BinaryIO, size: int, name: str) -> Header:
@@ -112,8 +131,12 @@ def _header(file: BinaryIO, size: int, name: str) -> Header:
             f"Array {name} holds Python objects, which are not opened because that would run code from the file. "
             "Save it with a plain type such as uint8 or text."
         )
-    count = int(np.prod(shape, dtype=object)) if shape else 1
-    if min(shape, default=0) < 0 or count * dtype.itemsize > size - text.tell() or max(shape, default=0) > size:
+    least = min(shape, default=1)
+    if least == 0:  # nothing follows, and numpy can make an array of it unless its other sides are out of all size
+        beyond = math.prod(side or 1 for side in shape) * max(1, dtype.itemsize) > MAX_BYTES
+    else:
+        beyond = math.prod(shape) * dtype.itemsize > size - text.tell() or max(shape, default=0) > size
+    if least < 0 or beyond:
         raise DataError(f"Array {name} is shorter than its header says. Save it again with numpy.savez.")
     return Header(name, shape, dtype, fortran)
 

@@ -20,7 +20,6 @@ import functools
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,10 @@ import numpy as np
 
 from dtrak_core import program
 from dtrak_core.amounts import counted
+from dtrak_core.datasets import arrays
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.datasets.source_files import ZIP_ERRORS
+from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.lds import lds, standings, subset_models
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.subset_models import LdsSettings
@@ -142,29 +143,29 @@ def take_back(name: str, data: bytes | Path, of: BenchmarkFile) -> Returned:
             shape, or not finite.
         SettingsError: If the name cannot be used.
     """
-    arrays = _opened(data)
-    if "scores" not in arrays:
+    given = _opened(data)
+    if "scores" not in given:
         raise DataError(
-            f"The file holds no array 'scores', but {', '.join(sorted(arrays)) or 'nothing'}. "
+            f"The file holds no array 'scores', but {', '.join(sorted(given)) or 'nothing'}. "
             "Save it with numpy.savez(file, scores=scores, benchmark=benchmark)."
         )
-    if "benchmark" not in arrays:
+    if "benchmark" not in given:
         raise DataError(
             "The file does not say of which benchmark its scores are. Save 'benchmark' of the exported file with them."
         )
-    if (said := "".join(np.ravel(arrays["benchmark"]).astype(str)[:1])) != of.digest:
+    if (said := "".join(np.ravel(given["benchmark"]).astype(str)[:1])) != of.digest:
         raise DataError(
             f"These scores are of the benchmark {_short(said)}, not of the one of '{of.checkpoint.name}' on "
             f"'{of.dataset.name}' ({of.digest}). Export that, score it, and bring the scores back."
         )
     there = {target.id: place for place, target in enumerate(of.targets)}
-    ids = [str(one) for one in np.ravel(arrays["targets"])] if "targets" in arrays else list(there)
+    ids = [str(one) for one in np.ravel(given["targets"])] if "targets" in given else list(there)
     if not ids:
         raise DataError("The file's 'targets' name no target. Give the ids of the rows of 'scores'.")
     if unknown := [one for one in ids if one not in there]:
         raise DataError(f"'{_short(unknown[0])}' is no target of the benchmark. Take ids from its array 'targets'.")
     chosen = [of.targets[there[one]] for one in ids]
-    artifact = own_scores.add(name, arrays["scores"], chosen, of.dataset)
+    artifact = own_scores.add(name, given["scores"], chosen, of.dataset)
     values = np.asarray(artifact.array("scores.npy"))
     judged = {}
     for words, begin in standings.KINDS.items():
@@ -176,7 +177,10 @@ def take_back(name: str, data: bytes | Path, of: BenchmarkFile) -> Returned:
 
 
 def _opened(data: bytes | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz; of those that do not concern us the names alone. Nothing is unpickled."""
+    """Return the arrays of an .npz; of those that do not concern us the names alone. Nothing is unpickled.
+
+    A header that claims more than follows it is refused before anything is allocated (datasets/arrays.py).
+    """
     if isinstance(data, Path):
         if not data.is_file():
             raise NotFoundError(f"There is no file '{data}'. Give an .npz with scores.")
@@ -185,14 +189,16 @@ def _opened(data: bytes | Path) -> dict[str, np.ndarray]:
         data = data.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            there = arrays.members(archive)
             if (size := sum(one.file_size for one in archive.infolist())) > LARGEST:
                 raise DataError(
                     f"The file unpacks to {size:,} bytes; at most {LARGEST:,} are taken. Bring fewer targets."
                 )
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] if name in READ else np.empty(0) for name in arrays.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error, NotImplementedError) as error:
-        raise DataError(f"The file is no .npz of plain arrays ({error}). Save it with numpy.savez.") from None
+            return {
+                name: arrays.read_member(archive, one) if name in READ else np.empty(0) for name, one in there.items()
+            }
+    except (OSError, *ZIP_ERRORS) as error:
+        raise DataError(f"The file is no .npz of plain arrays ({words_of(error)}). Save it with numpy.savez.") from None
 
 
 def _short(said: str) -> str:

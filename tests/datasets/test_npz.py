@@ -326,6 +326,18 @@ def test_headers_are_checked_before_values(tmp_path: Path, content: bytes, says:
     assert str(error.value).startswith(says)
 
 
+def test_an_array_of_no_pictures_is_none(tmp_path: Path) -> None:
+    """Its other sides may be larger than the bytes of its member."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 160, 160, 3), dtype=np.uint8)
+    path = saved(tmp_path, x_train=images, y_train=LABELS, x_test=images[:0], y_test=LABELS[:0])
+    content = npz.load(path, 8)
+    assert (len(content.train.rows), len(content.held_out.rows)) == (11, 1)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_val.npy", member((0, 2**40, 2**40, 3), b""))
+    with pytest.raises(DataError, match="Array x_val is shorter than its header says"):
+        arrays.header(path, "x_val")
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +75,7 @@ def test_what_is_taken_along_judges_scores_elsewhere_as_here(tmp_path: Path, sav
         ({"targets": np.array([], str), "scores": np.ones((0, 832))}, "'targets' name no target"),
         ({"targets": np.array(["seed:0", "seed:0"])}, "seed:0 is there more than once"),
         ({"scores": np.full((2, 832), np.nan)}, "scores[0, 0] is nan"),
-        ({"scores": np.array([{}], object)}, "is no .npz of plain arrays"),
+        ({"scores": np.array([{}], object)}, "Array scores holds Python objects"),
     ],
 )
 def test_scores_that_are_not_of_it_are_refused(saved: Saved, changes: dict[str, Any], sentence: str) -> None:
@@ -93,6 +95,31 @@ def test_what_is_no_npz_is_refused(tmp_path: Path, data: bytes) -> None:
     of = benchmark_files.of_checkpoint(api.dataset("openmoji-people"), api.checkpoint("demo"))
     with pytest.raises(DataError, match=r"The file is no \.npz of plain arrays"):
         benchmark_files.take_back("mine", data, of)
+
+
+def zipped(header: str) -> bytes:
+    """Return an .npz of scores with such a header and eight bytes of values."""
+    text, buffer = header.encode(), io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("scores.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(8))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("shape", ["(10**13,)", "(2**70,)", "(10000000000000,)", "(1180591620717411303424,)"])
+def test_a_header_that_claims_too_much_is_refused(shape: str) -> None:
+    of = benchmark_files.of_checkpoint(api.dataset("openmoji-people"), api.checkpoint("demo"))
+    given = zipped(f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}\n")
+    with pytest.raises(DataError, match=r"Array scores (is shorter than its header says|has no readable header)"):
+        benchmark_files.take_back("mine", given, of)
+
+
+def test_a_file_with_a_password_is_refused() -> None:
+    of = benchmark_files.of_checkpoint(api.dataset("openmoji-people"), api.checkpoint("demo"))
+    data = bytearray(zipped("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}\n"))
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(mark) + flags] |= 1
+    with pytest.raises(DataError, match=r"The file is no \.npz of plain arrays \(File 'scores.npy' is encrypted"):
+        benchmark_files.take_back("mine", bytes(data), of)
 
 
 def test_a_file_that_unpacks_beyond_the_limit_is_not_unpacked(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
