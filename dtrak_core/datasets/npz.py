@@ -105,7 +105,7 @@ def look(source: Path, resolution: int, most: int = MAX_BYTES) -> Looked:
             f"'{source.name}' has only {counted(sizes[0], 'picture')} in {parts[0].pictures}; at least {MIN_PICTURES} "
             "are needed. Add pictures."
         )
-    names = [array_labels.text(name) for name in np.atleast_1d(arrays.read(source, classes))] if classes else []
+    names = [array_labels.text(name) for name in np.ravel(arrays.read(source, classes))] if classes else []
     used = {name for part in parts for name in (part.pictures, part.labels, part.names)} | {classes}
     left_out = [LeftOut(name, "an array that is not read") for name in known if name not in used]
     return Looked(parts, headers, axes, sizes, names, left_out)
@@ -259,7 +259,7 @@ def _rows(source: Path, part: Part, count: int, classes: list[str]) -> list[dict
     labels = [""] * count
     if part.labels:
         labels = array_labels.of(arrays.read(source, part.labels), part.labels, count, part.pictures, classes)
-    known = np.atleast_1d(arrays.read(source, part.names)) if part.names else None
+    known = np.ravel(arrays.read(source, part.names)) if part.names else None
     if known is not None and len(known) != count:
         raise DataError(
             f"Array {part.names} has {len(known):,} entries, {part.pictures} has {count:,} pictures. Give one for each."

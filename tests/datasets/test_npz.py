@@ -59,8 +59,11 @@ def test_text_labels(tmp_path: Path, labels: np.ndarray) -> None:
 
 
 def test_column_of_labels_with_class_names(tmp_path: Path) -> None:
-    path = saved(tmp_path, images=IMAGES, labels=LABELS[:, None], classes=np.array(["x", "y", "z"]))
-    assert all_images(path)[1] == list("xyz" * 4)
+    names = np.array(["x", "y", "z"])
+    for classes in (names, names[:, None], names[None]):
+        path = saved(tmp_path, images=IMAGES, labels=LABELS[:, None], classes=classes)
+        assert all_images(path)[1] == list("xyz" * 4)
+        assert npz.load(path, 8).classes == ["x", "y", "z"]
 
 
 def test_a_file_without_test_pictures_holds_one_in_ten_out(tmp_path: Path) -> None:
@@ -78,7 +81,7 @@ def test_test_pictures_and_names_of_the_file_are_used(tmp_path: Path) -> None:
         tmp_path,
         x_train=IMAGES,
         y_train=LABELS,
-        f_train=np.array([f"train/{i}" for i in range(12)]),
+        f_train=np.array([[f"train/{i}"] for i in range(12)]),
         x_test=IMAGES[:3],
         y_test=LABELS[:3],
     )
