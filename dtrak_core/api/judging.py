@@ -11,7 +11,7 @@ from dtrak_core.api import showing
 from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, words_of
 from dtrak_core.lds import benchmark_files, standings
 from dtrak_core.lds import lds as measure
 from dtrak_core.lds.benchmark_files import BenchmarkFile
@@ -161,8 +161,9 @@ def numbers(values: Any, name: str) -> np.ndarray:
     """Return numbers that the user gave, an array or a tensor, as float64."""
     try:
         found = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    except ValueError as error:
-        raise DataError(f"{name} cannot be read as an array ({error}). Give one of numbers.") from None
+    except (ValueError, TypeError, RuntimeError) as error:  # a tensor's type may be one that numpy does not know
+        how = f"Convert it with {name}.float()" if hasattr(values, "detach") else "Give one of numbers"
+        raise DataError(f"{name} cannot be read as an array ({words_of(error)}). {how}.") from None
     if found.dtype.kind not in "biuf":
         raise DataError(f"{name} is of type {found.dtype}; expected numbers. Convert it.")
     return found.astype(np.float64)

@@ -18,7 +18,7 @@ from pydantic import Field
 from dtrak_core import program, store
 from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import Digest, Name, Settings, build, digest_of, key_of
 from dtrak_core.store import Artifact
@@ -103,8 +103,15 @@ def add(name: str, scores: Any, targets: Sequence[Target], dataset: Dataset) -> 
             there twice.
         SettingsError: If the name cannot be used.
     """
-    values = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
     expected = (len(targets), len(dataset.train.rows))
+    is_tensor = hasattr(scores, "detach")
+    try:
+        values = np.asarray(scores.detach().cpu() if is_tensor else scores)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths; types that numpy does not know
+        what = "Convert them with scores.float()" if is_tensor else "Give each row as many numbers"
+        raise DataError(
+            f"scores cannot be read as an array ({words_of(error)}); expected numbers of the shape {expected}. {what}."
+        ) from None
     if values.shape != expected:
         raise DataError(
             f"scores have the shape {values.shape}; for {counted(expected[0], 'target')} and the {expected[1]:,} "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from dtrak_core import api
@@ -65,6 +66,7 @@ def test_the_shipped_benchmark_gives_the_numbers_of_page_and_command(kind: Any) 
         ((SCORES.astype(str), MASKS, LOSSES), "scores is of type <U"),
         ((SCORES[:, :2], MASKS[:2, :2], LOSSES[:2]), "2 subsets are too few"),
         (([[1], [1, 2]], MASKS, LOSSES), "scores cannot be read as an array"),
+        ((torch.tensor(SCORES).bfloat16(), MASKS, LOSSES), r"cannot be read as an array .* with scores\.float\(\)"),
     ],
 )
 def test_arrays_that_do_not_go_together_are_refused(told: Any, sentence: str) -> None:

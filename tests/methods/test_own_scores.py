@@ -106,6 +106,8 @@ def test_the_benchmark_judges_own_scores_as_it_does_the_method_that_they_are_of(
             r"shape \(2, 5\); for 2 targets and the 24 training pictures of 'discs'",
         ),
         ({"scores": SCORES[0]}, DataError, r"shape \(24,\)"),
+        ({"scores": [[1, 2], [3]]}, DataError, r"expected numbers of the shape \(2, 24\)\. Give each row as many"),
+        ({"scores": torch.tensor(SCORES).bfloat16()}, DataError, r"\(2, 24\)\. Convert them with scores\.float\(\)"),
         ({"scores": SCORES.astype(str)}, DataError, "scores are of type <U"),
         ({"scores": SCORES * 1j}, DataError, "complex128"),
         ({"scores": np.where(SCORES > 1, np.nan, SCORES)}, DataError, r"scores\[0, \d+\] is nan"),
