@@ -36,7 +36,7 @@ ZIP_ERRORS = (
     IndexError,
     RuntimeError,
 )
-MAX_FILE = 512 * 2**20  # bytes of one file: more than any picture of images.MAX_PIXELS takes, even uncompressed
+MAX_FILE = 512 * 2**20  # bytes of one file: no picture of images.MAX_PIXELS in RGB of 16 bits takes more, uncompressed
 
 
 @dataclass(frozen=True)
