@@ -114,7 +114,7 @@ def tables(source: Path) -> Tables:
         except DataError as error:
             offered = tuple(picture_tables.columns_of(held))
             for name in offered:
-                columns = (("file_name", name),)
+                columns: Columns = (("file_name", name),)
                 with contextlib.suppress(DataError):
                     pictures.planned(listing, source.name, SMALL, columns)
                     taken = picture_tables.taken(held, columns)
