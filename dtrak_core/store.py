@@ -163,7 +163,8 @@ def publish(kind: str, key: str, settings: Settings, working: str = "", **facts:
 
     Args:
         kind: Kind of artifact, one of `kinds.KINDS`.
-        key, settings: `settings.key_of(kind, settings)`, and what made it.
+        key: `settings.key_of(kind, settings)`.
+        settings: What made it.
         working: The file that unfinished work goes on from: no part of the artifact, and deleted after the rename.
         facts: Further facts for the manifest (seconds, counts, names), JSON values.
 
@@ -226,8 +227,7 @@ def delete(kind: str, key: str) -> int:
             folder.unlink(missing_ok=True)
         if folder.is_dir():
             freed += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-            # The rename makes it vanish at once, before the slow part.
-            doomed = folder.with_name(f"{folder.name}.deleted")
+            doomed = folder.with_name(f"{folder.name}.deleted")  # so it vanishes at once, before the slow part
             shutil.rmtree(doomed, ignore_errors=True)
             with writable(), contextlib.suppress(FileNotFoundError):  # another process deletes it too
                 folder.rename(doomed)
