@@ -146,7 +146,8 @@ def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, colum
                 row, _ = plan.row_of(file)
                 images.append(fit(picture, resolution))
                 rows.append(row)
-        held_out = sum(plan.sides.get(file.name) == HELD_OUT for file in plan.pictures)
+        unread = {left.file for left in left_out[len(plan.left_out) :]}
+        held_out = sum(plan.sides.get(file.name) == HELD_OUT for file in plan.pictures if file.name not in unread)
         lost = len(left_out) - len(plan.left_out)
         pictures.refuse_few(source.name, count - held_out - lost, bool(held_out), left_out)
         if not sizes:
@@ -156,7 +157,6 @@ def _folder(kind: DatasetKind, digest: str, source: Path, resolution: int, colum
                 f"'{first_lost.file}' {first_lost.reason}."
             )
         seconds = (time.perf_counter() - began) / max(1, looked)
-        unread = {left.file for left in left_out[len(plan.left_out) :]}
         facts = {file.name: plan.facts.get(file.name, {}) for file in plan.pictures if file.name not in unread}
         captioned = _captions(facts, plan.texts)
     return Preview(

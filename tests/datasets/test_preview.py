@@ -137,6 +137,19 @@ def test_too_few_pictures_are_refused_before_they_are_prepared(tmp_path: Path) -
     assert pictures.kind_of(tmp_path) == "folder"
 
 
+def test_broken_pictures_that_were_to_be_held_out_are_missed_there_alone(tmp_path: Path, cache: Path) -> None:
+    for side, good, broken in (("train", 9, 0), ("test", 3, 2)):
+        for i in range(good + broken):
+            path = tmp_path / "mine" / side / "a" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 12), (20 * i, 0, 5 * good)).save(path) if i < good else path.write_bytes(b"<html>")
+    seen = preview.look(tmp_path / "mine", 8)
+    settings = catalogue.source_settings("folder", tmp_path / "mine", "mine", 8, "skip")
+    stored = catalogue.load(catalogue.prepare(settings, tmp_path / "mine"))
+    assert (seen.count - seen.held_out, seen.held_out) == (9, 3)
+    assert (len(stored.train.rows), len(stored.held_out.rows)) == (9, 3)
+
+
 def test_a_source_of_which_nothing_can_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clone of a hub's dataset without git-lfs, of which not every file is opened."""
     for i in range(60):
