@@ -31,7 +31,6 @@ from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.demo import portraits, schools
-from dtrak_core.features.settings import ModelOutput
 from dtrak_core.lds import frontier, known_answers, predictions, recipes, standings, subset_models
 from dtrak_core.lds.frontier import Value
 from dtrak_core.lds.lds import Lds
@@ -174,17 +173,17 @@ def weights() -> str:
 
 
 def damping() -> str:
-    outputs: dict[str, ModelOutput] = {"d-trak": "squared-output", "trak": "loss"}
+    usual = {method: recipes.usual(DATASET, CHECKPOINT, method) for method in recipes.ENDS}
     rows = []
-    shared = {method: fader_scores.mean_agreement(method, CHECKPOINT.digest) for method in outputs}
+    shared = {m: fader_scores.mean_agreement(m, one.features) for m, one in usual.items() if one.features is not None}
     for place, share in enumerate(RANK_SHARES):
         cells = []
-        for method in outputs:
-            cells += both(recipes.usual(DATASET, CHECKPOINT, method), place, intervals=False)
+        for method, one in usual.items():
+            cells += both(one, place, intervals=False)
             own = shared[method]
             cells.append("" if own is None else f"{own[1][place]:.2f}")
         rows.append([f"{share:.0%}", *cells])
-    heads = [f"{METHODS[method].label}, {what}" for method in outputs for what in (*KINDS, "halves share")]
+    heads = [f"{METHODS[method].label}, {what}" for method in usual for what in (*KINDS, "halves share")]
     return table(["effective rank", *heads], rows)
 
 

@@ -26,7 +26,13 @@ from dtrak_core import store
 from dtrak_core.features import draws, feature_store
 from dtrak_core.features.fader_layout import BANDS, HALVES, Faders, part_of, together, training_rows
 from dtrak_core.features.kernel import Kernel, damped_scores, effective_rank, in_memory
-from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings, TargetSide, feature_target
+from dtrak_core.features.settings import (
+    FeatureSettings,
+    TargetFeatureSettings,
+    TargetSide,
+    feature_target,
+    in_parts,
+)
 from dtrak_core.methods import agreement
 from dtrak_core.methods.gradient_scores import RANK_SHARES, damping_of, read_scores, write_scores
 from dtrak_core.methods.methods import METHODS, Method
@@ -175,29 +181,38 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
     return [store.get("repeats", key) for key in keys]
 
 
-def chosen_share(method: str, checkpoint: str) -> float | None:
+def chosen_share(method: str, features: FeatureSettings) -> float | None:
     """Return the effective rank over N at which both halves of the draws share most of their first pictures.
 
-    None where fewer than `LEAST_TARGETS` targets of this checkpoint are stored, and where even the best share is below
+    None where fewer than `LEAST_TARGETS` targets with these features are stored, and where even the best share is below
     `LEAST_SHARED`: then the draws decide which pictures come first, and their agreement chooses nothing.
     """
-    found = mean_agreement(method, checkpoint)
+    found = mean_agreement(method, features)
     if found is None or found[1].max() < LEAST_SHARED:
         return None
     return RANK_SHARES[int(found[1].argmax())]
 
 
-def mean_agreement(method: str, checkpoint: str) -> np.ndarray | None:
-    """Return agreement and shared at each of `RANK_SHARES`, shape (2, D), mean over the stored targets of a checkpoint.
+def mean_agreement(method: str, features: FeatureSettings) -> np.ndarray | None:
+    """Return agreement and shared at each of `RANK_SHARES`, shape (2, D), mean over the stored targets.
 
-    None where there are fewer than `LEAST_TARGETS`.
+    Args:
+        method: Id of the method.
+        features: Its feature settings, whole or in parts: other numbers of draws agree best at other dampings.
+
+    Returns:
+        None where fewer than `LEAST_TARGETS` targets with these features are stored.
     """
-    found = [
-        np.asarray(a.array("agreement.npy"))
-        for a in store.listing("repeats")
-        if a.settings["method"] == method and a.settings["target"]["features"]["checkpoint"] == checkpoint
-    ]
-    return np.mean(found, axis=0) if len(found) >= LEAST_TARGETS else None
+    wanted = in_parts(features).model_dump(mode="json")
+    found = {  # of a target that was measured in several ways, the newest
+        one["target"]: artifact
+        for artifact in store.listing("repeats")
+        if artifact.settings["method"] == method and (one := artifact.settings["target"])["features"] == wanted
+    }
+    if len(found) < LEAST_TARGETS:
+        return None
+    mean: np.ndarray = np.mean([np.asarray(one.array("agreement.npy")) for one in found.values()], axis=0)
+    return mean
 
 
 def opened(artifact: Artifact) -> Repeat:

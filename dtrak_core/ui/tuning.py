@@ -136,13 +136,13 @@ def model_output() -> ModelOutput | None:
 
 def usual_rank(method: Method, checkpoint: Checkpoint) -> float:
     """Return the effective rank over N that a method starts with: where both halves of the draws agree, or its own."""
-    return _chosen(method.id, checkpoint.digest) or method.rank_share or 0.0
+    return _chosen(method.id, checkpoint.dataset, checkpoint.digest) or method.rank_share or 0.0
 
 
 @st.cache_data(max_entries=64, ttl=60, show_spinner=False)
-def _chosen(method: str, checkpoint: str) -> float | None:
-    """Return the damping that the stored targets' halves choose; looked up once a minute, for it reads all of them."""
-    return fader_scores.chosen_share(method, checkpoint)
+def _chosen(method: str, dataset: str, checkpoint: str) -> float | None:
+    """Return the damping that the halves choose, by the usual features; looked up once a minute, for it reads all."""
+    return fader_scores.chosen_share(method, defaults.base_for(dataset, checkpoint, METHODS[method], {}))
 
 
 def ranks(chosen: Sequence[str], checkpoint: Checkpoint, count: int) -> dict[str, float]:
@@ -153,8 +153,8 @@ def ranks(chosen: Sequence[str], checkpoint: Checkpoint, count: int) -> dict[str
         for method in damped:
             usual = round(100 * usual_rank(method, checkpoint))
             why = (
-                "the rankings of both halves of the draws share most of their first pictures there"
-                if _chosen(method.id, checkpoint.digest)
+                "with the usual features, both halves of the draws share most of their first pictures there"
+                if _chosen(method.id, checkpoint.dataset, checkpoint.digest)
                 else "the paper's best values lie there"
             )
             value = st.slider(

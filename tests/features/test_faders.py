@@ -144,7 +144,7 @@ def test_scores_are_the_dense_formula(
 
 
 def test_halves_say_how_far_a_ranking_repeats(
-    computed: tuple[Artifact, list[Target]], settings: FeatureSettings, checkpoint: Checkpoint
+    computed: tuple[Artifact, list[Target]], settings: FeatureSettings
 ) -> None:
     _, own = computed
     found = repeat_of("d-trak", settings, own[0])
@@ -153,7 +153,7 @@ def test_halves_say_how_far_a_ranking_repeats(
     assert -1 <= found.own_agreement <= 1
     first, second = (np.argsort(np.argsort(half)) for half in found.halves)
     assert found.own_agreement == pytest.approx(np.corrcoef(first, second)[0, 1], abs=0.02)
-    assert fader_scores.mean_agreement("d-trak", checkpoint.digest) is None, "3 targets are too few"
+    assert fader_scores.mean_agreement("d-trak", settings) is None, "3 targets are too few"
     (stored, *_) = [a for a in store.listing("repeats") if a.settings["target"]["target"] == "held-out:3"]
     agreement, shared = np.asarray(stored.array("agreement.npy"))
     assert agreement[RANK_SHARES.index(0.15)] == pytest.approx(found.own_agreement, abs=1e-3)
@@ -174,7 +174,6 @@ def test_halves_say_how_far_a_ranking_repeats(
 def test_the_damping_is_chosen_where_both_halves_share_most(
     computed: tuple[Artifact, list[Target]],
     settings: FeatureSettings,
-    checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = tuple(f"held-out:{i}" for i in range(8))
@@ -182,10 +181,36 @@ def test_the_damping_is_chosen_where_both_halves_share_most(
     found = [np.asarray(a.array("agreement.npy"))[1] for a in store.listing("repeats")]
     expected = RANK_SHARES[int(np.mean(found, axis=0).argmax())]
     monkeypatch.setattr(fader_scores, "LEAST_SHARED", np.mean(found, axis=0).max() - 1e-6)
-    assert fader_scores.chosen_share("d-trak", checkpoint.digest) == expected
+    assert fader_scores.chosen_share("d-trak", settings) == expected
     monkeypatch.setattr(fader_scores, "LEAST_SHARED", np.mean(found, axis=0).max() + 1e-6)
-    assert fader_scores.chosen_share("d-trak", checkpoint.digest) is None
-    assert fader_scores.chosen_share("trak", checkpoint.digest) is None
+    assert fader_scores.chosen_share("d-trak", settings) is None
+    assert fader_scores.chosen_share("trak", settings) is None
+
+
+def _agreed(features: FeatureSettings, targets: range, place: int, pixels: str = "a") -> None:
+    """Store that the halves of these targets agree best at one of `RANK_SHARES`."""
+    shared = np.zeros((2, len(RANK_SHARES)), np.float32)
+    shared[1, place] = 0.9
+    for number in targets:
+        target = Target(f"held-out:{number}", np.empty(0, np.uint8), pixels * 16, "")
+        one = RepeatSettings(method="d-trak", target=fader_scores.feature_target(features, target, fader_scores.SIDE))
+        key = key_of("repeats", one)
+        store.write_array(store.partial("repeats", key) / "agreement.npy", shared)
+        store.publish("repeats", key, one)
+
+
+def test_each_setting_of_features_chooses_its_own_damping(settings: FeatureSettings) -> None:
+    longer = settings.model_copy(update={"num_timesteps": 50})
+    _agreed(settings, range(4), 1)
+    _agreed(longer, range(4), 6)
+    assert fader_scores.chosen_share("d-trak", settings) is None, "4 targets at 10 timesteps and 4 at 50"
+    _agreed(settings, range(4), 1, pixels="b")
+    assert fader_scores.chosen_share("d-trak", settings) is None, "the same 4 targets, drawn in another way"
+    _agreed(settings, range(4, 8), 1)
+    _agreed(longer, range(4, 16), 6)
+    assert fader_scores.chosen_share("d-trak", settings) == RANK_SHARES[1]
+    assert fader_scores.chosen_share("d-trak", settings.model_copy(update={"parts": "whole"})) == RANK_SHARES[1]
+    assert fader_scores.chosen_share("d-trak", longer) == RANK_SHARES[6]
 
 
 def test_learned_weights_favour_the_group_that_speaks(

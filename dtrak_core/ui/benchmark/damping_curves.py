@@ -21,14 +21,15 @@ def show(question: Question, kind: str) -> None:
     turned: dict[str, Line] = {}
     costs, agreements = [], {}
     for method in recipes.ENDS:
-        found = questions.find(recipes.usual(question.dataset, question.checkpoint, method), question)
-        if found is None:
+        recipe = recipes.usual(question.dataset, question.checkpoint, method)
+        found = questions.find(recipe, question)
+        if found is None or recipe.features is None:
             continue
         heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
         label = METHODS[method].label
         turned[label] = (list(found.shares), [float(height) for height in heights])
-        agreement = fader_scores.mean_agreement(method, question.checkpoint.digest)
-        chosen = fader_scores.chosen_share(method, question.checkpoint.digest)
+        agreement = fader_scores.mean_agreement(method, recipe.features)
+        chosen = fader_scores.chosen_share(method, recipe.features)
         place, how = found.place, "at its own"
         if chosen is not None:
             place, how = found.shares.index(chosen), "where both halves of the draws agree best, at"
@@ -57,8 +58,9 @@ def show(question: Question, kind: str) -> None:
         shown.update_yaxes(title="shared of the first 10")
         plotting.show(shown, key="agreement-curve", alt="Part of the first 10 that both halves of the draws name")
         st.caption(
-            "Which part of the first 10 pictures both halves of the draws name, mean over generated targets. It needs "
-            "no training; where it is highest is the damping that Attribution starts with."
+            "Which part of the first 10 pictures both halves of the draws name, mean over all targets with these "
+            "features for which it is stored. It needs no training; where it is highest is the damping that "
+            "Attribution starts with."
         )
     theirs: dict[str, Line] = {}
     for method, by_kind in paper.DAMPING.items():
