@@ -8,6 +8,7 @@ import pytest
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.kinds import KINDS, Kind
+from dtrak_core.methods import costs
 from dtrak_core.methods.costs import Cost, Part
 from dtrak_core.methods.families import FAMILIES, Family
 from dtrak_core.methods.methods import METHODS, Method
@@ -63,7 +64,7 @@ ROW = Family(
     models=models,
     compute=compute,
     job="scores",
-    costs={"constants": lambda here, settings: Cost((Part("counting", Speed(7200.0, 1.0, "by hand")),), 8)},
+    costs={"constants": costs.each(lambda here, one: Cost((Part("counting", Speed(7200.0, 1.0, "by hand")),), 8))},
     spent=lambda plan: (len(plan.targets), 0.0),
 )
 

@@ -15,6 +15,7 @@ import functools
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,7 +29,7 @@ from dtrak_core.features.kernel import LARGEST, SMALL
 from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
 from dtrak_core.features.sketch import PASSES, RANK
 from dtrak_core.methods import patches
-from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings
+from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings, influence_gradients
 from dtrak_core.models import checkpoints, speeds
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -38,7 +39,7 @@ SPARSE_SECONDS = 1.5e-9  # a parameter and gradient
 DRAWN_SECONDS: Mapping[ProjectionKind, float] = {"gaussian": 1.25e-8, "rademacher": 1.2e-9}  # a number of the matrix
 PRODUCT_SECONDS = 2.5e-11  # a number of a dense matrix and gradient
 PATCH_SECONDS = 1.2e-8  # a pair of patches
-CURVATURE = 1.2  # EK-FAC: its two passes over the training set beside the gradients
+CURVATURE = 10  # gradients that a training picture's part of the curvature takes as long as: EK-FAC's two passes
 EMBEDDING_SECONDS = 0.04  # a picture through an encoder on one core, where nothing better is known
 FADER_GROUPS = 9  # of layers, each projected to its share alone; larger networks have more
 KERNEL_SECONDS = 2e-10  # rows x rows x the larger of rows and width, where the kernel is decomposed
@@ -109,6 +110,11 @@ class Here:
         """Return the number of training pictures."""
         return len(self.dataset.train.rows)
 
+    @property
+    def parameters(self) -> int:
+        """Return the number P of the network's parameters."""
+        return int(self.checkpoint.run.manifest["parameters"])
+
     @functools.cached_property
     def gradient(self) -> Speed:
         """Return how long a gradient of one (picture, timestep) takes: looked up once, for however many artifacts."""
@@ -123,7 +129,12 @@ class Here:
         return _learned(store.stamp(("features", "kernels", "checkpoints", "retrained")))
 
 
-CostOf: TypeAlias = Callable[[Here, Any], Cost]  # of an artifact of these settings
+CostOf: TypeAlias = Callable[[Here, Sequence[Any]], Cost]  # of artifacts of these settings, computed together
+
+
+def each(of: Callable[[Here, Any], Cost]) -> CostOf:
+    """Return what artifacts cost together of which each is computed for itself."""
+    return lambda here, several: sum((of(here, one) for one in several), Cost())
 
 
 def of_embeddings(here: Here, settings: EmbeddingSettings) -> Cost:
@@ -138,10 +149,12 @@ def of_patches(here: Here, settings: PatchSettings) -> Cost:
     return _constant("patches", seconds, 8 * here.pictures)
 
 
-def of_influence(here: Here, settings: InfluenceSettings) -> Cost:
-    """Return what the scores of a target by EK-FAC cost."""
-    gradients = (here.pictures + 1) * CURVATURE * settings.num_timesteps
-    return Cost((Part("influence", here.gradient.times(gradients)),), 8 * here.pictures)
+def of_influence(here: Here, several: Sequence[InfluenceSettings]) -> Cost:
+    """Return what the scores of targets by EK-FAC cost, which share the curvature and passes over the training set."""
+    gradients = 0
+    for (_, steps), count in Counter((one.checkpoint, one.num_timesteps) for one in several).items():
+        gradients += here.pictures * CURVATURE + influence_gradients(here.pictures, count, steps, here.parameters)
+    return Cost((Part("influence", here.gradient.times(gradients)),), 8 * here.pictures * len(several))
 
 
 def of_features(here: Here, settings: FeatureSettings) -> Cost:
@@ -183,7 +196,7 @@ def of_residuals(here: Here, settings: FeatureSettings) -> Cost:
 
 
 def _projected(here: Here, features: FeatureSettings, pictures: int, disk: int) -> Cost:
-    projection = projection_seconds(features, here.checkpoint.run.manifest["parameters"], pictures)
+    projection = projection_seconds(features, here.parameters, pictures)
     dense = here.learned("projection") if features.projection in DRAWN_SECONDS else CONSTANT
     computed = Part("features", here.gradient.times(pictures * features.num_timesteps))
     return Cost((computed, Part("projection", dense.times(projection))), disk)

@@ -31,7 +31,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import draws_for, per_example_gradients, pictures_per_batch, watched
 from dtrak_core.features.settings import FeatureSettings
-from dtrak_core.methods.settings import InfluenceSettings, influence_settings
+from dtrak_core.methods.settings import InfluenceSettings, influence_at_once, influence_settings
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
@@ -41,7 +41,6 @@ from dtrak_core.store import Artifact
 DRAWS_A_PICTURE = 4  # for the curvature
 AT_ONCE = 32  # draws in one pass, fewer where `draws_for` says so
 UNFOLDED_BYTES = 2**27  # memory for what a layer's weights meet: a picture's patches repeat its numbers nine times
-TARGET_BYTES = 2**30  # memory for the targets' preconditioned gradients
 
 Layer: TypeAlias = nn.Linear | nn.Conv2d
 
@@ -79,7 +78,7 @@ def compute(
             return [store.get("ekfac", key) for key in keys]
         settings = next(iter(missing.values()))[0]
         layers = curvature(denoiser, dataset.train.images, settings.noise_seed, on_progress, _told(denoiser, dataset))
-        at_once = max(1, TARGET_BYTES // (4 * sum(p.numel() for _, p in tracked_parameters(denoiser.network))))
+        at_once = influence_at_once(sum(p.numel() for _, p in tracked_parameters(denoiser.network)))
         left = list(missing.items())
         for start in range(0, len(left), at_once):
             part = left[start : start + at_once]

@@ -40,11 +40,11 @@ class Family:
     are made of: none where they need nothing stored. `models` returns the digests of the models that a method looks at
     (`gradient_methods.models`), and raises NotFoundError or SettingsError with the reason where it is to be refused.
     `compute` makes the parts, in a worker, and `job` is how it is asked to: `features` as gradients, `embeddings` by an
-    encoder, `scores` by `compute`, `none` where nothing is computed. `costs` says by kind of artifact what one costs.
-    `lacking` says why nothing can be computed on this machine; what is stored answers nevertheless. `spent` returns the
-    gradients and seconds that a plan took. `unfit` says why a method does not answer for a dataset (its digest, empty
-    where unknown) and targets, None where it answers for all; `explained` returns the ids of targets that it answers
-    for, of some. `random` says whether anything is drawn to make its scores.
+    encoder, `scores` by `compute`, `none` where nothing is computed. `costs` says by kind of artifact what several cost
+    together. `lacking` says why nothing can be computed on this machine; what is stored answers nevertheless. `spent`
+    returns the gradients and seconds that a plan took. `unfit` says why a method does not answer for a dataset (its
+    digest, empty where unknown) and targets, None where it answers for all; `explained` returns the ids of targets that
+    it answers for, of some. `random` says whether anything is drawn to make its scores.
     """
 
     score: Callable[[Plan, float | None, float | None], Scores]
@@ -68,10 +68,10 @@ FAMILIES: dict[str, Family] = {
         compute=gradient_methods.compute,
         job="features",
         costs={
-            "features": costs.of_features,
-            "kernels": costs.of_kernel,
-            "residuals": costs.of_residuals,
-            "target-features": costs.of_target_features,
+            "features": costs.each(costs.of_features),
+            "kernels": costs.each(costs.of_kernel),
+            "residuals": costs.each(costs.of_residuals),
+            "target-features": costs.each(costs.of_target_features),
         },
         spent=gradient_methods.spent,
     ),
@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {
         parts=target_scores.patch_parts,
         compute=target_scores.patch_compute,
         job="scores",
-        costs={"patches": costs.of_patches},
+        costs={"patches": costs.each(costs.of_patches)},
     ),
     "pixels": Family(score=similarities.pixel_score, random=False),
     "embedding": Family(
@@ -96,7 +96,7 @@ FAMILIES: dict[str, Family] = {
         parts=similarities.embedding_parts,
         compute=similarities.embedding_compute,
         job="embeddings",
-        costs={"embeddings": costs.of_embeddings},
+        costs={"embeddings": costs.each(costs.of_embeddings)},
         lacking=similarities.encoder_lacking,
         random=False,
     ),

@@ -24,7 +24,7 @@ from dtrak_core.methods.plans import Needed, Plan, Scores
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.settings import key_of
+from dtrak_core.settings import Settings, key_of
 
 __all__ = [
     "Needed",
@@ -185,10 +185,12 @@ def models(method: Method, checkpoint: str, dataset: str, train: bool) -> tuple[
 
 def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed]) -> Cost:
     """Return what it costs to compute artifacts that are missing (`Plan.missing`); each is counted once."""
-    each = {kind: of for family in FAMILIES.values() for kind, of in family.costs.items()}
-    once = {(kind, key): settings for kind, key, settings in parts}
-    made = costs.Here(dataset, checkpoint)
-    return sum((each[kind](made, settings) for (kind, _), settings in once.items()), Cost())
+    price = {kind: of for family in FAMILIES.values() for kind, of in family.costs.items()}
+    by_kind: dict[str, dict[str, Settings]] = {}
+    for kind, key, settings in parts:
+        by_kind.setdefault(kind, {})[key] = settings
+    here = costs.Here(dataset, checkpoint)
+    return sum((price[kind](here, list(once.values())) for kind, once in by_kind.items()), Cost())
 
 
 def _unfit(method: Method, dataset: str, targets: Sequence[Target]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
 
 from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Prediction
 from dtrak_core.settings import Digest, Seed, Settings
+
+TARGET_BYTES = 2**30  # memory for the preconditioned gradients of targets by EK-FAC
 
 EmbeddingModel = Literal["clip-vit-b-32", "efficientnet-lite0"]
 
@@ -65,3 +68,14 @@ def influence_settings(
         num_timesteps=max(n for n in range(1, min(usual, length) + 1) if DIFFUSION_STEPS % n == 0),
         weighted=prediction == "sample",
     )
+
+
+def influence_at_once(parameters: int) -> int:
+    """Return how many targets share a pass of EK-FAC over the training set, by a network of so many parameters."""
+    return max(1, TARGET_BYTES // (4 * parameters))
+
+
+def influence_gradients(pictures: int, targets: int, num_timesteps: int, parameters: int) -> int:
+    """Return how many gradients the scores of targets by EK-FAC take together: their own, and those of the passes."""
+    passes = math.ceil(targets / influence_at_once(parameters))
+    return (targets + passes * pictures) * num_timesteps

@@ -13,7 +13,8 @@ from torch.nn import functional
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import draws
-from dtrak_core.methods import ekfac
+from dtrak_core.methods import costs, ekfac, scores
+from dtrak_core.methods import settings as settings_of_methods
 from dtrak_core.methods.settings import influence_settings
 from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.checkpoints import Checkpoint
@@ -22,6 +23,7 @@ from dtrak_core.models.process import rectified
 from dtrak_core.models.settings import Prediction
 from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
+from dtrak_core.settings import key_of
 
 
 @pytest.fixture
@@ -146,9 +148,25 @@ def test_scores_are_products_with_the_training_gradients(
         for file in one.path.iterdir():
             file.unlink()
         one.path.rmdir()
-    monkeypatch.setattr(ekfac, "TARGET_BYTES", 1)
+    monkeypatch.setattr(settings_of_methods, "TARGET_BYTES", 1)
     store.listing("ekfac")
     again = ekfac.compute(pictures, checkpoint.digest, denoiser, chosen, quiet)
     np.testing.assert_allclose(
         np.stack([np.asarray(o.array("scores.npy")) for o in again]), scores, rtol=1e-3, atol=1e-6
     )
+
+
+def test_many_targets_cost_little_more_than_one_while_a_pass_holds_them(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(count: int) -> costs.Cost:
+        about = (pictures.digest, checkpoint.digest, "noise", 1000)
+        wanted = [influence_settings(*about, f"seed:{number}", f"{number:016x}") for number in range(count)]
+        return scores.estimate(pictures, checkpoint, [("ekfac", key_of("ekfac", one), one) for one in wanted])
+
+    monkeypatch.setattr(costs.Here, "pictures", 5000)
+    one, many = estimate(1), estimate(48)
+    assert one.seconds < many.seconds < 1.1 * one.seconds
+    assert many.disk == 48 * one.disk == 48 * 8 * 5000
+    monkeypatch.setattr(settings_of_methods, "TARGET_BYTES", 12 * 4 * checkpoint.run.manifest["parameters"])
+    assert 3 * one.seconds < estimate(48).seconds < 4 * one.seconds, "four passes, one curvature"
