@@ -117,6 +117,11 @@ def feature_target(features: FeatureSettings, target: Target, side: TargetSide) 
     )
 
 
+def plain_draws(features: FeatureSettings) -> int:
+    """Return how many plain draws one draw of these features takes as long as."""
+    return ALONE if features.normalise == "timestep" else 1
+
+
 def noise_seeds(features: FeatureSettings) -> int:
     """Return over how many noises a target's feature is averaged: 1, 2, 4 or 8.
 
@@ -126,8 +131,7 @@ def noise_seeds(features: FeatureSettings) -> int:
     """
     if features.projection in ("gaussian", "rademacher"):
         return 1
-    each = ALONE if features.normalise == "timestep" else 1
-    most = target_draws(features.checkpoint) // (each * features.num_timesteps)
+    most = target_draws(features.checkpoint) // (plain_draws(features) * features.num_timesteps)
     return 2 ** min(most.bit_length() - 1, MOST_SEEDS.bit_length() - 1) if most else 1
 
 

@@ -26,7 +26,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import feature_store
 from dtrak_core.features.fader_layout import PARTS
 from dtrak_core.features.kernel import LARGEST, SMALL
-from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings
+from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings, plain_draws
 from dtrak_core.features.sketch import PASSES, RANK
 from dtrak_core.methods import patches
 from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings, influence_gradients
@@ -159,18 +159,18 @@ def of_influence(here: Here, several: Sequence[InfluenceSettings]) -> Cost:
 
 def of_features(here: Here, settings: FeatureSettings) -> Cost:
     """Return what the features of the training set cost."""
-    return _projected(here, settings, here.pictures, here.pictures * _width(settings) * BYTES[settings.storage])
+    return _projected(here, settings, here.pictures, here.pictures * _width(here, settings) * BYTES[settings.storage])
 
 
 def of_target_features(here: Here, settings: TargetFeatureSettings) -> Cost:
     """Return what the features of a target cost, and its products with those of the training set."""
-    disk = 4 * _width(settings.features) + 8 * here.pictures
+    disk = 4 * _width(here, settings.features) + 8 * here.pictures
     return _projected(here, settings.features, settings.noise_seeds, disk)
 
 
 def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
     """Return what the kernel of features costs."""
-    count, width = here.pictures, _width(settings)
+    count, width = here.pictures, _width(here, settings)
     about, side = kernel_seconds(count, width), min(count, width)
     each = 4 if settings.storage == "float32" else 2
     kept = count * (side if side <= LARGEST else RANK) * each
@@ -198,12 +198,13 @@ def of_residuals(here: Here, settings: FeatureSettings) -> Cost:
 def _projected(here: Here, features: FeatureSettings, pictures: int, disk: int) -> Cost:
     projection = projection_seconds(features, here.parameters, pictures)
     dense = here.learned("projection") if features.projection in DRAWN_SECONDS else CONSTANT
-    computed = Part("features", here.gradient.times(pictures * features.num_timesteps))
+    computed = Part("features", here.gradient.times(pictures * features.num_timesteps * plain_draws(features)))
     return Cost((computed, Part("projection", dense.times(projection))), disk)
 
 
-def _width(features: FeatureSettings) -> int:
-    return features.proj_dim * (PARTS if features.parts == "faders" else 1)
+def _width(here: Here, features: FeatureSettings) -> int:
+    whole = here.parameters if features.projection == "none" else features.proj_dim
+    return whole * (PARTS if features.parts == "faders" else 1)
 
 
 def training(checkpoint: Checkpoint, picture_steps: float) -> Cost:
@@ -258,16 +259,15 @@ def _learned(stamp: tuple[str, ...]) -> dict[str, Speed]:
     ratios: dict[str, list[float]] = {"kernel": [], "projection": []}
     known = {one.digest: one for one in checkpoints.listing()}
     for artifact in store.listing("kernels"):
-        rows, width = artifact.manifest["rows"], artifact.settings["proj_dim"]
-        about = kernel_seconds(rows, width)
-        if not artifact.shipped and about > 0.05:
+        about = kernel_seconds(artifact.manifest["rows"], artifact.settings["proj_dim"])
+        if not artifact.shipped and about > 0.05 and artifact.settings["projection"] != "none":
             ratios["kernel"].append(artifact.manifest["seconds"] / about)
     for artifact in store.listing("features"):
         made, checkpoint = artifact.manifest, known.get(artifact.settings["checkpoint"])
         if not artifact.shipped and checkpoint is not None and artifact.settings["projection"] in DRAWN_SECONDS:
             features = FeatureSettings(**artifact.settings)
             about = projection_seconds(features, made["parameters"], made["rows"])
-            rest = made["seconds"] - made["gradients"] * speeds.gradient(checkpoint).seconds
+            rest = made["seconds"] - made["gradients"] * plain_draws(features) * speeds.gradient(checkpoint).seconds
             ratios["projection"].append(max(rest, 0.1 * made["seconds"]) / about)
     return {name: _ratio(found[-speeds.RECENT :]) for name, found in ratios.items()}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,8 @@ def training(checkpoint: Checkpoint) -> Speed:
 def gradient(checkpoint: Checkpoint) -> Speed:
     """Return what the gradient of one (picture, timestep) costs: of features, or told from trainings.
 
-    Features of a dense projection do not tell: most of their time is the projection's.
+    Features of a dense projection do not tell: most of their time is the projection's. Nor do those that divide each
+    draw's gradient by its length, which takes several times as long, or mixtures, which are sums of other features.
     """
     own, known = _network(checkpoint.run, _sizes()), _measured(store.stamp(READ))
     found = _same(known["gradient"], own)
@@ -145,13 +146,18 @@ def _measured(stamp: tuple[str, ...]) -> dict[str, list[_Seen]]:
         "gradient": [
             _Seen(networks[one.settings["checkpoint"]], one.manifest["seconds"] / one.manifest["gradients"])
             for one in _own("features", networks)
-            if one.settings["projection"] not in ("gaussian", "rademacher") and one.manifest.get("gradients")
+            if _plain(one.settings) and one.manifest.get("gradients")
         ],
         "drawing": [
             _Seen(networks[one.settings["checkpoint"]], one.manifest["seconds"] / passes(dict(one.settings)))
             for one in _own("samples", networks)
         ],
     }
+
+
+def _plain(features: Mapping[str, Any]) -> bool:
+    dense = features["projection"] in ("gaussian", "rademacher")
+    return not dense and "normalise" not in features and features["model_output"] != "interpolated"
 
 
 def _trainings(runs: list[Artifact], sizes: dict[str, int]) -> Iterator[_Seen]:

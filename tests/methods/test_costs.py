@@ -13,7 +13,7 @@ from dtrak_core.counterfactual import removals
 from dtrak_core.datasets import subsets
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import feature_store
-from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target
+from dtrak_core.features.settings import ALONE, FeatureSettings, TargetSide, feature_target
 from dtrak_core.jobs import job_costs
 from dtrak_core.lds import recipes, subset_models
 from dtrak_core.lds.subset_models import LdsSettings
@@ -112,6 +112,33 @@ def test_dense_features_do_not_tell_what_a_gradient_costs(
         store.partial("features", key)
         store.publish("features", key, settings, rows=24, width=4096, gradients=240, seconds=seconds)
         assert speeds.gradient(checkpoint).seconds == (before if kind == "gaussian" else 0.1)
+
+
+def test_features_without_a_projection_are_as_wide_as_the_network(
+    pictures: Dataset, checkpoint: Checkpoint, target: Target
+) -> None:
+    parameters = checkpoint.run.manifest["parameters"]
+    settings = base(pictures, checkpoint, projection="none", proj_dim=2**19)
+    own = feature_target(settings, target, TargetSide())
+    here = costs.Here(pictures, checkpoint)
+    assert costs.of_features(here, settings).disk == 24 * parameters * 4
+    assert costs.of_target_features(here, own).disk == parameters * 4 + 24 * 8
+    kernel = costs.of_kernel(here, settings)
+    assert kernel.seconds == pytest.approx(costs.kernel_seconds(24, parameters))
+    published("kernels", settings, rows=24, rank=24, seconds=1e3)
+    assert costs.of_kernel(costs.Here(pictures, checkpoint), settings) == kernel, "proj_dim does not say how wide it is"
+
+
+def test_draws_whose_gradient_is_made_alone_take_longer(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    here = costs.Here(pictures, checkpoint)
+    plain, alone = base(pictures, checkpoint), base(pictures, checkpoint, normalise="timestep")
+    features = [costs.of_features(here, one).by_name["features"] for one in (plain, alone)]
+    assert features[1] == pytest.approx(ALONE * features[0])
+    before = speeds.gradient(checkpoint)
+    mixed = base(pictures, checkpoint, model_output="interpolated", eta=0.5)
+    for settings, seconds in ((alone, 1e4), (mixed, 1e-2)):
+        published("features", settings, rows=24, width=4096, gradients=240, seconds=seconds)
+        assert speeds.gradient(checkpoint) == before, "it tells nothing of a plain gradient"
 
 
 def test_patches_cost_by_the_pairs_of_patches(pictures: Dataset, checkpoint: Checkpoint, target: Target) -> None:
