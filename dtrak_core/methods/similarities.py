@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.features.feature_store import BLOCK_BYTES
 from dtrak_core.methods import embeddings
 from dtrak_core.methods.gradient_scores import divided
 from dtrak_core.methods.methods import Method
@@ -27,8 +28,8 @@ def pixel_score(plan: Plan, damping: float | None, rank_share: float | None) -> 
                 f"The target has shape {target.image.shape}, the training pictures "
                 f"{images.shape[1:]}. Use a target of the dataset's size."
             )
-    own = np.stack([_unit_range(target.image) for target in plan.targets])
-    return scored(plan, _similarity(_unit_range(images), own, plan.method.cosine), {"pixels_in": "[-1, 1]"})
+    own = np.stack([target.image for target in plan.targets])
+    return scored(plan, _similarity(images, own, plan.method.cosine, _unit_range), {"pixels_in": "[-1, 1]"})
 
 
 def embedding_parts(plan: Plan) -> list[tuple[str, Settings]]:
@@ -42,7 +43,7 @@ def embedding_score(plan: Plan, damping: float | None, rank_share: float | None)
     train, own = _arrays(of_train, of_targets)
     facts = {"encoder": plan.method.embedding, "embeddings": of_train.key}
     facts |= {"encoder_weights": weights} if (weights := of_train.settings["weights"]) else {}
-    return scored(plan, _similarity(train, own, plan.method.cosine), facts)
+    return scored(plan, _similarity(train, own, plan.method.cosine, _as_they_are), facts)
 
 
 def embedded(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -103,15 +104,30 @@ def _settings(plan: Plan) -> list[EmbeddingSettings]:
     return [EmbeddingSettings(model=model, weights=known, pixels=pixels) for pixels in pictures]
 
 
-def _similarity(train: np.ndarray, own: np.ndarray, cosine: bool) -> np.ndarray:
-    """Return inner products of targets (M, ...) with rows (N, ...), or their cosines, shape (M, N), float64."""
-    rows, ones = (x.reshape(len(x), -1).astype(np.float64) for x in (train, own))
-    products: np.ndarray = ones @ rows.T
-    if not cosine:
-        return products
-    return divided(products, np.outer(np.linalg.norm(ones, axis=1), np.linalg.norm(rows, axis=1)))
+def _similarity(
+    train: np.ndarray, own: np.ndarray, cosine: bool, exact: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return inner products of targets (M, ...) with rows (N, ...), or their cosines, shape (M, N), float64.
+
+    `exact` gives rows as float64: of so many at a time as `BLOCK_BYTES` hold, with two copies for their lengths.
+    """
+    ones = exact(own).reshape(len(own), -1)
+    each = max(1, BLOCK_BYTES // (3 * 8 * ones.shape[1]))
+    products, lengths = np.empty((len(own), len(train))), np.empty(len(train))
+    for start in range(0, len(train), each):
+        part = slice(start, start + each)
+        rows = exact(train[part]).reshape(len(train[part]), -1)
+        products[:, part], lengths[part] = ones @ rows.T, np.linalg.norm(rows, axis=1)
+    return divided(products, np.outer(np.linalg.norm(ones, axis=1), lengths)) if cosine else products
+
+
+def _as_they_are(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows, dtype=np.float64)
 
 
 def _unit_range(images: np.ndarray) -> np.ndarray:
     """Return uint8 pictures in [-1, 1], float64."""
-    return np.asarray(images, dtype=np.float64) / 127.5 - 1
+    exact = np.asarray(images, dtype=np.float64)
+    exact /= 127.5
+    exact -= 1
+    return exact

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ import torch
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import Split
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.features import feature_store, features, kernel
 from dtrak_core.features.settings import FeatureSettings, TargetSide, feature_target
-from dtrak_core.methods import embeddings, scores
+from dtrak_core.methods import embeddings, scores, similarities
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingSettings
 from dtrak_core.models import networks
@@ -114,6 +117,27 @@ def test_raw_pixels(pictures: Dataset, target: Target, cosine: bool) -> None:
     assert found.values[9] == pytest.approx(expected, rel=1e-9)
     assert found.values.shape == (24,)
     assert scores.needed(method, pictures, CHECKPOINT, target) == []
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_raw_pixels_hold_a_block_of_pictures_at_a_time(
+    pictures: Dataset, cosine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3000, 32, 32, 3), np.uint8)
+    many = replace(pictures, train=Split(images, pictures.train.rows[:1] * 3000))
+    target = Target("upload:0", images[7], "0" * 16, "")
+    plan = scores.resolve("raw-pixel-cosine" if cosine else "raw-pixel-dot", many, CHECKPOINT, [target])
+    monkeypatch.setattr(similarities, "BLOCK_BYTES", 2**22)
+    tracemalloc.start()
+    try:
+        found = scores.score(plan).values[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * images.nbytes + 2**22
+    rows = images.reshape(3000, -1) / 127.5 - 1
+    lengths = np.linalg.norm(rows, axis=1)
+    np.testing.assert_allclose(found, rows @ rows[7] / (lengths * lengths[7] if cosine else 1), rtol=1e-9, atol=1e-9)
 
 
 HERE = "c" * 16  # digest of the encoder's weights that are set up
