@@ -112,7 +112,7 @@ def has_shard(folder: Path, number: int, rows: int, width: int, storage: Storage
         sealed = json.loads(seal_path(folder, number).read_bytes())
         sums, _ = sealed["crc32"], float(sealed["seconds"])
         found: np.ndarray = np.load(shard_path(folder, number), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
         return False
     same = sums == {path.name: crc32(path) for path in _files(folder, number)}
     return same and found.shape == (rows, width) and found.dtype == storage

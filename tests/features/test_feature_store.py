@@ -87,7 +87,7 @@ def test_a_shard_counts_only_when_whole_and_sealed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["00000.npy", "00000.scale.npy"])
-@pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
+@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "gone"])
 def test_a_harmed_shard_does_not_count(tmp_path: Path, name: str, harm: str) -> None:
     feature_store.write_shard(tmp_path, 0, np.arange(24, dtype=np.float32).reshape(4, 6), "int8")
     feature_store.seal(tmp_path, 0, 1.5)
@@ -96,7 +96,7 @@ def test_a_harmed_shard_does_not_count(tmp_path: Path, name: str, harm: str) -> 
     if harm == "gone":
         (tmp_path / name).unlink()
     else:
-        (tmp_path / name).write_bytes(data if harm == "flipped" else data[:90])
+        (tmp_path / name).write_bytes({"flipped": data, "cut": data[:90], "emptied": b""}[harm])
     assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
 
 
