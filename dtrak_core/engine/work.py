@@ -270,7 +270,8 @@ def _gradients(settings: FeatureSettings, job: AttributeJob) -> tuple[int, int]:
     """Return how many gradients are still to be computed: of training pictures, and of targets."""
     stored = find("features", key_of("features", settings)) is not None
     training = 0 if stored else len(catalogue.by_digest(settings.dataset).train.images)
-    return training * settings.num_timesteps, len(job.targets) * settings.num_timesteps * noise_seeds(settings)
+    each = job.sampling_steps if job.trajectory else settings.num_timesteps * noise_seeds(settings)
+    return training * settings.num_timesteps, len(job.targets) * each
 
 
 def _part(on_progress: Progress, before: int, weight: int, total: int, stage: str) -> Progress:

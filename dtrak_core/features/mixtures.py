@@ -9,14 +9,14 @@ import numpy as np
 
 from dtrak_core import store
 from dtrak_core.features import feature_store
-from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of, feature_target
+from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of, feature_target, is_mixture
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import key_of
 
 
 def of_rows(settings: FeatureSettings, rows: slice) -> np.ndarray | None:
     """Return rows of interpolated features from stored ones of both ends, or None where these are not stored."""
-    if settings.model_output != "interpolated" or settings.normalise != "none":
+    if not is_mixture(settings):
         return None
     ends = [store.find("features", key_of("features", one)) for one in ends_of(settings)]
     if ends[0] is None or ends[1] is None:
@@ -26,7 +26,7 @@ def of_rows(settings: FeatureSettings, rows: slice) -> np.ndarray | None:
 
 def of_target(settings: FeatureSettings, target: Target, side: TargetSide) -> np.ndarray | None:
     """Return a target's interpolated feature (K,) from those of both ends, or None where these are not stored."""
-    if settings.model_output != "interpolated" or settings.normalise != "none" or side != TargetSide():
+    if not is_mixture(settings, side):
         return None
     wanted = [feature_target(one, target, side) for one in ends_of(settings)]
     ends = [store.find("target-features", key_of("target-features", one)) for one in wanted]

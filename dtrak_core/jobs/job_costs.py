@@ -80,10 +80,11 @@ def of_recipes(
     for recipe in lacking:
         method = method_for(recipe)
         chosen = [one for one in own if not method.generated_only or one.id.startswith("seed:")]
+        plan = predictions.plan_of(dataset, predictions.settings_for(recipe, settings), chosen, train=True)
         if method.models:
-            runs = ensembles.member_trainings(checkpoint.digest, method.models, dataset.digest)
+            runs = ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest)
             members |= {key_of("retrained", run): run for run in runs}
-        needed += scores.resolve(method, dataset, checkpoint.digest, chosen, recipe.features, train=True).missing
+        needed += plan.missing
     found += _trainings(dataset, checkpoint, list(members.values()))
     return found + scores.estimate(dataset, checkpoint, needed)
 

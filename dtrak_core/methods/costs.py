@@ -26,7 +26,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import feature_store
 from dtrak_core.features.fader_layout import PARTS
 from dtrak_core.features.kernel import LARGEST, SMALL
-from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings, plain_draws
+from dtrak_core.features.settings import FeatureSettings, ProjectionKind, TargetFeatureSettings, is_mixture, plain_draws
 from dtrak_core.features.sketch import PASSES, RANK
 from dtrak_core.methods import patches
 from dtrak_core.methods.settings import EmbeddingSettings, InfluenceSettings, PatchSettings, influence_gradients
@@ -159,13 +159,16 @@ def of_influence(here: Here, several: Sequence[InfluenceSettings]) -> Cost:
 
 def of_features(here: Here, settings: FeatureSettings) -> Cost:
     """Return what the features of the training set cost."""
-    return _projected(here, settings, here.pictures, here.pictures * _width(here, settings) * BYTES[settings.storage])
+    disk = here.pictures * _width(here, settings) * BYTES[settings.storage]
+    return _projected(here, settings, 0 if is_mixture(settings) else here.pictures, settings.num_timesteps, disk)
 
 
 def of_target_features(here: Here, settings: TargetFeatureSettings) -> Cost:
     """Return what the features of a target cost, and its products with those of the training set."""
     disk = 4 * _width(here, settings.features) + 8 * here.pictures
-    return _projected(here, settings.features, settings.noise_seeds, disk)
+    draws = Sampled().sampling_steps if settings.trajectory else settings.features.num_timesteps
+    mixed = is_mixture(settings.features) and settings.target_output is None and not settings.trajectory
+    return _projected(here, settings.features, 0 if mixed else settings.noise_seeds, draws, disk)
 
 
 def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
@@ -195,10 +198,10 @@ def of_residuals(here: Here, settings: FeatureSettings) -> Cost:
     return Cost((Part("losses", here.gradient.times(passes)),), 4 * here.pictures)
 
 
-def _projected(here: Here, features: FeatureSettings, pictures: int, disk: int) -> Cost:
+def _projected(here: Here, features: FeatureSettings, pictures: int, draws: int, disk: int) -> Cost:
     projection = projection_seconds(features, here.parameters, pictures)
     dense = here.learned("projection") if features.projection in DRAWN_SECONDS else CONSTANT
-    computed = Part("features", here.gradient.times(pictures * features.num_timesteps * plain_draws(features)))
+    computed = Part("features", here.gradient.times(pictures * draws * plain_draws(features)))
     return Cost((computed, Part("projection", dense.times(projection))), disk)
 
 

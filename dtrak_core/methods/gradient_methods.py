@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 from dtrak_core import store
 from dtrak_core.errors import NotFoundError
-from dtrak_core.features.settings import FeatureSettings, ends_of, noise_seeds
+from dtrak_core.features.settings import (
+    FeatureSettings,
+    TargetSide,
+    ends_of,
+    feature_target,
+    is_mixture,
+    target_gradients,
+)
 from dtrak_core.methods import gradient_scores
 from dtrak_core.methods.methods import Method
 from dtrak_core.methods.plans import Plan, Scores
 from dtrak_core.models import checkpoints
-from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
 from dtrak_core.settings import Settings, digest_of, key_of
 from dtrak_core.store import Artifact
@@ -92,16 +98,15 @@ def models(method: Method, checkpoint: str, dataset: str = "", train: bool = Fal
 
 
 def parts(plan: Plan) -> list[tuple[str, Settings]]:
-    """Return kind and settings of all that has to be computed for a plan; an interpolation is the sum of its ends."""
-    sources = [end for one in plan.models for end in (ends_of(one) if one.model_output == "interpolated" else (one,))]
-    return [
-        part
-        for features in sources
-        for part in (
-            *gradient_scores.of_training(plan.method, features),
-            *(gradient_scores.of_target(plan.method, features, target) for target in plan.targets),
-        )
-    ]
+    """Return kind and settings of all that `compute` makes for a plan; an interpolation is the sum of its ends."""
+    found: list[tuple[str, Settings]] = []
+    for features in plan.models:
+        for end in _summed(features):
+            found.append(("features", end))
+            found += [("target-features", feature_target(end, target, TargetSide())) for target in plan.targets]
+        found += gradient_scores.of_training(plan.method, features)
+        found += [gradient_scores.of_target(plan.method, features, target) for target in plan.targets]
+    return found
 
 
 def score(plan: Plan, damping: float | None, rank_share: float | None) -> Scores:
@@ -133,11 +138,12 @@ def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
         members = ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest)
         for training in members:
             retrained.retrained(dataset, training, on_progress, lambda: members)
-    if method.model_output == "interpolated":
-        _ends(plan, own, on_progress)
     made: list[Artifact] = []
     for wanted in of_models(plan.features, models(method, plan.checkpoint, dataset.digest)):
         denoiser = networks.load_denoiser(checkpoints.by_digest(wanted.checkpoint))
+        for end in _summed(wanted):
+            features.compute_features(dataset, denoiser, end, on_progress)
+            features.compute_target_features(denoiser, end, own, on_progress)
         trained = features.compute_features(dataset, denoiser, wanted, on_progress)
         made.append(trained)
         if method.reads_kernel:
@@ -150,16 +156,9 @@ def compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
     return made
 
 
-def _ends(plan: Plan, own: Sequence[Target], on_progress: Progress) -> None:
-    """Compute both ends of an interpolation, of which every mixture is then a sum."""
-    from dtrak_core.features import features
-    from dtrak_core.models import networks
-
-    assert plan.features is not None
-    denoiser = networks.load_denoiser(checkpoints.by_digest(plan.features.checkpoint))
-    for one in ends_of(plan.features):
-        features.compute_features(plan.dataset, denoiser, one, on_progress)
-        features.compute_target_features(denoiser, one, own, on_progress)
+def _summed(features: FeatureSettings) -> list[FeatureSettings]:
+    """Return the settings of both ends of an interpolation, of which every mixture is a sum; none of other features."""
+    return ends_of(features) if is_mixture(features) else []
 
 
 def spent(plan: Plan) -> tuple[int, float]:
@@ -167,7 +166,7 @@ def spent(plan: Plan) -> tuple[int, float]:
     gradients, seconds = 0, 0.0
     for features in plan.models:
         facts = store.get("features", key_of("features", features)).manifest
-        targets = len(plan.targets) * features.num_timesteps * noise_seeds(features)
+        targets = sum(target_gradients(feature_target(features, one, plan.method.side), one) for one in plan.targets)
         gradients += facts["gradients"] + targets
         seconds += facts["seconds"] * (1 + targets / max(1, facts["gradients"]))
     return gradients, seconds

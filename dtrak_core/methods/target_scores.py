@@ -14,7 +14,7 @@ from dtrak_core import store
 from dtrak_core.errors import NotFoundError
 from dtrak_core.methods import patches
 from dtrak_core.methods.plans import Plan, Scores, scored
-from dtrak_core.methods.settings import InfluenceSettings, PatchSettings, influence_settings
+from dtrak_core.methods.settings import InfluenceSettings, PatchSettings, influence_gradients, influence_settings
 from dtrak_core.models import checkpoints
 from dtrak_core.progress import Progress
 from dtrak_core.settings import Settings, key_of
@@ -31,8 +31,12 @@ def patch_parts(plan: Plan) -> list[tuple[str, Settings]]:
 
 def influence_parts(plan: Plan) -> list[tuple[str, Settings]]:
     """Return kind and settings of the artifact of each target's scores by EK-FAC."""
+    return [("ekfac", one) for one in _influences(plan)]
+
+
+def _influences(plan: Plan) -> list[InfluenceSettings]:
     where = (plan.dataset.digest, plan.checkpoint, *checkpoints.process_of(checkpoints.by_digest(plan.checkpoint)))
-    return [("ekfac", influence_settings(*where, one.id, one.pixels)) for one in plan.targets]
+    return [influence_settings(*where, one.id, one.pixels) for one in plan.targets]
 
 
 def patch_score(plan: Plan, damping: float | None, rank_share: float | None) -> Scores:
@@ -68,6 +72,8 @@ def influence_compute(plan: Plan, on_progress: Progress) -> list[Artifact]:
 
 
 def influence_spent(plan: Plan) -> tuple[int, float]:
-    """Return the gradients that EK-FAC took; its seconds are not kept."""
-    each = InfluenceSettings.model_fields["num_timesteps"].default
-    return (len(plan.dataset.train.rows) + len(plan.targets)) * each, 0.0
+    """Return the gradients that EK-FAC took for all targets together; its seconds are not kept."""
+    wanted = _influences(plan)
+    parameters = int(checkpoints.by_digest(plan.checkpoint).run.manifest["parameters"])
+    pictures = len(plan.dataset.train.rows)
+    return influence_gradients(pictures, len(wanted), wanted[0].num_timesteps, parameters), 0.0

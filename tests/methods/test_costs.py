@@ -15,9 +15,10 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import feature_store
 from dtrak_core.features.settings import ALONE, FeatureSettings, TargetSide, feature_target
 from dtrak_core.jobs import job_costs
-from dtrak_core.lds import recipes, subset_models
+from dtrak_core.lds import predictions, recipes, subset_models
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import costs, patches, scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, speeds, targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -269,6 +270,25 @@ def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset
     members = METHODS["d-trak-ensemble"].models
     assert more.by_name["training"] == pytest.approx(members * run.epochs * len(run.indices) * step)
     assert more.by_name["features"] == pytest.approx(members * found.by_name["features"])
+
+
+def test_a_sweep_over_checkpoints_costs_the_features_of_each(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "targets": ("held-out:0", "held-out:1")}
+    settings = LdsSettings(**where, num_subsets=4)  # type: ignore[arg-type]
+    points = [one for line in recipes.sweep("checkpoints", pictures, checkpoint).values() for one in line]
+    assert len(points) == 8, "two methods at four checkpoints"
+    gradient = speeds.gradient(checkpoint)
+    found = job_costs.of_recipes(pictures, checkpoint, settings, points)
+    assert found.by_name["features"] == pytest.approx(8 * (24 + 2) * recipes.FEW * gradient.seconds)
+    last = [one for one in points if one.features and one.features.checkpoint == checkpoint.digest]
+    own = [of_split(pictures.held_out, "held-out", number) for number in (0, 1)]
+    for recipe in last:
+        plan = predictions.plan_of(pictures, predictions.settings_for(recipe, settings), own)
+        family_of(plan.method).compute(plan, quiet)
+    gradient = speeds.gradient(checkpoint)
+    assert job_costs.of_recipes(pictures, checkpoint, settings, last).seconds == 0
+    found = job_costs.of_recipes(pictures, checkpoint, settings, points)
+    assert found.by_name["features"] == pytest.approx(6 * (24 + 2) * recipes.FEW * gradient.seconds)
 
 
 def test_an_lds_costs_the_models_that_are_not_stored_and_draws_subsets_once(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.engine import work
+from dtrak_core.engine import drawing, work
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.features import draws, feature_store, features, kernel
-from dtrak_core.features.settings import FeatureSettings, TargetSide, ends_of, feature_target
+from dtrak_core.features import batches, draws, feature_store, features, kernel
+from dtrak_core.features import settings as settings_of_features
+from dtrak_core.features.gradients import per_example_gradients
+from dtrak_core.features.settings import ALONE, FeatureSettings, TargetSide, ends_of, feature_target
 from dtrak_core.jobs import asking
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import scores
+from dtrak_core.lds.recipes import Recipe, method_for
+from dtrak_core.methods import ekfac, scores, target_scores
+from dtrak_core.methods import settings as settings_of_methods
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import checkpoints, networks, sampling
+from dtrak_core.methods.settings import InfluenceSettings, influence_settings
+from dtrak_core.models import checkpoints, networks, sampling, speeds
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import Sampled
+from dtrak_core.models.denoiser import Denoiser
+from dtrak_core.models.settings import Prediction, Sampled
 from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
@@ -183,6 +192,38 @@ def test_journey_trak_follows_the_sampling(pictures: Dataset, base: FeatureSetti
         answered("journey-trak", pictures, base)
 
 
+@pytest.mark.parametrize("method", ["trak", "journey-trak", "ek-fac"])
+def test_as_many_gradients_are_told_as_were_taken(
+    pictures: Dataset, base: FeatureSettings, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def counting(
+        denoiser: Denoiser, x0: torch.Tensor, ids: list[str], settings: FeatureSettings, **more: Any
+    ) -> torch.Tensor:
+        grid = more.get("grid")
+        counted.append(len(ids) * (settings.num_timesteps if grid is None else len(grid)))
+        return per_example_gradients(denoiser, x0, ids, settings, **more)
+
+    def short(dataset: str, checkpoint: str, prediction: Prediction, _: int, *target: str) -> InfluenceSettings:
+        return influence_settings(dataset, checkpoint, prediction, 20, *target)
+
+    for module in (batches, features, ekfac):
+        monkeypatch.setattr(module, "per_example_gradients", counting)
+    for module in (target_scores, ekfac):  # as if the schedule had 20 timesteps
+        monkeypatch.setattr(module, "influence_settings", short)
+    monkeypatch.setattr(settings_of_methods, "TARGET_BYTES", 1)
+    monkeypatch.setattr(settings_of_features, "target_draws", lambda digest: 16)  # four noises
+    drawing.generate_missing(("seed:2", "seed:3"), base.checkpoint, Sampled(sampling_steps=5), quiet)
+    own = [resolve(pictures, base.checkpoint, name, Sampled(sampling_steps=5)) for name in ("seed:2", "seed:3")]
+    plan = scores.resolve(method, pictures, base.checkpoint, own, base)
+    family_of(plan.method).compute(plan, quiet)
+    each = {"trak": (4, 4 * 4), "journey-trak": (4, 5), "ek-fac": (2 * 20, 20)}[method]  # EK-FAC passes twice
+    assert family_of(plan.method).spent(plan)[0] == sum(counted) == 24 * each[0] + 2 * each[1]
+    made = [one.manifest["gradients"] for one in store.listing("target-features")]
+    assert made == ([] if method == "ek-fac" else [each[1]] * 2)
+
+
 def test_both_sides_may_have_a_function_of_their_own(pictures: Dataset, base: FeatureSettings) -> None:
     side = TargetSide(target_output="loss")
     settings = base.model_copy(update={"model_output": "squared-output"})
@@ -217,6 +258,23 @@ def test_interpolated_features_are_mixed_from_both_ends(pictures: Dataset, base:
         features.compute_target_features(denoiser, end, [target], quiet)
     (own,) = features.compute_target_features(denoiser, wanted, [target], quiet)
     np.testing.assert_allclose(feature_store.target_feature(own), alone[0], atol=1e-5 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("normalise", [None, "timestep"])
+def test_all_that_an_interpolation_needs_is_there_once_it_is_computed(
+    pictures: Dataset, checkpoint: Checkpoint, base: FeatureSettings, normalise: str | None
+) -> None:
+    recipe = Recipe(method="d-trak", features=base, model_output="interpolated", eta=0.3, normalise=normalise)
+    target = resolve(pictures, base.checkpoint, "held-out:3")
+    plan = scores.resolve(method_for(recipe), pictures, base.checkpoint, [target], base)
+    gradients = scores.estimate(pictures, checkpoint, plan.missing).by_name["features"]
+    each = speeds.gradient(checkpoint).seconds * 4 * 25
+    assert gradients == pytest.approx(each * (2 if normalise is None else ALONE)), "a mixture takes those of its ends"
+    made = family_of(plan.method).compute(plan, quiet)
+    assert {one.key for one in made} <= {key for _, key, _ in plan.missing}
+    again = scores.resolve(method_for(recipe), pictures, base.checkpoint, [target], base)
+    assert (again.missing, again.refused) == ((), "")
+    assert scores.score(again).values.shape == (1, 24)
 
 
 def test_leverage_is_the_hat_matrix_diagonal() -> None:
