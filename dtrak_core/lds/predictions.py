@@ -6,14 +6,16 @@ damping of a grid of effective ranks: LDS follows from them within milliseconds,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from dtrak_core import statistics, store
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features.settings import noise_seeds
 from dtrak_core.lds import lds, subset_models
 from dtrak_core.lds.lds import Chance, Lds
 from dtrak_core.lds.recipes import Recipe, method_for
@@ -106,7 +108,7 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
 
     Returns:
         Artifact of kind `predictions`: ranks.npy (D, S, M), twice the rank, so that shared ranks are whole, uint8 or
-        uint16; facts shares, place, gradients, seconds.
+        uint16; facts shares, place, gradients and that they are told `as_taken`, seconds.
     """
     key = key_of("predictions", settings)
     with store.computing("predictions", key) as found:
@@ -133,7 +135,7 @@ def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence
     folder = store.partial("predictions", key)
     store.write_array(folder / "ranks.npy", np.stack(ranks))
     gradients, seconds = family_of(method).spent(plan)
-    facts = {"shares": [] if shares == [None] else shares, "place": place}
+    facts = {"shares": [] if shares == [None] else shares, "place": place, "as_taken": True}
     return store.publish("predictions", key, settings, **facts, gradients=gradients, seconds=round(seconds, 1))
 
 
@@ -177,9 +179,17 @@ def read(artifact: Artifact) -> Predictions:
         tuple(facts["shares"]),
         facts["place"],
         np.asarray(artifact.array("ranks.npy"), np.float64) / 2,
-        facts["gradients"],
+        facts["gradients"] - _untaken(settings, facts),
         facts["seconds"],
     )
+
+
+def _untaken(settings: PredictionSettings, facts: Mapping[str, Any]) -> int:
+    """Return how many gradients too many are told of targets followed along their sampling, before 2026-11-28."""
+    features = settings.recipe.features
+    if features is None or "as_taken" in facts or not method_for(settings.recipe).side.trajectory:
+        return 0
+    return len(settings.targets) * (features.num_timesteps * noise_seeds(features) - settings.sampling_steps)
 
 
 def evaluated(predicted: Predictions, known: Losses, measured: LdsSettings, kind: str, place: int | None = None) -> Lds:

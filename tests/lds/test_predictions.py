@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +11,9 @@ from scipy import stats
 from dtrak_core import statistics, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.duplicates import Equal
+from dtrak_core.engine import drawing
 from dtrak_core.errors import SettingsError
+from dtrak_core.features import settings as settings_of_features
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
@@ -19,7 +23,7 @@ from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import resolve
 from dtrak_core.progress import quiet
-from dtrak_core.settings import build
+from dtrak_core.settings import build, key_of
 
 
 @pytest.fixture
@@ -108,6 +112,25 @@ def test_held_out_targets_that_were_trained_on_are_left_out_but_of_the_papers_dr
     assert standings.rows([found], known, measured) == []
     assert standings.kinds(known, measured) == {}
     assert standings.leak(known, measured).startswith("0 of 2 held-out targets")
+
+
+def test_gradients_along_a_sampling_are_told_as_they_were_taken(
+    pictures: Dataset, checkpoint: Checkpoint, base: FeatureSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_of_features, "target_draws", lambda digest: 16)  # eight noises of two timesteps
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "sampling_steps": 5}
+    measured = build(LdsSettings, **where, targets=("held-out:0", "seed:1", "seed:2"), num_subsets=4)
+    drawing.generate_missing(measured.targets, checkpoint.digest, measured, quiet)
+    found = predicted(pictures, measured, recipe := Recipe(method="journey-trak", features=base))
+    assert found.gradients == 24 * 2 + 2 * 5
+    wanted = predictions.settings_for(recipe, measured)
+    path = store.get("predictions", key_of("predictions", wanted)).path / "manifest.json"
+    facts = json.loads(path.read_bytes())
+    del facts["as_taken"]
+    path.write_text(json.dumps(facts | {"gradients": 24 * 2 + 2 * 2 * 8}))  # what was told before
+    again = predictions.find(recipe, measured)
+    assert again is not None
+    assert again.gradients == found.gradients
 
 
 def test_a_run_that_grows_needs_no_new_predictions(
