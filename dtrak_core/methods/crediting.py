@@ -8,13 +8,14 @@ credit away at random: p is the part of such draws in which somebody lies as far
 alike and score alike, so a family's credit goes as a whole to a family of as many, and inside it to any of its
 pictures. A family that is alone in its size keeps its credit: nothing says what chance would have given it.
 
-The interval of a lift is of the pictures: how far it would move had others like them been learned from. A contributor g
-of which families f hold the part P_fg of the credit and the number C_fg of the pictures has, to first order,
+The interval of a lift is of the pictures: how far it would move had others like them been learned from. Where family f
+holds the part P_fg of the credit and the number C_fg of the pictures of a contributor g, to first order,
 
     var(log lift) = n / (n - 1) Σ_f (P_fg / P_g - P_f / P - C_fg / C_g + C_f / C)²
 
-over the n families of g, with sums where an index is left out (the linearised ratio, by clusters; Cochran, Sampling
-Techniques, 1977, ch. 9A); its ends are lift · exp(± t · deviation), t of n - 1 degrees of freedom.
+over all families, also those that hold nothing of g, with sums where an index is left out and n the number of families
+of g (the linearised ratio, by clusters; Cochran, Sampling Techniques, 1977, ch. 9A); its ends are
+lift · exp(± t · deviation), t of n - 1 degrees of freedom.
 """
 
 from __future__ import annotations
