@@ -18,6 +18,10 @@ COLUMNS = (
     "method", "label", "targets", "timesteps", "lds", "low", "high", "effective_rank", "gradients", "seconds", "count",
     "chance_low", "chance_high", "p",
 )  # fmt: skip
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
+)  # what a label holds that LaTeX would not print
 
 
 def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
@@ -139,7 +143,7 @@ def to_latex(table: Sequence[Mapping[str, Any]]) -> bytes:
         "\\midrule",
     ]
     for key in dict.fromkeys((row["label"], row["timesteps"]) for row in table):
-        cells = [key[0].replace("&", "\\&"), "--" if key[1] is None else str(key[1])]
+        cells = [key[0].translate(_LATEX), "--" if key[1] is None else str(key[1])]
         for words in present:
             own = [row for row in table if (row["label"], row["timesteps"], row["targets"]) == (*key, words)]
             cells.append(_percent(own[0]) if own else "--")

@@ -259,6 +259,12 @@ def test_the_table_as_csv_and_latex() -> None:
     assert lines[1] == "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0,2,-0.05,0.06,0.01"
     assert lines[2].endswith(",2,,,")
     assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in standings.to_latex([row, held]).decode()
+    for name, printed in (
+        ("a_b (own scores)", "a\\_b (own scores)"),
+        ("R&D, 5 % #1 {$x$}", "R\\&D, 5 \\% \\#1 \\{\\$x\\$\\}"),
+        ("~^\\", "\\textasciitilde{}\\textasciicircum{}\\textbackslash{}"),
+    ):
+        assert f"\n{printed} & 10 & " in standings.to_latex([row | {"label": name}]).decode()
 
 
 def test_charts_hold_the_numbers() -> None:
