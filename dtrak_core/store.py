@@ -63,6 +63,7 @@ __all__ = [
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
 WRITABLE = "Set STUDIO_CACHE to a writable folder."
+WORKING = "resume.*"  # names of files that unfinished work goes on from: no part of an artifact
 _FORBIDDEN = re.compile("readonly|unable to open|access permission|disk I/O error")  # in what SQLite says
 
 
@@ -158,14 +159,13 @@ def begun(kind: str, key: str) -> bool:
     return (root() / kind / f"{key}.partial").is_dir()
 
 
-def publish(kind: str, key: str, settings: Settings, working: str = "", **facts: Any) -> Artifact:
-    """Turn the partial folder into a finished artifact: manifest last, then one rename.
+def publish(kind: str, key: str, settings: Settings, **facts: Any) -> Artifact:
+    """Turn the partial folder into a finished artifact: manifest last, then one rename, and then `WORKING` goes.
 
     Args:
         kind: Kind of artifact, one of `kinds.KINDS`.
         key: `settings.key_of(kind, settings)`.
         settings: What made it.
-        working: The file that unfinished work goes on from: no part of the artifact, and deleted after the rename.
         facts: Further facts for the manifest (seconds, counts, names), JSON values.
 
     Returns:
@@ -176,25 +176,24 @@ def publish(kind: str, key: str, settings: Settings, working: str = "", **facts:
         shutil.rmtree(folder, ignore_errors=True)
         return first
     try:
-        _publish(kind, key, final, settings, working, facts)
+        _publish(kind, key, folder, final, settings, facts)
     except OSError:  # someone else finished the same work first, and took the folder
         if find(kind, key) is None:
             raise
         shutil.rmtree(folder, ignore_errors=True)
-    if working:
-        (final / working).unlink(missing_ok=True)
+    for left in final.glob(WORKING):
+        left.unlink(missing_ok=True)
     _fsync_folder(final.parent)
     return get(kind, key)
 
 
-def _publish(kind: str, key: str, final: Path, settings: Settings, working: str, facts: dict[str, Any]) -> None:
-    folder = partial(kind, key)
+def _publish(kind: str, key: str, folder: Path, final: Path, settings: Settings, facts: dict[str, Any]) -> None:
     for left in folder.rglob(TEMPORARY):  # of those that were killed; `writing` does without its own
         left.unlink(missing_ok=True)
     files = {
         str(p.relative_to(folder)): _describe(p)
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in (MANIFEST, working) and not p.match(TEMPORARY)
+        if p.is_file() and p.name != MANIFEST and not p.match(TEMPORARY) and not p.match(WORKING)
     }
     plain = settings.model_dump(mode="json")
     manifest = {

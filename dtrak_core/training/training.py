@@ -150,7 +150,6 @@ def _published(
         kind,
         key,
         settings,
-        working=training_run.RESUME,
         name=name,
         dataset=dataset.digest,
         dataset_name=dataset.name,
