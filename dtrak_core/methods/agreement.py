@@ -11,6 +11,14 @@ import numpy as np
 
 from dtrak_core import statistics
 
+Rows = tuple[tuple[str, ...], np.ndarray]  # ids of the targets that a method explains, and its scores (M, N) of them
+
+
+def aligned(first: Rows, second: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores (M, N) of two methods for the M targets that both explain, in the order of the first."""
+    both = [name for name in first[0] if name in set(second[0])]
+    return first[1][[first[0].index(name) for name in both]], second[1][[second[0].index(name) for name in both]]
+
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the Spearman correlation of two methods' scores (M, N) over training pictures, shape (M,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
 
+from dtrak_core import api
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.jobs import job_costs, jobs
@@ -299,3 +301,51 @@ def test_a_benchmark_is_taken_along_and_its_scores_come_back(
     assert not at.exception
     assert "4 targets taken as own" in at.success[0].value
     assert any("mine (own scores)" in one.proto.body for one in at.get("html")), "the table has one method more"
+
+
+def test_methods_agree_over_the_targets_of_both(small: tuple[Dataset, Checkpoint], measured: LdsSettings) -> None:
+    dataset, checkpoint = small
+    kept = predictions.stored_scores(recipes.usual(dataset, checkpoint, "d-trak"), measured)
+    assert kept is not None
+    rows, pictures = dict(zip(*kept, strict=True)), {t.id: t for t in subset_models.pictures(dataset, measured)}
+    own = {}
+    for name, ids in {"one": ["seed:1"], "two": ["held-out:1", "held-out:0"]}.items():
+        own[name] = api.add_scores(name, np.stack([rows[i] for i in ids]), [pictures[i] for i in ids], dataset)
+    wanted = [recipes.usual(dataset, checkpoint, method) for method in own.values()]
+    benchmarking.compute(dataset, measured, wanted, True, quiet)
+
+    at = opened("benchmark", part="Agreement")
+    for kind, mine in (("generated", "one (own scores)"), ("held-out", "two (own scores)")):
+        at.segmented_control(key="agreement-kind").set_value(kind).run()
+        at.selectbox(key="agree-second").set_value(mine).run()
+        assert not at.exception
+        heat = json.loads(at.get("plotly_chart")[0].proto.spec)["data"][0]
+        place = {name: number for number, name in enumerate(heat["y"])}
+        values = np.array(_decoded(heat["z"]))
+        assert values[place["D-TRAK"], place[mine]] == pytest.approx(1)
+        assert ("Journey TRAK" in place) == (kind == "generated")
+        assert any(f"over {len(rows) // 2 if mine[0] == 't' else 1} {kind} target" in m.value for m in at.markdown)
+
+    at.query_params["part"] = "One target"
+    at = opened("benchmark", part="One target")
+    at.selectbox(key="target-method").set_value(own["one"]).run()
+    assert any("one (own scores) has no scores of seed:0" in info.value.replace("\\", "") for info in at.info)
+
+
+def test_agreement_says_where_one_method_alone_explains_a_kind(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = predictions.stored_scores
+    able = {recipes.usual(*small, method) for method in ("raw-pixel-cosine", "journey-trak")}
+    monkeypatch.setattr(predictions, "stored_scores", lambda recipe, of: stored(recipe, of) if recipe in able else None)
+    at = opened("benchmark", part="Agreement")
+    assert any("Usual suspects" in m.value for m in at.markdown)
+    at.segmented_control(key="agreement-kind").set_value("held-out").run()
+    assert not at.exception
+    assert any("two methods for the same held-out targets" in info.value for info in at.info)
+
+
+def _decoded(values: dict[str, str]) -> np.ndarray:
+    """Return an array as plotly sends it."""
+    found = np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
+    return found.reshape([int(size) for size in values["shape"].split(",")])

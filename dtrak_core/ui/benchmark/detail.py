@@ -6,8 +6,10 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core import statistics
+from dtrak_core.amounts import counted
 from dtrak_core.lds import predictions, recipes, standings, subset_models
 from dtrak_core.methods import agreement
+from dtrak_core.methods.agreement import Rows
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import example, gallery, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts
@@ -45,7 +47,10 @@ def one_target(question: Question) -> None:
     method = _method("Method", list(known), "target-method")
     one = known[method]
     if chosen not in one.targets:
-        st.info(f"{METHODS[method].label} explains only generated pictures.")
+        label, only = METHODS[method].label, METHODS[method].generated_only
+        st.info(
+            panels.plain(f"{label} {'explains only generated pictures' if only else f'has no scores of {chosen}'}.")
+        )
         return
     ranks = one.ranks[one.place][question.known.subsets, one.targets.index(chosen)]
     losses = question.known.mean[:, question.measured.targets.index(chosen)]
@@ -71,12 +76,21 @@ def agreeing(question: Question) -> None:
         st.info("Agreement needs the scores of two methods. Compute the missing ones under Methods.")
         return
     kind = questions.kind(question, "agreement-kind")
-    values = {}
+    values: dict[str, Rows] = {}
     for method, (names, scores) in held.items():
         begins = f"{standings.KINDS[kind]}:"
         own = [i for i, name in enumerate(names) if name.startswith(begins) and question.known.counts(name)]
-        if own:
-            values[method] = scores[own]
+        values[method] = tuple(names[i] for i in own), scores[own]
+    partners = {
+        method: [m for m in values if m != method and set(values[m][0]) & set(values[method][0])] for method in values
+    }
+    values = {method: values[method] for method, others in partners.items() if others}
+    if not values:
+        st.info(
+            f"Agreement needs the scores of two methods for the same {kind} targets. Compute the missing ones under "
+            "Methods."
+        )
+        return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure = st.segmented_control(
             "Measure", ["rank correlation", "shared of the first 10"], default="rank correlation", key="agree-measure",
@@ -87,30 +101,32 @@ def agreeing(question: Question) -> None:
             help="Divides each target's scores by their spread and subtracts each training picture's mean over the "
             "targets. What is left is what it does for one target more than for the others.",
         )  # fmt: skip
-    if clean:
-        values = {method: agreement.specific(scores) for method, scores in values.items()}
     shared = measure != "rank correlation"
-    matrix = _matrix(f"{question.key} {kind} {clean} {sorted(values)}", shared, values)
+    targets = {method: names for method, (names, _) in values.items()}
+    matrix = _matrix(f"{question.key} {targets}", shared, clean, values)
     labels = [METHODS[method].label for method in values]
-    alt = f"{measure} between {len(labels)} methods, mean over {kind} targets"
+    alt = f"{measure} between {len(labels)} methods, mean over the {kind} targets of both"
     shown = benchmark_charts.matrix(labels, matrix, "share" if shared else "correlation")
     plotting.show(shown, key="agreement-matrix", alt=alt)
     first, second = st.columns(2)
     with first:
         one = _method("One method", list(values), "agree-first")
     with second:
-        other = _method("Another", [m for m in values if m != one], "agree-second")
-    above, below = agreement.disagreement(values[one], values[other], LISTED)
-    st.write("They differ most on these training pictures, over all targets.")
+        other = _method("Another", partners[one], "agree-second")
+    both = _compared(values[one], values[other], clean)
+    above, below = agreement.disagreement(*both, LISTED)
+    count = counted(len(both[0]), f"{kind} target")
+    st.write(f"They differ most on these training pictures, over {count} that both explain.")
     clicked = _row("differ_above", f"Ranked higher by {METHODS[one].label}", above, question)
     clicked = _row("differ_below", f"Ranked higher by {METHODS[other].label}", below, question) or clicked
-    counts = agreement.hubs(values[one], TOP)
+    mine = agreement.specific(values[one][1]) if clean else values[one][1]
+    counts = agreement.hubs(mine, TOP)
     order = np.argsort(-counts, kind="stable")[:LISTED]
-    total = len(values[one])
+    total, examples = mine.shape
     st.markdown(
         f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, one picture is among the first {TOP} for "
         f"{counts[order[0]]} of {total} targets; by chance it would be for "
-        f"{TOP * total / values[one].shape[1]:.1f}."
+        f"{TOP * total / examples:.1f}."
     )
     lines = [f"{counts[i]} of {total}" for i in order]
     clicked = _row("hubs", "In most targets' lists", order, question, lines) or clicked
@@ -134,18 +150,21 @@ def _scores(method: str, question: Question) -> tuple[tuple[str, ...], np.ndarra
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _matrix(key: str, shared: bool, _values: dict[str, np.ndarray]) -> np.ndarray:
-    def compared(a: np.ndarray, b: np.ndarray) -> float:
-        found = agreement.overlap(a, b, TOP) if shared else agreement.rank_correlation(a, b)
-        return float(found.mean())
-
+def _matrix(key: str, shared: bool, clean: bool, _values: dict[str, Rows]) -> np.ndarray:
+    """Return how methods agree two by two, each pair over the targets of both; NaN where these share none."""
     listed = list(_values.values())
     found = np.eye(len(listed))
-    for i, a in enumerate(listed):
-        for j, b in enumerate(listed[:i]):
-            both = min(len(a), len(b))
-            found[i, j] = found[j, i] = compared(a[:both], b[:both])
+    for i, first in enumerate(listed):
+        for j, second in enumerate(listed[:i]):
+            a, b = _compared(first, second, clean)
+            each = agreement.overlap(a, b, TOP) if shared else agreement.rank_correlation(a, b)
+            found[i, j] = found[j, i] = each.mean() if len(each) else np.nan
     return found
+
+
+def _compared(first: Rows, second: Rows, clean: bool) -> tuple[np.ndarray, np.ndarray]:
+    a, b = agreement.aligned(first, second)
+    return (agreement.specific(a), agreement.specific(b)) if clean and len(a) else (a, b)
 
 
 def _pictures(question: Question) -> dict[str, np.ndarray]:
