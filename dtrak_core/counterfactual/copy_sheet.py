@@ -45,11 +45,8 @@ def sentences(told: Sheet, quoted: Callable[[str], str] = str) -> list[str]:
     where = f"in {copies.NAMES[found.space]}" if found.space != "pixels" else "in pixels"
     if not held_out:
         lines = ["No held-out picture can say how small ρ is by chance, so there is no p: compare the pairs by eye."]
-    elif 1 / (1 + held_out) > copies.LEVEL:
-        lines = [
-            f"{counted(held_out, 'held-out picture')} cannot tell a copy from chance at p = 0.05: the smallest p is "
-            f"{1 / (1 + held_out):.2f}. Compare the pairs by eye."
-        ]
+    elif few := too_few(held_out):
+        lines = [f"{few} Compare the pairs by eye."]
     else:
         close, expected = len(found.close), found.expected
         by_chance = f"{expected:.1f}" if expected >= 1 else f"{expected:.2g}"
@@ -61,6 +58,22 @@ def sentences(told: Sheet, quoted: Callable[[str], str] = str) -> list[str]:
     name = quoted(name_of(told.dataset, first.nearest))
     lines.append(f"Closest is {first.target.called}, to {name}{extra}: {words(first)}.")
     return lines
+
+
+def too_few(held_out: int) -> str:
+    """Say that no p over this many held-out pictures, at least 1, can be 0.05; nothing where it can."""
+    least = 1 / (1 + held_out)
+    if least <= copies.LEVEL:
+        return ""
+    told = counted(held_out, "held-out picture")
+    return f"{told} cannot tell a copy from chance at p = 0.05: the smallest p is {least:.2f}."
+
+
+def as_close(p: float, held_out: int) -> str:
+    """Say what p counts: how many of the held-out pictures lie as close to a training picture."""
+    many = round(p * (1 + held_out)) - 1
+    lie = "lies as close to its own" if many == 1 else "lie as close to theirs"
+    return f"{many:,} of {counted(held_out, 'held-out picture')} {lie} (p = {p:.2g})"
 
 
 def words(copy: Copy) -> str:
@@ -76,11 +89,14 @@ def name_of(dataset: Dataset, index: int) -> str:
 
 def protocol(told: Sheet) -> str:
     """Say what the numbers are of."""
-    found = told.copies
+    found, held_out = told.copies, len(told.copies.reference)
+    p = (
+        f"; p: of {counted(held_out, 'held-out picture')}, unlike any training picture, one more than those whose ρ is "
+        f"as small, over {held_out + 1:,}"
+    )
     return (
         f"ρ: distance to the nearest training picture over half the mean distance to the {copies.NEIGHBOURS} nearest "
-        f"of {found.distinct:,} different ones (Carlini et al. 2023); p: the share of "
-        f"{counted(len(found.reference), 'held-out picture')}, unlike any training picture, whose ρ is as small. "
+        f"of {found.distinct:,} different ones (Carlini et al. 2023){p * bool(held_out)}. "
         f"Distance: {UNIT.get(found.space, EMBEDDED)}."
     )
 

@@ -14,7 +14,7 @@ from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import left_out, trials
 from dtrak_core.counterfactual.comparisons import Comparison
-from dtrak_core.counterfactual.copy_sheet import name_of
+from dtrak_core.counterfactual.copy_sheet import as_close, name_of, too_few
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.methods import copies, crediting, report, set_words, spreadsheet, works
@@ -113,8 +113,10 @@ def standing(work: Work, dataset: Dataset, quoted: Callable[[str], str] = str) -
     said = f"{name} was not found in the training set. Closest is {near} ({far})"
     if p is None or first.mirrored:  # held-out pictures are compared as they are, and say nothing of mirrored ones
         return f"{said}."
+    if few := too_few(work.held_out):
+        return f"{said}. {few} Compare them by eye."
     close = "closer than chance" if p <= copies.LEVEL else "no closer than chance"
-    return f"{said}, {close}: {crediting.percent(p)} of held-out pictures lie as close to theirs."
+    return f"{said}, {close}: {as_close(p, work.held_out)}."
 
 
 def document(told: Sheet, date: str = "") -> dict[str, Any]:

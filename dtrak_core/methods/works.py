@@ -55,12 +55,13 @@ class Match:
 class Work:
     """A work, its nearest training pictures, the closest first, and how close that is for a picture like others.
 
-    `copy` compares it as it was brought, `matches` mirrored too. `standing` are the training pictures that are the
-    work, and all that nearly equal one of them, ascending.
+    `copy` compares it as it was brought, its p counted over `held_out` pictures; `matches` are mirrored too.
+    `standing` are the training pictures that are the work, and all that nearly equal one of them, ascending.
     """
 
     target: Target
     copy: Copy
+    held_out: int
     matches: tuple[Match, ...]
     standing: tuple[int, ...]
 
@@ -101,7 +102,7 @@ def find(dataset: Dataset, checkpoint: Checkpoint, work: Target) -> Work:
     """
     if work.image.shape != dataset.train.images.shape[1:]:
         raise SettingsError(f"The work has shape {work.image.shape}, the pictures {dataset.train.images.shape[1:]}.")
-    (copy,) = copies.find("pixels", dataset, checkpoint, [work]).found
+    compared = copies.find("pixels", dataset, checkpoint, [work])
     rows, own = copies.pixels_of(dataset), work.image
     both = alike.reduced([own, own[:, ::-1]])
     away = np.sqrt(np.stack([((rows - one) ** 2).mean(1) for one in both]))
@@ -115,7 +116,7 @@ def find(dataset: Dataset, checkpoint: Checkpoint, work: Target) -> Work:
         side = int(away[:, index].argmin())
         matches.append(Match(index, float(away[side, index]), int(np.bitwise_count(code ^ sides[side])), side == 1))
     standing = order[np.isin(same[order], same[[one.index for one in matches if one.is_it]])]
-    return Work(work, copy, tuple(matches), tuple(sorted(standing.tolist())))
+    return Work(work, compared.found[0], len(compared.reference), tuple(matches), tuple(sorted(standing.tolist())))
 
 
 def help_of(plan: Plan, found: Scores, checkpoint: Checkpoint, members: Sequence[int]) -> Help:

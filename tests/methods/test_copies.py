@@ -142,6 +142,7 @@ def test_command_and_library_say_the_same(
     assert mine.document() == told
     assert [(row["target"], row["ratio"]) for row in told["pictures"][:2]] == [("seed:1", 0.0), ("seed:2", 0.0)]
     assert "8 held-out pictures cannot tell a copy from chance" in told["sentences"][0]
+    assert "one more than those whose ρ is as small, over 9" in told["protocol"]
     assert b"data:image/png" in out.read_bytes()
     mine.save(tmp_path / "copies.csv")
     assert (tmp_path / "copies.csv").read_text().count("\n") == 4

@@ -52,6 +52,13 @@ def test_a_work_is_found_in_the_forms_in_which_it_is_brought(pictures: Dataset, 
     found = works.find(pictures, checkpoint, works.taken_in(pictures, file_of(other), "other.png"))
     assert found.standing == ()
     assert "was not found in the training set" in work_sheet.standing(found, pictures)
+    for held_out, words in (
+        (3, "3 held-out pictures cannot tell a copy from chance at p = 0.05: the smallest p is 0.25. Compare them by"),
+        (100, "pixels), closer than chance: 0 of 100 held-out pictures lie as close to theirs (p = 0.0099)."),
+    ):
+        copy = dataclasses.replace(found.copy, p=1 / (1 + held_out))
+        said = work_sheet.standing(dataclasses.replace(found, copy=copy, held_out=held_out), pictures)
+        assert words in said.replace("mirrored, ", "")
     told = work_sheet.sheet([found], None, pictures, checkpoint)
     assert work_sheet.sentences(told)[-1] == "So there is nothing that it could have helped."
     version = np.clip(own.astype(int) + 60, 0, 255).astype(np.uint8)

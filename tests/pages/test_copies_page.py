@@ -36,6 +36,7 @@ def test_pairs_are_shown_with_their_numbers_and_lead_on(small: Small) -> None:
     at = opened("copies", pair=second.target.mark)
     (part,) = galleries(at)["pair"]["rows"][0]["parts"]
     assert part["items"][1]["key"] == str(second.nearest)
+    assert f"; {copy_sheet.too_few(len(found.reference))}" in said(at), "and no p of so few"
     (link,) = (each.proto for each in at.get("page_link") if each.proto.label.startswith("What if"))
     assert f"pictures={ranges_of(second.alike)}".replace(",", "%2C") in link.query_string
     assert "sample=seed%3A" in link.query_string

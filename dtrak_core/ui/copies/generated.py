@@ -125,8 +125,10 @@ def _pair(told: Sheet, place: int) -> None:
     clicked = gallery.grid("copies-pair", "The generated picture and its nearest training picture", shown, cell=150)
     if clicked is not None and clicked.isdecimal():
         st.query_params["example"] = clicked
-    p = "" if copy.p is None else f"; {copy.p:.0%} of held-out pictures lie as close to theirs (p)".replace("%", " %")
-    st.write(f"ρ = {copy.ratio:.2f}{p}.{f' By {panels.plain(by)}.' if by else ''} {gone.sentence}")
+    held_out, p = len(told.copies.reference), ""
+    if copy.p is not None:
+        p = copy_sheet.too_few(held_out).rstrip(".") or copy_sheet.as_close(copy.p, held_out)
+    st.write(f"ρ = {copy.ratio:.2f}{'; ' * bool(p)}{p}.{f' By {panels.plain(by)}.' if by else ''} {gone.sentence}")
     with st.container(horizontal=True):
         if copy.target.id.startswith("seed:"):
             away = ranges_of(copy.alike)
