@@ -56,6 +56,9 @@ def doctor(
     if without and without_first:
         raise SettingsError("--without and --without-first were both given. Give one of them.")
     chosen = answers.prepared(dataset)
+    count = len(chosen.train.rows)
+    if not 0 <= without_first < count:
+        raise SettingsError(f"--without-first is {without_first}; give 1 to {count - 1:,}, or 0 for none.")
     weights = checkpoints.by_name(checkpoint, chosen.digest)
     wanted = check or tuple(one for one in doctors.CHECKS if not doctors.refusal(one, chosen, weights))
     for one in wanted:
@@ -64,7 +67,11 @@ def doctor(
     found = [_computed(one, chosen, weights) for one in dict.fromkeys(wanted)]
     some = []
     if without or without_first:
-        count = len(chosen.train.rows)
+        if without_first > (ranked := len(found[0].order)):
+            raise SettingsError(
+                f"--without-first is {without_first:,}, but '{found[0].check}' ranks {counted(ranked, 'picture')}. "
+                "Give no more."
+            )
         named = numbers_of(without, "training pictures", count) if without else found[0].order[:without_first].tolist()
         some.append(_tried(named, chosen, weights, random_draws, train_seeds))
     told = doctor_sheet.sheet(found, chosen, weights, some, top)

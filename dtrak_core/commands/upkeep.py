@@ -29,6 +29,8 @@ def jobs_show(key: tyro.conf.Positional[str], lines: int = 20, json: Json = Fals
         key: Key of the job.
         lines: Lines of the log.
     """
+    if lines < 0:
+        raise SettingsError(f"--lines is {lines}; give 0 or more.")
     try:
         job = jobs.job_of(key).model_dump(mode="json")
     except JobError:  # of another version of the app

@@ -526,6 +526,8 @@ def test_a_job_of_another_version_is_told_and_blocks_nothing(
     say(A, "failed")
     with pytest.raises(JobError, match="another version"):
         jobs.resume(A)
+    assert cli.main(["jobs", "show", A, "--lines", "-5"]) == 1
+    assert "--lines is -5" in capsys.readouterr().err
     assert cli.main(["jobs", "show", A]) == 0
     assert "Old" in capsys.readouterr().out
     assert cli.main(["jobs", "list"]) == 0

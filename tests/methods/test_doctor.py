@@ -20,6 +20,7 @@ from dtrak_core.features import draws, losses
 from dtrak_core.jobs import asking
 from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.methods import doctor, scores, suspicions
+from dtrak_core.methods.doctor import Suspects
 from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -131,6 +132,15 @@ def test_a_trial_trains_every_arm_alike_and_counts_sets(pictures: Dataset, check
             trials.settings_for(pictures, checkpoint, wrong)
 
 
+def test_no_more_are_left_out_than_a_check_ranks(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "find", lambda check, *_: Suspects(check, np.zeros(24), np.arange(6)))
+    asked = ["doctor", "--dataset", "discs", "--checkpoint", "small", "--check", "duplicates", "--without-first", "7"]
+    assert cli.main(asked) == 1
+    assert "--without-first is 7, but 'duplicates' ranks 6 pictures" in capsys.readouterr().err
+
+
 def test_the_command_makes_every_check_that_it_can(
     pictures: Dataset, checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,5 +159,8 @@ def test_the_command_makes_every_check_that_it_can(
         api.doctor("discs", "small", "teeth")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="top is 0; give at least 1"):
         api.doctor("discs", "small", "duplicates", top=0, progress=False)
+    for number in ("-5", "-5000", "24", "10000"):
+        assert cli.main([*of, "--check", "duplicates", "--without-first", number]) == 1
+        assert f"--without-first is {number}; give 1 to 23" in capsys.readouterr().err
     assert cli.main([*of, "--check", "captions"]) == 1
     assert "told neither captions nor classes" in capsys.readouterr().err
