@@ -249,6 +249,19 @@ def test_known_answers_stand_beside_chance(measured: LdsSettings) -> None:
     assert " known --dataset discs --checkpoint tiny --method das" in at.code[0].value
 
 
+def test_known_answers_have_own_scores_once_they_are_added(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    def listed() -> set[str]:
+        at = opened("benchmark", part="Known answers")
+        at.segmented_control(key="known-kind").set_value("held-out").run()
+        return set(at.dataframe[0].value["Method"])
+
+    before, rows = listed(), np.random.default_rng(0).normal(size=(2, len(small[0].train.rows)))
+    api.add_scores("late", rows, ["held-out:0", "held-out:1"], small[0])
+    assert listed() - before == {"late (own scores)"}
+
+
 def test_the_table_as_csv_and_latex() -> None:
     row = {
         "method": "d-trak", "label": "D-TRAK", "squared": False, "targets": "generated", "count": 2, "timesteps": 10,

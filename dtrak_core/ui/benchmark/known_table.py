@@ -23,7 +23,8 @@ from dtrak_core.ui.questions import Question
 
 FIRST = "d-trak"  # whose targets are asked about where no LDS says which
 MOST = 64  # targets of a kind
-MADE_OF = ("scores", "features", "kernels", "target-features", "embeddings", "residuals", "patches", "ekfac")
+SCORES = ("scores", "features", "kernels", "target-features", "embeddings", "residuals", "patches", "ekfac")
+MADE_OF = (*SCORES, "own-scores", "samples", "checkpoints", "retrained")  # what answers are read from, all of it
 SHARE = "Share"
 FACTS = {"family": "Family", "label": "Label", "contributor": "Contributor", "equal": "Pixels"}
 
