@@ -25,7 +25,7 @@ import numpy as np
 import platformdirs
 
 from dtrak_core.errors import NotFoundError, StoreError
-from dtrak_core.files import crc32
+from dtrak_core.files import crc32, expanded
 from dtrak_core.program import CHECKOUT, NAME, PROJECT
 from dtrak_core.settings import format_of
 
@@ -43,13 +43,13 @@ _LOG = logging.getLogger(__name__)
 def root() -> Path:
     """Return the cache folder: STUDIO_CACHE, else `cache` in a checkout, else the user's cache folder of the system."""
     if given := os.environ.get("STUDIO_CACHE"):
-        return Path(given)
+        return expanded(given)
     return PROJECT / "cache" if CHECKOUT else platformdirs.user_cache_path(NAME, appauthor=False)
 
 
 def demo_root() -> Path:
     """Return the shipped part of the cache, which is only read (STUDIO_DEMO moves it, for its rebuild)."""
-    return Path(os.environ.get("STUDIO_DEMO") or PROJECT / "cache" / "demo")
+    return expanded(os.environ.get("STUDIO_DEMO") or PROJECT / "cache" / "demo")
 
 
 class Manifest(dict[str, Any]):

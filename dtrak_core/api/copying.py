@@ -16,6 +16,7 @@ from dtrak_core.counterfactual import comparisons, copy_sheet
 from dtrak_core.counterfactual.copy_sheet import Sheet
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.files import expanded
 from dtrak_core.methods import copies as near_copies
 from dtrak_core.methods import set_scores
 from dtrak_core.methods.copies import Copy, Space
@@ -51,7 +52,7 @@ class NearCopies:
         Raises:
             SettingsError: If it has another ending.
         """
-        place = Path(path)
+        place = expanded(path)
         store.write_bytes(place, copy_sheet.writer(place)(self.sheet))
 
     def __repr__(self) -> str:

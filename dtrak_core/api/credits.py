@@ -15,6 +15,7 @@ from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, cho
 from dtrak_core.counterfactual import comparisons, credits
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.files import expanded
 from dtrak_core.methods import credit_page, credit_sheet, defaults, scores, set_credit, set_scores
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.methods import method_of
@@ -57,7 +58,7 @@ class Credits:
         Raises:
             SettingsError: If it has another ending.
         """
-        place = Path(path)
+        place = expanded(path)
         store.write_bytes(place, credit_page.writer(place)(self.sheet))
 
     def __repr__(self) -> str:

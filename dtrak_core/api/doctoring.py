@@ -18,6 +18,7 @@ from dtrak_core.counterfactual.doctor_sheet import Sheet
 from dtrak_core.counterfactual.trials import Trial
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.files import expanded
 from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.methods import doctor as doctors
 from dtrak_core.methods import suspicions
@@ -53,7 +54,7 @@ class Diagnosis:
         Raises:
             SettingsError: If it has another ending.
         """
-        place = Path(path)
+        place = expanded(path)
         store.write_bytes(place, doctor_sheet.writer(place)(self.sheet))
 
     def __repr__(self) -> str:

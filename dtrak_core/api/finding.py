@@ -17,6 +17,7 @@ from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.files import expanded
 from dtrak_core.methods import defaults, scores, set_credit, set_scores, works
 from dtrak_core.methods.methods import method_of
 from dtrak_core.methods.works import Help, Work
@@ -55,7 +56,7 @@ class FoundWorks:
         Raises:
             SettingsError: If it has another ending.
         """
-        place = Path(path)
+        place = expanded(path)
         store.write_bytes(place, work_sheet.writer(place)(self.sheet))
 
     def __repr__(self) -> str:
@@ -116,9 +117,10 @@ def find_work(
     own = []
     for each in listed:
         if isinstance(each, Path) or (isinstance(each, str) and Path(each).suffix):
-            if not Path(each).is_file():
+            file = expanded(each)
+            if not file.is_file():
                 raise NotFoundError(f"'{each}' is no file. Give the path of a picture.")
-            own.append(works.taken_in(of, Path(each).read_bytes(), Path(each).name))
+            own.append(works.taken_in(of, file.read_bytes(), file.name))
         else:
             own += chosen_targets(each, of, by, how, engine, progress)
     told = work_sheet.sheet([works.find(of, by, each) for each in own], pictures, of, by)

@@ -15,6 +15,7 @@ from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
 from dtrak_core.api.working import done
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.files import expanded
 from dtrak_core.jobs.question_jobs import MapJob
 from dtrak_core.methods import map_sheet, maps
 from dtrak_core.methods.map_sheet import Sheet
@@ -58,7 +59,7 @@ class PictureMap:
         Raises:
             SettingsError: If it has another ending.
         """
-        place = Path(path)
+        place = expanded(path)
         store.write_bytes(place, map_sheet.writer(place)(self.sheet))
 
     def __repr__(self) -> str:

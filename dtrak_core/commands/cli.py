@@ -14,8 +14,10 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from dtrak_core import program, store
 from dtrak_core.commands import (
@@ -36,6 +38,7 @@ from dtrak_core.commands import (
     upkeep,
 )
 from dtrak_core.errors import SettingsError, StudioError
+from dtrak_core.files import expanded
 
 
 def demo() -> None:
@@ -122,7 +125,22 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "verify": upkeep.cache_verify,
     },
 }
+REGISTRY = ConstructorRegistry()
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
+
+
+@REGISTRY.primitive_rule
+def _path(asked: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Read every path with a home folder in place of its `~`, which shells leave in `--out=~/file`."""
+    if asked.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: expanded(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
 
 
 def _engine_chosen(words: list[str]) -> list[str]:
@@ -145,13 +163,14 @@ def main(args: Sequence[str] | None = None) -> int:
     nested = bool(group) and (words[0] not in ("dataset",) or words[1:2] == ["list"])
     prog = program.command(words[0] if nested else "")
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            group if nested else COMMANDS,
-            prog=prog,
-            description=__doc__ if not nested else None,
-            args=words[1:] if nested else words,
-            config=CONFIG,
-        )
+        with REGISTRY:
+            tyro.extras.subcommand_cli_from_dict(
+                group if nested else COMMANDS,
+                prog=prog,
+                description=__doc__ if not nested else None,
+                args=words[1:] if nested else words,
+                config=CONFIG,
+            )
         sys.stdout.flush()
     except StudioError as error:
         print(*map(tables.printable, str(error).splitlines()), sep="\n", file=sys.stderr)

@@ -13,7 +13,6 @@ from dtrak_core import store
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue
-from dtrak_core.files import expanded
 from dtrak_core.lds import benchmark_files
 from dtrak_core.methods import report
 from dtrak_core.models import checkpoints
@@ -64,7 +63,7 @@ def scores_add(
     write = None if out is None else report.writer(out, {".json": _to_json}, "an answer")
     of = answers.prepared(dataset)
     benchmark = benchmark_files.of_checkpoint(of, checkpoints.by_name(checkpoint, of.digest))
-    found = benchmark_files.take_back(name, expanded(file), benchmark)
+    found = benchmark_files.take_back(name, file, benchmark)
     judged: dict[str, Any] = {
         words: {"lds": one.mean, "low": one.low, "high": one.high, "targets": len(one.per_target)}
         for words, one in found.lds.items()

@@ -13,6 +13,7 @@ from dtrak_core.commands import answers, tables
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.datasets import catalogue, preview
 from dtrak_core.datasets.content import by_reason
+from dtrak_core.files import expanded
 from dtrak_core.jobs import jobs
 from dtrak_core.models import bases, looks, text_pipelines
 from dtrak_core.models.settings import Frozen
@@ -117,5 +118,5 @@ def import_checkpoint(
 
 def _where(source: str) -> str:
     """Return a path as the worker finds it, a name on the hub as it is."""
-    given = Path(source)
+    given = expanded(source)
     return str(given.resolve()) if given.exists() else source

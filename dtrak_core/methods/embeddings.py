@@ -29,6 +29,7 @@ from PIL import Image
 from dtrak_core import program, store
 from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.files import expanded
 from dtrak_core.methods.settings import EmbeddingModel, EmbeddingSettings
 from dtrak_core.progress import Count, quiet
 from dtrak_core.settings import build, digest_of, key_of
@@ -196,7 +197,7 @@ def refuse_other(model: EmbeddingModel, weights: str) -> None:
 
 def _local_weights() -> Path | None:
     value = os.environ.get(WEIGHTS_VARIABLE, "")
-    return Path(value) if value else None
+    return expanded(value) if value else None
 
 
 def _from_hub() -> Path | None:

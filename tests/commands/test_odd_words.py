@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dtrak_core import api, store
 from dtrak_core.commands import cli, tables
+from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
 from dtrak_core.models import checkpoints, targets
@@ -88,6 +90,35 @@ def test_what_is_typed_wrong_is_told_before_any_work(place: Path, capsys: pytest
     assert wrong == []
     assert sorted(path.name for path in (place / "out").rglob("*")) == ["file", "folder.html"]
     assert (place / "out" / "file").read_text() == "mine"
+
+
+def test_a_home_folder_may_be_written_as_its_mark(
+    place: Path, pictures: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.chdir(place / "out")
+    (place / "mine.png").write_bytes(thumbnails.png(pictures.train.images[3]))
+    of = ["--dataset", "discs", "--checkpoint", "small"]
+    by = [*of, "--method", "raw-pixel-dot"]
+    for words in (
+        ["look", "~/in.npz"],
+        ["doctor", *of, "--check", "duplicates", "--out=~/kept/doctor.csv"],
+        ["copies", *of, "--out=~/kept/copies.csv"],
+        ["credit", *by, "--out=~/kept/credit.csv"],
+        ["find-work", "~/mine.png", *by, "--out=~/kept/work.csv"],
+        ["attribute", "--sample", "~/mine.png", *by, "--out=~/kept"],
+    ):
+        assert cli.main(words) == 0, capsys.readouterr().err
+    api.copies("discs", "small", progress=False).save("~/kept/copies.html")
+    api.doctor("discs", "small", "duplicates", progress=False).save("~/kept/doctor.html")
+    api.credit("discs", "small", method="raw-pixel-dot", progress=False).save("~/kept/credit.html")
+    api.find_work("discs", "small", "~/mine.png", method="raw-pixel-dot", progress=False).save("~/kept/work.html")
+    names = [f"{name}.{ending}" for name in ("copies", "credit", "doctor", "work") for ending in ("csv", "html")]
+    names += ["scores.csv", "scores.json", "figure.png"]
+    assert sorted(file.name for file in (place / "kept").iterdir()) == sorted(names)
+    assert not (place / "out" / "~").exists()
+    monkeypatch.setenv("STUDIO_CACHE", "~/elsewhere")
+    assert store.root() == place / "elsewhere"
 
 
 def test_scores_of_what_a_model_never_saw_are_told_to_be_no_credit(
