@@ -10,7 +10,7 @@ from typing import Any
 
 from dtrak_core import store
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
+from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, whole_number, whole_numbers
 from dtrak_core.api.working import done
 from dtrak_core.counterfactual import doctor_sheet, trials
 from dtrak_core.counterfactual.copy_sheet import name_of
@@ -95,10 +95,12 @@ def doctor(
 
     Raises:
         NotFoundError: If a dataset or checkpoint is not known.
-        SettingsError: If there is no such check, or it cannot be made of this model.
+        SettingsError: If there is no such check, or it cannot be made of this model, or `top` is less than 1.
     """
     of = chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, of)
+    if whole_number(top, "top") < 1:
+        raise SettingsError(f"top is {top}; give at least 1.")
     given = (checks,) if isinstance(checks, str) else tuple(checks or ())
     if unknown := [one for one in given if one not in doctors.CHECKS]:
         raise SettingsError(f"'{unknown[0]}' is no check. Take some of {', '.join(doctors.CHECKS)}.")
@@ -116,7 +118,7 @@ def doctor(
 def trial(
     dataset: Dataset | str,
     checkpoint: Checkpoint | str,
-    removed: Sequence[int],
+    removed: int | Sequence[int],
     *,
     random_draws: int = 3,
     train_seeds: int = 1,
@@ -128,7 +130,7 @@ def trial(
     Args:
         dataset: The training set, or its name.
         checkpoint: The model, or its name; it was trained here.
-        removed: Training indices.
+        removed: Training indices, or one.
         random_draws: Random sets of as many pictures; p is 1 / (1 + random_draws) at best.
         train_seeds: Training seeds of every model; none is the original's.
         engine: Whether the engine computes.
@@ -143,7 +145,7 @@ def trial(
     """
     of = chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, of)
-    settings = trials.settings_for(of, by, list(removed), random_draws, train_seeds)
+    settings = trials.settings_for(of, by, whole_numbers(removed, "removed"), random_draws, train_seeds)
     done(TrialJob(settings=settings), "Train without some pictures", engine, progress)
     found = trials.find(settings)
     if found is None:

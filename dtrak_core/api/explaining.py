@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -169,12 +170,16 @@ def _check_damping(method: Method, damping: float | None, rank_share: float | No
     """Refuse a damping that scores would refuse, before anything is computed."""
     if damping is not None and rank_share is not None:
         raise SettingsError(f"damping={damping!r} and rank_share={rank_share!r} were both given. Give one of them.")
-    if damping is not None and not 0 < damping < math.inf:
+    if damping is not None and not (_is_number(damping) and 0 < damping < math.inf):
         raise SettingsError(f"damping is {damping!r}; give a number greater than 0.")
-    if rank_share is not None and not 0 < rank_share < 1:
+    if rank_share is not None and not (_is_number(rank_share) and 0 < rank_share < 1):
         raise SettingsError(f"rank_share is {rank_share!r}; give a share between 0 and 1.")
     if (damping, rank_share) != (None, None) and not method.damped:
         raise SettingsError(f"{method.label} has no damping. Leave damping and rank_share out.")
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, Real) and not isinstance(given, bool)
 
 
 def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool) -> None:

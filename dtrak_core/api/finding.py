@@ -11,7 +11,7 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way, whole_numbers
 from dtrak_core.counterfactual import comparisons, work_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
@@ -80,7 +80,7 @@ def find_work(
     dataset: Dataset | str,
     checkpoint: Checkpoint | str,
     work: Wanted | str | Path | Sequence[Any],
-    pictures: Sequence[int] | None = None,
+    pictures: int | Sequence[int] | None = None,
     targets: Wanted | Sequence[Wanted] | None = None,
     method: str = "d-trak",
     *,
@@ -94,7 +94,7 @@ def find_work(
         dataset: The training set, or its name.
         checkpoint: The model, or its name.
         work: The file of a picture, a picture of the dataset's size, or several of both.
-        pictures: Training indices that are the works; None takes those that equal one, or nearly so.
+        pictures: Training indices that are the works, or one; None takes those that equal one, or nearly so.
         targets: Generated pictures, as of `explain`; None takes all that the model has drawn.
         method: Id of a method whose scores have a sign.
         sampled: How seeds are drawn.
@@ -123,7 +123,8 @@ def find_work(
             own.append(works.taken_in(of, file.read_bytes(), file.name))
         else:
             own += chosen_targets(each, of, by, how, engine, progress)
-    told = work_sheet.sheet([works.find(of, by, each) for each in own], pictures, of, by)
+    members = None if pictures is None else whole_numbers(pictures, "pictures")
+    told = work_sheet.sheet([works.find(of, by, each) for each in own], members, of, by)
     if not told.members:
         return FoundWorks(told)
     wanted = set_scores.drawn(by.digest, sampled=how) if targets is None else None

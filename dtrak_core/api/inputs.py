@@ -16,7 +16,7 @@ from dtrak_core.api.working import bar, done
 from dtrak_core.datasets import catalogue, memory, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
-from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, shortened
 from dtrak_core.jobs.job_kinds import ImportJob, SampleJob
 from dtrak_core.models import checkpoints
 from dtrak_core.models import targets as known_targets
@@ -149,6 +149,30 @@ def chosen_way(sampled: Sampled | None, of: Dataset, by: Checkpoint | None) -> S
     return sampled.with_unsaid(known_targets.own_way(by.digest) if by.base else Sampled())
 
 
+def whole_numbers(given: Any, name: str) -> tuple[int, ...]:
+    """Return whole numbers, Python's or numpy's, that are given alone or several.
+
+    Raises:
+        SettingsError: If one is something else.
+    """
+    listed = list(given) if hasattr(given, "__iter__") and not isinstance(given, str | bytes | Mapping) else [given]
+    for one in listed:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise SettingsError(f"{name} is {shortened(repr(one))}; give a whole number, or several in a list.")
+    return tuple(map(int, listed))
+
+
+def whole_number(given: Any, name: str) -> int:
+    """Return the one whole number, Python's or numpy's, that is given.
+
+    Raises:
+        SettingsError: If it is something else.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise SettingsError(f"{name} is {shortened(repr(given))}; give a whole number.")
+    return int(given)
+
+
 def chosen_targets(
     wanted: Wanted | Sequence[Wanted], of: Dataset, by: Checkpoint | None, sampled: Sampled, engine: bool, shown: bool
 ) -> list[Target]:
@@ -167,14 +191,19 @@ def chosen_targets(
         NotFoundError: If there is no such target.
         SettingsError: If nothing is named, or an id has another form.
     """
-    listed = _listed(wanted)
+    listed = listed_targets(wanted)
     names = [f"seed:{one}" if isinstance(one, int | np.integer) else one for one in listed]
     if by is not None:
         _generate([one for one in names if isinstance(one, str)], by, sampled, engine, shown)
     return [_target(one, of, by, sampled) for one in names]
 
 
-def _listed(wanted: Any) -> list[Any]:
+def listed_targets(wanted: Any) -> list[Any]:
+    """Return what targets are named by, one or several, as a list.
+
+    Raises:
+        SettingsError: If nothing is named, or something names no target.
+    """
     alone = (int, str, bytes, Mapping, Set, Target, Image.Image)  # what has no order is no list either
     if isinstance(wanted, alone) or getattr(wanted, "ndim", None) in (0, 3):
         wanted = [wanted]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import chosen_dataset
+from dtrak_core.api.inputs import chosen_dataset, listed_targets, whole_number
 from dtrak_core.api.judging import numbers
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError, SettingsError
+from dtrak_core.errors import DataError, SettingsError, shortened
 from dtrak_core.lds import known_answers as measure
 from dtrak_core.models.targets import Target
 
@@ -70,7 +70,9 @@ def known_answers(
         DataError: If shapes do not agree, or a score is not finite.
         SettingsError: If `top` is not 1 to N, or a target is a training example, which would find itself.
     """
-    of, values = chosen_dataset(dataset), numbers(scores, "scores")
+    of, values, targets = chosen_dataset(dataset), numbers(scores, "scores"), listed_targets(targets)
+    if other := [one for one in targets if not isinstance(one, Target)]:
+        raise SettingsError(f"{shortened(repr(other[0]))} is no target. Give those of an explanation or a benchmark.")
     if values.shape != (len(targets), len(of.train.rows)):
         raise DataError(
             f"scores have the shape {values.shape}; for {len(targets)} targets and {len(of.train.rows):,} training "
@@ -78,7 +80,7 @@ def known_answers(
         )
     if not np.isfinite(values).all():
         raise DataError("scores holds values that are not finite. Replace them.")
-    measure.check(top, values.shape[1])
+    measure.check(whole_number(top, "top"), values.shape[1])
     if own := next((target.id for target in targets if target.id.startswith("train:")), None):
         raise SettingsError(f"{own} is a training picture and would find itself. Give generated or held-out targets.")
     found = {}

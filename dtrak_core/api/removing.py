@@ -11,7 +11,7 @@ import numpy as np
 
 from dtrak_core.amounts import counted
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, chosen_way
+from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, chosen_way, listed_targets, whole_numbers
 from dtrak_core.api.working import done
 from dtrak_core.counterfactual import badges, comparisons, removals
 from dtrak_core.counterfactual.badges import Badge
@@ -158,17 +158,12 @@ def counterfactual(
         )
     of = chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, of)
-    listed = [targets] if isinstance(targets, int | str | Target) else list(targets)
-    names = tuple(
-        f"seed:{t}" if isinstance(t, int | np.integer) else t.id if isinstance(t, Target) else t for t in listed
-    )
-    if other := [one for one in names if not str(one).startswith("seed:")]:
-        raise SettingsError(f"{other[0]} was not generated. Choose generated targets, like 3 or seed:3.")
+    names = tuple(map(_generated, listed_targets(targets)))
     taken = round(0.2 * len(of.train.rows)) if remove is None else remove
     how = chosen_way(sampled, of, by)
     asked: Mapping[str, Any] = {
         "targets": names,
-        "remove": (taken,) if isinstance(taken, int) else tuple(taken),
+        "remove": whole_numbers(taken, "remove"),
         "group": group,
         "random_draws": random_draws,
         "train_seeds": train_seeds,
@@ -186,3 +181,13 @@ def counterfactual(
         progress,
     )
     return Removals(comparisons.read(settings))
+
+
+def _generated(target: Any) -> str:
+    """Return the id of a generated target that is named by its seed, its id or itself."""
+    name = target.id if isinstance(target, Target) else target
+    name = f"seed:{name}" if isinstance(name, int | np.integer) else name
+    if not isinstance(name, str) or not name.startswith("seed:"):
+        told = name if isinstance(name, str) else "A picture of one's own"
+        raise SettingsError(f"{told} was not generated. Choose generated targets, like 3 or seed:3.")
+    return name

@@ -129,7 +129,6 @@ REGISTRY = ConstructorRegistry()
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
 
 
-@REGISTRY.primitive_rule
 def _path(asked: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
     """Read every path with a home folder in place of its `~`, which shells leave in `--out=~/file`."""
     if asked.type is not Path:
@@ -141,6 +140,9 @@ def _path(asked: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
     )
+
+
+REGISTRY.primitive_rule(_path)
 
 
 def _engine_chosen(words: list[str]) -> list[str]:

@@ -15,7 +15,6 @@ from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.trials import Trial
 from dtrak_core.datasets import alike
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError
 from dtrak_core.methods import crediting, doctor, report, spreadsheet
 from dtrak_core.methods.doctor import Suspects
 from dtrak_core.models.checkpoints import Checkpoint
@@ -146,13 +145,7 @@ def writer(path: Path) -> Callable[[Sheet], bytes]:
 def sheet(
     suspects: Sequence[Suspects], dataset: Dataset, checkpoint: Checkpoint, some: Sequence[Trial], top: int = TOP
 ) -> Sheet:
-    """Return checks with the trials that belong to them.
-
-    Raises:
-        SettingsError: If less than one picture of each check is to be written.
-    """
-    if top < 1:
-        raise SettingsError(f"top is {top}; give at least 1.")
+    """Return checks with the trials that belong to them."""
     return Sheet(tuple(suspects), tuple(some), dataset, checkpoint, top)
 
 
