@@ -262,7 +262,7 @@ def attribute(
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint.
         method: d-trak, trak, gradient-dot, ...; may be given several times (default: d-trak).
-        top: Number of proponents and of opponents.
+        top: Number of proponents and of opponents; of each, the figure shows at most 32.
         damping: Damping of TRAK and D-TRAK, in the units of the kernel's eigenvalues.
         rank_share: Damping by what it means: effective rank over the number of training pictures, 0 to 1.
         model_output: Function whose gradient is taken: squared-output (D-TRAK's own), loss (TRAK's), mean-output

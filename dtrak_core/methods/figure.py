@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from dtrak_core.methods.results import NOT_RANDOM, Entry, Ranking, Row, opponents, proponents
 
 CELL, GAP, PAD = 128, 16, 32
+FEWEST, MOST = 2, 32  # columns of either end: fewer are narrower than their title, more make a PNG that few can open
 LEFT = 2 * CELL
 LINE, SMALL = 22, 18  # pixels of a line of small print, and of a name
 PALE = 0.4  # of a picture's ink that is left where it is unsure
@@ -45,7 +46,7 @@ def draw(
         title: Text under it.
         rankings: One ranking for each row, top to bottom.
         images: Training pictures, uint8 (N, H, W, 3).
-        counts: Proponents and opponents a row.
+        counts: Proponents and opponents a row; of each, at most `MOST` are drawn.
         facts: Provenance, kept in the PNG's text chunk `provenance`.
         families: Where given, only the first example of each family stands in a row.
         rows: Facts of the training pictures; their contributors stand under them, and in the text chunk `credits`.
@@ -54,8 +55,11 @@ def draw(
     Returns:
         The PNG file.
     """
-    first, last = counts
+    first, last = (min(count, MOST) for count in counts)
     ends = [(proponents(one, first, families), opponents(one, last, families)) for one in rankings]
+    first, last = (
+        min(count, max(FEWEST, *(len(pair[end]) for pair in ends))) for end, count in enumerate((first, last))
+    )
     people = {e.index: _contributor(rows, e.index) for pair in ends for entries in pair for e in entries}
     name = wrapped(title, LEFT, 18)
     head, line = 44, CELL + 92 + SMALL * (max(map(len, people.values()), default=1) - 1)

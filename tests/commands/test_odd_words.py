@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dtrak_core import api, store
 from dtrak_core.commands import cli, tables
@@ -119,6 +120,14 @@ def test_a_home_folder_may_be_written_as_its_mark(
     assert not (place / "out" / "~").exists()
     monkeypatch.setenv("STUDIO_CACHE", "~/elsewhere")
     assert store.root() == place / "elsewhere"
+
+
+def test_a_figure_of_more_than_there_is_shows_all_there_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of = ["--dataset", "discs", "--checkpoint", "small", "--method", "raw-pixel-dot", "--out", str(place / "kept")]
+    assert cli.main(["attribute", "--sample", "held-out:0", *of, "--top", "100000", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["proponents"]) + len(told["opponents"]) == 24
+    assert Image.open(place / "kept" / "figure.png").width < 6000
 
 
 def test_scores_of_what_a_model_never_saw_are_told_to_be_no_credit(

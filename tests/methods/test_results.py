@@ -210,6 +210,19 @@ def test_figure_shows_the_right_pictures_in_aligned_columns(found: results.Ranki
     assert first[0] == first[1]
 
 
+def test_the_figure_is_as_wide_as_what_is_there(found: results.Ranking, images: np.ndarray) -> None:
+    def width(one: results.Ranking, counts: tuple[int, int]) -> int:
+        return Image.open(io.BytesIO(figure.draw(images[2], "x", [one], images, counts, {}))).width
+
+    positive, negative = int((found.values > 0).sum()), int((found.values < 0).sum())
+    assert width(found, (100_000, 100_000)) == width(found, (positive, negative))
+    none = results.ranking("trak", "TRAK", np.arange(1.0, 7))
+    assert width(none, (6, 100_000)) == width(none, (6, figure.FEWEST)), "it says that no score is negative"
+    images = np.tile(images, (9, 1, 1, 1))
+    many = results.ranking("trak", "TRAK", np.arange(1.0, 55))
+    assert width(many, (54, 0)) == width(many, (figure.MOST, 0))
+
+
 def test_long_names_are_wrapped_and_never_cut() -> None:
     name = "Nadine-Charlotte von der Wellnitz-Erdogan und Donaudampfschifffahrtsgesellschaft"
     lines = figure.wrapped(name, 140, 14)
