@@ -10,10 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dtrak_core.models import bases, class_names
+from dtrak_core.amounts import counted
+from dtrak_core.models import bases, checkpoints, class_names
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS
+from dtrak_core.models.targets import Target
 
+ORIGINS = {  # of a target, by the beginning of its id
+    "seed": "A diffusion model drew this picture.",
+    "held-out": "This picture was kept out of training; no model drew it.",
+    "train": "This picture is one of the training pictures; no model drew it.",
+    "upload": "You brought this picture.",
+}
 CARD = "README.md"  # a model's card on a hub: its front matter names the licence
 SCHEDULER = "scheduler/scheduler_config.json"
 
@@ -54,6 +62,20 @@ def sentence(checkpoint: Checkpoint) -> str:
     words = {"the noise": "by telling noise from picture", "the clean picture": "by guessing the clean picture"}
     how = words.get(schedule(config).get("predicts", ""), "")
     return f"{learned} and, step by step, {how}." if how else f"{learned}, step by step."
+
+
+def origin(target: Target, checkpoint: Checkpoint, count: int) -> str:
+    """Say who drew a picture, and which of the `count` training pictures the model had learned from."""
+    drawn = ORIGINS[target.id.partition(":")[0]]
+    chosen, here = checkpoints.learned(checkpoint), "epochs" in checkpoint.run.settings
+    some = count if chosen is None else len(set(chosen))
+    those = counted(some, "picture") if some == count else f"{some:,} of the {count:,} pictures"
+    if checkpoint.base:
+        had = "had learned" if here else "are said to have learned"
+        return f"{drawn} The model's LoRA weights {had} from {those}, the base under them from other pictures before."
+    if not here:
+        return f"{drawn} The model was made elsewhere and is said to have learned from {those}."
+    return f"{drawn} The model had learned from {those}, and from nothing else."
 
 
 def _of_base(checkpoint: Checkpoint) -> dict[str, str]:

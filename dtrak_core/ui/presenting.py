@@ -18,7 +18,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import results
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import checkpoints, targets
+from dtrak_core.models import checkpoints, descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, answers, crisp, frame, gallery, named, panels, tuning, what_if
@@ -78,10 +78,7 @@ def show() -> None:
     with right:
         if step == 1:
             st.title("Which training pictures made this one?")
-            count = len(dataset.train.rows)
-            st.write(
-                f"A diffusion model drew it. The model had learned from {count:,} pictures, and from nothing else."
-            )
+            st.write(descriptions.origin(target, checkpoint, len(dataset.train.rows)))
         elif step == 2:
             _helped(dataset, checkpoint, target, method)
         elif comparison is None:

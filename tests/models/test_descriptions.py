@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.models import checkpoints, descriptions, schedules
+from dtrak_core.models import checkpoints, descriptions, schedules, targets
 from dtrak_core.models.checkpoints import Checkpoint
 
 
@@ -60,6 +62,31 @@ def test_a_schedule_is_described_as_it_is_read(config: dict[str, object], predic
     read = schedules.read(config, "model")
     assert f"{read.process.steps:,}" == levels.split()[0]
     assert descriptions.schedule(read.config) == {"predicts": predicts, "schedule": levels}
+
+
+def test_who_drew_a_picture_and_what_the_model_had_learned_from(checkpoint: Checkpoint, pictures: Dataset) -> None:
+    held_out = targets.of_split(pictures.held_out, "held-out", 3)
+    drawn = dataclasses.replace(held_out, id="seed:0")
+    told = "A diffusion model drew this picture. The model had learned from 24 pictures, and from nothing else."
+    assert descriptions.origin(drawn, checkpoint, 24) == told
+    for name, begins in (
+        ("held-out:3", "This picture was kept out of training; no model drew it. The model had"),
+        ("train:3", "This picture is one of the training pictures; no model drew it. The model had"),
+        ("upload:0123456789abcdef", "You brought this picture. The model had"),
+    ):
+        assert descriptions.origin(dataclasses.replace(held_out, id=name), checkpoint, 24).startswith(begins)
+
+    def of(base: str = "", **settings: Any) -> Checkpoint:
+        run = dataclasses.replace(checkpoint.run, manifest={"settings": settings})
+        return dataclasses.replace(checkpoint, run=run, base=base)
+
+    for model, ends in (
+        (of(epochs=4, indices=[3, 4, 4]), "The model had learned from 2 of the 24 pictures, and from nothing else."),
+        (of(source="a/b"), "The model was made elsewhere and is said to have learned from 24 pictures."),
+        (of("base", epochs=4), "LoRA weights had learned from 24 pictures, the base under them from other pictures"),
+        (of("base", source="a/b"), "LoRA weights are said to have learned from 24 pictures, the base under them"),
+    ):
+        assert ends in descriptions.origin(drawn, model, 24)
 
 
 @pytest.mark.parametrize(

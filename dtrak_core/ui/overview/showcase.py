@@ -10,6 +10,7 @@ from dtrak_core.counterfactual import comparisons
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import methods
 from dtrak_core.methods.results import Ranking
+from dtrak_core.models import descriptions
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, answers, frame, gallery, named, panels, picking, rows, tuning
 from dtrak_core.ui.answers import Question
@@ -37,9 +38,10 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     shown = picking.current(dataset, checkpoint, named.sampled(checkpoint))
     if shown is None:
         return []
+    helped = "helped it draw this one most" if shown.id.startswith("seed:") else "would help it most to draw this one"
     st.write(
-        f"A small diffusion model drew the large picture. It had learned from {len(dataset.train.rows):,} "
-        "pictures. D-TRAK and TRAK name those that helped this one most, the strongest first. Click any of them."
+        f"{descriptions.origin(shown, checkpoint, len(dataset.train.rows))} D-TRAK and TRAK name those that {helped}, "
+        "the strongest first. Click any of them."
     )
     with st.container(horizontal=True):
         for page, label, icon in STEPS:
