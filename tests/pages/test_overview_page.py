@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.datasets.content import Split
 from dtrak_core.errors import NotFoundError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import DatasetJob
@@ -53,6 +54,18 @@ def test_it_opens_with_the_answer(small: Small) -> None:
     assert set(pages) <= {one.label for one in links}, "a card for each other page"
     assert about.BIBTEX in [code.value for code in at.sidebar.code]
     assert f"[paper]({about.PAPER})" in " ".join(one.value for one in at.sidebar.caption)
+
+
+def test_it_says_who_drew_the_picture(small: Small) -> None:
+    assert "A diffusion model drew this picture. The model had learned from" in said(opened())
+    told = said(opened(sample="held-out:3"))
+    assert "kept out of training; no model drew it" in told
+    assert "would help it most to draw this one" in told
+
+
+def test_no_label_is_none(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Split, "labels", [""] * len(small[0].train.rows))
+    assert "Labels" not in {m.label for m in opened().metric}
 
 
 def test_filters_show_the_right_pictures(small: Small) -> None:

@@ -21,13 +21,14 @@ def counts(dataset: Dataset) -> None:
     """Show how many pictures there are, of what, by whom, and which are equal."""
     rows = dataset.train.rows
     height, width = dataset.train.images.shape[1:3]
-    contributors = len({row["contributor"] for row in rows} - {""})
+    contributors, labels = len({row["contributor"] for row in rows} - {""}), len(set(dataset.train.labels) - {""})
     with st.container(horizontal=True, gap="large"):
-        st.metric("Training pictures", f"{len(rows):,}", help="The model learned from these alone.", width="content")
+        st.metric("Training pictures", f"{len(rows):,}", help="What models learn from.", width="content")
         st.metric(
             "Held out", f"{len(dataset.held_out.rows):,}", help="Kept out of training, for checks.", width="content"
         )
-        st.metric("Labels", f"{len(set(dataset.train.labels)):,}", help="Kinds of pictures.", width="content")
+        if labels:
+            st.metric("Labels", f"{labels:,}", help="Kinds of pictures.", width="content")
         if contributors:
             st.metric("Contributors", f"{contributors:,}", help="People who made the pictures.", width="content")
         st.metric("Size", f"{width} × {height}", help="Pixels of each picture, wide × high.", width="content")
