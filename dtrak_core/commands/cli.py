@@ -67,7 +67,7 @@ def _in_checkout(command: str) -> None:
 
 
 def jobs() -> None:
-    """List jobs, show, cancel or resume one: jobs list|show|cancel|resume."""
+    """List jobs, show, cancel, resume or forget one: jobs list|show|cancel|resume|forget."""
 
 
 def cache() -> None:
@@ -117,6 +117,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "show": upkeep.jobs_show,
         "cancel": upkeep.jobs_cancel,
         "resume": upkeep.jobs_resume,
+        "forget": upkeep.jobs_forget,
     },
     "cache": {
         "list": upkeep.cache_list,

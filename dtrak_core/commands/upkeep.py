@@ -1,4 +1,4 @@
-"""Commands that look after jobs and the cache: list, show, stop, resume, delete, verify."""
+"""Commands that look after jobs and the cache: list, show, stop, resume, forget, delete, verify."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from dtrak_core import amounts, store
+from dtrak_core import amounts, program, store
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.tables import Json, say
 from dtrak_core.errors import JobError, SettingsError, StoreError
@@ -69,6 +69,21 @@ def jobs_resume(key: tyro.conf.Positional[str], json: Json = False) -> None:
     jobs.resume(key)
     made = answers.follow(key, jobs.state(key).label)
     say({"key": key, "state": "done", "artifacts": [f"{a.kind}/{a.key}" for a in made]}, json, tables.facts)
+
+
+def jobs_forget(key: tyro.conf.Positional[str], json: Json = False) -> None:
+    """Take an ended job off the list, with its log; what it made stays.
+
+    Args:
+        key: Key of the job.
+    """
+    with contextlib.suppress(JobError):  # one of another version of the app can be taken off too
+        jobs.job_of(key)
+    if (now := jobs.state(key)).active:
+        stop = program.command(f"jobs cancel {key}")
+        raise JobError(f"The job '{now.label}' has not ended, so it stays on the list. Stop it first with '{stop}'.")
+    jobs.forget(key)
+    say({"key": key, "forgotten": True}, json, tables.facts)
 
 
 def engine_show(json: Json = False) -> None:

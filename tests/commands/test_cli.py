@@ -249,6 +249,10 @@ def test_looks_after_jobs_and_cache(home: Path, pictures: Path, capsys: pytest.C
     assert resumed["artifacts"] == [f"datasets/{row['key']}"]
     assert answer(capsys, "jobs", "show", job["key"])["attempt"] == 2
 
+    assert answer(capsys, "jobs", "forget", job["key"]) == {"key": job["key"], "forgotten": True}
+    assert answer(capsys, "jobs", "list") == []
+    assert "jobs list" in refusal(capsys, "jobs", "forget", job["key"])
+
     assert "Nothing was deleted" in refusal_without_answer(capsys, "cache", "delete", "datasets")
     assert answer(capsys, "cache", "delete", "datasets", "--key", row["key"], "--yes")["bytes_freed"] > row["bytes"]
 

@@ -532,7 +532,10 @@ def test_a_job_of_another_version_is_told_and_blocks_nothing(
     assert "Old" in capsys.readouterr().out
     assert cli.main(["jobs", "list"]) == 0
     assert cli.main(["jobs", "resume", A]) == 1
-    jobs.forget(A)
+    capsys.readouterr()
+    assert cli.main(["jobs", "forget", key]) == 1
+    assert "The job 'Prepare' has not ended, so it stays on the list. Stop it first with" in capsys.readouterr().err
+    assert cli.main(["jobs", "forget", A]) == 0
     assert [job.key for job in jobs.listing()] == [key]
 
 
