@@ -84,6 +84,7 @@ def test_cache_by_kind_and_entry(small: Small) -> None:
     assert (kinds["Entries"] > 0).all()
     assert list(entries["Name"]) == ["discs"]
     at.selectbox(key="kind").set_value("features").run()
+    assert "They cannot be brought back, only computed again." in texts(at)
     assert all("timesteps" in made for made in at.dataframe[1].value["Made by"])
 
 
@@ -91,7 +92,7 @@ def test_deletes_after_one_question(small: Small) -> None:
     store.write_bytes(store.partial("probes", "f" * 16) / "data.bin", bytes(1500))
     at = opened("jobs", list="Cache", kind="probes")
     at.selectbox(key="doomed-probes").set_value("f" * 16).run()
-    assert "Delete 1 entry of probes, 1.5 kB? It cannot be brought back" in texts(at)
+    assert "Delete 1 entry of probes, 1.5 kB? It cannot be brought back; you would have to make or bring" in texts(at)
     at.button(key="delete-chosen").click().run()
     assert "Deleted 1 of probes: 1.5 kB freed." in texts(at)
     assert not (store.root() / "probes" / f"{'f' * 16}.partial").exists()

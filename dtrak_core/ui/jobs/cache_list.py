@@ -10,6 +10,7 @@ import streamlit as st
 from dtrak_core import store
 from dtrak_core.amounts import counted, duration, size
 from dtrak_core.jobs import eviction, housekeeping
+from dtrak_core.kinds import KINDS
 from dtrak_core.ui import panels
 
 _FREED, _SAID = "_freed", "_limit_said"
@@ -87,7 +88,9 @@ def _entries(kind: str, rows: list[dict[str, Any]]) -> None:
 def _question(kind: str, keys: list[str], amount: int, which: str) -> None:
     """Ask once; the button deletes."""
     what = f"Delete {_entries_of(len(keys))} of {kind}, {size(amount)}?"
-    st.write(f"{what} {'It' if len(keys) == 1 else 'They'} cannot be brought back, only computed again.")
+    it, them = ("It", "it") if len(keys) == 1 else ("They", "them")
+    again = ", only computed again" if KINDS[kind].recomputable else f"; you would have to make or bring {them} anew"
+    st.write(f"{what} {it} cannot be brought back{again}.")
     st.button("Delete", key=f"delete-{which}", on_click=_delete, args=(kind, keys))
 
 
