@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from page_helpers import galleries, opened
@@ -12,9 +13,10 @@ from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import EmbedJob
-from dtrak_core.methods import copies, set_scores
+from dtrak_core.methods import copies, set_scores, works
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.ui.copies import work
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -50,6 +52,16 @@ def test_embeddings_are_offered_as_one_job(small: Small) -> None:
     asked: Any = jobs.job_of(job.key)
     assert isinstance(asked, EmbedJob)
     assert {name.partition(":")[0] for name in asked.targets} == {"seed", "held-out"}
+
+
+def test_a_report_names_the_model_that_is_looked_at(small: Small) -> None:
+    dataset, checkpoint = small
+    found = works.find(dataset, checkpoint, targets.keep_upload(dataset, thumbnails.png(dataset.train.images[9]), "x"))
+    plan = work._plan(dataset, checkpoint, set_scores.drawn(checkpoint.digest))
+    assert plan is not None
+    for name in ("tiny", "again"):  # the same weights
+        told = work._sheet(dataset, dataclasses.replace(checkpoint, name=name), found, [9], plan)
+        assert told.checkpoint.name == name
 
 
 def test_a_work_is_followed_to_what_it_helped(small: Small) -> None:

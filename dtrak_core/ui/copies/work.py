@@ -104,7 +104,8 @@ def _sheet(
     part = set_scores.of_some(plan, ready)
     marks = tuple((target.id, target.pixels) for target in ready)
     stamp = store.stamp(("comparisons", "trials", "target-features"))
-    about = (dataset.key, checkpoint.digest, found.target.pixels, *stamp)
+    features = "" if part.features is None else part.features.model_dump_json()
+    about = (dataset.key, checkpoint.digest, checkpoint.name, part.method.id, features, found.target.pixels, *stamp)
     return _told(about, marks, tuple(members), found, part, checkpoint)
 
 
