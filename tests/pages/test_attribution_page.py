@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -177,6 +178,17 @@ def test_an_example_opens_with_its_ranks_under_every_method(small: Small) -> Non
     apart = pixels(shown["difference"])
     assert np.array_equal(apart, np.maximum(target, example) - np.minimum(target, example))
     assert f"{apart.mean() / 255:.0%} of the range" in shown["difference"]["spoken"]
+
+
+def test_a_contributors_name_is_no_markdown(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = crediting.credits
+
+    def odd(*given: Any) -> list[crediting.Credit]:
+        return [dataclasses.replace(one, contributor=f":material/delete: ${one.contributor}$") for one in found(*given)]
+
+    monkeypatch.setattr(crediting, "credits", odd)
+    options = opened("attribution", sample="seed:0", results="Credit").button_group(key="credit-who").options
+    assert r"\:material/delete\: \$Ben\$" in options
 
 
 def test_credit_is_told_in_numbers(small: Small) -> None:

@@ -315,6 +315,14 @@ def test_a_link_opens_a_picture_beside_its_original(pair: Comparison) -> None:
     assert not any(one.value.startswith("| | this picture") for one in at.markdown)
 
 
+def test_a_contributors_name_is_no_markdown(pair: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing, "label", lambda method: f":material/delete: ${method}$")
+    entry = next(e for e in pair.entries if e.method == "raw-pixel-cosine")
+    at = opened("counterfactual", pair=pairing.key_of(entry))
+    options = at.button_group(key=f"pair-arm-{pairing.key_of(entry)}").options
+    assert r"\:material/delete\: \$raw\-pixel\-cosine\$" in options
+
+
 def test_what_a_stored_comparison_answers_already_is_offered(pair: Comparison) -> None:
     target = pair.settings.targets[0]
     for methods, offered in (("trak,raw-pixel-cosine", True), ("trak", False)):

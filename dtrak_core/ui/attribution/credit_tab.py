@@ -81,7 +81,7 @@ def _chosen(shown: Sequence[Credit], first: Credit | None, clicked: Any) -> Cred
     names = [one.contributor for one in shown]
     if st.session_state.get(_WHO) not in names:
         st.session_state[_WHO] = first.contributor if first is not None and first in shown else names[0]
-    st.pills("Whose pictures", names, key=_WHO, required=True)
+    st.pills("Whose pictures", names, format_func=panels.plain, key=_WHO, required=True)
     return shown[names.index(st.session_state[_WHO])]
 
 

@@ -80,7 +80,7 @@ def _dialog(comparison: Comparison, dataset: Dataset, own: Sequence[Entry], aske
             "What was removed",
             arms,
             default=chosen.method,
-            format_func=label,
+            format_func=lambda arm: panels.plain(label(arm)),
             key=f"pair-arm-{asked}",
             required=True,
         )

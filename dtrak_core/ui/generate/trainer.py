@@ -134,10 +134,11 @@ def _seen(dataset: Dataset, usual: TrainSettings) -> dict[str, Any]:
     """Draw the choice of what a network of pixels sees, where there is one: classes of labels, grey pictures."""
     if isinstance(usual.model, LoraSettings):
         return {}
+    names = panels.plain(listed(dataset.classes))
     classes = len(dataset.classes) > 1 and st.checkbox(
         "Class-conditional",
         key=f"train-classes-{dataset.digest}",
-        help=f"The network is told each picture's label ({listed(dataset.classes)}), and draws pictures of a class.",
+        help=f"The network is told each picture's label ({names}), and draws pictures of a class.",
     )
     grey = is_grey(dataset.train.images[:64]) and st.checkbox(
         "Grey", key=f"train-grey-{dataset.digest}", help="The network sees one colour instead of three."
