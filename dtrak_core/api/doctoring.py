@@ -10,7 +10,7 @@ from typing import Any
 
 from dtrak_core import store
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, whole_number, whole_numbers
+from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, chosen_names, whole_number, whole_numbers
 from dtrak_core.api.working import done
 from dtrak_core.counterfactual import doctor_sheet, trials
 from dtrak_core.counterfactual.copy_sheet import name_of
@@ -101,7 +101,7 @@ def doctor(
     by = chosen_checkpoint(checkpoint, of)
     if whole_number(top, "top") < 1:
         raise SettingsError(f"top is {top}; give at least 1.")
-    given = (checks,) if isinstance(checks, str) else tuple(checks or ())
+    given = () if checks is None else chosen_names(checks, "checks")
     if unknown := [one for one in given if one not in doctors.CHECKS]:
         raise SettingsError(f"'{unknown[0]}' is no check. Take some of {', '.join(doctors.CHECKS)}.")
     wanted = given or tuple(one for one in doctors.CHECKS if not doctors.refusal(one, of, by))

@@ -173,6 +173,19 @@ def whole_number(given: Any, name: str) -> int:
     return int(given)
 
 
+def chosen_names(given: Any, name: str) -> tuple[str, ...]:
+    """Return names that are given alone or several.
+
+    Raises:
+        SettingsError: If one is something else.
+    """
+    listed = list(given) if hasattr(given, "__iter__") and not isinstance(given, str) else [given]
+    for one in listed:
+        if not isinstance(one, str):
+            raise SettingsError(f"{name} is {shortened(repr(one))}; give a name, or several in a list.")
+    return tuple(listed)
+
+
 def chosen_targets(
     wanted: Wanted | Sequence[Wanted], of: Dataset, by: Checkpoint | None, sampled: Sampled, engine: bool, shown: bool
 ) -> list[Target]:

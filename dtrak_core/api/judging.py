@@ -134,7 +134,7 @@ def benchmark(
         NotFoundError: If no models are stored, or none measured such targets.
         SettingsError: If `targets` is neither.
     """
-    if targets not in standings.KINDS:
+    if targets not in list(standings.KINDS):  # compared, not looked up: it may be what has no hash
         raise SettingsError(f"targets is {targets!r}; expected 'generated' or 'held-out'.")
     found = stored(checkpoint, dataset)
     begin = f"{standings.KINDS[targets]}:"

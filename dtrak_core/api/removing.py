@@ -11,7 +11,14 @@ import numpy as np
 
 from dtrak_core.amounts import counted
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset, chosen_way, listed_targets, whole_numbers
+from dtrak_core.api.inputs import (
+    chosen_checkpoint,
+    chosen_dataset,
+    chosen_names,
+    chosen_way,
+    listed_targets,
+    whole_numbers,
+)
 from dtrak_core.api.working import done
 from dtrak_core.counterfactual import badges, comparisons, removals
 from dtrak_core.counterfactual.badges import Badge
@@ -171,7 +178,7 @@ def counterfactual(
         "take_over": take_over,
         "bottom": bottom,
     } | how.drawing()
-    wanted = (methods,) if isinstance(methods, str) else tuple(methods)
+    wanted = chosen_names(methods, "methods")
     removals.check(of, wanted, group)
     settings = removals.settings_for(of, by, wanted, asked)
     done(
