@@ -24,7 +24,7 @@ def show(question: Question) -> None:
             "Bring back an .npz with `scores`, a row for each of its `targets`, and its `benchmark`."
         )
         name = f"{question.checkpoint.name}-benchmark.npz"
-        data = _packed(question.key, question)
+        data = _packed(f"{question.key} {question.dataset.key} {question.checkpoint.name}", question)
         st.download_button("Benchmark", data, name, "application/octet-stream", icon=":material/download:",
                            on_click="ignore")  # fmt: skip
         called = st.text_input("Name of your scores", "mine", key="own-scores-name", width=260)
