@@ -104,7 +104,8 @@ def doctor(
     given = () if checks is None else chosen_names(checks, "checks")
     if unknown := [one for one in given if one not in doctors.CHECKS]:
         raise SettingsError(f"'{unknown[0]}' is no check. Take some of {', '.join(doctors.CHECKS)}.")
-    wanted = given or tuple(one for one in doctors.CHECKS if not doctors.refusal(one, of, by))
+    named: Any = given  # all of them are checks
+    wanted: tuple[Check, ...] = named or tuple(one for one in doctors.CHECKS if not doctors.refusal(one, of, by))
     for one in wanted:
         if reason := doctors.refusal(one, of, by):
             raise SettingsError(reason)

@@ -11,7 +11,7 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way, whole_numbers
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
 from dtrak_core.counterfactual import comparisons, work_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
@@ -123,7 +123,7 @@ def find_work(
             own.append(works.taken_in(of, file.read_bytes(), file.name))
         else:
             own += chosen_targets(each, of, by, how, engine, progress)
-    members = None if pictures is None else whole_numbers(pictures, "pictures")
+    members: Any = pictures if pictures is None or hasattr(pictures, "__iter__") else [pictures]
     told = work_sheet.sheet([works.find(of, by, each) for each in own], members, of, by)
     if not told.members:
         return FoundWorks(told)

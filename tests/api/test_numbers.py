@@ -62,8 +62,8 @@ def scores_of(**told: Any) -> Any:
         (api.trial, {"removed": [-1]}, "not learned from training picture -1"),
         (
             api.find_work,
-            {"work": [np.zeros((16, 16, 3), np.uint8)], "pictures": [0.5]},
-            "pictures is 0.5; give",
+            {"work": [np.zeros((16, 16, 3), np.uint8)], "pictures": 0.5},
+            "no training picture 0.5",
         ),
         (api.doctor, {"checks": "duplicates", "top": 0}, "top is 0; give at least 1"),
         (api.doctor, {"checks": "duplicates", "top": "3"}, "top is '3'; give a whole number"),
