@@ -151,15 +151,6 @@ def prompt_of(row: Mapping[str, Any]) -> str:
     return str(row["caption"]) or (f"a picture of {label}" if label else "")
 
 
-def drawing_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings that a generated picture was drawn with (targets.py); nothing for a picture of a dataset.
-
-    A user's table may have a column of this name: what tables tell is text.
-    """
-    settings = row.get("settings")
-    return settings if isinstance(settings, Mapping) else {}
-
-
 def has_captions(kind: str, *splits: Split) -> bool:
     """Say whether captions belong to a dataset's identity: where there are any.
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtrak_core.datasets.content import drawing_of, grey, prompt_of
+from dtrak_core.datasets.content import grey, prompt_of
 from dtrak_core.models import half
 from dtrak_core.models.class_names import Classes
 from dtrak_core.models.process import Process
 from dtrak_core.models.schedules import Sampler
+from dtrak_core.models.targets import drawing_of
 from dtrak_core.models.text_side import TextSide, to_pictures
 
 Told = Mapping[str, Tensor]  # what a network is told, by names that its call knows

@@ -21,7 +21,7 @@ from dtrak_core import store
 from dtrak_core.amounts import whole
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset, image_digest
-from dtrak_core.datasets.content import Split, drawing_of, prompt_of
+from dtrak_core.datasets.content import Split, prompt_of
 from dtrak_core.errors import NotFoundError, SettingsError, StudioError, shortened
 from dtrak_core.models import bases, checkpoints, class_names, uploads
 from dtrak_core.models.checkpoints import Checkpoint
@@ -64,6 +64,15 @@ class Target:
     def sampled(self) -> Sampled:
         """Return how a generated picture was drawn; the usual way for others."""
         return _way(drawing_of(self.row))
+
+
+def drawing_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings that a generated picture was drawn with; nothing for a picture of a dataset.
+
+    A user's table may have a column of this name: what tables tell is text.
+    """
+    settings = row.get("settings")
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def facts(target: Target, dataset: str, checkpoint: str) -> dict[str, Any]:

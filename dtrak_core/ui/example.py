@@ -12,7 +12,6 @@ import streamlit as st
 
 from dtrak_core.amounts import counted, whole
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.datasets.content import drawing_of
 from dtrak_core.methods import patches, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
@@ -174,7 +173,7 @@ def _family(dataset: Dataset, index: int) -> None:
 def show_target(shown: Target) -> None:
     """Show the target large, with what is known of it."""
     crisp.show(shown.image, LARGE, f"The picture to explain: {shown.caption}")
-    made = drawing_of(shown.row)
+    made = targets.drawing_of(shown.row)
     panels.strip(
         {
             "Target": shown.id,
