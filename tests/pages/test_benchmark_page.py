@@ -235,9 +235,24 @@ def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettin
     assert any("Usual suspects" in m.value for m in at.markdown)
     shown = galleries(at)
     assert len(shown["hubs"]["rows"][0]["parts"][0]["items"]) == 12
+    (told,) = [c.value.replace("\\", "") for c in at.caption if "agrees most with" in c.value]
+    assert re.fullmatch(
+        r"Rank correlation between \d+ methods, mean over the generated targets of both\. D-TRAK agrees most with .+ "
+        r"\((−?\d\.\d\d)\), least with .+ \((−?\d\.\d\d)\)\.",
+        told,
+    )
     at.toggle(key="agree-clean").set_value(True).run()
     assert not at.exception
     assert galleries(at)["differ_above"] != shown["differ_above"] or galleries(at)["hubs"] != shown["hubs"]
+
+
+def test_agreement_is_said_in_words() -> None:
+    values = np.array([[1.0, -0.5, np.nan], [-0.5, 1.0, 0.2], [np.nan, 0.2, 1.0]])
+    say = benchmark_charts.nearest_and_farthest
+    assert say(["A", "B", "C"], values) == "A agrees most with B (−0.50)."
+    values[0, 2] = 0.25
+    assert say(["A", "B", "C"], values) == "A agrees most with C (0.25), least with B (−0.50)."
+    assert say(["A"], values[:1, :1]) == ""
 
 
 def test_known_answers_stand_beside_chance(measured: LdsSettings) -> None:

@@ -135,6 +135,16 @@ def scatter(ranks: np.ndarray, losses: np.ndarray, subsets: Sequence[int]) -> go
     return _frame(shown, "predicted rank of the loss, lowest first", "measured loss")
 
 
+def nearest_and_farthest(names: Sequence[str], values: np.ndarray) -> str:
+    """Say of the first method which other one agrees with it most, and which least, with both numbers."""
+    others = [(float(values[0, j]), names[j]) for j in range(1, len(names)) if np.isfinite(values[0, j])]
+    if not others:
+        return ""
+    (least, farthest), (most, nearest) = min(others), max(others)
+    least_of = f", least with {farthest} ({least:.2f})" if len(others) > 1 else ""
+    return f"{names[0]} agrees most with {nearest} ({most:.2f}){least_of}.".replace("(-", "(−")
+
+
 def matrix(names: Sequence[str], values: np.ndarray, text: str) -> go.Figure:
     """Draw how methods agree, two by two."""
     shown = go.Figure()

@@ -19,6 +19,8 @@ from dtrak_core.ui.questions import Question
 SHOWN = 32  # targets to choose from at once
 LISTED = 12  # pictures in a row
 TOP = 10  # of a target's list
+# On a telephone the matrix's numbers would be four pixels high: its colours, and the words below it, say enough.
+NARROW = "<style>@media (max-width: 700px) { .st-key-agreement-matrix .heatmap-label { display: none } }</style>"
 
 
 def one_target(question: Question) -> None:
@@ -107,7 +109,9 @@ def agreeing(question: Question) -> None:
     labels = [METHODS[method].label for method in values]
     alt = f"{measure} between {len(labels)} methods, mean over the {kind} targets of both"
     shown = benchmark_charts.matrix(labels, matrix, "share" if shared else "correlation")
+    st.html(NARROW)
     plotting.show(shown, key="agreement-matrix", alt=alt)
+    st.caption(panels.plain(f"{alt[:1].upper()}{alt[1:]}. {benchmark_charts.nearest_and_farthest(labels, matrix)}"))
     first, second = st.columns(2)
     with first:
         one = _method("One method", list(values), "agree-first")
