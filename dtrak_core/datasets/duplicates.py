@@ -46,10 +46,11 @@ def between(train: np.ndarray, held_out: np.ndarray) -> Equal:
     return Equal(own, other, tuple(np.flatnonzero(other < len(train)).tolist()))
 
 
-def told(equal: Equal, papers: bool) -> list[str]:
+def told(equal: Equal, papers: bool, drawn: bool = True) -> list[str]:
     """Say which pictures are equal by pixels: a sentence on training pictures, one on held-out ones, or none.
 
-    `papers` says that the split is the paper's, which is kept as it is.
+    `papers` says that the split is the paper's, which is kept as it is; `drawn` that pictures were to be held out, and
+    that none is only where no draw could take one.
     """
     said = []
     if equal.copies:
@@ -58,7 +59,7 @@ def told(equal: Equal, papers: bool) -> list[str]:
             f"{equal.distinct:,} of {len(equal.train):,} training pictures differ by pixels: {repeated:,} "
             f"{'stands' if repeated == 1 else 'stand'} there more than once. Equal pictures count as one family."
         )
-    if not len(equal.held_out):
+    if drawn and not len(equal.held_out):
         said.append("No picture is held out: each is there more often than one in ten, and equal ones stay together.")
     if equal.leaked:
         one = len(equal.leaked) == 1

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dtrak_core.commands import answers, cli
 from dtrak_core.counterfactual import removal_sets
-from dtrak_core.datasets import catalogue, content, duplicates, openmoji
+from dtrak_core.datasets import catalogue, content, duplicates, memory, openmoji
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import Split, row_of
 from dtrak_core.engine import work
@@ -179,6 +179,12 @@ def test_where_all_are_equal_none_is_held_out(cache: Path, tmp_path: Path) -> No
     found = catalogue.load(catalogue.prepare(settings, tmp_path / "one.npz"))
     assert (len(found.train.rows), len(found.held_out.rows), found.equal.leaked) == (12, 0, ())
     assert catalogue.equal_pictures(found)[1].startswith("No picture is held out: each is there more often")
+
+
+def test_arrays_without_pictures_to_hold_out_have_none_by_choice(cache: Path) -> None:
+    assert catalogue.equal_pictures(catalogue.load(memory.keep(noise(list(range(12)))))) == []
+    (said,) = catalogue.equal_pictures(catalogue.load(memory.keep(noise([0, *range(11)]))))
+    assert said.startswith("11 of 12 training pictures differ by pixels: 1 stands there more than once.")
 
 
 def test_the_papers_split_is_kept_and_its_leak_is_said(pictures: Dataset) -> None:
