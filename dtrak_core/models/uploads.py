@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtrak_core import store
-from dtrak_core.datasets import thumbnails
+from dtrak_core.datasets import captions, thumbnails
 from dtrak_core.datasets.catalogue import Dataset, image_digest
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.errors import NotFoundError
@@ -25,6 +25,7 @@ def keep(dataset: Dataset, data: bytes, name: str) -> Artifact:
     Raises:
         DataError: If it is not a picture, or a decompression bomb.
     """
+    name = captions.whole(name)  # a file's on Linux may hold bytes that are no text, which could not be printed
     image = open_picture(data, name, dataset.settings.resolution)
     settings = build(UploadSettings, pixels=image_digest(image))
     key = key_of(KIND, settings)

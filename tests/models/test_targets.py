@@ -93,6 +93,8 @@ def test_an_upload_is_cropped_kept_and_found_again(pictures: Dataset) -> None:
     assert again.caption == "mine.png"
     assert targets.keep_upload(pictures, buffer.getvalue(), "renamed.png").caption == "renamed.png"
     assert targets.resolve(pictures, CHECKPOINT, target.id).caption == "renamed.png"
+    foreign = "caf\udce9.png"  # as Python gives a name in another encoding
+    assert targets.keep_upload(pictures, buffer.getvalue(), foreign).caption == "caf.png"
     with pytest.raises(DataError):
         targets.keep_upload(pictures, b"no picture", "mine.txt")
     with pytest.raises(NotFoundError, match="No uploaded picture has the digest"):
