@@ -7,7 +7,7 @@ given, in their order.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,9 @@ def _texts(values: Sequence[str | None] | None, name: str, count: int) -> list[s
     """Return one text for each picture, empty where None is given."""
     if values is None:
         return [""] * count
-    listed = [values] if isinstance(values, str) else list(values)
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise DataError(f"{name} is of type {type(values).__name__}; expected one text, or None, for each picture.")
+    listed = list(values)
     if len(listed) != count:
         raise DataError(f"{name} has {len(listed):,} entries for {count:,} pictures. Give one for each.")
     if strange := [one for one in listed if not isinstance(one, str | None)]:

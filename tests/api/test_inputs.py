@@ -71,6 +71,8 @@ def test_half_an_emoji_is_left_out(cache: object) -> None:
         ({"images": IMAGES, "labels": [1, 2]}, "labels has 2 entries, images has 12"),
         ({"images": IMAGES, "labels": [0.5] * 12}, "not whole"),
         ({"images": IMAGES, "contributors": ["Ada"]}, "contributors has 1 entries for 12"),
+        ({"images": IMAGES, "contributors": 3}, "contributors is of type int; expected one text"),
+        ({"images": IMAGES, "captions": "a cat"}, "captions is of type str; expected one text"),
         ({"images": IMAGES, "captions": [3] * 12}, "captions has an entry of type int"),
         ({"images": IMAGES, "held_out": IMAGES[:, :8, :8]}, "held_out are 8 x 8, those of images 16 x 16"),
         ({"images": IMAGES, "name": "My Pictures"}, "'name' is 'My Pictures'"),
