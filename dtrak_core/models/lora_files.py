@@ -100,9 +100,10 @@ def choose(folder: Path, source: str, parts: Iterable[str]) -> tuple[Path, ...]:
         raise NotFoundError(
             f"'{source}' holds 0 .safetensors files. Give a folder with LoRA weights ({FILE}), or their file."
         )
+    kind = ".safetensors " if plain[0].suffix == ".safetensors" else ""
     names = ", ".join(path.name for path in plain[:6]) + (", ..." if len(plain) > 6 else "")
     raise NotFoundError(
-        f"'{source}' holds {len(plain)} .safetensors files and none is {FILE}: {names}. Give the file that is meant, "
+        f"'{source}' holds {len(plain)} {kind}files and none is {FILE}: {names}. Give the file that is meant, "
         f"for example {source}/{plain[0].name}."
     )
 

@@ -355,6 +355,12 @@ def two_files(folder: Path) -> None:
     (folder / FILE).unlink()
 
 
+def two_pickles(folder: Path) -> None:
+    two_files(folder)
+    for number, ending in enumerate((".bin", ".pt"), 1):
+        (folder / f"style-{number}.safetensors").rename(folder / f"style-{number}{ending}")
+
+
 def pointer(folder: Path) -> None:
     (folder / FILE).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
 
@@ -380,6 +386,7 @@ def stray_magnitude(folder: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda folder: (folder / FILE).unlink(), r"holds 0 \.safetensors files"),
     "two files": (two_files, r"style-1.*style-2.*Give the file that is meant"),
+    "two pickles": (two_pickles, r"holds 2 files and none is .*: style-1\.bin, style-2\.pt\."),
     "a pipeline": (lambda folder: (folder / "model_index.json").write_text("{}"), "is a whole pipeline"),
     "pointer": (pointer, "is a Git LFS pointer.*git lfs pull"),
     "not finite": (not_finite, "NaN or infinite"),
