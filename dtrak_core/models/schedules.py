@@ -215,6 +215,8 @@ def _sampler(settled: Mapping[str, Any], config: Mapping[str, Any], abar: Tensor
         if settled["thresholding"]
         else None
     )
+    if threshold is not None and not 0 <= threshold[0] <= 1:
+        raise ValueError(f"dynamic_thresholding_ratio is {threshold[0]:g}, not from 0 to 1")
     final = 1.0 if config.get("set_alpha_to_one", True) else float(abar[0])
     return Sampler(spacing, int(settled["steps_offset"]), clip, threshold, final, variance)
 

@@ -95,6 +95,7 @@ def test_what_is_predicted_is_read_and_kept(config: dict[str, Any], prediction: 
         ({"trained_betas": [float("nan")] * 1000}, "its betas give no finite schedule"),
         ({"beta_end": float("nan")}, "its beta_end is nan. Correct it."),
         ({"clip_sample_range": float("inf")}, "its clip_sample_range is inf. Correct it."),
+        ({"thresholding": True, "dynamic_thresholding_ratio": 99.5}, "ratio is 99.5, not from 0 to 1"),
         ({"trained_betas": [-0.1, 0.2]}, "its betas are not all from 0 to 1"),
         ({"trained_betas": [1.5, 0.1]}, "its betas are not all from 0 to 1"),
     ],
