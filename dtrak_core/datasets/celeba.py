@@ -20,6 +20,7 @@ from dtrak_core.errors import DataError, NotFoundError, words_of
 from dtrak_core.progress import Count
 
 PICTURES, PARTITIONS = "img_align_celeba", "list_eval_partition.txt"
+ALIGNED = (178, 218)  # width and height
 CROP = 140
 SEED = 42
 PARTS = {0: 5_000, 1: 1_000}  # how many are drawn of each partition
@@ -43,7 +44,8 @@ def load(resolution: int, source: Path | None, on_progress: Count | None = None)
 
     Raises:
         NotFoundError: If a file is not there; the sentence names it.
-        DataError: If they would not fit into memory, the partition file is not CelebA's, or a picture cannot be read.
+        DataError: If they would not fit into memory, the partition file is not CelebA's, or a picture cannot be read or
+            is not of the aligned ones' size.
     """
     check_size(sum(PARTS.values()), resolution)
     folder = _downloaded() if source is None else source
@@ -114,6 +116,11 @@ def _picture(path: Path, resolution: int) -> np.ndarray:
         raise _lacking(path) from None
     except DataError as error:
         raise DataError(f"{error} Unpack the archive again.") from None
+    if whole.size != ALIGNED:
+        raise DataError(
+            f"'{path.name}' is {whole.width} x {whole.height} pixels; CelebA's aligned pictures are "
+            f"{ALIGNED[0]} x {ALIGNED[1]}, of which the middle is taken. {GET_IT}."
+        )
     left, top = (whole.width - CROP) // 2, (whole.height - CROP) // 2
     return fit(whole.crop((left, top, left + CROP, top + CROP)), resolution)
 

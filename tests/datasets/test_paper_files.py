@@ -100,6 +100,15 @@ def test_celeba_says_what_a_file_is_that_is_no_picture(faces: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("size", [(64, 64), (1024, 1024)])
+def test_celeba_of_another_size_is_not_cropped(faces: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    (tmp_path / celeba.PARTITIONS).write_bytes((faces / celeba.PARTITIONS).read_bytes())
+    (tmp_path / celeba.PICTURES).mkdir()
+    Image.new("RGB", size).save(tmp_path / celeba.PICTURES / "048804.jpg")
+    with pytest.raises(DataError, match=f"'048804.jpg' is {size[0]} x {size[1]} pixels; CelebA's aligned .* 178 x 218"):
+        celeba.load(64, tmp_path)
+
+
 @pytest.fixture
 def paintings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lay out ArtBench's CSV and pictures in small: 3 styles of 12 training and 6 test rows, mixed."""
