@@ -89,13 +89,15 @@ def own_side(folder: Path, source: str) -> int:
     """Return the side in pixels of the pictures that a pipeline draws by itself.
 
     Raises:
-        DataError: If they are not square.
+        DataError: If they are not square, or the autoencoder is of no known class.
     """
     family = text_families.of(folder, source)
     network, vae = (config_of(folder / part / "config.json", folder, source) for part in (family.part, "vae"))
     latent = network.get("sample_size")
+    _judge_autoencoder(vae, source)
     if latent is None:
-        latent = (family.side or vae.get("sample_size", 0)) // smaller(vae)
+        told = family.side or vae.get("sample_size") or 0
+        latent = [one // smaller(vae) for one in told] if isinstance(told, list) else told // smaller(vae)
     sides = set(latent) if isinstance(latent, list) else {latent}
     if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
         raise DataError(
@@ -169,8 +171,7 @@ def _judge_networks(family: Family, configs: Mapping[str, dict[str, Any]], sourc
             f"The denoiser of '{source}' wants more than a timestep and a caption: its {extra[0]} is "
             f"{network[extra[0]]!r}, as in distilled models or those of another class. Give a plain {family.name}."
         )
-    if (kind := vae.get("_class_name", "AutoencoderKL")) not in AUTOENCODERS:
-        raise DataError(f"The autoencoder of '{source}' is a {kind}. One of {' or '.join(AUTOENCODERS)} is needed.")
+    _judge_autoencoder(vae, source)
     for encoder in family.encoders:
         kind = (configs[encoder.part].get("architectures") or encoder.classes)[0]
         if kind not in encoder.classes:
@@ -191,6 +192,11 @@ def _judge_networks(family: Family, configs: Mapping[str, dict[str, Any]], sourc
             f"The text encoder of '{source}' gives {sum(widths)} numbers a token, its denoiser reads {read}. The parts "
             "are of different models; give a whole one."
         )
+
+
+def _judge_autoencoder(vae: Mapping[str, Any], source: str) -> None:
+    if (kind := vae.get("_class_name", "AutoencoderKL")) not in AUTOENCODERS:
+        raise DataError(f"The autoencoder of '{source}' is a {kind}. One of {' or '.join(AUTOENCODERS)} is needed.")
 
 
 def _judge_classes(names: tuple[str, ...], network: Mapping[str, Any], source: str) -> None:

@@ -347,6 +347,13 @@ def test_a_size_that_is_left_out_is_the_autoencoders(folder: Path) -> None:
     assert said == "unet/config.json has no sample_size: 16 pixels, as vae/config.json has"
 
 
+@pytest.mark.parametrize(("said", "side"), [([16, 16], 16), (None, 0)])
+def test_an_autoencoders_size_may_be_two_numbers_or_none(folder: Path, said: list[int] | None, side: int) -> None:
+    change(folder / "unet" / "config.json", sample_size=None)
+    change(folder / "vae" / "config.json", sample_size=said)
+    assert text_pipelines.own_side(folder, "theirs") == side
+
+
 def test_the_file_of_one_network_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"a single network in diffusers' layout.*whole pipeline"):
         importing_text.import_base(str(folder / DENOISER), "mine", quiet)

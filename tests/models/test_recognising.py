@@ -62,6 +62,14 @@ def test_a_base_is_described() -> None:
     assert found.facts["parameters"].endswith(" M")
 
 
+def test_a_base_with_an_unknown_autoencoder_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(text_helpers.saved(), tmp_path / "other"))
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "AsymmetricAutoencoderKL"}))
+    with pytest.raises(DataError, match="The autoencoder of 'other' is a AsymmetricAutoencoderKL"):
+        recognising.recognise(str(folder))
+
+
 def test_a_base_of_larger_pictures_than_can_be_used_is_described(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
