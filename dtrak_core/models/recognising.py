@@ -71,7 +71,8 @@ def recognise(source: str) -> Recognised:
     if importing_text.holds_lora_alone(folder):
         changed = dict.fromkeys(part for family in text_families.FAMILIES.values() for part in family.changed)
         files = lora_files.choose(folder, called, changed)
-        return _lora([weight for file in files for weight in _shapes(file).items()], files, called, folder)
+        held = {_placed(name, file, folder): shape for file in files for name, shape in _shapes(file).items()}
+        return _lora(held, files, called, folder)
     # A network of pixels is small beside a text-to-image model: of the hub it is downloaded whole.
     return _pixels(folder if here else importing.folder_of(source), called)
 
@@ -126,7 +127,7 @@ def _of_file(file: Path) -> Recognised:
     shapes = _shapes(file)
     whole = any(name.startswith((single_files.UNET, single_files.VAE)) for name in shapes)
     if not whole and any("lora" in name or kind in name for name in shapes for kind in lora_files.OTHER_KINDS):
-        return _lora(shapes.items(), (file,), file.name, file.parent)
+        return _lora(shapes, (file,), file.name, file.parent)
     kind, predicts = single_files.told(file, shapes, file.name)
     parameters = sum(math.prod(shape) for shape in shapes.values())
     facts = {
@@ -141,8 +142,13 @@ def _of_file(file: Path) -> Recognised:
     return Recognised("base", _known(facts), assumed, disk=file.stat().st_size)
 
 
-def _lora(held: Iterable[tuple[str, tuple[int, ...]]], files: Sequence[Path], called: str, folder: Path) -> Recognised:
-    shapes = dict(held)
+def _placed(name: str, file: Path, folder: Path) -> str:
+    """Return a weight's name with its network's, where that is PEFT's folder: two text encoders have equal names."""
+    bare = name.removeprefix(lora_files.PEFT)
+    return name if file.parent == folder else f"{lora_files.PEFT}{file.parent.name}.{bare}"
+
+
+def _lora(shapes: Mapping[str, tuple[int, ...]], files: Sequence[Path], called: str, folder: Path) -> Recognised:
     lora_files.refuse_other_kinds(shapes, called)
     down = {n: s for n, s in shapes.items() if any(part in n for part in ("lora_down", "lora_A", "lora.down"))}
     ranks = sorted({shape[0] for shape in down.values() if shape})

@@ -93,6 +93,16 @@ def test_pefts_folders_are_recognised_for_every_family(tmp_path: Path, part: str
     assert (found.takes, found.facts["written by"], found.facts["trained on"]) == ("lora", "PEFT", "owner/flux")
 
 
+def test_all_of_pefts_folders_are_counted(tmp_path: Path) -> None:
+    names = [f"base_model.model.layers.0.q_proj.lora_{side}.weight" for side in "AB"]
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        saved(tmp_path / part / "adapter_model.safetensors", *names)
+        (tmp_path / part / "adapter_config.json").write_text("{}")
+    found = recognising.recognise(str(tmp_path))
+    assert found.facts["Model"] == "LoRA weights of 3 layers, 2 of them in text encoders"
+    assert (found.facts["written by"], found.facts["parameters"], found.disk) == ("PEFT", "192", 768)
+
+
 def test_the_size_of_a_download_is_left_out_where_the_hub_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in importing.UNANSWERED:
 
