@@ -94,7 +94,7 @@ def lds(
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
     own = {name: recipe_usual(chosen, weights, name, squared) for name in names}
     reasons = {
-        name: asking.unusable(METHODS[name], chosen.digest, weights.digest, train=name in method)
+        name: asking.unusable(METHODS[name], chosen.digest, weights.digest, name in method, settings.targets)
         for name, recipe in own.items()
         if predictions.find(recipe, settings) is None
     }

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
+from dtrak_core.lds import predictions
 from dtrak_core.methods import embeddings, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import Method
@@ -81,7 +82,7 @@ def together(method: Method) -> Hashable:
     return family_of(method).job, method.side, method.embedding
 
 
-def unusable(method: Method, dataset: str, checkpoint: str, train: bool) -> str:
+def unusable(method: Method, dataset: str, checkpoint: str, train: bool, names: tuple[str, ...] = ()) -> str:
     """Return in a sentence why a benchmark cannot take a method, or nothing.
 
     Args:
@@ -89,5 +90,8 @@ def unusable(method: Method, dataset: str, checkpoint: str, train: bool) -> str:
         dataset: Digest of the dataset.
         checkpoint: Digest of the weights.
         train: Whether the models of an ensemble may be trained for it.
+        names: Ids of the targets that it is to explain some of; empty for any.
     """
-    return family_of(method).lacking(method) or scores.unusable(method, checkpoint, dataset, train)
+    if reason := family_of(method).lacking(method) or scores.unusable(method, checkpoint, dataset, train):
+        return reason
+    return "It explains none of these targets." if names and not predictions.explained(method, names) else ""

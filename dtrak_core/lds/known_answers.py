@@ -24,7 +24,6 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.lds import bootstrap, predictions, recipes, subset_models
 from dtrak_core.lds.standings import KINDS
 from dtrak_core.methods import agreement, defaults, scores
-from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models import known_facts
@@ -178,8 +177,8 @@ def stored(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Se
 
 def explained(method: Method, targets: Sequence[Target]) -> list[Target]:
     """Return those of the targets that a method explains."""
-    names = set(family_of(method).explained(method, tuple(target.id for target in targets)))
-    return [t for t in targets if t.id in names and (t.id.startswith("seed:") or not method.generated_only)]
+    names = set(predictions.explained(method, tuple(target.id for target in targets)))
+    return [target for target in targets if target.id in names]
 
 
 def plan(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Sequence[Target]) -> Plan:

@@ -23,6 +23,7 @@ from dtrak_core.lds.subset_models import LdsSettings, Losses
 from dtrak_core.methods import embeddings, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.gradient_scores import RANK_SHARES, read_scores, write_scores
+from dtrak_core.methods.methods import Method
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target, TargetId
@@ -71,19 +72,27 @@ class Predictions:
 def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
     """Return the settings of a recipe's predictions for an LDS, of the targets that its method explains.
 
-    Journey TRAK predicts the generated ones alone, own scores those that they have rows for.
+    Where it explains none, they are all of them, of which nothing can be computed.
 
     Similarities are by the weights that their encoder has here and now.
     """
     names, subsets, method = measured.targets, LEAST_SUBSETS, method_for(recipe)
     while subsets < measured.num_subsets:
         subsets *= 2
-    if method.generated_only:
-        names = tuple(name for name in names if name.startswith("seed:"))
-    names = family_of(method).explained(method, names)
+    names = explained(method, names) or names
     shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
     weights = "" if method.embedding is None else embeddings.known_weights(method.embedding)
     return PredictionSettings(**shared, recipe=recipe, targets=names, encoder_weights=weights, num_subsets=subsets)
+
+
+def explained(method: Method, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of some targets' ids that a method explains.
+
+    Journey TRAK explains the generated ones alone, own scores those that they have rows for.
+    """
+    if method.generated_only:
+        names = tuple(name for name in names if name.startswith("seed:"))
+    return family_of(method).explained(method, names)
 
 
 def find(recipe: Recipe, measured: LdsSettings) -> Predictions | None:

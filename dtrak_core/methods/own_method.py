@@ -22,6 +22,6 @@ def unfit(method: Method, dataset: str, targets: Sequence[Target]) -> str:
 
 
 def explained(method: Method, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of some targets' ids that there are rows for; all of them where there is none, to be refused."""
+    """Return those of some targets' ids that there are rows for."""
     known = own_scores.targets_of(method.id)
-    return tuple(name for name in names if name in known) or names
+    return tuple(name for name in names if name in known)

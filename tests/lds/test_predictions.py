@@ -15,10 +15,12 @@ from dtrak_core.engine import drawing
 from dtrak_core.errors import SettingsError
 from dtrak_core.features import settings as settings_of_features
 from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.jobs import asking
 from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import gradient_methods, scores
+from dtrak_core.methods import gradient_methods, own_scores, scores
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import resolve
@@ -237,3 +239,19 @@ def test_an_ensemble_is_the_mean_over_models_trained_on_halves(
 def test_a_recipe_of_no_method_or_share_is_refused(pictures: Dataset, base: FeatureSettings) -> None:
     with pytest.raises(SettingsError, match="eta"):
         build(Recipe, method="d-trak", features=base, eta=2.0)
+
+
+def test_a_method_that_explains_no_target_of_an_lds_is_left_out_with_the_reason(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings, base: FeatureSettings
+) -> None:
+    assert predictions.find(Recipe(method="journey-trak", features=base), measured) is None
+    where = pictures.digest, checkpoint.digest, False
+    assert asking.unusable(METHODS["journey-trak"], *where) == ""
+    assert asking.unusable(METHODS["journey-trak"], *where, ("held-out:0", "seed:3")) == ""
+    added = own_scores.add("mine", np.ones((1, 24)), [resolve(pictures, checkpoint.digest, "held-out:1")], pictures)
+    mine = own_scores.Named("mine", added.key).id
+    for method in ("journey-trak", mine):
+        reason = asking.unusable(METHODS[method], *where, measured.targets)
+        assert reason == "It explains none of these targets."
+    assert predictions.find(Recipe(method=mine), measured) is None
+    assert asking.unusable(METHODS[mine], *where, ("held-out:1",)) == ""

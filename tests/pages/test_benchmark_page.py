@@ -360,6 +360,27 @@ def test_methods_agree_over_the_targets_of_both(small: tuple[Dataset, Checkpoint
     assert any("one (own scores) has no scores of seed:0" in info.value.replace("\\", "") for info in at.info)
 
 
+def test_an_lds_of_held_out_targets_alone_leaves_out_what_explains_generated_ones(
+    small: tuple[Dataset, Checkpoint],
+) -> None:
+    dataset, checkpoint = small
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": ("held-out:0", "held-out:1")}
+    settings = build(LdsSettings, **where, num_subsets=3, num_timesteps=4)
+    subset_losses.compute(dataset, checkpoint, settings, quiet)
+    benchmarking.compute(dataset, settings, [recipes.usual(dataset, checkpoint, "raw-pixel-cosine")], True, quiet)
+    at = opened("benchmark")
+    assert not at.exception
+    listed = next(one.proto.body for one in at.get("html") if "<table" in one.proto.body)
+    assert "It explains none of these targets." in listed
+    next(b for b in at.button if b.label == "Compute the missing methods").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "benchmark"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, BenchmarkJob)
+    assert "journey-trak" not in {one.method for one in asked.recipes}
+    for part in ("One target", "Agreement"):
+        assert not opened("benchmark", part=part).exception
+
+
 def test_agreement_says_where_one_method_alone_explains_a_kind(
     small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,7 +85,7 @@ def _standing(
 
 def _reasons(question: Question, lacking: list[Recipe]) -> dict[str, str]:
     """Return why each method that is lacking cannot be computed; of some, a hub is asked, which may take seconds."""
-    where = question.dataset.digest, question.checkpoint.digest
+    where = question.dataset.digest, question.checkpoint.digest, question.measured.targets
     return {recipe.method: questions.unusable(recipe.method, *where) for recipe in lacking}
 
 
