@@ -60,6 +60,7 @@ class Dispatcher:
                 launch.write_down(os.getpid(), self.version)
                 for row in jobs.unfinished():
                     self.give(row)
+                self.take_back()
             if self.wanted_ready():
                 since = now
             if self.given:
@@ -108,12 +109,20 @@ class Dispatcher:
         fire_and_forget(future)
         self.given[name] = future
 
+    def take_back(self) -> None:
+        """Take back what waits of jobs that are off the list: cancelled, then forgotten, and the wish to stop too."""
+        gone = [future for (key, _), future in self.given.items() if job_index.row(key) is None]
+        if gone:
+            self.client.cancel(gone, force=True)  # `fire_and_forget` wants them as well
+
     def collect(self) -> bool:
         """Let go of what has ended, seeing to it that its end is written; say whether there was something."""
         ended = [name for name, future in self.given.items() if future.status != "pending"]
         for key, attempt in ended:
             future = self.given[key, attempt]
-            if future.status == "finished":
+            if job_index.row(key) is None:  # forgotten: an end written now would be that of its next first attempt
+                kept = True
+            elif future.status == "finished":
                 kept = write_end(key, attempt, future.result())
             elif future.status == "error":
                 kept = write_end(key, attempt, {"state": "failed", "message": _reason(future)})

@@ -133,6 +133,7 @@ def forget(key: str) -> None:
         if not state(key).active:
             job_index.drop(index, key)
             shutil.rmtree(job_files.folder() / key, ignore_errors=True)
+    launch.wake()
 
 
 def state(key: str) -> JobState:

@@ -77,7 +77,13 @@ def ensure() -> None:
             start()
         elif (written_down() or {}).get("version") != version():
             (job_files.folder() / "END").touch()
-        os.utime(job_files.folder() / "lock")
+        wake()
+
+
+def wake() -> None:
+    """Have an engine that lives read the index at once."""
+    with store.writable():
+        (job_files.folder() / "lock").touch()
 
 
 def readily() -> bool:

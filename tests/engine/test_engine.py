@@ -88,6 +88,22 @@ def test_cancel_stops_within_two_seconds_and_the_queue_goes_on(home: Path, large
     assert [a.manifest["name"] for a in store.listing("datasets")] == ["small"]
 
 
+def test_what_was_cancelled_in_the_queue_and_forgotten_is_not_done(home: Path, large: Path, small: Path) -> None:
+    key, _ = jobs.submit(dataset_job(large, "large"), "Prepare 'large'")
+    second, _ = jobs.submit(dataset_job(small, "small"), "Prepare 'small'")
+    until(lambda: begun(key))
+    assert jobs.cancel(second)
+    jobs.forget(second)
+    assert jobs.state(second).state == "idle"
+    assert jobs.wait(key).state == "done"
+    third, _ = jobs.submit(dataset_job(small, "third"), "Prepare 'third'")  # behind what would have been done
+    assert jobs.wait(third).state == "done"
+    assert sorted(a.manifest["name"] for a in store.listing("datasets")) == ["large", "third"]
+    assert not (job_files.folder() / second).exists()
+    assert jobs.submit(dataset_job(small, "small"), "Prepare 'small'") == (second, True)
+    assert jobs.wait(second).state == "done"
+
+
 def test_work_that_does_not_listen_is_killed(home: Path, large: Path, small: Path) -> None:
     key, _ = jobs.submit(dataset_job(large, "large"), "Prepare 'large'")
     second, _ = jobs.submit(dataset_job(small, "small"), "Prepare 'small'")
