@@ -20,7 +20,8 @@ def sentences(table: Sequence[Row], kinds: Mapping[str, Mapping[str, Any]]) -> l
     for kind, facts in kinds.items():
         own = sorted((row for row in table if row["targets"] == kind), key=lambda row: -row["lds"])
         if own:
-            told.append(f"{kind.capitalize()} targets: {_best(own, facts['noise_floor'])}. {_others(own)}".strip())
+            best, count = _best(own, facts["noise_floor"])
+            told.append(f"{kind.capitalize()} targets: {best}. {_others(own, count)}".strip())
     return told
 
 
@@ -35,24 +36,25 @@ def like_chance(row: Row) -> bool:
     return row["by_chance"] is not None and row["lds"] <= row["by_chance"]["high"]
 
 
-def _best(own: Sequence[Row], floor: float | None) -> str:
+def _best(own: Sequence[Row], floor: float | None) -> tuple[str, int]:
+    """Tell of the best, and of the next where it is known how far apart they are; return how many were told of too."""
     best, *others = own
     reachable = "; what is reachable is not known" if floor is None else f", of a reachable {_number(floor)}"
     if like_chance(best):
-        return f"even the best here, {best['label']} with {value(best)}, is like chance{reachable}"
+        return f"even the best here, {best['label']} with {value(best)}, is like chance{reachable}", 1
     told = f"best here is {best['label']} with {value(best)}{reachable}"
     if not others:
-        return told
+        return told, 1
     after = others[0]
     if best["interval"] is None or after["interval"] is None:
-        return told
+        return told, 1
     apart = after["lds"] < best["interval"][0] and best["lds"] > after["interval"][1]
-    return f"{told}; {'beyond' if apart else 'not beyond'} the next, {after['label']} with {value(after)}"
+    return f"{told}; {'beyond' if apart else 'not beyond'} the next, {after['label']} with {value(after)}", 2
 
 
-def _others(own: Sequence[Row]) -> str:
-    """Tell of D-TRAK and TRAK where they were not, and of whatever else is like chance."""
-    named = [row for row in own[2:] if row["method"] in SPOKEN_OF]
+def _others(own: Sequence[Row], count: int) -> str:
+    """Tell of D-TRAK and TRAK where they are not among the first `count`, and of whatever else is like chance."""
+    named = [row for row in own[count:] if row["method"] in SPOKEN_OF]
     told = [f"{row['label']}: {value(row)}{', like chance' if like_chance(row) else ''}." for row in named]
     rest = [row["label"] for row in own[1:] if like_chance(row) and row not in named]
     told += [f"Like chance{' too' if any(map(like_chance, named)) else ''}: {', '.join(rest)}."] if rest else []

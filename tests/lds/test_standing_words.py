@@ -34,10 +34,20 @@ def test_what_is_not_sure_is_not_said() -> None:
     assert "not beyond the next, DAS with 0.39" in told(row("d-trak", 0.41), row("das", 0.39))
     only = told(row("d-trak", 0.41, None), row("trak", 0.01, None), floor=None)
     assert only == (
-        "Generated targets: best here is D-TRAK with 0.41; what is reachable is not known. Like chance: TRAK."
+        "Generated targets: best here is D-TRAK with 0.41; what is reachable is not known. TRAK: 0.01, like chance."
     )
+    assert told(row("d-trak", 0.41, None), row("gas", 0.01, None)).endswith(" of a reachable 0.87. Like chance: GAS.")
     assert "even the best here, TRAK with 0.05 (0.00 to 0.10), is like chance" in told(row("trak", 0.05))
     assert "chance" not in told(row("d-trak", 0.41), row("trak", 0.01, chance=None))
+
+
+def test_the_two_methods_are_told_of_wherever_they_stand() -> None:
+    without = [row("das", 0.5, None), row("d-trak", 0.41, None), row("trak", 0.01, None)]  # fewer than 8 subsets
+    assert told(*without, floor=None) == (
+        "Generated targets: best here is DAS with 0.50; what is reachable is not known. D-TRAK: 0.41. TRAK: 0.01, like "
+        "chance."
+    )
+    assert told(row("das", 0.07), row("trak", 0.05), floor=None).endswith(" TRAK: 0.05 (0.00 to 0.10), like chance.")
 
 
 def test_every_method_is_in_one_group() -> None:
