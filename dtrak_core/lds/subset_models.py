@@ -16,6 +16,7 @@ from pydantic import Field
 from dtrak_core import store
 from dtrak_core.datasets import catalogue, subsets
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
 from dtrak_core.lds import lds
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -92,17 +93,23 @@ def models(settings: LdsSettings) -> list[LossSettings]:
 
 
 def check(dataset: Dataset, checkpoint: Checkpoint, settings: Measured) -> None:
-    """Refuse what would only fail once a model is trained: subsets that cannot be drawn, targets that do not exist.
+    """Refuse what would only fail once a model is trained: subsets that cannot be drawn, targets that are none.
 
     Raises:
         NotFoundError: If a target that is not generated does not exist.
-        SettingsError: If the checkpoint cannot be trained again, or a subset not be drawn.
+        SettingsError: If the checkpoint cannot be trained again, a subset not be drawn, or no target is counted.
     """
     checkpoints.training_of(checkpoint)
     subsets.random_part("lds-val", 0, dataset.train.labels, settings.share)
     for name in settings.targets:
         if not name.startswith("seed:"):
             targets.resolve(dataset, settings.checkpoint, name, settings)
+    leaked, keeps = _leaked(dataset, settings)
+    if not keeps and leaked.issuperset(settings.targets):
+        raise SettingsError(
+            f"All targets of this LDS are training pictures of '{dataset.name}' too, by pixels, and such are not "
+            "counted. Add generated pictures, or held-out ones that are not trained on."
+        )
 
 
 def training(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings) -> TrainSettings:
@@ -184,9 +191,14 @@ def read(dataset: Dataset, settings: LdsSettings, levels: slice | None = None) -
         for seed in range(settings.train_seeds):
             if (subset, seed) in found:
                 losses[place, seed] = found[subset, seed]
-    leaked = {f"held-out:{number}" for number in dataset.equal.leaked}.intersection(settings.targets)
-    keeps = dataset.settings.kind in catalogue.PAPERS
-    return Losses(there, masks[there], losses, len(found), len(every), frozenset(leaked), keeps)
+    leaked, keeps = _leaked(dataset, settings)
+    return Losses(there, masks[there], losses, len(found), len(every), leaked, keeps)
+
+
+def _leaked(dataset: Dataset, settings: Measured) -> tuple[frozenset[str], bool]:
+    """Return the held-out targets that equal a training picture by pixels, and whether they are counted even so."""
+    found = {f"held-out:{number}" for number in dataset.equal.leaked}.intersection(settings.targets)
+    return frozenset(found), dataset.settings.kind in catalogue.PAPERS
 
 
 def pictures(dataset: Dataset, settings: Measured) -> list[targets.Target]:

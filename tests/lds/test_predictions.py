@@ -110,6 +110,12 @@ def test_held_out_targets_that_were_trained_on_are_left_out_but_of_the_papers_dr
     assert standings.kinds(known, measured)["held-out"]["count"] == 2
     assert "kept: the split is the paper's own" in standings.leak(known, measured)
     every = Dataset(**{**vars(pictures), "equal": Equal(equal.train, equal.held_out, (0, 5))})
+    subset_models.check(every, checkpoint, measured)  # train:3 is no held-out one
+    alone = measured.model_copy(update={"targets": ("held-out:0", "held-out:5")})
+    with pytest.raises(SettingsError, match="All targets of this LDS are training pictures of"):
+        subset_models.check(every, checkpoint, alone)
+    subset_models.check(leaking, checkpoint, alone)
+    subset_models.check(Dataset(**{**vars(every), "settings": paper.settings}), checkpoint, alone)
     known = subset_models.read(every, measured)
     assert standings.rows([found], known, measured) == []
     assert standings.kinds(known, measured) == {}
