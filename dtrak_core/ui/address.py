@@ -21,6 +21,7 @@ _SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "
 _PAGES = "_address_pages"
 EXAMPLE = "example"  # the opened picture: of one page and one moment
 DRAWN = ("sampler", "sampling_steps", "guidance", "prompt")  # beside the target: how it was drawn
+NUMBERED = ("take", "pictures", "mine")  # pages' own: training pictures by number, each of one dataset alone
 RANK = "rank-"  # before a method's id: its damping
 
 
@@ -45,6 +46,20 @@ def enter(owner: str) -> bool:
     now |= kept
     st.session_state[_OWNER] = owner
     return bool(before != owner)
+
+
+def of_dataset(name: str) -> None:
+    """Leave out the pages' numbers of training pictures where they are of another dataset than the one chosen now.
+
+    An address that names this dataset means its pictures.
+    """
+    if get("dataset", name) != name:
+        for own in st.session_state.get(_PAGES, {}).values():
+            for number in NUMBERED:
+                own.pop(number, None)
+    if _said("dataset") not in (None, name):
+        for number in NUMBERED:
+            st.query_params.pop(number, None)
 
 
 def get(name: str, usual: str = "") -> str:

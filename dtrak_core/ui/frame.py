@@ -190,6 +190,7 @@ def sidebar(page: str = "") -> bool:
             help="The pictures that models are trained on. Those not here yet are prepared when you choose them.",
         )
         link(ADD_PICTURES, "Add pictures", ":material/add_photo_alternate:")
+    address.of_dataset(name)
     if asked not in names:
         st.warning(f"Dataset '{panels.plain(asked)}' does not exist; showing '{panels.plain(name)}'.")
     try:

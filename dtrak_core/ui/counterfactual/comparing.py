@@ -35,7 +35,7 @@ GROUPS = {
     "label": "Their whole labels",
 }
 TAKE_OVER = (DIFFUSION_STEPS, 700, 500, 300)  # timesteps, of which the page keeps one comparison each
-_PANEL, _LINKED = "new-comparison", "_cf_linked"
+_PANEL, _LINKED, _OF = "new-comparison", "_cf_linked", "_cf_dataset"
 WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
 PICTURES = "pictures"  # and which training pictures, by their numbers
 
@@ -149,6 +149,8 @@ def _named(dataset: Dataset, checkpoint: Checkpoint) -> None:
             persist_state="session",
             help="All training pictures of the family, contributor or label that the target's prompt tells.",
         )
+    else:  # chosen for another model
+        st.session_state["cf-same"] = []
     st.selectbox(
         "What is removed", list(GROUPS), format_func=GROUPS.get, key="cf-group", width=300, persist_state="session"
     )
@@ -213,6 +215,9 @@ def _offer(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) -
 
 def _fill_in(dataset: Dataset) -> None:
     """Fill in once what a link asks to remove; the form may change it. Named pictures are asked for without methods."""
+    if st.session_state.setdefault(_OF, dataset.digest) != dataset.digest:  # names and numbers were another's
+        st.session_state.update({"cf-maker": "", "cf-pictures": "", "cf-same": [], "_cf_fixed": ("", "")})
+        st.session_state[_OF] = dataset.digest
     asked = (st.query_params.get(WITHOUT, ""), st.query_params.get(PICTURES, ""))
     if asked == st.session_state.get("_cf_fixed", ("", "")):
         return

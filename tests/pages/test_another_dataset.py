@@ -1,0 +1,79 @@
+"""What was filled in or linked to for one dataset does not stand for the pictures of another that is chosen next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small_store
+from page_helpers import address, galleries, opened
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from dtrak_core.datasets import catalogue
+from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models import checkpoints, networks, sampling, targets
+from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings, TrainSettings
+from dtrak_core.progress import quiet
+from dtrak_core.training import training
+
+Small = tuple[Dataset, Checkpoint]
+OTHER = "few"
+
+
+@pytest.fixture
+def other(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store a dataset without contributors, of fewer pictures, and a model of it that has drawn one."""
+    place = tmp_path / OTHER
+    place.mkdir()
+    for i, picture in enumerate(small_store.images(12)[0]):
+        Image.fromarray(picture).save(place / f"{i:03d}.png")
+    stored = catalogue.load(catalogue.prepare(catalogue.source_settings("folder", place, OTHER, 16), place))
+    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
+    settings = TrainSettings(dataset=stored.digest, model=small_store.NETWORK, epochs=1, batch_size=8)
+    training.train(stored, settings, "mini", quiet)
+    model = checkpoints.by_name("mini", stored.digest)
+    (drawn,) = sampling.generate(networks.load_denoiser(model), [0], "ddim", 5, 0.0)
+    targets.publish_sample(SampleSettings(checkpoint=model.digest, seed=0), drawn)
+
+
+def form(at: AppTest) -> AppTest:
+    at.session_state["new-comparison"] = True
+    return at.run()
+
+
+@pytest.mark.usefixtures("other")
+def test_a_form_asks_for_nothing_of_another_dataset() -> None:
+    at = form(opened("counterfactual", without="Ben"))
+    at.text_input(key="cf-pictures").set_value("3,40").run()
+    assert at.selectbox(key="cf-maker").value == "Ben"
+    at.selectbox(key="dataset").set_value(OTHER).run()
+    assert not at.error, "whose pictures and which was another dataset's"
+    assert at.text_input(key="cf-pictures").value == ""
+    assert [one for one in at.button if one.label == "Remove, retrain, compare"]
+
+
+@pytest.mark.usefixtures("other")
+def test_numbers_of_pictures_stay_with_their_dataset() -> None:
+    at = opened("doctor", take="3-5")
+    assert any("3 pictures taken" in one.value for one in at.markdown)
+    at.switch_page("pages/jobs.py").run()
+    doctor = [one.proto.query_string for one in at.get("page_link") if one.proto.label == "Doctor"]
+    assert "take=3-5" in doctor[0]
+    at.selectbox(key="dataset").set_value(OTHER).run()
+    assert "take" not in [one.proto.query_string for one in at.get("page_link") if one.proto.label == "Doctor"][0]
+    at = opened("doctor", take="3-5")
+    at.selectbox(key="dataset").set_value(OTHER).run()
+    assert "take" not in address(at)
+    assert any("Take some pictures above" in one.value for one in at.markdown)
+    at.query_params["dataset"], at.query_params["take"] = small_store.NAME, "7"
+    at.run()
+    assert address(at)["take"] == "7", "a link names its own dataset"
+
+
+def test_what_shares_a_prompt_is_asked_of_models_with_prompts_alone(small: Small) -> None:
+    at = form(opened("counterfactual"))
+    at.session_state["cf-same"] = ["label"]
+    at.run()
+    assert not at.error
