@@ -72,6 +72,14 @@ def test_numbers_of_pictures_stay_with_their_dataset() -> None:
     assert address(at)["take"] == "7", "a link names its own dataset"
 
 
+def test_a_link_that_names_pictures_names_their_target_at_once(small: Small) -> None:
+    at = form(opened("counterfactual"))
+    assert galleries(at)["choices"]["chosen"] == ["seed:0"]
+    at.query_params["sample"], at.query_params["pictures"] = "seed:3", "3,7-9"
+    at.run()
+    assert galleries(at)["choices"]["chosen"] == ["seed:3"]
+
+
 def test_what_shares_a_prompt_is_asked_of_models_with_prompts_alone(small: Small) -> None:
     at = form(opened("counterfactual"))
     at.session_state["cf-same"] = ["label"]

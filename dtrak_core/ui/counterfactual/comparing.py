@@ -89,8 +89,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     if not drawn:
         panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
         return
+    _fill_in(dataset)  # first: a link that names pictures to remove names the target too
     choosing.fill(checkpoint, drawn, count)
-    _fill_in(dataset)
     chosen = choosing.pictures(drawn)
     st.pills(
         "Methods",
@@ -225,7 +225,7 @@ def _fill_in(dataset: Dataset) -> None:
     if asked[0] in {row.get("contributor") for row in dataset.train.rows}:
         st.session_state["cf-maker"] = asked[0]
     if asked[1]:
-        st.session_state.pop(choosing.OF_KEY, None)  # the link names the target too
+        st.session_state.pop(choosing.OF_KEY, None)
         st.session_state.update({"cf-pictures": asked[1], choosing.METHODS_KEY: [], "cf-maker": ""})
 
 
