@@ -399,3 +399,18 @@ def test_the_comparison_that_was_waited_for_is_shown_when_it_ends(
     assert key_of("comparisons", wider) in at.query_params["comparison"]
     shown = next(box for box in at.selectbox if box.label == "Comparison")
     assert shown.value == key_of("comparisons", wider)
+
+
+def test_a_link_to_a_picture_opens_it_at_its_own_number_of_removed_ones(
+    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest
+) -> None:
+    dataset, checkpoint = small
+    took = [*named(("seed:0",)), ("d-trak", "seed:0", 7, tuple(range(7))), *controls(1)]
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
+    stored = publish(compared(took, np.ones((3, 1)), ("seed:0",), **where), "sizes")
+    request.addfinalizer(lambda: shutil.rmtree(stored.path))
+    at = opened("counterfactual", comparison="sizes")
+    assert at.button_group(key="counterfactual-size").value == 7
+    at = opened("counterfactual", comparison="sizes", pair="seed:0/d-trak/3/0")
+    assert at.button_group(key="counterfactual-size").value == 3
+    assert not at.warning

@@ -18,7 +18,7 @@ from dtrak_core.ui.counterfactual import comparison_charts, listed, matrix, pair
 from dtrak_core.ui.counterfactual.comparison_charts import Measure
 
 MEDIANS = "medians-in-numbers"
-_CLICKED = "_clicked_points"
+_CLICKED, _SIZE = "_clicked_points", "counterfactual-size"
 
 
 def show(comparison: Comparison, dataset: Dataset, late: Mapping[int, Comparison] | None = None) -> None:
@@ -54,9 +54,11 @@ def _size(comparison: Comparison) -> int:
     sizes = sorted(comparison.settings.remove)
     if len(sizes) == 1:
         return sizes[0]
-    chosen = st.segmented_control(
-        "Training pictures removed", sizes, default=sizes[-1], key="counterfactual-size", persist_state="session"
-    )
+    if (named := pairing.size_named(comparison, st.session_state.get(_SIZE, sizes[-1]))) is not None:
+        st.session_state[_SIZE] = named
+    elif st.session_state.get(_SIZE) not in sizes:
+        st.session_state[_SIZE] = sizes[-1]
+    chosen = st.segmented_control("Training pictures removed", sizes, key=_SIZE, persist_state="session")
     return chosen or sizes[-1]
 
 

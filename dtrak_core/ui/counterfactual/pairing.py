@@ -47,6 +47,13 @@ def focus() -> tuple[str, int] | None:
     return found
 
 
+def size_named(comparison: Comparison, shown: int | None) -> int | None:
+    """Return for which number of removed pictures the one stands that the address names; None at the number shown."""
+    asked = st.query_params.get(PAIR, "")
+    sizes = [entry.size for entry in comparison.entries if key_of(entry) == asked]
+    return sizes[0] if sizes and shown not in sizes and 0 not in sizes else None
+
+
 def show(comparison: Comparison, dataset: Dataset, size: int) -> None:
     """Open the picture that the address names, if it names one."""
     own = [entry for entry in of_size(comparison.entries, size) if entry.method != IDENTITY]
