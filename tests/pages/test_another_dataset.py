@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from streamlit.testing.v1 import AppTest
 
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import jobs
+from dtrak_core.jobs.jobs import TrainJob
 from dtrak_core.models import checkpoints, networks, sampling, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.training import training
+from dtrak_core.ui import panels
 
 Small = tuple[Dataset, Checkpoint]
 OTHER = "few"
@@ -62,7 +66,7 @@ def test_numbers_of_pictures_stay_with_their_dataset() -> None:
     doctor = [one.proto.query_string for one in at.get("page_link") if one.proto.label == "Doctor"]
     assert "take=3-5" in doctor[0]
     at.selectbox(key="dataset").set_value(OTHER).run()
-    assert "take" not in [one.proto.query_string for one in at.get("page_link") if one.proto.label == "Doctor"][0]
+    assert "take" not in next(one.proto.query_string for one in at.get("page_link") if one.proto.label == "Doctor")
     at = opened("doctor", take="3-5")
     at.selectbox(key="dataset").set_value(OTHER).run()
     assert "take" not in address(at)
@@ -85,3 +89,21 @@ def test_what_shares_a_prompt_is_asked_of_models_with_prompts_alone(small: Small
     at.session_state["cf-same"] = ["label"]
     at.run()
     assert not at.error
+
+
+@pytest.mark.usefixtures("other")
+def test_a_model_that_was_trained_is_offered_for_its_own_pictures(small: Small) -> None:
+    _, checkpoint = small
+    key, _ = jobs.submit(TrainJob(train=TrainSettings(**checkpoint.run.settings), name=small_store.MODEL), "Train")
+    at = opened("generate", tab="Train a model")
+    at.session_state["_trained"] = key
+    offered = f"Use '{small_store.MODEL}'"
+    with pytest.MonkeyPatch.context() as patch:
+        state = dataclasses.replace(jobs.state(key), state="done")
+        patch.setattr(jobs, "state", lambda asked: state if asked == key else jobs.JobState(asked))
+        patch.setattr(panels, "newest", lambda *_: None)
+        at.run()
+        assert offered in [one.label for one in at.button]
+        at.selectbox(key="dataset").set_value(OTHER).run()
+        assert at.button
+        assert offered not in [one.label for one in at.button]

@@ -66,7 +66,7 @@ def form(dataset: Dataset) -> None:
     measured = known[-1] if known else None
     _tell(settings, count, measured)
     problem = _problem(name, dataset)
-    if problem and name != _just_trained():
+    if problem and name != _just_trained(dataset):
         st.error(problem)
     with st.container(horizontal=True):
         st.button(
@@ -173,18 +173,18 @@ def _training(dataset: Dataset) -> None:
     if job is not None:
         st.session_state["_trained"] = job.key
         panels.follow(job.key, lambda: live.show(job.key))
-    elif (trained := _just_trained()) is not None:
+    elif (trained := _just_trained(dataset)) is not None:
         label = f"Use '{panels.plain(trained)}'"
         st.button(label, on_click=_use, args=(trained,), icon=":material/arrow_forward:")
 
 
-def _just_trained() -> str | None:
-    """Return the name of the model that this session has trained last, None if there is none."""
+def _just_trained(dataset: Dataset) -> str | None:
+    """Return the name of the model that this session has trained last, None if that is not of this dataset."""
     key = st.session_state.get("_trained")
     if not key or jobs.state(key).state != "done":
         return None
     trained = jobs.job_of(key)
-    return trained.name if isinstance(trained, TrainJob) else None
+    return trained.name if isinstance(trained, TrainJob) and trained.train.dataset == dataset.digest else None
 
 
 def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) -> None:
