@@ -25,7 +25,7 @@ from dtrak_core.datasets import catalogue, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError
 from dtrak_core.models import checkpoints
-from dtrak_core.models.targets import PICTURE, find_sample
+from dtrak_core.models.targets import PICTURE, Target, find_sample
 from dtrak_core.settings import build, key_of
 from dtrak_core.store import Artifact
 
@@ -82,10 +82,20 @@ def listing(dataset: Dataset, checkpoint: str) -> list[Comparison]:
     return [_open(artifact) for artifact in _listed(dataset, checkpoint)]
 
 
-def first(dataset: Dataset, checkpoint: str, target: str = "") -> str:
-    """Return the key of the first of `listing`, or of the first with this target, which opens none; else nothing."""
+def first(dataset: Dataset, checkpoint: str, target: Target | None = None) -> str:
+    """Return the key of the first of `listing`, or of the first of this picture, which opens none; else nothing."""
     found = _listed(dataset, checkpoint)
-    return next((artifact.key for artifact in found if not target or target in artifact.settings["targets"]), "")
+    if target is not None:
+        found = [a for a in found if is_of(build(CounterfactualSettings, **a.settings), target)]
+    return next((artifact.key for artifact in found), "")
+
+
+def is_of(settings: CounterfactualSettings, target: Target) -> bool:
+    """Say whether a comparison is of this very picture: another way to draw makes another one of the same seed."""
+    if target.id not in settings.targets:
+        return False
+    drawn = find_sample(removals.sample_of(target.id, settings))
+    return drawn is not None and drawn.pixels == target.pixels
 
 
 def _listed(dataset: Dataset, checkpoint: str) -> list[Artifact]:

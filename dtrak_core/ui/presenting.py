@@ -56,7 +56,7 @@ def show() -> None:
     tuning.settle(checkpoint, changed)
     known = comparisons.listing(dataset, checkpoint.digest)
     drawn = targets.samples(checkpoint.digest, named.sampled(checkpoint))
-    compared = [one for one in drawn if any(one.id in each.originals for each in known)]
+    compared = [one for one in drawn if any(comparisons.is_of(each.settings, one) for each in known)]
     listed = compared or drawn
     if not listed:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
@@ -130,9 +130,8 @@ def _leave() -> None:
 
 def _tells(comparison: Comparison, target: Target, method: str) -> bool:
     """Say whether a finished comparison took away what the method names for this picture."""
-    return comparison.finished and any(
-        e.target == target.id and e.owner == target.id and e.method == method for e in comparison.entries
-    )
+    took = any(e.target == target.id and e.owner == target.id and e.method == method for e in comparison.entries)
+    return comparison.finished and took and comparisons.is_of(comparison.settings, target)
 
 
 def _helped(dataset: Dataset, checkpoint: Checkpoint, target: Target, method: str) -> None:

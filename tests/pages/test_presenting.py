@@ -9,7 +9,9 @@ from page_helpers import address, opened
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
 from dtrak_core.ui import address as ui_address
 
 Small = tuple[Dataset, Checkpoint]
@@ -59,3 +61,18 @@ def test_what_was_not_tried_or_is_no_step_is_said(small: Small, step: str, title
 def test_an_effective_rank_is_1_to_95_percent() -> None:
     said = ("0", "1", "95", "96", "300", "-5", "2.5", "half", "", "9" * 5000)
     assert [ui_address.rank(one) for one in said] == [None, 1, 95, *[None] * 7]
+
+
+def test_a_comparison_of_the_same_seed_drawn_otherwise_is_none_of_this_picture(small: Small) -> None:
+    dataset, checkpoint = small
+    drawn = SampleSettings(checkpoint=checkpoint.digest, seed=1, sampling_steps=3)
+    targets.publish_sample(drawn, np.zeros((16, 16, 3), np.uint8))
+    took = [*named(("seed:1", "seed:2"), "raw-pixel-cosine"), *controls(1)]
+    where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
+    publish(compared(took, np.ones((3, 2)), ("seed:1", "seed:2"), **where), "pair")
+    asked = {"sample": "seed:1", "methods": "raw-pixel-cosine"}
+    assert opened(present="1", step="3", **asked).title[0].value == "The same seed without the 3 pictures"
+    assert opened(present="1", step="3", sampling_steps="3", **asked).title[0].value == "Without them"
+    label = "See what it becomes without them"
+    assert label in [one.proto.label for one in opened(**asked).get("page_link")]
+    assert label not in [one.proto.label for one in opened(sampling_steps="3", **asked).get("page_link")]

@@ -66,7 +66,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
         st.page_link(
             frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link
         )
-        if key := comparisons.first(dataset, checkpoint.digest, shown.id):
+        if key := comparisons.first(dataset, checkpoint.digest, shown):
             st.page_link(
                 frame.COUNTERFACTUAL, label="See what it becomes without them", icon=":material/compare:",
                 query_params=address.leading(frame.COUNTERFACTUAL) | {"comparison": key, "row": shown.id},
