@@ -47,13 +47,13 @@ def ask(dataset: Dataset, checkpoint: Checkpoint) -> Question | None:
     found = subset_models.of_checkpoint(dataset.digest, checkpoint.digest)
     if not found:
         return None
-    stored = len(store.listing("subset-losses"))
+    stored = store.stamp(("subset-losses",))
     known = _losses(dataset.key, canonical_json(found[0]), stored, dataset)
     return Question(dataset, checkpoint, found[0], known) if len(known.subsets) >= lds.LEAST else None
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _losses(dataset: str, measured: str, stored: int, _dataset: Dataset) -> Losses:
+def _losses(dataset: str, measured: str, stored: tuple[str, ...], _dataset: Dataset) -> Losses:
     return subset_models.read(_dataset, LdsSettings.model_validate_json(measured))
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
+from dtrak_core.ui import questions
 from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, methods_table
 
 
@@ -148,6 +150,20 @@ def test_a_new_model_is_shown_while_the_job_runs(
     subset_losses.losses_of(dataset, checkpoint, subset_models.lacking(wider)[0], quiet)
     at.run()
     assert any("4 random parts" in caption.value for caption in at.caption)
+
+
+def test_losses_are_read_again_though_there_are_as_many(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, request: pytest.FixtureRequest
+) -> None:
+    dataset, checkpoint = small
+    before = questions.ask(dataset, checkpoint)
+    assert before is not None
+    other = measured.model_copy(update={"targets": ("seed:2",), "num_subsets": 3})
+    kept = subset_losses.losses_of(dataset, checkpoint, subset_models.models(other)[0], quiet)
+    request.addfinalizer(lambda: shutil.rmtree(kept.path))
+    shutil.rmtree(subset_models.stored(measured)[0].path)
+    after = questions.ask(dataset, checkpoint)
+    assert after is None or after.known.done == before.known.done - 1
 
 
 @pytest.mark.parametrize(
