@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
 
-from dtrak_core import api
+from dtrak_core import api, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.jobs import job_costs, jobs
@@ -54,6 +54,11 @@ def measured(small: tuple[Dataset, Checkpoint]) -> LdsSettings:
     wanted = [recipes.usual(dataset, checkpoint, method) for method in methods]
     benchmarking.compute(dataset, known, wanted, True, quiet)
     return known
+
+
+def forget_losses() -> None:
+    for one in store.listing("subset-losses"):
+        store.delete(one.kind, one.key)
 
 
 def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset, Checkpoint]) -> None:
@@ -380,6 +385,7 @@ def test_an_lds_of_held_out_targets_alone_leaves_out_what_explains_generated_one
     small: tuple[Dataset, Checkpoint],
 ) -> None:
     dataset, checkpoint = small
+    forget_losses()  # of other tests: the page shows the LDS of the most models
     where = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "targets": ("held-out:0", "held-out:1")}
     settings = build(LdsSettings, **where, num_subsets=3, num_timesteps=4)
     subset_losses.compute(dataset, checkpoint, settings, quiet)
@@ -395,6 +401,7 @@ def test_an_lds_of_held_out_targets_alone_leaves_out_what_explains_generated_one
     assert "journey-trak" not in {one.method for one in asked.recipes}
     for part in ("One target", "Agreement"):
         assert not opened("benchmark", part=part).exception
+    forget_losses()
 
 
 def test_agreement_says_where_one_method_alone_explains_a_kind(
