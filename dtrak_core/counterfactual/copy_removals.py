@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core.amounts import counted
-from dtrak_core.counterfactual import removals
-from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.comparisons import Comparison, is_of
 from dtrak_core.counterfactual.entries import Entry
 from dtrak_core.counterfactual.removals import FLOOR, RANDOM
 from dtrak_core.datasets import alike
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods.copies import Copy
-from dtrak_core.models import targets
 from dtrak_core.models.settings import DIFFUSION_STEPS
 
 
@@ -87,11 +85,7 @@ def of(copy: Copy, dataset: Dataset, comparisons: Sequence[Comparison]) -> Remov
 
 def _entries(comparison: Comparison, copy: Copy) -> list[Entry]:
     """Return a comparison's entries of this very picture, of models that drew all of it."""
-    settings = comparison.settings
-    if copy.target.id not in settings.targets or settings.take_over < DIFFUSION_STEPS:
-        return []
-    own = targets.find_sample(removals.sample_of(copy.target.id, settings))
-    if own is None or own.pixels != copy.target.pixels:
+    if comparison.settings.take_over < DIFFUSION_STEPS or not is_of(comparison.settings, copy.target):
         return []
     return [one for one in comparison.entries if one.target == copy.target.id]
 
