@@ -16,6 +16,7 @@ from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.removals import FLOOR, RANDOM
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import StudioError
 from dtrak_core.methods import results
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, descriptions, targets
@@ -44,10 +45,15 @@ def link() -> None:
 def show() -> None:
     """Draw the step that the address names, and the buttons that walk."""
     st.html(f"<style>{_STYLE}</style>")
-    dataset = catalogue.by_name(st.query_params.get("dataset", catalogue.DEFAULT))
+    try:
+        dataset = catalogue.by_name(st.query_params.get("dataset", catalogue.DEFAULT))
+    except StudioError:  # the sentence follows
+        _way_out()
+        raise
     names = [one.name for one in checkpoints.listing(dataset.digest)]
     if not names:
         panels.nothing("No model has learned from these pictures yet.", frame.GENERATE, "Train one")
+        _way_out()
         return
     named_model = st.query_params.get("checkpoint", "")
     checkpoint = checkpoints.by_name(named_model if named_model in names else names[0], dataset.digest)
@@ -60,6 +66,7 @@ def show() -> None:
     listed = compared or drawn
     if not listed:
         panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+        _way_out()
         return
     wanted = named.target(listed[0].id)
     target = next((one for one in drawn if one.id == wanted), listed[0])
@@ -115,8 +122,12 @@ def _walk(step: int, method: str, chosen: Sequence[str], target: Target, listed:
                 args=(said,),
                 type="tertiary",
             )
-        st.button("Leave", key="present-leave", shortcut="Esc", on_click=_leave, type="tertiary")
+        _way_out()
     st.caption(f"{step} of {len(STEPS)} · {STEPS[step - 1]}" + (f" · {METHODS[method].label}" if step > 1 else ""))
+
+
+def _way_out() -> None:
+    st.button("Leave", key="present-leave", shortcut="Esc", on_click=_leave, type="tertiary")
 
 
 def _say(words: dict[str, str]) -> None:

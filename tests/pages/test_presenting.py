@@ -76,3 +76,10 @@ def test_a_comparison_of_the_same_seed_drawn_otherwise_is_none_of_this_picture(s
     label = "See what it becomes without them"
     assert label in [one.proto.label for one in opened(**asked).get("page_link")]
     assert label not in [one.proto.label for one in opened(sampling_steps="3", **asked).get("page_link")]
+
+
+def test_a_link_to_a_dataset_that_is_not_here_says_so_and_leads_out(small: Small) -> None:
+    at = opened(present="1", dataset="nothing")
+    assert [one.value.startswith("There is no dataset 'nothing'") for one in at.error] == [True]
+    assert press(at, "Leave")
+    assert at.sidebar.children
