@@ -47,7 +47,7 @@ def dataset(
         labels: One whole number or text for each picture, or one-hot rows; None for none.
         contributors: Who made each picture; None for one that is not known.
         captions: What each picture shows, for text-to-image models.
-        held_out: Pictures that are not trained on, in any of the forms above; an empty array is none.
+        held_out: Pictures that are not trained on, in any of the forms above; an empty array or list is none.
         name: What the dataset is called: lower-case letters, digits, '.', '_' and '-', at most 40.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from dtrak_core.counterfactual import badges, comparisons, removals
 from dtrak_core.counterfactual.badges import Badge
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, label, of_size
+from dtrak_core.counterfactual.settings import Group
 from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
@@ -117,7 +118,7 @@ def counterfactual(
     methods: Sequence[str] = ("d-trak",),
     remove: int | Sequence[int] | None = None,
     *,
-    group: Literal["none", "family", "contributor", "label"] = "none",
+    group: Group = "none",
     random_draws: int = 2,
     train_seeds: int = 1,
     floor_models: int = 1,

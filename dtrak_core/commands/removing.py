@@ -15,6 +15,7 @@ from dtrak_core.commands.tables import Json, say
 from dtrak_core.counterfactual import badges, comparison_document, comparison_figure, comparisons, removals, verdicts
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES, SAME
+from dtrak_core.counterfactual.settings import Group
 from dtrak_core.datasets import catalogue
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import job_costs, jobs
@@ -32,7 +33,7 @@ def counterfactual(
     contributor: tuple[str, ...] = (),
     pictures: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NUMBERS")] = (),
     same: tuple[Literal["family", "contributor", "label"], ...] = (),
-    group: Literal["none", "family", "contributor", "label"] = "none",
+    group: Group = "none",
     random_draws: int = 2,
     train_seeds: Annotated[int, tyro.conf.arg(aliases=("--floor-seeds",))] = 1,
     floor_models: int = 1,

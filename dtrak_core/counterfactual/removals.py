@@ -17,10 +17,10 @@ import numpy as np
 from dtrak_core import store
 from dtrak_core.counterfactual import encoders, removal_sets
 from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, SAME, ascending, grouped, is_fixed, random_set
-from dtrak_core.counterfactual.settings import CounterfactualSettings, OutcomeSettings
+from dtrak_core.counterfactual.settings import GROUPS, CounterfactualSettings, OutcomeSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.subsets import complement
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import SettingsError, shortened
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.methods import defaults, embeddings, scores
 from dtrak_core.methods.methods import method_of
@@ -146,6 +146,8 @@ def settings_for(
 
 def check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
     """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
+    if group not in GROUPS:
+        raise SettingsError(f"group is {shortened(repr(group))}; choose one of {', '.join(GROUPS)}.")
     if group != "none" and not any(row.get(group) for row in dataset.train.rows):
         raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
     wanted = [method_of(one) for one in methods if not is_fixed(one)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -13,6 +13,8 @@ from dtrak_core.models.targets import TargetId
 from dtrak_core.settings import DRAWN, Digest, Seed, Settings
 
 TakeOver = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS, exclude_if=lambda value: value == DIFFUSION_STEPS)]
+Group = Literal["none", "family", "contributor", "label"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
 
 
@@ -59,7 +61,7 @@ class CounterfactualSettings(Sampled):
     targets: tuple[Annotated[str, Field(pattern=DRAWN)], ...] = Field(min_length=1)
     methods: tuple[str, ...] = Field(min_length=1)
     remove: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    group: Literal["none", "family", "contributor", "label"] = "none"
+    group: Group = "none"
     random_draws: int = Field(default=2, ge=1, le=100)
     train_seeds: int = Field(default=1, ge=1, le=100, validation_alias=AliasChoices("train_seeds", "floor_seeds"))
     floor_models: int = Field(default=1, ge=1, le=100, exclude_if=lambda value: value == 1)

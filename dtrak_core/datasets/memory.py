@@ -82,7 +82,7 @@ def stacked(images: Any, name: str) -> tuple[np.ndarray, list[str]]:
         raise DataError(
             f"{name} is of type {type(images).__name__}; expected an array (N, H, W, 3) or a list of images."
         )
-    if _is_empty(images) or (isinstance(images, Sequence) and not len(images)):
+    if _is_empty(images):
         raise DataError(f"{name} is empty. Give at least one picture.")
     if isinstance(images, Sequence):
         each = [np.asarray(to_rgb(one, name)) if isinstance(one, Image.Image) else _plain(one) for one in images]
@@ -97,8 +97,9 @@ def stacked(images: Any, name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _is_empty(images: Any) -> bool:
-    """Say whether an array or tensor holds no picture, whatever their shape: a slice that took none."""
-    return tuple(getattr(images, "shape", ()))[:1] == (0,)
+    """Say whether a list, or an array or tensor of whatever shape (a slice that took none), holds no picture."""
+    shape = getattr(images, "shape", None)
+    return isinstance(images, list | tuple) and not images if shape is None else tuple(shape)[:1] == (0,)
 
 
 def _plain(values: Any) -> np.ndarray:

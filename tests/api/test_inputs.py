@@ -42,7 +42,7 @@ def test_equal_pictures_are_stored_once_however_they_come(cache: object) -> None
     assert other.key != first.key
     assert api.dataset("mine").key == other.key  # the newest of a name
     assert api.dataset(IMAGES[:10], held_out=IMAGES[10:], name="split").held_out.images.shape == (2, 16, 16, 3)
-    for none in (IMAGES[:0], torch.from_numpy(IMAGES[:0])):
+    for none in (IMAGES[:0], torch.from_numpy(IMAGES[:0]), []):
         assert api.dataset(IMAGES, labels=[0, 1] * 6, held_out=none).key == other.key
 
 

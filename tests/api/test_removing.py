@@ -47,6 +47,7 @@ def test_a_comparison_runs_in_this_process(checkpoint: Checkpoint) -> None:
         ({"targets": 0, "methods": "nothing"}, "'nothing' is not a method"),
         ({"targets": [0, 0]}, "names something twice"),
         ({"targets": 0, "group": "family"}, "has a family"),
+        ({"targets": 0, "group": ["label"]}, r"group is \['label'\]; choose one of none, family"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(checkpoint: Checkpoint, told: dict[str, Any], sentence: str) -> None:
