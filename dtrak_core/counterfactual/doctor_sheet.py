@@ -48,7 +48,8 @@ def sentence(found: Suspects, dataset: Dataset) -> str:
         )
     if found.check == "captions":
         above = int((found.values[found.order] > 0).sum())
-        return f"{counted(above, 'picture')} of {len(found.order):,} denoise better by other captions. {lead}."
+        better = f"{counted(above, 'picture')} of {len(found.order):,} {'denoises' if above == 1 else 'denoise'} better"
+        return f"{better} by other captions. {lead}."
     return f"{lead}."
 
 

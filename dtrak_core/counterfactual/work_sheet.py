@@ -20,6 +20,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.methods import copies, crediting, report, set_words, spreadsheet, works
 from dtrak_core.methods.plans import Plan, Scores
 from dtrak_core.methods.works import Help, Match, Work
+from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 
 HELPED = 16  # generated pictures of the page
@@ -69,8 +70,10 @@ def sheet(
     if not own or plan is None or scored is None:
         return Sheet(tuple(found), tuple(own), dataset, checkpoint)
     helped = works.help_of(plan, scored, checkpoint, own)
-    checked = left_out.check(comparisons, {works.NAME: own}, scored.values, plan.targets)
-    removal = " ".join([measured(checked), *_tried(dataset, checkpoint, own)])
+    learned = checkpoints.learned(checkpoint)
+    taken = [i for i in own if learned is None or i in set(learned)]  # a removal takes no others
+    checked = left_out.check(comparisons, {works.NAME: taken}, scored.values, plan.targets)
+    removal = " ".join([measured(checked), *_tried(dataset, checkpoint, taken)])
     return Sheet(tuple(found), tuple(own), dataset, checkpoint, helped, dict(scored.provenance), removal)
 
 
@@ -226,8 +229,9 @@ def measured(checked: left_out.Check) -> str:
         return "No model has been trained without it yet."
     (row,) = checked.groups
     told = (
-        f"Trained without it, {counted(row.models, 'model')} denoise {counted(row.targets, 'generated picture')} with "
-        f"a loss that changes by {row.measured:+.5f} beside another training seed's alone"
+        f"Trained without it, {counted(row.models, 'model')} {'denoises' if row.models == 1 else 'denoise'} "
+        f"{counted(row.targets, 'generated picture')} with a loss that changes by {row.measured:+.5f} beside another "
+        "training seed's alone"
     )
     if equal := [one.measured for one in checked.random if one.pictures == row.pictures]:
         told += f"; without as many random pictures it changes by {np.mean(equal):+.5f}"

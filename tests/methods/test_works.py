@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparison_helpers import compared
 from PIL import Image
 
 from dtrak_core import api
@@ -93,6 +94,25 @@ def test_help_is_a_column_of_scores(pictures: Dataset, checkpoint: Checkpoint, d
     assert helped.group.set_share == pytest.approx(2 / 24)
     with pytest.raises(SettingsError, match="No training picture is said"):
         works.help_of(plan, found, checkpoint, [])
+
+
+def test_a_removal_counts_that_took_what_the_model_had_learned_of_it(
+    pictures: Dataset, checkpoint: Checkpoint, drawn: list[targets.Target]
+) -> None:
+    learned = {"settings": {**checkpoint.run.settings, "indices": list(range(8))}}
+    run = dataclasses.replace(checkpoint.run, manifest={**checkpoint.run.manifest, **learned})
+    part = dataclasses.replace(checkpoint, run=run)
+    plan = scores.resolve("raw-pixel-dot", pictures, part.digest, drawn)
+    took = [("pictures:5", "", 1, (5,)), ("random", "", 1, (2,))]
+    names = tuple(one.id for one in drawn)
+    where = {"dataset": pictures.digest, "checkpoint": part.digest}
+    without = compared(took, np.ones((2, 7)) * [[3], [1]], names, **where)
+    told = work_sheet.sheet([], [5, 9], pictures, part, plan, scores.score(plan), [without])
+    assert told.members == (5, 9)
+    assert told.removal.startswith("Trained without it, 1 model denoises 7 generated pictures"), told.removal
+    assert "+3.00000" in told.removal
+    whole = work_sheet.sheet([], [5, 9], pictures, checkpoint, plan, scores.score(plan), [without])
+    assert whole.removal == "No model has been trained without it yet."
 
 
 def test_command_and_library_say_the_same(
