@@ -235,9 +235,14 @@ def twice() -> str:
     return table(["measure", "removed", *heads], rows)
 
 
+def of_subjects() -> str:
+    """Return the verdict on removing the two pictures of a drawn picture's subject, in the text-to-image demo."""
+    return judged([comparisons.by_name("subjects")])
+
+
 def of_schools() -> str:
-    """Return the verdict on removing all pictures of a drawn picture's school, in the text-to-image demo."""
-    return judged([comparisons.by_name(next(iter(schools.REMOVALS)))])
+    """Return the verdict on removing all pictures of a drawn picture's school."""
+    return judged([comparisons.by_name("schools")])
 
 
 def of_own_pictures() -> str:
@@ -245,7 +250,7 @@ def of_own_pictures() -> str:
 
     p: share of the permutations of the models that part the two as far, T = mean over targets of the difference.
     """
-    found = comparisons.by_name(next(iter(schools.REMOVALS)))
+    found = comparisons.by_name("schools")
     learned = by_caption(catalogue.by_digest(found.settings.dataset))
     halves = list(dict.fromkeys(entry.removed for entry in found.entries if entry.method == "random"))
     shown = found.settings.targets
@@ -420,6 +425,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "removals-verdicts": verdict_rows,
         "removals-twice": twice,
         "removals-levels": over_levels,
+        "removals-subjects": of_subjects,
         "removals-schools": of_schools,
         "removals-own": of_own_pictures,
         "named-first": named_first,

@@ -70,6 +70,24 @@ def test_without_a_school_its_pictures_are_lost_and_the_others_stay(dataset: Dat
     assert verdict.specific_p is None, "two models are too few"
 
 
+def test_without_a_subject_its_picture_is_lost_and_the_others_stay(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    found = comparisons.by_name("subjects")
+    assert found.finished
+    assert found.settings == schools.comparisons(dataset, checkpoint)["subjects"]
+    assert max(entry.l2 for entry in found.entries if entry.method == "identity") < matrix.ROUNDING
+    for measure in ("l2", "cosine", "loss_change"):
+        verdict = comparisons.statistics(found, measure=measure)["same:family"]
+        assert (verdict.targets, verdict.models, verdict.random_models, verdict.removed) == (6, 6, 2, (2,))
+        assert verdict.specific_p == pytest.approx(1 / 720), "no other order of six models parts them as far"
+        assert verdict.beyond is not None
+        ends = verdict.beyond.low, verdict.beyond.high
+        assert [np.sign(end) for end in ends] == ([-1, -1] if measure == "cosine" else [1, 1]), measure
+    moved = comparisons.statistics(found, measure="l2")["same:family"]
+    assert moved.own is not None
+    assert moved.others is not None
+    assert moved.own > 20 > 5 > moved.others
+
+
 def test_its_pictures_are_of_prompts_both_schools_by_turns(dataset: Dataset, checkpoint: Checkpoint) -> None:
     drawn = {one.id: one.prompt for one in targets.samples(checkpoint.digest)}
     how = schools.drawing(dataset)
