@@ -14,6 +14,7 @@ from typing import Any
 from dtrak_core.counterfactual import comparisons, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import SHRINKING, label
+from dtrak_core.counterfactual.removal_sets import is_fixed
 from dtrak_core.counterfactual.removals import BOTTOM
 from dtrak_core.counterfactual.verdicts import LEVEL, Verdict
 from dtrak_core.statistics import FEWEST
@@ -87,10 +88,14 @@ def headline(comparison: Comparison, quoted: Callable[[str], str] = str) -> str:
 
 def summary(found: Mapping[str, Badge], quoted: Callable[[str], str] = str) -> str:
     """Return the headline of a comparison that can be judged, from its badges."""
-    named, alike = {m: b for m, b in found.items() if b.p is not None}, {m: b for m, b in found.items() if b.p is None}
-    told = []
-    if named:
-        told.append(_specific(named, quoted))
+    judged, alike = {m: b for m, b in found.items() if b.p is not None}, {m: b for m, b in found.items() if b.p is None}
+    named = {method: one for method, one in judged.items() if not is_fixed(method)}
+    told = [_specific(named, quoted)] if named else []
+    for method, one in judged.items():
+        if is_fixed(method):
+            more = f"more ({_in(one)})" if one.measures else "no more, as far as these models tell,"
+            than = f"than without that of other targets{', beyond chance' * bool(one.measures)}"
+            told.append(f"{quoted(label(method))} the picture changes {more} {than}.")
     for method, one in alike.items():
         if one.standing == BEYOND:
             told.append(f"{quoted(label(method))}: the targets change more ({_in(one)}) than without random pictures.")

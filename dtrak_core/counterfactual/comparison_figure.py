@@ -45,7 +45,7 @@ def draw(comparison: Comparison, size: int, dataset: Dataset | None = None) -> b
         id(e): e.method != FLOOR and e.target in least and entries.beyond_floor(e, least[e.target][0], "l2")
         for e in shown
     }
-    told = [f"{entries.outlined(least)[:-1]}, in pixel l2."] if any(beyond.values()) else []
+    told = [entries.outlined(least, " in pixel l2")] if any(beyond.values()) else []
     below = [line for text in (*told, terms) for line in wrapped(text, width - 2 * PAD)]
     bottom = _HEAD + PAD + len(comparison.originals) * (CELL + _WORDS)
     sheet = Image.new("RGB", (width, bottom + len(below) * LINE + PAD), "white")

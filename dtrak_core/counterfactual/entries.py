@@ -116,15 +116,18 @@ def beyond_floor(entry: Entry, floor: float, measure: str) -> bool:
     return value < floor if measure in SHRINKING else value > floor
 
 
-def outlined(least: Mapping[str, tuple[float, int]]) -> str:
-    """Return in words what an outlined picture is, of `floors`."""
+def outlined(least: Mapping[str, tuple[float, int]], by: str = "") -> str:
+    """Return in words what an outlined picture is, of `floors`, and how often by chance; `by` says which measure.
+
+    Of n + 1 models that are alike each moves a picture farthest with probability 1 / (n + 1).
+    """
     count = max((models for _, models in least.values()), default=0)
     of = (
-        "training with nothing removed and another seed (noise floor, one model)."
+        "training with nothing removed and another seed (noise floor, one model)"
         if count == 1
-        else f"any of {count} trainings with nothing removed and another seed (noise floor)."
+        else f"any of {count} trainings with nothing removed and another seed (noise floor)"
     )
-    return f"Outlined: changed more than by {of}"
+    return f"Outlined: changed more{by} than by {of}. By chance one picture in {count + 1} would be."
 
 
 def facts(entry: Entry) -> dict[str, Any]:

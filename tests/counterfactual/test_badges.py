@@ -9,7 +9,7 @@ import pytest
 from comparison_helpers import TARGETS, compared, controls, named
 
 from dtrak_core.counterfactual import badges, comparisons, taking_over
-from dtrak_core.counterfactual.entries import Entry, beyond_floor, floors
+from dtrak_core.counterfactual.entries import Entry, beyond_floor, floors, outlined
 from dtrak_core.counterfactual.verdicts import Verdict
 
 
@@ -51,6 +51,19 @@ def test_a_method_that_names_what_matters_is_told_from_one_that_does_not() -> No
     assert badges.document(found)["trak"]["standing"] == "not beyond chance"
 
 
+def test_removals_by_what_is_known_of_targets_are_spoken_of_as_such() -> None:
+    removals = [*named(method="same:family"), *named(method="same:label"), *controls(6)]
+    removals[6:12] = [(m, owner, size, tuple(i + 300 for i in removed)) for m, owner, size, removed in removals[6:12]]
+    values = np.random.default_rng(0).normal(size=(len(removals), 6))
+    values[:6] += 6 * np.eye(6)
+    values[6:12] = values[:6][::-1]
+    assert badges.headline(compared(removals, values)) == (
+        "Without the target's family the picture changes more (pixel l2, cosine, loss) than without that of other "
+        "targets, beyond chance. Without the target's label the picture changes no more, as far as these models tell, "
+        "than without that of other targets."
+    )
+
+
 def test_a_removal_that_is_the_same_for_all_targets_is_compared_with_random_ones() -> None:
     removals = [("contributor:ada", "", 3, (500, 501, 502)), ("contributor:ben", "", 3, (600, 601, 602)), *controls(8)]
     values = np.random.default_rng(1).normal(size=(len(removals), 6))
@@ -84,6 +97,10 @@ def test_the_floor_of_a_target_is_its_own_farthest_model() -> None:
     ]
     assert floors(entries, "l2") == {"seed:0": (3.0, 2), "seed:1": (2.0, 1)}
     assert floors(entries, "cosine") == {"seed:0": (-2.0, 2), "seed:1": (-1.0, 1)}
+    assert outlined(floors(entries, "l2"), " in pixel l2") == (
+        "Outlined: changed more in pixel l2 than by any of 2 trainings with nothing removed and another seed (noise "
+        "floor). By chance one picture in 3 would be."
+    )
     moved = Entry("seed:0", "trak", 0, 3, (1, 2, 3), black, 2.5, -2.5, 0.0)
     assert not beyond_floor(moved, 3.0, "l2")
     assert beyond_floor(moved, -2.0, "cosine")
