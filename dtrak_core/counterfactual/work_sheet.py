@@ -71,7 +71,7 @@ def sheet(
         return Sheet(tuple(found), tuple(own), dataset, checkpoint)
     helped = works.help_of(plan, scored, checkpoint, own)
     learned = checkpoints.learned(checkpoint)
-    taken = [i for i in own if learned is None or i in set(learned)]  # a removal takes no others
+    taken = own if learned is None else np.intersect1d(own, learned).tolist()  # a removal takes no others
     checked = left_out.check(comparisons, {works.NAME: taken}, scored.values, plan.targets)
     removal = " ".join([measured(checked), *_tried(dataset, checkpoint, taken)])
     return Sheet(tuple(found), tuple(own), dataset, checkpoint, helped, dict(scored.provenance), removal)
