@@ -86,7 +86,7 @@ def study(given: argparse.Namespace) -> None:
     report["by_level"] = by_level(dataset, whole, first)
     files.write_json(file, report)
     if plain and given.compared:
-        report["comparison"] = compared(given, dataset, checkpoint)
+        report |= compared(given, dataset, checkpoint)
         files.write_json(file, report)
     report |= predicted(dataset, whole, first + rest, findings)
     files.write_json(file, report)
@@ -212,9 +212,9 @@ def by_level(dataset: Dataset, measured: LdsSettings, made: list[Recipe]) -> lis
     return rows
 
 
-def compared(given: argparse.Namespace, dataset: Dataset, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+def compared(given: argparse.Namespace, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
     """Remove, retrain, redraw (docs/design.md, "Statistics"); print and return the statistics of each measure."""
-    from dtrak_core.counterfactual import comparisons, counterfactual, removals
+    from dtrak_core.counterfactual import comparisons, contrasts, counterfactual, removals
     from dtrak_core.counterfactual.entries import label as arm_label
     from dtrak_core.demo import portraits
     from dtrak_core.lds import recipes
@@ -245,7 +245,11 @@ def compared(given: argparse.Namespace, dataset: Dataset, checkpoint: Checkpoint
             row = {"measure": measure, "removed": arm_label(arm), "own": told.own, "p": told.specific_p}
             rows.append(row | {"beyond_random": beyond})
             print(rows[-1], flush=True)
-    return rows
+    between = contrasts.contrasts(done)
+    print(contrasts.summary(between), flush=True)
+    for measure, each in between.items():
+        print(measure, *(contrasts.sentence(one, measure) for one in each), sep="\n  ", flush=True)
+    return {"comparison": rows, "contrasts": contrasts.document(between)}
 
 
 def chosen(pictures: int, targets: int) -> dict[str, np.ndarray]:

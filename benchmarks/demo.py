@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["STUDIO_CACHE"] = os.environ.get("DEMO_TABLES_CACHE") or tempfile.mkdtemp()  # nothing but what ships
 
 from dtrak_core import files
-from dtrak_core.counterfactual import comparisons, verdicts
+from dtrak_core.counterfactual import comparisons, contrasts, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import label as arm_label
 from dtrak_core.counterfactual.verdicts import Verdict
@@ -209,6 +209,18 @@ def verdict_rows() -> str:
     return judged([comparisons.by_name(portraits.NAME)])
 
 
+def between() -> str:
+    """Return how much more one method's removals change their own targets than another's, for each two."""
+    found = contrasts.contrasts(comparisons.by_name(portraits.NAME))
+    rows = []
+    for each in zip(*found.values(), strict=True):
+        cells = [
+            f"{number(one.difference, DIGITS[measure])} ({one.p:.2g})" for measure, one in zip(found, each, strict=True)
+        ]
+        rows.append([f"{arm_label(each[0].method)} − {arm_label(each[0].other)}", *cells])
+    return table(["difference (p)", *found], rows)
+
+
 def over_levels() -> str:
     """Return the verdicts of the comparisons over the timestep at which the retrained models take over."""
     names = reversed(portraits.taken_over(DATASET, CHECKPOINT))
@@ -221,6 +233,9 @@ def twice() -> str:
     first, second = (comparisons.by_name(name) for name in (portraits.NAME, portraits.TAKE_OVERS[DIFFUSION_STEPS]))
     kept = {entry.method for entry in second.entries}
     one = [entry for entry in first.entries if entry.method in kept]
+    told = [{(e.method, e.removed, e.target, e.loss_change) for e in each} for each in (one, second.entries)]
+    if told[0] == told[1]:  # `make demo` trains each removal once
+        return "Both comparisons are of one training: the second has to be trained in a store of its own.\n"
     later = 1 + max(entry.train_seed or 0 for entry in one)  # another training is as another seed
     two = [replace(entry, train_seed=(entry.train_seed or 0) + later) for entry in second.entries]
     rows = []
@@ -423,6 +438,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "lds-ensembles": ensembles,
         "removals": medians,
         "removals-verdicts": verdict_rows,
+        "removals-between": between,
         "removals-twice": twice,
         "removals-levels": over_levels,
         "removals-subjects": of_subjects,

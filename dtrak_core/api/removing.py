@@ -20,9 +20,10 @@ from dtrak_core.api.inputs import (
     whole_numbers,
 )
 from dtrak_core.api.working import done
-from dtrak_core.counterfactual import badges, comparisons, removals
+from dtrak_core.counterfactual import badges, comparisons, contrasts, removals
 from dtrak_core.counterfactual.badges import Badge
 from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.contrasts import Contrast
 from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.settings import Group
 from dtrak_core.counterfactual.verdicts import Verdict
@@ -76,6 +77,13 @@ class Removals:
     def badges(self, size: int | None = None) -> dict[str, Badge]:
         """Return for each method whether it is beyond chance in any measure, counting that there are several."""
         return badges.badges(self.comparison, size)
+
+    def contrasts(self, size: int | None = None) -> dict[str, list[Contrast]]:
+        """Return by measure how much more one method's removals change their targets than another's, for each two.
+
+        `p` is two-sided, of the signs of the targets' differences: exact up to 12 targets, else over 10,000 draws.
+        """
+        return contrasts.contrasts(self.comparison, size)
 
     def sentences(self, size: int | None = None) -> dict[str, list[str]]:
         """Return the verdicts in words, for each measure one sentence a method."""

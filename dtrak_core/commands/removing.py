@@ -12,7 +12,15 @@ from dtrak_core.amounts import numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json, say
-from dtrak_core.counterfactual import badges, comparison_document, comparison_figure, comparisons, removals, verdicts
+from dtrak_core.counterfactual import (
+    badges,
+    comparison_document,
+    comparison_figure,
+    comparisons,
+    contrasts,
+    removals,
+    verdicts,
+)
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.removal_sets import CONTRIBUTOR, PICTURES, SAME
 from dtrak_core.counterfactual.settings import Group
@@ -103,7 +111,7 @@ def counterfactual(
             costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found, of = comparisons.read(settings), chosen
-    document = comparison_document.document(found, of) | {"badges": badges.document(badges.badges(found))}
+    document = comparison_document.document(found, of)
     if out is not None:
         store.write_bytes(out / "comparison.csv", comparison_document.to_csv(found, of))
         store.write_json(out / "comparison.json", document)
@@ -149,5 +157,11 @@ def _shown(comparison: comparisons.Comparison, document: dict[str, Any]) -> str:
             "\n".join([verdicts.NAMES[measure], *(f"  {line}" for line in lines)])
             for measure, lines in comparisons.sentences(comparison).items()
         )
+        between = contrasts.contrasts(comparison)
+        if any(between.values()):
+            told += f"\n\n{contrasts.summary(between)}"
+            for measure, each in between.items():
+                lines = "\n".join(f"  {contrasts.sentence(one, measure)}" for one in each)
+                told += f"\n\n{verdicts.NAMES[measure]}, method against method\n{lines}"
     changed = f"{document['changed']}\n\n" if document["changed"] else ""
     return f"{changed}Medians over targets\n{tables.table(rounded, columns)}\n\n{told}\n\n{listed}"

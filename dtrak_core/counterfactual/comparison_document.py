@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dtrak_core.counterfactual import comparisons, verdicts
+from dtrak_core.counterfactual import badges, comparisons, contrasts, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, facts
 from dtrak_core.datasets.catalogue import Dataset
@@ -14,11 +14,12 @@ LATENT = "Euclidean distance of the unscaled latent modes; larger = changed more
 
 
 def document(comparison: Comparison, dataset: Dataset | None = None) -> dict[str, Any]:
-    """Return a comparison as plain JSON values: settings, medians, verdicts, every entry.
+    """Return a comparison as plain JSON values: settings, medians, verdicts, methods beside each other, every entry.
 
-    `changed` is empty where its removals are those of today's contributors and families, else a sentence. Medians and
-    `statistics` are of the largest `size` asked for. `licence` is the line that whoever shows training pictures has to
-    give with them, an entry's `contributors` count the removed pictures of each; None where the dataset is gone.
+    `changed` is empty where its removals are those of today's contributors and families, else a sentence. Medians,
+    `statistics`, `badges` and `contrasts` are of the largest `size` asked for. `licence` is the line that whoever shows
+    training pictures has to give with them, an entry's `contributors` count the removed pictures of each; None where
+    the dataset is gone.
 
     Args:
         comparison: The comparison.
@@ -49,6 +50,8 @@ def document(comparison: Comparison, dataset: Dataset | None = None) -> dict[str
             }
             for measure in told
         },
+        "badges": badges.document(badges.badges(comparison)),
+        "contrasts": contrasts.document(contrasts.contrasts(comparison)),
         "settings": dict(comparison.stored),
         "entries": [
             facts(entry) | {"contributors": None if rows is None else crediting.counted(entry.removed, rows)}

@@ -19,6 +19,8 @@ def test_the_shipped_comparison_opens_and_draws_itself() -> None:
     stored = comparisons.by_name("demo")
     assert found.medians() == comparisons.medians(stored)
     assert found.verdicts("l2").keys() == comparisons.statistics(stored).keys()
+    told_apart = [one for one in found.contrasts()["loss_change"] if one.p is not None and one.p < 0.05 / 18]
+    assert [(one.method, one.other) for one in told_apart] == [("trak", "das")]
     drawn = found._repr_html_()
     assert 'alt="seed:' in drawn
     assert "D-TRAK" in drawn

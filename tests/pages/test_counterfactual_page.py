@@ -23,6 +23,7 @@ from dtrak_core.counterfactual import (
     badges,
     comparison_figure,
     comparisons,
+    contrasts,
     counterfactual,
     entries,
     removals,
@@ -121,6 +122,11 @@ def test_a_verdict_stands_uncut_for_every_measure(
     assert "D\\-TRAK (pixel l2, cosine, loss) names pictures that matter to the target itself" in lead
     standing = [one.value for one in at.markdown if "badge" in one.value]
     assert ["not beyond chance" in one for one in standing] == [False, True]
+    between = contrasts.contrasts(found)
+    assert any(one.value == contrasts.summary(between, panels.plain) for one in at.markdown)
+    (table,) = [one.value for one in at.markdown if "D\\-TRAK − TRAK" in one.value]
+    for each in between.values():
+        assert f"(p\u00a0{each[0].p:.2g})" in table
     assert not at.warning
 
 

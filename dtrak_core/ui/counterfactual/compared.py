@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
-from dtrak_core.counterfactual import badges, comparison_document, comparison_figure, comparisons, taking_over
+from dtrak_core.counterfactual import comparison_document, comparison_figure, comparisons, taking_over
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, label
 from dtrak_core.counterfactual.removals import IDENTITY
@@ -149,7 +149,7 @@ def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
         )
         st.download_button(
             "JSON",
-            lambda: _json(comparison, dataset),
+            lambda: json.dumps(comparison_document.document(comparison, dataset), indent=1).encode(),
             f"{name}.json",
             "application/json",
             icon=":material/download:",
@@ -172,8 +172,3 @@ def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
             "encoder": comparison.settings.encoder,
         }
     )
-
-
-def _json(comparison: Comparison, dataset: Dataset) -> bytes:
-    told = comparison_document.document(comparison, dataset) | {"badges": badges.document(badges.badges(comparison))}
-    return json.dumps(told, indent=1).encode()

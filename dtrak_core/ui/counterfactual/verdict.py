@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from dtrak_core.counterfactual import badges, comparisons, verdicts
+from dtrak_core.counterfactual import badges, comparisons, contrasts, verdicts
 from dtrak_core.counterfactual.badges import SHORT, Badge
 from dtrak_core.counterfactual.comparisons import Comparison
+from dtrak_core.counterfactual.contrasts import Contrast
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.verdicts import DIGITS, LEVEL, Verdict
 from dtrak_core.ui import panels
@@ -28,7 +29,7 @@ def show(comparison: Comparison, size: int) -> None:
         st.info(f"No verdict: {why}.")
         if why in (verdicts.BEFORE, verdicts.UNFINISHED):
             return
-    judged, found, told = _judged(comparison.key, len(comparison.entries), size, comparison)
+    judged, found, between, told = _judged(comparison.key, len(comparison.entries), size, comparison)
     if not why:
         beyond = any(one.standing == badges.BEYOND for one in found.values())
         box = st.success if beyond else st.info
@@ -43,6 +44,8 @@ def show(comparison: Comparison, size: int) -> None:
             "*random*: without as many random pictures. p: share of the models' permutations that show as much; "
             f"beyond chance: p times the number of measures below {LEVEL:g}."
         )
+    if any(one.p is not None for each in between.values() for one in each):
+        _contrasts(between)
     with st.expander("The verdict in full"):
         for measure, lines in told.items():
             st.markdown("\n".join([f"**{verdicts.NAMES[measure]}**\n", *(f"- {line}" for line in lines)]))
@@ -56,6 +59,29 @@ def show(comparison: Comparison, size: int) -> None:
         )
 
 
+def _contrasts(found: Mapping[str, Sequence[Contrast]]) -> None:
+    """Draw how much more one method's pictures change their targets than another's, for each two."""
+    apart = contrasts.told_apart(found)
+    heads = ["", *(SHORT[measure] for measure in found)]
+    lines = [f"| {' | '.join(heads)} |", f"|:--|{'--:|' * len(found)}"]
+    for row in zip(*found.values(), strict=True):
+        cells = [f"{panels.plain(label(row[0].method))} − {panels.plain(label(row[0].other))}"]
+        for measure, one in zip(found, row, strict=True):
+            p = "" if one.p is None else f" (p {one.p:.2g})"
+            cell = f"{one.difference:+{DIGITS[measure]}}{p}".replace("-", "−").replace(" ", "\u00a0")
+            cells.append(f"**{cell}**" if one in apart[measure] else cell)
+        lines.append(f"| {' | '.join(cells)} |")
+    with st.expander("Method against method"):
+        st.markdown(contrasts.summary(found, panels.plain))
+        st.markdown("\n".join(lines))
+        st.caption(
+            "Difference between what two methods' removals do to their own targets, as a mean over the targets that "
+            "both were named for. p, two-sided: share of the signs of these differences that tell the two as far "
+            f"apart; in bold where p times the number of comparisons here is below {LEVEL:g}. A smaller cosine is a "
+            "larger change."
+        )
+
+
 def ahead(comparison: Comparison) -> None:
     """Compute what `show` first says."""
     if not comparisons.unjudged(comparison):
@@ -65,15 +91,15 @@ def ahead(comparison: Comparison) -> None:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _judged(
     key: str, count: int, size: int, _comparison: Comparison
-) -> tuple[dict[str, dict[str, Verdict]], dict[str, Badge], dict[str, list[str]]]:
-    """Return verdicts by measure and method, badges, and words, once for each number of finished pictures."""
+) -> tuple[dict[str, dict[str, Verdict]], dict[str, Badge], dict[str, list[Contrast]], dict[str, list[str]]]:
+    """Return verdicts by measure and method, badges, contrasts and words, once for each number of finished pictures."""
     measures = comparisons.measures(_comparison)
     judged = {measure: comparisons.statistics(_comparison, size, measure) for measure in measures}
     told = {
         measure: [verdicts.sentence(method, one, measure, panels.plain) for method, one in each.items()]
         for measure, each in judged.items()
     }
-    return judged, badges.of_verdicts(judged), told
+    return judged, badges.of_verdicts(judged), contrasts.contrasts(_comparison, size), told
 
 
 def _card(method: str, one: Badge, judged: Mapping[str, Verdict]) -> None:
