@@ -91,13 +91,16 @@ def main() -> None:
 def how(first: api.Benchmark, denoiser: Denoiser) -> str:
     """Return the small print."""
     threads = f"{counted(torch.get_num_threads(), 'thread')} on {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
+    shipped = recipes.usual(first.dataset, first.checkpoint, "d-trak").features
+    assert shipped is not None
     return (
         f"{first.dataset.name}, checkpoint {first.checkpoint.name}: {len(first.dataset.train.images):,} training "
-        f"pictures, gradients in {'bfloat16' if denoiser.half else 'float32'}, projected to {PROJ_DIM:,} numbers; "
-        f"{threads}. Ours: sparse projection, {NOISES} noises of the target, each method's usual damping. The authors' "
-        "way: per-sample gradients by vmap, dense Gaussian projection, one noise, the damping whose LDS is highest; "
-        "its time is measured on a part and multiplied. Low noise levels are the lowest fifth. Intervals (95 %) "
-        f"resample the {len(first.masks)} subsets."
+        f"pictures, gradients in {'bfloat16' if denoiser.half else 'float32'}, projected to {PROJ_DIM:,} numbers, at "
+        f"{ALL} timesteps to the {shipped.proj_dim:,} that ship; {threads}. Ours: sparse projection, {NOISES} noises "
+        "of the target, each method's usual damping. The authors' way: its time is that of per-sample gradients by "
+        "vmap and a dense Gaussian projection, measured on a part and multiplied; its LDS is of our sparse projection, "
+        "one noise, the damping whose LDS is highest. Low noise levels are the lowest fifth. Intervals (95 %) resample "
+        f"the {len(first.masks)} subsets."
     )
 
 

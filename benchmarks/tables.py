@@ -1,9 +1,9 @@
-"""Write the tables of docs/speed.md and docs/findings.md that stand between marks, from benchmarks/results.
+"""Write the tables of docs/speed.md and docs/scale.md that stand between marks, from benchmarks/results.
 
     python benchmarks/tables.py
 
-A mark is a line `<!-- name -->`, its end `<!-- /name -->`; each table ends with the state of the machine that it was
-measured in. What was not measured has no row, and a table without any stays as it is.
+A mark is a line `<!-- name -->`, its end `<!-- /name -->`; tables of times end with the state of the machine that they
+were measured in. What was not measured has no row, and a table without any stays as it is.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ def beside_others(report: Report) -> str:
         own = [row for row in report["rows"] if row["way"] == way]
         rows.append((way, [" / ".join(f"{row[name]:.3g}" for row in own) for name in known]))
     worst = ", ".join(f"{value:.1f} ({name.replace('_', ' ')})" for name, value in report["times_alone"].items())
-    told = f"\nAs shipped, at most as many times what it costs alone: {worst}. Measured {report['date']}.\n"
+    told = (
+        f"\nAs shipped, at most as many times what it costs alone: {worst}. Measured {report['date']}, with a load of "
+        f"{report['load_before']:.1f} before: {'alone was not alone' if report['load_before'] > 0.5 else 'idle'}.\n"
+    )
     return table(["", *known.values()], rows) + told
 
 
