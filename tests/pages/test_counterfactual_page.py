@@ -124,9 +124,9 @@ def test_a_verdict_stands_uncut_for_every_measure(
     assert ["not beyond chance" in one for one in standing] == [False, True]
     between = contrasts.contrasts(found)
     assert any(one.value == contrasts.summary(between, panels.plain) for one in at.markdown)
-    (table,) = [one.value for one in at.markdown if "D\\-TRAK − TRAK" in one.value]
-    for each in between.values():
-        assert f"(p\u00a0{each[0].p:.2g})" in table
+    tables = [one.value for one in at.markdown if "D\\-TRAK − TRAK" in one.value]
+    for each, table in zip(between.values(), tables, strict=True):
+        assert f":small[{each[0].p:.2g}]" in table
     assert not at.warning
 
 

@@ -20,6 +20,7 @@ _LOOKS = {
     badges.TOO_FEW: ("orange", ":material/question_mark:"),
     badges.UNJUDGED: ("orange", ":material/question_mark:"),
 }
+_NARROW = 256  # in which a table of two methods has room
 _WIDE = 384  # pixels in which a card has room for its table; on a telephone the page is narrower, and one card wide
 
 
@@ -62,18 +63,18 @@ def show(comparison: Comparison, size: int) -> None:
 def _contrasts(found: Mapping[str, Sequence[Contrast]]) -> None:
     """Draw how much more one method's pictures change their targets than another's, for each two."""
     apart = contrasts.told_apart(found)
-    heads = ["", *(SHORT[measure] for measure in found)]
-    lines = [f"| {' | '.join(heads)} |", f"|:--|{'--:|' * len(found)}"]
-    for row in zip(*found.values(), strict=True):
-        cells = [f"{panels.plain(label(row[0].method))} − {panels.plain(label(row[0].other))}"]
-        for measure, one in zip(found, row, strict=True):
-            p = "" if one.p is None else f" (p {one.p:.2g})"
-            cell = f"{one.difference:+{DIGITS[measure]}}{p}".replace("-", "−").replace(" ", "\u00a0")
-            cells.append(f"**{cell}**" if one in apart[measure] else cell)
-        lines.append(f"| {' | '.join(cells)} |")
     with st.expander("Method against method"):
         st.markdown(contrasts.summary(found, panels.plain))
-        st.markdown("\n".join(lines))
+        with st.grid(min_column_width=_NARROW):  # a table a measure: all in one is wider than a telephone
+            for measure, each in found.items():
+                lines = [f"| {_small(SHORT[measure])} | {_small('difference')} | {_small('p')} |", "|:--|--:|--:|"]
+                for one in each:
+                    names = f"{panels.plain(label(one.method))} − {panels.plain(label(one.other))}"
+                    p = "–" if one.p is None else f"{one.p:.2g}"
+                    cells = [names, f"{one.difference:+{DIGITS[measure]}}".replace("-", "−"), p]
+                    cells = [f"**{cell}**" for cell in cells] if one in apart[measure] else cells
+                    lines.append(f"| {' | '.join(map(_small, cells))} |")
+                st.markdown("\n".join(lines))
         st.caption(
             "Difference between what two methods' removals do to their own targets, as a mean over the targets that "
             "both were named for. p, two-sided: share of the signs of these differences that tell the two as far "
