@@ -13,7 +13,7 @@ from typing import Any
 from dtrak_core.amounts import counted
 from dtrak_core.models import bases, checkpoints, class_names
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS
+from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Sampled
 from dtrak_core.models.targets import Target
 
 ORIGINS = {  # of a target, by the beginning of its id
@@ -76,6 +76,12 @@ def origin(target: Target, checkpoint: Checkpoint, count: int) -> str:
     if not here:
         return f"{drawn} The model was made elsewhere and is said to have learned from {those}."
     return f"{drawn} The model had learned from {those}, and from nothing else."
+
+
+def way(sampled: Sampled, checkpoint: Checkpoint) -> str:
+    """Return in words how pictures are drawn, whatever their prompts: DDIM in 50 steps."""
+    sampler = "Euler's method" if checkpoints.process_of(checkpoint)[0] == "flow" else sampled.sampler.upper()
+    return f"{sampler} in {counted(sampled.sampling_steps, 'step')}" + (f" at η {sampled.eta:g}" if sampled.eta else "")
 
 
 def _of_base(checkpoint: Checkpoint) -> dict[str, str]:

@@ -36,6 +36,7 @@ from dtrak_core.jobs import jobs
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.ui import panels, what_if
@@ -206,6 +207,35 @@ def test_a_link_from_the_proponents_fills_in_target_methods_and_number(small: tu
     at = opened("counterfactual", **{what_if.REMOVE: "5000", what_if.BY: "nothing"})
     assert len(at.warning) == 2
     assert at.button_group(key=choosing.METHODS_KEY).value == ["d-trak"]
+
+
+def test_a_link_to_a_picture_drawn_another_way_compares_that_picture_or_says_why_not(
+    small: tuple[Dataset, Checkpoint],
+) -> None:
+    for seed in (3, 900):
+        drawn = SampleSettings(checkpoint=small[1].digest, seed=seed, sampling_steps=20)
+        targets.publish_sample(drawn, np.full((16, 16, 3), seed % 256, np.uint8))
+    asked = {what_if.REMOVE: "4", what_if.BY: "d-trak"}
+    for seed in ("seed:3", "seed:900"):
+        at = opened("counterfactual", sample=seed, sampling_steps="20", **asked)
+        shown = galleries(at)["choices"]
+        assert shown["chosen"] == [seed]
+        assert len(shown["rows"][0]["parts"][0]["items"]) == 2, "only pictures drawn alike can be compared"
+        assert not at.warning
+        next(b for b in at.button if b.label == "Remove, retrain, compare").click().run()
+        (job,) = [j for j in jobs.listing() if j.kind == "counterfactual" and seed in j.label]
+        submitted = jobs.job_of(job.key)
+        assert isinstance(submitted, jobs.CounterfactualJob)
+        assert submitted.settings.sampling_steps == 20
+    at = opened("counterfactual", sample="seed:900", **asked)
+    assert galleries(at)["choices"]["chosen"] == ["seed:0"]
+    (said,) = [one.value.replace("\\", "") for one in at.warning]
+    assert said.startswith("The picture of seed 900 that the address names has not been drawn by DDIM in 50 steps")
+    assert "until then seed 0 stands here" in said
+    at.query_params["sampling_steps"] = "20"
+    at.run()
+    assert galleries(at)["choices"]["chosen"] == ["seed:900"]
+    assert not at.warning
 
 
 def test_only_what_the_model_has_drawn_is_asked_about(small: tuple[Dataset, Checkpoint]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import streamlit as st
 
 from dtrak_core.amounts import counted, whole
+from dtrak_core.errors import shortened
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import targets
+from dtrak_core.models import descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
 from dtrak_core.statistics import FEWEST
@@ -21,15 +22,19 @@ _TARGETS, _ASKED = "cf-targets", "_cf_asked"
 
 
 def drawn(checkpoint: Checkpoint) -> dict[str, Target]:
-    """Return all pictures that can be compared, of every prompt, by their mark."""
-    return {target.mark: target for target in targets.samples(checkpoint.digest)}
+    """Return all pictures that can be compared with each other, of every prompt, by their mark.
+
+    They are those that were drawn as the link's picture was; the usual ones where none was.
+    """
+    way = named.sampled(checkpoint).model_copy(update={"prompts": ()})
+    found = targets.samples(checkpoint.digest, way) or targets.samples(checkpoint.digest)
+    return {target.mark: target for target in found}
 
 
 def asked(checkpoint: Checkpoint, known: Mapping[str, Target]) -> str:
     """Return the mark of the picture that the link names; empty where there is none of it."""
-    seed, prompts = named.target(""), named.sampled(checkpoint).prompts
-    found = (mark for mark, t in known.items() if t.id == seed and (not prompts or t.prompt == prompts[0]))
-    return next(found, "")
+    alike = targets.samples(checkpoint.digest, named.sampled(checkpoint), list(known.values()))
+    return next((target.mark for target in alike if target.id == named.target("")), "")
 
 
 def fill(checkpoint: Checkpoint, known: Mapping[str, Target], count: int) -> None:
@@ -40,11 +45,29 @@ def fill(checkpoint: Checkpoint, known: Mapping[str, Target], count: int) -> Non
         known: The pictures that it drew.
         count: Number of training pictures.
     """
-    state, first = st.session_state, asked(checkpoint, known) or next(iter(known))
-    if state.get(OF_KEY) != checkpoint.digest:  # another model's pictures have the same seeds
-        state[OF_KEY], state[_TARGETS] = checkpoint.digest, [first]
+    state, found = st.session_state, asked(checkpoint, known)
+    first = found or next(iter(known))
+    of = (checkpoint.digest, descriptions.way(known[first].sampled, checkpoint))
+    if state.get(OF_KEY) != of:  # pictures of another model, or drawn otherwise, have the same seeds
+        state[OF_KEY], state[_TARGETS] = of, [first]
     state.setdefault(METHODS_KEY, ["d-trak"])
     state.setdefault(REMOVE_KEY, [max(1, count // 10)])
+    _take(first, count)
+    if not found and named.target("").startswith("seed:") and state[_TARGETS] == [first]:
+        wanted = named.sampled(checkpoint)
+        words = f" for '{shortened(wanted.prompts[0])}'" if wanted.prompts else ""
+        st.warning(
+            panels.plain(
+                f"The picture of {shortened(named.target('').replace(':', ' '))}{words} that the address names has not "
+                f"been drawn by {descriptions.way(wanted, checkpoint)}, so that it cannot be compared. Draw it so on "
+                f"Generate; until then {known[first].caption} stands here."
+            )
+        )
+
+
+def _take(first: str, count: int) -> None:
+    """Take over once which methods and how many pictures the link names, with its target by mark."""
+    state = st.session_state
     said = tuple(st.query_params.get(name, "") for name in (what_if.REMOVE, what_if.BY))
     if not any(said) or state.get(_ASKED) == (*said, first):
         return
