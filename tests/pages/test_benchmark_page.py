@@ -241,6 +241,22 @@ def test_functions_move_with_damping(small: tuple[Dataset, Checkpoint], measured
     assert not at.exception
 
 
+def test_a_point_on_the_way_to_trak_is_at_the_charts_damping(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    wanted, *_ = recipes.sweep("eta", *small).values()
+    work.run(build(BenchmarkJob, settings=measured, recipes=(wanted[0],)), quiet)
+    at = opened("benchmark", part="Findings", finding=findings.FINDINGS["eta"].title)
+    shown = {}
+    for damping in at.select_slider(key="finding-damping").options:
+        at.select_slider(key="finding-damping").set_value(damping).run()
+        (chart,) = at.get("plotly_chart")
+        (first, *_) = json.loads(chart.proto.spec)["data"][0]["y"]
+        shown[damping] = at.metric[0].value
+        assert shown[damping] == f"{first:.3f}", damping
+    assert len(set(shown.values())) > 1, "no damping changes anything here"
+
+
 def test_one_target_is_opened(measured: LdsSettings) -> None:
     at = opened("benchmark", part="One target")
     items = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]

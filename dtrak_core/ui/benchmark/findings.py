@@ -126,7 +126,7 @@ def show(question: Question) -> None:
         for name, line in found.items()
     }
     if any(heights.values()):
-        _chart(chosen, heights, question, kind)
+        _chart(chosen, heights, question, kind, damping)
         _told(chosen, heights, question, kind, damping)
     if lacking:
         questions.offer(question, lacking, counted(len(lacking), "missing point"))
@@ -163,7 +163,9 @@ def _height(predicted: Predictions, question: Question, kind: str, damping: str)
     return float(heights[[f"{share:.0%}" for share in predicted.shares].index(damping)])
 
 
-def _chart(chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str) -> None:
+def _chart(
+    chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str, damping: str
+) -> None:
     finding = FINDINGS[chosen]
     if chosen in COLUMNS:
         names: dict[str, None] = {}
@@ -187,7 +189,7 @@ def _chart(chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], quest
         shown.update_xaxes(type="log", tickvals=places, ticktext=[f"{place:,}" for place in places])
     _drawn(shown, chosen, {name: values for name, (_, values) in turned.items()})
     if chosen == "eta":
-        _point(heights, question)
+        _point(heights, question, damping)
 
 
 def _told(
@@ -241,8 +243,8 @@ def _line(chosen: str, name: str) -> str:
     return f"training side {OUTPUT_NAMES[name]}" if chosen == "mixtures" else name
 
 
-def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question) -> None:
-    """Draw the slider of η, and the LDS at it with its interval."""
+def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, damping: str) -> None:
+    """Draw the slider of η, and the LDS at it with its interval, at the chart's damping."""
     line = next((line for line in reversed(list(heights.values())) if line), [])
     if not line:
         return
@@ -251,7 +253,7 @@ def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question
     if found is None:
         return
     for column, words in zip(st.columns(2), questions.kinds(question), strict=False):
-        value = questions.evaluated(found, question, words)
+        value = questions.evaluated(found, question, words, _slot(found, question, words, damping))
         interval = "" if value.low is None else f"{value.low:+.3f} to {value.high:+.3f}".replace("-", "−")
         column.metric(f"LDS, {words} targets", f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off")
 
