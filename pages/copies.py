@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.methods import set_scores
-from dtrak_core.ui import example, frame, panels
+from dtrak_core.ui import example, frame
 from dtrak_core.ui.copies import generated, work
 
 QUESTIONS = {"generated": "Are they copies?", "work": "Is my work in it?"}
@@ -29,5 +29,5 @@ elif drawn:
     st.write("Which generated pictures lie closer to one training picture than they should?")
     generated.show(dataset, checkpoint, drawn)
 else:
-    panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+    frame.undrawn(checkpoint)
 example.show(dataset, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.methods import set_scores
-from dtrak_core.ui import example, frame, panels
+from dtrak_core.ui import example, frame
 from dtrak_core.ui.credit import asking, choosing, leaving_out, shown
 
 dataset, checkpoint = frame.require_model(
@@ -14,7 +14,7 @@ dataset, checkpoint = frame.require_model(
 st.write("Whose training pictures made what this model draws, and how sure is that?")
 drawn = set_scores.drawn(checkpoint.digest)
 if not drawn:
-    panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+    frame.undrawn(checkpoint)
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     method = choosing.method()

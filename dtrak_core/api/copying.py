@@ -11,14 +11,13 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
+from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
 from dtrak_core.counterfactual import comparisons, copy_sheet
 from dtrak_core.counterfactual.copy_sheet import Sheet
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.files import expanded
 from dtrak_core.methods import copies as near_copies
-from dtrak_core.methods import set_scores
 from dtrak_core.methods.copies import Copy, Space
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -89,9 +88,9 @@ def copies(
     Args:
         dataset: The training set, or its name.
         checkpoint: The model, or its name.
-        targets: Seeds, ids or pictures, as of `explain`; None takes all pictures that the model has drawn.
+        targets: Seeds, ids or pictures, as of `explain`; None takes all pictures that the model drew as `sampled` says.
         space: "pixels", or embeddings of "lite0" or "clip".
-        sampled: How seeds are drawn.
+        sampled: How seeds are drawn; None is the model's own way.
         engine: Whether the engine computes.
         progress: Whether a bar is drawn.
 
@@ -104,9 +103,7 @@ def copies(
     if space not in near_copies.SPACES:
         raise SettingsError(f"'{space}' is no space. Take one of {', '.join(near_copies.SPACES)}.")
     if targets is None:
-        wanted = set_scores.drawn(model.digest, sampled=chosen_way(sampled, of, model))
-        if not wanted:
-            raise SettingsError(f"'{model.name}' has drawn no picture yet. Name targets, like [0, 1].")
+        wanted = all_drawn(of, model, sampled)
     else:
         wanted = chosen_targets(targets, of, model, chosen_way(sampled, of, model), engine, progress)
     if (plan := near_copies.plan_of(space, of, model, wanted)) is not None and plan.missing:

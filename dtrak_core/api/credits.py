@@ -11,12 +11,12 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_way
+from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset
 from dtrak_core.counterfactual import comparisons, credits
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.files import expanded
-from dtrak_core.methods import credit_page, credit_sheet, defaults, scores, set_credit, set_scores
+from dtrak_core.methods import credit_page, credit_sheet, defaults, scores, set_credit
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.methods import method_of
 from dtrak_core.methods.plans import Scores
@@ -100,13 +100,13 @@ def credit(
     Args:
         dataset: The training set, or its name.
         checkpoint: The model, or its name.
-        targets: Seeds, ids or pictures, as of `explain`; None takes all pictures that the model has drawn.
+        targets: Seeds, ids or pictures, as of `explain`; None takes all pictures that the model drew as `sampled` says.
         method: Id of a method whose scores have a sign.
         by: "contributor", "label", "family" or "picture"; None takes the first that the training pictures have.
         features: As of `explain`, like all that follow.
         damping: λ.
         rank_share: Effective rank over N, instead of λ.
-        sampled: How seeds are drawn.
+        sampled: How seeds are drawn; None is the model's own way.
         engine: Whether the engine computes.
         progress: Whether a bar is drawn.
 
@@ -122,9 +122,7 @@ def credit(
     set_credit.check_grouping(of.train.rows, by)
     wanted: Any = targets
     if targets is None:
-        wanted = set_scores.drawn(model.digest, sampled=chosen_way(sampled, of, model))
-        if not wanted:
-            raise SettingsError(f"'{model.name}' has drawn no picture yet. Name targets, like [0, 1].")
+        wanted = all_drawn(of, model, sampled)
     how: dict[str, Any] = {"damping": damping, "rank_share": rank_share, "sampled": sampled}
     answer = explaining.explain(of, model, wanted, method, features=features, engine=engine, progress=progress, **how)
     base = defaults.base_for(of.digest, model.digest, one, features or {})

@@ -11,14 +11,14 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
+from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
 from dtrak_core.counterfactual import comparisons, work_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
 from dtrak_core.files import expanded
-from dtrak_core.methods import defaults, scores, set_credit, set_scores, works
+from dtrak_core.methods import defaults, scores, set_credit, works
 from dtrak_core.methods.methods import method_of
 from dtrak_core.methods.works import Help, Work
 from dtrak_core.models.checkpoints import Checkpoint
@@ -95,9 +95,9 @@ def find_work(
         checkpoint: The model, or its name.
         work: The file of a picture, a picture of the dataset's size, or several of both.
         pictures: Training indices that are the works, or one; None takes those that equal one, or nearly so.
-        targets: Generated pictures, as of `explain`; None takes all that the model has drawn.
+        targets: Generated pictures, as of `explain`; None takes all that the model drew as `sampled` says.
         method: Id of a method whose scores have a sign.
-        sampled: How seeds are drawn.
+        sampled: How seeds are drawn; None is the model's own way.
         engine: Whether the engine computes.
         progress: Whether a bar is drawn.
 
@@ -127,10 +127,10 @@ def find_work(
     told = work_sheet.sheet([works.find(of, by, each) for each in own], members, of, by)
     if not told.members:
         return FoundWorks(told)
-    wanted = set_scores.drawn(by.digest, sampled=how) if targets is None else None
-    explained = chosen_targets(targets, of, by, how, engine, progress) if targets is not None else wanted
-    if not explained:
-        raise SettingsError(f"'{by.name}' has drawn no picture yet. Name targets, like [0, 1].")
+    if targets is None:
+        explained = all_drawn(of, by, sampled)
+    else:
+        explained = chosen_targets(targets, of, by, how, engine, progress)
     base = defaults.base_for(of.digest, by.digest, one, {})
     plan = scores.resolve(one, of, by.digest, explained, base)
     if plan.missing:

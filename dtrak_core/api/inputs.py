@@ -18,7 +18,8 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, shortened
 from dtrak_core.jobs.job_kinds import ImportJob, SampleJob
-from dtrak_core.models import checkpoints
+from dtrak_core.methods import set_scores
+from dtrak_core.models import checkpoints, descriptions
 from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -147,6 +148,19 @@ def chosen_way(sampled: Sampled | None, of: Dataset, by: Checkpoint | None) -> S
     if sampled is None:
         return known_targets.way_of(by, of.train)
     return sampled.with_unsaid(known_targets.own_way(by.digest) if by.base else Sampled())
+
+
+def all_drawn(of: Dataset, by: Checkpoint, sampled: Sampled | None) -> list[Target]:
+    """Return all stored pictures that a checkpoint drew as is said, by seed; without `sampled` its own way.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    found = set_scores.drawn(by.digest, sampled=chosen_way(sampled, of, by))
+    if not found:
+        how = None if sampled is None else chosen_way(sampled, of, by)
+        raise SettingsError(f"{descriptions.undrawn(by, repr(by.name), how)} Name targets, like [0, 1].")
+    return found
 
 
 def whole_numbers(given: Any, name: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import method_of, with_output
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.set_credit import By
-from dtrak_core.models import checkpoints, targets
+from dtrak_core.models import checkpoints, descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
@@ -101,9 +101,12 @@ def pictures_of(seeds: str, dataset: Dataset, checkpoint: Checkpoint, sampled: S
         return [targets.resolve(dataset, checkpoint.digest, f"seed:{number}", way) for number in numbers]
     if found := set_scores.drawn(checkpoint.digest, prompts=sampled.prompts, sampled=way):
         return found
-    told = f" for {' or '.join(map(repr, sampled.prompts))}" if sampled.prompts else ""
+    told = descriptions.undrawn(checkpoint, repr(checkpoint.name), way)
+    if sampled.prompts:
+        words = " or ".join(map(repr, sampled.prompts))
+        told = f"'{checkpoint.name}' has drawn no picture for {words} by {descriptions.way(way, checkpoint)} yet."
     command = program.command(f"sample --dataset {dataset.name} --checkpoint {checkpoint.name}")
-    raise SettingsError(f"'{checkpoint.name}' has drawn no picture{told} yet. Draw some ({command}), or give --seeds.")
+    raise SettingsError(f"{told} Draw some ({command}), or give --seeds.")
 
 
 def computed(plan: Plan, checkpoint: Checkpoint, feature_batch: int = 0) -> Plan:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dtrak_core.amounts import counted
-from dtrak_core.models import bases, checkpoints, class_names
+from dtrak_core.models import bases, checkpoints, class_names, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import DIFFUSION_STEPS, PREDICTIONS, Sampled
 from dtrak_core.models.targets import Target
@@ -82,6 +82,15 @@ def way(sampled: Sampled, checkpoint: Checkpoint) -> str:
     """Return in words how pictures are drawn, whatever their prompts: DDIM in 50 steps."""
     sampler = "Euler's method" if checkpoints.process_of(checkpoint)[0] == "flow" else sampled.sampler.upper()
     return f"{sampler} in {counted(sampled.sampling_steps, 'step')}" + (f" at η {sampled.eta:g}" if sampled.eta else "")
+
+
+def undrawn(checkpoint: Checkpoint, who: str, asked: Sampled | None = None) -> str:
+    """Say of a model that it has drawn no picture, or none the way that was asked for; None is its own way."""
+    if not (count := len(targets.drawn(checkpoint.digest))):
+        return f"{who} has drawn no picture yet."
+    named = "its usual way" if asked is None else "this way"
+    told = way(asked or targets.own_way(checkpoint.digest), checkpoint)
+    return f"{who} has drawn {counted(count, 'picture')}, but none {named}, {told}; only such pictures count here."
 
 
 def _of_base(checkpoint: Checkpoint) -> dict[str, str]:

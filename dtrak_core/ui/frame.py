@@ -20,8 +20,9 @@ from dtrak_core.counterfactual import comparisons
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import StudioError
-from dtrak_core.models import checkpoints, targets
+from dtrak_core.models import checkpoints, descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.ui import address, lacking, named, navigation, panels, preparing, readying, tuning
 
@@ -154,6 +155,11 @@ def choose_next(**names: str) -> None:
 def link(page: str, label: str, icon: str, **own: str) -> None:
     """Draw a link to a page, with the view and parameters of its own."""
     st.page_link(page, label=label, icon=icon, query_params=address.leading(page) | own)
+
+
+def undrawn(checkpoint: Checkpoint, sampled: Sampled | None = None) -> None:
+    """Say that a model has drawn no picture, or none so (None is its own way), and lead to where it draws some."""
+    panels.nothing(descriptions.undrawn(checkpoint, "This model", sampled), GENERATE, "Draw some")
 
 
 def require_model(title: str, sentence: str) -> tuple[Dataset, Checkpoint]:

@@ -70,7 +70,7 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Sampl
         st.info("No picture of this dataset is held out.")
         return
     if not found:
-        panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+        frame.undrawn(checkpoint, sampled)
         return
     pages = math.ceil(len(found) / PER_PAGE)
     here = next((i for i, t in enumerate(found) if t.mark == shown.mark), 0) // PER_PAGE + 1

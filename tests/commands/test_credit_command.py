@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from dtrak_core import api
 from dtrak_core.commands import cli
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import SettingsError
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.settings import Sampled, SampleSettings
 
 OF = ["--dataset", "discs", "--checkpoint", "small", "--method", "raw-pixel-dot"]
 
@@ -52,6 +54,25 @@ def test_all_stored_pictures_are_credited_by_label(
     said = capsys.readouterr().out
     assert "Over 3 generated pictures" in said
     assert "Too few generated pictures to tell credit from chance: 3, and 6 are needed." in said
+
+
+def test_pictures_drawn_another_way_are_not_called_none(
+    pictures: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = SampleSettings(checkpoint=checkpoint.digest, seed=0, sampling_steps=20)
+    targets.publish_sample(drawn, pictures.train.images[0])
+    of, said = (pictures, checkpoint), "'small' has drawn 1 picture, but none {}; only such pictures count here."
+    usual, other = "its usual way, DDIM in 50 steps", "this way, DDPM in 1,000 steps"
+    with pytest.raises(SettingsError, match=re.escape(said.format(usual))):
+        api.credit(*of, method="raw-pixel-dot")
+    with pytest.raises(SettingsError, match=re.escape(said.format(usual))):
+        api.copies(*of)
+    with pytest.raises(SettingsError, match=re.escape(said.format(other))):
+        api.copies(*of, sampled=Sampled(sampler="ddpm", sampling_steps=1000))
+    with pytest.raises(SettingsError, match=re.escape(said.format(usual))):
+        api.find_work(*of, pictures.train.images[0], method="raw-pixel-dot")
+    assert cli.main(["credit", *OF]) == 1
+    assert said.format("this way, DDIM in 50 steps") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

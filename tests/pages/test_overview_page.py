@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_store
 from page_helpers import APP, galleries, opened
@@ -16,8 +17,9 @@ from dtrak_core.datasets.content import Split
 from dtrak_core.errors import NotFoundError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import DatasetJob
-from dtrak_core.models import checkpoints
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
 from dtrak_core.ui import about, frame
 
 
@@ -54,6 +56,23 @@ def test_it_opens_with_the_answer(small: Small) -> None:
     assert set(pages) <= {one.label for one in links}, "a card for each other page"
     assert about.BIBTEX in [code.value for code in at.sidebar.code]
     assert f"[paper]({about.PAPER})" in " ".join(one.value for one in at.sidebar.caption)
+
+
+@pytest.mark.parametrize("page", ["", "credit", "copies", "counterfactual", "attribution"])
+def test_a_model_that_drew_only_another_way_is_not_said_to_have_drawn_nothing(
+    small: Small, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SampleSettings(checkpoint=small[1].digest, seed=3, sampling_steps=20)
+    other = targets.publish_sample(settings, np.zeros((16, 16, 3), np.uint8))
+    monkeypatch.setattr(targets, "drawn", lambda _: [other])
+    at = opened(page)
+    if page == "attribution":
+        at.segmented_control(key="source").set_value("generated").run()
+    if page == "counterfactual":
+        at.session_state["new-comparison"] = True
+        at.run()
+    told = "This model has drawn 1 picture, but none {} way, DDIM in 50 steps; only such pictures count here."
+    assert told.format("this" if page == "attribution" else "its usual") in [one.value for one in at.markdown]
 
 
 def test_it_says_who_drew_the_picture(small: Small) -> None:

@@ -87,7 +87,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     count = len(dataset.train.rows)
     drawn = choosing.drawn(checkpoint)
     if not drawn:
-        panels.nothing("There is no generated picture to compare yet.", frame.GENERATE, "Draw some")
+        frame.undrawn(checkpoint)
         return
     _fill_in(dataset)  # first: a link that names pictures to remove names the target too
     choosing.fill(checkpoint, drawn, count)

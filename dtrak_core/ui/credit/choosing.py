@@ -89,7 +89,7 @@ def pictures(drawn: Sequence[Target]) -> list[Target]:
         bind="query-params",
         placeholder=f"all {len(drawn):,}",
         width=160,
-        help="Numbers and ranges, like 0-15 or 3,7,20-23. Empty means all pictures that the model has drawn.",
+        help="Numbers and ranges, like 0-15 or 3,7,20-23. Empty means all that the model drew its usual way.",
     )
     prompts = list(dict.fromkeys(target.prompt for target in drawn if target.prompt))
     wanted: Sequence[str] = ()

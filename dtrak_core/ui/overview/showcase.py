@@ -12,7 +12,7 @@ from dtrak_core.methods import methods
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import descriptions
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import address, answers, frame, gallery, named, panels, picking, rows, tuning
+from dtrak_core.ui import address, answers, frame, gallery, named, picking, rows, tuning
 from dtrak_core.ui.answers import Question
 
 METHODS = {  # each in one line
@@ -33,7 +33,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     """Draw the answer for one picture; return its rankings, empty where there is none yet."""
     drawn = picking.drawn(checkpoint)
     if not drawn:
-        panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+        frame.undrawn(checkpoint)
         return []
     shown = picking.current(dataset, checkpoint, named.sampled(checkpoint))
     if shown is None:
