@@ -5,7 +5,7 @@ Its address holds all that it shows, as every page's does: the picture, the meth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -22,7 +22,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, answers, crisp, frame, gallery, named, panels, tuning, what_if
+from dtrak_core.ui import address, answers, crisp, frame, gallery, lacking, named, panels, tuning, what_if
 
 PRESENT, STEP, BY = "present", "step", "by"
 STEPS = ("The picture", "Who helped", "Without them", "Verdict")
@@ -56,21 +56,22 @@ def show() -> None:
         _way_out()
         return
     named_model = st.query_params.get("checkpoint", "")
+    if named_model and named_model not in names:
+        lacking.checkpoint(dataset, named_model, names[0])
     checkpoint = checkpoints.by_name(named_model if named_model in names else names[0], dataset.digest)
     changed = address.enter(checkpoint.digest)
     address.put({"dataset": dataset.name, "checkpoint": checkpoint.name})
     tuning.settle(checkpoint, changed)
     known = comparisons.listing(dataset, checkpoint.digest)
-    drawn = targets.samples(checkpoint.digest, named.sampled(checkpoint))
+    way = named.sampled(checkpoint)
+    drawn = targets.samples(checkpoint.digest, way.model_copy(update={"prompts": ()}))
     compared = [one for one in drawn if any(comparisons.is_of(each.settings, one) for each in known)]
     listed = compared or drawn
-    if not listed:
-        panels.nothing("This model has not drawn a picture yet.", frame.GENERATE, "Draw some")
+    target = _target(dataset, checkpoint, listed, drawn)
+    if target is None:
+        frame.undrawn(checkpoint, way)
         _way_out()
         return
-    wanted = named.target(listed[0].id)
-    target = next((one for one in drawn if one.id == wanted), listed[0])
-    address.put({"sample": target.id})
     chosen = [name for name in address.get("methods").split(",") if name in METHODS]
     by = st.query_params.get(BY, "")
     method = by if by in chosen else chosen[0]
@@ -96,6 +97,26 @@ def show() -> None:
             _judged(comparison, method)
 
 
+def _target(
+    dataset: Dataset, checkpoint: Checkpoint, listed: Sequence[Target], drawn: Sequence[Target]
+) -> Target | None:
+    """Return the picture of the view, else the first listed, with a warning where the view names one that is not here.
+
+    The view then keeps what it names: it is the user's again on the way out.
+    """
+    if wanted := named.target(""):
+        way = named.sampled(checkpoint)
+        alike = targets.samples(checkpoint.digest, way, drawn)
+        try:
+            found = next((one for one in alike if one.id == wanted), None)
+            return found or targets.resolve(dataset, checkpoint.digest, wanted, way)
+        except StudioError as error:
+            st.warning(panels.plain(error) + (" Showing another picture." if listed else ""))
+    elif listed:
+        address.put(named.link_to(listed[0]))
+    return next(iter(listed), None)
+
+
 def _step() -> int:
     said = st.query_params.get(STEP, "1")
     return int(said) if said in map(str, range(1, len(STEPS) + 1)) else 1
@@ -103,15 +124,15 @@ def _step() -> int:
 
 def _walk(step: int, method: str, chosen: Sequence[str], target: Target, listed: Sequence[Target]) -> None:
     """Draw where one is, and the buttons that lead on, each with its key."""
-    place = next((i for i, one in enumerate(listed) if one.id == target.id), -1)
-    after = listed[(place + 1) % len(listed)]
+    place = next((i for i, one in enumerate(listed) if one.mark == target.mark), -1)
+    after = listed[(place + 1) % len(listed)] if listed else target
     other = chosen[(chosen.index(method) + 1) % len(chosen)]
     with st.container(horizontal=True, vertical_alignment="center"):
         for words, shortcut, off, said in (
             ("Back", "Left", step == 1, {STEP: str(step - 1)}),
             ("On", "Right", step == len(STEPS), {STEP: str(step + 1)}),
             (f"By {METHODS[other].label}", "Down", other == method, {BY: other}),
-            ("Another picture", "Up", after.id == target.id, {"sample": after.id, STEP: "1"}),
+            ("Another picture", "Up", after.mark == target.mark, named.link_to(after) | {STEP: "1"}),
         ):
             st.button(
                 words,
@@ -130,7 +151,11 @@ def _way_out() -> None:
     st.button("Leave", key="present-leave", shortcut="Esc", on_click=_leave, type="tertiary")
 
 
-def _say(words: dict[str, str]) -> None:
+def _say(words: Mapping[str, str]) -> None:
+    if "sample" in words:  # how the picture before was drawn
+        address.drop(*address.DRAWN)
+        for name in address.DRAWN:
+            st.query_params.pop(name, None)
     st.query_params.update(words)
 
 

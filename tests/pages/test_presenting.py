@@ -78,6 +78,27 @@ def test_a_comparison_of_the_same_seed_drawn_otherwise_is_none_of_this_picture(s
     assert label not in [one.proto.label for one in opened(sampling_steps="3", **asked).get("page_link")]
 
 
+def test_the_users_own_target_is_presented_and_is_theirs_on_the_way_out(small: Small) -> None:
+    at = opened(present="1", sample="held-out:2")
+    assert not at.warning
+    assert any("kept out of training" in one.value for one in at.markdown)
+    assert press(at, "Another picture")
+    assert address(at)["sample"].startswith("seed:")
+    at = opened(present="1", sample="held-out:2")
+    press(at, "Leave")
+    assert address(at)["sample"] == "held-out:2"
+
+
+def test_what_the_address_names_and_is_not_here_is_said(small: Small) -> None:
+    at = opened(present="1", sample="seed:900", checkpoint="nothing")
+    said = [one.value.replace("\\", "") for one in at.warning]
+    assert said == [
+        "Checkpoint 'nothing' does not exist for this dataset; showing 'tiny'.",
+        "The picture of seed 900 has not been generated with this checkpoint. Showing another picture.",
+    ]
+    assert address(at)["sample"] == "seed:900"
+
+
 def test_a_link_to_a_dataset_that_is_not_here_says_so_and_leads_out(small: Small) -> None:
     at = opened(present="1", dataset="nothing")
     assert [one.value.startswith("There is no dataset 'nothing'") for one in at.error] == [True]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import streamlit as st
 import text_helpers
-from page_helpers import galleries
+from page_helpers import address, galleries
 from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
@@ -99,6 +99,24 @@ def test_a_link_names_a_picture_with_its_prompt(told: Told) -> None:
     assert not at.warning
     other = at_page("attribution", sample="seed:1", prompt="a red disc")
     assert "The picture of seed 1 for 'a red disc' has not been generated" in other.warning[0].value
+
+
+def test_present_mode_walks_through_pictures_of_every_prompt(told: Told, request: pytest.FixtureRequest) -> None:
+    settings = SampleSettings(checkpoint=told[1].digest, seed=1, prompts=("a red disc",))
+    targets.publish_sample(settings, np.zeros((32, 32, 3), np.uint8))
+    request.addfinalizer(lambda: store.delete("samples", key_of("samples", settings)))
+    at = AppTest.from_file(APP, default_timeout=60)
+    for name, value in {"dataset": "discs", "present": "1", "sample": "seed:0", "prompt": "a red disc"}.items():
+        at.query_params[name] = value
+    at.run()
+    seen = []
+    for _ in range(5):
+        seen.append((address(at)["sample"], address(at)["prompt"]))
+        next(one for one in at.button if one.label == "Another picture").click().run()
+        assert not at.exception
+    assert sorted(seen) == sorted(
+        [*((f"seed:{seed}", PROMPTS[seed % 2]) for seed in range(4)), ("seed:1", "a red disc")]
+    )
 
 
 def test_what_is_computed_for_a_picture_carries_its_prompt(told: Told) -> None:
