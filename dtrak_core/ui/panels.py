@@ -80,10 +80,25 @@ def refused() -> None:
 def start(job: Job, label: str) -> None:
     """Ask for a job from a callback, and remember its key so that its end is announced."""
     with noted():
-        key, _ = jobs.submit(job, label)
-        _keys(_WATCHED).add(key)
-        _keys(_SEEN).add(key)
-        _keys(_DISMISSED).discard(key)
+        _submit(job, label)
+
+
+def started(job: Job, label: str) -> bool:
+    """Ask for a job while a page is drawn, not from a callback; say whether it was taken.
+
+    A refusal is shown there, for one that is kept for the next drawing would be followed by another at that drawing.
+    """
+    with reported():
+        _submit(job, label)
+        return True
+    return False
+
+
+def _submit(job: Job, label: str) -> None:
+    key, _ = jobs.submit(job, label)
+    _keys(_WATCHED).add(key)
+    _keys(_SEEN).add(key)
+    _keys(_DISMISSED).discard(key)
 
 
 def asked(change: Callable[[str], object], key: str) -> None:

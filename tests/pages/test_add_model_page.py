@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, StoreError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import BaseJob, ImportJob, LookJob
 from dtrak_core.models import bases
@@ -127,6 +127,23 @@ def test_a_refusal_is_that_of_the_command(at: AppTest, tmp_path: Path, monkeypat
     running(monkeypatch, state.key, state="failed", message="'x' holds LoHa weights. Train others.")
     assert "'x' holds LoHa weights." in told(at.run())
     assert not [one for one in at.button if one.label in ("Take it in", "Resume")]
+
+
+def test_a_look_that_cannot_be_asked_for_says_why_until_it_can(
+    at: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("The cache can only be read.")
+
+    at.segmented_control(key="model-way").set_value("path").run()
+    at.text_input(key="model-path").set_value(str(tmp_path)).run()
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "submit", refuse)
+        at.button(key="model-look").click().run()
+        assert [one.value.replace("\\", "") for one in at.error] == ["The cache can only be read."]
+    at.run()
+    assert not at.error
+    assert isinstance(asked_for("look"), LookJob)
 
 
 def test_a_network_of_another_size_is_not_taken_in(

@@ -9,11 +9,12 @@ from repeat_helpers import repeat_of
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
+from dtrak_core.errors import StoreError
 from dtrak_core.features.kernel import Kernel
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import certainty, fader_scores, results, scores
+from dtrak_core.methods import certainty, fader_scores, results, scores, turned
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
@@ -148,6 +149,28 @@ def test_the_scores_weigh_the_layers(
     assert list(next_one.layers) == values[3:], "and are ranked by"
     at.slider(key="fader-d-trak-conv_in").set_value(0.3).run()
     assert at.slider(key="fader-d-trak-conv_in").value == 0.3, "they are set once"
+
+
+def test_a_refused_job_is_said_once_and_the_page_goes_on(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    work.run(in_parts(small), quiet)
+    at = opened("attribution", details=TAB)
+    asked = []
+
+    def refuse(*given: object) -> None:
+        asked.append(given)
+        raise StoreError("The cache can only be read.")
+
+    monkeypatch.setattr(jobs, "submit", refuse)
+    monkeypatch.setattr(turned, "learned", lambda *_: None)
+    at.slider(key="fader-d-trak-fine").set_value(0.7).run(timeout=20)
+    assert [one.value.replace("\\", "") for one in at.error] == ["The cache can only be read."]
+    assert len(asked) == 1
+    (only,) = galleries(at)["fader_figure"]["rows"]
+    assert only["title"].endswith("every fader at 1")
+    next(b for b in at.button if b.label == "Let the scores weigh the layers").click().run(timeout=20)
+    assert len(asked) == 3, "the weights, and the position again"
+    at.run(timeout=20)
+    assert [one.value.replace("\\", "") for one in at.error] == ["The cache can only be read."]
 
 
 def test_everything_at_zero_is_answered_in_words(small: Small) -> None:

@@ -104,17 +104,23 @@ def _found(ask: Ask, faders: Faders, words: str) -> results.Ranking | None:
     return results.ranking(ask.method, label, found.values, found.damping, found.effective_rank)
 
 
-def _follow(ask: Ask, faders: Faders | None) -> None:
-    """Have a position ranked, or the layers' weights learned, by a worker; one at a time, the newest position next."""
+def _follow(ask: Ask, faders: Faders | None) -> bool:
+    """Have a position ranked, or the layers' weights learned, by a worker; one at a time, the newest position next.
+
+    Returns:
+        Whether it is on its way; if not, why has been said.
+    """
     job = ask.job(faders)
     key, last = jobs.key_of_job(job), st.session_state.get(_LAST, "")
     if last and last != key and jobs.state(last).going:
         panels.follow(last)  # the page is drawn again when it ends, and asks for what is wanted then
-        return
-    if jobs.state(key).state in ("idle", "done"):
-        panels.start(job, f"Faders for {ask.question.target.id} of {ask.question.checkpoint.name}")
+        return True
+    label = f"Faders for {ask.question.target.id} of {ask.question.checkpoint.name}"
+    if jobs.state(key).state in ("idle", "done") and not panels.started(job, label):
+        return False
     st.session_state[_LAST] = key
     panels.follow(key)
+    return True
 
 
 def _take_over(ask: Ask) -> None:
@@ -123,7 +129,8 @@ def _take_over(ask: Ask) -> None:
         return
     weights = turned.learned(ask.features, ask.question.target)
     if weights is None:
-        _follow(ask, None)
+        if not _follow(ask, None):
+            del st.session_state[_LEARNING]
         return
     del st.session_state[_LEARNING]
     _set(ask.names[len(BANDS) :], [round(min(HIGHEST, float(weight)), 1) for weight in weights])

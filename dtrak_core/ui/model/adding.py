@@ -62,8 +62,9 @@ def _looked(source: str) -> Recognised | None:
     job = build(LookJob, source=source, state=looks.state_of(source))
     key, asked = jobs.key_of_job(job), (bringing.number(WHAT), source)
     if st.session_state.get("_model-asked") != asked:
+        if not panels.started(job, f"Look at '{Path(source).name}'"):
+            return None
         st.session_state["_model-asked"] = asked
-        panels.start(job, f"Look at '{Path(source).name}'")
     if (refused := jobs.state(key)).state == "failed":
         st.error(panels.plain(refused.message), icon=":material/error:")
         return None
