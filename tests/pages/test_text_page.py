@@ -92,6 +92,19 @@ def test_prompts_are_asked_for_and_become_the_job(told: Told) -> None:
     assert (asked.prompts, asked.guidance, asked.seeds) == (("a green disc", "a red disc"), 3.0, (0, 1))
 
 
+def test_a_model_that_first_drew_at_a_high_guidance_is_drawn_so_again(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "usual", lambda _: Sampled(prompts=PROMPTS, guidance=30))
+    at = at_page("generate")
+    field = at.number_input(key=f"draw-guidance-{told[1].base}")
+    assert (field.value, field.min, field.max) == (30, 1, 100)
+    press(at, "Draw")
+    asked = only_job()
+    assert isinstance(asked, SampleJob)
+    assert asked.guidance == 30
+
+
 def test_a_link_names_a_picture_with_its_prompt(told: Told) -> None:
     at = at_page("attribution", sample="seed:1", prompt="a blue disc")
     shown = galleries(at)["figure"]

@@ -21,6 +21,7 @@ from dtrak_core.ui import frame, gallery, named, panels
 MOST = 64  # pictures a click
 PER_PAGE = 64
 AT_ONCE = 8  # pictures a batch: they appear this many at a time
+GUIDANCE = (1.0, 100.0)  # as Sampled takes it: a model may have drawn with any of it
 SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at every step"}
 
 
@@ -103,7 +104,7 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
         )
         if checkpoint.guided:
             st.number_input(
-                "Guidance", 1.0, 20.0, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.digest}",
+                "Guidance", *GUIDANCE, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.digest}",
                 persist_state="session", width=140,
                 help="How closely the class is followed; 1 takes the model's own prediction.",
             )  # fmt: skip
@@ -118,7 +119,7 @@ def _prompts(checkpoint: Checkpoint, dataset: Dataset) -> None:
         help="Seeds take the lines in turn: the first seed the first one, and so on from the top again.",
     )
     st.number_input(
-        "Guidance", 1.0, 20.0, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.base}", persist_state="session",
+        "Guidance", *GUIDANCE, usual.guidance, 0.5, key=f"draw-guidance-{checkpoint.base}", persist_state="session",
         width=140,
         help="How closely the prompt is followed; 1 takes the model's own prediction. The paper draws with 7.5.",
     )  # fmt: skip
