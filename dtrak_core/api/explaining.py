@@ -23,6 +23,7 @@ from dtrak_core.methods import certainty, defaults, families, results, scores
 from dtrak_core.methods.methods import METHODS, Method, method_of
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Entry, Ranking
+from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
@@ -190,6 +191,7 @@ def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool)
     by_drawing: dict[Sampled, dict[str, Target]] = {}
     for target in plan.targets:
         if scores.needed(method, of, plan.checkpoint, target, base):
+            _check_known(target, of, plan.checkpoint)
             by_drawing.setdefault(target.sampled, {})[target.id] = target
     if not plan.targets:  # of the training set alone
         by_drawing[Sampled()] = {}
@@ -197,6 +199,20 @@ def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool)
         part = scores.resolve(method, of, plan.checkpoint, list(alike.values()), base)
         for job in asking.jobs_for([part], sampled):
             done(job, f"{method.label} for {counted(len(alike), 'target')}", engine, shown)
+
+
+def _check_known(target: Target, of: Dataset, checkpoint: str) -> None:
+    """Refuse a picture that a job, which knows it by its id, would take for another one.
+
+    Raises:
+        NotFoundError: If there is none of this id.
+        SettingsError: If that is another picture.
+    """
+    if known_targets.resolve(of, checkpoint, target.id, target.sampled).pixels != target.pixels:
+        raise SettingsError(
+            f"{target.id} is another picture here than the one given: that is of another model or dataset. Give its "
+            "pixels (target.image), which are taken as a picture of your own."
+        )
 
 
 def _certainty(plan: Plan, effective_rank: float | None) -> tuple[np.ndarray, tuple[np.ndarray | None, ...]]:

@@ -28,8 +28,10 @@ from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.settings import Group
 from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import SettingsError, shortened
 from dtrak_core.jobs.job_kinds import CounterfactualJob
+from dtrak_core.models import descriptions
+from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.models.targets import Target
@@ -146,7 +148,7 @@ def counterfactual(
         name: The comparison's name; with nothing else, the finished one that is opened.
         dataset: The training set, or its name.
         checkpoint: The model, or its name; it was trained here.
-        targets: Seeds, or their ids (`seed:3`).
+        targets: Seeds, their ids (`seed:3`), or generated pictures that were drawn as `sampled` says.
         methods: Ids of methods; `own:NAME` for scores of `add_scores`; `contributor:NAME` for all of one's pictures;
             `pictures:3,17-19` for these training pictures; `same:family`, `same:contributor` or `same:label` for all
             training pictures that share what is known of the target by its prompt.
@@ -174,9 +176,9 @@ def counterfactual(
         )
     of = chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, of)
-    names = tuple(map(_generated, listed_targets(targets)))
-    taken = round(0.2 * len(of.train.rows)) if remove is None else remove
     how = chosen_way(sampled, of, by)
+    names = tuple(_generated(one, by, how) for one in listed_targets(targets))
+    taken = round(0.2 * len(of.train.rows)) if remove is None else remove
     asked: Mapping[str, Any] = {
         "targets": names,
         "remove": whole_numbers(taken, "remove"),
@@ -199,11 +201,36 @@ def counterfactual(
     return Removals(comparisons.read(settings))
 
 
-def _generated(target: Any) -> str:
-    """Return the id of a generated target that is named by its seed, its id or itself."""
+def _generated(target: Any, by: Checkpoint, how: Sampled) -> str:
+    """Return the id of a generated target that is named by its seed, its id or itself, as it is drawn again."""
     name = target.id if isinstance(target, Target) else target
     name = f"seed:{name}" if isinstance(name, int | np.integer) else name
     if not isinstance(name, str) or not name.startswith("seed:"):
         told = name if isinstance(name, str) else "A picture of one's own"
         raise SettingsError(f"{told} was not generated. Choose generated targets, like 3 or seed:3.")
+    if isinstance(target, Target):
+        _check_same(target, by, how)
     return name
+
+
+def _check_same(target: Target, by: Checkpoint, how: Sampled) -> None:
+    """Refuse a picture that is another one than its seed gives in the comparison."""
+    wanted = known_targets.sample_settings(by.digest, known_targets.seed_of(target.id), how)
+    drawn = known_targets.find_sample(wanted)
+    if drawn is not None and drawn.pixels == target.pixels:
+        return
+    if known_targets.drawing_of(target.row).get("checkpoint") != by.digest:
+        raise SettingsError(
+            f"The picture of {target.id} was not drawn by '{by.name}', whose own is compared. Give its seed alone."
+        )
+    if drawn is not None or target.sampled.drawing() != wanted.drawing():
+        was, will = (f"{descriptions.way(one, by)}{_words(one)}" for one in (target.sampled, wanted))
+        raise SettingsError(
+            f"The picture of {target.id} was drawn by {was}; this comparison draws it by {will}. Say with sampled= how "
+            "it was drawn: target.sampled tells."
+        )
+
+
+def _words(drawn: Sampled) -> str:
+    """Return what a picture is drawn from, where there is a prompt."""
+    return f" for '{shortened(drawn.prompts[0])}' at guidance {drawn.guidance:g}" if drawn.prompts else ""

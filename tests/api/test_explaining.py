@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtrak_core import api
+from dtrak_core import api, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError, StudioError
 from dtrak_core.features import draws
-from dtrak_core.models import networks
+from dtrak_core.models import networks, targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
 
 T = 4
 PLAIN = {"num_timesteps": T, "projection": "none"}
@@ -133,6 +134,19 @@ def test_a_checkpoint_of_another_dataset_is_refused(pictures: Dataset, checkpoin
         api.explain(other, checkpoint, 0)
     with pytest.raises(NotFoundError, match="does not exist for this dataset"):
         api.explain(other, "small", 0)
+
+
+def test_a_picture_of_another_model_is_not_taken_for_this_ones_of_its_seed(
+    pictures: Dataset, checkpoint: Checkpoint
+) -> None:
+    foreign, own = pictures.train.images[:2]
+    given = targets.publish_sample(SampleSettings(checkpoint="0" * 16, seed=0), foreign)
+    targets.publish_sample(SampleSettings(checkpoint=checkpoint.digest, seed=0), own)
+    few: dict[str, Any] = {"features": {"num_timesteps": 2, "proj_dim": 16}, "progress": False}
+    with pytest.raises(SettingsError, match=re.escape("seed:0 is another picture here than the one given")):
+        api.explain(pictures, checkpoint, given, **few)
+    assert not store.listing("features"), "nothing is computed for it"
+    assert api.explain(pictures, checkpoint, given.image, **few).targets[0].pixels == given.pixels
 
 
 def test_an_answer_draws_itself(pictures: Dataset, checkpoint: Checkpoint) -> None:

@@ -9,8 +9,11 @@ import pytest
 
 from dtrak_core import api
 from dtrak_core.counterfactual import comparisons
+from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import StudioError
+from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
 
 
 @pytest.mark.usefixtures("demo_cache")
@@ -37,6 +40,27 @@ def test_a_comparison_runs_in_this_process(checkpoint: Checkpoint) -> None:
     identity = [e for e in found.entries if e.method == "identity"]
     assert [e.l2 for e in identity] == pytest.approx([0, 0], abs=0.1)  # drawn two at once, then one by one
     assert api.counterfactual("trial").comparison.key == found.comparison.key
+
+
+def test_a_target_that_was_drawn_otherwise_is_not_taken_for_the_usual_one(
+    checkpoint: Checkpoint, pictures: Dataset
+) -> None:
+    where = SampleSettings(checkpoint=checkpoint.digest, seed=3, sampling_steps=20)
+    drawn, other = pictures.train.images[:2]
+    target = targets.publish_sample(where, drawn)
+    told: dict[str, Any] = {"methods": "raw-pixel-cosine", "remove": 24, "progress": False}
+    with pytest.raises(
+        StudioError, match="seed:3 was drawn by DDIM in 20 steps; this comparison draws it by DDIM in 50"
+    ):
+        api.counterfactual("trial", pictures, checkpoint, target, **told)
+    targets.publish_sample(where.model_copy(update={"sampling_steps": 50}), other)
+    with pytest.raises(StudioError, match=r"target\.sampled tells"):
+        api.counterfactual("trial", pictures, checkpoint, [target], **told)
+    with pytest.raises(StudioError, match="24 of 24 training pictures cannot be removed"):  # it is taken
+        api.counterfactual("trial", pictures, checkpoint, target, **told, sampled=target.sampled)
+    foreign = targets.publish_sample(where.model_copy(update={"checkpoint": "0" * 16}), other[::-1])
+    with pytest.raises(StudioError, match="seed:3 was not drawn by 'small', whose own is compared"):
+        api.counterfactual("trial", pictures, checkpoint, foreign, **told, sampled=target.sampled)
 
 
 @pytest.mark.parametrize(
