@@ -20,7 +20,7 @@ from dtrak_core.methods import certainty
 _SEEN, _NOW, _KEPT, _OWNER = "_address_seen", "_address_now", "_address_kept", "_address_of"
 _PAGES = "_address_pages"
 EXAMPLE = "example"  # the opened picture: of one page and one moment
-DRAWN = ("sampler", "sampling_steps", "guidance", "prompt")  # beside the target: how it was drawn
+DRAWN = ("sampler", "sampling_steps", "guidance", "eta", "prompt")  # beside the target: how it was drawn
 NUMBERED = ("take", "pictures", "mine")  # pages' own: training pictures by number, each of one dataset alone
 RANK = "rank-"  # before a method's id: its damping
 

@@ -15,6 +15,7 @@ from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.ui import address
 
+_NUMBERS = {"guidance": (1, 100), "eta": (0, 1)}  # numbers of a way of drawing that are no counts, and their bounds
 FIRST = "seed:10"  # where it exists: a clear answer of the shipped demo, and among those that it compares
 
 
@@ -39,9 +40,10 @@ def choose(target: Target) -> None:
 def link_to(target: Target) -> dict[str, str]:
     """Return the address parameters that name a picture, and how it was drawn where that is not the usual way."""
     drawn = target.sampled
-    values = {"sampler": drawn.sampler, "sampling_steps": str(drawn.sampling_steps), "guidance": f"{drawn.guidance:g}"}
+    values = {"sampler": drawn.sampler, "sampling_steps": str(drawn.sampling_steps)}
+    values |= {name: str(getattr(drawn, name)).removesuffix(".0") for name in _NUMBERS}
     own = targets.own_way(target.row["settings"]["checkpoint"]) if drawn.prompts else Sampled()
-    usual = {"sampler": "ddim", "sampling_steps": str(own.sampling_steps), "guidance": "7.5"}
+    usual = {"sampler": "ddim", "sampling_steps": str(own.sampling_steps), "guidance": "7.5", "eta": "0"}
     found = {name: value for name, value in values.items() if value != usual[name]}
     return {"sample": target.id} | found | ({"prompt": drawn.prompts[0]} if drawn.prompts else {})
 
@@ -63,7 +65,10 @@ def sampled(checkpoint: Checkpoint) -> Sampled:
     prompt = address.get("prompt")
     if prompt and checkpoint.prompted:  # the link may still name a prompt of another model
         found["prompts"] = (prompt,)
-    with contextlib.suppress(ValueError):
-        guidance = float(address.get("guidance", "7.5"))
-        found |= {"guidance": guidance} if 1 <= guidance <= 100 else {}
+    for name, (low, high) in _NUMBERS.items():
+        with contextlib.suppress(ValueError):
+            number = float(address.get(name))
+            found |= {name: number} if low <= number <= high else {}
+    if ways == ("ddim",):  # Euler's steps have no noise to add
+        found.pop("eta", None)
     return Sampled(**found)

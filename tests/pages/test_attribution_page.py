@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from dtrak_core.methods import crediting, results, scores
 from dtrak_core.methods.methods import METHODS, with_output
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
+from dtrak_core.ui import named, what_if
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -48,6 +51,24 @@ def jobs_base(small: Small, output: str) -> Any:
     from dtrak_core.methods import defaults
 
     return defaults.feature_settings_for(small[0].digest, small[1].digest, output)  # type: ignore[arg-type]
+
+
+def test_a_link_tells_a_picture_with_fresh_noise_from_the_usual_one(small: Small) -> None:
+    settings = SampleSettings(checkpoint=small[1].digest, seed=1, eta=0.123456789)
+    noisy = targets.publish_sample(settings, np.zeros((16, 16, 3), np.uint8))
+    at = opened("attribution", methods="raw-pixel-cosine", **named.link_to(noisy))
+    assert not at.warning
+    link = next(one.proto for one in at.get("page_link") if one.proto.label == what_if.THESE)
+    asked = dict(urllib.parse.parse_qsl(link.query_string))
+    assert (asked["sample"], asked["eta"]) == ("seed:1", "0.123456789")
+    at = opened("counterfactual", **{name: value for name, value in asked.items() if name != "dataset"})
+    (row,) = galleries(at)["choices"]["rows"]
+    assert len(row["parts"][0]["items"]) == 1, "the usual pictures are drawn without"
+    usual = targets.resolve(small[0], small[1].digest, "seed:1")
+    assert "eta" not in named.link_to(usual)
+    for wrong in ("2", "-1", "nan", "much"):
+        at = opened("attribution", sample="seed:1", eta=wrong)
+        assert not at.warning, wrong
 
 
 def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
