@@ -78,6 +78,22 @@ def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset,
     assert "held-out:0" in asked.settings.targets
 
 
+def test_more_models_go_on_with_the_targets_and_numbers_that_were_measured(measured: LdsSettings) -> None:
+    at = opened("benchmark")
+    at.session_state["train-more"] = True
+    at.run()
+    shown = {one.label: (one.value, one.options) for one in at.segmented_control}
+    assert shown["Targets of each kind"] == (2, ["2", "8"])
+    assert shown["Subsets"] == (measured.num_subsets, [str(measured.num_subsets), "8", "16", "32", "64"])
+    assert any("0 of 3 models remain to be trained." in caption.value for caption in at.caption)
+    next(one for one in at.segmented_control if one.label == "Subsets").set_value(8).run()
+    next(b for b in at.button if b.label == "Train and measure").click().run()
+    (job,) = [j for j in jobs.listing() if j.kind == "lds"]
+    asked = jobs.job_of(job.key)
+    assert isinstance(asked, LdsJob)
+    assert asked.settings == measured.model_copy(update={"num_subsets": 8})
+
+
 def test_the_table_shows_what_is_there_and_offers_the_rest(
     small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

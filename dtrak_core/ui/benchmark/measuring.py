@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -23,26 +24,27 @@ SUBSETS, SEEDS, TARGETS = (8, 16, 32, 64), (1, 2, 3), (8, 16, 32, 64)
 
 def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -> None:
     """Draw the form; what was measured before stands in it, and more of it goes on from there."""
+    held_out = len(dataset.held_out.rows)
+    most = max(count for count in TARGETS if count <= max(held_out, TARGETS[0]))
+    measured = before and max(sum(name.startswith(kind) for name in before.targets) for kind in ("seed:", "held-out:"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         subsets = _choice("Subsets", SUBSETS, before.num_subsets if before else 32, "Each is half of the pictures.")
         seeds = _choice(
             "Training seeds", SEEDS, before.train_seeds if before else 1,
             "With two or more, it can be said how high an LDS can be here.",
         )  # fmt: skip
-        held_out = len(dataset.held_out.rows)
         targets = _choice(
             "Targets of each kind",
-            [count for count in TARGETS if count <= max(held_out, TARGETS[0])],
-            min(64, held_out),
+            [count for count in TARGETS if count <= most],
+            measured or most,
             "This many generated and this many held-out pictures.",
         )
     names = [f"seed:{seed}" for seed in range(targets)] + [f"held-out:{i}" for i in range(min(targets, held_out))]
-    same = before is not None and len(before.targets) == len(names)
     where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
     if checkpoint.prompted:
         known = drawn.way_of(checkpoint, dataset.train)
         where |= {"prompts": known.prompts, "guidance": known.guidance, "sampling_steps": known.sampling_steps}
-    shared = before.model_dump() if same and before is not None else {**where, "targets": tuple(names)}
+    shared = before.model_dump() if before is not None and targets == measured else {**where, "targets": tuple(names)}
     settings = build(LdsSettings, **{**shared, "num_subsets": subsets, "train_seeds": seeds})
     try:
         missing = subset_models.lacking(settings)
@@ -79,9 +81,9 @@ def follow(state: JobState) -> None:
     panels.follow(state.key, redraw)
 
 
-def _choice(label: str, options: tuple[int, ...] | list[int], usual: int, words: str) -> int:
+def _choice(label: str, options: Sequence[int], usual: int, words: str) -> int:
+    """Draw a choice of numbers, the usual one among them: what was measured may have been asked for elsewhere."""
     chosen = st.segmented_control(
-        label, options, default=usual if usual in options else options[-1], key=f"lds-{label}", help=words,
-        required=True,
-    )  # fmt: skip
-    return int(chosen or options[-1])
+        label, sorted({*options, usual}), default=usual, key=f"lds-{label}-{usual}", help=words, required=True
+    )
+    return int(chosen or usual)
