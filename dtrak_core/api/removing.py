@@ -190,7 +190,7 @@ def counterfactual(
         "bottom": bottom,
     } | how.drawing()
     wanted = chosen_names(methods, "methods")
-    removals.check(of, wanted, group)
+    removals.check(of, wanted, group, "Choose another group, or none.")
     settings = removals.settings_for(of, by, wanted, asked)
     done(
         build(CounterfactualJob, settings=settings, name=name),

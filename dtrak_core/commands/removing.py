@@ -102,7 +102,7 @@ def counterfactual(
         }
         if not target:
             raise SettingsError("No target was given. Name one, like --target seed:3, or show one with --show demo.")
-        removals.check(chosen, method, group)
+        removals.check(chosen, method, group, f"Leave --group {group} out.")
         settings = removals.settings_for(
             chosen, weights, methods, asked | answers.with_prompts(chosen, weights, sampled).drawing()
         )

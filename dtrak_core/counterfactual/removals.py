@@ -144,12 +144,17 @@ def settings_for(
     return settings
 
 
-def check(dataset: Dataset, methods: Sequence[str], group: str) -> None:
-    """Refuse before anything is computed what would fail after: pictures that are in no group, an encoder not here."""
+def check_group(dataset: Dataset, group: str, instead: str) -> None:
+    """Refuse groups that are unknown or that no picture is in; `instead` is the sentence that says what to do."""
     if group not in GROUPS:
         raise SettingsError(f"group is {shortened(repr(group))}; choose one of {', '.join(GROUPS)}.")
     if group != "none" and not any(row.get(group) for row in dataset.train.rows):
-        raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. Leave --group {group} out.")
+        raise SettingsError(f"No training picture of '{dataset.name}' has a {group}. {instead}")
+
+
+def check(dataset: Dataset, methods: Sequence[str], group: str, instead: str) -> None:
+    """Refuse before anything is computed what would fail after: groups as `check_group`, an encoder not here."""
+    check_group(dataset, group, instead)
     wanted = [method_of(one) for one in methods if not is_fixed(one)]
     for model in dict.fromkeys(one.embedding for one in wanted if one.embedding is not None):
         stored = [a.settings for a in store.listing("embeddings") if a.settings["pixels"] == dataset.digest]

@@ -76,4 +76,8 @@ def test_a_work_is_followed_to_what_it_helped(small: Small) -> None:
     assert "pictures=7" in link.query_string
     at = opened("copies", work=kept.pixels, mine="3-4")
     assert galleries(at)["matches"]["chosen"] == ["3", "4"]
+    assert not at.warning
+    at = opened("copies", work=kept.pixels, mine="3-4,900")
+    assert galleries(at)["matches"]["chosen"] == ["3", "4"]
+    assert "The address names \\#900" in at.warning[0].value
     assert "No uploaded picture has the digest" in opened("copies", work="0" * 16).warning[0].value

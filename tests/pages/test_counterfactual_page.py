@@ -298,6 +298,28 @@ def test_all_pictures_of_a_contributor_are_one_removal(small: tuple[Dataset, Che
     assert asked.settings.methods == ("d-trak", f"contributor:{name}")
 
 
+def test_a_contributor_whom_the_dataset_does_not_have_is_said(small: tuple[Dataset, Checkpoint]) -> None:
+    at = opened("counterfactual", without="Nobody")
+    assert [one.value for one in at.warning] == ["No training picture is by 'Nobody', whom the address names."]
+    at = opened("counterfactual", without="Ada")
+    assert not at.warning
+    assert at.selectbox(key="cf-maker").value == "Ada"
+
+
+def test_groups_that_the_dataset_does_not_have_are_refused_before_anything_is_told(
+    small: tuple[Dataset, Checkpoint],
+) -> None:
+    at = asking()
+    at.selectbox(key="cf-group").set_value("family").run()
+    assert [one.value.replace("\\", "") for one in at.error] == [
+        "No training picture of 'discs' has a family. Choose another under 'What is removed'."
+    ]
+    assert not [b for b in at.button if b.label == "Remove, retrain, compare"]
+    at.selectbox(key="cf-group").set_value("contributor").run()
+    assert not at.error
+    assert [b for b in at.button if b.label == "Remove, retrain, compare"]
+
+
 def test_a_new_picture_is_shown_while_the_job_runs(pair: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
     wider = pair.settings.model_copy(update={"random_draws": 2})
     key, _ = jobs.submit(jobs.CounterfactualJob(settings=wider), "Compare")

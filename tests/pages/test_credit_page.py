@@ -64,6 +64,10 @@ def test_a_link_names_set_method_grouping_and_whose_pictures(small: Small) -> No
     (part,) = galleries(at)["members"]["rows"][0]["parts"]
     assert [item["key"] for item in part["items"]] == [str(i) for i in wanted.groups[place].members[:24]]
     assert galleries(at)["choices"]["chosen"] == ["seed:0", "seed:1"]
+    assert not at.warning
+    at.text_input(key="seeds").set_value("0-1,900").run()
+    assert "Over 2 generated pictures" in said(at)
+    assert "has not drawn these seeds its usual way: 900" in at.warning[0].value
     at.text_input(key="seeds").set_value("x").run()
     assert "is not a list of seeds" in at.warning[0].value
     at.text_input(key="seeds").set_value("").run()

@@ -24,6 +24,9 @@ def shown(at: Any) -> list[str]:
 def test_suspects_are_taken_tried_and_led_on(small: Small) -> None:
     dataset, checkpoint = small
     at = opened("doctor", check="Explains itself", take="3,50-51,900")
+    last = len(dataset.train.rows) - 1
+    said = f"The address names #900; the training pictures here are #0 to #{last}."
+    assert [one.value.replace("\\", "") for one in at.warning] == [said]
     order = doctor.find("self", dataset, checkpoint).order
     assert shown(at) == [str(i) for i in order[:48]]
     assert set(galleries(at)["suspects"]["chosen"]) == {"3", "50", "51"}.intersection(shown(at))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.amounts import counted, numbers_of, ranges_of
+from dtrak_core.amounts import counted, ranges_of
 from dtrak_core.counterfactual import comparisons, work_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
@@ -20,7 +20,7 @@ from dtrak_core.methods.works import Match
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, computing, frame, gallery, keeping, named, panels, uploading
+from dtrak_core.ui import address, computing, frame, gallery, keeping, named, panels, taking, uploading
 
 WORK, MINE = "work", "mine"  # address parameters: the picture that was brought, and which training pictures it is
 METHOD = "d-trak"
@@ -35,7 +35,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint, drawn: Sequence[Target]) -> N
         return
     found = works.find(dataset, checkpoint, work)
     asked, standing = st.query_params.get(MINE), list(found.standing)
-    members = standing if asked is None else _numbers(asked, len(dataset.train.rows))
+    members = standing if asked is None else taking.named(asked, len(dataset.train.rows))
     plan = _plan(dataset, checkpoint, drawn) if members and drawn else None
     told = _sheet(dataset, checkpoint, found, members, plan)
     st.markdown("\n".join(f"- {line}" for line in work_sheet.sentences(told, panels.plain)))
@@ -76,14 +76,6 @@ def _brought(dataset: Dataset, checkpoint: Checkpoint) -> Target | None:
         st.info("This work was uploaded for a dataset of another size in pixels. Upload it again.")
         return None
     return found
-
-
-def _numbers(text: str, count: int) -> list[int]:
-    try:
-        return [number for number in (numbers_of(text, "training pictures", count) if text else []) if number < count]
-    except StudioError as error:
-        st.warning(panels.plain(error))
-        return []
 
 
 def _plan(dataset: Dataset, checkpoint: Checkpoint, drawn: Sequence[Target]) -> Plan | None:

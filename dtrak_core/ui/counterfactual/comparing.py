@@ -14,6 +14,7 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import shortened
 from dtrak_core.jobs import job_costs, jobs
 from dtrak_core.jobs.jobs import CounterfactualJob
 from dtrak_core.methods import costs
@@ -35,6 +36,7 @@ GROUPS = {
     "label": "Their whole labels",
 }
 TAKE_OVER = (DIFFUSION_STEPS, 700, 500, 300)  # timesteps, of which the page keeps one comparison each
+_OTHERS = "Choose another under 'What is removed'."
 _PANEL, _LINKED, _OF = "new-comparison", "_cf_linked", "_cf_dataset"
 WITHOUT = "without"  # address parameter: whose pictures a link asks to remove
 PICTURES = "pictures"  # and which training pictures, by their numbers
@@ -224,6 +226,8 @@ def _fill_in(dataset: Dataset) -> None:
     st.session_state["_cf_fixed"] = asked
     if asked[0] in {row.get("contributor") for row in dataset.train.rows}:
         st.session_state["cf-maker"] = asked[0]
+    elif asked[0]:
+        st.warning(f"No training picture is by '{panels.plain(shortened(asked[0]))}', whom the address names.")
     if asked[1]:
         st.session_state.pop(choosing.OF_KEY, None)
         st.session_state.update({"cf-pictures": asked[1], choosing.METHODS_KEY: [], "cf-maker": ""})
@@ -262,6 +266,7 @@ def _settings(
     methods, remove = (*state[choosing.METHODS_KEY], *fixed), state[choosing.REMOVE_KEY]
     if not (1 <= len(chosen) <= choosing.MOST and methods and remove):
         return None
+    removals.check_group(dataset, state["cf-group"], _OTHERS)  # it may have been chosen for another dataset
     usual = targets.usual(checkpoint.digest) if checkpoint.prompted else Sampled()
     asked = {
         "targets": tuple(target.id for target in chosen),
@@ -285,6 +290,7 @@ def _submit(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) 
     with panels.noted():
         settings = _settings(dataset, checkpoint, chosen)
         assert settings is not None  # the button is not drawn without
+        removals.check(dataset, settings.methods, settings.group, _OTHERS)
         job = build(CounterfactualJob, settings=settings)
         st.session_state[_PANEL] = False
         address.drop("comparison")  # the new one is shown from here on

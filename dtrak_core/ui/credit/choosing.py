@@ -8,7 +8,7 @@ import streamlit as st
 
 from dtrak_core.amounts import counted, numbers_of, ranges_of
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import SettingsError
+from dtrak_core.errors import SettingsError, shortened
 from dtrak_core.methods import certainty, set_credit
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.set_credit import By
@@ -109,6 +109,9 @@ def pictures(drawn: Sequence[Target]) -> list[Target]:
     if clicked:
         st.session_state[_NEXT] = ranges_of(seeds ^ {targets.seed_of(one.id) for one in shown if one.mark == clicked})
         st.rerun()  # the field can be set only before it is drawn
+    if lacking := seeds - {targets.seed_of(target.id) for target in drawn}:
+        told = panels.plain(shortened(ranges_of(lacking)))
+        st.warning(f"The model has not drawn these seeds its usual way: {told}. They are left out.")
     return [target for target in asked if not seeds or targets.seed_of(target.id) in seeds]
 
 
