@@ -177,9 +177,10 @@ def _contrast(pair: tuple[str, str], own: _Own, other: _Own) -> Contrast | None:
     if not np.isfinite(values).all():
         return None
     groups = _groups([[one[target][0] for target in targets] for one in (own, other)])
-    means, difference = values.mean(axis=1), values[0] - values[1]
-    counts = len(targets), len(groups), float(means[0]), float(means[1]), float(difference.mean())
-    return Contrast(*pair, *counts, sign_p(difference, [sorted(group) for group in groups]))
+    counts, (first, second) = (len(targets), len(groups)), values.mean(axis=1).tolist()
+    difference = values[0] - values[1]
+    p = sign_p(difference, [sorted(group) for group in groups])
+    return Contrast(*pair, *counts, first, second, float(difference.mean()), p)
 
 
 def _groups(removed: Sequence[Sequence[tuple[int, ...]]]) -> list[set[int]]:
