@@ -140,8 +140,13 @@ class Dispatcher:
             return False
 
     def hand_over(self) -> None:
-        """Make way for an engine of the code as it now is, if jobs wait for one; it waits for this one's lock."""
+        """Make way for an engine of the code as it now is, if jobs wait for one; it waits for this one's lock.
+
+        It works where whoever asked for it wants the work done, which may be elsewhere than this one.
+        """
         with launch.locked():
+            with contextlib.suppress(FileNotFoundError):
+                os.environ["STUDIO_ENGINE"] = (job_files.folder() / "END").read_text()
             (job_files.folder() / "engine.json").unlink(missing_ok=True)
             (job_files.folder() / "END").unlink(missing_ok=True)
             if jobs.unfinished():

@@ -3,7 +3,7 @@
     cache/jobs/engine.json   which process it is: id, birth, version of its code, address of its cluster
     cache/jobs/engine.lock   held by it as long as it lives, so that there is one
     cache/jobs/engine.log    what it printed
-    cache/jobs/END           asks it to end after its jobs
+    cache/jobs/END           asks it to end after its jobs, for an engine of the cluster whose address is in it
     cache/jobs/READY         asks it to have a process ready that has imported what work needs, and has opened the model
                              of the digest in it
     cache/jobs/lock          held for an instant by whoever starts one; touched to wake it
@@ -76,7 +76,7 @@ def ensure() -> None:
         if not lives():
             start()
         elif (written_down() or {}).get("version") != version():
-            (job_files.folder() / "END").touch()
+            store.write_bytes(job_files.folder() / "END", address().encode())
         wake()
 
 

@@ -267,6 +267,23 @@ def test_worker_of_other_code_is_asked_to_end(started: list[int]) -> None:
     assert started == [1]
 
 
+@pytest.mark.parametrize(("before", "asked"), [("", "tcp://10.0.0.5:8786"), ("tcp://10.0.0.5:8786", "")])
+def test_the_next_engine_works_where_it_was_asked_for(
+    started: list[int], monkeypatch: pytest.MonkeyPatch, before: str, asked: str
+) -> None:
+    monkeypatch.setenv("STUDIO_ENGINE", before)
+    jobs.submit(DATASET, "Prepare")
+    monkeypatch.setenv("STUDIO_ENGINE", asked)
+    jobs.submit(OTHER, "Another")
+    monkeypatch.setenv("STUDIO_ENGINE", before)  # as the engine that lives was started
+    with (job_files.folder() / "engine.lock").open("a") as lock:
+        dispatcher.Dispatcher(lock, SimpleNamespace()).hand_over()  # type: ignore[arg-type]
+    assert (started, (launch.written_down() or {})["address"]) == ([1, 1], asked)
+    assert not (job_files.folder() / "END").exists()
+    dispatcher.Dispatcher.hand_over(SimpleNamespace())  # type: ignore[arg-type]
+    assert launch.address() == asked, "END has gone meanwhile"
+
+
 def test_an_engine_is_asked_to_be_ready_and_has_a_child_import_meanwhile(
     started: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
