@@ -44,8 +44,8 @@ DIGEST_AT_ONCE = 64 * 2**20  # bytes of pixels up to which the digest is checked
 class Dataset:
     """A stored dataset: pictures and rows of both splits, and what it may be used for.
 
-    Rows have families as they are joined by equal pictures. `facts` is the digest of contributors and families,
-    `classes` are the labels that there are, in the order in which a network numbers them.
+    Rows of both splits have families as equal training pictures join them. `facts` is the digest of contributors and
+    families in training, `classes` are the labels that there are, in the order in which a network numbers them.
     """
 
     name: str
@@ -256,7 +256,11 @@ def _load(key: str, path: Path, date: str) -> Dataset:
             )
     equal = duplicates.between(train.images, held_out.images)
     families = duplicates.families(train.rows, equal.train)
+    # What is held out goes by the names of the training families that have been joined.
+    joined = {row.get("family", ""): one for row, one in zip(train.rows, families, strict=True)} | {"": ""}
     train = Split(train.images, [row | {"family": one} for row, one in zip(train.rows, families, strict=True)])
+    named = [(row, row.get("family", "")) for row in held_out.rows]
+    held_out = Split(held_out.images, [row | {"family": joined.get(name, name)} for row, name in named])
     return Dataset(
         manifest["name"],
         key,

@@ -117,7 +117,7 @@ def folder(cache: Path, tmp_path: Path) -> Path:
         grey = {2: 90, 3: 90, 4: 90, 10: 140, 11: 140}.get(i)
         image = noise([i])[0] if grey is None else np.full((8 + i, 8 + i, 3), grey, np.uint8)
         Image.fromarray(image).save(place / f"{i:02d}.png")
-        family = {2: "red", 20: "red", 4: "blue", 21: "blue"}.get(i, "")
+        family = {2: "red", 20: "red", 4: "blue", 21: "blue", 27: "blue", 15: "green"}.get(i, "")
         lines.append(f"{i:02d}.png,picture {i},Ada,{family}")
     (place / "metadata.csv").write_text("\n".join(lines))
     return place
@@ -139,6 +139,8 @@ def test_a_folder_with_equal_pictures(folder: Path, capsys: pytest.CaptureFixtur
     assert {family[f"{i:02d}.png"] for i in (2, 3, 4, 20, 21)} == {"red"}, "equal pictures join both families"
     members = tuple(i for i, row in enumerate(found.train.rows) if row["family"] == "red")
     assert len(members) == 5
+    outside = {row["origin"]: row["family"] for row in found.held_out.rows}
+    assert outside == {"15.png": "green", "23.png": "", "27.png": "red"}, "one of its own, none, a joined one"
     order = np.array([*members[:1], *(i for i in range(len(family)) if i != members[0])])
     assert removal_sets.grouped(order, 1, found.train.rows, "family") == members, "removed together"
     assert cli.main(["dataset", "--name", "mine", "--source", str(folder), "--resolution", "8"]) == 0
