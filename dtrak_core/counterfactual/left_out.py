@@ -7,7 +7,8 @@ out as a whole,
     measured(g)  = mean over models and targets of ( change of the loss without g - that with nothing removed )
 
 over the same targets, both for the same training seed where there is one. A model is one observation, however many
-targets it drew and in however many comparisons it stands. No torch here.
+targets it drew and in however many comparisons it stands. What random removals of as many pictures change is measured
+by the very targets and seeds of g: targets differ in how much any removal changes them. No torch here.
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ from dtrak_core.statistics import FEWEST, permutations, scaled_ranks
 
 EXACT = 7  # groups up to which every permutation is gone through
 PERMUTATIONS = 10_000
+Changes = Mapping[tuple[int | None, int], float]  # by training seed and place of the target
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A removal: what it takes, `models` trained without it, `targets` that they drew; no name for a random one."""
+    """A removal: what it takes, `models` trained without it, `targets` that they drew; no name for a random one.
+
+    `by_random` is what random removals of as many pictures change by the same targets and training seeds; None where
+    for one of these there is no such model.
+    """
 
     name: str
     pictures: int
@@ -38,6 +44,7 @@ class LeftOut:
     measured: float
     models: int
     targets: int
+    by_random: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,16 @@ def check(
                 changes.setdefault(removed, {})[entry.train_seed, place] = change
                 if removed not in names:
                     random.add(removed)
-    rows = {removed: _row(names.get(removed, ""), removed, found, values) for removed, found in changes.items()}
+    rows = {
+        removed: _row(
+            names.get(removed, ""),
+            removed,
+            found,
+            values,
+            [changes[one] for one in random if one != removed and len(one) == len(removed)],
+        )
+        for removed, found in changes.items()
+    }
     own = sorted(
         (row for removed, row in rows.items() if removed not in random), key=lambda row: (-row.predicted, row.name)
     )
@@ -129,15 +145,22 @@ def _floor(comparison: Comparison) -> dict[tuple[str, int | None], float]:
 
 
 def _row(
-    name: str, removed: frozenset[int], changes: Mapping[tuple[int | None, int], float], values: np.ndarray
+    name: str, removed: frozenset[int], changes: Changes, values: np.ndarray, random: Sequence[Changes]
 ) -> LeftOut:
     seen = sorted({place for _, place in changes})
+    predicted = float(values[np.ix_(seen, sorted(removed))].sum(1).mean())
+    alike = {pair: [other[pair] for other in random if pair in other] for pair in changes}
+    by_random = _mean({pair: float(np.mean(each)) for pair, each in alike.items()}) if all(alike.values()) else None
+    models = len({seed for seed, _ in changes})
+    return LeftOut(name, len(removed), predicted, _mean(changes), models, len(seen), by_random)
+
+
+def _mean(changes: Changes) -> float:
+    """Return the mean over models of the mean over each one's targets."""
     models: dict[int | None, list[float]] = {}
     for (seed, _), change in changes.items():
         models.setdefault(seed, []).append(change)
-    predicted = float(values[np.ix_(seen, sorted(removed))].sum(1).mean())
-    measured = float(np.mean([np.mean(each) for each in models.values()]))
-    return LeftOut(name, len(removed), predicted, measured, len(models), len(seen))
+    return float(np.mean([np.mean(each) for each in models.values()]))
 
 
 def _judged(groups: tuple[LeftOut, ...], random: tuple[LeftOut, ...]) -> Check:

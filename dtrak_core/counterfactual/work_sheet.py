@@ -233,8 +233,8 @@ def measured(checked: left_out.Check) -> str:
         f"{counted(row.targets, 'generated picture')} with a loss that changes by {row.measured:+.5f} beside another "
         "training seed's alone"
     )
-    if equal := [one.measured for one in checked.random if one.pictures == row.pictures]:
-        told += f"; without as many random pictures it changes by {np.mean(equal):+.5f}"
+    if row.by_random is not None:
+        told += f"; without as many random pictures it changes by {row.by_random:+.5f}"
     return f"{told}.".replace(" -", " −")
 
 

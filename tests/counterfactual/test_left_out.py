@@ -79,13 +79,31 @@ def test_perfect_predictions_are_beyond_chance(drawn: list[Target]) -> None:
     assert "by chance 95 % lie between −" in left_out.sentence(found)
 
 
-def test_a_works_removal_is_compared_with_random_ones_of_its_size() -> None:
-    own, equal = left_out.LeftOut("work", 3, 0.0, 0.001, 2, 6), left_out.LeftOut("", 3, 0.0, -0.002, 1, 6)
-    many = left_out.LeftOut("", 200, 0.0, 0.1, 1, 6)
-    told = work_sheet.measured(left_out.Check((own,), (equal, many)))
+def test_a_works_removal_is_compared_with_random_ones_of_its_size(drawn: list[Target]) -> None:
+    own, equal = left_out.LeftOut("work", 3, 0.0, 0.001, 2, 6, -0.002), left_out.LeftOut("", 3, 0.0, -0.002, 1, 6)
+    told = work_sheet.measured(left_out.Check((own,), (equal,)))
     assert told.endswith(
         "2 models denoise 6 generated pictures with a loss that changes by +0.00100 beside another training seed's "
         "alone; without as many random pictures it changes by −0.00200."
     )
-    assert "random" not in work_sheet.measured(left_out.Check((own,), (many,)))
     assert "No model has been trained" in work_sheet.measured(left_out.Check((), (equal,)))
+    many = compared([*left(["person 0"]), *controls(2, size=9)], RANDOM.normal(size=(3, 6)))
+    checked = left_out.check([many], {"work": GROUPS["person 0"]}, np.zeros((6, 2000)), drawn)
+    assert "random" not in work_sheet.measured(checked), "these take more pictures"
+
+
+def test_random_ones_are_compared_by_the_targets_and_seeds_of_the_works_removal(drawn: list[Target]) -> None:
+    """Targets differ more in what any removal changes than removals do."""
+    hard = np.array([0.0, 0.0, 0.0, 5.0, 5.0, 5.0])  # what any removal changes
+    work, wide = {"work": GROUPS["person 0"]}, np.zeros((6, 2000))
+    removals = [*left(["person 0", "person 1"]), *controls(2)]
+    values = np.stack([hard + 1, hard + 9, hard + 0.25, hard + 0.75])
+    own = compared(removals[:1], values[:1, :3], TARGETS[:3], (43, 44))
+    elsewhere = compared(removals[1:], values[1:, 3:], TARGETS[3:], (43, 44))
+    (row,) = left_out.check([own, elsewhere], work, wide, drawn).groups
+    assert (row.measured, row.by_random) == (pytest.approx(1.0), None), "no random model has drawn its targets"
+    every = compared(removals[1:], values[1:], TARGETS, (43, 44))
+    (row,) = left_out.check([own, elsewhere, every], work, wide, drawn).groups
+    assert (row.measured, row.by_random) == (pytest.approx(1.0), pytest.approx(0.5))
+    once = compared(removals[1:], values[1:], TARGETS, (43,))
+    assert left_out.check([own, once], work, wide, drawn).groups[0].by_random is None, "nor by its second seed"
