@@ -1,7 +1,7 @@
 """What a comparison says of each method in a word, and of all of them in a sentence: are they beyond chance?
 
 A method has a p in every measure, and the more measures, the sooner one is small by chance. So each p is multiplied by
-their number (Bonferroni) before it counts.
+their number before it counts, and where intervals are judged, they are as much wider (Bonferroni).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Badge:
 
     `p` is the smallest of its p-values, each times the number of measures that have one, at most 1; None where the
     method's removal is the same for all targets (a contributor's pictures), which is compared with random ones alone:
-    it is beyond chance where the 95 % interval of a measure lies on the side of a larger change. `reason` says why
-    nothing is said.
+    it is beyond chance where the interval of a measure, at 1 - 0.05 / measures, lies on the side of a larger change.
+    `reason` says why nothing is said.
     """
 
     standing: str
@@ -69,7 +69,7 @@ def badge(judged: Mapping[str, Verdict]) -> Badge:
         return Badge(BEYOND if beyond else CHANCE, beyond, min(counted.values()))
     if first.targets < FEWEST:
         return Badge(TOO_FEW, reason=first.reason)
-    ends = {measure: _least(measure, one) for measure, one in judged.items()}
+    ends = {measure: _nearest(measure, one) for measure, one in judged.items()}
     if first.own is None or None in ends.values():
         return Badge(UNJUDGED, reason=first.reason)
     beyond = tuple(measure for measure, end in ends.items() if end is not None and end > 0)
@@ -138,8 +138,8 @@ def _in(one: Badge) -> str:
     return ", ".join(SHORT[measure].lower() for measure in one.measures)
 
 
-def _least(measure: str, one: Verdict) -> float | None:
-    """Return the end of the interval that is nearest to no change, positive where all of it changes more."""
-    if one.beyond is None or one.beyond.low is None or one.beyond.high is None:
+def _nearest(measure: str, one: Verdict) -> float | None:
+    """Return the end of the wider interval that is nearest to no change, positive where all of it changes more."""
+    if one.beyond is None or one.beyond.least is None or one.beyond.most is None:
         return None
-    return -one.beyond.high if measure in SHRINKING else one.beyond.low
+    return -one.beyond.most if measure in SHRINKING else one.beyond.least

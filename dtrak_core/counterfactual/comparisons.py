@@ -190,7 +190,8 @@ def statistics(comparison: Comparison, size: int | None = None, measure: str = "
     size = size or max(comparison.settings.remove)
     if not (comparison.crossed and comparison.finished):
         return verdicts.without(comparison.entries, size, unjudged(comparison))
-    return verdicts.verdicts(comparison.entries, comparison.settings.targets, size, measure)
+    count = len(measures(comparison))
+    return verdicts.verdicts(comparison.entries, comparison.settings.targets, size, measure, count)
 
 
 def sentences(

@@ -16,16 +16,22 @@ from dtrak_core.statistics import FEWEST, permutations
 EXACT = 8  # models up to which every permutation is gone through
 PERMUTATIONS = 10_000  # drawn above that
 RESAMPLES = 5_000
-LEVEL = 0.95  # of the interval
+CHANCE = 0.05  # how often an interval leaves out what there is
 
 
 @dataclass(frozen=True)
 class Beyond:
-    """How much more the named removals change their targets than random ones; no interval where `low` is None."""
+    """How much more the named removals change their targets than random ones; no interval where `low` is None.
+
+    `low` and `high` are the ends of the 95 % interval. Of as many intervals as there are measures one leaves out what
+    there is sooner than by 0.05; of as many from `least` to `most`, one of all does by 0.05 (Bonferroni).
+    """
 
     difference: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
+    least: float | None = None
+    most: float | None = None
 
 
 def by_block(values: np.ndarray, blocks: Sequence[Sequence[int]]) -> np.ndarray:
@@ -63,13 +69,15 @@ def permutation_p(square: np.ndarray) -> float | None:
     return float(np.mean(means >= own - 1e-9 * np.abs(square).max()))
 
 
-def beyond_random(values: np.ndarray, blocks: Sequence[Sequence[int]], random: Sequence[np.ndarray]) -> Beyond:
+def beyond_random(
+    values: np.ndarray, blocks: Sequence[Sequence[int]], random: Sequence[np.ndarray], measures: int = 1
+) -> Beyond:
     """Return by how much models change the targets that they were named for more than random models do.
 
         difference = (1/K) sum over k of mean over z named for k of D[k, z],
         D[k, z] = values[k, z] - mean over c of random[k][c, z]
 
-    The interval is a two-way bootstrap of the residuals, at 95 %. A model moves all targets alike by some amount: that
+    The interval is a two-way bootstrap of the residuals. A model moves all targets alike by some amount: that
     of model k is the mean of D[k, z] over the targets that it was not named for, that of a random model its mean over
     targets, each less the mean of its arm. What is left of D at the targets' own models is the targets' part. Targets
     are resampled, and so is the amount of every model, once for all targets that it drew or stands beside. Residuals
@@ -81,10 +89,12 @@ def beyond_random(values: np.ndarray, blocks: Sequence[Sequence[int]], random: S
         blocks: As in `by_block`.
         random: For each model what the random models of its size do, shape (K,) of arrays (C, M); models of one size
             give the same array object.
+        measures: In how many measures the removals are judged.
 
     Returns:
-        The difference; its interval is None below six targets, and where fewer than five degrees of freedom say how
-        far models lie apart (one model named for all targets beside five random ones, say).
+        The difference with its intervals, at 95 % and at 1 - 0.05 / measures. They are None below six targets, and
+        where fewer than five degrees of freedom say how far models lie apart (one model named for all targets beside
+        five random ones, say).
     """
     from scipy.special import ndtr, stdtrit  # not scipy.stats, whose import takes most of a second
 
@@ -97,7 +107,7 @@ def beyond_random(values: np.ndarray, blocks: Sequence[Sequence[int]], random: S
     amounts = [*([elsewhere] if count > 1 else []), *(arm.mean(axis=1) for arm in arms)]
     known = sum(len(each) - 1 for each in amounts)
     if targets < FEWEST or known < FEWEST - 1:
-        return Beyond(difference, None, None)
+        return Beyond(difference)
     pool = np.concatenate([_spread(each) for each in amounts if len(each) > 1])
     rest, weights = np.empty(targets), np.empty(targets)
     for k, block in enumerate(blocks):
@@ -110,9 +120,9 @@ def beyond_random(values: np.ndarray, blocks: Sequence[Sequence[int]], random: S
     drawn = generator.multinomial(targets, np.full(targets, 1 / targets), size=RESAMPLES) * weights
     centred = (rest - rest @ weights) * np.sqrt(targets / (targets - 1))
     moved += drawn @ centred / drawn.sum(axis=1)
-    further = ndtr(stdtrit(min(targets - 1, known), (1 - LEVEL) / 2))
-    low, high = difference + np.quantile(moved, [further, 1 - further])
-    return Beyond(difference, float(low), float(high))
+    tails = [ndtr(stdtrit(min(targets - 1, known), chance / 2)) for chance in (CHANCE, CHANCE / measures)]
+    ends = difference + np.quantile(moved, [end for tail in tails for end in (tail, 1 - tail)])
+    return Beyond(difference, *map(float, ends))
 
 
 def _elsewhere(against: np.ndarray, blocks: Sequence[Sequence[int]]) -> np.ndarray:

@@ -46,7 +46,9 @@ class Verdict:
     reason: str = ""
 
 
-def verdicts(entries: Sequence[Entry], targets: Sequence[str], size: int, measure: str) -> dict[str, Verdict]:
+def verdicts(
+    entries: Sequence[Entry], targets: Sequence[str], size: int, measure: str, measures: int = 1
+) -> dict[str, Verdict]:
     """Return the verdict on each removal of a size asked for.
 
     A removal of n pictures is compared with random removals of n pictures and no others: they are looked up by n.
@@ -56,6 +58,7 @@ def verdicts(entries: Sequence[Entry], targets: Sequence[str], size: int, measur
         targets: Its targets.
         size: Number of pictures asked for.
         measure: l2, cosine, loss_change or latent_l2.
+        measures: In how many of these the comparison is judged.
     """
     judged = [e for e in entries if e.method not in (IDENTITY, FLOOR)]
     models = {(e.removed, e.train_seed) for e in judged}
@@ -75,7 +78,7 @@ def verdicts(entries: Sequence[Entry], targets: Sequence[str], size: int, measur
         if found:
             random[count] = np.stack([values[removed] for removed in found])
     return {
-        method: _verdict(values, random, _named_for(own, targets), sign)
+        method: _verdict(values, random, _named_for(own, targets), sign, measures)
         for method, own in _removals(entries, size).items()
     }
 
@@ -159,6 +162,7 @@ def _verdict(
     random: dict[int, np.ndarray],
     named_for: dict[tuple[int, ...], list[int]],
     sign: float,
+    measures: int,
 ) -> Verdict:
     blocks, table = list(named_for.values()), np.stack([values[removed] for removed in named_for])
     sizes = [len(removed) for removed in named_for]
@@ -178,7 +182,7 @@ def _verdict(
     if lacking := sorted(set(sizes) - set(arms)):
         reasons.append(f"no random removal of {' or '.join(map(str, lacking))} pictures to compare with")
     else:
-        beyond = beyond_random(table, blocks, [random[size] for size in sizes])
+        beyond = beyond_random(table, blocks, [random[size] for size in sizes], measures)
         by_random = sign * (own - beyond.difference)
         if beyond.low is None and not few:
             reasons.append("too few random removals for an interval")
@@ -189,5 +193,5 @@ def _signed(beyond: Beyond | None, sign: float) -> Beyond | None:
     """Return a difference in the measure's own direction, from one in which larger means changed more."""
     if beyond is None or sign > 0:
         return beyond
-    low, high = (None if end is None else -end for end in (beyond.high, beyond.low))
-    return Beyond(-beyond.difference, low, high)
+    ends = (None if end is None else -end for end in (beyond.high, beyond.low, beyond.most, beyond.least))
+    return Beyond(-beyond.difference, *ends)

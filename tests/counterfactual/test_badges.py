@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from comparison_helpers import TARGETS, compared, controls, named
 
-from dtrak_core.counterfactual import badges, comparisons, taking_over
+from dtrak_core.counterfactual import badges, comparisons, crossed, taking_over
 from dtrak_core.counterfactual.entries import Entry, beyond_floor, floors, outlined
 from dtrak_core.counterfactual.verdicts import Verdict
 
@@ -33,6 +33,22 @@ def test_by_chance_a_method_is_rarely_beyond_it() -> None:
     drawn = np.random.default_rng(0).uniform(size=(4000, 3))
     found = [badges.badge(judged(l2=a, cosine=b, loss_change=c)).standing for a, b, c in drawn.tolist()]
     assert 0.035 < np.mean([one == badges.BEYOND for one in found]) < 0.06
+
+
+def test_by_chance_a_removal_alike_for_all_targets_is_rarely_beyond_random_ones() -> None:
+    """Its measures have no p but intervals, of which as many are judged: one of all in forty lies above by chance."""
+    random, alike, found, apart = np.random.default_rng(2), [list(range(8))], [], []
+    for _ in range(800):
+        told = {}
+        for measure in ("l2", "cosine", "loss_change"):
+            common, models, chance = (random.normal(size=size) for size in (8, (13, 1), (13, 8)))
+            values = common + models + chance
+            beyond = crossed.beyond_random(values[:1], alike, [values[1:]], 3)
+            told[measure] = Verdict(8, 1, 12, (3,), 1.0, None, 0.5, None, beyond)
+        found.append(badges.badge(told).standing)
+        apart.append(any(one.beyond is not None and (one.beyond.low or 0) > 0 for one in told.values()))
+    assert 0.01 < np.mean([one == badges.BEYOND for one in found]) < 0.04  # 0.025, and two standard errors
+    assert np.mean(apart) > 0.05, "by the intervals at 95 %"
 
 
 def test_a_method_that_names_what_matters_is_told_from_one_that_does_not() -> None:

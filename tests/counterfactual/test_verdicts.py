@@ -184,7 +184,7 @@ def test_the_document_holds_every_measure_and_method() -> None:
         assert set(told["statistics"][measure]) == {"d-trak", "bottom"}
         for one in told["statistics"][measure].values():
             assert 0 < one["specific_p"] <= 1
-            assert set(one["beyond_random"]) == {"difference", "low", "high"}
+            assert set(one["beyond_random"]) == {"difference", "low", "high", "least", "most"}
             assert (one["targets"], one["models"], one["random_models"], one["reason"]) == (6, 6, 2, "")
 
 
