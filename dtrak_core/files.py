@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import threading
 import time
 import zlib
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dtrak_core.errors import SettingsError, StoreError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, StoreError
 
 LOOK = 0.1  # seconds between two looks at a lock that another one holds
 TEMPORARY = ".*.tmp"  # names of files that are being written
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # what a path gives that leads to nothing
 TRIES = 20  # times that a folder which vanishes is made again
 
 
@@ -82,6 +84,25 @@ def expanded(given: str | Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def check_readable(path: Path) -> None:
+    """Refuse a path that the user gave where it leads to nothing, or to a file or folder that may not be read.
+
+    Raises:
+        NotFoundError: If there is nothing.
+        DataError: If it cannot be opened.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(path).close()
+        elif stat.S_ISREG(mode):  # a device or pipe is not opened: it may wait for what never comes
+            path.open("rb").close()
+    except OSError as error:
+        if error.errno in NOWHERE:
+            raise NotFoundError(f"There is no '{path.name}' at the path given. Check the path.") from None
+        raise DataError(f"'{path.name}' cannot be opened ({error.strerror or error}). Allow reading it.") from None
 
 
 @contextlib.contextmanager

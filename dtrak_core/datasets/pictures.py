@@ -33,7 +33,8 @@ from dtrak_core.datasets.formats import endings, what_it_is, why_left_out
 from dtrak_core.datasets.images import open_picture
 from dtrak_core.datasets.settings import Columns, DatasetKind, DatasetSettings
 from dtrak_core.datasets.source_files import NOT_LOOKED_AT, Listing, SourceFile, archive_of, opened
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError
+from dtrak_core.files import check_readable
 from dtrak_core.progress import Count
 from dtrak_core.settings import digest_of
 
@@ -76,10 +77,9 @@ def kind_of(source: Path) -> DatasetKind:
 
     Raises:
         NotFoundError: If the source is not there.
-        DataError: If it is a file of another kind; one sentence says of which.
+        DataError: If it cannot be opened, or is a file of another kind; one sentence says of which.
     """
-    if not source.exists():
-        raise NotFoundError(f"There is no '{source.name}' at the path given. Check the path.")
+    check_readable(source)
     if source.is_dir():
         return "folder"
     if not source.is_file():  # before it is opened: a device gives bytes without end, a pipe waits for some
@@ -110,10 +110,9 @@ def source_digest(kind: str, source: Path) -> str:
 
     Raises:
         NotFoundError: If the source is not there.
-        DataError: If it is not of this kind, or the folder holds no pictures.
+        DataError: If it cannot be opened, is not of this kind, or the folder holds no pictures.
     """
-    if not source.exists():
-        raise NotFoundError(f"There is no '{source.name}' at the path given. Check the path.")
+    check_readable(source)
     if kind == "npz":
         if not source.is_file():
             raise DataError(f"'{source.name}' is a folder; an .npz file was expected. Choose the kind 'folder'.")

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from dtrak_core.datasets.content import MAX_BYTES, LeftOut
 from dtrak_core.errors import DataError, words_of
+from dtrak_core.files import NOWHERE, check_readable
 
 SYSTEM = ("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found")
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
@@ -86,8 +87,11 @@ def opened(source: Path) -> Iterator[Listing]:
     """List the files of a folder or a zip archive; those of an archive can be read while this is open.
 
     Raises:
-        DataError: If it is no zip archive, is damaged or protected, leads out of its folder, or unpacks to too much.
+        NotFoundError: If it is not there.
+        DataError: If it cannot be opened, is neither a folder nor a zip archive, is damaged or protected, leads out of
+            its folder, or unpacks to too much.
     """
+    check_readable(source)
     if source.is_dir():
         yield _sorted(_of_folder(source))
         return
@@ -137,9 +141,10 @@ def _of_folder(source: Path) -> Listing:
         if not waiting:
             name, path = links.pop(0)
             real = os.path.realpath(path)
-            if not Path(real).exists():
-                found.left_out.append(LeftOut(name, "a link that leads nowhere"))
-            elif not Path(real).is_dir():
+            facts = _facts(found, name, real)
+            if facts is None:
+                continue
+            if not stat.S_ISDIR(facts.st_mode):
                 _add_file(found, files, name, real)
             elif os.path.commonpath([real, top]) == real:
                 found.left_out.append(LeftOut(name, "a link to a folder that holds the link itself"))
@@ -178,12 +183,25 @@ def _entries(found: Listing, prefix: str, real: str) -> list[os.DirEntry[str]]:
         return []
 
 
+def _facts(found: Listing, name: str, real: str) -> os.stat_result | None:
+    """Return what is known of a file or folder; None where it cannot be opened, which is then said."""
+    try:
+        return Path(real).stat()
+    except OSError as error:
+        nowhere = error.errno in NOWHERE
+        why = "a link that leads nowhere" if nowhere else f"cannot be opened ({error.strerror})"
+        found.left_out.append(LeftOut(name, why))
+        return None
+
+
 def _add_file(found: Listing, known: dict[str, str], name: str, real: str) -> None:
     if real in known:
         found.left_out.append(LeftOut(name, f"the same file as '{known[real]}', which is read"))
         return
     known[real] = name
-    facts = Path(real).stat()
+    facts = _facts(found, name, real)
+    if facts is None:
+        return
     if stat.S_ISREG(facts.st_mode):
         found.files.append(SourceFile(name, facts.st_size, Path(real).read_bytes))
     else:

@@ -31,10 +31,15 @@ def digest(kind: DatasetKind, source: Path) -> str:
     """
     if kind in OWN_KINDS:
         return pictures.source_digest(kind, source)
-    paths = celeba.files(source) if kind == "celeba" else artbench.files(kind, source)
+    try:
+        paths = celeba.files(source) if kind == "celeba" else artbench.files(kind, source)
+        stats = [path.stat() for path in paths]
+    except OSError as error:  # a folder of it is closed
+        name = Path(error.filename or source).name
+        raise DataError(f"'{name}' cannot be opened ({error.strerror or error}). Allow reading it.") from None
     # A page asks at every turn: files are read again when their size or time tells that they were written.
-    return _of_state(tuple(paths), tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
-                                         for stat in (path.stat() for path in paths)))  # fmt: skip
+    states = [(stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns) for stat in stats]
+    return _of_state(tuple(paths), tuple(states))
 
 
 def read(settings: DatasetSettings, source: Path | None, on_progress: Count | None) -> Content:

@@ -13,8 +13,8 @@ from typing import Literal
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dtrak_core.errors import DataError, NotFoundError
-from dtrak_core.files import expanded
+from dtrak_core.errors import DataError
+from dtrak_core.files import check_readable, expanded
 from dtrak_core.jobs import incoming, jobs
 from dtrak_core.jobs.incoming import Limits
 from dtrak_core.jobs.jobs import Job, JobState
@@ -126,8 +126,7 @@ def _named(what: str, way: Way, key: str) -> None:
             if not local.here():
                 raise DataError(local.ELSEWHERE)
             path = expanded(given)
-            if not path.exists():
-                raise NotFoundError(f"There is no '{path.name}' at the path given. Check the path.")
+            check_readable(path)
             _take(what, path.resolve())
         st.session_state[f"_{what}-turn"] = number(what) + 1
 
@@ -139,8 +138,15 @@ def refuse_path(name: str) -> None:
         DataError: If it is none.
     """
     parts: Sequence[str] = name.split("/")
-    if len(parts) != 2 or not all(part.strip(".~ ") for part in parts) or Path(name).exists():
+    if len(parts) != 2 or not all(part.strip(".~ ") for part in parts) or _stands_here(name):
         raise DataError(f"'{name}' is no name on the hub. Write owner/name, as at the top of the model's page there.")
+
+
+def _stands_here(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # in a folder that may not be looked into, or longer than any name
+        return True
 
 
 def _take(what: str, found: Path | str) -> None:

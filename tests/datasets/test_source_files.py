@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dtrak_core.datasets import pictures, source_files
+from dtrak_core.datasets import pictures, source_files, sources
 from dtrak_core.datasets.source_files import opened
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, NotFoundError
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -127,6 +132,59 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str
         archive.writestr(name, b"")
     with pytest.raises(DataError, match="which leads out of its folder"):
         found(tmp_path / "mine.zip")
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let what is named so, and what lies in it, refuse to be looked at and opened; root is refused nothing."""
+
+    def refusing(given: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(path: Any, *others: Any, **named: Any) -> Any:
+            if name in Path(os.fspath(path)).parts:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return given(path, *others, **named)
+
+        return asked
+
+    for owner, function in ((os, "stat"), (io, "open"), (os, "scandir")):
+        monkeypatch.setattr(owner, function, refusing(getattr(owner, function)))
+
+
+def test_what_may_not_be_looked_at_in_a_folder_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "mine", "cat/0.png", "closed/1.png")
+    write(tmp_path / "theirs", "2.png")
+    (source / "theirs").symlink_to(tmp_path / "theirs")
+    (source / "2.png").symlink_to(tmp_path / "theirs" / "2.png")
+    closed(monkeypatch, "theirs")
+    closed(monkeypatch, "1.png")  # whose folder may be listed
+    denied = ("cannot be opened (Permission denied)", 1)
+    assert found(source) == ["cat/0.png"]
+    assert left_out(source) == {"closed/1.png": denied, "theirs": denied, "2.png": denied}
+    assert pictures.source_digest("folder", source)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.zip", "mine.npz", "mine.bin", "theirs/mine.zip"])
+def test_a_source_that_cannot_be_opened_is_refused_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = write(tmp_path, f"{name}/0.png" if name == "mine" else name) / name
+    closed(monkeypatch, name.split("/")[0])
+    said = rf"^'{source.name}' cannot be opened \(Permission denied\)\. Allow reading it\.$"
+    for ask in (pictures.kind_of, functools.partial(pictures.source_digest, "npz"), found):
+        with pytest.raises(DataError, match=said):
+            ask(source)
+
+
+def test_a_name_longer_than_any_is_not_there(tmp_path: Path) -> None:
+    for ask in (pictures.kind_of, functools.partial(pictures.source_digest, "folder"), found):
+        with pytest.raises(NotFoundError, match=r"There is no 'x{300}' at the path given"):
+            ask(tmp_path / ("x" * 300))
+
+
+def test_a_closed_folder_of_a_published_data_set_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed(monkeypatch, write(tmp_path, "celeba/list_eval_partition.txt").name)
+    for kind in ("celeba", "artbench2"):
+        with pytest.raises(DataError, match=r"cannot be opened \(Permission denied\)\. Allow reading it\."):
+            sources.digest(kind, tmp_path / "celeba")
 
 
 def test_a_bomb_a_locked_and_a_damaged_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,9 @@ def test_a_network_of_another_size_is_not_taken_in(
     assert next(one for one in at.button if one.label == "Take it in").disabled
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "~/models", "one", "a/b/c", "./a", "cache/demo", "a/", ""])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../x", "~/models", "one", "a/b/c", "./a", "cache/demo", "a/", "", f"{'x' * 300}/a"]
+)
 def test_no_path_is_taken_for_a_name_on_the_hub(name: str) -> None:
     with pytest.raises(DataError, match="is no name on the hub"):
         bringing.refuse_path(name)
