@@ -11,6 +11,7 @@ import functools
 import hashlib
 import lzma
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -225,7 +226,7 @@ def _of_archive(archive: zipfile.ZipFile, source_name: str) -> Listing:
     # Of two members with one name the last is what unpacking would leave.
     for name, info in {info.filename.replace("\\", "/").removeprefix("./"): info for info in members}.items():
         parts = name.split("/")
-        if name.startswith("/") or ".." in parts or ":" in parts[0]:
+        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", parts[0]):
             raise DataError(f"'{source_name}' holds '{name}', which leads out of its folder. Pack it anew.")
         if info.flag_bits & 1:
             raise DataError(f"'{source_name}' is protected by a password. Unpack it and give the folder.")

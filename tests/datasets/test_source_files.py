@@ -134,6 +134,12 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str
         found(tmp_path / "mine.zip")
 
 
+def test_a_time_of_day_in_a_name_is_no_drive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.writestr("2024-05-01 10:30.png", b"")
+    assert found(tmp_path / "mine.zip") == ["2024-05-01 10:30.png"]
+
+
 def closed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let what is named so, and what lies in it, refuse to be looked at and opened; root is refused nothing."""
 
