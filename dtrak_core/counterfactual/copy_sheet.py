@@ -90,12 +90,13 @@ def name_of(dataset: Dataset, index: int) -> str:
 def protocol(told: Sheet) -> str:
     """Say what the numbers are of."""
     found, held_out = told.copies, len(told.copies.reference)
+    near = min(copies.NEIGHBOURS, found.distinct)
     p = (
         f"; p: of {counted(held_out, 'held-out picture')}, unlike any training picture, one more than those whose ρ is "
         f"as small, over {held_out + 1:,}"
     )
     return (
-        f"ρ: distance to the nearest training picture over half the mean distance to the {copies.NEIGHBOURS} nearest "
+        f"ρ: distance to the nearest training picture over half the mean distance to the {near} nearest "
         f"of {found.distinct:,} different ones (Carlini et al. 2023){p * bool(held_out)}. "
         f"Distance: {UNIT.get(found.space, EMBEDDED)}."
     )

@@ -11,7 +11,7 @@ import pytest
 
 from dtrak_core import api
 from dtrak_core.commands import cli
-from dtrak_core.counterfactual import copy_removals
+from dtrak_core.counterfactual import copy_removals, copy_sheet
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry
 from dtrak_core.counterfactual.settings import CounterfactualSettings
@@ -143,6 +143,9 @@ def test_command_and_library_say_the_same(
     assert [(row["target"], row["ratio"]) for row in told["pictures"][:2]] == [("seed:1", 0.0), ("seed:2", 0.0)]
     assert "8 held-out pictures cannot tell a copy from chance" in told["sentences"][0]
     assert "one more than those whose ρ is as small, over 9" in told["protocol"]
+    for distinct, near in ((12, 12), (300, 50)):
+        few = dataclasses.replace(mine.sheet, copies=dataclasses.replace(mine.sheet.copies, distinct=distinct))
+        assert f"the {near} nearest of {distinct} different ones" in copy_sheet.protocol(few)
     assert b"data:image/png" in out.read_bytes()
     mine.save(tmp_path / "copies.csv")
     assert (tmp_path / "copies.csv").read_text().count("\n") == 4
