@@ -12,7 +12,6 @@ every stage stores what it finished, a training its state every half minute. `sh
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -78,10 +77,7 @@ def build() -> None:
         left_out = unshipped(dataset, checkpoint)
     final = store.demo_root()
     shipping.publish(building, final, left_out, TEXT_LISTED)
-    if building.is_symlink():  # a build elsewhere, which whoever made the link keeps
-        building.unlink()
-    else:
-        shutil.rmtree(building)
+    shipping.clear(building)
     size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
     print(f"The demo is in cache/demo: {size / 1e6:.1f} MB, built in {(time.monotonic() - began) / 60:.1f} minutes.")
 

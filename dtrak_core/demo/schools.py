@@ -73,7 +73,7 @@ def build() -> None:
     school_pictures.write_shipped(place / "packages", portraits.printed_steps("Drawing the pictures"))
     make(place)
     publish(place, store.demo_root())
-    shutil.rmtree(place)
+    shipping.clear(place)
 
 
 def make(place: Path) -> None:

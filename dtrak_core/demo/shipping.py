@@ -98,6 +98,8 @@ def publish(building: Path, final: Path, left_out: set[tuple[str, str]], others:
 def replacing(final: Path) -> Iterator[Path]:
     """Give a new folder, and put it in the place of the demo's folder, at once, when all is written into it."""
     fresh, old = final.with_name("demo.new"), final.with_name("demo.old")
+    if old.is_dir() and not final.exists():  # a build before was stopped between the two renamings at the end
+        old.rename(final)
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -106,3 +108,11 @@ def replacing(final: Path) -> Iterator[Path]:
         final.rename(old)
     fresh.rename(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def clear(building: Path) -> None:
+    """Take away the folder of a finished build; of one elsewhere the link, and whoever made that keeps the folder."""
+    if building.is_symlink():
+        building.unlink()
+    else:
+        shutil.rmtree(building)

@@ -69,6 +69,34 @@ def test_the_other_demo_takes_the_place_of_its_old_self_alone(tmp_path: Path, mo
     assert schools.listed(final) == ["bases/new", "samples/newer"]
 
 
+def test_a_build_that_was_stopped_between_two_renamings_has_lost_no_demo(tmp_path: Path) -> None:
+    building, final = tmp_path / "building", tmp_path / "demo"
+    put(tmp_path / "demo.old", "datasets/portraits", "bases/base")
+    put(tmp_path / "demo.new", "datasets/portraits", "bases/unfinished")
+    (tmp_path / "demo.old" / portraits.TEXT_LISTED).write_text(json.dumps(["bases/base"]))
+    put(building, "datasets/newer")
+    shipping.publish(building, final, set(), portraits.TEXT_LISTED)
+    assert places(final) == ["bases/base", "datasets/newer"], "the other demo is still there"
+
+
+def test_of_a_build_elsewhere_the_link_alone_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PROJECT", tmp_path)
+    monkeypatch.setenv("STUDIO_DEMO", str(tmp_path / "cache" / "demo"))
+    monkeypatch.setattr(schools.school_pictures, "write_shipped", lambda *_: None)
+    monkeypatch.setattr(schools, "make", lambda place: put(place, "bases/new"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache").mkdir()
+    link = tmp_path / "cache" / "demo-schools.building"
+    link.symlink_to(tmp_path / "elsewhere")
+    schools.build()
+    assert not link.is_symlink()
+    assert places(tmp_path / "elsewhere") == places(tmp_path / "cache" / "demo") == ["bases/new"]
+    link.mkdir()
+    shutil.rmtree(tmp_path / "cache" / "demo")
+    schools.build()
+    assert not link.exists()
+
+
 def test_what_ships_is_small_and_reads_as_before(checkpoint: Checkpoint, tmp_path: Path) -> None:
     dataset = catalogue.by_digest(checkpoint.dataset)
     for kind in ("datasets", "checkpoints"):
