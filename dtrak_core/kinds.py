@@ -40,7 +40,7 @@ def _model(settings: Facts) -> str:
     if "epochs" not in settings:
         return f"imported from {settings['source']}"
     chosen = settings["indices"]
-    count = f"{len(chosen):,} pictures, " if chosen is not None else ""
+    count = f"{counted(len(chosen), 'picture')}, " if chosen is not None else ""
     return f"training: {count}{counted(settings['epochs'], 'epoch')}, seed {settings['train_seed']}"
 
 
@@ -54,7 +54,7 @@ def _sample(settings: Facts) -> str:
 
 
 def _features(settings: Facts) -> str:
-    return f"{settings['model_output']}, {settings['num_timesteps']} timesteps, k = {settings['proj_dim']:,}"
+    return f"{settings['model_output']}, {counted(settings['num_timesteps'], 'timestep')}, k = {settings['proj_dim']:,}"
 
 
 def _target_features(settings: Facts) -> str:
@@ -70,7 +70,7 @@ def _outcome(settings: Facts) -> str:
 
 
 def _subset_losses(settings: Facts) -> str:
-    return f"subset {settings['subset']}, seed {settings['train_seed']}, {len(settings['targets'])} targets"
+    return f"subset {settings['subset']}, seed {settings['train_seed']}, {counted(len(settings['targets']), 'target')}"
 
 
 def _target(settings: Facts) -> str:
@@ -82,11 +82,11 @@ def _method_of_target(settings: Facts) -> str:
 
 
 def _recipe(settings: Facts) -> str:
-    return f"{settings['recipe']['method']} for {len(settings['targets'])} targets"
+    return f"{settings['recipe']['method']} for {counted(len(settings['targets']), 'target')}"
 
 
 def _comparison(settings: Facts) -> str:
-    return f"{', '.join(settings['methods'])} for {len(settings['targets'])} targets"
+    return f"{', '.join(settings['methods'])} for {counted(len(settings['targets']), 'target')}"
 
 
 def _checkpoint(settings: Facts) -> str:

@@ -49,6 +49,15 @@ def test_rows_are_of_folders_and_nobody_says_twice_what_one_is() -> None:
     assert len({row.about for row in KINDS.values()}) == len(KINDS)
 
 
+def test_one_of_something_is_told_as_one() -> None:
+    told = {"methods": ["d-trak"], "targets": ["seed:0"], "subset": 2, "train_seed": 1, "indices": [4], "epochs": 1}
+    assert KINDS["comparisons"].made_by(told) == "d-trak for 1 target"
+    assert KINDS["subset-losses"].made_by(told) == "subset 2, seed 1, 1 target"
+    assert KINDS["retrained"].made_by(told) == "training: 1 picture, 1 epoch, seed 1"
+    told |= {"targets": ["seed:0", "seed:1"]}
+    assert KINDS["comparisons"].made_by(told) == "d-trak for 2 targets"
+
+
 def test_a_new_kind_is_stored_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     key = put(3)
     assert store.get("trials", key).settings == {"checkpoint": A, "number": 3}

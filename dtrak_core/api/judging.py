@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dtrak_core.amounts import counted
 from dtrak_core.api import showing
 from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
 from dtrak_core.datasets import catalogue
@@ -41,14 +42,14 @@ class Lds:
 
     def __repr__(self) -> str:
         """Return in a line the value and what it is of."""
-        return f"Lds({self.value:.3f}: {self.subsets} subsets, {len(self.per_target)} targets)"
+        return f"Lds({self.value:.3f}: {counted(self.subsets, 'subset')}, {counted(len(self.per_target), 'target')})"
 
     def _repr_html_(self) -> str:
         """Return the numbers as a table, for a notebook."""
         between = None if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
         by_chance = f"{self.chance.low:.3f} to {self.chance.high:.3f}"
         row = {"LDS": self.value, "95 % interval": between, "by chance": by_chance, "p": self.chance.p}
-        counts = f"{self.subsets} subsets, {len(self.per_target)} targets"
+        counts = f"{counted(self.subsets, 'subset')}, {counted(len(self.per_target), 'target')}"
         return showing.table([row | {"a perfect attribution": self.noise_floor}], counts)
 
 
@@ -78,7 +79,8 @@ class Benchmark:
 
     def _about(self) -> str:
         subsets, seeds, count = self.losses.shape
-        return f"{subsets} subsets, {seeds} training seeds, {count} targets of {self.checkpoint.name}"
+        of = f"{counted(count, 'target')} of {self.checkpoint.name}"
+        return f"{counted(subsets, 'subset')}, {counted(seeds, 'training seed')}, {of}"
 
     def _repr_html_(self) -> str:
         """Return what was measured and the target pictures, for a notebook."""

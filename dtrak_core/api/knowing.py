@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dtrak_core.amounts import counted
 from dtrak_core.api import showing
 from dtrak_core.api.inputs import chosen_dataset, listed_targets, whole_number
 from dtrak_core.api.judging import numbers
@@ -37,14 +38,16 @@ class KnownAnswer:
 
     def __repr__(self) -> str:
         """Return in a line the share and what it is of."""
-        about = f"{len(self.targets)} targets, by chance {self.chance:.3f}, at most {self.most:.3f}"
+        about = f"{counted(len(self.targets), 'target')}, by chance {self.chance:.3f}, at most {self.most:.3f}"
         return f"KnownAnswer(same {self.fact}: {self.share:.3f} of the first {self.top}, {about})"
 
     def _repr_html_(self) -> str:
         """Return the numbers as a table, for a notebook."""
         between = None if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
         row = {"same": self.fact, "share": self.share, "95 % interval": between, "by chance": self.chance}
-        return showing.table([row | {"at most": self.most}], f"The first {self.top} of {len(self.targets)} targets")
+        return showing.table(
+            [row | {"at most": self.most}], f"The first {self.top} of {counted(len(self.targets), 'target')}"
+        )
 
 
 def known_answers(

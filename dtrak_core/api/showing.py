@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dtrak_core.amounts import counted
 from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import crediting, results
@@ -47,7 +48,7 @@ def explanation(label: str, found: Sequence[tuple[Target, Ranking]], dataset: Da
         told = f"{escape(target.called)}{repeats}"
         parts.append(f'<div style="display:flex;gap:12px;margin:8px 0"><div>{own}</div><div>{told}{rows}</div></div>')
     if len(found) > MOST:
-        parts.append(f"{len(found) - MOST:,} more targets are not shown.")
+        parts.append(f"{counted(len(found) - MOST, 'more target')} not shown.")
     if terms := crediting.terms(dataset):
         parts.append(f"<small>{escape(terms)}</small>")
     return f"<div>{''.join(parts)}</div>"

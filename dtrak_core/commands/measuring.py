@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from dtrak_core.amounts import numbers_of
+from dtrak_core.amounts import counted, numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
 from dtrak_core.commands.tables import Json, say
@@ -113,7 +113,7 @@ def lds(
     if any(predictions.find(recipe, settings) is None for recipe in recipes):
         encoder_weights = encoders.of_methods(recipe.method for recipe in recipes)
         job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes), encoder_weights=encoder_weights)
-        answers.completed(job, f"Scores of {len(recipes)} methods for {len(wanted)} targets")
+        answers.completed(job, f"Scores of {counted(len(recipes), 'method')} for {counted(len(wanted), 'target')}")
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
 
 

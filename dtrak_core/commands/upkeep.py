@@ -109,7 +109,7 @@ def cache_list(kind: str = "", json: Json = False) -> None:
         sized = [row | {"size": amounts.size(row["bytes"])} for row in rows]
         listed = tables.table(sized, ("kind", "key", "name", "size", "date", "shipped", "origin"))
         total = amounts.size(sum(row["bytes"] for row in rows))
-        return f"{listed}\n{total} in {len(rows)} artifacts, in {store.root()}".lstrip()
+        return f"{listed}\n{total} in {amounts.counted(len(rows), 'artifact')}, in {store.root()}".lstrip()
 
     say(housekeeping.stored(kind), json, shown)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dtrak_core import store
+from dtrak_core.amounts import counted
 from dtrak_core.datasets import duplicates
 from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError
@@ -135,7 +136,7 @@ def by_reason(left_out: Iterable[LeftOut]) -> dict[str, tuple[int, list[str]]]:
     found: dict[str, tuple[int, list[str]]] = {}
     for left in left_out:
         count, files = found.setdefault(left.reason, (0, []))
-        files.append(f"{left.file} ({left.count} files)" if left.file.endswith("/") else left.file)
+        files.append(f"{left.file} ({counted(left.count, 'file')})" if left.file.endswith("/") else left.file)
         found[left.reason] = (count + left.count, files)
     return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 

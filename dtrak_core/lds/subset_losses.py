@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dtrak_core import store
+from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import losses
 from dtrak_core.lds import subset_models
@@ -75,7 +76,7 @@ def _measured(
     values = np.empty(len(settings.targets))
     levels = np.empty((len(values), settings.num_timesteps), np.float32)
     for i, target in enumerate(measured):
-        on_progress(total, total, "training steps", f"Losses: {i} of {len(values)} targets")
+        on_progress(total, total, "training steps", f"Losses: {i} of {counted(len(values), 'target')}")
         each = [
             losses.by_timestep(denoiser, target, settings.num_timesteps, seed) for seed in range(settings.noise_seeds)
         ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from dtrak_core.amounts import counted
 from dtrak_core.methods.results import Credit, Entry, Ranking
 
 _SEEN = 5  # points that make a line; of a training of one or two, nothing would be seen
@@ -85,7 +86,7 @@ def credit_bars(credits: Sequence[Credit]) -> go.Figure:
             "width": 0,  # without ends, of which an unknown interval would show one
         },
         customdata=places,
-        text=[f"{c.count:,} pictures" for c in listed],
+        text=[counted(c.count, "picture") for c in listed],
         textposition="none",
         hovertemplate="%{y}: %{x:.1%} of the credit, %{text}<extra></extra>",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import comparisons, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, label, of_size
@@ -203,7 +204,7 @@ def _without(comparison: Comparison, target: Target, method: str) -> None:
     own = [e for e in of_size(comparison.entries, size) if e.target == target.id]
     shown = [next((e for e in own if e.method == arm), None) for arm in (method, RANDOM, FLOOR)]
     taken = next(e for e in own if e.method == method)
-    st.title(f"The same seed without the {len(taken.removed)} pictures")
+    st.title(f"The same seed without the {counted(len(taken.removed), 'picture')}")
     for column, entry in zip(st.columns(3), shown, strict=True):
         if entry is not None:
             with column:
@@ -216,7 +217,7 @@ def _arm(entry: Entry) -> str:
     if entry.method == FLOOR:
         return "Nothing removed"
     if entry.method == RANDOM:
-        return f"Without {len(entry.removed)} random ones"
+        return f"Without {counted(len(entry.removed), 'random one')}"
     return f"Without what {label(entry.method)} names"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dtrak_core.datasets import pictures, source_files, sources
+from dtrak_core.datasets import content, pictures, source_files, sources
 from dtrak_core.datasets.source_files import opened
 from dtrak_core.errors import DataError, NotFoundError
 
@@ -100,6 +100,12 @@ def test_hidden_and_system_files_are_counted_and_not_looked_at(tmp_path: Path) -
         }  # fmt: skip
         assert left_out(each)[".git/"][0] == "a hidden folder, not looked at"
         assert left_out(each)["cat/@eaDir/"][0] == "a folder that the system made, not looked at"
+
+
+def test_a_folder_of_one_file_is_counted_as_one(tmp_path: Path) -> None:
+    with opened(write(tmp_path / "mine", "0.png", ".cache/1.png", ".git/a", ".git/b")) as listing:
+        ((count, told),) = content.by_reason(listing.left_out).values()
+    assert (count, told) == (3, [".cache/ (1 file)", ".git/ (2 files)"])
 
 
 def test_pipes_and_names_in_no_encoding(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dtrak_core.amounts import counted
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.results import NOT_GIVEN
 from dtrak_core.ui import address, frame, panels, plotting
@@ -16,9 +17,8 @@ def show(sheet: Sheet) -> None:
     checked = sheet.checked
     st.write(panels.plain(checked["sentence"]))
     if checked["groups"]:
-        alt = (
-            f"Predicted and measured change of the loss without {len(checked['groups'])} groups. {checked['sentence']}"
-        )
+        groups = counted(len(checked["groups"]), "group")
+        alt = f"Predicted and measured change of the loss without {groups}. {checked['sentence']}"
         plotting.show(credit_charts.left_out(checked["groups"], checked["random"]), key="credit-left-out", alt=alt)
         rows = [
             {
