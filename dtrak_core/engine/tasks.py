@@ -234,21 +234,19 @@ def _awaited(
     flag: Path,
     status: Status,
 ) -> dict[str, Any] | None:
-    """Wait for the parts of a stage; return the job's end if one failed or it is cancelled, else None."""
+    """Wait for the parts of a stage; return the job's end if one failed or it is cancelled, else None.
+
+    Then the others are stopped: Dask takes back those that wait, and those at work look at the flag.
+    """
     total = sum(part["weight"] for part in parts.values())
     while True:
         ended = {i for i, future in futures.items() if future.done()}
-        for i in ended:
-            if futures[i].status == "error":
-                client.cancel([future for each, future in futures.items() if each not in ended])
-                return _worn_out(str(futures[i].exception()))
-            answer = futures[i].result()
-            if answer["state"] != "done" and not flag.exists():
-                client.cancel([future for each, future in futures.items() if each not in ended])
-                return dict(answer)
-        if flag.exists():
+        end = STOPPED if flag.exists() else _failed([futures[i] for i in sorted(ended)])
+        if end is not None:
+            with contextlib.suppress(OSError):  # a full disk: they come to their end
+                flag.touch()
             client.cancel([future for future in futures.values() if not future.done()])
-            return STOPPED
+            return end
         shares, now = _shares(status.place, set(parts) - ended), [parts[i] for i in sorted(set(parts) - ended)]
         done = sum(parts[i]["weight"] for i in ended) + sum(int(parts[i]["weight"] * s) for i, s in shares.items())
         at_work = sorted(shares)
@@ -260,6 +258,17 @@ def _awaited(
         if not now:
             return None
         time.sleep(LOOK)
+
+
+def _failed(ended: Sequence[Future[Any]]) -> dict[str, Any] | None:
+    """Return the end of a job by the first of these parts that failed, None where none did."""
+    for future in ended:
+        if future.status == "error":
+            return _worn_out(str(future.exception()))
+        answer = future.result()
+        if answer["state"] != "done":
+            return dict(answer)
+    return None
 
 
 def _shares(place: Path, numbers: set[int]) -> dict[int, float]:

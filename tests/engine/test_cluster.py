@@ -9,6 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from dtrak_core.counterfactual import comparisons
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.engine import cluster, tasks, work
+from dtrak_core.engine.status import Status
 from dtrak_core.errors import EngineError
 from dtrak_core.features import kernel
 from dtrak_core.features.settings import FeatureSettings
@@ -214,3 +216,25 @@ def test_an_address_without_a_scheduler_fails_the_job_with_a_sentence(
     assert cli.main(["engine", "--engine", "tcp://127.0.0.1:9"]) == 1
     assert "No Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
     assert launch.address() == "tcp://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        ({"status": "error", "exception": lambda: RuntimeError("it died")}, "the last time it died"),
+        ({"status": "finished", "result": lambda: {"state": "failed", "message": "No such file."}}, "No such file."),
+    ],
+)
+def test_a_part_that_fails_stops_those_at_work(tmp_path: Path, failed: dict[str, Any], said: str) -> None:
+    """Dask cancels no task that runs; its child looks at the attempt's flag alone."""
+    taken_back: list[Any] = []
+    going = types.SimpleNamespace(done=lambda: False)
+    futures = {0: going, 1: types.SimpleNamespace(done=lambda: True, **failed)}
+    parts = {i: {"weight": 1, "about": "Training", "unit": "steps"} for i in futures}
+    client = types.SimpleNamespace(cancel=taken_back.extend)
+    flag = job_files.cancel_flag(tmp_path, 2)
+    end = tasks._awaited(client, parts, futures, flag, Status(tmp_path, {"state": "running"}))  # type: ignore[arg-type]
+    assert end is not None
+    assert (end["state"], said in end["message"]) == ("failed", True)
+    assert flag.exists()
+    assert taken_back == [going]
