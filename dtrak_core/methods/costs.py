@@ -217,9 +217,8 @@ def training(checkpoint: Checkpoint, picture_steps: float) -> Cost:
 
 def drawing(checkpoint: Checkpoint, pictures: int, sampled: Sampled) -> Cost:
     """Return what it costs to draw pictures."""
-    return Cost(
-        (Part("drawing", speeds.forward(checkpoint).times(pictures * speeds.passes(sampled))),), 1000 * pictures
-    )
+    passes = pictures * speeds.passes(sampled, checkpoint.base)
+    return Cost((Part("drawing", speeds.forward(checkpoint).times(passes)),), 1000 * pictures)
 
 
 def losses(checkpoint: Checkpoint, passes: int) -> Cost:

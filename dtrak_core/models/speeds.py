@@ -17,8 +17,10 @@ from typing import Any
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import identity
-from dtrak_core.models import checkpoints
+from dtrak_core.errors import StudioError
+from dtrak_core.models import bases, checkpoints, text_families
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.model_files import config_of
 from dtrak_core.settings import canonical_json
 from dtrak_core.store import Artifact
 
@@ -28,7 +30,7 @@ FORWARD_OVER_TRAINING = 0.35  # of a forward pass alone
 STEP_SECONDS = 2.6e-11  # a parameter and place, picture and training step: the demo's training on 2 cores
 RECENT = 8  # measurements that count
 COMPARABLE = 1000.0  # times as much work a pass, up to which another network tells something
-READ = ("datasets", "checkpoints", "retrained", "probes", "features", "samples")
+READ = ("bases", "datasets", "checkpoints", "retrained", "probes", "features", "samples")
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,29 @@ def forward(checkpoint: Checkpoint) -> Speed:
     return _same(known, own) or training(checkpoint).times(FORWARD_OVER_TRAINING, 1.6)
 
 
-def passes(sampling: Any) -> int:
+def passes(sampling: Any, base: str = "") -> int:
     """Return how often a picture goes through the network when it is drawn: twice a step where a prompt guides it.
 
     Args:
         sampling: `Sampled` settings, or those of a stored picture as JSON values.
+        base: Digest of the model's base, empty for none: one that was distilled is told the guidance, and asked once.
     """
     told = sampling if isinstance(sampling, dict) else sampling.drawing()
-    guided = bool(told.get("prompts")) and told.get("guidance", 7.5) != 1
+    guided = bool(told.get("prompts")) and told.get("guidance", 7.5) != 1 and not _reads_guidance(base)
     return int(told["sampling_steps"]) * (2 if guided else 1)
+
+
+def _reads_guidance(base: str) -> bool:
+    """Say whether a base's denoiser is told how far a prompt is followed; no where its files cannot be read."""
+    if not base:
+        return False
+    try:
+        found = bases.by_digest(base)
+        family = text_families.of(found.folder, found.name)
+        config = config_of(found.folder / family.part / "config.json", found.folder, found.name)
+    except StudioError:
+        return False
+    return bool(family.told_guidance and config.get(family.told_guidance))
 
 
 def _same(seen: list[_Seen], own: _Network) -> Speed | None:
@@ -141,6 +157,7 @@ def _measured(stamp: tuple[str, ...]) -> dict[str, list[_Seen]]:
     sizes = _sizes()
     runs = [*store.listing("checkpoints"), *store.listing("retrained")]
     networks = {one.digest: _network(run, sizes) for run in runs for one in checkpoints.of_run(run)}
+    drawn = [(networks[one.settings["checkpoint"]], one) for one in _own("samples", networks)]
     return {
         "training": list(_trainings(runs, sizes)),
         "gradient": [
@@ -149,8 +166,7 @@ def _measured(stamp: tuple[str, ...]) -> dict[str, list[_Seen]]:
             if _plain(one.settings) and one.manifest.get("gradients")
         ],
         "drawing": [
-            _Seen(networks[one.settings["checkpoint"]], one.manifest["seconds"] / passes(dict(one.settings)))
-            for one in _own("samples", networks)
+            _Seen(network, one.manifest["seconds"] / passes(dict(one.settings), network.base)) for network, one in drawn
         ],
     }
 

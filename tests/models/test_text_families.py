@@ -28,7 +28,17 @@ from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import has_known_layers, per_example_gradients
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs.job_kinds import CounterfactualJob
-from dtrak_core.models import bases, checkpoints, importing_text, lora, networks, sampling, targets, text_pipelines
+from dtrak_core.models import (
+    bases,
+    checkpoints,
+    importing_text,
+    lora,
+    networks,
+    sampling,
+    speeds,
+    targets,
+    text_pipelines,
+)
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.settings import LoraSettings, Sampled
@@ -225,3 +235,16 @@ def test_lora_weights_made_elsewhere_open_for_every_network_that_they_change(
     plain.network.eval()
     untouched = sampling.generate(plain, [3, 4], "ddim", STEPS, 0.0, prompts=PROMPTS, guidance=GUIDANCE)
     assert np.abs(untouched - drawn).max() > 5, "the weights must change the pictures"
+
+
+def test_a_model_that_is_told_the_guidance_is_asked_once_a_step(cache: Path, tmp_path: Path) -> None:
+    how, often = Sampled(sampling_steps=10, guidance=3.5, prompts=("a cat",)), {}
+    for kind in ("flux-dev", "flux-schnell"):
+        folder = family_helpers.saved(kind, tmp_path / kind)
+        importing_text.import_base(str(folder), kind, quiet, family_helpers.SIDE)
+        digest = bases.by_name(kind).digest
+        often[digest] = speeds.passes(how, digest)
+        assert speeds.passes(how.model_copy(update={"guidance": 1.0}), digest) == 10
+    assert list(often.values()) == [10, 20]
+    shutil.rmtree(tmp_path / "flux-dev")
+    assert speeds.passes(how, next(iter(often))) == 20, "as of any other, where its files are away"
