@@ -17,7 +17,6 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import asking
 from dtrak_core.lds import known_answers
 from dtrak_core.methods import costs, scores
-from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS, method_of
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models import checkpoints, targets
@@ -79,7 +78,9 @@ def known(
         elif not (able := known_answers.explained(METHODS[name], wanted)):
             reasons[name] = reasons[name] or "It explains none of these targets."
         elif not reasons[name]:
-            lacking.append(known_answers.plan(chosen, weights, METHODS[name], able))
+            planned = known_answers.plan(chosen, weights, METHODS[name], able)
+            reasons[name] = planned.refused
+            lacking += [] if planned.refused else [planned]
     if not held and not lacking:
         raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {reasons[names[0]]}")
     _compute(chosen, weights, lacking, how)
@@ -127,9 +128,6 @@ def _targets(
 
 def _compute(dataset: Dataset, checkpoint: Checkpoint, plans: Sequence[Plan], how: Sampled) -> None:
     """Have computed what plans miss, those of the same targets together."""
-    for plan in plans:
-        if plan.refused or (reason := family_of(plan.method).lacking(plan.method)):
-            raise SettingsError(plan.refused or reason)
     if not plans:
         return
     labels = ", ".join(plan.method.label for plan in plans)

@@ -93,15 +93,7 @@ def lds(
         _told_enough(subset_models.read(chosen, settings))
     names = list(METHODS) if "all" in method else [method_of(one).id for one in dict.fromkeys(method or FIRST)]
     own = {name: recipe_usual(chosen, weights, name, squared) for name in names}
-    reasons = {
-        name: asking.unusable(METHODS[name], chosen.digest, weights.digest, name in method, settings.targets)
-        for name, recipe in own.items()
-        if predictions.find(recipe, settings) is None
-    }
-    left_out = {name: reason for name, reason in reasons.items() if reason}
-    recipes = [recipe for name, recipe in own.items() if name not in left_out]
-    if not recipes:
-        raise SettingsError(f"{METHODS[names[0]].label} cannot be used. {reasons[names[0]]}")
+    recipes, left_out = _usable(own, settings, method)
     cost = job_costs.of_recipes(chosen, weights, settings, recipes)
     if not so_far:
         cost = job_costs.of_lds(chosen, weights, settings, recipes)
@@ -110,11 +102,34 @@ def lds(
         models = num_subsets * train_seeds
         if subset_models.lacking(settings):
             answers.completed(jobs.LdsJob(settings=settings), f"LDS of {weights.name}: {models} models")
+            # Own scores are of pictures, which are drawn now: they may be others than those that have rows.
+            recipes, left_out = _usable(own, settings, method)
     if any(predictions.find(recipe, settings) is None for recipe in recipes):
         encoder_weights = encoders.of_methods(recipe.method for recipe in recipes)
         job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes), encoder_weights=encoder_weights)
         answers.completed(job, f"Scores of {counted(len(recipes), 'method')} for {counted(len(wanted), 'target')}")
     say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
+
+
+def _usable(
+    own: Mapping[str, Recipe], settings: LdsSettings, said: Sequence[str]
+) -> tuple[list[Recipe], dict[str, str]]:
+    """Return the recipes that can answer, and by method why the others cannot; models are trained for those `said`.
+
+    Raises:
+        SettingsError: If none can.
+    """
+    where = settings.dataset, settings.checkpoint
+    reasons = {
+        name: asking.unusable(METHODS[name], *where, name in said, settings)
+        for name, recipe in own.items()
+        if predictions.find(recipe, settings) is None
+    }
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if len(left_out) == len(own):
+        first = next(iter(own))
+        raise SettingsError(f"{METHODS[first].label} cannot be used. {reasons[first]}")
+    return [recipe for name, recipe in own.items() if name not in left_out], left_out
 
 
 def _told_enough(known: subset_models.Losses) -> None:

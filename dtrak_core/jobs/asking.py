@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings, no_trajectory
 from dtrak_core.jobs.job_kinds import AttributeJob, EmbedJob, Job, ScoreJob
 from dtrak_core.lds import predictions
+from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import embeddings, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import Method
@@ -82,7 +83,7 @@ def together(method: Method) -> Hashable:
     return family_of(method).job, method.side, method.embedding
 
 
-def unusable(method: Method, dataset: str, checkpoint: str, train: bool, names: tuple[str, ...] = ()) -> str:
+def unusable(method: Method, dataset: str, checkpoint: str, train: bool, measured: LdsSettings | None = None) -> str:
     """Return in a sentence why a benchmark cannot take a method, or nothing.
 
     Args:
@@ -90,8 +91,12 @@ def unusable(method: Method, dataset: str, checkpoint: str, train: bool, names: 
         dataset: Digest of the dataset.
         checkpoint: Digest of the weights.
         train: Whether the models of an ensemble may be trained for it.
-        names: Ids of the targets that it is to explain some of; empty for any.
+        measured: An LDS some of whose targets it is to explain.
     """
     if reason := family_of(method).lacking(method) or scores.unusable(method, checkpoint, dataset, train):
         return reason
-    return "It explains none of these targets." if names and not predictions.explained(method, names) else ""
+    if measured is None or predictions.explained(method, measured):
+        return ""
+    drawn = next((name for name in measured.targets if name.startswith("seed:")), None)
+    astray = no_trajectory(drawn, measured) if method.generated_only and drawn is not None else ""
+    return astray or "It explains none of these targets."

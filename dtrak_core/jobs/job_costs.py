@@ -79,8 +79,9 @@ def of_recipes(
     members: dict[str, TrainSettings] = {}
     for recipe in lacking:
         method = method_for(recipe)
-        chosen = [one for one in own if not method.generated_only or one.id.startswith("seed:")]
-        plan = predictions.plan_of(dataset, predictions.settings_for(recipe, settings), chosen, train=True)
+        predicted = predictions.settings_for(recipe, settings)
+        chosen = [one for one in own if one.id in predicted.targets]
+        plan = predictions.plan_of(dataset, predicted, chosen, train=True)
         if method.models:
             runs = ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest)
             members |= {key_of("retrained", run): run for run in runs}

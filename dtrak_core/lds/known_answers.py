@@ -21,9 +21,11 @@ import numpy as np
 from dtrak_core import statistics
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.features.settings import no_trajectory
 from dtrak_core.lds import bootstrap, predictions, recipes, subset_models
 from dtrak_core.lds.standings import KINDS
 from dtrak_core.methods import agreement, defaults, scores
+from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models import known_facts
@@ -171,14 +173,20 @@ def stored(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Se
             return None
         values = scores.score(made).values
     found = np.full((len(targets), len(dataset.train.rows)), np.nan)
-    found[np.isin([target.id for target in targets], [target.id for target in able])] = values
+    explains = {(target.id, target.pixels) for target in able}
+    found[[(target.id, target.pixels) in explains for target in targets]] = values
     return found
 
 
 def explained(method: Method, targets: Sequence[Target]) -> list[Target]:
     """Return those of the targets that a method explains."""
-    names = set(predictions.explained(method, tuple(target.id for target in targets)))
-    return [target for target in targets if target.id in names]
+    if method.generated_only:
+        targets = [target for target in targets if not no_trajectory(target.id, target.sampled)]
+    among = family_of(method).explained
+    able = [(target.id, target.pixels) for target in targets]
+    if among is not None:
+        able = among(method, able)
+    return [target for target in targets if (target.id, target.pixels) in able]
 
 
 def plan(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Sequence[Target]) -> Plan:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from dtrak_core import statistics, store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.features.settings import noise_seeds
+from dtrak_core.features.settings import no_trajectory, noise_seeds
 from dtrak_core.lds import lds, subset_models
 from dtrak_core.lds.lds import Chance, Lds
 from dtrak_core.lds.recipes import Recipe, method_for
@@ -26,7 +26,7 @@ from dtrak_core.methods.gradient_scores import RANK_SHARES, read_scores, write_s
 from dtrak_core.methods.methods import Method
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models.settings import Sampled
-from dtrak_core.models.targets import Target, TargetId
+from dtrak_core.models.targets import Target, TargetId, find_sample, sample_settings, seed_of
 from dtrak_core.settings import Digest, key_of
 from dtrak_core.store import Artifact
 
@@ -79,20 +79,32 @@ def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
     names, subsets, method = measured.targets, LEAST_SUBSETS, method_for(recipe)
     while subsets < measured.num_subsets:
         subsets *= 2
-    names = explained(method, names) or names
+    names = explained(method, measured) or names
     shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
     weights = "" if method.embedding is None else embeddings.known_weights(method.embedding)
     return PredictionSettings(**shared, recipe=recipe, targets=names, encoder_weights=weights, num_subsets=subsets)
 
 
-def explained(method: Method, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of some targets' ids that a method explains.
+def explained(method: Method, measured: LdsSettings) -> tuple[str, ...]:
+    """Return the ids of those targets of an LDS that a method explains.
 
-    Journey TRAK explains the generated ones alone, own scores those that they have rows for.
+    Journey TRAK explains those that DDIM generated, own scores the very pictures that they have rows for.
     """
+    names = measured.targets
     if method.generated_only:
-        names = tuple(name for name in names if name.startswith("seed:"))
-    return family_of(method).explained(method, names)
+        names = tuple(name for name in names if not no_trajectory(name, measured))
+    among = family_of(method).explained
+    if among is None:
+        return names
+    return tuple(name for name, _ in among(method, [(name, _pixels(name, measured)) for name in names]))
+
+
+def _pixels(name: str, measured: LdsSettings) -> str:
+    """Return the digest of a generated picture's pixels, empty before it is drawn; other ids name one picture each."""
+    if not name.startswith("seed:"):
+        return ""
+    found = find_sample(sample_settings(measured.checkpoint, seed_of(name), measured))
+    return "" if found is None else found.pixels
 
 
 def find(recipe: Recipe, measured: LdsSettings) -> Predictions | None:

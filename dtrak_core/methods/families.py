@@ -13,7 +13,7 @@ from typing import Literal
 from dtrak_core.methods import costs, gradient_methods, own_method, similarities, target_scores
 from dtrak_core.methods.costs import CostOf
 from dtrak_core.methods.methods import Method
-from dtrak_core.methods.plans import Plan, Scores
+from dtrak_core.methods.plans import Picture, Plan, Scores
 from dtrak_core.models.targets import Target
 from dtrak_core.progress import Progress
 from dtrak_core.settings import Settings
@@ -43,8 +43,8 @@ class Family:
     encoder, `scores` by `compute`, `none` where nothing is computed. `costs` says by kind of artifact what several cost
     together. `lacking` says why nothing can be computed on this machine; what is stored answers nevertheless. `spent`
     returns the gradients and seconds that a plan took. `unfit` says why a method does not answer for a dataset (its
-    digest, empty where unknown) and targets, None where it answers for all; `explained` returns the ids of targets that
-    it answers for, of some. `random` says whether anything is drawn to make its scores.
+    digest, empty where unknown) and targets, None where it answers for all; `explained` returns those of some pictures
+    that it answers for, None likewise. `random` says whether anything is drawn to make its scores.
     """
 
     score: Callable[[Plan, float | None, float | None], Scores]
@@ -56,7 +56,7 @@ class Family:
     lacking: Callable[[Method], str] = lambda method: ""
     spent: Callable[[Plan], tuple[int, float]] = lambda plan: (0, 0.0)
     unfit: Callable[[Method, str, Sequence[Target]], str] | None = None
-    explained: Callable[[Method, tuple[str, ...]], tuple[str, ...]] = lambda method, names: names
+    explained: Callable[[Method, Sequence[Picture]], list[Picture]] | None = None
     random: bool = True
 
 

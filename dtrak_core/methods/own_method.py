@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dtrak_core.methods import own_scores
 from dtrak_core.methods.methods import Method
-from dtrak_core.methods.plans import Plan, Scores, scored
+from dtrak_core.methods.plans import Picture, Plan, Scores, scored
 from dtrak_core.models.targets import Target
 
 
@@ -21,7 +21,11 @@ def unfit(method: Method, dataset: str, targets: Sequence[Target]) -> str:
     return own_scores.refusal(method.id, dataset, targets)
 
 
-def explained(method: Method, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of some targets' ids that there are rows for."""
+def explained(method: Method, pictures: Sequence[Picture]) -> list[Picture]:
+    """Return those pictures that there are rows for: a seed gives each model another picture.
+
+    One that is not known yet counts by its id alone.
+    """
     known = own_scores.targets_of(method.id)
-    return tuple(name for name in names if name in known)
+    names = {name for name, _ in known}
+    return [one for one in pictures if one in known or (one[0] in names and not one[1])]

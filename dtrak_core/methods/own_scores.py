@@ -213,10 +213,10 @@ def rows(method: str, targets: Sequence[Target]) -> np.ndarray:
     return found
 
 
-def targets_of(method: str) -> set[str]:
-    """Return the ids of the targets that own scores have rows for; none where they are not stored any more."""
+def targets_of(method: str) -> set[tuple[str, str]]:
+    """Return ids and pixels' digests of the targets that own scores have rows for; none where they are gone."""
     artifact = store.find(KIND, parse(method).key)
-    return set() if artifact is None else {name for name, _ in artifact.settings["targets"]}
+    return set() if artifact is None else {(name, pixels) for name, pixels in artifact.settings["targets"]}
 
 
 def _age(artifact: Artifact) -> tuple[int, str]:

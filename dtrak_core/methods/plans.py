@@ -15,6 +15,7 @@ from dtrak_core.models.targets import Target
 from dtrak_core.settings import Settings
 
 Needed = tuple[str, str, Settings]  # kind, key and settings of an artifact
+Picture = tuple[str, str]  # a target's id and the digest of its pixels, empty where it is still to be drawn
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings, no_trajectory
 from dtrak_core.methods import costs
 from dtrak_core.methods.costs import Cost
 from dtrak_core.methods.families import FAMILIES
@@ -198,5 +198,7 @@ def _unfit(method: Method, dataset: str, targets: Sequence[Target]) -> str:
     other = next((one for one in targets if not one.id.startswith("seed:")), None)
     if method.generated_only and other is not None:
         return f"{method.label} follows how a picture was generated, and {other.id} was not. Choose a generated one."
+    if method.generated_only and (lost := next(filter(None, (no_trajectory(t.id, t.sampled) for t in targets)), "")):
+        return lost
     unfit = FAMILIES[method.family].unfit
     return "" if unfit is None else unfit(method, dataset, targets)

@@ -102,9 +102,9 @@ def kind(question: Question, key: str) -> str:
 
 
 @st.cache_data(max_entries=64, ttl=60, show_spinner=False)
-def unusable(method: str, dataset: str, checkpoint: str, names: tuple[str, ...]) -> str:
+def unusable(method: str, measured: LdsSettings) -> str:
     """Return why a method's predictions cannot be computed, or nothing: an ensemble's models are trained for it."""
-    return asking.unusable(METHODS[method], dataset, checkpoint, True, names)
+    return asking.unusable(METHODS[method], measured.dataset, measured.checkpoint, True, measured)
 
 
 def costing(question: Question, lacking: Sequence[Recipe]) -> Cost:
@@ -125,10 +125,9 @@ def _costing(
 
 def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores: bool = False) -> None:
     """Offer to compute what is missing, or show how far that is."""
-    where = (question.dataset.digest, question.checkpoint.digest, question.measured.targets)
     gone = {one.digest for one in checkpoints.of_run(question.checkpoint.run) if one.left_out}
     here = [one for one in lacking if one.features is None or one.features.checkpoint not in gone]
-    able = tuple(one for one in here if not unusable(one.method, *where))
+    able = tuple(one for one in here if not unusable(one.method, question.measured))
     if not able:
         return
     told = {"keep_scores": keep_scores, "encoder_weights": encoders.of_methods(one.method for one in able)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,14 +17,15 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features import settings as settings_of_features
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import asking
-from dtrak_core.lds import benchmarking, predictions, recipes, standings, subset_losses, subset_models
+from dtrak_core.lds import benchmarking, known_answers, predictions, recipes, standings, subset_losses, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import gradient_methods, own_scores, scores
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.targets import resolve
+from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.targets import publish_sample, resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
 
@@ -253,11 +255,35 @@ def test_a_method_that_explains_no_target_of_an_lds_is_left_out_with_the_reason(
     assert predictions.find(Recipe(method="journey-trak", features=base), measured) is None
     where = pictures.digest, checkpoint.digest, False
     assert asking.unusable(METHODS["journey-trak"], *where) == ""
-    assert asking.unusable(METHODS["journey-trak"], *where, ("held-out:0", "seed:3")) == ""
+    drawn = measured.model_copy(update={"targets": ("held-out:0", "seed:3")})
+    assert asking.unusable(METHODS["journey-trak"], *where, drawn) == ""
+    ddpm = drawn.model_copy(update={"sampler": "ddpm"})
+    assert "'seed:3' has no DDIM trajectory" in asking.unusable(METHODS["journey-trak"], *where, ddpm)
+    assert asking.unusable(METHODS["d-trak"], *where, ddpm) == ""
     added = own_scores.add("mine", np.ones((1, 24)), [resolve(pictures, checkpoint.digest, "held-out:1")], pictures)
     mine = own_scores.Named("mine", added.key).id
     for method in ("journey-trak", mine):
-        reason = asking.unusable(METHODS[method], *where, measured.targets)
+        reason = asking.unusable(METHODS[method], *where, measured)
         assert reason == "It explains none of these targets."
     assert predictions.find(Recipe(method=mine), measured) is None
-    assert asking.unusable(METHODS[mine], *where, ("held-out:1",)) == ""
+    other = measured.model_copy(update={"targets": ("held-out:1",)})
+    assert asking.unusable(METHODS[mine], *where, other) == ""
+
+
+def test_own_scores_of_another_models_pictures_do_not_stop_an_lds(
+    pictures: Dataset, checkpoint: Checkpoint, measured: LdsSettings
+) -> None:
+    drawn = publish_sample(SampleSettings(checkpoint=checkpoint.digest, seed=0), pictures.train.images[0])
+    theirs = replace(drawn, pixels="0" * 16)  # the same seed of another model
+    held_out = resolve(pictures, checkpoint.digest, "held-out:1")
+    with_drawn = measured.model_copy(update={"targets": ("seed:0", "held-out:1", "held-out:2")})
+    where = pictures.digest, checkpoint.digest, False
+    for targets, explained in (([theirs], ()), ([theirs, held_out], ("held-out:1",)), ([drawn], ("seed:0",))):
+        added = own_scores.add("mine", np.ones((len(targets), 24)), targets, pictures)
+        method = METHODS[own_scores.Named("mine", added.key).id]
+        assert predictions.explained(method, with_drawn) == explained
+        assert bool(asking.unusable(method, *where, with_drawn)) == (not explained)
+        if explained:
+            assert predicted(pictures, with_drawn, Recipe(method=method.id)).targets == explained
+        wanted = subset_models.pictures(pictures, with_drawn)
+        assert [one.id for one in known_answers.explained(method, wanted)] == [*explained]

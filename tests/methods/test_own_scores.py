@@ -146,6 +146,18 @@ def test_own_scores_answer_for_what_they_are_of_alone(pictures: Dataset, checkpo
     assert f"are of the training set with digest {pictures.digest}, not of this one ({other.digest})" in reason
 
 
+def test_own_scores_of_other_pictures_leave_the_other_methods_of_a_count_be(
+    pictures: Dataset, checkpoint: Checkpoint, capsys: Any
+) -> None:
+    other = targets.Target("held-out:0", pictures.train.images[0], "0" * 16, "")
+    name = api.add_scores("mine", SCORES[:1], [other], "discs")
+    asked = ["--method", "own:mine", "--method", "raw-pixel-cosine", "--held-out", "2", "--json"]
+    assert cli.main(["known", "--dataset", "discs", "--checkpoint", "small", *asked]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in told["tables"][0]["rows"]] == ["raw-pixel-cosine"]
+    assert told["left_out"] == {name: "It explains none of these targets."}
+
+
 def sampling_of(checkpoint: Checkpoint) -> targets.Target:
     from dtrak_core.models import networks
 

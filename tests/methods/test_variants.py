@@ -24,10 +24,10 @@ from dtrak_core.methods import settings as settings_of_methods
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import InfluenceSettings, influence_settings
-from dtrak_core.models import checkpoints, networks, sampling, speeds
+from dtrak_core.models import checkpoints, networks, sampling, speeds, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.denoiser import Denoiser
-from dtrak_core.models.settings import Prediction, Sampled
+from dtrak_core.models.settings import Prediction, Sampled, SampleSettings
 from dtrak_core.models.targets import Target, resolve
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
@@ -292,6 +292,10 @@ def test_what_cannot_be_answered_is_refused_in_a_sentence(
 ) -> None:
     held_out = resolve(pictures, base.checkpoint, "held-out:3")
     assert "was not" in scores.refusal(METHODS["journey-trak"], base.checkpoint, held_out)
+    by_ddpm = targets.publish_sample(
+        SampleSettings(checkpoint=base.checkpoint, seed=0, sampler="ddpm"), pictures.train.images[0]
+    )
+    assert "'seed:0' has no DDIM trajectory" in scores.refusal(METHODS["journey-trak"], base.checkpoint, by_ddpm)
     assert "Model 1 of 4" in scores.refusal(METHODS["d-trak-ensemble"], base.checkpoint)
     assert scores.refusal(METHODS["gas"], base.checkpoint) == ""
     with pytest.raises(NotFoundError, match="ensemble is not trained yet"):

@@ -94,9 +94,11 @@ def _answers(
     for name, method in METHODS.items():
         if (values := known_answers.stored(_dataset, _weights, method, wanted)) is not None:
             held[name] = values
-    lacking = [name for name in METHODS if name not in held and known_answers.explained(METHODS[name], wanted)]
-    where = _dataset.digest, _weights.digest
-    reasons = {name: asking.unusable(METHODS[name], *where, train=False) for name in lacking}
+    reasons = {}
+    for name, method in METHODS.items():
+        if name not in held and (able := known_answers.explained(method, wanted)):
+            reason = asking.unusable(method, _dataset.digest, _weights.digest, train=False)
+            reasons[name] = reason or known_answers.plan(_dataset, _weights, method, able).refused
     return (known_answers.tables(_dataset, wanted, held) if held else []), reasons
 
 

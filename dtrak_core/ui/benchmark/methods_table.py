@@ -85,8 +85,7 @@ def _standing(
 
 def _reasons(question: Question, lacking: list[Recipe]) -> dict[str, str]:
     """Return why each method that is lacking cannot be computed; of some, a hub is asked, which may take seconds."""
-    where = question.dataset.digest, question.checkpoint.digest, question.measured.targets
-    return {recipe.method: questions.unusable(recipe.method, *where) for recipe in lacking}
+    return {recipe.method: questions.unusable(recipe.method, question.measured) for recipe in lacking}
 
 
 def _numbers(rows: list[dict[str, Any]]) -> None:
