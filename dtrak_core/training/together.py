@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import out_of_memory
+from dtrak_core.errors import DataError, out_of_memory
 from dtrak_core.models import bases, devices, networks, text_calls, text_families
 from dtrak_core.models.denoiser import Condition, tracked_parameters
 from dtrak_core.models.settings import LoraSettings, TrainSettings
@@ -89,7 +89,8 @@ def train(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progre
         on_progress: Called with unit "training steps", of all models together.
 
     Returns:
-        The artifacts, in order.
+        The artifacts, in order, but of models that diverged: their own training (`training.train`) goes on from the
+        state that is kept, its end, and says so.
 
     Raises:
         Cancelled: If `on_progress` raises it; each model's state is kept, from which it goes on by itself.
@@ -102,13 +103,14 @@ def train(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progre
                 lacking.append(one)
         if lacking:
             _split(dataset, lacking, on_progress)
-    return [store.get("retrained", key) for key in keys]
+    return [one for key in keys if (one := store.find("retrained", key)) is not None]
 
 
 def _split(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:
     """Train in as many groups as the device's memory asks for; one model alone as any other, in parts of its batch."""
     if len(wanted) == 1:
-        training.held(dataset, wanted[0], "retrained", on_progress, "retrained")
+        with contextlib.suppress(DataError):  # as of a group's
+            training.held(dataset, wanted[0], "retrained", on_progress, "retrained")
     elif not _fitted(dataset, wanted, on_progress):
         devices.free_memory()  # here, where no error holds what did not fit any more
         for part in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
@@ -146,7 +148,8 @@ def _trained(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Pro
             for one, run in zip(wanted, runs, strict=True):
                 training_run.write(run, store.partial("retrained", key_of("retrained", one)))
     for one, run in zip(wanted, runs, strict=True):
-        training.publish_last(dataset, run, one)
+        with contextlib.suppress(DataError):  # it diverged: whoever asks for this one is told, and no neighbour suffers
+            training.publish_last(dataset, run, one)
 
 
 def of(dataset: Dataset, wanted: Sequence[TrainSettings]) -> tuple[Group, Feed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import Cancelled
+from dtrak_core.errors import Cancelled, DataError
 from dtrak_core.models import bases, checkpoints, lora, networks
 from dtrak_core.models.settings import Layers, LoraSettings, ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.training import products, retrained, together, training
-from dtrak_core.training.feeding import Feed
+from dtrak_core.training.feeding import Batch, Feed
 
 
 def wanted(pictures: Dataset, tiny: ModelSettings, **changes: object) -> list[TrainSettings]:
@@ -155,6 +155,24 @@ def test_on_a_gpu_a_model_is_trained_with_those_wanted_next(
     own = weights(stored[1])  # type: ignore[arg-type]
     for name, value in first.network.state_dict().items():
         torch.testing.assert_close(value, own[name])
+
+
+def test_a_model_that_diverges_takes_none_of_its_group_along(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "worthwhile", lambda: True)
+    each = sorted(wanted(pictures, tiny, epochs=1), key=lambda one: key_of("retrained", one))
+    real = together.stepping
+
+    def first_diverges(group: together.Group, feed: Feed) -> Callable[[Batch, float], torch.Tensor]:
+        step, at_first = real(group, feed), torch.tensor([torch.nan, 0.0, 0.0])
+        return lambda batch, rate: step(batch, rate) + at_first
+
+    monkeypatch.setattr(together, "stepping", first_diverges)
+    assert retrained.retrained(pictures, each[1], quiet, lambda: each).shape == (12, 8, 8)
+    assert [store.find("retrained", key_of("retrained", one)) is not None for one in each] == [False, True, True]
+    with pytest.raises(DataError, match="The training diverged: its loss is nan"):
+        retrained.retrained(pictures, each[0], quiet, lambda: each)
 
 
 @pytest.mark.parametrize("layers", ["attention", "all"])
