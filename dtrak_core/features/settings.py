@@ -176,7 +176,8 @@ def target_draws(checkpoint: str) -> int:
 
 @functools.lru_cache(maxsize=2)
 def _noted(_stamp: tuple[str, ...]) -> dict[str, int]:
-    runs = [*store.listing("checkpoints"), *store.listing("retrained")]
+    # A run counts by its own note, whatever another one that came to the same weights notes.
+    runs = [*store.listing("retrained"), *store.listing("checkpoints")]
     return {step["digest"]: run.manifest.get("target_draws", 0) for run in runs for step in run.manifest["steps"]}
 
 

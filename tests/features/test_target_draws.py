@@ -88,4 +88,9 @@ def test_a_training_notes_how_many_draws_a_second_holds_by_its_size_alone(
     digest = checkpoints.by_name("noted", pictures.digest).digest
     assert settings_of_features.target_draws(digest) == expected
     assert settings_of_features.target_draws("f" * 16) == 0
+    monkeypatch.setattr(checkpoints, "TARGET_SECONDS", 1e-1)
+    again = training.train(pictures, asked, "retrained", quiet, "retrained")  # which comes to the same weights
+    assert again.manifest["steps"][-1]["digest"] == digest
+    assert again.manifest["target_draws"] > expected
+    assert settings_of_features.target_draws(digest) == expected, "targets' features would lose their keys"
     assert key_of("features", wanted(pictures, checkpoints.by_name("noted", pictures.digest)))  # no part of this key
