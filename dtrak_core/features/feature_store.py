@@ -96,19 +96,22 @@ def write_shard(folder: Path, number: int, rows: np.ndarray, storage: Storage) -
 
 
 def seal(folder: Path, number: int, seconds: float) -> None:
-    """Write beside a new shard what it took and the checksums of its files, until they go into the manifest."""
+    """Write beside a new shard what it took and the checksums of its files, until the features are published."""
     sums = {path.name: crc32(path) for path in _files(folder, number)}
     write_json(seal_path(folder, number), {"seconds": round(seconds, 3), "crc32": sums})
 
 
 def seal_path(folder: Path, number: int) -> Path:
-    """Return the file that says that a shard of unfinished work is whole."""
-    return folder / f"{number:05d}.json"
+    """Return the file that says that a shard of unfinished work is whole: it goes once the work is published."""
+    return folder / f"resume.{number:05d}.json"  # of `store.WORKING`
 
 
 def has_shard(folder: Path, number: int, rows: int, width: int, storage: Storage) -> bool:
     """Say whether a whole shard of this shape, as it was sealed, lies in a folder of unfinished work."""
+    former = folder / f"{number:05d}.json"  # the name of seals before 2026-11-28
     try:
+        if former.exists():
+            former.replace(seal_path(folder, number))
         sealed = json.loads(seal_path(folder, number).read_bytes())
         sums, _ = sealed["crc32"], float(sealed["seconds"])
         found: np.ndarray = np.load(shard_path(folder, number), mmap_mode="r", allow_pickle=False)
@@ -118,13 +121,10 @@ def has_shard(folder: Path, number: int, rows: int, width: int, storage: Storage
     return same and found.shape == (rows, width) and found.dtype == storage
 
 
-def unseal(folder: Path, count: int) -> float:
-    """Take away the seals of `count` shards, which the manifest replaces; return the seconds they took together."""
+def seconds_of(folder: Path, count: int) -> float:
+    """Return the seconds that `count` sealed shards took together."""
     paths = [seal_path(folder, number) for number in range(count)]
-    seconds = sum(float(json.loads(path.read_bytes())["seconds"]) for path in paths)
-    for path in paths:
-        path.unlink()
-    return seconds
+    return sum(float(json.loads(path.read_bytes())["seconds"]) for path in paths)
 
 
 def _files(folder: Path, number: int) -> list[Path]:

@@ -65,7 +65,7 @@ def compute_features(
             "width": width_of(denoiser, settings),
             "parameters": sum(p.numel() for _, p in tracked_parameters(denoiser.network)),
             "gradients": sum(sizes) * settings.num_timesteps,
-            "seconds": round(feature_store.unseal(store.partial("features", key), len(sizes)), 2),
+            "seconds": round(feature_store.seconds_of(store.partial("features", key), len(sizes)), 2),
         }
         if settings.parts == "faders":
             facts |= {"groups": list(faders.groups(denoiser)), "group_widths": faders.widths(denoiser, settings)}

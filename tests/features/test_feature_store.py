@@ -100,12 +100,21 @@ def test_a_harmed_shard_does_not_count(tmp_path: Path, name: str, harm: str) -> 
     assert not feature_store.has_shard(tmp_path, 0, 4, 6, "int8")
 
 
-def test_seals_give_way_with_the_seconds_of_all_shards(tmp_path: Path) -> None:
+def test_seals_tell_the_seconds_of_all_shards(tmp_path: Path) -> None:
     for number, seconds in enumerate((1.5, 2.25)):
         feature_store.write_shard(tmp_path, number, np.ones((4, 6), dtype=np.float32), "float16")
         feature_store.seal(tmp_path, number, seconds)
-    assert feature_store.unseal(tmp_path, 2) == 3.75
-    assert not list(tmp_path.glob("*.json"))
+    assert feature_store.seconds_of(tmp_path, 2) == 3.75
+    assert all(feature_store.seal_path(tmp_path, number).match(store.WORKING) for number in range(2))
+
+
+def test_a_shard_that_was_sealed_by_the_former_name_counts(tmp_path: Path) -> None:
+    feature_store.write_shard(tmp_path, 0, np.ones((4, 6), dtype=np.float32), "float16")
+    feature_store.seal(tmp_path, 0, 1.5)
+    feature_store.seal_path(tmp_path, 0).rename(tmp_path / "00000.json")
+    assert feature_store.has_shard(tmp_path, 0, 4, 6, "float16")
+    assert not (tmp_path / "00000.json").exists(), "it would become part of the features"
+    assert feature_store.seconds_of(tmp_path, 1) == 1.5
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (128, [128]), (300, [128, 128, 44])])

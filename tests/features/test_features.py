@@ -110,9 +110,22 @@ def test_an_interrupted_computation_goes_on_and_ends_the_same(
     again = features.compute_features(pictures, denoiser, settings, quiet, 4)
     assert computed == [f"train:{i}" for i in range(10, 24)]
     assert {name: again.path.joinpath(name).read_bytes() for name in again.manifest["files"]} == expected
+    assert {path.name for path in again.path.iterdir()} == {*expected, store.MANIFEST}
     computed.clear()
     assert features.compute_features(pictures, denoiser, settings, quiet).key == again.key
     assert computed == []
+
+
+def test_a_publishing_that_fails_loses_no_shard(
+    pictures: Dataset, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = wanted(pictures)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_describe", lambda path: (_ for _ in ()).throw(Cancelled("killed")))
+        with pytest.raises(Cancelled):
+            features.compute_features(pictures, denoiser, settings, quiet)
+    monkeypatch.delattr(batches, "per_example_gradients")
+    assert features.compute_features(pictures, denoiser, settings, quiet).manifest["rows"] == 24
 
 
 def test_batch_and_shard_sizes_change_nothing(
