@@ -145,7 +145,6 @@ def _published(
     training_run.write_metrics(run, folder)
     growing.clear(folder)
     steps = [json.loads((folder / _folder(step) / "step.json").read_bytes()) for step in kept]
-    pictures = run.step * min(settings.batch_size, taken)
     done = store.publish(
         kind,
         key,
@@ -157,7 +156,7 @@ def _published(
         fold=settings.model.fold,
         examples=taken,
         seconds=round(run.seconds, 1),
-        seconds_per_picture_step=run.seconds / pictures,
+        seconds_per_picture_step=run.seconds / (settings.epochs * taken),
         parameters=sum(p.numel() for p in run.weights),
         target_draws=_target_draws(run.denoiser),
         final_loss=final,

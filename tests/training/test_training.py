@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -288,6 +290,16 @@ def test_indices_outside_the_dataset_are_refused(
 def test_settings_for_another_dataset_are_refused(pictures: Dataset, tiny: ModelSettings) -> None:
     with pytest.raises(SettingsError, match="The settings are for dataset aaaaaaaaaaaaaaaa"):
         training.train(pictures, TrainSettings(dataset="a" * 16, model=tiny), "bad", quiet)
+
+
+def test_a_last_batch_that_is_not_full_counts_its_own_pictures(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    settings = settings_for(pictures, tiny, indices=tuple(range(9)), epochs=2, batch_size=8)
+    found = training.train(pictures, settings, "retrained", quiet, "retrained").manifest
+    assert found["seconds_per_picture_step"] * 2 * 9 == pytest.approx(found["seconds"])
 
 
 def test_a_probe_measures_seconds_a_picture(cache: Path, tiny: ModelSettings) -> None:
