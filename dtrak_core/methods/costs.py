@@ -266,8 +266,8 @@ def _learned(stamp: tuple[str, ...]) -> dict[str, Speed]:
             ratios["kernel"].append(artifact.manifest["seconds"] / about)
     for artifact in store.listing("features"):
         made, checkpoint = artifact.manifest, known.get(artifact.settings["checkpoint"])
-        if not artifact.shipped and checkpoint is not None and artifact.settings["projection"] in DRAWN_SECONDS:
-            features = FeatureSettings(**artifact.settings)
+        own = not artifact.shipped and artifact.settings["projection"] in DRAWN_SECONDS
+        if own and checkpoint is not None and not is_mixture(features := FeatureSettings(**artifact.settings)):
             about = projection_seconds(features, made["parameters"], made["rows"])
             rest = made["seconds"] - made["gradients"] * plain_draws(features) * speeds.gradient(checkpoint).seconds
             ratios["projection"].append(max(rest, 0.1 * made["seconds"]) / about)

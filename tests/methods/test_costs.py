@@ -246,6 +246,10 @@ def test_kernels_and_dense_projections_follow_what_they_took_here(
     published("features", base(pictures, checkpoint, projection="rademacher", noise_seed=5), **facts)
     found = scores.estimate(pictures, checkpoint, part)  # type: ignore[arg-type]
     assert found.projection == pytest.approx(700 * projection)
+    mixture = base(pictures, checkpoint, projection="rademacher", model_output="interpolated", eta=0.5)
+    published("features", mixture, **facts | {"seconds": 0.01})  # sums of stored features: no projection
+    found = scores.estimate(pictures, checkpoint, part)  # type: ignore[arg-type]
+    assert found.projection == pytest.approx(700 * projection)
 
 
 def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset, checkpoint: Checkpoint) -> None:
