@@ -199,3 +199,8 @@ def _check_shapes(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> 
     measured = ~np.isnan(losses) if losses.ndim == 3 else np.ones((len(losses), 1, len(scores)), bool)
     if not measured.any(1).all() or np.isinf(losses).any() or (losses.ndim == 2 and np.isnan(losses).any()):
         raise DataError("losses holds values that are not finite, or a target without any. Leave that subset out.")
+    if (measured.any(2) != measured.all(2)).any():
+        raise DataError(
+            "losses holds NaN for some targets of a seed alone; NaN says that a subset was not trained with that seed. "
+            "Set all targets of it to NaN."
+        )

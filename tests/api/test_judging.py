@@ -17,6 +17,8 @@ RANDOM = np.random.default_rng(0)
 SCORES, MASKS = RANDOM.normal(size=(7, 30)), RANDOM.random((12, 30)) < 0.5
 LOSSES = -(MASKS @ SCORES.T)[:, None] + RANDOM.normal(size=(12, 2, 7))
 
+ONE_SEED = np.array([False, True])[:, None]  # the second is not trained
+
 
 def test_the_lds_is_the_mean_rank_correlation_of_summed_scores() -> None:
     found = api.lds(SCORES, MASKS, LOSSES)
@@ -63,6 +65,10 @@ def test_the_shipped_benchmark_gives_the_numbers_of_page_and_command(kind: Any) 
         ((SCORES, MASKS * 0.3, LOSSES), "masks holds other values than 0 and 1"),
         ((SCORES, MASKS, np.full_like(LOSSES, np.nan)), "losses holds values that are not finite"),
         ((SCORES, MASKS, np.where(LOSSES[:, 0] > 0, np.nan, 0)), "losses holds values that are not finite"),
+        (
+            (SCORES, MASKS, np.where(np.arange(7) == 3, np.where(ONE_SEED, np.nan, LOSSES), LOSSES)),
+            "NaN for some targets",
+        ),
         ((SCORES.astype(str), MASKS, LOSSES), "scores is of type <U"),
         ((SCORES[:, :2], MASKS[:2, :2], LOSSES[:2]), "2 subsets are too few"),
         (([[1], [1, 2]], MASKS, LOSSES), "scores cannot be read as an array"),
