@@ -11,7 +11,7 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset
+from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset, first_of_each
 from dtrak_core.counterfactual import comparisons, credits
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
@@ -95,7 +95,7 @@ def credit(
         share(g) = Σ_{i in g} max(s̄_i, 0) / Σ_i max(s̄_i, 0)        s̄_i = mean over targets of score(z, i)
         lift(g)  = share(g) / share of the training pictures
 
-    Intervals resample targets, and are None below six of them.
+    Intervals resample targets, and are None below six of them. A target given several times counts once.
 
     Args:
         dataset: The training set, or its name.
@@ -126,6 +126,7 @@ def credit(
     how: dict[str, Any] = {"damping": damping, "rank_share": rank_share, "sampled": sampled}
     answer = explaining.explain(of, model, wanted, method, features=features, engine=engine, progress=progress, **how)
     base = defaults.base_for(of.digest, model.digest, one, features or {})
-    plan = scores.resolve(one, of, model.digest, answer.targets, base)
-    found = Scores(one.id, answer.scores, answer.damping, answer.effective_rank, answer.provenance)
+    once = first_of_each(answer.targets)
+    plan = scores.resolve(one, of, model.digest, [answer.targets[place] for place in once], base)
+    found = Scores(one.id, answer.scores[once], answer.damping, answer.effective_rank, answer.provenance)
     return Credits(credits.sheet(plan, found, model, by, comparisons.listing(of, model.digest)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from dtrak_core.amounts import counted
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way, first_of_each
 from dtrak_core.api.working import bar, done
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
@@ -188,15 +188,15 @@ def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool)
     method, of = plan.method, plan.dataset
     if reason := families.family_of(method).lacking(method):
         raise SettingsError(reason)
-    by_drawing: dict[Sampled, dict[str, Target]] = {}
-    for target in plan.targets:
-        if scores.needed(method, of, plan.checkpoint, target, base):
-            _check_known(target, of, plan.checkpoint)
-            by_drawing.setdefault(target.sampled, {})[target.id] = target
-    if not plan.targets:  # of the training set alone
-        by_drawing[Sampled()] = {}
-    for sampled, alike in by_drawing.items():
-        part = scores.resolve(method, of, plan.checkpoint, list(alike.values()), base)
+    targets = [plan.targets[place] for place in first_of_each(plan.targets)]
+    lacking = [one for one in targets if scores.needed(method, of, plan.checkpoint, one, base)]
+    for target in lacking:
+        _check_known(target, of, plan.checkpoint)
+    sets = asking.by_drawing(lacking, Sampled())
+    if not targets:  # of the training set alone
+        sets = [(Sampled(), [])]
+    for sampled, alike in sets:
+        part = scores.resolve(method, of, plan.checkpoint, alike, base)
         for job in asking.jobs_for([part], sampled):
             done(job, f"{method.label} for {counted(len(alike), 'target')}", engine, shown)
 

@@ -200,6 +200,14 @@ def chosen_names(given: Any, name: str) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def first_of_each(targets: Sequence[Target]) -> list[int]:
+    """Return the places of targets that differ in id, pixels or prompt: given again, one tells nothing more."""
+    places: dict[tuple[str, str, str], int] = {}
+    for place, target in enumerate(targets):
+        places.setdefault((target.id, target.pixels, target.prompt), place)
+    return list(places.values())
+
+
 def chosen_targets(
     wanted: Wanted | Sequence[Wanted], of: Dataset, by: Checkpoint | None, sampled: Sampled, engine: bool, shown: bool
 ) -> list[Target]:

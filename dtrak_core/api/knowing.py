@@ -9,7 +9,7 @@ import numpy as np
 
 from dtrak_core.amounts import counted
 from dtrak_core.api import showing
-from dtrak_core.api.inputs import chosen_dataset, listed_targets, whole_number
+from dtrak_core.api.inputs import chosen_dataset, first_of_each, listed_targets, whole_number
 from dtrak_core.api.judging import numbers
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, SettingsError, shortened
@@ -63,7 +63,7 @@ def known_answers(
     Args:
         scores: Scores of M targets for all N training examples, finite numbers (M, N), of `explain` for example.
         dataset: The training set, or its name.
-        targets: The M targets.
+        targets: The M targets; one given several times counts once, by its first row.
         top: How many pictures of each target are counted.
 
     Returns:
@@ -86,7 +86,8 @@ def known_answers(
     measure.check(whole_number(top, "top"), values.shape[1])
     if own := next((target.id for target in targets if target.id.startswith("train:")), None):
         raise SettingsError(f"{own} is a training picture and would find itself. Give generated or held-out targets.")
-    found = {}
+    once, found = first_of_each(targets), {}
+    targets, values = [targets[place] for place in once], values[once]
     for one in measure.known(of, targets):
         answer = measure.answer(values, one, top)
         chosen = tuple(targets[place] for place in one.places)

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from dtrak_core import api, store
+from dtrak_core.api import explaining
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError, SettingsError, StudioError
 from dtrak_core.features import draws
+from dtrak_core.methods import scores
 from dtrak_core.models import networks, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
+from dtrak_core.models.targets import publish_sample
 
 T = 4
 PLAIN = {"num_timesteps": T, "projection": "none"}
@@ -156,3 +159,20 @@ def test_an_answer_draws_itself(pictures: Dataset, checkpoint: Checkpoint) -> No
     assert f'alt="Rank 1: training picture {first.index}, ' in html.unescape(drawn)
     alts = re.findall(r'<img src="data:image/png;base64,[^"]+" alt="([^"]+)"', drawn)
     assert len(alts) == drawn.count("<img") == 1 + len(found.proponents()) + len(found.opponents(0, 4))
+
+
+def test_pictures_of_several_prompts_are_one_job(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = [
+        publish_sample(
+            SampleSettings(checkpoint=checkpoint.digest, seed=seed, prompts=(f"disc {seed}",)),
+            pictures.train.images[seed],
+        )
+        for seed in range(3)
+    ]
+    asked: list[Any] = []
+    monkeypatch.setattr(explaining, "done", lambda job, *about: asked.append(job))
+    plan = scores.resolve("ek-fac", pictures, checkpoint.digest, [*drawn, drawn[0]])
+    explaining.compute(plan, None, False, False)
+    assert [job.targets for job in asked] == [("seed:0", "seed:1", "seed:2")]

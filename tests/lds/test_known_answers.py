@@ -100,6 +100,8 @@ def test_an_own_count_of_first_pictures_and_what_is_refused(portraits: Dataset) 
     assert {fact: (one.share, one.most, one.low) for fact, one in found.items()} == {
         "equal": (1, 1, None), "family": (0.5, 1, None), "label": (1, 1, None), "contributor": (1, 1, None)
     }  # fmt: skip
+    again = api.known_answers(np.repeat(scores, 6, 0), dataset, fox * 6, top=2)
+    assert len(again["family"].targets) == 1, "one target given six times is no six"
     for wrong, reason in (
         ((scores[:, :9], dataset, fox), "expected \\(1, 10\\)"),
         ((scores * np.nan, dataset, fox), "fin"),
