@@ -7,6 +7,7 @@ are converted, as `from_pretrained` does.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,13 @@ from dtrak_core.settings import digest_of
 
 WRAPPERS = ("_orig_mod.", "module.", "model.", "unet.")
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+# What torch.load raises of bytes that are no pickle, or the beginning of one.
+UNREADABLE = (
+    UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, struct.error, AssertionError,
+    AttributeError,
+)  # fmt: skip
 
 
 def read(files: WeightFiles, source: str) -> dict[str, Tensor]:
@@ -51,7 +59,7 @@ def read_file(path: Path, source: str) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError:
         raise damaged(path, source) from None
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         # torch says so in words alone, of a class that is not on its list, of a function, of a TorchScript archive.
         if any(word in str(error) for word in ("GLOBAL", "Unsupported class", "TorchScript")):
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -29,6 +30,13 @@ def index(folder: Path, name: str, ending: str = "safetensors") -> None:
     for shard, part in zip(shards, WEIGHTS.items(), strict=True):
         save_file(dict([part]), folder / shard) if ending == "safetensors" else torch.save(dict([part]), folder / shard)
     (folder / name).write_text(json.dumps({"weight_map": dict(zip(WEIGHTS, shards, strict=True))}))
+
+
+def cut_legacy(end: int) -> bytes:
+    """Return the beginning of a file in the format that torch wrote before it wrote zip archives."""
+    whole = io.BytesIO()
+    torch.save(WEIGHTS, whole, _use_new_zipfile_serialization=False)
+    return whole.getvalue()[:end]
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
@@ -86,6 +94,8 @@ def test_a_file_of_another_name_is_named(tmp_path: Path) -> None:
         (f"{NAME}.safetensors", save(WEIGHTS) + b"more", "is damaged: it was cut off"),
         (f"{NAME}.safetensors", b"hello, what is this?", "is damaged: it was cut off"),
         (f"{NAME}.bin", b"hello, what is this?", "is damaged: it was cut off"),
+        *((f"{NAME}.bin", cut_legacy(end), "is damaged: it was cut off") for end in (1, 18, 28)),
+        *((f"{NAME}.bin", first + b"\x00" * 40, "is damaged: it was cut off") for first in (b"R", b".", b"u")),
         (f"{NAME}.bin", pickle.dumps(print, protocol=2), "pickled code, which is not opened"),
     ],
 )
