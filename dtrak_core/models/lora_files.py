@@ -103,8 +103,8 @@ def choose(folder: Path, source: str, parts: Iterable[str]) -> tuple[Path, ...]:
     kind = ".safetensors " if plain[0].suffix == ".safetensors" else ""
     names = ", ".join(path.name for path in plain[:6]) + (", ..." if len(plain) > 6 else "")
     raise NotFoundError(
-        f"'{source}' holds {len(plain)} {kind}files and none is {FILE}: {names}. Give the file that is meant, "
-        f"for example {source}/{plain[0].name}."
+        f"'{source}' holds {len(plain)} {kind}files and none is {FILE}: {names}. Give the file that is meant "
+        f"by its path, which ends in {plain[0].name} for example; download it first where it lies on the hub."
     )
 
 

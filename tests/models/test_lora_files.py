@@ -385,7 +385,7 @@ def stray_magnitude(folder: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda folder: (folder / FILE).unlink(), r"holds 0 \.safetensors files"),
-    "two files": (two_files, r"style-1.*style-2.*Give the file that is meant"),
+    "two files": (two_files, r"style-1.*style-2.*Give the file that is meant by its path.*download it first"),
     "two pickles": (two_pickles, r"holds 2 files and none is .*: style-1\.bin, style-2\.pt\."),
     "a pipeline": (lambda folder: (folder / "model_index.json").write_text("{}"), "is a whole pipeline"),
     "pointer": (pointer, "is a Git LFS pointer.*git lfs pull"),
