@@ -192,9 +192,11 @@ def refusal(method: str, dataset: str, targets: Sequence[Target]) -> str:
         return _gone(name)
     settings = artifact.settings
     if dataset not in ("", settings["dataset"]):
+        stored = [a for a in store.listing(KIND) if (a.settings["name"], a.settings["dataset"]) == (name, dataset)]
+        there = Named(name, max(stored, key=_age).key).id if stored else ""
         return (
             f"The own scores '{name}' are of the training set with digest {settings['dataset']}, not of this one "
-            f"({dataset}). Add scores of this one."
+            f"({dataset}). {f'Give those of this one, {there}' if there else 'Add scores of this one'}."
         )
     known = {tuple(one) for one in settings["targets"]}
     lacking = next((one for one in targets if (one.id, one.pixels) not in known), None)

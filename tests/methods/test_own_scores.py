@@ -134,7 +134,7 @@ def test_what_are_no_scores_is_refused(
 
 def test_own_scores_answer_for_what_they_are_of_alone(pictures: Dataset, checkpoint: Checkpoint) -> None:
     drawn = sampling_of(checkpoint)
-    api.add_scores("mine", SCORES, [drawn, "train:3"], pictures)
+    name = api.add_scores("mine", SCORES, [drawn, "train:3"], pictures)
     for target, sentence in (
         ("train:4", "have no row for train:4, but for seed:0, train:3. Add scores of it."),
         (targets.Target(drawn.id, pictures.train.images[0], "0" * 16, ""), "for another picture of that name"),
@@ -144,6 +144,10 @@ def test_own_scores_answer_for_what_they_are_of_alone(pictures: Dataset, checkpo
     other = api.dataset(pictures.train.images, name="other")
     reason = own_scores.refusal("own:mine", other.digest, [])
     assert f"are of the training set with digest {pictures.digest}, not of this one ({other.digest})" in reason
+    assert reason.endswith("Add scores of this one.")
+    theirs = api.add_scores("mine", SCORES[:, :24], [*TWO[1:], "train:4"], other)
+    assert own_scores.refusal("own:mine", pictures.digest, []).endswith(f"{name}.")
+    assert theirs != name
 
 
 def test_own_scores_of_other_pictures_leave_the_other_methods_of_a_count_be(
@@ -156,6 +160,13 @@ def test_own_scores_of_other_pictures_leave_the_other_methods_of_a_count_be(
     told = json.loads(capsys.readouterr().out)
     assert [row["method"] for row in told["tables"][0]["rows"]] == ["raw-pixel-cosine"]
     assert told["left_out"] == {name: "It explains none of these targets."}
+
+
+def test_a_picture_credited_six_times_is_one(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    api.add_scores("mine", SCORES, TWO, pictures)
+    found = api.credit(pictures, checkpoint, [TWO[0]] * 6, "own:mine", progress=False)
+    assert [one.id for one in found.sheet.explained] == TWO[:1]
+    assert found.groups[0].low is None, "an interval takes six pictures"
 
 
 def sampling_of(checkpoint: Checkpoint) -> targets.Target:
