@@ -17,6 +17,7 @@ from dtrak_core import store
 from dtrak_core.datasets import catalogue, subsets
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.features import draws
 from dtrak_core.lds import lds
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -97,9 +98,11 @@ def check(dataset: Dataset, checkpoint: Checkpoint, settings: Measured) -> None:
 
     Raises:
         NotFoundError: If a target that is not generated does not exist.
-        SettingsError: If the checkpoint cannot be trained again, a subset not be drawn, or no target is counted.
+        SettingsError: If the checkpoint cannot be trained again, a subset not be drawn, no target is counted, or
+            its noise schedule has fewer timesteps.
     """
     checkpoints.training_of(checkpoint)
+    draws.timesteps("uniform", settings.num_timesteps, checkpoints.process_of(checkpoint)[1])
     subsets.random_part("lds-val", 0, dataset.train.labels, settings.share)
     for name in settings.targets:
         if not name.startswith("seed:"):

@@ -149,6 +149,15 @@ def test_the_command_answers_for_each_kind_of_target(
     assert "3 held-out targets. A perfect attribution could reach: not known" in capsys.readouterr().out
 
 
+def test_more_timesteps_than_the_schedule_has_are_refused_before_a_model_is_trained(
+    pictures: Dataset, checkpoint: Checkpoint, settings: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset_models.check(pictures, checkpoint, asked := settings.model_copy(update={"num_timesteps": 1000}))
+    monkeypatch.setattr(checkpoints, "process_of", lambda checkpoint: ("noise", 500))
+    with pytest.raises(SettingsError, match="500"):
+        subset_models.check(pictures, checkpoint, asked)
+
+
 def test_too_little_is_said(pictures: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["lds", "--dataset", "discs", "--checkpoint", "small", "--generated", "", "--so-far"]
     assert cli.main([*words, "--held-out", "2"]) == 1
