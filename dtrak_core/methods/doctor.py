@@ -88,6 +88,10 @@ def refusal(check: Check, dataset: Dataset, checkpoint: Checkpoint) -> str:
     if check == "captions":
         return suspicions.refusal(checkpoint, dataset)
     if check == "unhelpful" and not held_out(dataset):
+        if dataset.held_out.rows:
+            return (
+                f"Each held-out picture of '{dataset.name}' nearly equals a training picture, so none says what helped."
+            )
         return f"No picture of '{dataset.name}' is held out, so nothing says what a picture helped with."
     if check in ("self", "unhelpful"):
         return scores.refusal(METHODS[METHOD], checkpoint.digest, None, dataset.digest)

@@ -65,6 +65,13 @@ def test_leverage_and_help_are_those_of_the_features(pictures: Dataset, checkpoi
     assert helped.order.tolist() == np.argsort(wanted, kind="stable").tolist()
 
 
+def test_held_out_pictures_that_all_equal_training_ones_are_not_said_to_be_none(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.copies, "reference_of", lambda dataset: [])
+    assert "nearly equals a training picture" in doctor.refusal("unhelpful", pictures, checkpoint)
+
+
 def test_swapped_labels_are_doubted_where_the_model_knows_them(
     cache: Path, pictures: Dataset, trained_classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
