@@ -103,7 +103,8 @@ def train(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progre
                 lacking.append(one)
         if lacking:
             _split(dataset, lacking, on_progress)
-    return [one for key in keys if (one := store.find("retrained", key)) is not None]
+    found = [store.find("retrained", key) for key in keys]
+    return [run for run in found if run is not None]
 
 
 def _split(dataset: Dataset, wanted: Sequence[TrainSettings], on_progress: Progress) -> None:
