@@ -236,7 +236,7 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
     given = {name: value for name, value in config.items() if name in KNOWN}
     try:
         unet: UNet2DModel = UNet2DModel(**given)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, ArithmeticError, NameError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"The network that config.json of '{source}' describes cannot be built: {told}.") from None
     own = unet.config

@@ -152,3 +152,10 @@ def test_timesteps_known_by_heart_are_those_of_the_schedule() -> None:
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 10}
     with pytest.raises(DataError, match=r"knows 10 timesteps by heart .* its scheduler has noise levels between them"):
         networks.denoiser_of(unet, 1, schedules.read(flow, "theirs"))
+
+
+@pytest.mark.parametrize("wrong", [{"down_block_types": [0, 0]}, {"norm_num_groups": 0}, {"time_embedding_type": "x"}])
+def test_a_config_that_diffusers_stumbles_over_is_refused(wrong: dict[str, object]) -> None:
+    two = {"block_out_channels": [8, 16], "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+    with pytest.raises(DataError, match="describes cannot be built"):
+        networks.unet_of({**two, "norm_num_groups": 4, **wrong}, "theirs")
