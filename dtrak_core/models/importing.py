@@ -163,10 +163,15 @@ def _size(found: pipelines.Layout, dataset: Dataset, source: str) -> tuple[int, 
             "1, folded ones 4 or 16. Take a model of pixels, not of an autoencoder's latents."
         )
     resolution = dataset.settings.resolution
+    if size is None and resolution % fold:
+        raise DataError(
+            f"'{source}' folds {fold} x {fold} pixels, and the {resolution} of dataset '{dataset.name}' are no "
+            f"multiple of that. Prepare the dataset at {resolution - resolution % fold} pixels."
+        )
     if size is None:
         told = f"its config.json has no sample_size: {resolution} pixels, as the dataset has"
         return fold, resolution // fold, (*assumed, told)
-    if size != resolution // fold:
+    if size * fold != resolution:
         raise DataError(
             f"'{source}' draws pictures of {size * fold} pixels, dataset '{dataset.name}' has {resolution}. "
             f"Prepare the dataset at {size * fold} pixels."

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -398,3 +400,11 @@ def test_another_class_of_network_is_refused(pictures: Dataset, tmp_path: Path) 
     (tmp_path / "other" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     with pytest.raises(DataError, match="holds a UNet2DConditionModel"):
         importing.import_checkpoint(str(tmp_path / "other"), pictures, "bad", quiet)
+
+
+@pytest.mark.parametrize("size", [8, None])
+def test_pictures_that_do_not_fold_into_a_networks_size_are_refused(pictures: Dataset, size: int | None) -> None:
+    config = {"in_channels": 48, "out_channels": 48, "sample_size": size}
+    odd = replace(pictures, settings=pictures.settings.model_copy(update={"resolution": 34}))
+    with pytest.raises(DataError, match="Prepare the dataset at 32 pixels"):
+        importing._size(SimpleNamespace(config=config, assumed=()), odd, "theirs")  # type: ignore[arg-type]
