@@ -28,6 +28,8 @@ from dtrak_core.datasets.content import grey, is_grey
 from dtrak_core.errors import DataError, NotFoundError
 from dtrak_core.files import expanded
 from dtrak_core.models import checkpoints, class_names, descriptions, networks, pipelines, weights
+from dtrak_core.models.base_parts import UNREADABLE, first_line
+from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress
 from dtrak_core.settings import build, key_of
@@ -75,6 +77,7 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
     on_progress(1, 3, "files", "Reading the weights")
     read = weights.read(found.weights, called)
     denoiser = networks.assemble({**found.config, "sample_size": size}, read, found.schedule, fold, called, names)
+    _prove(denoiser, dataset, called)
     digest = networks.weights_digest(denoiser.network)
     config = json.loads(denoiser.network.to_json_string())  # type: ignore[operator]  # a UNet2DModel
     if wrong := [key for key, value in config.items() if isinstance(value, float) and not math.isfinite(value)]:
@@ -101,6 +104,24 @@ def import_checkpoint(source: str, dataset: Dataset, name: str, on_progress: Pro
         told |= {"licence": named} if (named := descriptions.licence(folder)) else {}
         told["target_draws"] = checkpoints.draws_within(parameters, size**2)
         return published(key, settings, dataset, name, digest, fold, "", assumed, parameters=parameters, **told)
+
+
+def _prove(denoiser: Denoiser, dataset: Dataset, source: str) -> None:
+    """Send one picture through a network, so that it cannot fail at its first use.
+
+    Raises:
+        DataError: If it cannot look at the dataset's pictures.
+    """
+    try:
+        with torch.no_grad():
+            x = denoiser.encode(dataset.train.images[:1]).to(denoiser.weight)
+            first = torch.zeros(1, dtype=torch.long, device=x.device)
+            denoiser.predict(x, first, denoiser.conditions([denoiser.usual]))
+    except UNREADABLE as error:
+        raise DataError(
+            f"The network of '{source}' cannot look at pictures of {dataset.settings.resolution} pixels "
+            f"({first_line(error)}). Correct its config.json, or prepare the dataset at the size that it learned."
+        ) from None
 
 
 def published(

@@ -6,7 +6,8 @@ of such a class can hold is refused with what it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,39 +51,11 @@ def judged(folder: Path, source: str, side: int = 0) -> tuple[int, list[str]]:
 
     Raises:
         NotFoundError: If a part, a file of one, or its weights are missing; the sentence names it.
-        DataError: If a file is damaged, or it is of no known family.
+        DataError: If a file is damaged, a config has a value that cannot be used, or it is of no known family.
         SettingsError: If it cannot draw pictures of this size.
     """
-    family = text_families.of(folder, source)
-    for name in family.parts:
-        if not (folder / name).is_dir():
-            raise NotFoundError(f"'{source}' has no folder {name}/. Give a whole diffusers pipeline.")
-    index = config_of(folder / "model_index.json", folder, source)
-    assumed = _judge_schedule(family, folder, index, source)
-    configs = {part: config_of(folder / part / "config.json", folder, source) for part in family.stems}
-    _judge_networks(family, configs, source)
-    if family.by_class:
-        _judge_classes(class_names.of_files(index, source), configs[family.part], source)
-    for encoder in family.encoders:
-        _judge_tokenizer(folder / encoder.tokenizer, encoder, source)
-    variants = {part: weights_of(folder, part, source).variant for part in family.stems}
-    assumed += [
-        f"{variant} weights of {part}, which has no plain ones" for part, variant in variants.items() if variant
-    ]
-    if (folder / f"{family.part}_ema").is_dir():
-        assumed.append(f"weights are those of {family.part}/; its averaged ones ({family.part}_ema/) are left out")
-    network, vae = configs[family.part], configs["vae"]
-    own = own_side(folder, source)
-    if side:
-        _judge_side(family, network, vae, source, side)
-    elif not SIDES[0] <= own <= SIDES[1]:
-        raise DataError(
-            f"'{source}' draws pictures of {own} pixels; {SIDES[0]} to {SIDES[1]} can be used. Take it in at a size of "
-            f"these, with --resolution {SIDES[1]} say."
-        )
-    elif network.get("sample_size") is None and not family.side:
-        assumed.append(f"{family.part}/config.json has no sample_size: {own} pixels, as vae/config.json has")
-    return side or own, assumed
+    with _usable(source):
+        return _judged(folder, source, side)
 
 
 def own_side(folder: Path, source: str) -> int:
@@ -91,20 +64,21 @@ def own_side(folder: Path, source: str) -> int:
     Raises:
         DataError: If they are not square, or the autoencoder is of no known class.
     """
-    family = text_families.of(folder, source)
-    network, vae = (config_of(folder / part / "config.json", folder, source) for part in (family.part, "vae"))
-    latent = network.get("sample_size")
-    _judge_autoencoder(vae, source)
-    if latent is None:
-        told = family.side or vae.get("sample_size") or 0
-        latent = [one // smaller(vae) for one in told] if isinstance(told, list) else told // smaller(vae)
-    sides = set(latent) if isinstance(latent, list) else {latent}
-    if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
-        raise DataError(
-            f"The denoiser of '{source}' draws latents of {latent}. Pictures here are square: give a model of square "
-            f"ones, with one number as sample_size in {family.part}/config.json."
-        )
-    return int(sides.pop()) * smaller(vae)
+    with _usable(source):
+        family = text_families.of(folder, source)
+        network, vae = (config_of(folder / part / "config.json", folder, source) for part in (family.part, "vae"))
+        latent = network.get("sample_size")
+        _judge_autoencoder(vae, source)
+        if latent is None:
+            told = family.side or vae.get("sample_size") or 0
+            latent = [one // smaller(vae) for one in told] if isinstance(told, list) else told // smaller(vae)
+        sides = set(latent) if isinstance(latent, list) else {latent}
+        if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
+            raise DataError(
+                f"The denoiser of '{source}' draws latents of {latent}. Pictures here are square: give a model of "
+                f"square ones, with one number as sample_size in {family.part}/config.json."
+            )
+        return int(sides.pop()) * smaller(vae)
 
 
 def weights_of(folder: Path, part: str, source: str = "") -> WeightFiles:
@@ -143,6 +117,51 @@ def drawn_alike(folder: Path, source: str) -> bool:
     told = {name: schedule.get(name) for name in DRAWN}
     alike = all((silent if told[name] is None else told[name]) == own for name, (own, silent) in DRAWN.items())
     return alike and vae.get("_class_name", "AutoencoderKL") == "AutoencoderKL"
+
+
+@contextlib.contextmanager
+def _usable(source: str) -> Iterator[None]:
+    """Say in words that a config holds a value that no model of its family can have: a word for a number, say."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"A config of '{source}' has a value that cannot be used ({told}). Get its files again."
+        ) from None
+
+
+def _judged(folder: Path, source: str, side: int) -> tuple[int, list[str]]:
+    family = text_families.of(folder, source)
+    for name in family.parts:
+        if not (folder / name).is_dir():
+            raise NotFoundError(f"'{source}' has no folder {name}/. Give a whole diffusers pipeline.")
+    index = config_of(folder / "model_index.json", folder, source)
+    assumed = _judge_schedule(family, folder, index, source)
+    configs = {part: config_of(folder / part / "config.json", folder, source) for part in family.stems}
+    _judge_networks(family, configs, source)
+    if family.by_class:
+        _judge_classes(class_names.of_files(index, source), configs[family.part], source)
+    for encoder in family.encoders:
+        _judge_tokenizer(folder / encoder.tokenizer, encoder, source)
+    variants = {part: weights_of(folder, part, source).variant for part in family.stems}
+    assumed += [
+        f"{variant} weights of {part}, which has no plain ones" for part, variant in variants.items() if variant
+    ]
+    if (folder / f"{family.part}_ema").is_dir():
+        assumed.append(f"weights are those of {family.part}/; its averaged ones ({family.part}_ema/) are left out")
+    network, vae = configs[family.part], configs["vae"]
+    own = own_side(folder, source)
+    if side:
+        _judge_side(family, network, vae, source, side)
+    elif not SIDES[0] <= own <= SIDES[1]:
+        raise DataError(
+            f"'{source}' draws pictures of {own} pixels; {SIDES[0]} to {SIDES[1]} can be used. Take it in at a size of "
+            f"these, with --resolution {SIDES[1]} say."
+        )
+    elif network.get("sample_size") is None and not family.side:
+        assumed.append(f"{family.part}/config.json has no sample_size: {own} pixels, as vae/config.json has")
+    return side or own, assumed
 
 
 def _judge_schedule(family: Family, folder: Path, index: dict[str, Any], source: str) -> list[str]:

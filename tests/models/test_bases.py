@@ -249,6 +249,11 @@ REFUSED = {
     "oblong": (edited("unet/config.json", sample_size=[8, 16]), r"draws latents of \[8, 16\]"),
     "large": (edited("unet/config.json", sample_size=256), "draws pictures of 1024 pixels; 8 to 512"),
     "other denoiser": (edited("unet/config.json", _class_name="UNet2DModel"), "is a UNet2DModel"),
+    "no number": (edited("unet/config.json", sample_size={}), "config of '.*' has a value that cannot be used"),
+    "no list of levels": (edited("vae/config.json", block_out_channels=3), "has a value that cannot be used"),
+    "a word for a number": (edited(TEXT, hidden_size="x"), r"has a value that cannot be used \(invalid literal"),
+    "no list of classes": (edited(TEXT, architectures=True), "has a value that cannot be used"),
+    "no name of a class": (edited("vae/config.json", _class_name=[]), "has a value that cannot be used"),
     "other autoencoder": (edited("vae/config.json", _class_name="VQModel"), "is a VQModel"),
     "other text encoder": (edited(TEXT, architectures=["T5EncoderModel"]), "is a T5EncoderModel"),
     "other words": (

@@ -237,6 +237,15 @@ def test_a_number_that_is_none_in_a_config_is_named(pictures: Dataset, tmp_path:
         taken_in(tmp_path / "theirs", pictures, "theirs")
 
 
+def test_a_network_that_fails_at_its_first_picture_is_not_taken_in(pictures: Dataset, tmp_path: Path) -> None:
+    foreign(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"freq_shift": None}))
+    with pytest.raises(DataError, match=r"network of 'theirs' cannot look at pictures of 16 pixels \(.*Correct its"):
+        taken_in(tmp_path / "theirs", pictures, "theirs")
+    assert checkpoints.listing() == []
+
+
 @pytest.mark.parametrize("config", [{"sample_size": [16, 16]}, {"sample_size": None}, {"of_a_fork": 3, "decay": 0.99}])
 def test_configs_open_as_in_diffusers(pictures: Dataset, tmp_path: Path, config: dict[str, object]) -> None:
     unet = foreign(tmp_path / "theirs")
@@ -370,6 +379,15 @@ def test_other_pipelines_are_refused_by_their_class(
         ({"num_class_embeds": 10}, "'theirs' knows 10 classes, the dataset has 3: red, green, blue"),
         ({"class_embed_type": "identity"}, "'theirs' is told an embedding of its own making"),
         ({"time_embedding_type": "fourier"}, "'theirs' is a score model of an SDE"),
+        (
+            {
+                "sample_size": None,
+                "down_block_types": ("DownBlock2D",) * 6,
+                "up_block_types": ("UpBlock2D",) * 6,
+                "block_out_channels": (8,) * 6,
+            },
+            "cannot look at pictures of 16 pixels (.*)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(pictures: Dataset, tmp_path: Path, changes: dict[str, object], said: str) -> None:
