@@ -52,6 +52,15 @@ def told(value: Any) -> Any:
     return [told(one) for one in value] if isinstance(value, list) else value
 
 
+def answered(now: Any, then: Any) -> Any:
+    """Return of an answer what was answered then: more may be said since, at any depth."""
+    if isinstance(then, dict):
+        return {name: answered(now[name], one) for name, one in then.items()}
+    if isinstance(then, list):
+        return [answered(*both) for both in zip(now, then, strict=True)]
+    return now
+
+
 def test_every_artifact_is_found_whole_and_of_today(old: Path) -> None:
     folders = {(path.parent.parent.name, path.parent.name) for path in old.glob("*/*/manifest.json")}
     assert len(folders) > 30
@@ -78,8 +87,7 @@ def test_commands_answer_as_they_did(
     monkeypatch.setattr(launch, "ensure", lambda: pytest.fail("a job was asked for"))
     assert cli.main([*words, "--json"]) == 0
     now = json.loads(capsys.readouterr().out)
-    names = answer.keys() if isinstance(answer, dict) else {}
-    assert told(now if isinstance(now, list) else {name: now[name] for name in names}) == told(answer)
+    assert told(answered(now, answer)) == told(answer)
 
 
 @pytest.mark.parametrize("link", THEN["links"], ids=lambda link: f"{link['page']}-{link['parameters']['checkpoint']}")
