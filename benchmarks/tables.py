@@ -118,7 +118,7 @@ def beside_others(report: Report) -> str:
     worst = ", ".join(f"{value:.1f} ({name.replace('_', ' ')})" for name, value in report["times_alone"].items())
     told = (
         f"\nAs shipped, at most as many times what it costs alone: {worst}. Measured {report['date']}, with a load of "
-        f"{report['load_before']:.1f} before: {'alone was not alone' if report['load_before'] > 0.5 else 'idle'}.\n"
+        f"{report['load_before']:.1f} in the minute before.\n"
     )
     return table(["", *known.values()], rows) + told
 
