@@ -49,6 +49,11 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of others, without the point at its end."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".: ")
+
+
 def words_of(error: Exception) -> str:
     """Return what a library's error says, short enough to stand in a sentence."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__

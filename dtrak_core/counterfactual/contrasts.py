@@ -110,7 +110,7 @@ def sign_p(differences: np.ndarray, groups: Sequence[Sequence[int]]) -> float | 
 
 def told_apart(found: Mapping[str, Sequence[Contrast]]) -> dict[str, list[Contrast]]:
     """Return by measure those whose p, times the number of all in all measures (Bonferroni), is below LEVEL."""
-    count = _judged(found)
+    count = judged(found)
     return {
         measure: [one for one in each if one.p is not None and one.p * count < LEVEL] for measure, each in found.items()
     }
@@ -118,7 +118,7 @@ def told_apart(found: Mapping[str, Sequence[Contrast]]) -> dict[str, list[Contra
 
 def summary(found: Mapping[str, Sequence[Contrast]], quoted: Callable[[str], str] = str) -> str:
     """Return in a sentence which methods are told apart in which measures; their names are `quoted`."""
-    count, told = _judged(found), dict[tuple[str, str], list[str]]()
+    count, told = judged(found), dict[tuple[str, str], list[str]]()
     if not count:
         return f"No method is compared with another: {FEWEST} targets with models of their own are needed."
     for measure, each in told_apart(found).items():
@@ -156,7 +156,8 @@ def larger(one: Contrast, measure: str) -> str:
     return one.method if (one.difference > 0) != (measure in SHRINKING) else one.other
 
 
-def _judged(found: Mapping[str, Sequence[Contrast]]) -> int:
+def judged(found: Mapping[str, Sequence[Contrast]]) -> int:
+    """Return how many contrasts have a p."""
     return sum(one.p is not None for each in found.values() for one in each)
 
 

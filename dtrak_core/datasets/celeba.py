@@ -16,7 +16,7 @@ from dtrak_core import store
 from dtrak_core.datasets import subsets
 from dtrak_core.datasets.content import Content, Split, check_size, row_of
 from dtrak_core.datasets.images import decoded, fit
-from dtrak_core.errors import DataError, NotFoundError, words_of
+from dtrak_core.errors import DataError, NotFoundError, first_line, words_of
 from dtrak_core.progress import Count
 
 PICTURES, PARTITIONS = "img_align_celeba", "list_eval_partition.txt"
@@ -132,6 +132,6 @@ def _downloaded() -> Path:
 
         CelebA(str(folder), split="all", target_type=[], download=True)
     except Exception as error:  # torchvision, gdown and the network each raise their own kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        first = first_line(error)
         raise DataError(f"CelebA could not be downloaded ({first[:160]}). {GET_IT}.") from None
     return folder / "celeba"

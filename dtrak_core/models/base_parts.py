@@ -19,7 +19,7 @@ import transformers
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import LabelEmbedding
 
-from dtrak_core.errors import DataError, StoreError
+from dtrak_core.errors import DataError, StoreError, first_line
 from dtrak_core.models import (
     captions,
     class_names,
@@ -231,8 +231,3 @@ def _numbers(files: WeightFiles) -> int:
     """Return how many numbers safetensors files hold, by their heads; 0 of others."""
     heads = [header(path) for path in files.paths if path.suffix == ".safetensors"]
     return sum(math.prod(facts.get("shape", [0])) for head in heads for facts in head.values())
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of others, without the point at its end."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".: ")

@@ -25,10 +25,10 @@ from huggingface_hub.errors import (
 from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import grey, is_grey
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError, NotFoundError, first_line
 from dtrak_core.files import expanded
 from dtrak_core.models import checkpoints, class_names, descriptions, networks, pipelines, weights
-from dtrak_core.models.base_parts import UNREADABLE, first_line
+from dtrak_core.models.base_parts import UNREADABLE
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.settings import ImportSettings
 from dtrak_core.progress import Progress

@@ -21,9 +21,9 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from torch import Tensor, nn
 
 from dtrak_core import store
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, first_line
 from dtrak_core.models import base_parts, devices, lora_files, quantised, text_families, weights
-from dtrak_core.models.base_parts import UNREADABLE, first_line
+from dtrak_core.models.base_parts import UNREADABLE
 from dtrak_core.models.bases import Base
 from dtrak_core.models.denoiser import Denoiser
 from dtrak_core.models.lora_files import Adapter

@@ -20,9 +20,9 @@ from peft import LoraConfig
 from torch import Tensor
 
 from dtrak_core import program
-from dtrak_core.errors import DataError, NotFoundError
+from dtrak_core.errors import DataError, NotFoundError, first_line
 from dtrak_core.models import weights
-from dtrak_core.models.base_parts import UNREADABLE, first_line
+from dtrak_core.models.base_parts import UNREADABLE
 from dtrak_core.models.model_files import LORA as FILE
 from dtrak_core.models.model_files import config_of
 from dtrak_core.models.text_families import Family

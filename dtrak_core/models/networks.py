@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dtrak_core import store
-from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, first_line
 from dtrak_core.models import bases, class_names, devices, schedules, weights
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.class_names import Classes
@@ -237,7 +237,7 @@ def unet_of(config: Mapping[str, Any], source: str) -> UNet2DModel:
     try:
         unet: UNet2DModel = UNet2DModel(**given)
     except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, ArithmeticError, NameError) as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        told = first_line(error)
         raise DataError(f"The network that config.json of '{source}' describes cannot be built: {told}.") from None
     own = unet.config
     if own.class_embed_type == "identity":

@@ -22,7 +22,7 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, first_line
 from dtrak_core.models import flow
 from dtrak_core.models.flow import Flow
 from dtrak_core.models.process import Process
@@ -164,7 +164,7 @@ def read(config: Mapping[str, Any], source: str) -> Schedule:
     try:
         found = _flow(config, source) if flows else _ddpm(config, predicts)
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, MemoryError) as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        told = first_line(error)
         raise DataError(f"The scheduler_config.json of '{source}' cannot be used: {told}. Correct it.") from None
     way = "Euler's steps" if flows else "DDIM or DDPM"
     own = name in (flow.FLOWS[:1] if flows else DDPMS[:4])

@@ -22,9 +22,9 @@ from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from
 from torch import Tensor
 
 from dtrak_core import program, store
-from dtrak_core.errors import DataError
+from dtrak_core.errors import DataError, first_line
 from dtrak_core.models import clip_words, single_file_configs, weights
-from dtrak_core.models.base_parts import UNREADABLE, first_line
+from dtrak_core.models.base_parts import UNREADABLE
 from dtrak_core.settings import digest_of
 
 FORMAT = "1"  # of what is made of a file; raised where the same file would become another model

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dtrak_core.errors import DataError, NotFoundError, SettingsError
+from dtrak_core.errors import DataError, NotFoundError, SettingsError, first_line
 from dtrak_core.models import class_names, text_families
 from dtrak_core.models.model_files import WeightFiles, config_of, find_weights, refuse_stand_in
 from dtrak_core.models.text_families import UNET, Encoder, Family
@@ -125,7 +125,7 @@ def _usable(source: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, AttributeError, LookupError) as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        told = first_line(error)
         raise DataError(
             f"A config of '{source}' has a value that cannot be used ({told}). Get its files again."
         ) from None

@@ -45,7 +45,7 @@ def show(comparison: Comparison, size: int) -> None:
             "*random*: without as many random pictures. p: share of the models' permutations that show as much; "
             f"beyond chance: p times the number of measures below {LEVEL:g}."
         )
-    if any(one.p is not None for each in between.values() for one in each):
+    if contrasts.judged(between):
         _contrasts(between)
     with st.expander("The verdict in full"):
         for measure, lines in told.items():
