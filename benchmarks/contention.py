@@ -7,8 +7,9 @@ OpenMP's threads spin where they wait for each other. Beside a busy program one 
 spin until it gets one back. Measured with each way of waiting, in a process of its own: a training step of the demo
 network (batch 32), features of some pictures at 10 timesteps (sparse, 4,096) and pictures drawn by 10 steps of DDIM,
 alone, beside one busy process, and beside it with our process niced by 5, as the engine does. Aim: at most 5 times what
-it costs alone, as shipped. Products are in the format that this machine trains in (precision.py).
-Prints, and writes benchmarks/results/contention.json. `spinning` is torch's default.
+it costs alone, as shipped: with short waits, and a thread for each core that is free. Products are in the format that
+this machine trains in (precision.py). Prints, and writes benchmarks/results/contention.json. `spinning` is torch's
+default.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from dtrak_core import files, store
-from dtrak_core.engine import children
+from dtrak_core.engine import children, free_cores
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import processes
 from dtrak_core.models import networks, precision
@@ -42,10 +43,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / ("contention-quick.json"
 BATCH, TIMESTEPS, PICTURES = 32, 10, 2 if QUICK else 16
 DRAWN, STEPS = (2, 2) if QUICK else (16, 10)
 SECONDS, FEWEST = (0.5, 2) if QUICK else (1.5, 4)  # of one measurement, and rounds in it
+SHIPPED = "as shipped"
 NAMES = (*processes.SHORT_WAITS, "OMP_WAIT_POLICY")
 WAYS: dict[str, dict[str, str]] = {
     "spinning": {},
-    "as shipped": processes.SHORT_WAITS,
+    "short waits": processes.SHORT_WAITS,
+    SHIPPED: processes.SHORT_WAITS,
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 BESIDE = {
@@ -57,10 +60,10 @@ BESIDE = {
 
 def main() -> None:
     rows = []
-    for way, variables in list(WAYS.items())[: 2 if QUICK else None]:
+    for way, variables in WAYS.items():
         for about, (busy, nice) in BESIDE.items():
             with beside() if busy else contextlib.nullcontext():
-                told = measured(variables, nice)
+                told = measured(variables, nice, way == SHIPPED)
             rows.append({"way": way, "where": about, **told})
             print(f"{way}, {about}: step {told['step_ms']} ms, feature {told['feature_ms']} ms a draw, "
                   f"picture {told['picture_ms']} ms", flush=True)  # fmt: skip
@@ -79,7 +82,7 @@ def main() -> None:
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return how many times as long each takes beside a busy process as alone, as shipped; the worst."""
-    own = [row for row in rows if row["way"] == "as shipped"]
+    own = [row for row in rows if row["way"] == SHIPPED]
     alone = next(row for row in own if row["where"] == "alone")
     names = {"training_step": "step_ms", "feature": "feature_ms", "picture": "picture_ms"}
     return {name: round(max(row[of] for row in own) / alone[of], 2) for name, of in names.items()}
@@ -96,18 +99,20 @@ def beside() -> Iterator[None]:
         other.wait()
 
 
-def measured(variables: dict[str, str], nice: int) -> dict[str, Any]:
+def measured(variables: dict[str, str], nice: int, following: bool) -> dict[str, Any]:
     """Measure in a process of its own, with these variables in its environment."""
     env = {name: value for name, value in os.environ.items() if name not in NAMES}
     env |= {"OMP_NUM_THREADS": str(processes.cores()), **variables}
-    command = [sys.executable, __file__, *(["--quick"] if QUICK else []), "measure", str(nice)]
+    command = [sys.executable, __file__, *(["--quick"] if QUICK else []), "measure", str(nice), str(int(following))]
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True)
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 
-def measure(nice: int) -> dict[str, Any]:
+def measure(nice: int, following: bool) -> dict[str, Any]:
     """Return the median milliseconds of a training step, of a feature's (picture, timestep), and of a drawn picture."""
+    most = int(os.environ["OMP_NUM_THREADS"])
+    follow = free_cores.follower(most) if following else lambda: None
     import torch
 
     from dtrak_core.features import features
@@ -132,10 +137,10 @@ def measure(nice: int) -> dict[str, Any]:
     settings = FeatureSettings(dataset="0" * 16, checkpoint="0" * 16, num_timesteps=TIMESTEPS)
     images = np.random.default_rng(0).integers(0, 256, (PICTURES, 16, 16, 3), dtype=np.uint8)
     ids = [f"train:{i}" for i in range(PICTURES)]
-    stepped = seconds(step)
+    stepped = seconds(step, follow)
     denoiser.network.eval()
-    featured = seconds(lambda: features.featurise(denoiser, images, ids, settings, lambda done: None))
-    drawn = seconds(lambda: sampling.generate(denoiser, range(DRAWN), "ddim", STEPS, 0.0))
+    featured = seconds(lambda: features.featurise(denoiser, images, ids, settings, lambda done: None), follow)
+    drawn = seconds(lambda: sampling.generate(denoiser, range(DRAWN), "ddim", STEPS, 0.0), follow)
     return {
         "threads": torch.get_num_threads(),
         "precision": "bfloat16" if denoiser.half else "float32",
@@ -145,11 +150,12 @@ def measure(nice: int) -> dict[str, Any]:
     }
 
 
-def seconds(work: Any) -> float:
-    """Return the median time of some rounds after a first."""
+def seconds(work: Callable[[], object], follow: Callable[[], None]) -> float:
+    """Return the median time of some rounds after a first, with a look at the cores before each, as the engine has."""
     work()
     taken: list[float] = []
     while len(taken) < FEWEST or sum(taken) < SECONDS:
+        follow()
         begin = time.perf_counter()
         work()
         taken.append(time.perf_counter() - begin)
@@ -157,7 +163,7 @@ def seconds(work: Any) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[-2:-1] == ["measure"]:
-        print(json.dumps(measure(int(sys.argv[-1]))))
+    if sys.argv[-3:-2] == ["measure"]:
+        print(json.dumps(measure(int(sys.argv[-2]), sys.argv[-1] == "1")))
     else:
         main()

@@ -2,7 +2,7 @@
 
     python -m dtrak_core.engine.child_main <parent>   reads orders, answers {"state", ...}, each a line of JSON
 
-An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number of `threads`, and what to `do`:
+An order names the cache (`root`), the job (`key`, `attempt`, `job`), the number of `threads` at most, and what to `do`:
 `whole` does the job, `stage` plans the parts of one stage, `part` does one of them (parts.py). An order to `prepare`
 names the cache, the threads, and the `checkpoint` to open, and is not answered. Where there are several `workers`, the
 whole job's passes over features are answered as parts to `spread`; a line says that they are done.
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dtrak_core import store
-from dtrak_core.engine import parts
+from dtrak_core.engine import free_cores, parts
 from dtrak_core.engine.work import run, run_part
 from dtrak_core.errors import Cancelled, StudioError, out_of_memory
 from dtrak_core.features import passes
@@ -92,7 +92,8 @@ def serve(orders: TextIO, say: Callable[[dict[str, Any]], None], parent: int) ->
             moment = time.strftime("%Y-%m-%d %H:%M:%S")
             print(f"--- attempt {order['attempt']}, {moment}, {where}{what}", flush=True)
         try:
-            on_progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent)
+            follow = free_cores.follower(order["threads"])
+            on_progress = _reporter(say, job_files.cancel_flag(place, order["attempt"]), parent, follow)
             with passes.spread(_workers(order, place, orders, say)):
                 answer = _carry_out(order, on_progress)
             say({"state": "done", "message": ""} | answer)
@@ -137,8 +138,8 @@ def _workers(
     return Workers(order["workers"], place / job_files.PASSES, work) if order.get("workers", 1) > 1 else None
 
 
-def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) -> Progress:
-    """Return what follows the progress of a job: it reports, looks at the wish to cancel, and at its parent."""
+def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int, follow: Callable[[], None]) -> Progress:
+    """Return what follows the progress of a job: it reports, looks at the wish to cancel, its parent and the cores."""
     last = (0.0, "")
 
     def on_progress(done: int, total: int, unit: str, message: str) -> None:
@@ -147,6 +148,7 @@ def _reporter(say: Callable[[dict[str, Any]], None], flag: Path, parent: int) ->
         if flag.exists():
             say({"state": "stopping", "message": "Stopping."})
             raise Cancelled(job_files.CANCELLED)
+        follow()
         now = time.monotonic()
         if now - last[0] >= SAY or unit != last[1] or done == total:
             say({"state": "running", "done": done, "total": total, "unit": unit, "message": message})
