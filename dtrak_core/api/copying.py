@@ -65,7 +65,7 @@ class NearCopies:
         for one in self.found[:SHOWN]:
             named = copy_sheet.name_of(self.sheet.dataset, one.nearest)
             image = self.sheet.dataset.train.images[one.nearest]
-            own = showing.picture(one.target.image, f"Generated picture {one.target.id}", copy_sheet.words(one))
+            own = showing.picture(one.target.image, f"The picture of {one.target.called}", copy_sheet.words(one))
             pairs += f"<span>{own}{showing.picture(image, f'Training picture {named}', named)}</span>"
         return f"<div><ul>{lines}</ul>{pairs}<br><small>{escape(copy_sheet.protocol(self.sheet))}</small></div>"
 

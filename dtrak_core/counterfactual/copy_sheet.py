@@ -154,11 +154,11 @@ def to_html(told: Sheet, date: str = "") -> bytes:
     pairs = []
     for copy, gone in zip(found, told.removed, strict=False):
         named = name_of(told.dataset, copy.nearest)
-        shown = [(copy.target.image, f"Generated picture {copy.target.id}", [copy.target.caption, words(copy)])]
+        shown = [(copy.target.image, f"The picture of {copy.target.called}", [copy.target.caption, words(copy)])]
         row = told.dataset.train.rows[copy.nearest]
         lines = [named, str(row.get("contributor") or ""), str(row.get("origin") or "")]
         shown.append((told.dataset.train.images[copy.nearest], f"Training picture {named}", lines))
-        shown += [(e.image, f"{copy.target.id} without it", ["without it"]) for e in gone.without[:2]]
+        shown += [(e.image, f"{copy.target.called} without it", ["without it"]) for e in gone.without[:2]]
         said = f"<p><small>{gone.sentence}</small></p>" if gone.without else ""
         pairs.append(f"<section>{report.pictures(shown)}{said}</section>")
     left = f" The first {SHOWN} of {len(told.copies.found):,}." if len(told.copies.found) > SHOWN else ""

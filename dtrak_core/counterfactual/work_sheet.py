@@ -189,7 +189,11 @@ def to_html(told: Sheet, date: str = "") -> bytes:
     body = report.section("The work and the training pictures closest to it", "Distances are of pixels.", *parts)
     if told.help is not None:
         shown = [
-            (t.image, f"Generated picture {t.id}", [t.caption or t.id, crediting.percent(float(told.help.each[i]))])
+            (
+                t.image,
+                f"The picture of {t.called}",
+                [t.caption or t.id, crediting.percent(float(told.help.each[i]))],
+            )
             for i in order(told.help)[:HELPED]
             for t in [told.help.targets[i]]
         ]

@@ -204,7 +204,8 @@ def refusal(method: str, dataset: str, targets: Sequence[Target]) -> str:
         return ""
     other = "another picture of that name" if any(lacking.id == name for name, _ in known) else ""
     names = ", ".join(name for name, _ in settings["targets"][:8]) + (" ..." if len(known) > 8 else "")
-    return f"The own scores '{name}' have no row for {lacking.called}, but for {other or names}. Add scores of it."
+    row = "your picture" if lacking.id.startswith("upload:") else lacking.id
+    return f"The own scores '{name}' have no row for {row}, but for {other or names}. Add scores of it."
 
 
 def rows(method: str, targets: Sequence[Target]) -> np.ndarray:

@@ -30,6 +30,7 @@ from dtrak_core.settings import DIGEST, build, key_of
 
 PICTURE = "image.png"
 MOST_CLASSES = 16  # drawn in turn where nobody says which
+_KINDS = {"seed": "seed", "held-out": "held-out picture", "train": "training picture"}  # in a sentence
 TargetId = Annotated[str, Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")]
 
 
@@ -52,8 +53,9 @@ class Target:
 
     @property
     def called(self) -> str:
-        """Return what it is called in a sentence: its id, or `your picture` where that is a digest of pixels."""
-        return "your picture" if self.id.startswith("upload:") else self.id
+        """Return what it is called in a sentence: `seed 3`, `held-out picture 7`, `training picture 12`."""
+        kind, _, number = self.id.partition(":")
+        return "your picture" if kind == "upload" else f"{_KINDS[kind]} {number}"
 
     @property
     def mark(self) -> str:

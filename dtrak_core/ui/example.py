@@ -128,8 +128,8 @@ def _patches(dataset: Dataset, target: Target, index: int) -> None:
     if heat is None:
         return
     seen = (target.image * (0.15 + 0.85 * heat[..., None])).astype(np.uint8)
-    alt = f"{target.id}, bright where patches of training picture {index} explain it"
-    crisp.show(seen, LARGE // 2, alt, f"What its patches explain of {target.id}: the brighter, the more")
+    alt = f"{target.called}, bright where patches of training picture {index} explain it"
+    crisp.show(seen, LARGE // 2, alt, f"What its patches explain of {target.called}: the brighter, the more")
 
 
 def _steps(rankings: Sequence[Ranking], index: int) -> None:

@@ -121,7 +121,7 @@ def test_a_rights_holder_brings_a_work_and_follows_it_to_what_it_helped_and_to_a
     matches = page.get_by_role("group", name="Your work and the closest training pictures")
     matches.locator("button[data-key='7'][aria-pressed='true']").wait_for()
     helped = page.get_by_role("group", name="Generated pictures that it helped most")
-    helped.get_by_role("button", name=re.compile("^Explain seed:")).first.wait_for()
+    helped.get_by_role("button", name=re.compile("^Explain seed ")).first.wait_for()
     settle(page)
     with page.expect_download() as report:
         page.get_by_role("button", name="Page", exact=True).click()

@@ -151,6 +151,6 @@ def test_command_and_library_say_the_same(
     assert (tmp_path / "copies.csv").read_text().count("\n") == 4
     assert "ρ = 0.00" in mine._repr_html_()
     assert cli.main([*of, "--seeds", "1"]) == 0
-    assert "Closest is seed:1, to #1" in capsys.readouterr().out
+    assert "Closest is seed 1, to #1" in capsys.readouterr().out
     assert cli.main([*of, "--out", "copies.pdf"]) == 1
     assert "Let it end in .html, .csv, .json." in capsys.readouterr().err

@@ -115,7 +115,7 @@ def _follow(ask: Ask, faders: Faders | None) -> bool:
     if last and last != key and jobs.state(last).going:
         panels.follow(last)  # the page is drawn again when it ends, and asks for what is wanted then
         return True
-    label = f"Faders for {ask.question.target.id} of {ask.question.checkpoint.name}"
+    label = f"Faders for {ask.question.target.called} of {ask.question.checkpoint.name}"
     if jobs.state(key).state in ("idle", "done") and not panels.started(job, label):
         return False
     st.session_state[_LAST] = key

@@ -90,7 +90,7 @@ def _pairs(told: Sheet) -> None:
         "copies",
         "Generated pictures, the closest to a training picture first",
         [
-            gallery.Picture(one.target.mark, one.target.image, f"Look at {one.target.id}: {copy_sheet.words(one)}",
+            gallery.Picture(one.target.mark, one.target.image, f"Look at {one.target.called}: {copy_sheet.words(one)}",
                             _lines(one))
             for one in found
         ],
@@ -112,14 +112,14 @@ def _pair(told: Sheet, place: int) -> None:
     name = copy_sheet.name_of(dataset, copy.nearest)
     by = dataset.train.rows[copy.nearest].get("contributor") or ""
     st.header(f"{copy.target.called} and {panels.plain(name)}")
-    shown = [gallery.Picture("own", copy.target.image, f"Generated picture {copy.target.id}", ("generated",))]
+    shown = [gallery.Picture("own", copy.target.image, f"The picture of {copy.target.called}", ("generated",))]
     shown.append(training(dataset, copy.nearest, "nearest"))
     shown += [training(dataset, i, "nearly equal") for i in copy.alike if i != copy.nearest][:LIKE]
     for title, entries in (
         ("without it", gone.without), ("without random ones", gone.random), ("another seed", gone.floor),
     ):  # fmt: skip
         shown += [
-            gallery.Picture(f"{title} {n}", one.image, f"{copy.target.id}, trained {title}", (title,))
+            gallery.Picture(f"{title} {n}", one.image, f"{copy.target.called}, trained {title}", (title,))
             for n, one in enumerate(entries[:2])
         ]
     clicked = gallery.grid("copies-pair", "The generated picture and its nearest training picture", shown, cell=150)

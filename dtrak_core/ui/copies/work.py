@@ -142,7 +142,7 @@ def _helped(told: Sheet) -> None:
     pictures, views = [], {}
     for place in work_sheet.order(told.help)[:HELPED]:
         one, part = told.help.targets[place], crediting.percent(float(told.help.each[place]))
-        pictures.append(gallery.Picture(one.mark, one.image, f"Explain {one.id}", (one.caption or one.id, part)))
+        pictures.append(gallery.Picture(one.mark, one.image, f"Explain {one.called}", (one.caption or one.id, part)))
         views[one.mark] = named.leading(frame.ATTRIBUTION, one)
     ways = gallery.Ways(frame.ATTRIBUTION, views)
     gallery.grid("work-helped", "Generated pictures that it helped most", pictures, cell=88, ways=ways)
