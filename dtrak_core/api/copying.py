@@ -11,7 +11,15 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
+from dtrak_core.api.inputs import (
+    Wanted,
+    all_drawn,
+    chosen_checkpoint,
+    chosen_dataset,
+    chosen_targets,
+    chosen_way,
+    first_of_each,
+)
 from dtrak_core.counterfactual import comparisons, copy_sheet
 from dtrak_core.counterfactual.copy_sheet import Sheet
 from dtrak_core.datasets.catalogue import Dataset
@@ -89,6 +97,7 @@ def copies(
         dataset: The training set, or its name.
         checkpoint: The model, or its name.
         targets: Seeds, ids or pictures, as of `explain`; None takes all pictures that the model drew as `sampled` says.
+            One given several times counts once.
         space: "pixels", or embeddings of "lite0" or "clip".
         sampled: How seeds are drawn; None is the model's own way.
         engine: Whether the engine computes.
@@ -105,7 +114,8 @@ def copies(
     if targets is None:
         wanted = all_drawn(of, model, sampled)
     else:
-        wanted = chosen_targets(targets, of, model, chosen_way(sampled, of, model), engine, progress)
+        named = chosen_targets(targets, of, model, chosen_way(sampled, of, model), engine, progress)
+        wanted = [named[place] for place in first_of_each(named)]
     if (plan := near_copies.plan_of(space, of, model, wanted)) is not None and plan.missing:
         explaining.compute(plan, None, engine, progress)
     found = near_copies.find(space, of, model, wanted)

@@ -11,7 +11,15 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import Wanted, all_drawn, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way
+from dtrak_core.api.inputs import (
+    Wanted,
+    all_drawn,
+    chosen_checkpoint,
+    chosen_dataset,
+    chosen_targets,
+    chosen_way,
+    first_of_each,
+)
 from dtrak_core.counterfactual import comparisons, work_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
@@ -96,6 +104,7 @@ def find_work(
         work: The file of a picture, a picture of the dataset's size, or several of both.
         pictures: Training indices that are the works, or one; None takes those that equal one, or nearly so.
         targets: Generated pictures, as of `explain`; None takes all that the model drew as `sampled` says.
+            One given several times counts once.
         method: Id of a method whose scores have a sign.
         sampled: How seeds are drawn; None is the model's own way.
         engine: Whether the engine computes.
@@ -130,7 +139,8 @@ def find_work(
     if targets is None:
         explained = all_drawn(of, by, sampled)
     else:
-        explained = chosen_targets(targets, of, by, how, engine, progress)
+        named = chosen_targets(targets, of, by, how, engine, progress)
+        explained = [named[place] for place in first_of_each(named)]
     base = defaults.base_for(of.digest, by.digest, one, {})
     plan = scores.resolve(one, of, by.digest, explained, base)
     if plan.missing:

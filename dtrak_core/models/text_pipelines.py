@@ -95,9 +95,10 @@ def files(folder: Path) -> list[Path]:
     family = text_families.of(folder, folder.name)
     used = {path for part in family.stems for path in weights_of(folder, part).paths}
     found = sorted(path for part in family.parts for path in (folder / part).rglob("*") if path.is_file())
-    if family.by_class:  # which names its classes there
-        found.append(folder / "model_index.json")
-        used.add(found[-1])
+    told = config_of(index := folder / "model_index.json", folder, folder.name).get("force_zeros_for_empty_prompt")
+    if family.by_class or told is False:  # which names its classes there, or tells an empty caption as others
+        found.append(index)
+        used.add(index)
     return [path for path in found if path in used or not (path.suffix == ".bin" or path.name.startswith("."))]
 
 

@@ -141,6 +141,8 @@ def test_command_and_library_say_the_same(
     mine = api.copies("discs", "small", progress=False)
     assert mine.document() == told
     assert [(row["target"], row["ratio"]) for row in told["pictures"][:2]] == [("seed:1", 0.0), ("seed:2", 0.0)]
+    again = api.copies("discs", "small", [2, 0, 2, "seed:0"], progress=False)
+    assert [copy.target.id for copy in again.sheet.copies.found] == ["seed:2", "seed:0"], "each once"
     assert "8 held-out pictures cannot tell a copy from chance" in told["sentences"][0]
     assert "one more than those whose ρ is as small, over 9" in told["protocol"]
     for distinct, near in ((12, 12), (300, 50)):

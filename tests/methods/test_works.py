@@ -127,6 +127,9 @@ def test_command_and_library_say_the_same(
     assert mine.document() == told
     assert (told["works"][0]["in_the_set"], told["works"][0]["name"]) == ([5], "mine.png")
     assert len(told["help"]["targets"]) == 7
+    again = api.find_work("discs", "small", work, targets=[3, 1, 3], method="raw-pixel-dot", progress=False)
+    assert again.sheet.help is not None
+    assert [target.id for target in again.sheet.help.targets] == ["seed:3", "seed:1"], "each once"
     assert told["removal"] == "No model has been trained without it yet."
     assert b"data:image/png" in out.read_bytes()
     mine.save(tmp_path / "report.csv")

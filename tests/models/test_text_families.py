@@ -237,6 +237,18 @@ def test_lora_weights_made_elsewhere_open_for_every_network_that_they_change(
     assert np.abs(untouched - drawn).max() > 5, "the weights must change the pictures"
 
 
+def test_a_pipeline_that_tells_an_empty_caption_is_another_base(cache: Path, tmp_path: Path) -> None:
+    """What an empty caption tells is stored by the base's digest."""
+    folder = family_helpers.saved("sdxl", tmp_path / "pipeline")
+    zeros, _ = bases.inspected(folder, lambda done, total: None)
+    index = json.loads((folder / "model_index.json").read_text())
+    for value, same in ((True, True), (None, True), (False, False)):
+        told = {"force_zeros_for_empty_prompt": value} if value is not None else {}
+        plain = {name: held for name, held in index.items() if name != "force_zeros_for_empty_prompt"}
+        (folder / "model_index.json").write_text(json.dumps(plain | told))
+        assert (bases.inspected(folder, lambda done, total: None)[0] == zeros) == same, value
+
+
 def test_a_model_that_is_told_the_guidance_is_asked_once_a_step(cache: Path, tmp_path: Path) -> None:
     how, often = Sampled(sampling_steps=10, guidance=3.5, prompts=("a cat",)), {}
     for kind in ("flux-dev", "flux-schnell"):
