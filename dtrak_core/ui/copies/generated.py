@@ -111,7 +111,7 @@ def _pair(told: Sheet, place: int) -> None:
     copy, gone, dataset = told.copies.found[place], told.removed[place], told.dataset
     name = copy_sheet.name_of(dataset, copy.nearest)
     by = dataset.train.rows[copy.nearest].get("contributor") or ""
-    st.header(f"{copy.target.called} and {panels.plain(name)}")
+    st.header(f"{copy.target.called.capitalize()} and {panels.plain(name)}")
     shown = [gallery.Picture("own", copy.target.image, f"The picture of {copy.target.called}", ("generated",))]
     shown.append(training(dataset, copy.nearest, "nearest"))
     shown += [training(dataset, i, "nearly equal") for i in copy.alike if i != copy.nearest][:LIKE]
