@@ -28,6 +28,16 @@ os.environ["STUDIO_READY"] = "0"  # apps that tests start import torch when work
 os.environ["STUDIO_WORKER_IDLE"] = "20"  # workers that tests start end themselves soon
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_grids() -> Iterator[None]:
+    """Draw one picture of 16 where a training keeps its weights: those cost most of a training as small as tests'."""
+    from dtrak_core.training import training  # which brings torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "GRID_SEEDS", training.GRID_SEEDS[:1])
+        yield
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables of faults and of the paper's settings, and write them where a variable names a document."""
     if fault_table.ROWS:
@@ -136,7 +146,6 @@ def _trained(place: Path, discs: Path, name: str, model: Callable[[Dataset], Mod
     shutil.copytree(discs, place / "cache")
     with pytest.MonkeyPatch.context() as patch:
         _use(patch, place)
-        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
         stored = catalogue.by_name("discs")
         settings = TrainSettings(dataset=stored.digest, model=model(stored), epochs=2, batch_size=8)
         training.train(stored, settings, name, quiet)

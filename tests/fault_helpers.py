@@ -46,7 +46,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: ModelSettings) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDIO_CACHE", str(place / "cache"))
         patch.setenv("STUDIO_DEMO", str(place / "no-demo"))
-        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
         images = np.random.default_rng(5).integers(0, 256, (PICTURES + 4, 16, 16, 3), dtype=np.uint8)
         labels = np.arange(PICTURES + 4) % 2
         parts = {"x_train": images[:-4], "y_train": labels[:-4], "x_test": images[-4:], "y_test": labels[-4:]}

@@ -91,7 +91,7 @@ def test_commands_answer_as_they_did(
 
 
 @pytest.mark.parametrize("link", THEN["links"], ids=lambda link: f"{link['page']}-{link['parameters']['checkpoint']}")
-def test_links_give_their_view(link: dict[str, Any], old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_give_their_view(link: dict[str, Any], old: Path) -> None:
     assert small_store.NAME == link["address"]["dataset"]
     at = page_helpers.opened(link["page"], **link["parameters"])
     sent = page_helpers.galleries(at)

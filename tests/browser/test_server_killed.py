@@ -16,9 +16,7 @@ from dtrak_core.jobs import jobs
 
 @pytest.mark.long
 @pytest.mark.faults
-def test_streamlit_server_killed(
-    chromium: Any, home: Path, undisturbed: Undisturbed, watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streamlit_server_killed(chromium: Any, home: Path, undisturbed: Undisturbed, watch: Watch) -> None:
     with contextlib.closing(chromium.new_context()) as browser:
         with serving(home, home / "no-demo") as (address, server):
             page = browser.new_page()

@@ -159,7 +159,7 @@ def test_both_archives_of_artbench_are_read(paintings: Path, split_folders: bool
     assert len(artbench.load("artbench2", 32, paintings).train.rows) == 16
 
 
-def test_artbench_names_what_is_missing(paintings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artbench_names_what_is_missing(paintings: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"'artbench2' is read from files of yours\. Give --source"):
         artbench.load("artbench2", 64, None)
     with pytest.raises(NotFoundError, match=r"has no ArtBench-10.csv\. Give --source"):

@@ -97,14 +97,13 @@ def _workers(address: str) -> int:
 
 
 @pytest.fixture
-def job(home: Path, tiny: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.CounterfactualJob:
+def job(home: Path, tiny: ModelSettings, tmp_path: Path) -> jobs.CounterfactualJob:
     """A comparison of 4 trainings over features of 2 shards, of which nothing is computed yet."""
     images = np.random.default_rng(5).integers(0, 256, (160, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=images, y_train=np.arange(160) % 2, x_test=images[:4], y_test=[0, 1, 0, 1])
     settings = catalogue.source_settings("npz", tmp_path / "noise.npz", "noise", 16)
     dataset = catalogue.load(catalogue.prepare(settings, tmp_path / "noise.npz"))
     run = TrainSettings(dataset=dataset.digest, model=tiny, epochs=1, batch_size=32)
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
     training.train(dataset, run, "small", quiet)
     where = {"dataset": dataset.digest, "checkpoint": checkpoints.by_name("small", dataset.digest).digest}
     features = FeatureSettings(**where, num_timesteps=2, proj_dim=64)

@@ -79,7 +79,6 @@ def test_a_targets_feature_is_the_mean_over_its_noises(
 def test_a_training_notes_how_many_draws_a_second_holds_by_its_size_alone(
     pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
     monkeypatch.setattr(checkpoints, "TARGET_SECONDS", 1e-2)
     asked = TrainSettings(dataset=pictures.digest, model=tiny, epochs=1, batch_size=24)
     run = training.train(pictures, asked, "noted", quiet)

@@ -528,7 +528,7 @@ OLDER = {
 
 @pytest.mark.parametrize("text", OLDER.values(), ids=OLDER)
 def test_a_job_of_another_version_is_told_and_blocks_nothing(
-    started: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+    started: list[int], capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     key, _ = jobs.submit(DATASET, "Prepare")
     with job_index.transaction() as index:

@@ -67,9 +67,7 @@ def test_trustworthiness_is_scikit_learns_and_chance_a_half(there: tuple[Dataset
     assert f"{found.trust:.2f}" in found.sentence
 
 
-def test_a_seed_gives_one_map_and_another_one_another(
-    there: tuple[Dataset, maps.Map], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_seed_gives_one_map_and_another_one_another(there: tuple[Dataset, maps.Map], tmp_path: Path) -> None:
     dataset, found = there
     settings = maps.settings_of("pixels", dataset, None)
     reduced = maps._reduced(*blocks_of(dataset), quiet)

@@ -62,9 +62,8 @@ def batch_of(denoiser: Denoiser, images: np.ndarray, ids: list[str]) -> tuple[Te
 
 
 @pytest.fixture
-def trained(pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+def trained(pictures: Dataset, tiny: ModelSettings) -> Checkpoint:
     """Train until the mean gradient is small; before, all gradients point one way and projections blur them."""
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
     settings = TrainSettings(dataset=pictures.digest, model=tiny, epochs=60, batch_size=8)
     training.train(pictures, settings, "longer", quiet)
     return checkpoints.by_name("longer", pictures.digest)

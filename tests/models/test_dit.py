@@ -60,8 +60,7 @@ def discs(cache: Path, tmp_path: Path) -> Dataset:
     return catalogue.load(catalogue.prepare(settings, tmp_path / "discs.npz"))
 
 
-def test_dit_goes_the_whole_way(discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
+def test_dit_goes_the_whole_way(discs: Dataset, tmp_path: Path) -> None:
     folder = saved(tmp_path / "pipeline", NAMES)
     importing_text.import_base(str(folder), "dit", quiet)
     base = bases.by_name("dit")

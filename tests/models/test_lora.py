@@ -69,7 +69,6 @@ def template() -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDIO_CACHE", str(place / "cache"))
         patch.setenv("STUDIO_DEMO", str(place / "none"))
-        patch.setattr(training, "GRID_SEEDS", (0,))  # the grids of pictures cost most of a training this small
         shutil.copytree(text_helpers.stored() / "cache", place / "cache")
         discs, base = catalogue.by_name("discs"), bases.by_name("small")
         training.train(discs, settings_of(discs, base), "lo", quiet)
@@ -98,8 +97,7 @@ def settings_of(discs: Dataset, base: Base, **changes: object) -> TrainSettings:
 
 
 @pytest.fixture
-def checkpoint(discs: Dataset, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
+def checkpoint(discs: Dataset) -> Checkpoint:
     return checkpoints.by_name("lo", discs.digest)
 
 

@@ -70,9 +70,8 @@ def formats(denoiser: Denoiser) -> set[torch.dtype]:
 
 
 def test_a_model_trained_in_bfloat16_is_opened_featurised_and_drawn_in_it(
-    pictures: Dataset, checkpoint: Checkpoint, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+    pictures: Dataset, checkpoint: Checkpoint, tiny: ModelSettings
 ) -> None:
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
     asked = checkpoints.training_of(checkpoint).model_dump()
     asked["model"] = tiny.model_dump() | {"precision": "bfloat16"}
     run = training.train(pictures, TrainSettings(**asked), "half", quiet)

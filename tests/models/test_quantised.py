@@ -89,7 +89,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Denoi
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDIO_CACHE", str(folder / "cache"))
         patch.setenv("STUDIO_DEMO", str(folder / "none"))
-        patch.setattr(training, "GRID_SEEDS", (0,))
         patch.setattr(training, "SHARES", (100,))
         shutil.copytree(text_helpers.stored() / "cache", folder / "cache")
         discs, base = catalogue.by_name("discs"), bases.by_name("small")

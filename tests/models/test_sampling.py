@@ -226,7 +226,7 @@ FLOWS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("evenly", [False, True])
 @pytest.mark.parametrize("name", FLOWS)
-def test_flows_are_drawn_as_in_diffusers_in_float64(monkeypatch: pytest.MonkeyPatch, name: str, evenly: bool) -> None:
+def test_flows_are_drawn_as_in_diffusers_in_float64(name: str, evenly: bool) -> None:
     """In the way of Stable Diffusion 3, whose pipeline leaves the levels to the scheduler, and in that of Flux."""
     torch.manual_seed(6)
     theirs, steps = FlowMatchEulerDiscreteScheduler(**FLOWS[name]), 50

@@ -121,7 +121,6 @@ def loop(denoiser: Denoiser, image: np.ndarray, prompt: str, sample: str, grid: 
 def test_a_family_goes_the_whole_way(
     kind: str, discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))  # grids of pictures cost most of a training this small
     monkeypatch.setattr(training, "SHARES", (100,))
     monkeypatch.setattr(
         training,

@@ -27,14 +27,13 @@ OTHER = "few"
 
 
 @pytest.fixture
-def other(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def other(small: Small, tmp_path: Path) -> None:
     """Store a dataset without contributors, of fewer pictures, and a model of it that has drawn one."""
     place = tmp_path / OTHER
     place.mkdir()
     for i, picture in enumerate(small_store.images(12)[0]):
         Image.fromarray(picture).save(place / f"{i:03d}.png")
     stored = catalogue.load(catalogue.prepare(catalogue.source_settings("folder", place, OTHER, 16), place))
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
     settings = TrainSettings(dataset=stored.digest, model=small_store.NETWORK, epochs=1, batch_size=8)
     training.train(stored, settings, "mini", quiet)
     model = checkpoints.by_name("mini", stored.digest)

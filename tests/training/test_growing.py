@@ -25,7 +25,6 @@ def test_pictures_and_losses_grow_and_change_no_weight(
         lines, drawn = growing.so_far(settings)
         seen.append((len(lines), len(drawn)))
 
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
     monkeypatch.setattr(training, "SHARES", (100,))
     monkeypatch.setattr(growing, "SHARE", 0.0)
     plain = train(pictures, settings, "plain", look).manifest["steps"][-1]["digest"]

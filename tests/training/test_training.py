@@ -16,22 +16,17 @@ from diffusers import DDPMPipeline, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 from dtrak_core import store
+from dtrak_core.datasets import thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import Cancelled, DataError, NotFoundError, SettingsError
 from dtrak_core.methods import scores
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import checkpoints, networks
+from dtrak_core.models import checkpoints, networks, sampling
 from dtrak_core.models.denoiser import NOTHING
 from dtrak_core.models.settings import ModelSettings, Prediction, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import key_of
 from dtrak_core.training import presets, probes, training, training_run
-
-
-@pytest.fixture(autouse=True)
-def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw one picture at each checkpoint: grids cost most of a training this small."""
-    monkeypatch.setattr(training, "GRID_SEEDS", (0,))
 
 
 def settings_for(pictures: Dataset, tiny: ModelSettings, **changes: object) -> TrainSettings:
@@ -44,7 +39,10 @@ def weights(run: store.Artifact, share: int = 100) -> dict[str, torch.Tensor]:
     return load_file(run.path / folder / "unet" / networks.WEIGHTS)
 
 
-def test_a_run_is_published_with_its_checkpoints_curve_and_grids(pictures: Dataset, tiny: ModelSettings) -> None:
+def test_a_run_is_published_with_its_checkpoints_curve_and_grids(
+    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "GRID_SEEDS", tuple(range(16)))
     said: list[tuple[int, int, str]] = []
     run = training.train(pictures, settings_for(pictures, tiny), "run", lambda d, t, u, m: said.append((d, t, u)))
     facts = run.manifest
@@ -55,12 +53,13 @@ def test_a_run_is_published_with_its_checkpoints_curve_and_grids(pictures: Datas
     lines = [json.loads(line) for line in run.file("metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40, 60]
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert run.file("grid-100.png").read_bytes().startswith(b"\x89PNG")
+    drawn = sampling.generate(networks.load_denoiser(checkpoints.of_run(run)[-1]), range(16), "ddim", 50, 0.0)
+    assert run.file("grid-100.png").read_bytes() == thumbnails.sheet(drawn)
     assert not (run.path / training_run.RESUME).exists()
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(
-    pictures: Dataset, tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pictures: Dataset, tiny: ModelSettings, tmp_path: Path
 ) -> None:
     model = tiny.model_copy(update={"dropout": 0.1})
     settings = settings_for(pictures, model, ema_decay=0.9)
