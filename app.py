@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import about, frame, going, panels, presenting, readying, sharing
+from dtrak_core.ui import about, frame, going, panels, presenting, readying
 
 frame.configure()
 page = st.navigation(frame.pages(), position="hidden")  # the sidebar's own links carry the view
@@ -16,12 +16,12 @@ with panels.reported():
     else:
         about.head()
         with frame.inside(page.url_path):
+            panels.refused(page.url_path)
             place = st.sidebar.container()
             there = frame.sidebar(page.url_path)
             going.chip(page.url_path, place)
-            sharing.button()
+            about.copying()
             presenting.link()
             about.foot()
             if there:
-                panels.refused()
                 page.run()

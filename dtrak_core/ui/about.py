@@ -1,6 +1,12 @@
-"""What this is, whose idea, and how to cite it: at both ends of the sidebar."""
+"""At both ends of the sidebar: what this is, how to cite it, the link to what is shown.
+
+And what the browser does beside each page (sidebar.js): closes the sidebar, reads the library of charts ahead.
+"""
 
 from __future__ import annotations
+
+import functools
+from pathlib import Path
 
 import streamlit as st
 
@@ -14,6 +20,18 @@ BIBTEX = """@inproceedings{zheng2024intriguing,
   year      = {2024},
   url       = {https://arxiv.org/abs/2311.00500}
 }"""
+
+_HERE = Path(__file__).parent
+_COPY = st.components.v2.component(
+    "studio_copy_link",
+    html='<div class="studio-copy"><button type="button" disabled>Copy link</button><span role="status"></span></div>',
+    css=(_HERE / "copy_link.css").read_text(),
+    js=(_HERE / "copy_link.js").read_text(),
+    isolate_styles=False,
+)
+_BESIDE = st.components.v2.component(
+    "studio_sidebar", html="<span></span>", js=(_HERE / "sidebar.js").read_text(), isolate_styles=False
+)
 
 
 def head() -> None:
@@ -30,3 +48,20 @@ def foot() -> None:
             st.write("The method is of this paper. Please cite it with what you find here.")
             st.code(BIBTEX, language=None)
         st.caption(f"By Zheng et al., ICLR 2024: [paper]({PAPER}), [their code]({CODE})")
+
+
+def copying() -> None:
+    """Draw the button that copies the address, which the browser reads: the end of each run has written it."""
+    with st.sidebar:
+        _COPY(key="copy-link", data=[])
+
+
+def beside() -> None:
+    """Put what the browser does beside every page into the sidebar, where it takes no room."""
+    _BESIDE(key="closing", data=[_charts()])
+
+
+@functools.cache
+def _charts() -> list[str]:
+    """Return the file of Streamlit's that holds the library of charts, by the name that the browser asks for."""
+    return [file.name for file in (Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js")]

@@ -74,14 +74,14 @@ def number(what: str) -> int:
 
 def forget(what: str) -> None:
     """Let another source be chosen; what was uploaded is deleted."""
-    with panels.noted():
+    with panels.noted(f"forget {what}"):
         incoming.drop(st.session_state.pop(f"_{what}-source", ""))
 
 
 def begin(what: str, job: Job, label: str) -> None:
-    """Start the job that takes a source in, which `under_way` then follows."""
+    """Ask for the job that takes a source in, which `under_way` then follows; what it is refused is raised."""
+    panels.submit(job, label)
     st.session_state[f"_{what}-job"] = jobs.key_of_job(job)
-    panels.start(job, label)
 
 
 def under_way(what: str, taken_in: Callable[[JobState], None]) -> bool:
@@ -106,7 +106,7 @@ def under_way(what: str, taken_in: Callable[[JobState], None]) -> bool:
 def _receive(what: str, key: str, limits: Limits) -> None:
     held = st.session_state.get(key) or []
     files = held if isinstance(held, list) else [held]
-    with panels.noted():
+    with panels.noted(f"look {what}"):
         try:
             _take(what, incoming.receive([(file.name, file) for file in files], limits, what))
         finally:
@@ -118,7 +118,7 @@ def _receive(what: str, key: str, limits: Limits) -> None:
 
 def _named(what: str, way: Way, key: str) -> None:
     given = str(st.session_state.get(key, "")).strip()
-    with panels.noted():
+    with panels.noted(f"look {what}"):
         if way == "hub":
             refuse_path(given)
             _take(what, given)

@@ -24,7 +24,7 @@ from dtrak_core.models import checkpoints, descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, lacking, named, navigation, panels, preparing, readying, tuning
+from dtrak_core.ui import about, address, lacking, named, navigation, panels, preparing, readying, tuning
 
 OVERVIEW, GENERATE, ATTRIBUTION = "pages/overview.py", "pages/generate.py", "pages/attribution.py"
 CREDIT, COPIES, DOCTOR, MAP = "pages/credit.py", "pages/copies.py", "pages/doctor.py", "pages/map.py"
@@ -94,7 +94,7 @@ def inside(page: str) -> Iterator[None]:
             if _leading() != before:
                 _links(place, _leading())
         with st.sidebar:  # at its end, where it takes no room
-            panels.beside()
+            about.beside()
 
 
 def _leading() -> dict[str, Mapping[str, str | list[str]]]:

@@ -1,18 +1,13 @@
-"""Pieces that several pages show: job progress, errors as sentences, empty states, provenance, words for numbers.
-
-And what the browser does beside each (sidebar.js): closes the sidebar, reads the library of charts ahead.
-"""
+"""Pieces that several pages show: job progress, errors as sentences, empty states, provenance, words for numbers."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -26,12 +21,10 @@ from dtrak_core.settings import NAME
 from dtrak_core.ui import address
 
 _LOG = logging.getLogger(__name__)
-_WATCHED, _DISMISSED, _REFUSED = "_watched", "_dismissed", "_refused"
+_WATCHED, _DISMISSED = "_watched", "_dismissed"
+_REFUSED, _TOLD, _TOLD_ON = "_refused", "_refused_told", "_refused_on"  # by action; as the page shows them; which page
 _SEEN, _FOLLOWED = "_seen_going", "_followed"
 _POLL = 0.7  # seconds between two looks at a job's state
-_BESIDE = st.components.v2.component(
-    "studio_sidebar", html="<span></span>", js=(Path(__file__).parent / "sidebar.js").read_text(), isolate_styles=False
-)
 _SPECIAL = "\\`*_{}[]()<>#+-.!|~$:&"
 
 
@@ -61,26 +54,55 @@ def reported() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[None]:
-    """Keep what a callback was refused for the next drawing: what a callback draws itself is drawn over."""
+def noted(action: str) -> Iterator[None]:
+    """Keep what a callback was refused: what it draws itself is drawn over.
+
+    Args:
+        action: What was asked for: the refusal is gone once the same succeeds.
+    """
+    refusals = _refusals()
     try:
         yield
     except (StudioError, OSError) as error:
         if not (reason := str(error) if isinstance(error, StudioError) else store.refusal(error)):
             raise
-        st.session_state[_REFUSED] = reason
+        refusals[action] = reason
+    else:
+        refusals.pop(action, None)
 
 
-def refused() -> None:
-    """Show once what a callback was refused."""
-    if reason := st.session_state.pop(_REFUSED, ""):
-        st.error(plain(reason), icon=":material/error:")
+def refused(page: str) -> None:
+    """Show what callbacks of a page were refused, each until it is dismissed; of the page before nothing is left."""
+    refusals = _refusals()
+    if st.session_state.get(_TOLD_ON) != page:
+        refusals.clear()
+    st.session_state[_TOLD_ON], st.session_state[_TOLD] = page, dict(refusals)
+    for number, reason in enumerate(dict.fromkeys(refusals.values())):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.error(plain(reason), icon=":material/error:")
+            st.button("Dismiss", key=f"refused-{number}", on_click=_forget, args=(reason,))
+
+
+def refused_here() -> None:
+    """Draw the page anew where a fragment's callback was refused, or no longer is: the page says it."""
+    if _refusals() != st.session_state.get(_TOLD, {}):
+        st.rerun()
+
+
+def _refusals() -> dict[str, str]:
+    found: dict[str, str] = st.session_state.setdefault(_REFUSED, {})
+    return found
+
+
+def _forget(reason: str) -> None:
+    for action in [action for action, said in _refusals().items() if said == reason]:
+        del _refusals()[action]
 
 
 def start(job: Job, label: str) -> None:
     """Ask for a job from a callback, and remember its key so that its end is announced."""
-    with noted():
-        _submit(job, label)
+    with noted(jobs.key_of_job(job)):
+        submit(job, label)
 
 
 def started(job: Job, label: str) -> bool:
@@ -89,12 +111,13 @@ def started(job: Job, label: str) -> bool:
     A refusal is shown there, for one that is kept for the next drawing would be followed by another at that drawing.
     """
     with reported():
-        _submit(job, label)
+        submit(job, label)
         return True
     return False
 
 
-def _submit(job: Job, label: str) -> None:
+def submit(job: Job, label: str) -> None:
+    """Ask for a job as `start` does; what it is refused is raised, for a callback that notes it with its own action."""
     key, _ = jobs.submit(job, label)
     _keys(_WATCHED).add(key)
     _keys(_SEEN).add(key)
@@ -103,7 +126,7 @@ def _submit(job: Job, label: str) -> None:
 
 def asked(change: Callable[[str], object], key: str) -> None:
     """Change a job from a callback: resume, cancel, forget it."""
-    with noted():
+    with noted(key):
         change(key)
 
 
@@ -156,8 +179,9 @@ def follow(key: str, beside: Callable[[], None] | None = None) -> JobState:
                 beside()
             if now.state in ("queued", "interrupted") and time.time() - (now.submitted or 0) > 3:
                 jobs.recover()
-            if now.going != state.going or dismissed(key) != hidden or _REFUSED in st.session_state:
+            if now.going != state.going or dismissed(key) != hidden:
                 st.rerun()
+            refused_here()
 
     st.fragment(run_every=_POLL if state.going else None)(panel)()
     return state
@@ -273,14 +297,3 @@ def made(artifact: store.Artifact) -> dict[str, str]:
         "size": size(facts["bytes"]),
         "with version": facts["versions"]["dtrak-studio"],
     }
-
-
-def beside() -> None:
-    """Put what the browser does beside every page into the sidebar, where it takes no room."""
-    _BESIDE(key="closing", data=[_charts()])
-
-
-@functools.cache
-def _charts() -> list[str]:
-    """Return the file of Streamlit's that holds the library of charts, by the name that the browser asks for."""
-    return [file.name for file in (Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js")]

@@ -31,10 +31,10 @@ def taken(
     seen, file = f"_{key}-taken", st.file_uploader(label, type=endings, key=key, max_upload_size=most)
     if file is None or st.session_state.get(seen) == file.file_id:
         return None
-    st.session_state[seen] = file.file_id
     if file.size > most * 2**20:  # the browser's own check may have been left out
         st.error(f"'{panels.plain(file.name)}' is too large: at most {most} MB are taken. Make it smaller.")
         return None
+    st.session_state[seen] = file.file_id
     try:
         return keep(file.getvalue(), file.name)
     except StudioError as error:

@@ -30,7 +30,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui import named, what_if
+from dtrak_core.ui import named, uploading, what_if
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -355,3 +355,15 @@ def test_certainty_that_was_never_measured_is_offered_and_follows(
     at = opened("attribution", methods="d-trak", timesteps="10")
     assert "Repeatability" in galleries(at)["figure"]["rows"][0]["note"]
     assert not [b for b in at.button if b.label == "Measure certainty"]
+
+
+def test_a_picture_that_is_too_large_is_named_as_long_as_it_lies_there(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploading.taken, "__defaults__", (uploading.ENDINGS, 1))
+    at = opened("attribution")
+    at.segmented_control(key="source").set_value("own").run()
+    at.file_uploader[0].set_value(("large.png", bytes(2**20 + 1), "image/png")).run()
+    for _ in range(2):
+        assert ["is too large: at most 1 MB are taken" in one.value for one in at.error] == [True]
+        at.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,10 @@ def told(at: AppTest) -> list[str]:
 
 def ask(checkpoint: str, seed: int, label: str) -> str:
     return jobs.submit(SampleJob(checkpoint=checkpoint, seeds=(seed,)), label)[0]
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_empty_list_says_what_to_do(small: Small) -> None:
@@ -133,10 +138,6 @@ def test_limit_says_what_it_did(small: Small, tmp_path: Path, monkeypatch: pytes
 
 def test_a_limit_that_cannot_be_written_is_said(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened("jobs", list="Cache")
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(eviction, "set_limit", full)
     at.number_input(key="cache-limit").set_value(20.0).run()
     assert not at.exception
@@ -204,3 +205,37 @@ def test_a_page_that_shows_the_end_itself_is_left_alone(small: Small, monkeypatc
     at.run()
     assert not at.toast
     assert told(at) == []
+
+
+def test_a_refusal_stays_until_it_is_dismissed_or_the_same_succeeds(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ask(small[1].digest, 77, "Draw one more")
+    jobs.cancel(key)
+    at = opened("jobs")
+
+    def press(again: Callable[[str], object]) -> None:
+        monkeypatch.setattr(jobs, "resume", again)
+        at.run()  # the button holds what it calls from when it was drawn
+        at.button(key=f"again-{key}").click().run()
+
+    def errors() -> list[str]:
+        return [one.value.replace("\\", "") for one in at.error]
+
+    press(full)
+    for _ in range(3):
+        assert [said.startswith("The disk is full.") for said in errors()] == [True]
+        at.run()
+    next(b for b in at.button if b.label == "Dismiss").click().run()
+    assert not errors()
+    assert not at.run().error
+    press(full)
+    assert errors()
+    press(lambda _: None)
+    assert not errors(), "what was refused has been done"
+    press(full)
+    assert errors()
+    at.switch_page("pages/generate.py").run()
+    assert not errors()
+    at.switch_page("pages/jobs.py").run()
+    assert not errors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -117,6 +118,19 @@ def test_the_default_dataset_is_drawn_on_demand(empty: Path) -> None:
     assert isinstance(jobs.job_of(jobs.listing()[0].key), DatasetJob)
     assert at.get("progress")
     assert not at.exception
+
+
+def test_what_drawing_it_is_refused_is_said_there(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jobs, "submit", full)
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    at.button[0].click().run()
+    for _ in range(2):
+        assert ["disk is full" in one.value for one in at.error] == [True]
+        assert [b.label for b in at.button] == ["Dismiss", "Draw the portraits"]
+        at.run()
 
 
 def test_an_unknown_dataset_is_named(small: Small, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import streamlit as st
 
+from dtrak_core.errors import StoreError
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import JobState
 from dtrak_core.ui import panels
+from dtrak_core.ui.jobs import job_list
 
 KEY = "a" * 16
 
@@ -70,3 +72,32 @@ def test_a_dismissed_end_draws_the_page_anew(drawn: list[Any], monkeypatch: pyte
     st.session_state.setdefault("_dismissed", set()).add(KEY)
     with pytest.raises(Redrawn):
         drawn[-1][1]()
+
+
+def test_what_a_fragments_callback_is_refused_is_shown_by_the_page(
+    drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fragment runs every second: what it said itself would be gone after one."""
+
+    def refuse(key: str) -> None:
+        raise StoreError("The disk is full.")
+
+    said = list[str]()
+    monkeypatch.setattr(st, "error", lambda words, icon: said.append(words))
+    monkeypatch.setattr(jobs, "listing", list)
+    fragment = job_list.panel.__wrapped__  # type: ignore[attr-defined]  # as Streamlit runs it again
+    panels.refused("jobs")
+    fragment()
+    panels.asked(refuse, KEY)
+    with pytest.raises(Redrawn):
+        fragment()
+    panels.refused("jobs")
+    fragment()
+    fragment()
+    assert said == [panels.plain("The disk is full.")]
+    panels.asked(lambda key: None, KEY)
+    with pytest.raises(Redrawn):
+        fragment()
+    panels.refused("jobs")
+    fragment()
+    assert len(said) == 1

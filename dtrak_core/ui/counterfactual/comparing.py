@@ -287,11 +287,11 @@ def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSett
 
 
 def _submit(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) -> None:
-    with panels.noted():
+    with panels.noted("compare"):
         settings = _settings(dataset, checkpoint, chosen)
         assert settings is not None  # the button is not drawn without
         removals.check(dataset, settings.methods, settings.group, _OTHERS)
         job = build(CounterfactualJob, settings=settings)
         st.session_state[_PANEL] = False
         address.drop("comparison")  # the new one is shown from here on
-        panels.start(job, f"Compare removals for {', '.join(settings.targets)}")
+        panels.submit(job, f"Compare removals for {', '.join(settings.targets)}")

@@ -178,7 +178,7 @@ def _asked(drawn: Target, chosen: Sampled) -> bool:
 
 def _submit(checkpoint: Checkpoint) -> None:
     first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], sampled(checkpoint)
-    with panels.noted():
+    with panels.noted("draw"):
         job = build(
             SampleJob,
             checkpoint=checkpoint.digest,
@@ -186,4 +186,4 @@ def _submit(checkpoint: Checkpoint) -> None:
             seeds=tuple(range(first, first + count)),
             pictures_per_batch=AT_ONCE,
         )
-        panels.start(job, f"Draw {counted(count, 'picture')} with {checkpoint.name}")
+        panels.submit(job, f"Draw {counted(count, 'picture')} with {checkpoint.name}")

@@ -212,8 +212,8 @@ def _problem(name: str, dataset: Dataset) -> str:
 
 
 def _train(settings: TrainSettings, name: str) -> None:
-    with panels.noted():
-        panels.start(
+    with panels.noted("train"):
+        panels.submit(
             build(TrainJob, train=settings, name=name), f"Train {name} for {counted(settings.epochs, 'epoch')}"
         )
 

@@ -95,7 +95,7 @@ def _question(kind: str, keys: list[str], amount: int, which: str) -> None:
 
 
 def _delete(kind: str, keys: list[str]) -> None:
-    with panels.noted():
+    with panels.noted(f"delete {kind}"):
         freed = housekeeping.deleted(kind, keys)
         st.session_state[_FREED] = f"Deleted {len(keys)} of {kind}: {size(freed)} freed."
         st.session_state.pop(f"doomed-{kind}", None)
@@ -141,7 +141,7 @@ def _limit(own: int, shipped: int) -> None:
 
 
 def _set_limit() -> None:
-    with panels.noted():
+    with panels.noted("limit"):
         st.session_state[_SAID] = _limited(float(st.session_state["cache-limit"]))
 
 

@@ -26,7 +26,7 @@ LOOKS = {
 def panel() -> None:
     """Draw the list, again every second."""
     with panels.reported():
-        panels.refused()
+        panels.refused_here()
         found = jobs.listing()
         if any(job.state in ("queued", "interrupted") and _old(job) for job in found):
             jobs.recover()

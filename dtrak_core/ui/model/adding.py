@@ -159,7 +159,7 @@ def _button(kind: type[BaseJob] | type[ImportJob], problem: str, name: str, **to
 
 
 def _start(kind: type[BaseJob] | type[ImportJob], name: str, told: dict[str, object]) -> None:
-    with panels.noted():
+    with panels.noted("take in a model"):
         job = build(kind, name=name, **told)
         bringing.begin(WHAT, job, f"Add '{name}'")
 

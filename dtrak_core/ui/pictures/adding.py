@@ -174,7 +174,7 @@ def _problem(name: str) -> str:
 
 
 def _prepare(seen: Preview, source: Path, side: int, name: str, columns: Columns) -> None:
-    with panels.noted():
+    with panels.noted("prepare pictures"):
         told = {"kind": seen.kind, "name": name, "resolution": side, "source_digest": seen.digest}
         settings = build(DatasetSettings, **told, on_broken="skip", columns=columns)
         job = DatasetJob(dataset=settings, source=str(source))
