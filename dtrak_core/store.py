@@ -110,7 +110,7 @@ def stamp(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return what changes when the user's artifacts of these kinds do: for what is worked out from them and kept."""
     found = [str(root())]
     for kind in kinds:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # not there, or not ours to read, as in `entries`
             found.append(f"{kind} {(root() / kind).stat().st_mtime_ns}")
     return tuple(found)
 

@@ -31,10 +31,15 @@ from dtrak_core.training import ensembles
 OUTCOME_TIMESTEPS = 50  # of a loss under a retrained model (`OutcomeSettings`)
 
 
+def undrawn(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled) -> int:
+    """Return of how many of these seeds no picture is stored that was drawn so."""
+    wanted = [targets.sample_settings(checkpoint.digest, seed, sampled) for seed in dict.fromkeys(seeds)]
+    return sum(store.find("samples", key_of("samples", one)) is None for one in wanted)
+
+
 def of_drawing(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled) -> Cost:
     """Return what the pictures of these seeds cost that are not stored."""
-    wanted = [targets.sample_settings(checkpoint.digest, seed, sampled) for seed in dict.fromkeys(seeds)]
-    missing = sum(store.find("samples", key_of("samples", one)) is None for one in wanted)
+    missing = undrawn(checkpoint, seeds, sampled)
     return costs.drawing(checkpoint, missing, sampled) if missing else Cost()
 
 

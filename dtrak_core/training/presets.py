@@ -44,6 +44,7 @@ class Preset:
     lora: Mapping[str, Any] = field(default_factory=dict)
 
 
+SHARES = (25, 50, 75, 100)  # percent of a training at which weights are kept (TracInCP and GAS use them)
 DEMO = ModelSettings()
 CIFAR = ModelSettings(
     fold=1,
@@ -206,6 +207,12 @@ def probes(model: ModelSettings | LoraSettings, resolution: int, batch_size: int
     wanted = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size).model_dump(mode="json")
     found = [probe for probe in store.listing("probes") if wanted.items() <= probe.settings.items()]
     return sorted(found, key=lambda probe: (not probe.shipped, probe.settings.get("number", 0)))
+
+
+def disk(settings: TrainSettings, parameters: int, pictures: int) -> int:
+    """Return the bytes that the weights which a training on so many pictures keeps take on disk."""
+    kept = {max(1, round(settings.steps(pictures) * share / 100)) for share in SHARES}  # as training.py keeps them
+    return len(kept) * parameters * (2 if settings.weights_dtype == "float16" else 4)
 
 
 def next_probe(known: list[store.Artifact]) -> int:

@@ -21,8 +21,8 @@ def probe(
     """Measure what one picture costs in one training step, in some seconds; publish it as `probes`.
 
     The median over steps after a warm-up is taken: the first steps pay for set-up. The quartiles are noted beside it,
-    as `seconds_between`. How busy the machine was before,
-    in cores, is noted as `load`; the same is measured again under another number.
+    as `seconds_between`, and the number of trained `parameters`. How busy the machine was before, in cores, is noted as
+    `load`; the same is measured again under another number.
     """
     settings = ProbeSettings(model=model, resolution=resolution, batch_size=batch_size, number=number)
     key = key_of("probes", settings)
@@ -48,4 +48,6 @@ def _probed(settings: ProbeSettings, key: str, on_progress: Progress) -> store.A
         on_progress(len(seconds), 30, "probe steps", "Measuring one training step")
     store.partial("probes", key)
     low, cost, high = (float(value) / batch_size for value in np.quantile(seconds[1:], (0.25, 0.5, 0.75)))
-    return store.publish("probes", key, settings, seconds_per_picture_step=cost, seconds_between=[low, high], load=load)
+    count = sum(weights.numel() for weights in run.weights)
+    facts = {"seconds_per_picture_step": cost, "seconds_between": [low, high], "parameters": count, "load": load}
+    return store.publish("probes", key, settings, **facts)

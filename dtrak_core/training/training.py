@@ -35,9 +35,9 @@ from dtrak_core.progress import Progress
 from dtrak_core.settings import key_of
 from dtrak_core.training import growing, training_run
 from dtrak_core.training.growing import Growing
+from dtrak_core.training.presets import SHARES
 from dtrak_core.training.training_run import Run
 
-SHARES = (25, 50, 75, 100)  # percent of the training at which weights are kept (TracInCP and GAS use them)
 SECONDS_BETWEEN_SAVES = 30.0
 GRID_SEEDS = tuple(range(16))
 

@@ -16,9 +16,10 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.thumbnails import png
 from dtrak_core.jobs import job_files, jobs, launch
 from dtrak_core.jobs.jobs import ProbeJob, SampleJob, TrainJob, key_of_job
+from dtrak_core.methods import costs
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.precision import resolved
-from dtrak_core.models.settings import ProbeSettings
+from dtrak_core.models.settings import ProbeSettings, Sampled
 from dtrak_core.settings import Settings, key_of
 from dtrak_core.training import growing, presets
 from dtrak_core.ui import panels
@@ -51,6 +52,27 @@ def test_the_form_starts_a_job_and_shows_its_steps(small: Small, monkeypatch: py
     assert "64 of 200 sampling steps" in at.get("progress")[0].proto.text
     press(at, "Cancel")
     assert job_files.cancel_flag(job_files.folder() / job.key, 1).exists()
+
+
+def test_the_cost_of_drawing_is_told_before_and_counts_only_what_is_not_stored(small: Small) -> None:
+    at = opened("generate")
+
+    def told(first: int, count: int, **more: int) -> str:
+        at.number_input(key="draw-first").set_value(first)
+        for name, value in more.items():
+            at.number_input(key=f"draw-{name}").set_value(value)
+        at.number_input(key="draw-count").set_value(count).run()
+        return next(one.value for one in at.caption if "stored" in one.value or "on disk" in one.value)
+
+    assert told(0, 5) == "All of it is stored: nothing has to be drawn."
+    assert told(0, 1) == "All of it is stored: nothing has to be drawn."
+    cost = costs.sentence(costs.drawing(small[1], 11, Sampled()))
+    assert told(0, 16) == f"5 of 16 pictures are stored. The others: {cost}."
+    assert told(100, 11) == f"11 pictures: {cost}."
+    assert "11.0 kB on disk" in cost
+    assert (
+        told(0, 5, steps=10) == f"5 pictures: {costs.sentence(costs.drawing(small[1], 5, Sampled(sampling_steps=10)))}."
+    )
 
 
 def test_a_cache_that_cannot_be_written_to_still_shows_what_ships(
@@ -128,7 +150,7 @@ def test_another_sampler_has_no_pictures_yet(small: Small) -> None:
 def test_a_training_is_told_from_its_cost_to_its_first_pictures(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     at = opened("generate", tab="Train a model")
     assert "has not been measured" in at.info[0].value
-    press(at, "Estimate the time")
+    press(at, "Estimate the cost")
     probe = jobs.job_of(jobs.listing()[0].key)
     assert isinstance(probe, ProbeJob)
 
@@ -146,11 +168,12 @@ def test_a_training_is_told_from_its_cost_to_its_first_pictures(small: Small, mo
     again = jobs.job_of(next(job.key for job in jobs.listing() if "probe" in job.kind and job.key != key_of_job(probe)))
     assert again == probe.model_copy(update={"number": 1})
     measured = ProbeSettings(**again.model_dump(exclude={"kind"}))
-    facts = {"seconds_per_picture_step": 0.004, "seconds_between": [0.002, 0.05], "load": 1.6}
+    timed = {"seconds_per_picture_step": 0.004, "seconds_between": [0.002, 0.05], "load": 1.6}
+    facts = timed | {"parameters": 100_000}
     store.publish("probes", key_of("probes", measured), measured, **facts)
     at = opened("generate", tab="Train a model")
-    told = "at 4.0 ms each. Measured while other work kept 1.6 cores busy: measure again when it has ended."
-    assert told in at.info[0].value
+    busy = "Measured while other work kept 1.6 cores busy: measure again when it has ended."
+    assert f"at 4.0 ms each. 1.6 MB on disk. {busy}" in at.info[0].value
     low, high = (duration(each * epochs * count) for each in (0.002, 0.05))
     assert at.info[0].value.startswith(f"{low} to {high}, the middle half of the steps measured, on this machine")
     press(at, "Train")

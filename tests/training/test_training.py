@@ -304,6 +304,9 @@ def test_a_last_batch_that_is_not_full_counts_its_own_pictures(
 def test_a_probe_measures_seconds_a_picture(cache: Path, tiny: ModelSettings) -> None:
     found = probes.probe(tiny, 16, 4, quiet)
     assert 0 < found.manifest["seconds_per_picture_step"] < 1
+    assert found.manifest["parameters"] == sum(
+        p.numel() for p in networks.untrained(tiny, 16, 0, "0" * 16).network.parameters()
+    )
     assert probes.probe(tiny, 16, 4, quiet).manifest["date"] == found.manifest["date"]
     again = probes.probe(tiny, 16, 4, quiet, presets.next_probe(presets.probes(tiny, 16, 4)))
     assert [probe.key for probe in presets.probes(tiny, 16, 4)] == [found.key, again.key]

@@ -1,4 +1,4 @@
-"""Drawing pictures from seeds: the form, its job, and the pictures as they appear."""
+"""Drawing pictures from seeds: what is to be drawn and its cost, the job, and the pictures as they appear."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.jobs import job_costs
 from dtrak_core.jobs.jobs import SampleJob
 from dtrak_core.methods import costs
 from dtrak_core.models import checkpoints, targets
@@ -26,9 +27,9 @@ SAMPLERS = {"ddim": "DDIM: same seed, same path", "ddpm": "DDPM: new noise at ev
 
 
 def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Draw the form whose button starts the job."""
+    """Draw the choices, the button that starts the job, and what it costs."""
     st.write("Each seed gives one picture, always the same one. Choose how many to draw.")
-    with st.form("draw"), st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         if checkpoint.prompted:
             _prompts(checkpoint, dataset)
         st.number_input("Pictures", 1, MOST, 16, key="draw-count", persist_state="session", width=130)
@@ -56,11 +57,24 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
             width=150,
             help="More steps, finer pictures, longer wait. The paper uses 50 with DDIM and 1,000 with DDPM.",
         )
-        st.form_submit_button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
+        st.button("Draw", icon=":material/draw:", on_click=_submit, args=(checkpoint,))
+    st.caption(_cost(checkpoint))
+
+
+def _cost(checkpoint: Checkpoint) -> str:
+    """Return in words what the chosen pictures cost, less those that are stored."""
+    seeds, chosen = _seeds(), sampled(checkpoint)
+    missing = job_costs.undrawn(checkpoint, seeds, chosen)
+    if not missing:
+        return "All of it is stored: nothing has to be drawn."
+    cost = costs.sentence(costs.drawing(checkpoint, missing, chosen))
+    if missing == len(seeds):
+        return f"{counted(missing, 'picture')}: {cost}."
+    return f"{len(seeds) - missing} of {counted(len(seeds), 'picture')} are stored. The others: {cost}."
 
 
 def sampled(checkpoint: Checkpoint) -> Sampled:
-    """Return the sampler that the form was last submitted with, and the prompts or classes of a model that has some."""
+    """Return the sampler that is chosen, and the prompts or classes of a model that has some."""
     state = st.session_state
     key, own = _steps(checkpoint)
     flow = checkpoints.process_of(checkpoint)[0] == "flow"  # the session may hold how another model was drawn
@@ -149,11 +163,10 @@ def _pictures(checkpoint: Checkpoint) -> None:
     chosen = sampled(checkpoint)
     found = targets.samples(checkpoint.digest, chosen.model_copy(update={"prompts": ()}))
     if not found:
-        cost = costs.sentence(costs.drawing(checkpoint, 1, chosen))
-        st.info(f"Nothing has been drawn with these settings yet. One takes {cost}. Press 'Draw'.")
+        st.info("Nothing has been drawn with these settings yet. Press 'Draw'.")
         return
     st.caption(f"{counted(len(found), 'picture')}. Click one to see which training pictures made it.")
-    # Those of the form stand first: they are what was just asked for.
+    # Those that are chosen above stand first: they are what was just asked for.
     found.sort(key=lambda t: not _asked(t, chosen))
     pages = math.ceil(len(found) / PER_PAGE)
     page = min(st.pagination(pages, key="drawn-page"), pages) if pages > 1 else 1
@@ -170,20 +183,25 @@ def _under(drawn: Target) -> tuple[str, ...]:
 
 
 def _asked(drawn: Target, chosen: Sampled) -> bool:
-    """Say whether a picture is of the seeds and prompts that the form names."""
-    first, count = st.session_state.get("draw-first", 0), st.session_state.get("draw-count", 0)
+    """Say whether a picture is of the seeds and prompts that are chosen."""
     seed = targets.seed_of(drawn.id)
-    return first <= seed < first + count and drawn.prompt == chosen.prompt_of(seed)
+    return seed in _seeds() and drawn.prompt == chosen.prompt_of(seed)
+
+
+def _seeds() -> range:
+    """Return the seeds that are chosen."""
+    first = int(st.session_state["draw-first"])
+    return range(first, first + int(st.session_state["draw-count"]))
 
 
 def _submit(checkpoint: Checkpoint) -> None:
-    first, count, chosen = st.session_state["draw-first"], st.session_state["draw-count"], sampled(checkpoint)
+    seeds, chosen = _seeds(), sampled(checkpoint)
     with panels.noted("draw"):
         job = build(
             SampleJob,
             checkpoint=checkpoint.digest,
             **chosen.drawing(),
-            seeds=tuple(range(first, first + count)),
+            seeds=tuple(seeds),
             pictures_per_batch=AT_ONCE,
         )
-        panels.submit(job, f"Draw {counted(count, 'picture')} with {checkpoint.name}")
+        panels.submit(job, f"Draw {counted(len(seeds), 'picture')} with {checkpoint.name}")

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.amounts import counted, duration
+from dtrak_core.amounts import counted, duration, size
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import is_grey
 from dtrak_core.jobs import jobs
@@ -77,7 +77,7 @@ def form(dataset: Dataset) -> None:
             args=(settings, name),
         )
         label = "Measure the cost of a training step"
-        word = "Estimate the time" if measured is None else "Measure again"
+        word = "Estimate the cost" if measured is None else "Measure again"
         st.button(word, icon=":material/timer:", on_click=panels.start, args=(again, label))
     panels.follow(jobs.key_of_job(again))
     _training(dataset)
@@ -189,7 +189,10 @@ def _just_trained(dataset: Dataset) -> str | None:
 
 def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) -> None:
     if measured is None:
-        st.info("How long this takes has not been measured on this machine. 'Estimate the time' needs a few seconds.")
+        st.info(
+            "How long this takes and how much disk has not been measured on this machine. 'Estimate the cost' needs a "
+            "few seconds."
+        )
         return
     each, load = measured.manifest["seconds_per_picture_step"], measured.manifest.get("load", 0.0)
     busy = (
@@ -199,10 +202,12 @@ def _tell(settings: TrainSettings, count: int, measured: store.Artifact | None) 
         duration(one * settings.epochs * count) for one in measured.manifest.get("seconds_between", [each] * 2)
     )
     long = f"{low} to {high}, the middle half of the steps measured," if low != high else f"About {low}"
+    parameters = measured.manifest.get("parameters")  # of probes before they were counted, it is not known
+    disk = f" {size(presets.disk(settings, parameters, count))} on disk." if parameters else ""
     st.info(
         f"{long} on this machine: {counted(settings.epochs, 'epoch')} of "
-        f"{counted(count, 'picture')} at {1000 * each:.1f} ms each.{busy} You can close the page meanwhile, or cancel "
-        "and resume."
+        f"{counted(count, 'picture')} at {1000 * each:.1f} ms each.{disk}{busy} You can close the page meanwhile, "
+        "or cancel and resume."
     )
 
 
