@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import about, frame, going, panels, presenting, readying
+from dtrak_core.ui import about, frame, going, linked, panels, presenting, readying
 
 frame.configure()
 page = st.navigation(frame.pages(), position="hidden")  # the sidebar's own links carry the view
 with panels.reported():
     panels.taken_up()
     readying.readied()
+    linked.begin()
     if presenting.asked():
         presenting.show()
     else:

@@ -44,7 +44,7 @@ with place:
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     with st.container(horizontal=True):
         what_if.link(target, list(ready), counts[0])
-        frame.link(frame.MAP, "See on the map", ":material/scatter_plot:", colour="Score")
+        frame.link(frame.MAP, "See on the map", ":material/scatter_plot:", **({"colour": "Score"} if ready else {}))
     if note := checkpoints.unlearned(checkpoint, len(dataset.train.rows)):
         st.info(panels.plain(note))
     compute.panel(question, answer)

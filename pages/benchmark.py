@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.amounts import counted
-from dtrak_core.ui import frame, panels, questions
+from dtrak_core.ui import frame, linked, panels, questions
 from dtrak_core.ui.benchmark import detail, findings, known_table, measuring, methods_table
 
 METHODS, FINDINGS, TARGET, AGREEMENT, KNOWN = "Methods", "Findings", "One target", "Agreement", "Known answers"
@@ -37,7 +37,7 @@ drawn = {
     TARGET: detail.one_target,
     AGREEMENT: detail.agreeing,
 }
-tabs = st.tabs([*(drawn if question is not None else ()), KNOWN], key="part", bind="query-params", on_change="rerun")
+tabs = linked.bound(st.tabs, [*(drawn if question is not None else ()), KNOWN], key="part", on_change="rerun")
 if question is not None:
     for tab, draw in zip(tabs[:-1], drawn.values(), strict=True):
         if tab.open:

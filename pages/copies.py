@@ -5,19 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from dtrak_core.methods import set_scores
-from dtrak_core.ui import example, frame
+from dtrak_core.ui import example, frame, linked
 from dtrak_core.ui.copies import generated, work
 
 QUESTIONS = {"generated": "Are they copies?", "work": "Is my work in it?"}
 
 dataset, checkpoint = frame.require_model("Copies", "There is no model yet that could have copied anything.")
-asked = st.segmented_control(
+asked = linked.bound(
+    st.segmented_control,
     "Question",
     list(QUESTIONS),
     default="work" if work.WORK in st.query_params else "generated",
     format_func=QUESTIONS.get,
     key="question",
-    bind="query-params",
     required=True,
     label_visibility="collapsed",
 )

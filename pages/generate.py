@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import frame, lacking, panels
+from dtrak_core.ui import frame, lacking, linked, panels
 from dtrak_core.ui.generate import drawing, trainer
 
 selection = frame.require()
 st.title("Generate")
-draw, train = st.tabs(["Draw pictures", "Train a model"], key="tab", bind="query-params", on_change="rerun")
+draw, train = linked.bound(st.tabs, ["Draw pictures", "Train a model"], key="tab", on_change="rerun")
 if draw.open:
     with draw:
         if selection.checkpoint is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dtrak_core.ui import frame, panels
+from dtrak_core.ui import frame, linked, panels
 from dtrak_core.ui.jobs import cache_list, job_list
 
 frame.require()
 st.title("Jobs")
-going, cache = st.tabs(["Jobs", "Cache"], key="list", bind="query-params", on_change="rerun")
+going, cache = linked.bound(st.tabs, ["Jobs", "Cache"], key="list", on_change="rerun")
 if going.open:
     with going:
         job_list.panel()

@@ -7,7 +7,7 @@ import streamlit as st
 from dtrak_core.amounts import counted
 from dtrak_core.jobs.question_jobs import MapJob
 from dtrak_core.methods import costs, map_sheet, maps
-from dtrak_core.ui import computing, example, frame, keeping, panels, plotting, taking
+from dtrak_core.ui import computing, example, frame, keeping, linked, panels, plotting, taking
 from dtrak_core.ui.map import chosen, colouring, map_chart
 
 DRAG = {"lasso": "Loop", "select": "Box", "zoom": "Zoom"}
@@ -16,13 +16,13 @@ selection = frame.require()
 dataset, checkpoint = selection.dataset, selection.checkpoint
 st.title("Map")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    space = st.segmented_control(
+    space = linked.bound(
+        st.segmented_control,
         "Pictures near each other are alike in",
         maps.SPACES,
         default="lite0",
         format_func=maps.NAMES.get,
         key="by",
-        bind="query-params",
         required=True,
         help="What EfficientNet-Lite0 sees in them, their pixels, or the gradients of the model's own output.",
     )
@@ -46,7 +46,7 @@ if found is None:
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    wanted = st.text_input("Find", key="find", bind="query-params", placeholder="name, label, contributor", width=260)
+    wanted = linked.bound(st.text_input, "Find", key="find", placeholder="name, label, contributor", width=260)
     drag = st.segmented_control("Drag to", list(DRAG), default="lasso", format_func=DRAG.get, key="drag", required=True)
     hits = colouring.hits(dataset, wanted)
     if wanted:

@@ -223,6 +223,7 @@ def sidebar(page: str = "") -> bool:
     if checkpoint is None:
         address.drop("checkpoint")
     else:
+        named.check(checkpoint)
         tuning.settle(checkpoint, changed)
     st.session_state[_OPENS] = _opens(selection, checkpoint) if checkpoint else {}
     with st.sidebar:

@@ -13,9 +13,10 @@ from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address
+from dtrak_core.ui import address, linked
 
 _NUMBERS = {"guidance": (1, 100), "eta": (0, 1)}  # numbers of a way of drawing that are no counts, and their bounds
+_LABELS = {"sampler": "Sampler", "sampling_steps": "Sampling steps", "guidance": "Guidance", "eta": "Eta"}
 FIRST = "seed:10"  # where it exists: a clear answer of the shipped demo, and among those that it compares
 
 
@@ -51,6 +52,23 @@ def link_to(target: Target) -> dict[str, str]:
 def leading(page: str, target: Target) -> dict[str, str | list[str]]:
     """Return the parameters of a link to a page (by its file) with this target."""
     return {name: value for name, value in address.leading(page).items() if name not in address.DRAWN} | link_to(target)
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Name what the address newly and wrongly says of how its picture is drawn, and leave it out."""
+    used = sampled(checkpoint)
+    for name, label in _LABELS.items():
+        asked, value = address.fresh(name), getattr(used, name)
+        if asked and not _is(asked, value):
+            linked.wrong(label, asked, str(value).removesuffix(".0"))
+            address.drop(name)
+
+
+def _is(asked: str, value: float | str) -> bool:
+    try:
+        return float(asked) == value
+    except ValueError:
+        return asked == value
 
 
 def sampled(checkpoint: Checkpoint) -> Sampled:

@@ -23,7 +23,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, answers, crisp, frame, gallery, lacking, named, panels, tuning, what_if
+from dtrak_core.ui import address, answers, crisp, frame, gallery, lacking, linked, named, panels, tuning, what_if
 
 PRESENT, STEP, BY = "present", "step", "by"
 STEPS = ("The picture", "Who helped", "Without them", "Verdict")
@@ -62,6 +62,7 @@ def show() -> None:
     checkpoint = checkpoints.by_name(named_model if named_model in names else names[0], dataset.digest)
     changed = address.enter(checkpoint.digest)
     address.put({"dataset": dataset.name, "checkpoint": checkpoint.name})
+    named.check(checkpoint)
     tuning.settle(checkpoint, changed)
     known = comparisons.listing(dataset, checkpoint.digest)
     way = named.sampled(checkpoint)
@@ -76,6 +77,8 @@ def show() -> None:
     chosen = [name for name in address.get("methods").split(",") if name in METHODS]
     by = st.query_params.get(BY, "")
     method = by if by in chosen else chosen[0]
+    if by and by != method:
+        _wrong(BY, "Method", METHODS[method].label)
     step = _step()
     address.write()
     _walk(step, method, chosen, target, listed)
@@ -120,7 +123,14 @@ def _target(
 
 def _step() -> int:
     said = st.query_params.get(STEP, "1")
-    return int(said) if said in map(str, range(1, len(STEPS) + 1)) else 1
+    if said in map(str, range(1, len(STEPS) + 1)):
+        return int(said)
+    _wrong(STEP, "Step", "1")
+    return 1
+
+
+def _wrong(name: str, label: str, shown: str) -> None:
+    linked.wrong(label, st.query_params.pop(name), shown)
 
 
 def _walk(step: int, method: str, chosen: Sequence[str], target: Target, listed: Sequence[Target]) -> None:

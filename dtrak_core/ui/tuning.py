@@ -12,7 +12,7 @@ from dtrak_core.features.settings import ModelOutput
 from dtrak_core.methods import certainty, defaults, fader_scores, own_scores
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import address, panels
+from dtrak_core.ui import address, linked, panels
 
 FIRST = ["d-trak", "trak"]
 USUAL = "usual"
@@ -76,8 +76,8 @@ def methods() -> list[str]:
 
 def counts() -> tuple[int, int]:
     """Draw how many pictures a row has; return proponents and opponents."""
-    first = st.slider("Proponents a row", 1, 12, 5, key="proponents", bind="query-params")
-    last = st.slider("Opponents a row", 0, 12, 3, key="opponents", bind="query-params")
+    first = linked.bound(st.slider, "Proponents a row", 1, 12, 5, key="proponents")
+    last = linked.bound(st.slider, "Opponents a row", 0, 12, 3, key="opponents")
     return first, last
 
 
@@ -86,10 +86,10 @@ def families(dataset: Dataset) -> list[str] | None:
     known = [row["family"] for row in dataset.train.rows]
     if not any(known):
         return None
-    folded = st.toggle(
+    folded = linked.bound(
+        st.toggle,
         "One of each family",
         key="fold",
-        bind="query-params",
         help="Near-duplicates, such as one picture in several skin tones, crowd a row. This shows the strongest of "
         "each and says for how many others it stands.",
     )
@@ -99,20 +99,20 @@ def families(dataset: Dataset) -> list[str] | None:
 def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
     """Draw the choice of features; return what differs from the stored or usual ones."""
     usual = defaults.feature_settings_for(dataset.digest, checkpoint.digest, "squared-output")
-    steps = st.selectbox(
+    steps = linked.bound(
+        st.selectbox,
         "Timesteps",
         [USUAL, *TIMESTEPS],
         format_func=lambda value: f"usual ({usual.num_timesteps})" if value == USUAL else value,
         key="timesteps",
-        bind="query-params",
         help="Noise levels at which each picture is looked at. More take longer and give steadier scores.",
     )
-    width = st.selectbox(
+    width = linked.bound(
+        st.selectbox,
         "Projection dimension",
         [USUAL, *DIMENSIONS],
         format_func=lambda value: f"usual ({usual.proj_dim:,})" if value == USUAL else f"{int(value):,}",
         key="dimension",
-        bind="query-params",
         help="Numbers kept of each gradient. More need more disk and lose less.",
     )
     asked = {"num_timesteps": steps, "proj_dim": width}
@@ -121,12 +121,12 @@ def changes(dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def model_output() -> ModelOutput | None:
     """Draw the choice of the model output function of all methods of gradients; None leaves each its own."""
-    chosen = st.selectbox(
+    chosen = linked.bound(
+        st.selectbox,
         "Model output",
         [USUAL, *WHOLE],
         format_func=lambda value: "each method's own" if value == USUAL else value,
         key="output",
-        bind="query-params",
         help="The number of the model whose gradient is compared: D-TRAK's own is squared-output, TRAK's loss. "
         "Squared-noise and squared-clean take the noise or the clean picture that the output means, whatever the "
         "network predicts.",

@@ -453,3 +453,12 @@ def _decoded(values: dict[str, str]) -> np.ndarray:
     """Return an array as plotly sends it."""
     found = np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
     return found.reshape([int(size) for size in values["shape"].split(",")])
+
+
+def test_choices_of_the_address_that_cannot_be_are_named(measured: LdsSettings) -> None:
+    at = opened("benchmark", **{"table-timesteps": "9999", "table-squared": "maybe"})
+    assert sorted(one.value for one in at.warning) == [
+        "'Square scores first' cannot be 'maybe', as the address says; showing 'false'.",
+        "'Timesteps' cannot be '9999', as the address says; showing '2'.",
+    ]
+    assert not opened("benchmark", **{"table-squared": "true", "part": "Findings", "finding": "Damping"}).warning

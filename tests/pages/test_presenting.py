@@ -104,3 +104,14 @@ def test_a_link_to_a_dataset_that_is_not_here_says_so_and_leads_out(small: Small
     assert [one.value.startswith("There is no dataset 'nothing'") for one in at.error] == [True]
     assert press(at, "Leave")
     assert at.sidebar.children
+
+
+def test_a_step_and_a_method_that_cannot_be_are_named(small: Small) -> None:
+    at = opened(present="1", step="9", by="nosuch", eta="7", methods="trak")
+    assert sorted(one.value for one in at.warning) == [
+        "'Eta' cannot be '7', as the address says; showing '0'.",
+        "'Method' cannot be 'nosuch', as the address says; showing 'TRAK'.",
+        "'Step' cannot be '9', as the address says; showing '1'.",
+    ]
+    assert not at.run().warning
+    assert not opened(present="1", step="2", by="trak", methods="trak").warning

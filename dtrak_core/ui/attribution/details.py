@@ -11,7 +11,7 @@ from dtrak_core import store
 from dtrak_core.methods import crediting, figure, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
-from dtrak_core.ui import charts, panels, plotting, rows
+from dtrak_core.ui import charts, linked, panels, plotting, rows
 from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute, credit_tab, fader_panel
 from dtrak_core.ui.leads import FADERS
@@ -23,9 +23,7 @@ def tabs(
     question: Question, rankings: Sequence[Ranking], counts: tuple[int, int], families: Sequence[str] | None
 ) -> None:
     """Draw the details of the rankings, one tab at a time."""
-    credit, curve, faders, keep = st.tabs(
-        [CREDIT, CURVE, FADERS, KEEP], key="details", bind="query-params", on_change="rerun"
-    )
+    credit, curve, faders, keep = linked.bound(st.tabs, [CREDIT, CURVE, FADERS, KEEP], key="details", on_change="rerun")
     if credit.open:
         with credit:
             names = any(row["contributor"] for row in question.dataset.train.rows)

@@ -15,7 +15,7 @@ from dtrak_core.lds.recipes import Recipe, Sweep
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
-from dtrak_core.ui import panels, plotting, questions
+from dtrak_core.ui import linked, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts, claims, damping_curves, finding_words, spending
 from dtrak_core.ui.benchmark.benchmark_charts import Line
 from dtrak_core.ui.questions import Question
@@ -103,9 +103,9 @@ def show(question: Question) -> None:
     """Draw the table of all findings, the choice of one, its controls and its chart."""
     table = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox(
+        chosen = linked.bound(st.selectbox, 
             "Finding", _offered(question), format_func=lambda name: FINDINGS[name].title, key="finding",
-            bind="query-params", width=280,
+            width=280,
         )  # fmt: skip
         kind = questions.kind(question, "finding-targets")
     with table:

@@ -11,7 +11,7 @@ from dtrak_core.lds import paper, recipes, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import panels, plotting, questions
+from dtrak_core.ui import linked, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts, method_list, taking_along
 from dtrak_core.ui.questions import Question
 
@@ -24,12 +24,12 @@ def show(question: Question) -> None:
     sentences = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         options = [str(count) for count in dict.fromkeys((recipes.FEW, most))]
-        count = st.segmented_control(
-            "Timesteps", options, default=str(most), key="table-timesteps", bind="query-params", required=True,
+        count = linked.bound(st.segmented_control, 
+            "Timesteps", options, default=str(most), key="table-timesteps", required=True,
             help="Noise levels at which each gradient is taken. Methods without gradients have none.",
         )  # fmt: skip
-        squared = st.toggle(
-            "Square scores first", key="table-squared", bind="query-params",
+        squared = linked.bound(st.toggle, 
+            "Square scores first", key="table-squared",
             help="Some authors square each score before adding up a subset. This squares all, for a fair comparison.",
         )  # fmt: skip
     looked, rows = _standing(question, squared, int(count or most))

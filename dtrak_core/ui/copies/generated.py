@@ -15,7 +15,7 @@ from dtrak_core.methods import copies
 from dtrak_core.methods.copies import Copy, Space
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import computing, frame, gallery, keeping, named, panels, plotting
+from dtrak_core.ui import computing, frame, gallery, keeping, linked, named, panels, plotting
 from dtrak_core.ui.copies import copy_charts
 
 SHOWN = 60  # pictures to choose a pair from
@@ -44,13 +44,13 @@ def show(dataset: Dataset, checkpoint: Checkpoint, drawn: Sequence[Target]) -> N
 
 def spaces() -> Space:
     """Draw the choice of where distances are measured."""
-    chosen: Space | None = st.segmented_control(
+    chosen: Space | None = linked.bound(
+        st.segmented_control,
         "Compared by",
         copies.SPACES,
         default="pixels",
         format_func=copies.NAMES.get,
         key="space",
-        bind="query-params",
         required=True,
         help="Pixels find exact copies; embeddings of another network find copies that were moved or recoloured.",
     )

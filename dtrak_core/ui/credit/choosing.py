@@ -15,7 +15,7 @@ from dtrak_core.methods.set_credit import By
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, gallery, panels, tuning
+from dtrak_core.ui import address, gallery, linked, panels, tuning
 
 NAMES = {"contributor": "Contributor", "label": "Label", "family": "Family", "picture": "Single picture"}
 _SEEDS, _PROMPTS, _NEXT = "seeds", "prompts", "_credit_seeds"
@@ -27,12 +27,12 @@ def method() -> Method:
     """Draw the choice of a method whose scores have a sign."""
     signed = [name for name, one in METHODS.items() if not set_credit.refusal(one)]
     left_out = [METHODS[name].label for name in METHODS if name not in signed]
-    chosen = st.selectbox(
+    chosen = linked.bound(
+        st.selectbox,
         "Method",
         signed,
         format_func=lambda name: METHODS[name].label,
         key="method",
-        bind="query-params",
         width=260,
         help=f"Left out, as squared scores have no sign: {', '.join(left_out)}. What hindered would count like what "
         "helped.",
@@ -43,8 +43,8 @@ def method() -> Method:
 def by(dataset: Dataset) -> By:
     """Draw the choice by what training pictures are grouped."""
     known = set_credit.groupings(dataset.train.rows)
-    chosen: By | None = st.segmented_control(
-        "Credit by", known, default=known[0], format_func=NAMES.get, key="by", bind="query-params", required=True
+    chosen: By | None = linked.bound(
+        st.segmented_control, "Credit by", known, default=known[0], format_func=NAMES.get, key="by", required=True
     )
     return chosen if chosen in known else known[0]
 
@@ -83,10 +83,10 @@ def pictures(drawn: Sequence[Target]) -> list[Target]:
     if (clicked_to := st.session_state.pop(_NEXT, None)) is not None:
         st.session_state[_SEEDS] = clicked_to
     place = st.popover(f"Choose among {counted(len(drawn), 'picture')}", icon=":material/photo_library:")
-    st.text_input(
+    linked.bound(
+        st.text_input,
         "Seeds",
         key=_SEEDS,
-        bind="query-params",
         placeholder=f"all {len(drawn):,}",
         width=160,
         help="Numbers and ranges, like 0-15 or 3,7,20-23. Empty means all that the model drew its usual way.",
@@ -94,7 +94,7 @@ def pictures(drawn: Sequence[Target]) -> list[Target]:
     prompts = list(dict.fromkeys(target.prompt for target in drawn if target.prompt))
     wanted: Sequence[str] = ()
     if len(prompts) > 1:
-        wanted = st.multiselect("Prompts", prompts, key=_PROMPTS, bind="query-params", placeholder="all", width=420)
+        wanted = linked.bound(st.multiselect, "Prompts", prompts, key=_PROMPTS, placeholder="all", width=420)
     asked, seeds = [target for target in drawn if not wanted or target.prompt in wanted], _numbers()
     shown = asked[:SHOWN]
     with place:

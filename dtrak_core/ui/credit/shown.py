@@ -14,7 +14,7 @@ from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.set_credit import By, Group
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import frame, gallery, keeping, named, panels, plotting
+from dtrak_core.ui import frame, gallery, keeping, linked, named, panels, plotting
 from dtrak_core.ui.credit import credit_charts
 
 BARS, LISTED = 12, 500  # groups in the chart, and in the table
@@ -88,8 +88,8 @@ def closer(sheet: Sheet) -> None:
     names = [group.name for group in listed]
     if st.session_state.get(_WHO) not in names:  # of another grouping; the link may say who
         st.session_state.pop(_WHO, None)
-    who = st.selectbox(
-        "Whose pictures", names, key=_WHO, bind="query-params", width=360, help="A click on a bar or a row chooses too."
+    who = linked.bound(
+        st.selectbox, "Whose pictures", names, key=_WHO, width=360, help="A click on a bar or a row chooses too."
     )
     place = names.index(who) if who in names else 0
     _pictures(sheet, listed[place])

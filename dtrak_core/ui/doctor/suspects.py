@@ -13,7 +13,7 @@ from dtrak_core.jobs.question_jobs import SuspicionJob
 from dtrak_core.methods import costs, doctor, set_scores, suspicions
 from dtrak_core.methods.doctor import Check, Suspects
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.ui import computing, gallery, panels, taking
+from dtrak_core.ui import computing, gallery, linked, panels, taking
 
 SHOWN = 48
 SHARE = 0.1  # of the training set, that one button takes
@@ -21,13 +21,13 @@ SHARE = 0.1  # of the training set, that one button takes
 
 def check() -> Check:
     """Draw the choice of a check."""
-    chosen: Check | None = st.segmented_control(
+    chosen: Check | None = linked.bound(
+        st.segmented_control,
         "Look for",
         doctor.CHECKS,
         default="duplicates",
         format_func=lambda one: doctor.ABOUT[one].title,
         key="check",
-        bind="query-params",
         required=True,
     )
     return chosen or "duplicates"

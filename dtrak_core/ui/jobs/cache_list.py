@@ -11,7 +11,7 @@ from dtrak_core import store
 from dtrak_core.amounts import counted, duration, size
 from dtrak_core.jobs import eviction, housekeeping
 from dtrak_core.kinds import KINDS
-from dtrak_core.ui import panels
+from dtrak_core.ui import linked, panels
 
 _FREED, _SAID = "_freed", "_limit_said"
 
@@ -43,7 +43,7 @@ def panel() -> None:
         width="stretch",
     )
     names = [row["kind"] for row in kinds]
-    kind = st.selectbox("Entries of", names, key="kind", bind="query-params")
+    kind = linked.bound(st.selectbox, "Entries of", names, key="kind")
     _entries(kind, [row for row in rows if row["kind"] == kind])
 
 

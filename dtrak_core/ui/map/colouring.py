@@ -16,7 +16,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import address, answers, named, picking
+from dtrak_core.ui import address, answers, linked, named, picking
 from dtrak_core.ui.map import map_chart
 from dtrak_core.ui.map.map_chart import Ring
 
@@ -54,13 +54,13 @@ def choice(dataset: Dataset, shown: Explained | None) -> str:
     options = [SCORE] * (shown is not None) + [str(fact) for fact in map_sheet.facts_of(dataset)]
     if not options:
         return ""
-    chosen = st.segmented_control(
+    chosen = linked.bound(
+        st.segmented_control,
         "Colour",
         options,
         default=options[0],
         format_func=str.capitalize,
         key="colour",
-        bind="query-params",
         required=True,
         help="Score: how the picture to explain, chosen on Attribution, was helped or hindered by each.",
     )

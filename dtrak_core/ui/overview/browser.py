@@ -11,7 +11,7 @@ from dtrak_core import program, store
 from dtrak_core.datasets import catalogue, openmoji
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import crediting
-from dtrak_core.ui import gallery, panels
+from dtrak_core.ui import gallery, linked, panels
 
 PER_PAGE = 48
 ALL = "all"
@@ -49,9 +49,7 @@ def browse(dataset: Dataset) -> int | None:
         st.info("No training picture has both. Choose 'all' in one of the filters.")
         return None
     pages = math.ceil(len(found) / PER_PAGE)
-    page = 1
-    if pages > 1:
-        page = min(st.pagination(pages, key="page", bind="query-params"), pages)
+    page = linked.page(pages, "page")
     shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     st.caption(
         f"Pictures {(page - 1) * PER_PAGE + 1:,} to {(page - 1) * PER_PAGE + len(shown):,} of {len(found):,}. "
@@ -90,9 +88,12 @@ def _difference(key: str) -> str:
 def _filter(title: str, key: str, values: list[str]) -> str:
     """Draw a filter whose options carry their counts, the most frequent first; return the chosen value."""
     found = Counter(value for value in values if value)
+    options = [ALL, *[name for name, _ in found.most_common()]]
+    for one in linked.said(key):
+        if one not in options:
+            linked.wrong(title, one, ALL)
     if len(found) < 2:
         return ALL
-    options = [ALL, *[name for name, _ in found.most_common()]]
 
     def named(value: str) -> str:
         return f"all ({len(values):,})" if value == ALL else f"{value} ({found[value]:,})"
