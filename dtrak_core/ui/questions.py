@@ -24,7 +24,7 @@ from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.settings import build, canonical_json, key_of
-from dtrak_core.ui import panels
+from dtrak_core.ui import linked, panels
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _kinds(key: str, _question: Question) -> dict[str, dict[str, Any]]:
 def kind(question: Question, key: str) -> str:
     """Draw the choice between generated and held-out targets; return the one chosen."""
     options = list(kinds(question))
-    chosen = st.segmented_control("Targets", options, default=options[0], key=key, required=True)
+    chosen = linked.bound(st.segmented_control, "Targets", options, default=options[0], key=key, required=True)
     return str(chosen or options[0])
 
 

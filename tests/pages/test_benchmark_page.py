@@ -462,3 +462,28 @@ def test_choices_of_the_address_that_cannot_be_are_named(measured: LdsSettings) 
         "'Timesteps' cannot be '9999', as the address says; showing '2'.",
     ]
     assert not opened("benchmark", **{"table-squared": "true", "part": "Findings", "finding": "Damping"}).warning
+
+
+def test_the_address_holds_what_is_chosen(measured: LdsSettings) -> None:
+    target = {"target-kind": "held-out", "benchmark-target": "held-out:1", "target-method": "TRAK"}
+    at = opened("benchmark", part="One target", **target)
+    assert at.segmented_control(key="target-kind").value == "held-out"
+    assert at.selectbox(key="target-method").value == "trak"
+    assert galleries(at)["benchmark_target"]["rows"][0]["parts"][0]["items"][0]["key"] == "held-out:1"
+    agreement = {"agreement-kind": "held-out", "agree-first": "TRAK", "agree-second": "D-TRAK", "agree-clean": "true"}
+    at = opened("benchmark", part="Agreement", **agreement, **{"agree-measure": "shared of the first 10"})
+    assert at.segmented_control(key="agreement-kind").value == "held-out"
+    assert at.segmented_control(key="agree-measure").value == "shared of the first 10"
+    assert (at.selectbox(key="agree-first").value, at.selectbox(key="agree-second").value) == ("trak", "d-trak")
+    assert at.toggle(key="agree-clean").value
+    finding = {"finding": "Model output function", "finding-targets": "held-out", "finding-damping": "best by LDS"}
+    at = opened("benchmark", part="Findings", **finding)
+    assert at.segmented_control(key="finding-targets").value == "held-out"
+    assert at.select_slider(key="finding-damping").value == "best by LDS"
+    at = opened("benchmark", part="Known answers", **{"known-kind": "held-out", "known-fact-held-out": "Contributor"})
+    assert at.segmented_control(key="known-fact-held-out").value == "contributor"
+    assert not at.warning
+    at = opened("benchmark", part="One target", **{"benchmark-target": "seed:99"})
+    assert [one.value for one in at.warning] == [
+        "'Target' cannot be 'seed\\:99', as the address says; showing 'seed\\:0'."
+    ]

@@ -29,6 +29,7 @@ from dtrak_core.counterfactual import (
     removals,
     verdicts,
 )
+from dtrak_core.counterfactual.badges import SHORT
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
@@ -472,3 +473,16 @@ def test_a_link_to_a_picture_opens_it_at_its_own_number_of_removed_ones(
     at = opened("counterfactual", comparison="sizes", pair="seed:0/d-trak/3/0")
     assert at.button_group(key="counterfactual-size").value == 3
     assert not at.warning
+    assert at.run().button_group(key="counterfactual-size").value == 3
+    at = opened(
+        "counterfactual", comparison="sizes", **{"counterfactual-size": "3", "counterfactual-measure": SHORT["cosine"]}
+    )
+    assert at.button_group(key="counterfactual-size").value == 3
+    assert at.button_group(key="counterfactual-measure").value == "cosine"
+    at = opened(
+        "counterfactual", comparison="sizes", **{"counterfactual-size": "4", "counterfactual-measure": "nosuch"}
+    )
+    assert sorted(one.value for one in at.warning) == [
+        f"'Numbers and outlines by' cannot be 'nosuch', as the address says; showing '{SHORT['l2']}'.",
+        "'Training pictures removed' cannot be '4', as the address says; showing '7'.",
+    ]

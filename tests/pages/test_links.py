@@ -46,3 +46,15 @@ GOOD = [
 @pytest.mark.parametrize(("page", "said"), GOOD)
 def test_of_values_that_can_be_nothing_is_said(small: Small, page: str, said: dict[str, str]) -> None:
     assert not opened(page, **said).warning
+
+
+def test_the_method_of_each_detail_stands_in_the_address(small: Small) -> None:
+    for details, key in (("Credit by contributor", "credit-method"), ("All scores", "curve-method")):
+        at = opened("attribution", details=details, **{key: "TRAK"})
+        assert at.segmented_control(key=key).value == "trak"
+        at = opened("attribution", details=details, **{key: "nosuch"})
+        assert [one.value for one in at.warning] == [
+            "'Method' cannot be 'nosuch', as the address says; showing 'D\\-TRAK'."
+        ]
+    at = opened("attribution", details="Layers and noise levels", **{"fader-method": "TRAK"})
+    assert at.segmented_control(key="fader-method").value == "trak"

@@ -44,8 +44,8 @@ def _one(rankings: Sequence[Ranking], key: str) -> Ranking:
     labels = {one.method: one.label for one in rankings}
     chosen = rankings[0].method
     if len(rankings) > 1:
-        chosen = st.segmented_control(
-            "Method", list(labels), default=chosen, format_func=labels.get, key=key, required=True
+        chosen = linked.bound(
+            st.segmented_control, "Method", list(labels), default=chosen, format_func=labels.get, key=key, required=True
         )
     return next((one for one in rankings if one.method == chosen), rankings[0])
 

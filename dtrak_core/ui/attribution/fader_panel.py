@@ -17,7 +17,7 @@ from dtrak_core.methods import fader_scores, results, scores, turned
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Needed
 from dtrak_core.settings import Settings, build, key_of
-from dtrak_core.ui import gallery, panels, rows
+from dtrak_core.ui import gallery, linked, panels, rows
 from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute
 
@@ -68,10 +68,15 @@ def lacking(question: Question, features: FeatureSettings) -> list[Needed]:
 
 def show(question: Question, counts: tuple[int, int], families: Sequence[str] | None) -> None:
     """Draw the faders and the ranking that they give, or what has to be computed first."""
-    method = st.segmented_control(
-        "Method", list(TURNED), default=TURNED[0], format_func=lambda name: METHODS[name].label, key="fader-method",
+    method = linked.bound(
+        st.segmented_control,
+        "Method",
+        list(TURNED),
+        default=TURNED[0],
+        format_func=lambda name: METHODS[name].label,
+        key="fader-method",
         required=True,
-    )  # fmt: skip
+    )
     settings = settings_of(question, METHODS[str(method)])
     trained = store.find("features", key_of("features", settings))
     own = fader_scores.target_rows(settings, [question.target])

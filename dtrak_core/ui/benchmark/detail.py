@@ -11,7 +11,7 @@ from dtrak_core.lds import predictions, recipes, standings, subset_models
 from dtrak_core.methods import agreement
 from dtrak_core.methods.agreement import Rows
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import example, gallery, panels, plotting, questions
+from dtrak_core.ui import example, gallery, linked, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts
 from dtrak_core.ui.gallery import Picture
 from dtrak_core.ui.questions import Question
@@ -19,6 +19,7 @@ from dtrak_core.ui.questions import Question
 SHOWN = 32  # targets to choose from at once
 LISTED = 12  # pictures in a row
 TOP = 10  # of a target's list
+TARGET = "benchmark-target"  # address parameter: the target that is opened
 # On a telephone the matrix's numbers would be four pixels high: its colours, and the words below it, say enough.
 NARROW = "<style>@media (max-width: 700px) { .st-key-agreement-matrix .heatmap-label { display: none } }</style>"
 
@@ -29,8 +30,11 @@ def one_target(question: Question) -> None:
     begins = f"{standings.KINDS[kind]}:"
     names = [name for name in question.measured.targets if name.startswith(begins) and question.known.counts(name)]
     found = _pictures(question)
-    chosen = st.session_state.get("benchmark-target", names[0])
+    chosen = st.query_params.get(TARGET, names[0])
     chosen = chosen if chosen in names else names[0]
+    for asked in linked.said(TARGET):
+        if asked != chosen:
+            linked.wrong("Target", asked, chosen)
     clicked = gallery.grid(
         "benchmark_targets",
         "Targets",
@@ -40,7 +44,7 @@ def one_target(question: Question) -> None:
         action="choose",
     )
     if clicked in names and clicked != chosen:
-        st.session_state["benchmark-target"] = clicked
+        st.query_params[TARGET] = clicked
         st.rerun()
     known = _there(question)
     if not known:
@@ -94,15 +98,21 @@ def agreeing(question: Question) -> None:
         )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = st.segmented_control(
-            "Measure", ["rank correlation", "shared of the first 10"], default="rank correlation", key="agree-measure",
+        measure = linked.bound(
+            st.segmented_control,
+            "Measure",
+            ["rank correlation", "shared of the first 10"],
+            default="rank correlation",
+            key="agree-measure",
             required=True,
-        )  # fmt: skip
-        clean = st.toggle(
-            "Remove what all targets share", key="agree-clean",
+        )
+        clean = linked.bound(
+            st.toggle,
+            "Remove what all targets share",
+            key="agree-clean",
             help="Divides each target's scores by their spread and subtracts each training picture's mean over the "
             "targets. What is left is what it does for one target more than for the others.",
-        )  # fmt: skip
+        )
     shared = measure != "rank correlation"
     targets = {method: names for method, (names, _) in values.items()}
     matrix = _matrix(f"{question.key} {targets}", shared, clean, values)
@@ -140,7 +150,7 @@ def agreeing(question: Question) -> None:
 
 
 def _method(label: str, options: list[str], key: str) -> str:
-    chosen = st.selectbox(label, options, format_func=lambda method: METHODS[method].label, key=key)
+    chosen = linked.bound(st.selectbox, label, options, format_func=lambda method: METHODS[method].label, key=key)
     return str(chosen)
 
 

@@ -103,10 +103,14 @@ def show(question: Question) -> None:
     """Draw the table of all findings, the choice of one, its controls and its chart."""
     table = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = linked.bound(st.selectbox, 
-            "Finding", _offered(question), format_func=lambda name: FINDINGS[name].title, key="finding",
+        chosen = linked.bound(
+            st.selectbox,
+            "Finding",
+            _offered(question),
+            format_func=lambda name: FINDINGS[name].title,
+            key="finding",
             width=280,
-        )  # fmt: skip
+        )
         kind = questions.kind(question, "finding-targets")
     with table:
         claims.show(question, kind)
@@ -114,10 +118,14 @@ def show(question: Question) -> None:
     if chosen in APART:
         APART[chosen](question, kind)
         return
-    damping = st.select_slider(
-        "Damping", [OWN, *(f"{share:.0%}" for share in RANK_SHARES), BEST], value=OWN, key="finding-damping",
+    damping = linked.bound(
+        st.select_slider,
+        "Damping",
+        [OWN, *(f"{share:.0%}" for share in RANK_SHARES), BEST],
+        value=OWN,
+        key="finding-damping",
         help="As effective rank: the share of directions that still count. 'Best by LDS' looks at the answer.",
-    )  # fmt: skip
+    )
     wanted = recipes.sweep(_sweep(chosen), question.dataset, question.checkpoint)
     found = {name: [(one, questions.find(one, question)) for one in line] for name, line in wanted.items()}
     lacking = [recipe for line in found.values() for recipe, one in line if one is None]
@@ -248,7 +256,7 @@ def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question
     line = next((line for line in reversed(list(heights.values())) if line), [])
     if not line:
         return
-    eta = st.select_slider("η", [recipe.eta for recipe, _ in line], value=0.0, key="eta-slider")
+    eta = linked.bound(st.select_slider, "η", [recipe.eta for recipe, _ in line], value=0.0, key="eta-slider")
     found = questions.find(next(recipe for recipe, _ in line if recipe.eta == eta), question)
     if found is None:
         return

@@ -18,7 +18,7 @@ from dtrak_core.methods.methods import METHODS, method_of
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import panels
+from dtrak_core.ui import linked, panels
 from dtrak_core.ui.questions import Question
 
 FIRST = "d-trak"  # whose targets are asked about where no LDS says which
@@ -46,12 +46,20 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kinds = list(dict.fromkeys(one["targets"] for one in found))
-        kind = st.segmented_control("Targets", kinds, default=kinds[0], key="known-kind", required=True) or kinds[0]
+        kind = (
+            linked.bound(st.segmented_control, "Targets", kinds, default=kinds[0], key="known-kind", required=True)
+            or kinds[0]
+        )
         facts = [one["fact"] for one in found if one["targets"] == kind]
-        fact = st.segmented_control(
-            "The same", facts, default=facts[0], format_func=lambda name: FACTS[name], key=f"known-fact-{kind}",
+        fact = linked.bound(
+            st.segmented_control,
+            "The same",
+            facts,
+            default=facts[0],
+            format_func=lambda name: FACTS[name],
+            key=f"known-fact-{kind}",
             required=True,
-        )  # fmt: skip
+        )
     one = next(one for one in found if (one["targets"], one["fact"]) == (kind, fact or facts[0]))
     st.markdown(
         f"{one['words'].capitalize()} as the target, {counted(one['count'], f'{kind} target')}: by chance "

@@ -24,14 +24,21 @@ def show(question: Question) -> None:
     sentences = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         options = [str(count) for count in dict.fromkeys((recipes.FEW, most))]
-        count = linked.bound(st.segmented_control, 
-            "Timesteps", options, default=str(most), key="table-timesteps", required=True,
+        count = linked.bound(
+            st.segmented_control,
+            "Timesteps",
+            options,
+            default=str(most),
+            key="table-timesteps",
+            required=True,
             help="Noise levels at which each gradient is taken. Methods without gradients have none.",
-        )  # fmt: skip
-        squared = linked.bound(st.toggle, 
-            "Square scores first", key="table-squared",
+        )
+        squared = linked.bound(
+            st.toggle,
+            "Square scores first",
+            key="table-squared",
             help="Some authors square each score before adding up a subset. This squares all, for a fair comparison.",
-        )  # fmt: skip
+        )
     looked, rows = _standing(question, squared, int(count or most))
     lacking = [recipe for recipe, found in looked if found is None]
     kinds = questions.kinds(question)

@@ -13,11 +13,12 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, label
 from dtrak_core.counterfactual.removals import IDENTITY
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.ui import panels, plotting
+from dtrak_core.ui import linked, panels, plotting
 from dtrak_core.ui.counterfactual import comparison_charts, listed, matrix, pairing, verdict
 from dtrak_core.ui.counterfactual.comparison_charts import Measure
 
 MEDIANS = "medians-in-numbers"
+_REMOVED = "Training pictures removed"
 _CLICKED, _SIZE = "_clicked_points", "counterfactual-size"
 
 
@@ -53,13 +54,17 @@ def show(comparison: Comparison, dataset: Dataset, late: Mapping[int, Comparison
 def _size(comparison: Comparison) -> int:
     sizes = sorted(comparison.settings.remove)
     if len(sizes) == 1:
+        for asked in linked.said(_SIZE):
+            if asked != str(sizes[0]):
+                linked.wrong(_REMOVED, asked, str(sizes[0]))
         return sizes[0]
     if (named := pairing.size_named(comparison, st.session_state.get(_SIZE, sizes[-1]))) is not None:
         st.session_state[_SIZE] = named
-    elif st.session_state.get(_SIZE) not in sizes:
-        st.session_state[_SIZE] = sizes[-1]
-    chosen = st.segmented_control("Training pictures removed", sizes, key=_SIZE, persist_state="session")
-    return chosen or sizes[-1]
+    elif st.session_state.get(_SIZE) not in sizes:  # of another comparison
+        st.session_state.pop(_SIZE, None)
+    first = sizes[-1] if named is None else None  # Streamlit takes either a first value or the session's
+    chosen = linked.bound(st.segmented_control, _REMOVED, sizes, default=first, key=_SIZE, required=True)
+    return int(chosen or sizes[-1])
 
 
 def _distances(comparison: Comparison, late: Mapping[int, Comparison], size: int) -> None:

@@ -11,7 +11,7 @@ from dtrak_core.counterfactual.badges import SHORT
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import Entry, beyond_floor, by_arm, floors, label, of_size, outlined
 from dtrak_core.counterfactual.removals import FLOOR, IDENTITY
-from dtrak_core.ui import gallery
+from dtrak_core.ui import gallery, linked
 from dtrak_core.ui.counterfactual import pairing
 
 # Pixel l2 that a few 8-bit steps make, where the original was drawn on another machine: of the demo's 12 pictures, in
@@ -23,14 +23,14 @@ FORMATS = {"l2": "l2 {:.2f}", "cosine": "cos {:.3f}", "loss_change": "loss {:+.4
 def show(comparison: Comparison, size: int) -> None:
     """Draw the matrix for one number of removed pictures; a click on a picture opens it beside its original."""
     st.header("The same seed, other training pictures")
-    measure = st.segmented_control(
+    measure = linked.bound(
+        st.segmented_control,
         "Numbers and outlines by",
         list(comparisons.measures(comparison)),
         default="l2",
         format_func=SHORT.get,
         key="counterfactual-measure",
         required=True,
-        persist_state="session",
     )
     own = of_size(comparison.entries, size)
     arms = by_arm([entry for entry in own if entry.method != IDENTITY])
