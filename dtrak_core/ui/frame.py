@@ -272,5 +272,7 @@ def _shortcuts() -> None:
     with st.popover("Keyboard", icon=":material/keyboard:", width="stretch"):
         st.markdown(
             "**Tab** to a row of pictures  \n**Arrow keys** from picture to picture  \n"
-            "**Enter** opens or chooses  \n**←** and **→** step inside an opened picture  \n**Esc** closes it"
+            "**Enter** opens or chooses  \n**←** and **→** step inside an opened picture  \n**Esc** closes it\n\n"
+            "While you present: **→** goes on and **←** back, **↓** takes another method, **↑** another picture, "
+            "**Esc** leaves"
         )
