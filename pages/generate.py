@@ -14,7 +14,9 @@ if draw.open:
     with draw:
         if selection.checkpoint is None:
             lacking.why(selection.dataset)
-            st.info("There is no model to draw with yet. Open 'Train a model' above.")
+            st.info("There is no model to draw with yet.")
+            way, to = ":material/arrow_forward:", {"tab": "Train a model"}
+            st.button("Train a model", key="to-train", icon=way, on_click=st.session_state.update, args=(to,))
         else:
             drawing.form(selection.dataset, selection.checkpoint)
             drawing.results(selection.checkpoint)

@@ -18,6 +18,7 @@ from page_helpers import galleries, opened, running
 from PIL import Image
 
 from dtrak_core import store
+from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.errors import StoreError
@@ -367,3 +368,14 @@ def test_a_picture_that_is_too_large_is_named_as_long_as_it_lies_there(
     for _ in range(2):
         assert ["is too large: at most 1 MB are taken" in one.value for one in at.error] == [True]
         at.run()
+
+
+def test_without_contributors_the_way_to_name_them_is_one_link_away(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row in small[0].train.rows:
+        monkeypatch.setitem(row, "contributor", "")
+    monkeypatch.setattr(catalogue, "by_name", lambda name: small[0])
+    at = opened("attribution")
+    assert any("These pictures name no contributors." in one.value for one in at.info)
+    assert "Add pictures that name them" in [link.proto.label for link in at.main.get("page_link")]

@@ -37,7 +37,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 from dtrak_core.ui import questions
-from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, methods_table
+from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, known_table, methods_table
 
 
 @pytest.fixture
@@ -54,6 +54,14 @@ def measured(small: tuple[Dataset, Checkpoint]) -> LdsSettings:
     wanted = [recipes.usual(dataset, checkpoint, method) for method in methods]
     benchmarking.compute(dataset, known, wanted, True, quiet)
     return known
+
+
+def test_without_known_answers_scores_are_one_link_away(
+    small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_table, "_answers", lambda *_: ([], {}))
+    at = opened("benchmark", part="Known answers")
+    assert [link.proto.label for link in at.main.get("page_link")] == ["Compute scores of a picture"]
 
 
 def forget_losses() -> None:
@@ -447,6 +455,8 @@ def test_agreement_says_where_one_method_alone_explains_a_kind(
     at.segmented_control(key="agreement-kind").set_value("held-out").run()
     assert not at.exception
     assert any("two methods for the same held-out targets" in info.value for info in at.info)
+    next(b for b in at.button if b.label == "Go to Methods").click().run()
+    assert at.session_state["part"] == "Methods"
 
 
 def _decoded(values: dict[str, str]) -> np.ndarray:

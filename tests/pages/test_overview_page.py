@@ -98,6 +98,16 @@ def test_filters_show_the_right_pictures(small: Small) -> None:
     assert int(galleries(at)["browse"]["rows"][0]["parts"][0]["items"][0]["key"]) == 48
 
 
+def test_what_is_not_computed_yet_and_presenting_are_one_step_away(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = opened(sample="held-out:3")
+    assert any("has not been computed yet." in one.value for one in at.info)
+    (way,) = [link.proto for link in at.main.get("page_link") if link.proto.label == "Compute it"]
+    assert (way.page, "sample=held-out" in way.query_string) == ("attribution", True)
+    assert any("While you present" in one.value for one in at.sidebar.markdown), "all keys are listed there"
+
+
 def test_another_sample_is_one_link_away(small: Small) -> None:
     assert galleries(opened(sample="seed:2"))["showcase"]["target"]["lines"] == ["seed 2"]
 
@@ -109,6 +119,10 @@ def test_without_a_checkpoint_there_is_one_next_step(empty: Path, tmp_path: Path
     assert at.get("page_link")[0].proto.label == "Train one"
     at = opened("attribution")
     assert [link.proto.label for link in at.main.get("page_link")] == ["Train one"]
+    at = opened("generate")
+    assert "There is no model to draw with yet." in [one.value for one in at.info]
+    at.button(key="to-train").click().run()
+    assert any("The model learns from" in one.value for one in at.markdown)
 
 
 def test_the_default_dataset_is_drawn_on_demand(empty: Path) -> None:

@@ -22,6 +22,7 @@ def show(question: Question, ranking: Ranking | None, facts: Mapping[str, Any]) 
     """Draw the tab; None where the pictures name no contributors."""
     if ranking is None:
         st.info("These pictures name no contributors. Add a column 'contributor' to metadata.csv to name them.")
+        frame.link(frame.ADD_PICTURES, "Add pictures that name them", ":material/add_photo_alternate:")
         return
     if reason := set_credit.refusal(method_of(ranking.method)):
         st.info(panels.plain(reason), icon=":material/block:")

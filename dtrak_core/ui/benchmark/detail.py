@@ -48,7 +48,7 @@ def one_target(question: Question) -> None:
         st.rerun()
     known = _there(question)
     if not known:
-        st.info("No method has been computed for these targets yet. Compute them under Methods.")
+        _uncomputed("No method has been computed for these targets yet.")
         return
     method = _method("Method", list(known), "target-method")
     one = known[method]
@@ -79,7 +79,7 @@ def agreeing(question: Question) -> None:
     """Draw how methods agree for all targets, where two of them differ, and which pictures stand in many lists."""
     held = {method: stored for method in METHODS if (stored := _scores(method, question)) is not None}
     if len(held) < 2:
-        st.info("Agreement needs the scores of two methods. Compute the missing ones under Methods.")
+        _uncomputed("Agreement needs the scores of two methods, and they are not computed yet.")
         return
     kind = questions.kind(question, "agreement-kind")
     values: dict[str, Rows] = {}
@@ -92,9 +92,8 @@ def agreeing(question: Question) -> None:
     }
     values = {method: values[method] for method, others in partners.items() if others}
     if not values:
-        st.info(
-            f"Agreement needs the scores of two methods for the same {kind} targets. Compute the missing ones under "
-            "Methods."
+        _uncomputed(
+            f"Agreement needs the scores of two methods for the same {kind} targets; they are not computed yet."
         )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -152,6 +151,13 @@ def agreeing(question: Question) -> None:
 def _method(label: str, options: list[str], key: str) -> str:
     chosen = linked.bound(st.selectbox, label, options, format_func=lambda method: METHODS[method].label, key=key)
     return str(chosen)
+
+
+def _uncomputed(sentence: str) -> None:
+    """Say what is not there yet, and lead to the tab that offers it: a link to the page itself would not open it."""
+    st.info(sentence)
+    to = {"part": "Methods"}
+    st.button("Go to Methods", icon=":material/arrow_forward:", on_click=st.session_state.update, args=(to,))
 
 
 def _there(question: Question) -> dict[str, predictions.Predictions]:

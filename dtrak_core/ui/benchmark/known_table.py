@@ -18,7 +18,7 @@ from dtrak_core.methods.methods import METHODS, method_of
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import Target
-from dtrak_core.ui import linked, panels
+from dtrak_core.ui import frame, linked, panels
 from dtrak_core.ui.questions import Question
 
 FIRST = "d-trak"  # whose targets are asked about where no LDS says which
@@ -43,6 +43,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
             f"Either no method has scores yet for the pictures of '{panels.plain(checkpoint.name)}' or the held-out "
             "ones, or nothing is known of these that some training pictures share and others do not."
         )
+        frame.link(frame.ATTRIBUTION, "Compute scores of a picture", ":material/account_tree:")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kinds = list(dict.fromkeys(one["targets"] for one in found))

@@ -61,7 +61,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     )
     if answer.missing:
         lacking = " and ".join(methods.METHODS[method].label for method in answer.missing)
-        st.info(f"What {lacking} names for this picture has not been computed yet. Attribution offers to do it.")
+        st.info(f"What {lacking} names for this picture has not been computed yet.")
+        st.page_link(frame.ATTRIBUTION, label="Compute it", icon=":material/arrow_forward:", query_params=link)
     with st.container(horizontal=True):
         st.page_link(
             frame.ATTRIBUTION, label="Look closer at this picture", icon=":material/search:", query_params=link
