@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page_helpers import galleries, opened, running
+from page_helpers import address, galleries, opened, running
 from repeat_helpers import repeat_of
 
 from dtrak_core.datasets.catalogue import Dataset
@@ -214,3 +214,25 @@ def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
         assert f"Repeatability {known.repeatability:.2f}" in row["note"]
         marks = {int(i["key"].partition("/")[2]): i["pale"] for part in row["parts"] for i in part["items"]}
         assert marks == {index: not known.steady[index] for index in marks}
+
+
+def test_how_the_faders_stand_is_in_the_address(small: Small) -> None:
+    work.run(in_parts(small), quiet)
+    at = opened("attribution", details=TAB)
+    assert "faders-d-trak" not in address(at)
+    keys = [one.key for one in at.slider if one.key and one.key.startswith("fader-d-trak-")]
+    at.slider(key=keys[0]).set_value(0.5)
+    at.slider(key=keys[-1]).set_value(3.0).run()
+    stand = ["0.5", *["1"] * (len(keys) - 2), "3"]
+    assert address(at)["faders-d-trak"] == ",".join(stand)
+    link = opened("attribution", details=TAB, **{"faders-d-trak": ",".join(stand)})
+    assert [link.slider(key=key).value for key in keys] == list(map(float, stand))
+    link.query_params["faders-d-trak"] = ",".join(["2", *stand[1:]])  # Back
+    assert link.run().slider(key=keys[0]).value == 2.0
+    next(b for b in link.button if b.label == "All to 1").click().run()
+    assert "faders-d-trak" not in address(link)
+    for said in ("1,2", ",".join(["9"] * len(keys)), "loud"):
+        at = opened("attribution", details=TAB, **{"faders-d-trak": said})
+        (told,) = [one.value.replace("\\", "") for one in at.warning]
+        assert told == f"'{TAB}' cannot be '{said}', as the address says; showing 'every fader at 1'."
+        assert at.slider(key=keys[0]).value == 1.0

@@ -1,4 +1,7 @@
-"""Faders on the Attribution page: turn layers and noise levels up or down, and the ranking follows."""
+"""Faders on the Attribution page: turn layers and noise levels up or down, and the ranking follows.
+
+How they stand is in the address, by method; where all are at 1, nothing is.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from dtrak_core.settings import Settings, build, key_of
 from dtrak_core.ui import gallery, linked, panels, rows
 from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute
+from dtrak_core.ui.leads import FADERS
 
 TURNED = ("d-trak", "trak")
 BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
@@ -85,6 +89,7 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         return
     groups = trained.manifest["groups"]
     ask = Ask(question, settings, str(method), groups)
+    _from_address(ask)
     _take_over(ask)
     faders = _sliders(ask)
     neutral = fader_scores.neutral(len(groups))
@@ -157,10 +162,44 @@ def _sliders(ask: Ask) -> Faders:
     bands = _row([BAND_NAMES[name] for name in BANDS], names[: len(BANDS)])
     st.caption("Layers, from input to output")
     layers = _row([_spoken(name) for name in groups], names[len(BANDS) :])
+    _to_address(ask, [*bands, *layers])
     if not any(bands) or not any(layers):
         st.info("With everything at 0 there is nothing to rank by; the ranking shown has all at 1.")
         return fader_scores.neutral(len(groups))
     return Faders(tuple(layers), tuple(bands))
+
+
+def _from_address(ask: Ask) -> None:
+    """Set the faders as the address newly says: by a link, Back or Forward, or where the tab is opened again."""
+    name, keys = f"faders-{ask.method}", ask.names
+    said, drawn = st.query_params.get(name, ""), keys[0] in st.session_state
+    if said == st.session_state.get(f"_{name}", "") and (drawn or not said):
+        return
+    values = [1.0] * len(keys)
+    if said:
+        given = _numbers(said)
+        if len(given) == len(keys) and all(0 <= value <= HIGHEST for value in given):
+            values = given
+        else:
+            linked.wrong(FADERS, said, "every fader at 1")
+    _set(keys, values)
+
+
+def _to_address(ask: Ask, values: Sequence[float]) -> None:
+    name = f"faders-{ask.method}"
+    words = "" if set(values) == {1.0} else ",".join(f"{value:g}" for value in values)
+    if words:
+        st.query_params[name] = words
+    else:
+        st.query_params.pop(name, None)
+    st.session_state[f"_{name}"] = words
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
 
 
 def _row(labels: Sequence[str], keys: Sequence[str]) -> list[float]:
