@@ -25,9 +25,9 @@ def bound(widget: Callable[..., Any], *args: Any, key: str, **more: Any) -> Any:
 
     Args:
         widget: The function that draws it.
-        *args: Its arguments, as a rule a label first.
+        args: Its arguments; the first is a label, as a rule.
         key: The parameter's name.
-        **more: Its other arguments.
+        more: Its other arguments.
 
     Returns:
         What the function returns.
