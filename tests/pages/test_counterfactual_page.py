@@ -78,6 +78,10 @@ def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> N
             assert cell["outlined"] == (own[method].l2 > floor), "beyond what another training seed does"
     assert any(item["outlined"] for row in shown["rows"] for item in row["parts"][0]["items"]) == bool(shown["legend"])
     assert any("give distance 0.000" in caption.value for caption in at.caption)
+    assert [one.value for one in at.caption if one.value.startswith("Removed: ")] == [
+        "Removed: 3 of 65 training pictures (4.6 %). 2 targets, 1 model without random pictures, 1 model with nothing "
+        "removed (noise floor), training seed 43."
+    ]
     assert [one.value for one in at.info] == ["No verdict: too few targets: 2, and 6 are needed."]
     badge = [one.value for one in at.markdown if "badge" in one.value]
     assert len(badge) == 1

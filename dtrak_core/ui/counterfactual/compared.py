@@ -41,6 +41,7 @@ def show(comparison: Comparison, dataset: Dataset, late: Mapping[int, Comparison
     moved = any(entry.method != IDENTITY for entry in comparison.entries)
     if len(late) > 1:  # above all that it changes
         listed.slider(late)
+    st.caption(comparisons.protocol(comparison, size, len(dataset.train.rows)))
     if moved:
         verdict.show(comparison, size)
     matrix.show(comparison, size)
