@@ -74,7 +74,9 @@ def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> N
         own = {e.method: e for e in pair.entries if e.target == row["name"] and e.owner in ("", e.target)}
         floor = own["noise_floor"].l2
         for cell, method in zip(cells, ("noise_floor", "random", "raw-pixel-cosine", "bottom"), strict=True):
-            assert cell["lines"][1] == f"l2 {own[method].l2:.2f}"
+            numbers = [f"l2 {own[method].l2:.2f}", f"cos {own[method].cosine:.3f}"]
+            assert cell["lines"][1:] == numbers
+            assert cell["name"].partition(f", {row['name']}: ")[2].startswith(", ".join(numbers))
             assert cell["outlined"] == (own[method].l2 > floor), "beyond what another training seed does"
     assert any(item["outlined"] for row in shown["rows"] for item in row["parts"][0]["items"]) == bool(shown["legend"])
     assert any("give distance 0.000" in caption.value for caption in at.caption)
@@ -88,6 +90,9 @@ def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> N
     assert "too few targets" in badge[0]
     assert not at.select_slider, "no timestep to choose where a comparison is stored at one alone"
     assert not at.dataframe, "its library is large"
+    at.button_group(key="counterfactual-measure").set_value("loss_change").run()
+    cell = galleries(at)["matrix"]["rows"][0]["parts"][0]["items"][1]
+    assert [line.split()[0] for line in cell["lines"][1:]] == ["loss", "l2", "cos"]
     at.session_state[MEDIANS] = True
     at.run()
     (table,) = at.dataframe
