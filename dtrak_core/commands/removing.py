@@ -108,7 +108,7 @@ def counterfactual(
         )
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         if store.find("comparisons", key_of("comparisons", settings)) is None:
-            costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
+            costs.tell(job_costs.of_comparison(chosen, weights, settings).cost, f"removals for {', '.join(target)}")
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found, of = comparisons.read(settings), chosen
     document = comparison_document.document(found, of)

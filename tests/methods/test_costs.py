@@ -327,11 +327,12 @@ def test_what_is_stored_costs_nothing(pictures: Dataset, checkpoint: Checkpoint)
 def test_a_comparison_costs_trainings_pictures_losses_and_scores(pictures: Dataset, checkpoint: Checkpoint) -> None:
     asked = {"targets": ("seed:900", "seed:901"), "remove": (3,), "sampling_steps": 10}
     settings = removals.settings_for(pictures, checkpoint, ("d-trak",), asked, "efficientnet-lite0")
-    found = job_costs.of_comparison(pictures, checkpoint, settings)
-    models, pass_ = removals.count_trainings(settings), speeds.forward(checkpoint).seconds
+    told = job_costs.of_comparison(pictures, checkpoint, settings)
+    assert told.stored is None, "which models are trained is known once there are scores"
+    found, models, pass_ = told.cost, removals.count_trainings(settings), speeds.forward(checkpoint).seconds
     epochs = checkpoints.training_of(checkpoint).epochs
     assert found.by_name["training"] == pytest.approx(models * 24 * epochs * speeds.training(checkpoint).seconds)
     assert found.by_name["drawing"] == pytest.approx((2 + 2 * (models + 1)) * 10 * pass_)
     assert found.by_name["losses"] == pytest.approx((2 * (models + 1) + 2) * job_costs.OUTCOME_TIMESTEPS * pass_)
     assert {"features", "projection", "kernel", "embeddings"} <= found.by_name.keys()
-    assert found == job_costs.of_comparison(pictures, checkpoint, settings, planned=False)
+    assert told.trainings == models

@@ -257,6 +257,27 @@ def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoin
     assert any("5 trainings" in caption.value for caption in at.caption)
 
 
+def test_what_is_stored_is_told_and_subtracted_and_looked_up_once(
+    pair: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = asking(**{what_if.REMOVE: "3", what_if.BY: "raw-pixel-cosine"})
+    at.session_state["cf-targets"] = list(pair.settings.targets)
+    at.run()
+    (told,) = [one.value for one in at.caption if "trainings" in one.value]
+    assert told.startswith("7 trainings, 6 of them stored: about ")
+    again: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(removals, "plan", lambda *given: again.append(given))
+        at.run()
+        assert told in [one.value for one in at.caption]
+    assert not again, "planned again, though nothing has changed"
+    at.number_input(key="cf-random").set_value(1).run()
+    assert not [one for one in at.caption if "trainings" in one.value]
+    assert not [b for b in at.button if b.label == "Remove, retrain, compare"]
+    (link,) = [one.proto for one in at.get("page_link") if one.proto.label.startswith("Compared already")]
+    assert dict(urllib.parse.parse_qsl(link.query_string))["comparison"] == pair.key
+
+
 def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:
     at = asking()
     at.selectbox(key="cf-take-over").set_value(500)
