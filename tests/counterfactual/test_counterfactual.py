@@ -380,6 +380,11 @@ def test_exports_name_whose_pictures_were_removed_and_the_licence(
         assert {name: int(count) for name, count in told} == entry["contributors"]
         assert [count for _, count in told] == sorted((count for _, count in told), reverse=True)
         assert line["licence"] == "By Ada & Ben"
+        assert (line["dataset"], line["dataset_digest"]) == (pictures.name, pictures.digest)
+        assert (line["checkpoint"], line["checkpoint_digest"]) == (checkpoint.name, checkpoint.digest)
+        assert (line["comparison"], line["encoder"]) == (found.key, settings.encoder)
+        assert (line["sampler"], line["sampling_steps"], line["take_over"]) == ("ddim", "5", "1000")
+        assert (line["version"], line["date"]) == (found.facts["versions"]["dtrak-studio"], found.facts["date"][:10])
     picture = Image.open(io.BytesIO(comparison_figure.draw(found, 6, named)))
     bare = Image.open(io.BytesIO(comparison_figure.draw(found, 6)))
     assert picture.info["licence"] == "By Ada & Ben"
@@ -411,6 +416,8 @@ def test_an_interrupted_comparison_shows_what_it_has_and_goes_on(
     with pytest.raises(Cancelled):
         counterfactual.compare(pictures, checkpoint, settings, "try", stop)
     half = comparisons.read(settings)
+    (line, *_) = csv.DictReader(io.StringIO(comparison_document.to_csv(half).decode()))
+    assert (line["version"], len(line["date"])) == (store.versions()["dtrak-studio"], 10), "of what is there today"
     assert half.expected == 16
     assert 2 < len(half.entries) < 16
     assert comparisons.unjudged(half) == "not every model has drawn every target yet"
