@@ -32,6 +32,7 @@ from dtrak_core.counterfactual import (
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import targets
@@ -158,6 +159,27 @@ def test_a_comparison_from_before_says_why_it_has_no_verdict(
     assert heads == ["Original", "Random", "D-TRAK"]
     (row, *_) = galleries(at)["matrix"]["rows"]
     assert len(row["parts"][0]["items"]) == len(heads)
+
+
+def test_the_strip_tells_what_made_a_comparison(
+    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest
+) -> None:
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest}
+    bare = compared([*named(("seed:0",)), *controls(1)], np.ones((2, 1)), ("seed:0",), **where)
+    kinds = [FeatureSettings(**where, model_output=output, proj_dim=128) for output in ("squared-output", "loss")]
+    settings = bare.settings.model_copy(update={"features": tuple(kinds), "take_over": 700})
+    kept = publish(dataclasses.replace(bare, key=key_of("comparisons", settings), settings=settings), "told")
+    request.addfinalizer(lambda: shutil.rmtree(kept.path))
+    at = opened("counterfactual", comparison="told")
+    (strip,) = [one.value.replace("\\", "") for one in at.caption if one.value.startswith("Dataset ")]
+    facts = kept.manifest
+    assert strip == (
+        f"Dataset {small[0].name} ({small[0].digest}) · checkpoint {small[1].name} ({small[1].digest}) · comparison "
+        f"{kept.key} · sampler DDIM 50 · taking over at τ 700 · encoder efficientnet-lite0 · model output "
+        "squared-output, loss · timesteps 10 (uniform) · projection sparse to 128 · noise seed 0 · projection seed 42 "
+        f"· stored as float32 · made {facts['date'][:10]} · size {panels.size(facts['bytes'])} · with version "
+        f"{facts['versions']['dtrak-studio']}"
+    )
 
 
 def test_an_unknown_comparison_is_not_passed_off_as_another(pair: Comparison) -> None:
