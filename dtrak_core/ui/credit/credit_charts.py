@@ -56,13 +56,13 @@ def shares(groups: Sequence[Group]) -> go.Figure:
 
 
 def left_out(groups: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Draw what scores predict for removals against what training without them has changed."""
+    """Draw what scores predict for removals against what training without them has changed, both for each picture."""
     shown = go.Figure()
     for name, symbol, rows in (("groups", "circle", groups), ("Random", "x", random)):
         if rows:
             shown.add_scatter(
-                x=[row["predicted"] for row in rows],
-                y=[row["measured"] for row in rows],
+                x=[row["predicted_each"] for row in rows],
+                y=[row["measured_each"] for row in rows],
                 mode="markers",
                 name=name,
                 marker={"size": 10, "symbol": symbol},
@@ -70,8 +70,10 @@ def left_out(groups: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, 
                 hovertemplate="%{text}<extra></extra>",
             )
     shown.add_hline(y=0, line_width=1, line_color="gray")
-    shown = _frame(shown, "predicted: summed scores, mean over the pictures (the method's own scale)")
-    return shown.update_layout(yaxis_title="measured change of the loss", height=340, hovermode="closest")
+    shown = _frame(shown, "predicted for each picture left out: its mean score (the method's own scale)")
+    return shown.update_layout(
+        yaxis_title="measured change of the loss<br>for each picture left out", height=340, hovermode="closest"
+    )
 
 
 def _short(name: str) -> str:
