@@ -155,6 +155,7 @@ def _shown(document: Mapping[str, Any]) -> str:
             f"\n{one['words']} as the target ({asked}): by chance {one['chance']:.3f}, at most {one['most']:.3f}\n"
             f"{tables.table(rows, ('method', 'share', '95 % interval'))}"
         )
+        lines += [one["reason"]] if one["reason"] else []
     lines += ["", document["warning"]]
     lines += [f"{METHODS[name].label} is left out. {why}" for name, why in document["left_out"].items() if why]
     return "\n".join(lines)

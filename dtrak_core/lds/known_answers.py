@@ -6,6 +6,9 @@ class, as far as they agree. For target z, top pictures T(z) and the training pi
 
     share(z) = |T(z) ∩ A(z)| / |T(z)|,    by chance |A(z)| / N,    at most min(|T(z)|, |A(z)|) / |T(z)|
 
+Targets that have the fact in common have one A(z) and much the same pictures first, so they are no independent cases:
+the interval of the mean share draws their groups anew, a family or all targets of a label as a whole.
+
 It asks for likeness, which is not influence: the LDS asks the model itself. But a method that does no better than
 chance here, where D-TRAK's authors show first pictures to the eye (Zheng et al. 2024, appendix D), names no causes.
 """
@@ -39,6 +42,7 @@ FACTS = {
     "contributor": "by the same contributor",
     "equal": "equal by pixels",
 }
+_GROUPS = {"family": "families", "label": "labels", "contributor": "contributors", "equal": "sets of equal pictures"}
 WARNING = (
     "Likeness is not influence. That a picture shares the target's family or contributor does not show that the model "
     "drew on it, and a similarity finds such pictures without knowing the model at all. Pictures of a family mostly "
@@ -59,7 +63,8 @@ class Known:
 class Answer:
     """How many of the first pictures share the fact: mean over targets, its 95 % interval, each target's share (m,).
 
-    The interval (BCa, targets drawn anew) is None below 6 targets or where all of them have one share.
+    The interval (BCa) draws anew the groups of targets that have the fact in common. It is None below 6 of them, which
+    `without` says, or where all have one share.
     """
 
     share: float
@@ -99,11 +104,26 @@ def answer(values: np.ndarray, one: Known, top: int = TOP) -> Answer:
     check(top, values.shape[1])
     leading = agreement.leading(values[list(one.places)], top)
     shares = np.take_along_axis(one.alike, leading, axis=1).mean(axis=1)
-    ends = None
-    if len(shares) >= statistics.FEWEST and np.ptp(shares) > 0:
-        ends = bootstrap.interval(lambda weights: weights @ shares, len(shares), 0.95)
+    which, ends = groups(one), None
+    sums, sizes = np.bincount(which, shares), np.bincount(which)
+    if len(sizes) >= statistics.FEWEST and np.ptp(sums / sizes) > 1e-12:  # less is rounding
+        ends = bootstrap.interval(lambda weights: (weights @ sums) / (weights @ sizes), len(sizes), 0.95)
     low, high = ends or (None, None)
     return Answer(float(shares.mean()), low, high, shares)
+
+
+def groups(one: Known) -> np.ndarray:
+    """Return the number of each target's group, int (m,), in order of appearance: who has the fact in common."""
+    numbers: dict[bytes, int] = {}  # one family, label ... is one set of training pictures
+    return np.array([numbers.setdefault(alike.tobytes(), len(numbers)) for alike in one.alike])
+
+
+def without(one: Known) -> str:
+    """Say why no share of a fact has an interval; nothing where it may have one."""
+    if (count := int(groups(one).max()) + 1) >= statistics.FEWEST:
+        return ""
+    same = "" if count == len(one.places) else " Targets that have one in common are no independent cases."
+    return f"No intervals: they take targets of {statistics.FEWEST} {_GROUPS[one.fact]}; these are of {count}.{same}"
 
 
 def check(top: int, examples: int) -> None:
@@ -138,8 +158,8 @@ def tables(
         top: How many pictures of each target are counted.
 
     Returns:
-        Tables of fact, words, targets, count, chance, most, and rows of method, label, share, low, high: in the order
-        of `held`.
+        Tables of fact, words, targets, count, groups (`groups`, how many), reason (`without`), chance, most, and rows
+        of method, label, share, low, high: in the order of `held`.
     """
     made = []
     for kind, begin in KINDS.items():
@@ -153,6 +173,7 @@ def tables(
                     told = {"method": method, "label": METHODS[method].label, "share": found.share}
                     rows.append(told | {"low": found.low, "high": found.high})
             facts = {"fact": one.fact, "words": FACTS[one.fact], "targets": kind, "count": len(one.places)}
+            facts |= {"groups": int(groups(one).max()) + 1, "reason": without(one)}
             made.append(facts | {"chance": chance(one), "most": most(one, top), "rows": rows})
     return made
 

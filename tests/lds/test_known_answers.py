@@ -67,9 +67,22 @@ def test_shares_are_a_plain_count_for_the_shipped_demo(portraits: Dataset) -> No
         np.testing.assert_allclose(answer.per_target, shares)
         assert answer.share == pytest.approx(np.mean(shares))
         assert (answer.chance, answer.most) == (pytest.approx(np.mean(by_chance)), pytest.approx(np.mean(most)))
+        assert f"{answer.share:.3f}" in answer._repr_html_()
+        if fact == "label":
+            assert (answer.low, answer.high) == (None, None)
+            assert answer.reason == (
+                "No intervals: they take targets of 6 labels; these are of 4. Targets that have one in common are no "
+                "independent cases."
+            )
+            continue
+        assert answer.reason == ""
         assert answer.low is not None
         assert answer.low < answer.share < (answer.high or 0)
-        assert f"{answer.share:.3f}" in answer._repr_html_()
+        groups = np.unique([one.row[fact] for one in answer.targets], return_inverse=True)[1]
+        drawn = np.random.default_rng(0).integers(groups.max() + 1, size=(4000, groups.max() + 1))
+        sums, sizes = np.bincount(groups, answer.per_target), np.bincount(groups)
+        ends = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
+        assert (answer.low, answer.high) == pytest.approx(tuple(ends), abs=0.02), "groups are drawn, not targets"
     random = np.random.default_rng(0).random(scores.shape)
     assert api.known_answers(random, portraits, wanted)["label"].share == pytest.approx(found["label"].chance, abs=0.05)
 
@@ -90,6 +103,42 @@ def test_what_a_prompt_or_a_held_out_picture_tells(portraits: Dataset) -> None:
         },
         "contributor": {3: [0, 1, 2, 3, 4], 6: [0, 1, 2, 3, 4]},
     }  # fmt: skip
+
+
+def test_intervals_hold_the_expected_share_where_targets_of_a_group_are_alike() -> None:
+    """12 contributors of 6 targets each; who a contributor is moves the share of all of their targets."""
+    random, held, alone, count = np.random.default_rng(2), 0, 0, 120
+    which = np.repeat(np.arange(12), 6)
+    alike = which[:, None] == np.arange(12).repeat(10)[None]
+    one = known_answers.Known("contributor", tuple(range(72)), alike)
+    for _ in range(count):
+        own = np.clip(random.normal(0.5, 0.2, 12), 0.05, 0.95)[which]  # 0.5 is expected of all contributors
+        kept = random.random((72, 10)) < own[:, None]
+        values = np.zeros((72, 120))
+        for target in range(72):  # as many of its ten pictures lead as were kept, others fill up the ten
+            values[target, np.flatnonzero(alike[target])[kept[target]]] = 2
+            values[target, np.flatnonzero(~alike[target])[:10]] = 1
+        found = known_answers.answer(values, one)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.5 <= found.high
+        spread = 1.96 * found.per_target.std() / 72**0.5
+        alone += abs(found.share - 0.5) <= spread
+    assert held >= 0.86 * count, "95 % is said; 12 groups are few"
+    assert alone < 0.8 * count, "as many targets drawn one by one lie too close"
+
+
+def test_targets_of_fewer_groups_than_six_have_no_interval_and_say_why() -> None:
+    alike = np.eye(5, dtype=bool)
+    shares = np.arange(40.0).reshape(8, 5)
+    one = known_answers.Known("family", tuple(range(8)), alike[[0, 1, 2, 3, 4, 0, 1, 2]])
+    assert known_answers.groups(one).tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert known_answers.answer(shares, one, 1).low is None
+    assert known_answers.without(one).startswith(
+        "No intervals: they take targets of 6 families; these are of 5. Targets"
+    )
+    each = known_answers.Known("equal", (0, 1, 2, 3, 4), alike)
+    assert known_answers.without(each) == "No intervals: they take targets of 6 sets of equal pictures; these are of 5."
 
 
 def test_an_own_count_of_first_pictures_and_what_is_refused(portraits: Dataset) -> None:
@@ -125,12 +174,15 @@ def test_the_command_answers_for_the_shipped_demos(capsys: pytest.CaptureFixture
     family = document["tables"][0]
     assert [row["method"] for row in family["rows"]] == ["d-trak", "trak", "raw-pixel-cosine"]
     assert all(row["low"] > 3 * family["chance"] for row in family["rows"])
+    label = document["tables"][1]
+    assert (label["count"], label["groups"], {row["low"] for row in label["rows"]}) == (64, 4, {None})
     words = ["known", "--dataset", "emoji-schools", "--checkpoint", "demo-schools"]
     chosen = ["--generated", "0-63", "--method", "d-trak", "--method", "raw-pixel-cosine", "--top", "5"]
     assert cli.main([*words, *chosen]) == 0
     said = capsys.readouterr().out
     assert "64 generated targets" in said
     assert "Likeness is not influence" in said
+    assert "No intervals: they take targets of 6 contributors; these are of 2." in said
     assert cli.main(["known", "--generated", "0-3"]) == 1
     assert "nothing is known of its pictures" in capsys.readouterr().err
     assert cli.main(["known", "--method", "journey-trak"]) == 1

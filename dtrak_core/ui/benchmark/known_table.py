@@ -61,7 +61,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
         format="%.3f", help=f"Of the first {known_answers.TOP}, mean over the targets."
     )
     st.dataframe(_cells(one), hide_index=True, height="content", column_config={SHARE: share})
-    st.caption(f"Intervals (95 %, BCa) resample the targets. {known_answers.WARNING}")
+    drawn = "Intervals (95 %, BCa) resample the targets, those that have it in common together."
+    st.caption(f"{one['reason'] or drawn} {known_answers.WARNING}")
     for reason in dict.fromkeys(filter(None, unlisted.values())):
         labels = ", ".join(METHODS[name].label for name, why in unlisted.items() if why == reason)
         st.caption(f"Left out: {panels.plain(labels)}. {panels.plain(reason)}")
