@@ -9,10 +9,11 @@ import pytest
 from comparison_helpers import BLACK, TARGETS, compared, controls
 from scipy import stats
 
-from dtrak_core.counterfactual import left_out, work_sheet
+from dtrak_core.counterfactual import credits, left_out, work_sheet
 from dtrak_core.models import targets
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.models.targets import Target
+from dtrak_core.ui.credit import credit_charts
 
 GROUPS = {f"person {g}": list(range(3 * g, 3 * g + 3)) for g in range(7)}
 RANDOM = np.random.default_rng(5)
@@ -107,6 +108,11 @@ def test_what_groups_of_unequal_size_change_is_ranked_for_each_picture(drawn: li
     assert last.measured == max(row.measured for row in found.groups) == pytest.approx(30)
     assert last.measured_each == pytest.approx(0.5)
     assert found.rho == pytest.approx(1)
+    told = credits._document(found)
+    assert [row["predicted_each"] for row in told["groups"]] == [row.predicted_each for row in found.groups]
+    points = credit_charts.left_out(told["groups"], told["random"]).data[0]
+    assert (points.x[-1], points.y[-1]) == (0.5, pytest.approx(0.5)), "drawn is what is ranked"
+    assert "changed the loss for each picture in an order" in told["sentence"]
     effects[0] *= 10  # in all it changes the most now and before; for each picture the most only now
     swapped = left_out.check([compared(removals, effects)], groups, values, drawn)
     assert swapped.rho == pytest.approx(float(stats.spearmanr([1, 2, 3, 4, 5, 6, 7], [7, 1, 2, 3, 4, 5, 6]).statistic))
