@@ -20,7 +20,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import ModelOutput
 from dtrak_core.jobs import asking
 from dtrak_core.jobs.job_kinds import AttributeJob
-from dtrak_core.methods import costs, credit_page, credit_sheet, defaults, scores, set_credit, set_scores
+from dtrak_core.methods import costs, credit_page, credit_sheet, crediting, defaults, scores, set_credit, set_scores
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import method_of, with_output
@@ -132,7 +132,7 @@ def _shown(told: Sheet, document: dict[str, Any]) -> str:
     by = told.credit.by
     rows = [
         {by: group["name"], "pictures": group["pictures"], "verdict": group["verdict"]}
-        | {name: f"{group[name]:.1%}" for name in ("share", "share_of_pictures")}
+        | {name: crediting.percent(group[name]) for name in ("share", "share_of_pictures")}
         | {"lift": f"{group['lift']:.2f}", "p": "" if group["p"] is None else f"{group['p']:.2g}"}
         | {"interval": "" if group["lift_low"] is None else f"{group['lift_low']:.2f} to {group['lift_high']:.2f}"}
         for group in document["groups"][:LISTED]

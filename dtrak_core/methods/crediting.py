@@ -200,5 +200,8 @@ def terms(dataset: Dataset) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as whole percent, below 10 % with one digit."""
-    return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share:.1%}".replace("%", " %")
+    """Return a share in percent: 43 %, 4.4 %, 0.034 %, −0.22 %. Two significant digits, from 10 % on whole ones."""
+    value = 100 * share
+    # One place after the point would make 0.0 % of each of 5,000 pictures that score alike.
+    digits = f"{value:.0f}" if abs(value) >= 9.95 else f"{value:#.2g}"
+    return f"{digits} %".replace("-", "−")

@@ -22,6 +22,7 @@ from dtrak_core.methods.results import NOT_RANDOM
 HERE = Path(__file__).parent
 
 
+SHARES = "%: share of this method's positive total"
 UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not measured"
 
 
@@ -143,7 +144,8 @@ def figure(
         listed.append({"title": row.title, "note": row.note, "parts": parts})
     heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
     shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
-    legend = [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
+    legend = [{"mark": "", "badge": "", "text": SHARES}] * bool(shown)
+    legend += [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
     legend += [{"mark": "unknown", "badge": "?", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     legend += [{"mark": "fixed", "badge": "=", "text": f"Plain: {NOT_RANDOM}"}] * any(p.fixed for p in shown)
     data = {"label": label, "cell": 68, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}

@@ -82,10 +82,11 @@ def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
             assert [item["key"] for item in part["items"]] == [f"{method}/{e.index}" for e in wanted]
             for item, entry in zip(part["items"], wanted, strict=True):
                 assert np.array_equal(pixels(item), small[0].train.images[entry.index])
-                assert item["lines"][0] == f"#{entry.index} {entry.share:.1%}".replace("-", "−")
+                assert item["lines"][0].replace("\xa0", " ") == f"#{entry.index} {crediting.percent(entry.share)}"
                 assert small[0].train.rows[entry.index]["contributor"] in item["lines"]
                 assert f"Training picture {entry.index}" in item["name"]
     assert np.array_equal(pixels(shown["target"]), targets.resolve(*small_ids(small), "seed:0").image)
+    assert {"mark": "", "badge": "", "text": "%: share of this method's positive total"} in shown["legend"]
 
 
 def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small) -> None:
@@ -96,7 +97,7 @@ def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small)
     assert "Nothing random in it" in shown[2]["note"], "a similarity has no certainty that could be measured"
     assert {(item["unknown"], item["fixed"]) for part in shown[0]["parts"] for item in part["items"]} == {(True, False)}
     assert {(item["unknown"], item["fixed"]) for part in shown[2]["parts"] for item in part["items"]} == {(False, True)}
-    assert [one["badge"] for one in galleries(at)["figure"]["legend"]] == ["?", "="]
+    assert [one["badge"] for one in galleries(at)["figure"]["legend"] if one["mark"]] == ["?", "="]
     target = targets.resolve(*small_ids(small), "seed:0")
     plan = with_output(METHODS["d-trak"], "loss")
     found = scores.attribution_scores(plan, *small_ids(small), target, jobs_base(small, "loss"))
@@ -190,7 +191,10 @@ def test_an_example_opens_with_its_ranks_under_every_method(small: Small) -> Non
     (table,) = [m.value for m in at.markdown if m.value.startswith("| Method")]
     for method in ("d-trak", "trak"):
         place = results.rank(expected(small, method), index)
-        assert f"| {place} of {len(small[0].train.rows)} |" in table
+        found = expected(small, method)
+        score = f"{found.values[index]:.3g}".replace("-", "−")
+        part = crediting.percent(results.share(found, index))
+        assert f"| {place} of {len(small[0].train.rows)} | {score} | {part} |" in table
     assert any(f"#{index}" in m.value.replace("\\", "") for m in at.markdown)
     (shown,) = [json.loads(one.proto.json)[0] for one in at.get("bidi_component") if one.proto.id.endswith("-pair")]
     target, example = targets.resolve(*small_ids(small), "seed:0").image, small[0].train.images[index]

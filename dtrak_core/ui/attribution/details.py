@@ -11,7 +11,7 @@ from dtrak_core import store
 from dtrak_core.methods import crediting, figure, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
-from dtrak_core.ui import charts, panels, plotting, rows
+from dtrak_core.ui import charts, panels, plotting
 from dtrak_core.ui.answers import Question
 from dtrak_core.ui.attribution import compute, credit_tab, fader_panel
 from dtrak_core.ui.leads import FADERS
@@ -61,7 +61,7 @@ def _curve(
     positive = int((one.values > 0).sum())
     st.write(
         f"{positive:,} of {len(one.values):,} training pictures have a positive score. "
-        f"The {len(first)} shown hold {rows.percent(sum(e.share for e in first))} of it."
+        f"The {len(first)} shown hold {crediting.percent(sum(e.share for e in first))} of it."
     )
     alt = f"{one.label} scores of {len(one.values):,} training pictures from highest to lowest, {positive:,} above zero"
     plotting.show(charts.score_curve(one, first, last, names), key="curve", alt=alt)
