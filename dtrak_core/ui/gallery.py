@@ -8,10 +8,11 @@ without smoothing. Which picture is which is said by the caller's `key`, never b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -20,7 +21,8 @@ from dtrak_core.datasets.thumbnails import address
 from dtrak_core.methods.results import NOT_RANDOM
 
 HERE = Path(__file__).parent
-
+PER_PAGE = 48  # pictures that are shown at once
+One = TypeVar("One")
 
 SHARES = "%: share of this method's positive total"
 UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not measured"
@@ -110,6 +112,20 @@ def grid(
         None,
         ways,
     )
+
+
+def page(listed: Sequence[One], key: str, place: int = 0, most: int = PER_PAGE) -> Sequence[One]:
+    """Draw the choice of a page where one does not hold all; return what is on it.
+
+    Args:
+        listed: Everything that there is to show.
+        key: Widget key.
+        place: Of what is looked at, from 0; its page is the one that is open first.
+        most: What a page holds.
+    """
+    pages = math.ceil(len(listed) / most)
+    number = min(st.pagination(pages, default=place // most + 1, key=key), pages) if pages > 1 else 1
+    return listed[(number - 1) * most : number * most]
 
 
 def figure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import re
@@ -36,7 +37,7 @@ from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui import questions
+from dtrak_core.ui import gallery, questions
 from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, methods_table
 
 
@@ -281,6 +282,16 @@ def test_one_target_is_opened(measured: LdsSettings) -> None:
     at.selectbox(key="target-method").set_value("journey-trak").run()
     at.segmented_control(key="target-kind").set_value("held-out").run()
     assert any("explains only generated" in info.value for info in at.info)
+
+
+def test_every_target_can_be_opened(measured: LdsSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "page", functools.partial(gallery.page, most=1))
+    at = opened("benchmark", part="One target")
+    for number, name in ((1, "seed:0"), (2, "seed:1")):
+        at.session_state["benchmark-page-generated"] = number
+        at.run()
+        (item,) = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]
+        assert item["key"] == name
 
 
 def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettings) -> None:

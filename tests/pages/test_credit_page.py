@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dtrak_core.methods import defaults, scores, set_credit
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import resolve
+from dtrak_core.ui import gallery
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -54,6 +56,16 @@ def test_what_is_ready_is_credited_and_the_rest_is_offered(small: Small) -> None
     asked: Any = jobs.job_of(job.key)
     assert isinstance(asked, AttributeJob)
     assert asked.targets == tuple(f"seed:{i}" for i in range(5))
+
+
+def test_every_picture_can_be_taken_in(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "page", functools.partial(gallery.page, most=2))
+    at = opened("credit", seeds="4")
+    assert galleries(at)["choices"]["chosen"] == ["seed:4"], "its own page is open"
+    at.session_state["credit-page"] = 2
+    at.run()
+    (part,) = galleries(at)["choices"]["rows"][0]["parts"]
+    assert [item["key"] for item in part["items"]] == ["seed:2", "seed:3"]
 
 
 def test_a_link_names_set_method_grouping_and_whose_pictures(small: Small) -> None:

@@ -16,7 +16,6 @@ from dtrak_core.ui.benchmark import benchmark_charts
 from dtrak_core.ui.gallery import Picture
 from dtrak_core.ui.questions import Question
 
-SHOWN = 32  # targets to choose from at once
 LISTED = 12  # pictures in a row
 TOP = 10  # of a target's list
 # On a telephone the matrix's numbers would be four pixels high: its colours, and the words below it, say enough.
@@ -34,7 +33,10 @@ def one_target(question: Question) -> None:
     clicked = gallery.grid(
         "benchmark_targets",
         "Targets",
-        [Picture(name, found[name], f"Target {name}", ()) for name in names[:SHOWN]],
+        [
+            Picture(name, found[name], f"Target {name}", ())
+            for name in gallery.page(names, f"benchmark-page-{kind}", names.index(chosen))
+        ],
         chosen=chosen,
         cell=40,
         action="choose",

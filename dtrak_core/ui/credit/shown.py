@@ -83,7 +83,9 @@ def closer(sheet: Sheet) -> None:
     )
     places = chosen["selection"]["rows"] if chosen else []
     _newly("table", [listed[place].name for place in places[:1] if place < len(listed)])
-    st.caption(set_words.protocol(sheet.credit))
+    count = len(sheet.credit.groups)
+    more = f" The {LISTED} largest of {count:,}; the files hold all." if count > LISTED else ""
+    st.caption(f"{set_words.protocol(sheet.credit)}{more}")
     st.header("Look closer")
     names = [group.name for group in listed]
     if st.session_state.get(_WHO) not in names:  # of another grouping; the link may say who

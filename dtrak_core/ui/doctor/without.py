@@ -81,7 +81,8 @@ def _table(known: list[Trial]) -> None:
         name: st.column_config.NumberColumn(format="%+.5f") for name in ("Change of the loss", "Random, least",
         "Random, most")
     })  # fmt: skip
-    st.caption("Trainings without some pictures; the loss is over held-out pictures, and larger is worse.")
+    more = f" The newest {LISTED} of {len(known):,}." if len(known) > LISTED else ""
+    st.caption(f"Trainings without some pictures; the loss is over held-out pictures, and larger is worse.{more}")
 
 
 def keep(some: Suspects, dataset: Dataset, checkpoint: Checkpoint) -> None:

@@ -71,7 +71,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
                 frame.COUNTERFACTUAL, label="See what it becomes without them", icon=":material/compare:",
                 query_params=address.leading(frame.COUNTERFACTUAL) | {"comparison": key, "row": shown.id},
             )  # fmt: skip
-    st.caption("Or choose another picture that the model drew:")
+    more = f" (the first {OTHERS} of {len(drawn):,}; Attribution shows all)" if len(drawn) > OTHERS else ""
+    st.caption(f"Or choose another picture that the model drew{more}:")
     listed_first = sorted(drawn, key=lambda t: t.id != named.FIRST)[:OTHERS]
     pictures = [gallery.Picture(t.mark, t.image, f"Show the picture of {t.caption}") for t in listed_first]
     chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.mark, cell=40, action="choose")
