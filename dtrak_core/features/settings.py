@@ -27,6 +27,20 @@ ModelOutput = Literal[
     "mean-noise",
     "mean-clean",
 ]
+SPOKEN: dict[ModelOutput, str] = {  # what the gradient is of, in a sentence
+    "loss": "the training loss",
+    "squared-output": "the squared size of the model's output",
+    "elbo": "the loss of the variational bound",
+    "mean-output": "the mean of the model's output",
+    "l1-norm": "the L1 norm of the model's output",
+    "l2-norm": "the L2 norm of the model's output",
+    "linf-norm": "the largest entry of the model's output",
+    "interpolated": "a mixture of squared output and training loss",
+    "squared-noise": "the squared size of the noise that the output means",
+    "squared-clean": "the squared size of the clean picture that the output means",
+    "mean-noise": "the mean of the noise that the output means",
+    "mean-clean": "the mean of the clean picture that the output means",
+}
 Weighting = Literal["alike", "training"]
 ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
 MOST_SEEDS = 8

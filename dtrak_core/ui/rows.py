@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.methods import crediting, results
-from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.results import NOT_RANDOM, Entry, Ranking
 from dtrak_core.models.targets import Target
 from dtrak_core.ui.gallery import UNKNOWN, UNSURE, Picture, Row
@@ -19,11 +18,12 @@ def row(
     dataset: Dataset,
     counts: tuple[int, int],
     *,
-    note: bool = True,
+    about: str = "",
     families: Sequence[str] | None = None,
 ) -> Row:
     """Return a method's row: first proponents and first opponents, one of each family where families are given.
 
+    Under the title stands `about`, what the method does, and how far its ranking repeats; nothing where that is empty.
     Pictures that do not stand at this end in both halves of the draws are marked, those of which that is unknown, and
     those in whose ranking nothing is random.
     """
@@ -36,7 +36,7 @@ def row(
     first, last = results.proponents(ranking, counts[0], families), results.opponents(ranking, counts[1], families)
     return Row(
         ranking.label,
-        METHODS[ranking.method].summary + kept if note else "",
+        about + kept if about else "",
         [picture(ranking, dataset, entry, "proponent") for entry in first],
         [picture(ranking, dataset, entry, "opponent") for entry in last],
         "No training picture has a positive score here.",
@@ -44,9 +44,9 @@ def row(
     )
 
 
-def waiting(method: str) -> Row:
+def waiting(label: str) -> Row:
     """Return the row of a method that cannot answer yet."""
-    return Row(METHODS[method].label, "Not computed for this picture yet.", ())
+    return Row(label, "Not computed for this picture yet.", ())
 
 
 def target(shown: Target) -> Picture:

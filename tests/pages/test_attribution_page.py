@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import types
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui import named, what_if
+from dtrak_core.ui import named, questions, what_if
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -90,10 +91,14 @@ def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
 
 
 def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small) -> None:
-    at = opened("attribution", methods="d-trak,trak,raw-pixel-dot")
+    names = ("d-trak", "trak", "raw-pixel-dot")
+    at = opened("attribution", methods=",".join(names))
     at.selectbox(key="output").set_value("loss").run()
     shown = galleries(at)["figure"]["rows"]
     assert [row["title"] for row in shown] == ["D-TRAK on loss", "TRAK", "Raw pixels, dot product"]
+    assert shown[0]["note"].startswith(f"{with_output(METHODS['d-trak'], 'loss').summary} Effective rank")
+    usual = [row["note"].startswith(METHODS[name].summary) for row, name in zip(shown, names, strict=True)]
+    assert usual == [False, True, True]
     assert "Nothing random in it" in shown[2]["note"], "a similarity has no certainty that could be measured"
     assert {(item["unknown"], item["fixed"]) for part in shown[0]["parts"] for item in part["items"]} == {(True, False)}
     assert {(item["unknown"], item["fixed"]) for part in shown[2]["parts"] for item in part["items"]} == {(False, True)}
@@ -105,6 +110,8 @@ def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small)
     assert [item["key"] for item in shown[0]["parts"][0]["items"]] == [f"d-trak/{entry.index}" for entry in wanted]
     at.selectbox(key="output").set_value("squared-clean").run()
     assert not at.exception
+    titles = [row["title"] for row in galleries(at)["figure"]["rows"]]
+    assert titles == ["D-TRAK on squared-clean", "TRAK on squared-clean", "Raw pixels, dot product"]
     next(b for b in at.button if b.label.startswith("Compute")).click().run()
     assert not at.exception
     (job,) = jobs.listing()
@@ -310,6 +317,32 @@ def test_a_method_that_cannot_answer_says_why(small: Small) -> None:
     said = " ".join(info.value.replace("\\", "") for info in at.info)
     assert "Choose a generated one" in said
     assert "Model 1 of 4 of the ensemble is not trained yet" in said
+
+
+def test_an_lds_stands_only_beside_the_method_that_it_is_of(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {
+        "ask": types.SimpleNamespace(dataset=small[0], checkpoint=small[1]), "kinds": ["generated"], "find": "found",
+        "explains": True, "evaluated": types.SimpleNamespace(mean=0.5, low=None, high=None),
+    }  # fmt: skip
+    for name, answer in known.items():
+        monkeypatch.setattr(questions, name, lambda *_, answer=answer: answer)
+
+    def told(**asked: str) -> dict[str, bool]:
+        at = opened("attribution", **asked)
+        at.session_state["choice-of-methods"] = True
+        at.run()
+        lines = re.findall(r"^- \*\*(.+?)\*\* · (.*)$", "\n".join(m.value for m in at.markdown), re.MULTILINE)
+        return {name.replace("\\", ""): said.startswith("LDS 0.50") for name, said in lines}
+
+    assert set(told().values()) == {True}
+    changed = told(output="loss")
+    assert {name for name, has in changed.items() if not has} == {
+        f"{one.label} on loss" for one in METHODS.values() if one.model_output not in (None, "loss")
+    }
+    changed = told(timesteps="10")
+    assert {name for name, has in changed.items() if not has} == {
+        one.label for one in METHODS.values() if one.model_output is not None
+    }
 
 
 def test_methods_of_several_checkpoints_are_one_job(small: Small) -> None:

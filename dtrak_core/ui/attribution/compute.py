@@ -52,7 +52,7 @@ def _redraw_when_ready(question: Question, methods: Sequence[str]) -> None:
 
 def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     """Say what one method needs, how long that takes and how much disk."""
-    label, count = panels.plain(METHODS[method].label), len(question.dataset.train.rows)
+    label, count = panels.plain(question.method(method).label), len(question.dataset.train.rows)
     kinds = {kind for kind, _, _ in parts}
     found = scores.estimate(question.dataset, question.checkpoint, parts)
     amount = costs.sentence(found, 0 if launch.lives() else WORKER_SECONDS)

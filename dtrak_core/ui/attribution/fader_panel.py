@@ -88,7 +88,7 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         _follow(ask, faders if now is None else neutral)
     shown = [one for one in (now, before) if one is not None]
     if shown:
-        both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in shown]
+        both = [rows.row(one, question.dataset, counts, families=families) for one in shown]
         gallery.figure("fader_figure", "Ranking with these faders", rows.target(question.target), both, counts)
     if now is not None and before is not None:
         shared = len(np.intersect1d(now.order[:TOP], before.order[:TOP]))

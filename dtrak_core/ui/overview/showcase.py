@@ -49,7 +49,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     ranks = {method: tuning.usual_rank(methods.METHODS[method], checkpoint) for method in METHODS}
     answer = answers.ask(Question(dataset, checkpoint, shown), list(METHODS), ranks)
     listed = [
-        replace(rows.row(found, dataset, (COLUMNS, 0), note=False), note=f"{found.label} {METHODS[found.method]}.")
+        replace(rows.row(found, dataset, (COLUMNS, 0)), note=f"{found.label} {METHODS[found.method]}.")
         for found in answer.rankings
     ]
     label = f"Training pictures behind {shown.caption or shown.id}"
