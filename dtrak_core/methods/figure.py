@@ -24,7 +24,8 @@ LEFT = 2 * CELL
 LINE, SMALL = 22, 18  # pixels of a line of small print, and of a name
 PALE = 0.4  # of a picture's ink that is left where it is unsure
 INK, GREY, RULE = (20, 20, 24), (96, 96, 104), (150, 150, 158)
-SHARES = "%: share of this method's positive total."
+SHARES = "%: share of this method's positive total"
+LEAST_CERTAIN = "Opponents: the least certain part of a ranking"
 MARKED = "Pale, ~: unsure, not at this end of the ranking in both halves of the draws."
 UNKNOWN = "?: certainty not measured, whether it stands there in both halves of the draws."
 FIXED = f"=: {NOT_RANDOM}."
@@ -65,7 +66,8 @@ def draw(
     people = {e.index: _contributor(rows, e.index) for pair in ends for entries in pair for e in entries}
     name = wrapped(title, LEFT, 18)
     head, line = 44, CELL + 92 + SMALL * (max(map(len, people.values()), default=1) - 1)
-    told = [SHARES] if people else []
+    told = [f"{SHARES}."] if people else []
+    told += [f"{LEAST_CERTAIN}."] if any(against for _, against in ends) else []
     told += [MARKED] if any(one.steady is not None for one in rankings) else []
     told += [UNKNOWN] if any(one.steady is None and one.random for one in rankings) else []
     told += [FIXED] if any(not one.random for one in rankings) else []

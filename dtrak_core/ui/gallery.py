@@ -18,13 +18,13 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core.datasets.thumbnails import address
+from dtrak_core.methods.figure import LEAST_CERTAIN, SHARES
 from dtrak_core.methods.results import NOT_RANDOM
 
 HERE = Path(__file__).parent
 PER_PAGE = 48  # pictures that are shown at once
 One = TypeVar("One")
 
-SHARES = "%: share of this method's positive total"
 UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not measured"
 
 
@@ -161,6 +161,7 @@ def figure(
     heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
     shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
     legend = [{"mark": "", "badge": "", "text": SHARES}] * bool(shown)
+    legend += [{"mark": "", "badge": "", "text": LEAST_CERTAIN}] * any(row.opponents for row in rows)
     legend += [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
     legend += [{"mark": "unknown", "badge": "?", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     legend += [{"mark": "fixed", "badge": "=", "text": f"Plain: {NOT_RANDOM}"}] * any(p.fixed for p in shown)

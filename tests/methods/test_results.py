@@ -181,6 +181,7 @@ def test_the_figure_writes_shares_as_the_page_does(
     for place, share in zip((0, -1), shares, strict=True):
         assert any(words.startswith(f"#{few.order[place]}   {share}") for words in written), written
     assert "%: share of this method's positive total." in written
+    assert "Opponents: the least certain part of a ranking." in written
 
 
 @pytest.fixture

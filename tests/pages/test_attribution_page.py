@@ -87,7 +87,12 @@ def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
                 assert small[0].train.rows[entry.index]["contributor"] in item["lines"]
                 assert f"Training picture {entry.index}" in item["name"]
     assert np.array_equal(pixels(shown["target"]), targets.resolve(*small_ids(small), "seed:0").image)
-    assert {"mark": "", "badge": "", "text": "%: share of this method's positive total"} in shown["legend"]
+    assert [one["text"] for one in shown["legend"] if not one["mark"]] == [
+        "%: share of this method's positive total",
+        "Opponents: the least certain part of a ranking",
+    ]
+    without = galleries(opened("attribution", opponents="0"))["figure"]["legend"]
+    assert not any(one["text"].startswith("Opponents") for one in without)
 
 
 def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small) -> None:
