@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import store
+from dtrak_core import __version__, store
 from dtrak_core.commands import answers, cli
 from dtrak_core.datasets import subsets
 from dtrak_core.datasets.catalogue import Dataset
@@ -125,6 +125,7 @@ def test_the_command_answers_for_each_kind_of_target(
     settings: LdsSettings,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(answers, "completed", lambda job, _: work.run(job, quiet))
     words = ["lds", "--dataset", "discs", "--checkpoint", "small", "--generated", "2", "--held-out", "3"]
@@ -145,8 +146,18 @@ def test_the_command_answers_for_each_kind_of_target(
     assert table["raw-pixel-cosine", "held-out"]["lds"] == pytest.approx(expected)
     assert table["raw-pixel-cosine", "held-out"]["interval"] is None, "3 subsets are too few"
     assert document["targets"]["held-out"]["noise_floor"] is None, "3 pairs of seeds are too few"
+    assert document["dataset"] == {"name": "discs", "digest": pictures.digest}
+    assert document["checkpoint"] == {"name": "small", "digest": checkpoint.digest}
+    assert document["protocol"]["train_seeds"] == 2
+    assert document["versions"]["dtrak-studio"] == __version__
+    assert cli.main([*words, "--so-far", "--json", "--out", str(tmp_path / "lds.json")]) == 0
+    assert json.loads((tmp_path / "lds.json").read_text()) == json.loads(capsys.readouterr().out)
+    assert cli.main([*words, "--so-far", "--out", str(tmp_path / "lds.txt")]) == 1
+    assert "is no name for an LDS. Let it end in .csv, .json, .tex, .png." in capsys.readouterr().err
     assert cli.main([*words, "--so-far"]) == 0
-    assert "3 held-out targets. A perfect attribution could reach: not known" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("small on discs: 3 subsets, 50 % each, 6 of 6 models, 2 training seeds, losses at 4 timest")
+    assert "3 held-out targets. A perfect attribution could reach: not known" in told
 
 
 def test_more_timesteps_than_the_schedule_has_are_refused_before_a_model_is_trained(

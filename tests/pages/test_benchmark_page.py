@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import csv
 import functools
 import io
 import json
 import re
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
+from PIL import Image
 
-from dtrak_core import api, store
+from dtrak_core import __version__, api, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.jobs import job_costs, jobs
@@ -25,13 +28,15 @@ from dtrak_core.lds import (
     frontier,
     predictions,
     recipes,
-    standings,
+    standing_figure,
+    standing_sheet,
     subset_losses,
     subset_models,
 )
 from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
+from dtrak_core.lds.standing_sheet import Sheet
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import embeddings, method_groups
+from dtrak_core.methods import embeddings, figure, method_groups
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
@@ -341,24 +346,74 @@ def test_known_answers_have_own_scores_once_they_are_added(
     assert listed() - before == {"late (own scores)"}
 
 
-def test_the_table_as_csv_and_latex() -> None:
+def test_every_number_taken_along_says_what_it_is_of_and_how_it_was_measured(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    dataset, checkpoint = small
+    features = recipes.features_of(recipes.usual(dataset, checkpoint, "das"))
+    assert features is not None
+    assert (features.model_output, features.normalise) == ("mean-output", "timestep"), "the method's own"
     row = {
         "method": "d-trak", "label": "D-TRAK", "squared": False, "targets": "generated", "count": 2, "timesteps": 10,
         "lds": 0.257, "interval": [0.254, 0.265], "effective_rank": 0.15, "gradients": 100, "seconds": 2.0,
         "by_chance": {"std": 0.03, "low": -0.05, "high": 0.06, "p": 0.01},
+        "feature_settings": features.model_dump(mode="json"),
     }  # fmt: skip
-    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None, "by_chance": None}
-    lines = standings.to_csv([row, held]).decode().splitlines()
-    assert lines[0] == ",".join(standings.COLUMNS)
-    assert lines[1] == "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0,2,-0.05,0.06,0.01"
-    assert lines[2].endswith(",2,,,")
-    assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in standings.to_latex([row, held]).decode()
+    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None, "by_chance": None, "feature_settings": None}
+    known = subset_models.read(dataset, measured)
+
+    def of(*rows: dict[str, Any]) -> Sheet:
+        return Sheet(dataset, checkpoint, measured, known, rows, {"trak": "It has not been computed."})
+
+    sheet = of(row, held)
+    text = standing_sheet.to_csv(sheet, "2026-01-02").decode()
+    begin = ",".join(standing_sheet.COLUMNS)
+    assert text.splitlines()[0].startswith(begin)
+    assert text.splitlines()[1].startswith(
+        "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0,2,-0.05,0.06,0.01"
+    )
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (second["lds"], second["low"], second["chance_low"], second["settings"]) == ("0.3374", "", "", "")
+    assert json.loads(first["settings"]) == row["feature_settings"]
+    assert json.loads(first["sampling"])["sampling_steps"] == measured.sampling_steps
+    for line in (first, second):
+        assert {
+            "dataset": dataset.name, "dataset_digest": dataset.digest, "checkpoint": checkpoint.name,
+            "checkpoint_digest": checkpoint.digest, "subsets": str(len(known.subsets)), "share": "0.5", "models": str(known.done), "train_seeds": "1",
+            "loss_timesteps": "4", "noise_seeds": "1", "draws": "lds-val", "version": __version__, "date": "2026-01-02",
+        }.items() <= line.items()  # fmt: skip
+    said = standing_sheet.to_latex(sheet, "2026-01-02").decode()
+    assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in said
+    comments = [line for line in said.splitlines() if line.startswith("% ")]
+    assert said.startswith("\n".join(comments))
+    for fact in (dataset.digest, checkpoint.digest, "4 timesteps", "1 training seed", __version__, "2026-01-02"):
+        assert any(fact in line for line in comments)
     for name, printed in (
         ("a_b (own scores)", "a\\_b (own scores)"),
         ("R&D, 5 % #1 {$x$}", "R\\&D, 5 \\% \\#1 \\{\\$x\\$\\}"),
         ("~^\\", "\\textasciitilde{}\\textasciicircum{}\\textbackslash{}"),
     ):
-        assert f"\n{printed} & 10 & " in standings.to_latex([row | {"label": name}]).decode()
+        assert f"\n{printed} & 10 & " in standing_sheet.to_latex(of(row | {"label": name})).decode()
+    shown = Image.open(io.BytesIO(standing_figure.to_png(sheet, "2026-01-02")))
+    told = json.loads(shown.info["provenance"])
+    assert told == json.loads(standing_sheet.to_json(sheet, "2026-01-02"))
+    assert (told["protocol"]["train_seeds"], told["date"]) == (1, "2026-01-02")
+    assert told["left_out"] == {"trak": "It has not been computed."}
+    # The first mark lies as far along the axis as the LDS does: right of zero, in the colour of generated targets.
+    purple = np.argwhere((np.asarray(shown)[standing_figure.HEAD :] == standing_figure.COLOURS["generated"]).all(2))
+    grey = np.argwhere((np.asarray(shown)[standing_figure.HEAD] == figure.RULE).all(1))
+    ticks = np.argwhere((np.asarray(shown)[standing_figure.HEAD] == standing_figure.CHANCE).all(1))
+    place = (purple[:, 1].min() + purple[:, 1].max()) / 2 - grey.mean()
+    assert place / (ticks.max() - grey.mean()) == pytest.approx(0.257 / 0.35, abs=0.02)
+
+
+def test_the_files_are_named_after_the_model(small: tuple[Dataset, Checkpoint], measured: LdsSettings) -> None:
+    at = opened("benchmark")
+    buttons = {one.proto.label: one.proto for one in at.get("download_button")}
+    assert {"CSV", "LaTeX", "JSON", "PNG"} <= set(buttons)
+    question = questions.ask(*small)
+    assert question is not None
+    assert Sheet(*small, question.measured, question.known, ()).name == f"lds-{small[1].name}"
 
 
 def test_charts_hold_the_numbers() -> None:

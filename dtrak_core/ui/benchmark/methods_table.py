@@ -7,11 +7,12 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core.amounts import duration
-from dtrak_core.lds import paper, recipes, standing_words, standings
+from dtrak_core.lds import paper, recipes, standing_figure, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.standing_sheet import Sheet
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import panels, plotting, questions
+from dtrak_core.ui import keeping, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts, method_list, taking_along
 from dtrak_core.ui.questions import Question
 
@@ -49,10 +50,11 @@ def show(question: Question) -> None:
         )
         if leak := standings.leak(question.known, question.measured):
             st.caption(leak)
-    method_list.show(question, rows, lacking, _reasons(question, lacking))
+    reasons = _reasons(question, lacking)
+    method_list.show(question, rows, lacking, reasons)
     questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
     if rows:
-        _numbers(rows)
+        _numbers(question, rows, reasons)
     taking_along.show(question)
 
 
@@ -88,17 +90,15 @@ def _reasons(question: Question, lacking: list[Recipe]) -> dict[str, str]:
     return {recipe.method: questions.unusable(recipe.method, question.measured) for recipe in lacking}
 
 
-def _numbers(rows: list[dict[str, Any]]) -> None:
-    """Draw all numbers as a table, once it is asked for: what draws it is large; and as files."""
+def _numbers(question: Question, rows: list[dict[str, Any]], reasons: dict[str, str]) -> None:
+    """Draw all numbers as a table, once it is asked for: what draws it is large; and offer them as files."""
     every = st.expander("All numbers", key=NUMBERS, on_change="rerun", icon=":material/table:")
     if every.open:
         every.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
-    with st.container(horizontal=True):
-        for label, data, name, kind in (
-            ("CSV", standings.to_csv(rows), "lds.csv", "text/csv"),
-            ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
-        ):
-            st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
+    told = {"dataset": question.dataset, "checkpoint": question.checkpoint, "settings": question.measured}
+    left_out = {method: reason or "It has not been computed." for method, reason in reasons.items()}
+    sheet = Sheet(**told, known=question.known, rows=rows, left_out=left_out)
+    keeping.files(sheet, standing_figure.WRITERS, sheet.name, "lds")
 
 
 def _rows(question: Question, predicted: list[Predictions]) -> list[dict[str, Any]]:
