@@ -260,8 +260,12 @@ def test_provenance_stands_below(small: Small, monkeypatch: pytest.MonkeyPatch) 
         "sparse to 128",
         "D-TRAK damping",
         "with version",
+        "model output squared-output",
     ):
         assert fact in line
+    both = opened("attribution", methods="d-trak,trak").main.caption[-1].value.replace("\\", "")
+    assert "model output squared-output (D-TRAK); loss (TRAK)" in both
+    assert both.count("2 (uniform)") == 1, "what both share is said once"
     assert any("has learned from 2 of the" in one.value for one in at.info)
 
 

@@ -154,15 +154,27 @@ def test_what_cannot_be_had_is_not_asked_for(measured: LdsSettings, monkeypatch:
 def test_the_small_print_says_where_the_numbers_come_from(
     small: tuple[Dataset, Checkpoint], measured: LdsSettings
 ) -> None:
-    line = opened("benchmark").main.caption[-1].value.replace("\\", "")
+    at = opened("benchmark")
+    line = at.main.caption[-1].value.replace("\\", "")
     for fact in (
         small[0].digest,
         small[1].digest,
         "2 generated and 2 held-out",
         "4 timesteps, 1 noise each",
         "lds-val",
+        "1 training seed a subset",
+        f"with version {__version__}",
     ):
         assert fact in line
+    first = recipes.features_of(recipes.usual(*small, "d-trak"))
+    assert first is not None
+    (made,) = [c.value.replace("\\", "") for c in at.caption if c.value.startswith("model output")]
+    assert made.startswith("model output squared-output (D-TRAK); loss (TRAK and Journey TRAK) · ")
+    assert f"timesteps {first.num_timesteps} (uniform)" in made
+    assert f"projection {first.projection} to {first.proj_dim:,} · projection seed {first.proj_seed}" in made
+    for part in ("Findings", "One target"):
+        at = opened("benchmark", part=part)
+        assert any("projection seed" in c.value for c in at.caption), part
 
 
 def test_a_new_model_is_shown_while_the_job_runs(
@@ -379,8 +391,9 @@ def test_every_number_taken_along_says_what_it_is_of_and_how_it_was_measured(
     for line in (first, second):
         assert {
             "dataset": dataset.name, "dataset_digest": dataset.digest, "checkpoint": checkpoint.name,
-            "checkpoint_digest": checkpoint.digest, "subsets": str(len(known.subsets)), "share": "0.5", "models": str(known.done), "train_seeds": "1",
-            "loss_timesteps": "4", "noise_seeds": "1", "draws": "lds-val", "version": __version__, "date": "2026-01-02",
+            "checkpoint_digest": checkpoint.digest, "subsets": str(len(known.subsets)), "share": "0.5",
+            "models": str(known.done), "train_seeds": "1", "loss_timesteps": "4", "noise_seeds": "1",
+            "draws": "lds-val", "version": __version__, "date": "2026-01-02",
         }.items() <= line.items()  # fmt: skip
     said = standing_sheet.to_latex(sheet, "2026-01-02").decode()
     assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in said

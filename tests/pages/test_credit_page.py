@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from page_helpers import galleries, opened
 
+from dtrak_core import __version__, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
@@ -16,6 +17,7 @@ from dtrak_core.methods import defaults, scores, set_credit
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import resolve
+from dtrak_core.settings import key_of
 from dtrak_core.ui import gallery
 
 Small = tuple[Dataset, Checkpoint]
@@ -103,3 +105,21 @@ def test_the_link_to_leaving_out_fills_the_form_in(small: Small) -> None:
     (job,) = jobs.listing()
     asked: Any = jobs.job_of(job.key)
     assert asked.settings.methods == ("pictures:3,7-9",)
+
+
+def test_the_small_print_says_how_the_credit_was_made(small: Small) -> None:
+    at = opened("credit")
+
+    def printed() -> str:
+        return next(c.value for c in at.caption if small[1].digest in c.value).replace("\\", "")
+
+    features = defaults.base_for(small[0].digest, small[1].digest, METHODS["d-trak"], {})
+    assert (
+        f"model output squared-output · timesteps {features.num_timesteps} (uniform) · noise seed 0 · projection "
+        f"{features.projection} to {features.proj_dim:,} · projection seed {features.proj_seed} · stored as "
+    ) in printed()
+    stored = store.get("features", key_of("features", features)).manifest
+    assert printed().endswith(f"made {stored['date'][:10]} · with version {stored['versions']['dtrak-studio']}")
+    at.selectbox(key="method").set_value("raw-pixel-cosine").run()
+    assert "timesteps" not in printed()
+    assert printed().endswith(f"with version {__version__}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -81,18 +80,3 @@ def _lacking(method: str) -> str:
 def _start(wanted: Sequence[Job], question: Question) -> None:
     for job in wanted:
         panels.start(job, f"Explain {question.target.called} of {question.checkpoint.name}")
-
-
-def facts(question: Question, method: str) -> dict[str, Any]:
-    """Return how a gradient method's features were made, for the small print; nothing for the others."""
-    if METHODS[method].model_output is None:
-        return {}
-    base = question.base(method)
-    shown: dict[str, Any] = {
-        "timesteps": f"{base.num_timesteps} ({base.timestep_strategy})",
-        "projection": base.projection if base.projection == "none" else f"{base.projection} to {base.proj_dim:,}",
-        "noise seed": base.noise_seed,
-        "projection seed": base.proj_seed,
-        "stored as": base.storage,
-    }
-    return shown

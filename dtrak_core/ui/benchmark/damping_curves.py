@@ -19,12 +19,13 @@ AXIS = "effective rank, share of the training pictures"
 def show(question: Question, kind: str) -> None:
     """Draw LDS and the halves' agreement over effective rank, and what each choice would cost."""
     turned: dict[str, Line] = {}
-    costs, agreements = [], {}
+    costs, drawn, agreements = [], [], {}
     for method in recipes.ENDS:
         recipe = recipes.usual(question.dataset, question.checkpoint, method)
         found = questions.find(recipe, question)
         if found is None or recipe.features is None:
             continue
+        drawn.append(recipe)
         heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
         label = METHODS[method].label
         turned[label] = (list(found.shares), [float(height) for height in heights])
@@ -53,6 +54,7 @@ def show(question: Question, kind: str) -> None:
     told = "; ".join(f"{name}: {', '.join(f'{value:.3f}' for value in line)}" for name, (_, line) in turned.items())
     plotting.show(benchmark_charts.lines(turned, AXIS), key="finding-damping", alt=f"Damping, LDS: {told}")
     st.markdown("\n\n".join(costs))
+    questions.features(drawn)
     if agreements:
         shown = benchmark_charts.lines(agreements, AXIS)
         shown.update_yaxes(title="shared of the first 10")

@@ -8,6 +8,7 @@ import streamlit as st
 from dtrak_core import statistics
 from dtrak_core.amounts import counted
 from dtrak_core.lds import predictions, recipes, standings, subset_models
+from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods import agreement
 from dtrak_core.methods.agreement import Rows
 from dtrak_core.methods.methods import METHODS
@@ -71,6 +72,7 @@ def one_target(question: Question) -> None:
         "Each point is a subset: its rank by the loss that the scores of its pictures predict, and the loss measured "
         "with the models trained on it."
     )
+    questions.features([one.recipe])
 
 
 def agreeing(question: Question) -> None:
@@ -119,6 +121,7 @@ def agreeing(question: Question) -> None:
         one = _method("One method", list(values), "agree-first")
     with second:
         other = _method("Another", partners[one], "agree-second")
+    questions.features([_usual(method, question) for method in (one, other)])
     both = _compared(values[one], values[other], clean)
     above, below = agreement.disagreement(*both, LISTED)
     count = counted(len(both[0]), f"{kind} target")
@@ -147,12 +150,16 @@ def _method(label: str, options: list[str], key: str) -> str:
 
 
 def _there(question: Question) -> dict[str, predictions.Predictions]:
-    usual = {method: recipes.usual(question.dataset, question.checkpoint, method) for method in METHODS}
+    usual = {method: _usual(method, question) for method in METHODS}
     return {method: found for method, one in usual.items() if (found := questions.find(one, question)) is not None}
 
 
 def _scores(method: str, question: Question) -> tuple[tuple[str, ...], np.ndarray] | None:
-    return predictions.stored_scores(recipes.usual(question.dataset, question.checkpoint, method), question.measured)
+    return predictions.stored_scores(_usual(method, question), question.measured)
+
+
+def _usual(method: str, question: Question) -> Recipe:
+    return recipes.usual(question.dataset, question.checkpoint, method)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

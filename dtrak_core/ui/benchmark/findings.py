@@ -12,6 +12,7 @@ from dtrak_core.amounts import counted
 from dtrak_core.lds import paper, predictions, recipes, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe, Sweep
+from dtrak_core.methods import making
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
@@ -196,7 +197,7 @@ def _told(
     chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str, damping: str
 ) -> None:
     """Say what the chart shows, from its numbers, with the timesteps and the damping they were taken at."""
-    lines, steps = [], set()
+    lines, steps, made = [], set(), []
     for name, line in heights.items():
         points = []
         for recipe, height in line:
@@ -208,6 +209,7 @@ def _told(
                 (recipe, finding_words.Point(_where(chosen, recipe, question), height, value.low, value.high))
             )
             steps.add(recipe.features.num_timesteps)
+            made.append(making.of_features(recipes.features_of(recipe) or recipe.features))
         if chosen in COLUMNS and points:
             side = f"{_line(chosen, name)}: " if name else ""
             lines.append(side + finding_words.compare([(point.place, point) for _, point in points]))
@@ -217,6 +219,9 @@ def _told(
             lines.append(finding_words.trend(label, [point for _, point in ordered]))
     counts = f"{min(steps)} to {max(steps)}" if len(steps) > 1 else str(*steps)
     st.markdown(panels.plain(f"Here, {kind} targets, {counts} timesteps, damping {damping}: {'; '.join(lines)}."))
+    # What is the same for all points: the chart and the sentence tell the rest.
+    first, *others = made
+    panels.strip({name: told for name, told in first.items() if all(one.get(name) == told for one in others)})
 
 
 def _slot(predicted: Predictions, question: Question, kind: str, damping: str) -> int | None:

@@ -48,6 +48,7 @@ def show(question: Question) -> None:
             "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
             "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)
         )
+        questions.features([recipe for recipe, found in looked if found is not None])
         if leak := standings.leak(question.known, question.measured):
             st.caption(leak)
     reasons = _reasons(question, lacking)

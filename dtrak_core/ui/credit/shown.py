@@ -9,7 +9,7 @@ import streamlit as st
 
 from dtrak_core import store
 from dtrak_core.counterfactual import comparisons, credits
-from dtrak_core.methods import credit_page, crediting, scores, set_words
+from dtrak_core.methods import credit_page, crediting, making, scores, set_words
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.set_credit import By, Group
@@ -151,7 +151,7 @@ def keep(sheet: Sheet) -> None:
         "damping": "" if made.damping is None else f"{made.damping:.3g}",
         "effective rank": "" if made.effective_rank is None else f"{made.effective_rank:,.0f}",
     }
-    panels.strip(facts)
+    panels.strip(facts | making.of_scores(made.provenance))
     if sheet.terms:
         st.caption(panels.plain(sheet.terms))
 
