@@ -74,6 +74,7 @@ def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset,
     table = at.dataframe[0].value
     assert at.segmented_control(key="known-fact-held-out").options == ["Label", "Contributor"]
     assert "Raw pixels, cosine" in set(table["Method"])
+    assert at.dataframe[0].proto.alt.endswith(" as the target, held-out targets")
     assert "D-TRAK" not in set(table["Method"]), "it has no features of held-out pictures yet"
     next(b for b in at.button if b.label == "Train and measure").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "lds"]

@@ -40,6 +40,7 @@ def test_what_is_ready_is_credited_and_the_rest_is_offered(small: Small) -> None
     at = opened("credit")
     wanted = credit(small, 3)
     table = at.dataframe[0].value
+    assert at.dataframe[0].proto.alt == "Share of D-TRAK's credit by contributor, beside share of the training pictures"
     assert list(table["Contributor"]) == [group.name for group in wanted.groups]
     assert list(table["Credit"]) == pytest.approx([100 * group.share for group in wanted.groups])
     assert list(table["Times"]) == pytest.approx([group.lift for group in wanted.groups])

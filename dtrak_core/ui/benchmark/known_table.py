@@ -60,7 +60,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
     share = st.column_config.NumberColumn(
         format="%.3f", help=f"Of the first {known_answers.TOP}, mean over the targets."
     )
-    st.dataframe(_cells(one), hide_index=True, height="content", column_config={SHARE: share})
+    alt = f"Share by method: {one['words']} as the target, {kind} targets"
+    st.dataframe(_cells(one), hide_index=True, height="content", column_config={SHARE: share}, alt=alt)
     drawn = "Intervals (95 %, BCa) resample the targets, those that have it in common together."
     st.caption(f"{one['reason'] or drawn} {known_answers.WARNING}")
     for reason in dict.fromkeys(filter(None, unlisted.values())):

@@ -95,7 +95,8 @@ def _numbers(question: Question, rows: list[dict[str, Any]], reasons: dict[str, 
     """Draw all numbers as a table, once it is asked for: what draws it is large; and offer them as files."""
     every = st.expander("All numbers", key=NUMBERS, on_change="rerun", icon=":material/table:")
     if every.open:
-        every.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
+        alt = f"LDS of {question.checkpoint.name} by method and kind of target, with intervals and chance"
+        every.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns(), alt=alt)
     told = {"dataset": question.dataset, "checkpoint": question.checkpoint, "settings": question.measured}
     left_out = {method: reason or "It has not been computed." for method, reason in reasons.items()}
     sheet = Sheet(**told, known=question.known, rows=rows, left_out=left_out)

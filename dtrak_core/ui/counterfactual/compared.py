@@ -136,7 +136,7 @@ def _medians(comparison: Comparison, size: int) -> None:
             }
         )
     with place:
-        st.dataframe(table, hide_index=True)
+        st.dataframe(table, hide_index=True, alt=f"Medians over targets by what was removed, {size} pictures each")
         st.caption(
             "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "
             f"targets, for these models. Cosine is of the {comparison.settings.encoder} embeddings."

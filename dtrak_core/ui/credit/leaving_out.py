@@ -34,7 +34,7 @@ def show(sheet: Sheet) -> None:
             for row in checked["groups"]
         ]
         with st.expander("In numbers"):
-            st.dataframe(rows, hide_index=True)
+            st.dataframe(rows, hide_index=True, alt=f"Predicted and measured change of the loss without {groups}")
         st.caption(
             "Measured: how much worse models that were trained without a group denoise the generated pictures, less "
             "what another training seed alone does. Every model counts once. Compared is the change for each picture "

@@ -80,6 +80,7 @@ def closer(sheet: Sheet) -> None:
         on_select="rerun",
         selection_mode="single-row",
         height=min(38 + 35 * len(rows), 430),
+        alt=f"Share of {sheet.label}'s credit by {sheet.credit.by}, beside share of the training pictures",
     )
     places = chosen["selection"]["rows"] if chosen else []
     _newly("table", [listed[place].name for place in places[:1] if place < len(listed)])

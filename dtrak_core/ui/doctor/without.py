@@ -77,7 +77,8 @@ def _table(known: list[Trial]) -> None:
         }
         for one in known[:LISTED]
     ]
-    st.dataframe(rows, hide_index=True, column_config={
+    alt = "Trainings without some pictures: change of the held-out loss, beside random ones"
+    st.dataframe(rows, hide_index=True, alt=alt, column_config={
         name: st.column_config.NumberColumn(format="%+.5f") for name in ("Change of the loss", "Random, least",
         "Random, most")
     })  # fmt: skip
