@@ -268,8 +268,8 @@ def test_every_streamlit_cache_is_bounded() -> None:
     assert wrong == set(), "each can grow without bound"
 
 
-def test_every_table_has_a_name_for_who_cannot_see_it() -> None:
-    needed = {"dataframe": "alt"}
+def test_every_table_has_a_name_for_who_cannot_see_it_and_every_number_says_what_it_is() -> None:
+    needed = {"dataframe": "alt", "metric": "help"}
     wrong = set()
     for path in (*sorted((CORE / "ui").rglob("*.py")), *PAGES):
         for node in nodes_of(path):

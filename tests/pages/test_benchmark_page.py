@@ -289,6 +289,7 @@ def test_a_point_on_the_way_to_trak_is_at_the_charts_damping(
         (first, *_) = json.loads(chart.proto.spec)["data"][0]["y"]
         shown[damping] = at.metric[0].value
         assert shown[damping] == f"{first:.3f}", damping
+    assert at.metric[0].proto.help.startswith("Mean over 2 targets: 1 is best, 0 is chance.")
     assert len(set(shown.values())) > 1, "no damping changes anything here"
 
 
@@ -297,6 +298,7 @@ def test_one_target_is_opened(measured: LdsSettings) -> None:
     items = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]
     assert [item["key"] for item in items] == ["seed:0", "seed:1"]
     assert [m.label for m in at.metric] == ["Spearman correlation"]
+    assert re.fullmatch(r"Of predicted .* over \d subsets: 1 is best, 0 is chance\.", at.metric[0].proto.help)
     at.selectbox(key="target-method").set_value("journey-trak").run()
     at.segmented_control(key="target-kind").set_value("held-out").run()
     assert any("explains only generated" in info.value for info in at.info)

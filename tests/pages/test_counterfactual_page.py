@@ -97,6 +97,8 @@ def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> N
     at.session_state[MEDIANS] = True
     at.run()
     (table,) = at.dataframe
+    assert table.proto.alt.startswith("Medians over targets by what was removed")
+    assert any("A larger l2 and a smaller cosine mean that the picture changed more" in c.value for c in at.caption)
     assert set(table.value["95 % interval"]) == {"too few targets"}
     assert not [column for column in table.value.columns if column.startswith("p ") or "beyond" in column]
 

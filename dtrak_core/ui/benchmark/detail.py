@@ -63,7 +63,8 @@ def one_target(question: Question) -> None:
     picture, chart = st.columns([1, 3])
     with picture:
         gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
-        st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"))
+        told = f"Of predicted and measured ranks over {counted(len(losses), 'subset')}: 1 is best, 0 is chance."
+        st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"), help=told)
     with chart:
         alt = f"Predicted and measured loss of {chosen} by {METHODS[method].label}, correlation {correlation:.3f}"
         shown = benchmark_charts.scatter(ranks, losses, question.known.subsets)

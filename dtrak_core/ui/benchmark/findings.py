@@ -260,7 +260,11 @@ def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question
     for column, words in zip(st.columns(2), questions.kinds(question), strict=False):
         value = questions.evaluated(found, question, words, _slot(found, question, words, damping))
         interval = "" if value.low is None else f"{value.low:+.3f} to {value.high:+.3f}".replace("-", "−")
-        column.metric(f"LDS, {words} targets", f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off")
+        told = f"Mean over {counted(len(value.per_target), 'target')}: 1 is best, 0 is chance."
+        told += " Below, the 95 % interval over subsets." if interval else ""
+        column.metric(
+            f"LDS, {words} targets", f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off", help=told
+        )
 
 
 def _place(chosen: str, recipe: Recipe, question: Question) -> float:

@@ -139,7 +139,8 @@ def _medians(comparison: Comparison, size: int) -> None:
         st.dataframe(table, hide_index=True, alt=f"Medians over targets by what was removed, {size} pictures each")
         st.caption(
             "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "
-            f"targets, for these models. Cosine is of the {comparison.settings.encoder} embeddings."
+            f"targets, for these models. Cosine is of the {comparison.settings.encoder} embeddings. A larger l2 and a "
+            "smaller cosine mean that the picture changed more, a larger loss change that the model knows it less."
         )
 
 
