@@ -80,6 +80,9 @@ def score(
 
     Returns:
         Scores (M, N), λ and the effective rank.
+
+    Raises:
+        SettingsError: If with these weights the features of all training pictures are 0.
     """
     rows, found = _kernel(trained.path, trained.key, faders)
     cross = together(own, trained.manifest["group_widths"], faders).astype(np.float64) @ rows.T.astype(np.float64)
@@ -245,18 +248,24 @@ def learned_layers(
 
         - mean over targets of ( mean of the `top` highest of Σ_g w_g τ_g ) / |Σ_g w_g τ_g|  +  penalty |w|²
 
-    Each group's scores are divided by their spread first, so that weights compare groups and not scales.
+    Each group's scores are divided by their spread first, so that weights compare groups and not scales. A group that
+    says nothing, because its gradients are all 0, stays at 1.
     """
     from scipy import optimize
 
     groups = len(trained.manifest["groups"])
-    each = []
+    each: dict[int, np.ndarray] = {}
     for number in range(groups):
         layers = tuple(1.0 if other == number else 0.0 for other in range(groups))
-        alone = score(method, trained, own, Faders(layers, (1.0,) * len(BANDS)))[0]
-        spread = alone.std()
-        each.append(alone / spread if spread > 0 else alone)
-    stack = np.stack(each)
+        faders = Faders(layers, (1.0,) * len(BANDS))
+        if len(_kernel(trained.path, trained.key, faders)[1].spectrum):
+            alone = score(method, trained, own, faders)[0]
+            if (spread := alone.std()) > 0:
+                each[number] = alone / spread
+    shared = np.ones(groups)
+    if not each:
+        return shared
+    stack = np.stack(list(each.values()))
 
     def cost(v: np.ndarray) -> float:
         weights = np.exp(v - v.max())
@@ -265,7 +274,7 @@ def learned_layers(
         highest = np.sort(mixed, axis=1)[:, -top:].mean(1)
         return float(-(highest / np.linalg.norm(mixed, axis=1).clip(1e-30)).mean() + penalty * (weights**2).sum())
 
-    found = optimize.minimize(cost, np.zeros(groups), method="L-BFGS-B").x
+    found = optimize.minimize(cost, np.zeros(len(stack)), method="L-BFGS-B").x
     weights = np.exp(found - found.max())
-    shared: np.ndarray = groups * weights / weights.sum()
+    shared[list(each)] = len(stack) * weights / weights.sum()
     return shared

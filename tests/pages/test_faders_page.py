@@ -182,6 +182,19 @@ def test_everything_at_zero_is_answered_in_words(small: Small) -> None:
     assert any("nothing to rank by" in info.value for info in at.info)
 
 
+def test_turning_down_all_that_has_draws_is_answered_in_words(small: Small) -> None:
+    work.run(in_parts(small), quiet)  # at 2 timesteps, 0 and 500: none is coarse noise
+    at = opened("attribution", details=TAB)
+    for name in ("fine", "middle"):
+        at.slider(key=f"fader-d-trak-{name}").set_value(0.0)
+    at.run()
+    assert not at.exception
+    assert any("have no draws or no gradients here" in info.value for info in at.info)
+    assert waiting() == [], "no job that could only fail"
+    (only,) = galleries(at)["fader_figure"]["rows"][:1]
+    assert only["parts"][0]["items"], "the ranking with every fader at 1"
+
+
 def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
     job = in_parts(small, num_timesteps=10)
     work.run(job, quiet)

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.features.fader_layout import BANDS, Faders
+from dtrak_core.features.fader_layout import BANDS, Faders, together
 from dtrak_core.features.settings import FeatureSettings, feature_target, in_parts
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
@@ -25,6 +25,11 @@ TURNED = ("d-trak", "trak")
 BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
 HIGHEST = 3.0
 TOP = 10  # pictures whose agreement is told
+_NOTHING = "With everything at 0 there is nothing to rank by; the ranking shown has all at 1."
+_NO_DRAWS = (
+    "The layers and noise levels that are up have no draws or no gradients here, so there is nothing to rank by; the "
+    "ranking shown has all at 1. Turn up others."
+)
 _LAST, _LEARNING = "_fader_last", "_fader_learning"  # keys of jobs, in the session
 
 
@@ -81,8 +86,10 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
     groups = trained.manifest["groups"]
     ask = Ask(question, settings, str(method), groups)
     _take_over(ask)
-    faders = _sliders(ask)
-    neutral = fader_scores.neutral(len(groups))
+    faders, neutral = _sliders(ask), fader_scores.neutral(len(groups))
+    if not together(own, trained.manifest["group_widths"], faders).any():
+        st.info(_NOTHING if not any(faders.bands) or not any(faders.layers) else _NO_DRAWS)
+        faders = neutral
     now, before = _found(ask, faders, "these faders"), _found(ask, neutral, "every fader at 1")
     if now is None or before is None:
         _follow(ask, faders if now is None else neutral)
@@ -137,7 +144,7 @@ def _take_over(ask: Ask) -> None:
 
 
 def _sliders(ask: Ask) -> Faders:
-    names, groups = ask.names, ask.groups
+    names = ask.names
     with st.container(horizontal=True):
         st.button("All to 1", on_click=_set, args=(names, [1.0] * len(names)), icon=":material/restart_alt:")
         st.button(
@@ -151,10 +158,7 @@ def _sliders(ask: Ask) -> Faders:
     st.caption("Noise levels")
     bands = _row([BAND_NAMES[name] for name in BANDS], names[: len(BANDS)])
     st.caption("Layers, from input to output")
-    layers = _row([_spoken(name) for name in groups], names[len(BANDS) :])
-    if not any(bands) or not any(layers):
-        st.info("With everything at 0 there is nothing to rank by; the ranking shown has all at 1.")
-        return fader_scores.neutral(len(groups))
+    layers = _row([_spoken(name) for name in ask.groups], names[len(BANDS) :])
     return Faders(tuple(layers), tuple(bands))
 
 
