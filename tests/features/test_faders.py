@@ -260,7 +260,7 @@ def test_a_group_without_gradients_keeps_its_weight_of_one(
 
 
 def test_parts_need_a_projection(pictures: Dataset, denoiser: Denoiser, settings: FeatureSettings) -> None:
-    with pytest.raises(SettingsError, match="group by group"):
+    with pytest.raises(SettingsError, match="group by group, and these have projection 'none'"):
         faders.width(denoiser, settings.model_copy(update={"projection": "none"}))
 
 

@@ -14,7 +14,7 @@ from dtrak_core.features.kernel import Kernel
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import certainty, fader_scores, results, scores, turned
+from dtrak_core.methods import certainty, defaults, fader_scores, results, scores, turned
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
@@ -52,6 +52,31 @@ def test_the_disk_that_is_told_is_what_it_takes(small: Small) -> None:
     told = scores.estimate(question.dataset, question.checkpoint, parts).disk
     made = work.run(in_parts(small), quiet)[0]
     assert told == pytest.approx(made.manifest["bytes"], rel=0.15)
+
+
+def test_features_without_projection_are_refused_before_a_job_fails(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = build(AttributeJob, features=unprojected(small), targets=("seed:0",))
+    work.run(job, quiet)
+    monkeypatch.setattr(defaults, "feature_settings_for", lambda *_: unprojected(small)[0])
+    at = opened("attribution", methods="d-trak")
+    said = [one.value for one in at.caption if one.value.startswith("How far rankings repeat cannot be measured")]
+    assert len(said) == 1
+    assert "have projection 'none'. Choose another projection." in said[0]
+    assert not any(button.label == "Measure certainty" for button in at.button)
+    at = opened("attribution", methods="d-trak", details=TAB)
+    assert not at.exception
+    (told,) = [one.value for one in at.info if "projection 'none'" in one.value]
+    assert told.endswith("delete such features under Jobs, and it computes others.")
+    assert not any((button.key or "").startswith("offer-") for button in at.button)
+    at.run()  # the page knows which tab is open once it was drawn
+    assert not any("How far rankings repeat" in one.value for one in at.caption), "it is said once"
+
+
+def unprojected(small: Small) -> tuple[FeatureSettings]:
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest, "num_timesteps": 10}
+    return (FeatureSettings(**where, projection="none"),)
 
 
 @pytest.fixture

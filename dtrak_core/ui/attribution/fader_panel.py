@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.features.fader_layout import BANDS, Faders, together
+from dtrak_core.features.fader_layout import BANDS, Faders, refusal, together
 from dtrak_core.features.settings import FeatureSettings, feature_target, in_parts
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
@@ -61,6 +61,13 @@ def settings_of(question: Question, method: Method) -> FeatureSettings:
     return in_parts(plain)
 
 
+def unfit(features: FeatureSettings) -> str:
+    """Say why no features in parts can be computed and what to do; nothing where they can."""
+    if reason := refusal(features):
+        reason += " This page takes what was stored first: delete such features under Jobs, and it computes others."
+    return reason
+
+
 def lacking(question: Question, features: FeatureSettings) -> list[Needed]:
     """Return which features in parts have to be computed, of the training pictures and of the target."""
     wanted: list[tuple[str, Settings]] = [
@@ -78,6 +85,9 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         required=True,
     )  # fmt: skip
     settings = settings_of(question, METHODS[str(method)])
+    if reason := unfit(settings):
+        st.info(reason)
+        return
     trained = store.find("features", key_of("features", settings))
     own = fader_scores.target_rows(settings, [question.target])
     if trained is None or own is None:
