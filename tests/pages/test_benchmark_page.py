@@ -293,6 +293,24 @@ def test_a_point_on_the_way_to_trak_is_at_the_charts_damping(
     assert len(set(shown.values())) > 1, "no damping changes anything here"
 
 
+def test_the_way_to_trak_is_shown_without_its_first_point(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, *_ = reversed(list(recipes.sweep("eta", *small).values()))
+    work.run(build(BenchmarkJob, settings=measured, recipes=(last[5], last[-1])), quiet)
+    find = predictions.find
+    for there in ((last[5], last[-1]), (last[-1],)):
+        monkeypatch.setattr(
+            questions, "find", lambda recipe, of, kept=there: find(recipe, of.measured) if recipe in kept else None
+        )
+        at = opened("benchmark", part="Findings", finding=findings.FINDINGS["eta"].title)
+        assert at.metric[0].label.startswith(f"LDS at η = {there[0].eta:g}, ")
+        assert [slider.options for slider in at.select_slider if slider.key == "eta-slider"] == (
+            [[str(one.eta) for one in there]] if len(there) > 1 else []
+        )
+        assert any(re.match(r"Compute \d+ missing points", button.label) for button in at.button)
+
+
 def test_one_target_is_opened(measured: LdsSettings) -> None:
     at = opened("benchmark", part="One target")
     items = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]

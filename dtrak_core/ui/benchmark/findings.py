@@ -249,11 +249,12 @@ def _line(chosen: str, name: str) -> str:
 
 
 def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, damping: str) -> None:
-    """Draw the slider of η, and the LDS at it with its interval, at the chart's damping."""
+    """Draw the slider of η over the points that are there, and the LDS at it with its interval, damped as the chart."""
     line = next((line for line in reversed(list(heights.values())) if line), [])
     if not line:
         return
-    eta = st.select_slider("η", [recipe.eta for recipe, _ in line], value=0.0, key="eta-slider")
+    etas = [recipe.eta for recipe, _ in line]
+    eta = st.select_slider("η", etas, key="eta-slider") if len(etas) > 1 else etas[0]
     found = questions.find(next(recipe for recipe, _ in line if recipe.eta == eta), question)
     if found is None:
         return
@@ -262,9 +263,8 @@ def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question
         interval = "" if value.low is None else f"{value.low:+.3f} to {value.high:+.3f}".replace("-", "−")
         told = f"Mean over {counted(len(value.per_target), 'target')}: 1 is best, 0 is chance."
         told += " Below, the 95 % interval over subsets." if interval else ""
-        column.metric(
-            f"LDS, {words} targets", f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off", help=told
-        )
+        name = f"LDS at η = {eta:g}, {words} targets"
+        column.metric(name, f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off", help=told)
 
 
 def _place(chosen: str, recipe: Recipe, question: Question) -> float:
