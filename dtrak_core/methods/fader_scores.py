@@ -6,7 +6,7 @@ with the weights w of layers and noise levels (fader_layout.py). From either hal
 follows; how well the two agree says what chance in the draws leaves standing, without any training:
 
     agreement(λ) = Spearman correlation over training pictures of the two halves' scores
-    shared(λ)    = part of the first 10 pictures that both halves name
+    shared(λ)    = part of the first pictures that both halves name, `agreement.top_of` many
 
 Agreement falls with every direction that is let in; what the halves share at the top first rises, while the directions
 say more about this target, and then falls, when they say more about the draws. The damping at which it is highest is a
@@ -41,7 +41,6 @@ from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
 
 TARGETS = 16  # whose scores are held together at every damping
-TOP = 10  # pictures of a half that are compared
 LEAST_TARGETS = 8  # for a choice of damping
 LEAST_SHARED = 0.25  # of the first pictures, likewise
 
@@ -166,11 +165,12 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
         own = target_rows(settings, [t for _, t in lacking])
         assert own is not None  # computed just before
         sides = halves_of(len(trained.manifest["groups"]))
+        top = agreement.top_of(trained.manifest["rows"])
         pairs = [[score(method, trained, own, side, share)[0] for side in sides] for share in RANK_SHARES]
         agreements = np.array(
             [
                 [agreement.rank_correlation(first, second) for first, second in pairs],
-                [agreement.overlap(first, second, TOP) for first, second in pairs],
+                [agreement.overlap(first, second, top) for first, second in pairs],
             ]
         )
         first, second = (score(method, trained, own, side)[0] for side in sides)

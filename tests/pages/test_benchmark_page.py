@@ -43,7 +43,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
 from dtrak_core.ui import gallery, questions
-from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, methods_table
+from dtrak_core.ui.benchmark import benchmark_charts, claims, detail, findings, known_table, methods_table
 
 
 @pytest.fixture
@@ -364,6 +364,20 @@ def test_known_answers_stand_beside_chance(measured: LdsSettings) -> None:
     assert {"D-TRAK", "Raw pixels, cosine"} <= set(table["Method"])
     assert any("Likeness is not influence" in caption.value for caption in at.caption)
     assert " known --dataset discs --checkpoint tiny --method das" in at.code[0].value
+
+
+def test_known_answers_and_agreement_of_eight_pictures(small: tuple[Dataset, Checkpoint]) -> None:
+    """The first ten would be more than there are, the first eight all of them."""
+    images = np.random.default_rng(9).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
+    few = api.dataset(images, held_out=images[:2], name="eight")
+    found, _ = known_table._answers(few.key, small[1].digest, ("few",), None, few, small[1])
+    share = {row["method"]: row["share"] for row in found[0]["rows"]}
+    assert share["raw-pixel-cosine"] == 1 / 4, "of the first four, each of the two finds its equal"
+    scores = np.stack([np.arange(8.0), -np.arange(8.0)])
+    rows = ("held-out:0", "held-out:1"), scores
+    for other, shared in ((scores, 1), (-scores, 0)):
+        matrix = detail._matrix(f"{shared}", True, False, {"a": rows, "b": (rows[0], other)})
+        np.testing.assert_array_equal(matrix, [[1, shared], [shared, 1]])
 
 
 def test_known_answers_have_own_scores_once_they_are_added(

@@ -13,7 +13,7 @@ from dtrak_core.features.fader_layout import BANDS, Faders, refusal, together
 from dtrak_core.features.settings import FeatureSettings, feature_target, in_parts
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
-from dtrak_core.methods import fader_scores, results, scores, turned
+from dtrak_core.methods import agreement, fader_scores, results, scores, turned
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Needed
 from dtrak_core.settings import Settings, build, key_of
@@ -24,7 +24,6 @@ from dtrak_core.ui.attribution import compute
 TURNED = ("d-trak", "trak")
 BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
 HIGHEST = 3.0
-TOP = 10  # pictures whose agreement is told
 _NOTHING = "With everything at 0 there is nothing to rank by; the ranking shown has all at 1."
 _NO_DRAWS = (
     "The layers and noise levels that are up have no draws or no gradients here, so there is nothing to rank by; the "
@@ -108,8 +107,9 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         both = [rows.row(one, question.dataset, counts, families=families) for one in shown]
         gallery.figure("fader_figure", "Ranking with these faders", rows.target(question.target), both, counts)
     if now is not None and before is not None:
-        shared = len(np.intersect1d(now.order[:TOP], before.order[:TOP]))
-        st.caption(f"{shared} of the first {TOP} are the same as with every fader at 1.")
+        top = agreement.top_of(len(now.order))
+        shared = len(np.intersect1d(now.order[:top], before.order[:top]))
+        st.caption(f"{shared} of the first {top} are the same as with every fader at 1.")
 
 
 def _found(ask: Ask, faders: Faders, words: str) -> results.Ranking | None:

@@ -18,7 +18,6 @@ from dtrak_core.ui.gallery import Picture
 from dtrak_core.ui.questions import Question
 
 LISTED = 12  # pictures in a row
-TOP = 10  # of a target's list
 # On a telephone the matrix's numbers would be four pixels high: its colours, and the words below it, say enough.
 NARROW = "<style>@media (max-width: 700px) { .st-key-agreement-matrix .heatmap-label { display: none } }</style>"
 
@@ -98,10 +97,11 @@ def agreeing(question: Question) -> None:
             "Methods."
         )
         return
+    top = agreement.top_of(len(question.dataset.train.rows))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure = st.segmented_control(
-            "Measure", ["rank correlation", "shared of the first 10"], default="rank correlation", key="agree-measure",
-            required=True,
+            "Measure", ["rank correlation", f"shared of the first {top}"], default="rank correlation",
+            key="agree-measure", required=True,
         )  # fmt: skip
         clean = st.toggle(
             "Remove what all targets share", key="agree-clean",
@@ -130,13 +130,13 @@ def agreeing(question: Question) -> None:
     clicked = _row("differ_above", f"Ranked higher by {METHODS[one].label}", above, question)
     clicked = _row("differ_below", f"Ranked higher by {METHODS[other].label}", below, question) or clicked
     mine = agreement.specific(values[one][1]) if clean else values[one][1]
-    counts = agreement.hubs(mine, TOP)
+    counts = agreement.hubs(mine, top)
     order = np.argsort(-counts, kind="stable")[:LISTED]
     total, examples = mine.shape
     st.markdown(
-        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, one picture is among the first {TOP} for "
+        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, one picture is among the first {top} for "
         f"{counts[order[0]]} of {total} targets; by chance it would be for "
-        f"{TOP * total / examples:.1f}."
+        f"{top * total / examples:.1f}."
     )
     lines = [f"{counts[i]} of {total}" for i in order]
     clicked = _row("hubs", "In most targets' lists", order, question, lines) or clicked
@@ -171,7 +171,7 @@ def _matrix(key: str, shared: bool, clean: bool, _values: dict[str, Rows]) -> np
     for i, first in enumerate(listed):
         for j, second in enumerate(listed[:i]):
             a, b = _compared(first, second, clean)
-            each = agreement.overlap(a, b, TOP) if shared else agreement.rank_correlation(a, b)
+            each = agreement.overlap(a, b, agreement.top_of(a.shape[1])) if shared else agreement.rank_correlation(a, b)
             found[i, j] = found[j, i] = each.mean() if len(each) else np.nan
     return found
 
