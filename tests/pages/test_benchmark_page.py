@@ -348,6 +348,23 @@ def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettin
     assert galleries(at)["differ_above"] != shown["differ_above"] or galleries(at)["hubs"] != shown["hubs"]
 
 
+def test_agreement_follows_the_features_that_become_the_usual_ones(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agreements() -> list[float]:
+        (chart,) = opened("benchmark", part="Agreement").get("plotly_chart")
+        heat = json.loads(chart.proto.spec)["data"][0]
+        return list(_decoded(heat["z"])[list(heat["y"]).index("D-TRAK")])
+
+    before, usual = agreements(), recipes.usual
+    other = recipes.with_timesteps(usual(*small, "d-trak"), 1)
+    benchmarking.compute(small[0], measured, [other], True, quiet)
+    monkeypatch.setattr(
+        recipes, "usual", lambda *given, **told: other if given[2] == "d-trak" else usual(*given, **told)
+    )
+    assert agreements() != before
+
+
 def test_agreement_is_said_in_words() -> None:
     values = np.array([[1.0, -0.5, np.nan], [-0.5, 1.0, 0.2], [np.nan, 0.2, 1.0]])
     say = benchmark_charts.nearest_and_farthest

@@ -109,8 +109,9 @@ def agreeing(question: Question) -> None:
             "targets. What is left is what it does for one target more than for the others.",
         )  # fmt: skip
     shared = measure != "rank correlation"
-    targets = {method: names for method, (names, _) in values.items()}
-    matrix = _matrix(f"{question.key} {targets}", shared, clean, values)
+    # Features that become the usual ones bring other scores of the same method and targets.
+    looked_at = {method: (_usual(method, question).model_dump_json(), names) for method, (names, _) in values.items()}
+    matrix = _matrix(f"{question.key} {looked_at}", shared, clean, values)
     labels = [METHODS[method].label for method in values]
     alt = f"{measure} between {len(labels)} methods, mean over the {kind} targets of both"
     shown = benchmark_charts.matrix(labels, matrix, "share" if shared else "correlation")
