@@ -22,7 +22,7 @@ from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, speeds, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import Sampled, SampleSettings
+from dtrak_core.models.settings import ProbeSettings, Sampled, SampleSettings
 from dtrak_core.models.targets import Target, of_split
 from dtrak_core.progress import quiet
 from dtrak_core.settings import Settings, key_of
@@ -191,6 +191,20 @@ def test_a_training_is_as_fast_as_the_same_network_was_here(unmeasured: Checkpoi
     (part,) = costs.training(unmeasured, 100).parts
     assert (part.name, part.seconds) == ("training", 200.0)
     assert speeds.gradient(unmeasured).seconds == pytest.approx(2.0 * speeds.GRADIENT_OVER_TRAINING)
+
+
+def test_the_newest_probes_and_trainings_count(unmeasured: Checkpoint) -> None:
+    model, (discs,) = checkpoints.training_of(unmeasured).model, store.listing("datasets")
+    for number in range(speeds.RECENT):
+        member(unmeasured, 2.0, number)
+    for number, (each, year, expected) in enumerate(
+        [(9.0, 2001, 2.0)] * 8 + [(6.0, 2999, 2.0)] * 3 + [(6.0, 2999, 4.0)]
+    ):
+        size = discs.settings["resolution"]
+        settings = ProbeSettings(model=model, resolution=size, batch_size=4, number=number)
+        facts = {"seconds_per_picture_step": each, "date": f"{year}-01-01T00:00:00+00:00"}
+        published("probes", settings, **facts)
+        assert speeds.training(unmeasured).seconds == expected, f"{number + 1} probes"
 
 
 def test_another_network_here_is_scaled_by_parameters_and_places(unmeasured: Checkpoint) -> None:
