@@ -262,7 +262,8 @@ def _compute_missing(dataset: Dataset, checkpoint: Checkpoint, plans: Sequence[P
     if not lacking:
         return
     labels, target = ", ".join(one.method.label for one in lacking), lacking[0].targets[0]
-    costs.tell(scores.estimate(dataset, checkpoint, [part for one in lacking for part in one.missing]), labels)
+    missing = [part for one in lacking for part in one.missing]
+    costs.tell(scores.estimate(dataset, checkpoint, missing, [target]), labels)
     for job in asking.jobs_for(lacking, target.sampled):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{labels} for {target.id}")

@@ -118,7 +118,7 @@ def computed(plan: Plan, checkpoint: Checkpoint, feature_batch: int = 0) -> Plan
     if reason := family_of(plan.method).lacking(plan.method):
         raise SettingsError(reason)
     what = f"{plan.method.label} for {counted(len(plan.targets), 'picture')}"
-    costs.tell(scores.estimate(plan.dataset, checkpoint, plan.missing), what)
+    costs.tell(scores.estimate(plan.dataset, checkpoint, plan.missing, plan.targets), what)
     for sampled, some in asking.sets(plan, targets.way_of(checkpoint, plan.dataset.train)):
         for job in asking.jobs_for([set_scores.of_some(plan, some)], sampled):
             own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job

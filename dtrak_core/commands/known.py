@@ -131,7 +131,9 @@ def _compute(dataset: Dataset, checkpoint: Checkpoint, plans: Sequence[Plan], ho
     if not plans:
         return
     labels = ", ".join(plan.method.label for plan in plans)
-    costs.tell(scores.estimate(dataset, checkpoint, [part for plan in plans for part in plan.missing]), labels)
+    missing = [part for plan in plans for part in plan.missing]
+    explained = [target for plan in plans for target in plan.targets]
+    costs.tell(scores.estimate(dataset, checkpoint, missing, explained), labels)
     for alike in dict.fromkeys(tuple(t.id for t in plan.targets) for plan in plans):
         own = [plan for plan in plans if tuple(t.id for t in plan.targets) == alike]
         for job in asking.jobs_for(own, how):

@@ -88,7 +88,7 @@ def of_recipes(
             members |= {key_of("retrained", run): run for run in runs}
         needed += plan.missing
     found += _trainings(dataset, checkpoint, _untrained(list(members.values())))
-    return found + scores.estimate(dataset, checkpoint, needed)
+    return found + scores.estimate(dataset, checkpoint, needed, own)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def of_comparison(dataset: Dataset, checkpoint: Checkpoint, settings: Counterfac
         if not is_fixed(name):
             base = removals.features_of(settings, name)
             needed += scores.resolve(name, dataset, checkpoint.digest, own, base, train=True).missing
-    found += scores.estimate(dataset, checkpoint, needed)
+    found += scores.estimate(dataset, checkpoint, needed, own)
     stored: int | None = None
     try:
         plan = removals.plan(dataset, checkpoint, settings)
@@ -161,5 +161,9 @@ def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, sampled: S
         try:
             found.append(targets.resolve(dataset, checkpoint, name, sampled))
         except NotFoundError:
-            found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), ""))
+            row = {}
+            if name.startswith("seed:"):
+                drawn = targets.sample_settings(checkpoint, targets.seed_of(name), sampled)
+                row = {"settings": drawn.model_dump(mode="json")}
+            found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), "", row))
     return found

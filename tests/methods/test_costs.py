@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dtrak_core import store
@@ -288,6 +289,23 @@ def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset
     members = METHODS["d-trak-ensemble"].models
     assert more.by_name["training"] == pytest.approx(members * run.epochs * len(run.indices) * step)
     assert more.by_name["features"] == pytest.approx(members * found.by_name["features"])
+
+
+def test_journey_trak_costs_by_the_steps_in_which_a_target_is_drawn(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    gradient = speeds.gradient(checkpoint).seconds
+    journey = METHODS["journey-trak"]
+    way = {"checkpoint": checkpoint.digest, "seed": 901, "sampling_steps": 7}
+    drawn = targets.publish_sample(SampleSettings(**way), np.zeros((16, 16, 3), np.uint8))
+    plan = scores.resolve(journey, pictures, checkpoint.digest, [drawn])
+    training = 24 * plan.features.num_timesteps  # type: ignore[union-attr]
+    found = scores.estimate(pictures, checkpoint, plan.missing, plan.targets)
+    assert found.by_name["features"] == pytest.approx((training + 7) * gradient)
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "targets": ("seed:901", "seed:902")}
+    for steps in (7, 20):  # the one that is drawn and one that is not; two that are not
+        settings = LdsSettings(**where, num_subsets=4, sampling_steps=steps)  # type: ignore[arg-type]
+        own = recipes.usual(pictures, checkpoint, "journey-trak")
+        found = job_costs.of_recipes(pictures, checkpoint, settings, [own])
+        assert found.by_name["features"] == pytest.approx((training + 2 * steps) * gradient)
 
 
 def test_a_sweep_over_checkpoints_costs_the_features_of_each(pictures: Dataset, checkpoint: Checkpoint) -> None:

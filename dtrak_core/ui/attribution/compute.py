@@ -53,7 +53,7 @@ def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     """Say what one method needs, how long that takes and how much disk."""
     label, count = panels.plain(question.method(method).label), len(question.dataset.train.rows)
     kinds = {kind for kind, _, _ in parts}
-    found = scores.estimate(question.dataset, question.checkpoint, parts)
+    found = scores.estimate(question.dataset, question.checkpoint, parts, [question.target])
     amount = costs.sentence(found, 0 if launch.lives() else WORKER_SECONDS)
     if kinds & {"features", "ekfac"}:
         return f"**{label}** looks at all {count:,} training pictures, once for this model: {amount}."

@@ -54,6 +54,6 @@ def _state(question: Question, method: str) -> str:
         return f"left out: {panels.plain(reason)}"
     if not plan.missing:
         return "ready"
-    cost: costs.Cost = scores.estimate(question.dataset, question.checkpoint, plan.missing)
+    cost: costs.Cost = scores.estimate(question.dataset, question.checkpoint, plan.missing, plan.targets)
     low, high = (duration(seconds) for seconds in cost.between)
     return f"not yet: {low}" if low == high else f"not yet: {low} to {high}"
