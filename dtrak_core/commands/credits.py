@@ -101,10 +101,7 @@ def pictures_of(seeds: str, dataset: Dataset, checkpoint: Checkpoint, sampled: S
         return [targets.resolve(dataset, checkpoint.digest, f"seed:{number}", way) for number in numbers]
     if found := set_scores.drawn(checkpoint.digest, prompts=sampled.prompts, sampled=way):
         return found
-    told = descriptions.undrawn(checkpoint, repr(checkpoint.name), way)
-    if sampled.prompts:
-        words = " or ".join(map(repr, sampled.prompts))
-        told = f"'{checkpoint.name}' has drawn no picture for {words} by {descriptions.way(way, checkpoint)} yet."
+    told = descriptions.undrawn(checkpoint, repr(checkpoint.name), way, sampled.prompts)
     command = program.command(f"sample --dataset {dataset.name} --checkpoint {checkpoint.name}")
     raise SettingsError(f"{told} Draw some ({command}), or give --seeds.")
 

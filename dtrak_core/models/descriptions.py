@@ -6,7 +6,7 @@ Everything is read from the JSON files that lie beside the weights, or in the fo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,14 @@ def way(sampled: Sampled, checkpoint: Checkpoint) -> str:
     return f"{sampler} in {counted(sampled.sampling_steps, 'step')}" + (f" at η {sampled.eta:g}" if sampled.eta else "")
 
 
-def undrawn(checkpoint: Checkpoint, who: str, asked: Sampled | None = None) -> str:
-    """Say of a model that it has drawn no picture, or none the way that was asked for; None is its own way."""
+def undrawn(checkpoint: Checkpoint, who: str, asked: Sampled | None = None, prompts: Sequence[str] = ()) -> str:
+    """Say of a model that it has drawn no picture, or none the way that was asked for; None is its own way.
+
+    `prompts` are those that were asked for; without any, pictures of all prompts were.
+    """
+    if prompts and asked is not None:
+        words = " or ".join(map(repr, prompts))
+        return f"{who} has drawn no picture for {words} by {way(asked, checkpoint)} yet."
     if not (count := len(targets.drawn(checkpoint.digest))):
         return f"{who} has drawn no picture yet."
     named = "its usual way" if asked is None else "this way"
