@@ -59,9 +59,9 @@ def lds(
         held_out: Number of held-out targets, from the first; 0 for none.
         method: d-trak, trak, lite0-cosine, ..., or all that need no further training; may be given several times
             (default: d-trak, trak, raw-pixel-cosine).
-        num_subsets: Random subsets of the training set.
+        num_subsets: Random subsets of the pictures that the checkpoint has learned from.
         train_seeds: Models per subset, each with its own training seed; with two or more the noise floor is known.
-        share: Part of the training set that a subset holds.
+        share: Part of the pictures that the checkpoint has learned from that a subset holds.
         num_timesteps: Timesteps over which a loss is averaged; the paper takes 1000.
         noise_seeds: Noise draws per timestep.
         squared: Square scores before they are summed over a subset.
@@ -93,6 +93,7 @@ def lds(
         share=share,
         num_timesteps=num_timesteps,
         noise_seeds=noise_seeds,
+        learned=subset_models.learned_by(weights),
         **answers.with_prompts(chosen, weights, sampled).drawing(),
     )
     subset_models.check(chosen, weights, settings)
