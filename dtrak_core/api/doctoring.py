@@ -142,7 +142,7 @@ def trial(
 
     Raises:
         NotFoundError: If a dataset or checkpoint is not known.
-        SettingsError: If these cannot be removed, or nothing is held out.
+        SettingsError: If these cannot be removed, or no held-out picture is unlike all training pictures.
     """
     of = chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def test_held_out_pictures_that_all_equal_training_ones_are_not_said_to_be_none(
 ) -> None:
     monkeypatch.setattr(doctor.copies, "reference_of", lambda dataset: [])
     assert "nearly equals a training picture" in doctor.refusal("unhelpful", pictures, checkpoint)
+    with pytest.raises(SettingsError, match=r"Each held-out picture of 'discs' nearly equals a training picture, so"):
+        trials.settings_for(pictures, checkpoint, [3])
+    none = dataclasses.replace(pictures, held_out=dataclasses.replace(pictures.held_out, rows=[]))
+    assert doctor.refusal("unhelpful", none, checkpoint).startswith("No picture of 'discs' is held out, so")
+    with pytest.raises(SettingsError, match=r"No picture of 'discs' is held out, so no loss"):
+        trials.settings_for(none, checkpoint, [3])
 
 
 def test_swapped_labels_are_doubted_where_the_model_knows_them(
