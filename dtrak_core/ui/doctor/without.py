@@ -15,8 +15,6 @@ from dtrak_core.methods.doctor import Suspects
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, frame, keeping, panels
 
-LISTED = 20  # earlier trials in the table
-
 
 def show(dataset: Dataset, checkpoint: Checkpoint, taken: list[int]) -> None:
     """Draw what can be asked of the taken pictures, and what earlier trials have said."""
@@ -75,7 +73,7 @@ def _table(known: list[Trial]) -> None:
             "p": one.p,
             "Pictures": ranges_of(one.settings.removed),
         }
-        for one in known[:LISTED]
+        for one in known[: doctor_sheet.LISTED]
     ]
     alt = "Trainings without some pictures: change of the held-out loss, beside random ones"
     st.dataframe(rows, hide_index=True, alt=alt, column_config={
@@ -88,5 +86,5 @@ def _table(known: list[Trial]) -> None:
 
 def keep(some: Suspects, dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Offer the answer as files."""
-    told = doctor_sheet.sheet([some], dataset, checkpoint, trials.listing(dataset, checkpoint)[:LISTED])
+    told = doctor_sheet.sheet([some], dataset, checkpoint)
     keeping.files(told, doctor_sheet.WRITERS, f"doctor-{dataset.name}-{some.check}", "doctor")
