@@ -27,13 +27,14 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import no_trajectory
 from dtrak_core.lds import bootstrap, predictions, recipes, subset_models
 from dtrak_core.lds.standings import KINDS
+from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import agreement, defaults, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models import known_facts
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.targets import Target
+from dtrak_core.models.targets import Target, drawing_of, sample_settings, seed_of
 
 TOP = 10
 FACTS = {
@@ -220,12 +221,19 @@ def _kept(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Seq
     """Return the scores that were kept with an LDS about all of these targets, (M, N)."""
     recipe = recipes.usual(dataset, checkpoint, method.id)
     for measured in subset_models.of_checkpoint(dataset.digest, checkpoint.digest):
-        alike = all(measured.drawing() == t.sampled.drawing() for t in targets if t.id.startswith("seed:"))
+        alike = all(_drawn_for(measured, target) for target in targets if target.id.startswith("seed:"))
         if alike and {target.id for target in targets} <= set(measured.targets):
             found = predictions.stored_scores(recipe, measured)
             if found is not None and {target.id for target in targets} <= set(found[0]):
                 return np.asarray(found[1][[found[0].index(target.id) for target in targets]], np.float64)
     return None
+
+
+def _drawn_for(measured: LdsSettings, target: Target) -> bool:
+    """Say whether a generated target is the picture that an LDS draws of its seed, of prompts in turn its own one."""
+    wanted = sample_settings(measured.checkpoint, seed_of(target.id), measured)
+    by = drawing_of(target.row).get("checkpoint")
+    return by == measured.checkpoint and target.sampled.drawing() == wanted.drawing()
 
 
 def _equal(dataset: Dataset, facts: Mapping[str, str]) -> np.ndarray | None:

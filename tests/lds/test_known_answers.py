@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dtrak_core import api
+from dtrak_core import api, store
 from dtrak_core.commands import cli
 from dtrak_core.datasets import catalogue, duplicates
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import Split, row_of
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.lds import known_answers
+from dtrak_core.lds import benchmarking, known_answers, predictions, subset_models
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.targets import Target
+from dtrak_core.progress import quiet
+from dtrak_core.settings import build, key_of
 
 
 @pytest.fixture
@@ -162,6 +168,38 @@ def test_an_own_count_of_first_pictures_and_what_is_refused(portraits: Dataset) 
             api.known_answers(scores, dataset, fox, top)
     with pytest.raises(SettingsError, match="would find itself"):
         api.known_answers(scores, dataset, [targets.of_split(dataset.train, "train", 0)])
+
+
+def test_scores_kept_with_an_lds_serve_for_the_very_pictures_it_draws_of_several_prompts(
+    cache: Path, pictures: Dataset, trained_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained_classes / "checkpoints", cache / "checkpoints")
+    checkpoint = checkpoints.by_name("classes", pictures.digest)
+    asked = build(
+        LdsSettings, dataset=pictures.digest, checkpoint=checkpoint.digest, targets=("seed:0", "seed:1"),
+        prompts=("red", "blue"), guidance=1, sampling_steps=3, num_subsets=3,
+    )  # fmt: skip
+    for seed in (0, 1):
+        one = targets.sample_settings(checkpoint.digest, seed, asked)
+        targets.publish_sample(one, pictures.train.images[seed])
+    swapped = asked.model_copy(update={"prompts": ("blue", "red")})
+    other = targets.publish_sample(targets.sample_settings(checkpoint.digest, 0, swapped), pictures.train.images[5])
+    benchmarking.compute(pictures, asked, [Recipe(method="raw-pixel-dot")], True, quiet)
+    model = subset_models.models(asked)[0]
+    key = key_of("subset-losses", model)
+    store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, np.zeros(2))
+    store.publish("subset-losses", key, model)
+    own = subset_models.pictures(pictures, asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(known_answers.scores, "score", lambda *_: pytest.fail("the kept scores are not taken"))
+        found = known_answers.stored(pictures, checkpoint, METHODS["raw-pixel-dot"], own)
+    kept = predictions.stored_scores(Recipe(method="raw-pixel-dot"), asked)
+    assert found is not None
+    assert kept is not None
+    np.testing.assert_array_equal(found, kept[1])
+    fresh = known_answers.stored(pictures, checkpoint, METHODS["raw-pixel-dot"], [other])
+    assert fresh is not None
+    assert not np.allclose(fresh[0], kept[1][0]), "another prompt's picture of the seed has scores of its own"
 
 
 @pytest.mark.usefixtures("demo_cache")
