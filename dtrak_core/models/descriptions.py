@@ -64,11 +64,16 @@ def sentence(checkpoint: Checkpoint) -> str:
     return f"{learned} and, step by step, {how}." if how else f"{learned}, step by step."
 
 
+def learned_from(checkpoint: Checkpoint, count: int) -> int:
+    """Return from how many of the `count` training pictures a checkpoint has learned."""
+    chosen = checkpoints.learned(checkpoint)
+    return count if chosen is None else len(set(chosen))
+
+
 def origin(target: Target, checkpoint: Checkpoint, count: int) -> str:
     """Say who drew a picture, and which of the `count` training pictures the model had learned from."""
     drawn = ORIGINS[target.id.partition(":")[0]]
-    chosen, here = checkpoints.learned(checkpoint), "epochs" in checkpoint.run.settings
-    some = count if chosen is None else len(set(chosen))
+    some, here = learned_from(checkpoint, count), "epochs" in checkpoint.run.settings
     those = counted(some, "picture") if some == count else f"{some:,} of the {count:,} pictures"
     if checkpoint.base:
         had = "had learned" if here else "are said to have learned"

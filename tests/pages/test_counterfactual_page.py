@@ -35,7 +35,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import targets
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
@@ -300,6 +300,16 @@ def test_what_is_stored_is_told_and_subtracted_and_looked_up_once(
     assert not [b for b in at.button if b.label == "Remove, retrain, compare"]
     (link,) = [one.proto for one in at.get("page_link") if one.proto.label.startswith("Compared already")]
     assert dict(urllib.parse.parse_qsl(link.query_string))["comparison"] == pair.key
+
+
+def test_numbers_to_remove_are_of_what_the_model_learned_from(
+    small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "learned", lambda _: range(20))
+    (shown,) = [one for one in asking().button_group if one.key == choosing.REMOVE_KEY]
+    assert shown.label == "Removed, of 20"
+    assert shown.value == [2]
+    assert shown.options == ["2 (10%)", "4 (20%)", "6 (30%)", "10 (50%)"]
 
 
 def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:

@@ -19,7 +19,7 @@ from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import CounterfactualJob
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
-from dtrak_core.models import targets
+from dtrak_core.models import descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.known_facts import FACTS
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
@@ -85,7 +85,7 @@ def _answered(checkpoint: Checkpoint, finished: Sequence[Comparison]) -> None:
 
 def form(dataset: Dataset, checkpoint: Checkpoint, finished: Sequence[Comparison]) -> None:
     """Draw the form whose button starts the job, or leads to the finished comparison that answers it."""
-    count = len(dataset.train.rows)
+    count = descriptions.learned_from(checkpoint, len(dataset.train.rows))
     drawn = choosing.drawn(checkpoint)
     if not drawn:
         frame.undrawn(checkpoint)
