@@ -197,11 +197,9 @@ def _shown(document: dict[str, Any]) -> str:
             for row in document["rows"]
             if row["targets"] == kind
         ]
-        floor = (
-            "not known, too few subsets have two seeds"
-            if facts["noise_floor"] is None
-            else f"{facts['noise_floor']:.3f}"
-        )
+        floor = "not known, too few subsets have two seeds"
+        if facts["noise_floor"] is not None:
+            floor = "{:.3f} ({:.3f} to {:.3f})".format(facts["noise_floor"], *facts["noise_floor_interval"])
         lines.append(
             f"\n{facts['count']} {kind} targets. A perfect attribution could reach: {floor}\n"
             f"{tables.table(rows, ('method', 'timesteps', 'LDS', '95 % interval', 'by chance'))}"

@@ -122,7 +122,7 @@ def document(sheet: Sheet, date: str = "") -> dict[str, Any]:
     if len({row["label"] for row in rows}) == 1:
         own = next((row for row in rows if row["targets"] == "generated"), rows[0])
         told |= {"lds": own["lds"], "interval": own["interval"], "by_chance": own["by_chance"]}
-        told["noise_floor"] = kinds[own["targets"]]["noise_floor"]
+        told |= {name: kinds[own["targets"]][name] for name in ("noise_floor", "noise_floor_interval")}
     return told
 
 
@@ -155,10 +155,12 @@ def to_csv(sheet: Sheet, date: str = "") -> bytes:
         chance = row["by_chance"] or {"low": None, "high": None, "p": None}
         ends = {"low": low, "high": high, "chance_low": chance["low"], "chance_high": chance["high"]}
         own = {**row, **ends, "p": chance["p"]}
-        floor, features = told["targets"][row["targets"]]["noise_floor"], row["feature_settings"]
+        kind, features = told["targets"][row["targets"]], row["feature_settings"]
+        floor = [kind["noise_floor"], *(kind["noise_floor_interval"] or (None, None))]
         made = None if features is None else _json(features)
-        lines.append([*(own[name] for name in COLUMNS), floor, made, *tail.values()])
-    return spreadsheet.to_csv([*COLUMNS, "noise_floor", "settings", *tail], lines)
+        lines.append([*(own[name] for name in COLUMNS), *floor, made, *tail.values()])
+    floors = ["noise_floor", "noise_floor_low", "noise_floor_high"]
+    return spreadsheet.to_csv([*COLUMNS, *floors, "settings", *tail], lines)
 
 
 def to_latex(sheet: Sheet, date: str = "") -> bytes:

@@ -72,14 +72,18 @@ def _row(method: str, name: str, words: str, value: lds.Lds) -> dict[str, Any]:
 
 
 def kinds(known: Losses, measured: LdsSettings) -> dict[str, dict[str, Any]]:
-    """Return for each kind of target: count, and noise_floor, the LDS of a perfect attribution.
+    """Return for each kind of target: count, noise_floor, the LDS of a perfect attribution, and noise_floor_interval.
+
+    The last is its 95 % interval; both are None where too few subsets have two seeds (`lds.noise_floor`).
 
     Held-out targets that are training pictures too are told as `leaked`, whether they are `left_out` or not.
     """
     facts: dict[str, dict[str, Any]] = {}
     for words, kind in KINDS.items():
         if own := _counted(known, measured, kind):
-            facts[words] = {"count": len(own), "noise_floor": lds.noise_floor(known.losses[:, :, own])}
+            floor = lds.noise_floor(known.losses[:, :, own])
+            value, ends = (None, None) if floor is None else (floor.value, [floor.low, floor.high])
+            facts[words] = {"count": len(own), "noise_floor": value, "noise_floor_interval": ends}
     if known.leaked and "held-out" in facts:
         facts["held-out"] |= {"leaked": sorted(known.leaked), "left_out": not known.keeps}
     return facts

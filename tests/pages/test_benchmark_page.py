@@ -481,6 +481,14 @@ def test_the_files_are_named_after_the_model(small: tuple[Dataset, Checkpoint], 
     assert Sheet(*small, question.measured, question.known, ()).name == f"lds-{small[1].name}"
 
 
+def test_what_could_be_reached_has_its_interval_in_the_caption() -> None:
+    known = {"noise_floor": 0.8717, "noise_floor_interval": [0.8245, 0.9149]}
+    unknown = {"noise_floor": None, "noise_floor_interval": None}
+    told = methods_table._floors({"generated": known, "held-out": unknown})
+    assert "could reach about 0.87 (0.82 to 0.91) for generated targets: " in told
+    assert methods_table._floors({"generated": unknown}).endswith("two training seeds for at least 8 subsets.")
+
+
 def test_charts_hold_the_numbers() -> None:
     rows = [
         {"label": "A", "targets": "generated", "lds": 0.2, "interval": [0.1, 0.4], "by_chance": None},

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core.amounts import duration
-from dtrak_core.lds import paper, recipes, standing_figure, standing_words, standings
+from dtrak_core.lds import lds, paper, recipes, standing_figure, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.standing_sheet import Sheet
@@ -46,7 +46,7 @@ def show(question: Question) -> None:
         plotting.show(benchmark_charts.standings(short, floors), key="standings", alt=alt)
         st.caption(
             "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
-            "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)
+            "subsets are permuted, so that its scores say nothing about them. " + _floors(kinds)
         )
         questions.features([recipe for recipe, found in looked if found is not None])
         if leak := standings.leak(question.known, question.measured):
@@ -161,9 +161,12 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _floors(floors: dict[str, float | None]) -> str:
-    known = {kind: floor for kind, floor in floors.items() if floor is not None}
+def _floors(kinds: dict[str, dict[str, Any]]) -> str:
+    known = {kind: told for kind, facts in kinds.items() if (told := standing_words.attainable(facts))}
     if not known:
-        return "How high an LDS can be here is not known yet: that takes two training seeds for at least 6 subsets."
-    told = ", ".join(f"{floor:.2f} for {kind} targets" for kind, floor in known.items())
+        return (
+            "How high an LDS can be here is not known yet: that takes two training seeds for at least "
+            f"{lds.LEAST_PAIRS} subsets."
+        )
+    told = ", ".join(f"{reached} for {kind} targets" for kind, reached in known.items())
     return f"A perfect attribution could reach about {told}: losses differ between training seeds too."
