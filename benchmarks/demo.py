@@ -105,8 +105,7 @@ def of_methods(made: list[Recipe], more: Sequence[list[str]] = ()) -> str:
 def fitted() -> list[list[str]]:
     found: dict[str, list[str]] = {}
     for row in standings.retraining_rows(KNOWN, MEASURED):
-        low, high = row["interval"]
-        found.setdefault(row["label"], []).append(f"{number(row['lds'])} ({number(low)} to {number(high)})")
+        found.setdefault(row["label"], []).append(f"{number(row['lds'])} (p = {row['by_chance']['p']:.3f})")
     return [[name, *values] for name, values in found.items()]
 
 

@@ -199,13 +199,17 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
 
     Args:
         guess: Predictions of M targets' losses, or their ranks, shape (S, M). They must not have been fitted on
-            `losses`: such predictions change with the permutation.
+            `losses`: such predictions change with the permutation (`datamodels.permuted`).
         losses: Shape (S, M).
     """
     x, y = (scaled_ranks(each) for each in (guess, losses))
     products, count = x @ y.T / guess.shape[1], len(guess)
     orders = permutations(count, math.factorial(count) <= PERMUTATIONS, PERMUTATIONS - 1)
-    values = products[orders, np.arange(count)].sum(1)
+    return of_permutations(products[orders, np.arange(count)].sum(1))
+
+
+def of_permutations(values: np.ndarray) -> Chance:
+    """Return what chance gives, from the LDS under each of some permutations, the first of which changes nothing."""
     low, high = np.quantile(values, (0.025, 0.975))
     reached = float((values >= values[0] - 1e-12).mean())
     return Chance(float(values.std()), float(low), float(high), reached)

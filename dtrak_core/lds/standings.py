@@ -49,18 +49,21 @@ def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings)
 def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
     """Return rows, as `rows` does, of the methods that are fitted on the models themselves, each predicted by others.
 
-    There are none below 16 subsets. What chance gives them is None: they are fitted on the losses that a permutation
-    would change.
+    There are none below 16 subsets. What chance gives them is found by fitting anew on permuted losses; they have no
+    interval, as resampled subsets would keep predictions that were fitted on the others.
     """
     if len(known.subsets) < datamodels.LEAST:
         return []
     table = []
-    for method, (name, fit) in datamodels.METHODS.items():
-        guess = datamodels.held_out_predictions(fit, known.masks, known.mean)
+    for method, (name, _, prepare) in datamodels.METHODS.items():
+        values = datamodels.permuted(prepare(known.masks), known.mean)
         for words, kind in KINDS.items():
             own = _counted(known, measured, kind)
             if own:
-                table.append(_row(method, name, words, lds.judge(guess[:, own], known.mean[:, own])))
+                each = values[:, own]
+                value = lds.Lds(each[0], float(each[0].mean()), None, None, len(known.subsets))
+                chance = dataclasses.asdict(lds.of_permutations(each.mean(1)))
+                table.append(_row(method, name, words, value) | {"by_chance": chance})
     return table
 
 

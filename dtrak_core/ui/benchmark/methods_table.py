@@ -45,7 +45,8 @@ def show(question: Question) -> None:
         short = [row | {"label": row["label"].removesuffix(recipes.SQUARED)} for row in rows]  # the toggle says it
         plotting.show(benchmark_charts.standings(short, floors), key="standings", alt=alt)
         st.caption(
-            "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
+            "Lines are 95 % intervals over subsets (BCa), which methods fitted on the losses have none of: resampled "
+            "subsets would keep their fits. A method's grey bar is where 95 % of its values lie when "
             "subsets are permuted, so that its scores say nothing about them. " + _floors(kinds)
         )
         questions.features([recipe for recipe, found in looked if found is not None])
@@ -150,7 +151,7 @@ def _columns() -> dict[str, Any]:
         "LDS": number(format="%.3f", help="Mean Spearman correlation of predicted and measured losses over subsets."),
         "By chance": st.column_config.TextColumn(
             help="Where 95 % of this method's values lie when subsets are permuted. Methods that are fitted on the "
-            "losses themselves have none.",
+            "losses themselves are fitted anew each time.",
         ),
         "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
         "Time": st.column_config.TextColumn(help="How long the features took where they were computed."),
