@@ -80,7 +80,7 @@ def _table(known: list[Trial]) -> None:
         name: st.column_config.NumberColumn(format="%+.5f") for name in ("Change of the loss", "Random, least",
         "Random, most")
     })  # fmt: skip
-    more = f" The newest {LISTED} of {len(known):,}." if len(known) > LISTED else ""
+    more = f" The newest {doctor_sheet.LISTED} of {len(known):,}." if len(known) > doctor_sheet.LISTED else ""
     st.caption(f"Trainings without some pictures; the loss is over held-out pictures, and larger is worse.{more}")
 
 
