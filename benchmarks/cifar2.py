@@ -156,7 +156,7 @@ def predicted(
     """Compute what recipes predict, print their LDS next to the paper's, and return it."""
     from dtrak_core.commands import tables
     from dtrak_core.demo.portraits import printed
-    from dtrak_core.lds import benchmarking, paper, predictions, standings, subset_models
+    from dtrak_core.lds import benchmarking, paper, predictions, standing_words, standings, subset_models
 
     benchmarking.compute(dataset, measured, made, False, printed("Methods"))
     known = subset_models.read(dataset, measured)
@@ -176,7 +176,12 @@ def predicted(
                 "paper": printed_there,
             }
         )
+    kinds, protocol = standings.kinds(known, measured), standings.protocol(known, measured)
+    reached = [
+        f"{standing_words.attainable(facts) or 'not known'} on {words} targets" for words, facts in kinds.items()
+    ]
     print(tables.table(shown, ("method", "targets", "LDS", "95 %", "paper")), f"Paper: {paper.SETTING}.", sep="\n")
+    print(f"A perfect attribution could reach: {', '.join(reached)}.")
     points = []
     for sweep, line, one in findings:
         benchmarking.compute(dataset, measured, [one], False, printed(f"Findings, {sweep}"))
@@ -184,7 +189,6 @@ def predicted(
             for row in standings.rows([prediction], known, measured):
                 points.append({"sweep": sweep, "line": line, "recipe": one.model_dump(mode="json")} | row)
                 print(sweep, line, one.model_output or one.method, row["targets"], f"{row['lds']:+.3f}", flush=True)
-    kinds, protocol = standings.kinds(known, measured), standings.protocol(known, measured)
     return {"rows": rows, "findings": points, "targets": kinds, "protocol": protocol}
 
 

@@ -31,7 +31,7 @@ from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.demo import portraits, schools
-from dtrak_core.lds import frontier, known_answers, predictions, recipes, standings, subset_models
+from dtrak_core.lds import frontier, known_answers, predictions, recipes, standing_words, standings, subset_models
 from dtrak_core.lds.frontier import Value
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.recipes import Recipe
@@ -105,8 +105,7 @@ def of_methods(made: list[Recipe], more: Sequence[list[str]] = ()) -> str:
 def fitted() -> list[list[str]]:
     found: dict[str, list[str]] = {}
     for row in standings.retraining_rows(KNOWN, MEASURED):
-        low, high = row["interval"]
-        found.setdefault(row["label"], []).append(f"{number(row['lds'])} ({number(low)} to {number(high)})")
+        found.setdefault(row["label"], []).append(f"{number(row['lds'])} (p = {row['by_chance']['p']:.3f})")
     return [[name, *values] for name, values in found.items()]
 
 
@@ -122,13 +121,13 @@ def few() -> list[Recipe]:
 def facts() -> str:
     """Return in sentences what an LDS can be at most here, and what chance gives."""
     told = standings.kinds(KNOWN, MEASURED)
-    floors = {words: one["noise_floor"] for words, one in told.items()}
+    floors = {words: standing_words.attainable(one) for words, one in told.items()}
     made = standings.rows([p for one in usual() if (p := predictions.find(one, MEASURED))], KNOWN, MEASURED)
     ends = {
         words: [max(abs(row["by_chance"][end]) for end in ("low", "high")) for row in made if row["targets"] == words]
         for words in told
     }
-    limits = " and ".join(f"{floors[words]:.2f} on {words} targets" for words in told if floors[words] is not None)
+    limits = " and ".join(f"{floors[words]} on {words} targets" for words in told if floors[words])
     chance = " and ".join(
         f"±{min(each):.2f} to ±{max(each):.2f} on {words} targets" for words, each in ends.items() if each
     )

@@ -38,8 +38,12 @@ if choice.open:
     with choice, st.container(width=560):
         method_lines.show(question)
 with place:
-    ready = {found.method: rows.row(found, dataset, counts, families=families) for found in answer.rankings}
-    listed = [ready.get(method) or rows.waiting(method) for method in methods if method not in answer.refused]
+    asked = {method: question.method(method) for method in methods}
+    ready = {
+        one.method: rows.row(one, dataset, counts, about=asked[one.method].summary, families=families)
+        for one in answer.rankings
+    }
+    listed = [ready.get(name) or rows.waiting(one.label) for name, one in asked.items() if name not in answer.refused]
     label = f"Training pictures behind {target.caption or target.id}"
     clicked = gallery.figure("figure", label, rows.target(target), listed, counts, focus=example.focus())
     with st.container(horizontal=True):

@@ -17,11 +17,13 @@ question = questions.ask(dataset, checkpoint)
 state = measuring.under_way(checkpoint)
 if question is not None:
     known, measured = question.known, question.measured
+    some = measured.learned
+    whole = "the training set" if some is None else f"the {counted(some, 'picture')} that it has learned from"
+    parts = counted(len(known.subsets), "random part")
     st.caption(
-        f"Linear datamodeling score (LDS): the model was trained again on {counted(len(known.subsets), 'random part')} "
-        f"of the training set, {100 * measured.share:.0f} % of it each, {counted(known.done, 'training')} in all. A "
-        "method's scores, added up over a part, predict each target's loss; the LDS is the rank correlation with the "
-        "measured loss, 1 at best."
+        f"Linear datamodeling score (LDS): the model was trained again on {parts}, each {100 * measured.share:.0f} % "
+        f"of {whole}, {counted(known.done, 'training')} in all. A method's scores, added up over a part, predict each "
+        "target's loss; the LDS is the rank correlation with the measured loss, 1 at best."
     )
 if state is not None:
     measuring.follow(state)

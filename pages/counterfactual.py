@@ -26,9 +26,9 @@ if link and not wanted and before is None and (asked is None or link != key_of("
     )
     st.warning(f"This checkpoint has no comparison '{panels.plain(link)}'; showing {instead}.")
 if before is not None:
-    compared.show(before, dataset)
+    compared.show(before, dataset, checkpoint)
 elif asked is not None and not wanted:
-    compared.show(comparisons.read(asked), dataset)
+    compared.show(comparisons.read(asked), dataset, checkpoint)
 elif finished:
     late = listed.pick(finished, wanted)
-    compared.show(next(iter(late.values())), dataset, late)
+    compared.show(next(iter(late.values())), dataset, checkpoint, late)

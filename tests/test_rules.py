@@ -268,6 +268,18 @@ def test_every_streamlit_cache_is_bounded() -> None:
     assert wrong == set(), "each can grow without bound"
 
 
+def test_every_table_has_a_name_for_who_cannot_see_it_and_every_number_says_what_it_is() -> None:
+    needed = {"dataframe": "alt", "metric": "help"}
+    wrong = set()
+    for path in (*sorted((CORE / "ui").rglob("*.py")), *PAGES):
+        for node in nodes_of(path):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                lacking = needed.get(node.func.attr)
+                if lacking and lacking not in [one.arg for one in node.keywords]:
+                    wrong.add(f"{lacking} of {ast.unparse(node.func)} in {in_project(path)}:{node.lineno}")
+    assert wrong == set()
+
+
 def test_test_files_have_names_of_their_own() -> None:
     """pytest imports them by name alone, so of two of one name it collects neither."""
     found = Counter(path.name for path in (PROJECT / "tests").rglob("test_*.py"))

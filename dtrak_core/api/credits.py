@@ -16,7 +16,7 @@ from dtrak_core.counterfactual import comparisons, credits
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.files import expanded
-from dtrak_core.methods import credit_page, credit_sheet, defaults, scores, set_credit
+from dtrak_core.methods import credit_page, credit_sheet, crediting, defaults, scores, set_credit
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.methods import method_of
 from dtrak_core.methods.plans import Scores
@@ -70,7 +70,11 @@ class Credits:
         """Return sentences and the table of groups, for a notebook."""
         told = self.document()
         names = ("name", "share", "pictures", "share_of_pictures", "lift", "lift_low", "lift_high", "p", "verdict")
-        rows = [{name: group[name] for name in names} for group in told["groups"][:SHOWN]]
+        rows = [
+            {name: group[name] for name in names}
+            | {name: crediting.percent(group[name]) for name in ("share", "share_of_pictures")}
+            for group in told["groups"][:SHOWN]
+        ]
         lines = "".join(f"<li>{escape(line)}</li>" for line in self.sentences)
         table = showing.table(rows, told["protocol"])
         return f"<div><ul>{lines}</ul>{table}<small>{escape(told['licence'])}</small></div>"

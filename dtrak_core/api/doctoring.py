@@ -113,7 +113,7 @@ def doctor(
             done(SuspicionJob(settings=suspicions.settings_of(of, by)), "Doubtful captions", engine, progress)
         if (plan := doctors.plan_of(one, of, by)) is not None and plan.missing:
             explaining.compute(plan, plan.features, engine, progress)
-    return Diagnosis(doctor_sheet.sheet([doctors.find(one, of, by) for one in wanted], of, by, [], top))
+    return Diagnosis(doctor_sheet.sheet([doctors.find(one, of, by) for one in wanted], of, by, top))
 
 
 def trial(
@@ -142,7 +142,7 @@ def trial(
 
     Raises:
         NotFoundError: If a dataset or checkpoint is not known.
-        SettingsError: If these cannot be removed, or nothing is held out.
+        SettingsError: If these cannot be removed, or no held-out picture is unlike all training pictures.
     """
     of = chosen_dataset(dataset)
     by = chosen_checkpoint(checkpoint, of)

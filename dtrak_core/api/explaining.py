@@ -23,6 +23,7 @@ from dtrak_core.methods import certainty, defaults, families, results, scores
 from dtrak_core.methods.methods import METHODS, Method, method_of
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Entry, Ranking
+from dtrak_core.models import checkpoints
 from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -192,9 +193,10 @@ def compute(plan: Plan, base: FeatureSettings | None, engine: bool, shown: bool)
     lacking = [one for one in targets if scores.needed(method, of, plan.checkpoint, one, base)]
     for target in lacking:
         _check_known(target, of, plan.checkpoint)
-    sets = asking.by_drawing(lacking, Sampled())
+    usual = known_targets.way_of(checkpoints.by_digest(plan.checkpoint, of.digest), of.train)
+    sets = asking.by_drawing(lacking, usual)
     if not targets:  # of the training set alone
-        sets = [(Sampled(), [])]
+        sets = [(usual, [])]
     for sampled, alike in sets:
         part = scores.resolve(method, of, plan.checkpoint, alike, base)
         for job in asking.jobs_for([part], sampled):

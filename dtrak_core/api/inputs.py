@@ -19,7 +19,7 @@ from dtrak_core.datasets.settings import DatasetSettings
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, shortened
 from dtrak_core.jobs.job_kinds import ImportJob, SampleJob
 from dtrak_core.methods import set_scores
-from dtrak_core.models import checkpoints, descriptions
+from dtrak_core.models import checkpoints, descriptions, ways
 from dtrak_core.models import targets as known_targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
@@ -142,12 +142,12 @@ def chosen_checkpoint(given: Checkpoint | str, of: Dataset | None = None) -> Che
 
 
 def chosen_way(sampled: Sampled | None, of: Dataset, by: Checkpoint | None) -> Sampled:
-    """Return how seeds are drawn: as is said, with the model's own steps and guidance where `sampled` names none."""
-    if by is None:
-        return sampled or Sampled()
-    if sampled is None:
-        return known_targets.way_of(by, of.train)
-    return sampled.with_unsaid(known_targets.own_way(by.digest) if by.base else Sampled())
+    """Return how seeds are drawn: as is said, and what `sampled` does not say as the model draws.
+
+    Raises:
+        SettingsError: If the model does not take the prompts or the guidance.
+    """
+    return sampled or Sampled() if by is None else ways.completed(of, by, sampled or Sampled())
 
 
 def all_drawn(of: Dataset, by: Checkpoint, sampled: Sampled | None) -> list[Target]:
@@ -156,10 +156,12 @@ def all_drawn(of: Dataset, by: Checkpoint, sampled: Sampled | None) -> list[Targ
     Raises:
         SettingsError: If there is none.
     """
-    found = set_scores.drawn(by.digest, sampled=chosen_way(sampled, of, by))
+    prompts = () if sampled is None else sampled.prompts
+    found = set_scores.drawn(by.digest, prompts=prompts, sampled=chosen_way(sampled, of, by))
     if not found:
         how = None if sampled is None else chosen_way(sampled, of, by)
-        raise SettingsError(f"{descriptions.undrawn(by, repr(by.name), how)} Name targets, like [0, 1].")
+        told = descriptions.undrawn(by, repr(by.name), how, prompts)
+        raise SettingsError(f"{told} Name targets, like [0, 1].")
     return found
 
 

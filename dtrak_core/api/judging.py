@@ -13,7 +13,7 @@ from dtrak_core.api.inputs import chosen_checkpoint, chosen_dataset
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, NotFoundError, SettingsError, words_of
-from dtrak_core.lds import benchmark_files, standings
+from dtrak_core.lds import benchmark_files, standing_words, standings
 from dtrak_core.lds import lds as measure
 from dtrak_core.lds.benchmark_files import BenchmarkFile
 from dtrak_core.lds.lds import Chance
@@ -29,7 +29,8 @@ class Lds:
     `value` is the mean over targets of `per_target` (M,), each a Spearman correlation in [-1, 1]. `low` and `high` are
     the ends of its 95 % interval (BCa, by bootstrap over the `subsets`), None below 8 subsets or 6 targets. `chance` is
     what the same predictions give where subsets are permuted: std, low and high of the central 95 %, and p.
-    `noise_floor` is the LDS that a perfect attribution could reach, None without losses of two training seeds.
+    `noise_floor` is the LDS that a perfect attribution could reach, `noise_floor_interval` the ends of its 95 %
+    interval; both are None where fewer than 8 subsets have losses of two training seeds.
     """
 
     value: float
@@ -38,6 +39,7 @@ class Lds:
     per_target: np.ndarray
     chance: Chance
     noise_floor: float | None
+    noise_floor_interval: tuple[float, float] | None
     subsets: int
 
     def __repr__(self) -> str:
@@ -50,7 +52,8 @@ class Lds:
         by_chance = f"{self.chance.low:.3f} to {self.chance.high:.3f}"
         row = {"LDS": self.value, "95 % interval": between, "by chance": by_chance, "p": self.chance.p}
         counts = f"{counted(self.subsets, 'subset')}, {counted(len(self.per_target), 'target')}"
-        return showing.table([row | {"a perfect attribution": self.noise_floor}], counts)
+        floor = {"noise_floor": self.noise_floor, "noise_floor_interval": self.noise_floor_interval}
+        return showing.table([row | {"a perfect attribution": standing_words.attainable(floor) or None}], counts)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,8 +99,8 @@ def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> Lds:
         LDS      = mean over targets z
 
     Park et al. (2023), section 2, with the sign of our scores: a positive one lowers the loss. Losses of several seeds
-    are averaged; from two on, the noise floor is √(R r / (1 + (R - 1) r)), r the correlation between seeds (Spearman
-    and Brown).
+    are averaged; from two on, in at least 8 subsets, the noise floor is √(R r / (1 + (R - 1) r)), r the correlation
+    between seeds (Spearman and Brown), its interval that of r by leaving out one subset at a time.
 
     Args:
         scores: Scores of M targets for N training examples, finite numbers (M, N).
@@ -115,7 +118,8 @@ def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> Lds:
     found = measure.judge(guess, mean)
     floor = measure.noise_floor(by_seed)
     chance = measure.by_chance(guess, mean)
-    return Lds(found.mean, found.low, found.high, found.per_target, chance, floor, found.subsets)
+    value, ends = (None, None) if floor is None else (floor.value, (floor.low, floor.high))
+    return Lds(found.mean, found.low, found.high, found.per_target, chance, value, ends, found.subsets)
 
 
 def benchmark(

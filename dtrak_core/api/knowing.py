@@ -22,8 +22,9 @@ class KnownAnswer:
     """Of the first `top` pictures of each target, the share that has the target's known fact.
 
     `fact` is "family", "label", "contributor" or "equal" (by pixels); `targets` are those of which it is known.
-    `share` is the mean of `per_target` (M,), `low` and `high` are the ends of its 95 % interval (BCa, targets drawn
-    anew), None below 6 targets. `chance` is what pictures drawn at random have, `most` the highest share there can be.
+    `share` is the mean of `per_target` (M,), `low` and `high` are the ends of its 95 % interval (BCa; targets that have
+    the fact in common are drawn anew together), None where `reason` says why or all have one share. `chance` is what
+    pictures drawn at random have, `most` the highest share there can be.
     """
 
     fact: str
@@ -35,6 +36,7 @@ class KnownAnswer:
     per_target: np.ndarray
     chance: float
     most: float
+    reason: str
 
     def __repr__(self) -> str:
         """Return in a line the share and what it is of."""
@@ -45,8 +47,9 @@ class KnownAnswer:
         """Return the numbers as a table, for a notebook."""
         between = None if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
         row = {"same": self.fact, "share": self.share, "95 % interval": between, "by chance": self.chance}
+        about = f"The first {self.top} of {counted(len(self.targets), 'target')}"
         return showing.table(
-            [row | {"at most": self.most}], f"The first {self.top} of {counted(len(self.targets), 'target')}"
+            [row | {"at most": self.most}], f"{about}. {self.reason.removesuffix('.')}" if self.reason else about
         )
 
 
@@ -92,5 +95,6 @@ def known_answers(
         answer = measure.answer(values, one, top)
         chosen = tuple(targets[place] for place in one.places)
         ends = (answer.share, answer.low, answer.high, answer.per_target)
-        found[one.fact] = KnownAnswer(one.fact, top, chosen, *ends, measure.chance(one), measure.most(one, top))
+        beside = (measure.chance(one), measure.most(one, top), measure.without(one))
+        found[one.fact] = KnownAnswer(one.fact, top, chosen, *ends, *beside)
     return found

@@ -93,7 +93,11 @@ def compute(
     sides = []
     for images, ids, prompts in (
         (train.images, [f"train:{i}" for i in range(rows)], [denoiser.told(row) for row in train.rows]),
-        (np.stack([t.image for t in targets]), [t.id for t in targets], [denoiser.told(t.row) for t in targets]),
+        (
+            np.stack([t.image for t in targets]),
+            [draws.target_name(t.id) for t in targets],
+            [denoiser.told(t.row) for t in targets],
+        ),
     ):
         each = []
         for half in halves:

@@ -152,7 +152,7 @@ def counterfactual(
         methods: Ids of methods; `own:NAME` for scores of `add_scores`; `contributor:NAME` for all of one's pictures;
             `pictures:3,17-19` for these training pictures; `same:family`, `same:contributor` or `same:label` for all
             training pictures that share what is known of the target by its prompt.
-        remove: Numbers of pictures removed; None takes 20 % of the training set.
+        remove: Numbers of pictures removed; None takes 20 % of what the model learned from.
         group: Remove whole families, contributors or labels of the top pictures.
         random_draws: Random removals of equal size, at least 1.
         train_seeds: Training seeds of every arm, at least 1.
@@ -178,7 +178,7 @@ def counterfactual(
     by = chosen_checkpoint(checkpoint, of)
     how = chosen_way(sampled, of, by)
     names = tuple(_generated(one, by, how) for one in listed_targets(targets))
-    taken = round(0.2 * len(of.train.rows)) if remove is None else remove
+    taken = round(0.2 * descriptions.learned_from(by, len(of.train.rows))) if remove is None else remove
     asked: Mapping[str, Any] = {
         "targets": names,
         "remove": whole_numbers(taken, "remove"),

@@ -27,9 +27,9 @@ from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import Method, method_of, with_output
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.results import Ranking
-from dtrak_core.models import checkpoints, class_names, targets
+from dtrak_core.models import checkpoints, class_names, targets, ways
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import LONGEST_TYPED, Sampled
+from dtrak_core.models.settings import Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build
 from dtrak_core.store import Artifact
@@ -112,37 +112,13 @@ def dataset_job(
 
 
 def with_prompts(dataset: Dataset, checkpoint: Checkpoint, sampled: Sampled) -> Sampled:
-    """Return how pictures are drawn: a model with prompts takes those of its stored pictures in turn by default.
-
-    Where it has drawn none yet, it takes captions from all over the training set, whatever their length, or classes.
-    Guidance that is not said is that of its stored pictures, or of its base's own pipeline; steps are the pipeline's.
+    """Return how pictures are drawn, what is not said as the model draws (`ways.completed`).
 
     Raises:
-        SettingsError: If a prompt was typed that is too long, or that the model does not take; if it does not draw so.
+        SettingsError: If the model does not draw so, or as `ways.completed`.
     """
     checkpoints.check_drawing(checkpoint, sampled)
-    if sampled.prompts and not checkpoint.prompted:
-        raise SettingsError(f"'{checkpoint.name}' draws from noise alone and takes no prompts. Leave --prompts out.")
-    known = targets.way_of(checkpoint, dataset.train)
-    for prompt in sampled.prompts:
-        if checkpoint.classes and class_names.number(checkpoint.classes, prompt) is None:
-            raise SettingsError(
-                f"'{checkpoint.name}' draws no '{prompt}'. It knows: {class_names.listed(checkpoint.classes)}."
-            )
-        if len(prompt) > LONGEST_TYPED and prompt not in (*dataset.train.prompts, *dataset.held_out.prompts):
-            raise SettingsError(
-                f"The prompt '{prompt[:40]}…' has {len(prompt):,} characters; only captions of the dataset may have "
-                f"more than {LONGEST_TYPED}. Shorten it."
-            )
-    if not checkpoint.prompted:
-        return sampled
-    own = targets.own_way(checkpoint.digest) if sampled.prompts and checkpoint.base else known
-    sampled = sampled.with_unsaid(own)
-    if sampled.guidance != 1 and not checkpoint.guided:
-        raise SettingsError(
-            f"'{checkpoint.name}' cannot be guided: it was never trained without a class. Leave --guidance out."
-        )
-    return sampled.model_copy(update={"prompts": sampled.prompts or known.prompts})
+    return ways.completed(dataset, checkpoint, sampled)
 
 
 def generated(checkpoint: Checkpoint, seeds: Sequence[int], sampled: Sampled, batch: int = 16) -> list[Artifact]:
@@ -262,7 +238,8 @@ def _compute_missing(dataset: Dataset, checkpoint: Checkpoint, plans: Sequence[P
     if not lacking:
         return
     labels, target = ", ".join(one.method.label for one in lacking), lacking[0].targets[0]
-    costs.tell(scores.estimate(dataset, checkpoint, [part for one in lacking for part in one.missing]), labels)
+    missing = [part for one in lacking for part in one.missing]
+    costs.tell(scores.estimate(dataset, checkpoint, missing, [target]), labels)
     for job in asking.jobs_for(lacking, target.sampled):
         own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
         completed(own, f"{labels} for {target.id}")

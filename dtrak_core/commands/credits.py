@@ -20,7 +20,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import ModelOutput
 from dtrak_core.jobs import asking
 from dtrak_core.jobs.job_kinds import AttributeJob
-from dtrak_core.methods import costs, credit_page, credit_sheet, defaults, scores, set_credit, set_scores
+from dtrak_core.methods import costs, credit_page, credit_sheet, crediting, defaults, scores, set_credit, set_scores
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import method_of, with_output
@@ -101,10 +101,7 @@ def pictures_of(seeds: str, dataset: Dataset, checkpoint: Checkpoint, sampled: S
         return [targets.resolve(dataset, checkpoint.digest, f"seed:{number}", way) for number in numbers]
     if found := set_scores.drawn(checkpoint.digest, prompts=sampled.prompts, sampled=way):
         return found
-    told = descriptions.undrawn(checkpoint, repr(checkpoint.name), way)
-    if sampled.prompts:
-        words = " or ".join(map(repr, sampled.prompts))
-        told = f"'{checkpoint.name}' has drawn no picture for {words} by {descriptions.way(way, checkpoint)} yet."
+    told = descriptions.undrawn(checkpoint, repr(checkpoint.name), way, sampled.prompts)
     command = program.command(f"sample --dataset {dataset.name} --checkpoint {checkpoint.name}")
     raise SettingsError(f"{told} Draw some ({command}), or give --seeds.")
 
@@ -118,7 +115,7 @@ def computed(plan: Plan, checkpoint: Checkpoint, feature_batch: int = 0) -> Plan
     if reason := family_of(plan.method).lacking(plan.method):
         raise SettingsError(reason)
     what = f"{plan.method.label} for {counted(len(plan.targets), 'picture')}"
-    costs.tell(scores.estimate(plan.dataset, checkpoint, plan.missing), what)
+    costs.tell(scores.estimate(plan.dataset, checkpoint, plan.missing, plan.targets), what)
     for sampled, some in asking.sets(plan, targets.way_of(checkpoint, plan.dataset.train)):
         for job in asking.jobs_for([set_scores.of_some(plan, some)], sampled):
             own = job.model_copy(update={"pictures_per_batch": feature_batch}) if isinstance(job, AttributeJob) else job
@@ -132,7 +129,7 @@ def _shown(told: Sheet, document: dict[str, Any]) -> str:
     by = told.credit.by
     rows = [
         {by: group["name"], "pictures": group["pictures"], "verdict": group["verdict"]}
-        | {name: f"{group[name]:.1%}" for name in ("share", "share_of_pictures")}
+        | {name: crediting.percent(group[name]) for name in ("share", "share_of_pictures")}
         | {"lift": f"{group['lift']:.2f}", "p": "" if group["p"] is None else f"{group['p']:.2g}"}
         | {"interval": "" if group["lift_low"] is None else f"{group['lift_low']:.2f} to {group['lift_high']:.2f}"}
         for group in document["groups"][:LISTED]

@@ -12,9 +12,10 @@ from dtrak_core.amounts import counted, numbers_of
 from dtrak_core.commands import answers, credits, tables
 from dtrak_core.commands.tables import Json
 from dtrak_core.counterfactual import doctor_sheet, trials
+from dtrak_core.counterfactual.settings import TrialSettings
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.errors import SettingsError
 from dtrak_core.jobs.question_jobs import SuspicionJob, TrialJob
 from dtrak_core.methods import costs, suspicions
 from dtrak_core.methods import doctor as doctors
@@ -65,7 +66,7 @@ def doctor(
         if reason := doctors.refusal(one, chosen, weights):
             raise SettingsError(reason)
     found = [_computed(one, chosen, weights) for one in dict.fromkeys(wanted)]
-    some = []
+    asked = None
     if without or without_first:
         if without_first > (ranked := len(found[0].order)):
             raise SettingsError(
@@ -73,8 +74,9 @@ def doctor(
                 "Give no more."
             )
         named = numbers_of(without, "training pictures", count) if without else found[0].order[:without_first].tolist()
-        some.append(_tried(named, chosen, weights, random_draws, train_seeds))
-    told = doctor_sheet.sheet(found, chosen, weights, some, top)
+        asked = trials.settings_for(chosen, weights, named, random_draws, train_seeds)
+        _try(asked, chosen, weights)
+    told = doctor_sheet.sheet(found, chosen, weights, top, asked)
     if out is not None and write is not None:
         store.write_bytes(out, write(told))
     tables.say(doctor_sheet.document(told), json, _shown)
@@ -90,16 +92,12 @@ def _computed(check: Check, dataset: Dataset, checkpoint: Checkpoint) -> Suspect
     return doctors.find(check, dataset, checkpoint)
 
 
-def _tried(named: list[int], dataset: Dataset, checkpoint: Checkpoint, draws: int, seeds: int) -> trials.Trial:
-    settings = trials.settings_for(dataset, checkpoint, named, draws, seeds)
+def _try(settings: TrialSettings, dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Have a trial done that is not stored yet."""
     label = f"Train without {counted(len(settings.removed), 'picture')}"
     if trials.find(settings) is None:
         costs.tell(trials.cost(dataset, checkpoint, settings), label.lower())
         answers.completed(TrialJob(settings=settings), label)
-    found = trials.find(settings)
-    if found is None:
-        raise NotFoundError("The losses are not stored any more. Ask again.")
-    return found
 
 
 def _shown(document: dict[str, Any]) -> str:

@@ -98,7 +98,7 @@ def _shown(told: Sheet) -> str:
         parts.append(f"Closest to {work.target.caption}\n{tables.table(rows, columns)}")
     if told.help is not None:
         rows = [
-            {"generated": told.help.targets[i].id, "share of its credit": f"{told.help.each[i]:.1%}"}
+            {"generated": told.help.targets[i].id, "share of its credit": crediting.percent(float(told.help.each[i]))}
             for i in work_sheet.order(told.help)[:LISTED]
         ]
         parts.append(f"Helped most\n{tables.table(rows, tuple(rows[0]))}")

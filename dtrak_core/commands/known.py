@@ -131,7 +131,9 @@ def _compute(dataset: Dataset, checkpoint: Checkpoint, plans: Sequence[Plan], ho
     if not plans:
         return
     labels = ", ".join(plan.method.label for plan in plans)
-    costs.tell(scores.estimate(dataset, checkpoint, [part for plan in plans for part in plan.missing]), labels)
+    missing = [part for plan in plans for part in plan.missing]
+    explained = [target for plan in plans for target in plan.targets]
+    costs.tell(scores.estimate(dataset, checkpoint, missing, explained), labels)
     for alike in dict.fromkeys(tuple(t.id for t in plan.targets) for plan in plans):
         own = [plan for plan in plans if tuple(t.id for t in plan.targets) == alike]
         for job in asking.jobs_for(own, how):
@@ -155,6 +157,7 @@ def _shown(document: Mapping[str, Any]) -> str:
             f"\n{one['words']} as the target ({asked}): by chance {one['chance']:.3f}, at most {one['most']:.3f}\n"
             f"{tables.table(rows, ('method', 'share', '95 % interval'))}"
         )
+        lines += [one["reason"]] if one["reason"] else []
     lines += ["", document["warning"]]
     lines += [f"{METHODS[name].label} is left out. {why}" for name, why in document["left_out"].items() if why]
     return "\n".join(lines)

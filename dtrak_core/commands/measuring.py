@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from dtrak_core import store
 from dtrak_core.amounts import counted, numbers_of
 from dtrak_core.commands import answers, tables
 from dtrak_core.commands.drawing import Drawing
@@ -16,13 +18,15 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import asking, job_costs, jobs
-from dtrak_core.lds import predictions, standing_words, standings, subset_models
+from dtrak_core.lds import predictions, standing_figure, standing_sheet, standings, subset_models
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.recipes import usual as recipe_usual
+from dtrak_core.lds.standing_sheet import Sheet
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import costs
 from dtrak_core.methods.methods import METHODS, method_of
 from dtrak_core.models import checkpoints
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.settings import build
 
@@ -45,6 +49,7 @@ def lds(
     dataset: str = catalogue.DEFAULT,
     checkpoint: str = "demo",
     sampled: Drawing = Sampled(),  # noqa: B008
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
     json: Json = False,
 ) -> None:
     """Measure methods by the linear datamodeling score: train on random subsets, compare predicted with real losses.
@@ -54,9 +59,9 @@ def lds(
         held_out: Number of held-out targets, from the first; 0 for none.
         method: d-trak, trak, lite0-cosine, ..., or all that need no further training; may be given several times
             (default: d-trak, trak, raw-pixel-cosine).
-        num_subsets: Random subsets of the training set.
+        num_subsets: Random subsets of the pictures that the checkpoint has learned from.
         train_seeds: Models per subset, each with its own training seed; with two or more the noise floor is known.
-        share: Part of the training set that a subset holds.
+        share: Part of the pictures that the checkpoint has learned from that a subset holds.
         num_timesteps: Timesteps over which a loss is averaged; the paper takes 1000.
         noise_seeds: Noise draws per timestep.
         squared: Square scores before they are summed over a subset.
@@ -64,7 +69,9 @@ def lds(
         dataset: Name of the training set.
         checkpoint: Name of the checkpoint whose settings train the models.
         sampled: Sampler.
+        out: The answer as a file, with what it was measured of and how: .csv, .json, .png, or .tex for a paper.
     """
+    write = None if out is None else standing_figure.writer(out)
     chosen = answers.prepared(dataset)
     weights = checkpoints.by_name(checkpoint, chosen.digest)
     wanted = [f"seed:{seed}" for seed in numbers_of(generated, "seeds", MOST)] if generated else []
@@ -86,6 +93,7 @@ def lds(
         share=share,
         num_timesteps=num_timesteps,
         noise_seeds=noise_seeds,
+        learned=subset_models.learned_by(weights),
         **answers.with_prompts(chosen, weights, sampled).drawing(),
     )
     subset_models.check(chosen, weights, settings)
@@ -108,7 +116,10 @@ def lds(
         encoder_weights = encoders.of_methods(recipe.method for recipe in recipes)
         job = build(jobs.BenchmarkJob, settings=settings, recipes=tuple(recipes), encoder_weights=encoder_weights)
         answers.completed(job, f"Scores of {counted(len(recipes), 'method')} for {counted(len(wanted), 'target')}")
-    say(_document(chosen, settings, recipes, left_out, "all" in method), json, _shown)
+    sheet = _sheet(chosen, weights, settings, recipes, left_out, "all" in method)
+    if out is not None and write is not None:
+        store.write_bytes(out, write(sheet))
+    say(standing_sheet.document(sheet), json, _shown)
 
 
 def _usable(
@@ -139,10 +150,15 @@ def _told_enough(known: subset_models.Losses) -> None:
         )
 
 
-def _document(
-    dataset: Dataset, settings: LdsSettings, recipes: Sequence[Recipe], left_out: Mapping[str, str], retraining: bool
-) -> dict[str, Any]:
-    """Return LDS of all recipes by kind of target, each with its chance, and the noise floor, as JSON values."""
+def _sheet(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: LdsSettings,
+    recipes: Sequence[Recipe],
+    left_out: Mapping[str, str],
+    retraining: bool,
+) -> Sheet:
+    """Return LDS of all recipes by kind of target, and where they are asked for of what is fitted on the models."""
     # More training seeds than were asked for may be there; they tell how high an LDS can be.
     alike = settings.model_dump(include=set(subset_models.Measured.model_fields))
     stored = [
@@ -154,30 +170,20 @@ def _document(
     known = subset_models.read(dataset, settings)
     _told_enough(known)
     found = [one for recipe in recipes if (one := predictions.find(recipe, settings)) is not None]
-    rows, kinds = standings.rows(found, known, settings), standings.kinds(known, settings)
+    rows = standings.rows(found, known, settings)
     if retraining:
         rows += standings.retraining_rows(known, settings)
-    document: dict[str, Any] = {
-        "models": {"finished": known.done, "expected": known.expected},
-        "protocol": standings.protocol(known, settings),
-        "targets": kinds,
-        "leak": standings.leak(known, settings),
-        "sentences": standing_words.sentences(rows, kinds),
-        "rows": rows,
-        "left_out": dict(left_out),
-        "settings": settings.model_dump(mode="json"),
-    }
-    if len(recipes) == 1 and rows:
-        own = next((row for row in rows if row["targets"] == "generated"), rows[0])
-        document |= {"lds": own["lds"], "interval": own["interval"], "by_chance": own["by_chance"]}
-        document["noise_floor"] = kinds[own["targets"]]["noise_floor"]
-    return document
+    return Sheet(dataset, checkpoint, settings, known, rows, left_out)
 
 
 def _shown(document: dict[str, Any]) -> str:
     """Return one table a kind of target: a row a method, LDS with its interval."""
     protocol, models = document["protocol"], document["models"]
-    lines = [f"{protocol['subsets']} subsets, {models['finished']} of {models['expected']} models"]
+    lines = [
+        f"{document['checkpoint']['name']} on {document['dataset']['name']}: {protocol['subsets']} subsets, "
+        f"{100 * protocol['share']:.0f} % each, {models['finished']} of {models['expected']} models, "
+        f"{counted(protocol['train_seeds'], 'training seed')}, losses at {counted(protocol['timesteps'], 'timestep')}"
+    ]
     lines += ["", *document["sentences"]]
     for kind, facts in document["targets"].items():
         rows = [
@@ -191,11 +197,9 @@ def _shown(document: dict[str, Any]) -> str:
             for row in document["rows"]
             if row["targets"] == kind
         ]
-        floor = (
-            "not known, too few subsets have two seeds"
-            if facts["noise_floor"] is None
-            else f"{facts['noise_floor']:.3f}"
-        )
+        floor = "not known, too few subsets have two seeds"
+        if facts["noise_floor"] is not None:
+            floor = "{:.3f} ({:.3f} to {:.3f})".format(facts["noise_floor"], *facts["noise_floor_interval"])
         lines.append(
             f"\n{facts['count']} {kind} targets. A perfect attribution could reach: {floor}\n"
             f"{tables.table(rows, ('method', 'timesteps', 'LDS', '95 % interval', 'by chance'))}"

@@ -28,7 +28,7 @@ from dtrak_core.datasets import catalogue
 from dtrak_core.errors import SettingsError
 from dtrak_core.jobs import job_costs, jobs
 from dtrak_core.methods import costs
-from dtrak_core.models import checkpoints
+from dtrak_core.models import checkpoints, descriptions
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.settings import build, key_of
 
@@ -61,7 +61,7 @@ def counterfactual(
         target: A generated target, like seed:3; may be given several times.
         method: d-trak, trak, lite0-cosine, raw-pixel-cosine, ...; may be given several times (default: d-trak).
         remove: Numbers of pictures removed, like 90 or 10,30,90.
-        share: Share of the training set removed, 0 to 1, instead of a number.
+        share: Share removed of the pictures that the model learned from, 0 to 1, instead of a number.
         contributor: Remove all pictures of this contributor; may be given several times.
         pictures: Remove these training pictures, like 3,17-19, together; may be given several times.
         same: Remove all pictures of the target's family, contributor or label, as its prompt tells them.
@@ -90,9 +90,10 @@ def counterfactual(
         given = {CONTRIBUTOR: contributor, PICTURES: pictures, SAME: same}
         fixed = tuple(f"{begin}{one}" for begin, values in given.items() for one in values)
         methods = (*(method or (() if fixed else ("d-trak",))), *fixed)
+        learned = descriptions.learned_from(weights, len(chosen.train.rows))
         asked = {
             "targets": target,
-            "remove": _counts(remove, share, len(chosen.train.rows), bool(fixed and not method)),
+            "remove": _counts(remove, share, learned, bool(fixed and not method)),
             "group": group,
             "random_draws": random_draws,
             "train_seeds": train_seeds,
@@ -108,7 +109,7 @@ def counterfactual(
         )
         job = build(jobs.CounterfactualJob, settings=settings, name=name)
         if store.find("comparisons", key_of("comparisons", settings)) is None:
-            costs.tell(job_costs.of_comparison(chosen, weights, settings), f"removals for {', '.join(target)}")
+            costs.tell(job_costs.of_comparison(chosen, weights, settings).cost, f"removals for {', '.join(target)}")
         answers.completed(job, f"Compare removals for {', '.join(target)}")
         found, of = comparisons.read(settings), chosen
     document = comparison_document.document(found, of)
@@ -123,7 +124,9 @@ def _counts(remove: str, share: float | None, count: int, by_name_only: bool) ->
     if remove and share is not None:
         raise SettingsError(f"--remove {remove} and --share {share:g} were both given. Give one of them.")
     if share is not None and not 0 < share < 1:
-        raise SettingsError(f"--share is {share:g}; give a share of the training set between 0 and 1.")
+        raise SettingsError(
+            f"--share is {share:g}; give a share between 0 and 1 of the pictures that the model learned from."
+        )
     if remove:
         return tuple(numbers_of(remove, "numbers of pictures", count))
     if by_name_only:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
+from dtrak_core import store
 from dtrak_core.counterfactual import badges, comparisons, contrasts, verdicts
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, facts
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.errors import NotFoundError
 from dtrak_core.methods import crediting, spreadsheet
+from dtrak_core.models import checkpoints
 
 LATENT = "Euclidean distance of the unscaled latent modes; larger = changed more"
 
@@ -64,14 +68,40 @@ def document(comparison: Comparison, dataset: Dataset | None = None) -> dict[str
 def to_csv(comparison: Comparison, dataset: Dataset | None = None) -> bytes:
     """Return the entries as CSV, the removed indices separated by spaces; arguments as of `document`.
 
-    The last columns tell whose pictures were removed, as "Ada: 2; Ben: 1", and the licence line.
+    The last columns tell whose pictures were removed, as "Ada: 2; Ben: 1", and in each line alike what made it, with
+    the licence line. The dataset's and the checkpoint's name are empty where these are gone; the date of a comparison
+    under way is today's.
     """
     told, dataset, lines = comparisons.measures(comparison), dataset or comparisons.dataset_of(comparison), []
-    terms = "" if dataset is None else crediting.terms(dataset)
+    tail = _made(comparison, dataset)
     for e in comparison.entries:
         where = [e.target, e.method, e.owner, e.draw, e.train_seed, e.size, len(e.removed)]
         counts = {} if dataset is None else crediting.counted(e.removed, dataset.train.rows)
         by = "; ".join(f"{name}: {count}" for name, count in counts.items())
-        lines.append([*where, *(getattr(e, name) for name in told), " ".join(map(str, e.removed)), by, terms])
+        removed = " ".join(map(str, e.removed))
+        lines.append([*where, *(getattr(e, name) for name in told), removed, by, *tail.values()])
     first = ["target", "method", "owner", "draw", "train_seed", "size", "removed_count"]
-    return spreadsheet.to_csv([*first, *told, "removed", "removed_contributors", "licence"], lines)
+    return spreadsheet.to_csv([*first, *told, "removed", "removed_contributors", *tail], lines)
+
+
+def _made(comparison: Comparison, dataset: Dataset | None) -> dict[str, Any]:
+    """Return by column what made all entries of a comparison."""
+    settings, made = comparison.settings, comparison.facts
+    try:
+        checkpoint = checkpoints.by_digest(settings.checkpoint, settings.dataset).name
+    except NotFoundError:
+        checkpoint = ""
+    return {
+        "dataset": "" if dataset is None else dataset.name,
+        "dataset_digest": settings.dataset,
+        "checkpoint": checkpoint,
+        "checkpoint_digest": settings.checkpoint,
+        "comparison": comparison.key,
+        "sampler": settings.sampler,
+        "sampling_steps": settings.sampling_steps,
+        "take_over": settings.take_over,
+        "encoder": settings.encoder,
+        "version": made.get("versions", store.versions())["dtrak-studio"],
+        "date": made.get("date", datetime.datetime.now(datetime.UTC).date().isoformat())[:10],
+        "licence": "" if dataset is None else crediting.terms(dataset),
+    }

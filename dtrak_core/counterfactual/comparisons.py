@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dtrak_core import store
+from dtrak_core.amounts import counted, ranges_of
 from dtrak_core.counterfactual import encoders, entries, removals, verdicts
 from dtrak_core.counterfactual.entries import Entry, label, of_size
 from dtrak_core.counterfactual.removal_sets import is_shared
@@ -24,6 +25,7 @@ from dtrak_core.counterfactual.verdicts import Verdict
 from dtrak_core.datasets import catalogue, thumbnails
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import NotFoundError
+from dtrak_core.methods import crediting
 from dtrak_core.models import checkpoints
 from dtrak_core.models.targets import PICTURE, Target, find_sample
 from dtrak_core.settings import build, key_of
@@ -156,10 +158,41 @@ def measures(comparison: Comparison) -> tuple[str, ...]:
     return entries.measures_of(comparison.entries)
 
 
-def taken(comparison: Comparison) -> str:
-    """Return in words how many pictures its removals really took: a contributor's are as many as they are."""
-    counts = sorted({len(e.removed) for e in comparison.entries if e.removed})
-    return ", ".join(map(str, counts)) if len(counts) < 4 else f"{counts[0]} to {counts[-1]}"
+def taken(comparison: Comparison, size: int | None = None) -> str:
+    """Return in words how many pictures its removals really took: a contributor's are as many as they are.
+
+    None takes all sizes asked for together.
+    """
+    counts = _counts(comparison, size)
+    return ", ".join(f"{count:,}" for count in counts) if len(counts) < 4 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def protocol(comparison: Comparison, size: int, pictures: int) -> str:
+    """Say what was taken for one size asked for, beside how many control models, and with which training seeds.
+
+    Args:
+        comparison: The comparison; one under way is told as far as it has come.
+        size: One of the numbers of pictures asked for.
+        pictures: Number of training pictures.
+    """
+    counts, own = _counts(comparison, size), of_size(comparison.entries, size)
+    first = "No removal has been trained yet."
+    if counts:
+        shares = dict.fromkeys(crediting.percent(count / pictures) for count in (counts[0], counts[-1]))
+        first = f"Removed: {taken(comparison, size)} of {pictures:,} training pictures ({' to '.join(shares)})."
+    beside = []
+    for arm, what in ((RANDOM, "without random pictures"), (FLOOR, "with nothing removed (noise floor)")):
+        if models := {(e.removed, e.draw) for e in own if e.method == arm}:
+            beside.append(f"{counted(len(models), 'model')} {what}")
+    told = [counted(len(comparison.settings.targets), "target"), *beside]
+    if seeds := {e.train_seed for e in own if e.method != IDENTITY and e.train_seed is not None}:
+        told.append(f"training seed{'s' * (len(seeds) > 1)} {ranges_of(seeds)}")
+    return f"{first} {', '.join(told)}."
+
+
+def _counts(comparison: Comparison, size: int | None) -> list[int]:
+    found = comparison.entries if size is None else of_size(comparison.entries, size)
+    return sorted({len(e.removed) for e in found if e.removed})
 
 
 def about(bars: Sequence[Wanted]) -> str:

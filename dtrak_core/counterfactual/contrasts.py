@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,11 @@ def sign_p(differences: np.ndarray, groups: Sequence[Sequence[int]]) -> float | 
     return float(np.mean(told >= told[0] - 1e-9 * np.abs(sums).max()))
 
 
+def least_p(count: int) -> float:
+    """Return the smallest p that `sign_p` gives so many groups: of the signs, all alike and all turned."""
+    return 2 / 2**count if count <= EXACT else 1 / (DRAWN + 1)
+
+
 def told_apart(found: Mapping[str, Sequence[Contrast]]) -> dict[str, list[Contrast]]:
     """Return by measure those whose p, times the number of all in all measures (Bonferroni), is below LEVEL."""
     count = judged(found)
@@ -117,10 +123,20 @@ def told_apart(found: Mapping[str, Sequence[Contrast]]) -> dict[str, list[Contra
 
 
 def summary(found: Mapping[str, Sequence[Contrast]], quoted: Callable[[str], str] = str) -> str:
-    """Return in a sentence which methods are told apart in which measures; their names are `quoted`."""
+    """Return in a sentence which methods are told apart in which measures; their names are `quoted`.
+
+    Where so many comparisons of so few targets could not be beyond chance whatever the data, that is said instead.
+    """
     count, told = judged(found), dict[tuple[str, str], list[str]]()
     if not count:
         return f"No method is compared with another: {FEWEST} targets with models of their own are needed."
+    most = max(one.observations for each in found.values() for one in each if one.p is not None)
+    if count * least_p(most) >= LEVEL:
+        needed = math.floor(math.log2(2 * count / LEVEL)) + 1
+        return (
+            f"{most} targets with models of their own cannot tell methods apart in "
+            f"{counted(count, 'comparison')}, whatever they show: at least {needed} are needed."
+        )
     for measure, each in told_apart(found).items():
         for one in each:
             more = larger(one, measure)

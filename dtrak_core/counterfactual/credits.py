@@ -8,7 +8,7 @@ from typing import Any
 
 from dtrak_core.counterfactual import left_out
 from dtrak_core.counterfactual.comparisons import Comparison
-from dtrak_core.counterfactual.left_out import Check
+from dtrak_core.counterfactual.left_out import Check, LeftOut
 from dtrak_core.methods import set_credit, set_scores
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.plans import Plan, Scores
@@ -41,4 +41,12 @@ def sheet(
 
 def _document(checked: Check) -> dict[str, Any]:
     """Return a check as plain JSON values, with its sentence."""
-    return {"sentence": left_out.sentence(checked)} | dataclasses.asdict(checked)
+    rows = {
+        name: [_row(one) for one in each] for name, each in (("groups", checked.groups), ("random", checked.random))
+    }
+    return {"sentence": left_out.sentence(checked)} | dataclasses.asdict(checked) | rows
+
+
+def _row(one: LeftOut) -> dict[str, Any]:
+    each = {"predicted_each": one.predicted_each, "measured_each": one.measured_each}
+    return dataclasses.asdict(one) | each

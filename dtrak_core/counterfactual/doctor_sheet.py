@@ -12,6 +12,7 @@ from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.counterfactual import trials
 from dtrak_core.counterfactual.copy_sheet import name_of
+from dtrak_core.counterfactual.settings import TrialSettings
 from dtrak_core.counterfactual.trials import Trial
 from dtrak_core.datasets import alike
 from dtrak_core.datasets.catalogue import Dataset
@@ -20,6 +21,7 @@ from dtrak_core.methods.doctor import Suspects
 from dtrak_core.models.checkpoints import Checkpoint
 
 TOP = 24  # pictures of each check on the page
+LISTED = 20  # trials that are told of
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +146,15 @@ def writer(path: Path) -> Callable[[Sheet], bytes]:
 
 
 def sheet(
-    suspects: Sequence[Suspects], dataset: Dataset, checkpoint: Checkpoint, some: Sequence[Trial], top: int = TOP
+    suspects: Sequence[Suspects],
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    top: int = TOP,
+    asked: TrialSettings | None = None,
 ) -> Sheet:
-    """Return checks with the trials that belong to them."""
-    return Sheet(tuple(suspects), tuple(some), dataset, checkpoint, top)
+    """Return checks with the model's stored trials, the newest first, but for the one that is asked for now."""
+    known = sorted(trials.listing(dataset, checkpoint), key=lambda one: one.settings != asked)
+    return Sheet(tuple(suspects), tuple(known[:LISTED]), dataset, checkpoint, top)
 
 
 def _facts(found: Suspects, rank: int, dataset: Dataset) -> dict[str, Any]:

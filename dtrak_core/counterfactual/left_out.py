@@ -6,9 +6,11 @@ out as a whole,
     predicted(g) = mean over targets z of Σ_{i in g} score(z, i)
     measured(g)  = mean over models and targets of ( change of the loss without g - that with nothing removed )
 
-over the same targets, both for the same training seed where there is one. A model is one observation, however many
-targets it drew and in however many comparisons it stands. What random removals of as many pictures change is measured
-by the very targets and seeds of g: targets differ in how much any removal changes them. No torch here.
+over the same targets, both for the same training seed where there is one. Both grow with the number of pictures,
+whatever the scores are, so what is ranked is both for each picture: divided by how many g has. A model is one
+observation, however many targets it drew and in however many comparisons it stands. What random removals of as many
+pictures change is measured by the very targets and seeds of g: targets differ in how much any removal changes them. No
+torch here.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ Changes = Mapping[tuple[int | None, int], float]  # by training seed and place o
 class LeftOut:
     """A removal: what it takes, `models` trained without it, `targets` that they drew; no name for a random one.
 
+    `predicted` is in the scores' own unit, `measured` in that of the loss, both of all `pictures` together.
     `by_random` is what random removals of as many pictures change by the same targets and training seeds; None where
     for one of these there is no such model.
     """
@@ -46,12 +49,24 @@ class LeftOut:
     targets: int
     by_random: float | None = None
 
+    @property
+    def predicted_each(self) -> float:
+        """Return the predicted change for each picture."""
+        return self.predicted / self.pictures
+
+    @property
+    def measured_each(self) -> float:
+        """Return the measured change for each picture."""
+        return self.measured / self.pictures
+
 
 @dataclass(frozen=True)
 class Check:
-    """Groups and random removals; `rho` is the Spearman correlation over groups, `p` one-sided by permutation.
+    """Groups, the highest predicted for each picture first, and random removals.
 
-    95 % of the correlations of permuted groups lie between `low` and `high`. All are None where `reason` says why.
+    `rho` is the Spearman correlation over groups of what is predicted and measured for each picture, `p` one-sided by
+    permutation. 95 % of the correlations of permuted groups lie between `low` and `high`. All are None where `reason`
+    says why.
     """
 
     groups: tuple[LeftOut, ...]
@@ -107,7 +122,7 @@ def check(
         for removed, found in changes.items()
     }
     own = sorted(
-        (row for removed, row in rows.items() if removed not in random), key=lambda row: (-row.predicted, row.name)
+        (row for removed, row in rows.items() if removed not in random), key=lambda row: (-row.predicted_each, row.name)
     )
     return _judged(tuple(own), tuple(rows[removed] for removed in rows if removed in random))
 
@@ -118,8 +133,8 @@ def sentence(found: Check) -> str:
         return f"{found.reason}."
     models = sum(row.models for row in found.groups)
     return (
-        f"Left out of the training, {len(found.groups)} groups ({models} models) changed the loss in an order that "
-        f"correlates with the predicted one by {found.rho:+.2f} (Spearman); by chance 95 % lie between "
+        f"Left out of the training, {len(found.groups)} groups ({models} models) changed the loss for each picture in "
+        f"an order that correlates with the predicted one by {found.rho:+.2f} (Spearman); by chance 95 % lie between "
         f"{found.low:+.2f} and {found.high:+.2f} (p = {found.p:.2g})."
     ).replace("-", "−")
 
@@ -168,8 +183,8 @@ def _judged(groups: tuple[LeftOut, ...], random: tuple[LeftOut, ...]) -> Check:
         return Check(groups, random, reason="No model has been trained without one of these groups yet")
     if len(groups) < FEWEST:
         return Check(groups, random, reason=f"Too few groups were left out for a verdict: {len(groups)} of {FEWEST}")
-    first = scaled_ranks(np.array([row.predicted for row in groups]))
-    second = scaled_ranks(np.array([row.measured for row in groups]))
+    first = scaled_ranks(np.array([row.predicted_each for row in groups]))
+    second = scaled_ranks(np.array([row.measured_each for row in groups]))
     drawn = second[permutations(len(groups), len(groups) <= EXACT, PERMUTATIONS)] @ first
     rho = float(first @ second)
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -15,6 +15,7 @@ from dtrak_core.settings import DRAWN, Digest, Seed, Settings
 TakeOver = Annotated[int, Field(ge=1, le=DIFFUSION_STEPS, exclude_if=lambda value: value == DIFFUSION_STEPS)]
 Group = Literal["none", "family", "contributor", "label"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+_CERTAIN = ("random_draws", "train_seeds", "floor_models")  # more of them make an answer surer
 EncoderWeights = tuple[tuple[EmbeddingModel, Digest], ...]
 
 
@@ -77,6 +78,17 @@ class CounterfactualSettings(Sampled):
             if len(set(values := getattr(self, name))) != len(values):
                 raise ValueError(f"{name} {list(values)} names something twice; name each once")
         return self
+
+
+def answers(made: CounterfactualSettings, asked: CounterfactualSettings) -> bool:
+    """Say whether a comparison that was made answers what is asked: the same question, as many controls and seeds."""
+    enough = all(getattr(made, name) >= getattr(asked, name) for name in _CERTAIN)
+    return enough and _question(made) == _question(asked)
+
+
+def _question(settings: CounterfactualSettings) -> CounterfactualSettings:
+    """Return settings without what makes an answer surer, and whatever the order of targets."""
+    return settings.model_copy(update={"targets": tuple(sorted(settings.targets))} | dict.fromkeys(_CERTAIN, 1))
 
 
 class TrialSettings(Settings):

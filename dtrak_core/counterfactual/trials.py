@@ -90,7 +90,8 @@ def settings_for(
     """Return the settings of a trial without these pictures.
 
     Raises:
-        SettingsError: If the checkpoint cannot be trained again, nothing is held out, or a number cannot be removed.
+        SettingsError: If the checkpoint cannot be trained again, no held-out picture is unlike all training pictures,
+            or a number cannot be removed.
     """
     learned = removals.trained_on(dataset, checkpoint)
     taken = removal_sets.ascending(list(set(removed)))
@@ -100,9 +101,9 @@ def settings_for(
         raise SettingsError(
             f"{len(taken)} of {len(learned)} training pictures cannot be removed. Remove at least 1 and leave 1."
         )
+    if reason := copies.no_reference(dataset):
+        raise SettingsError(f"{reason}, so no loss says whether the model is better off.")
     own = copies.reference_of(dataset)
-    if not own:
-        raise SettingsError(f"No picture of '{dataset.name}' is held out, so there is no held-out loss.")
     chosen = np.unique(np.linspace(0, len(own) - 1, min(MOST, len(own))).astype(int))
     return build(
         TrialSettings,

@@ -129,8 +129,26 @@ def subset(
     return draw(count, int(share * count), seed_of(purpose, number), labels)
 
 
-def random_part(purpose: Purpose, number: int, labels: Sequence[str] | Sequence[int], share: float) -> np.ndarray:
-    """Return a subset's training indices in order: the paper's draw, stratified where each label is on two pictures."""
+def random_part(
+    purpose: Purpose,
+    number: int,
+    labels: Sequence[str] | Sequence[int],
+    share: float,
+    among: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Return a subset's training indices in order: the paper's draw, stratified where each label is on two pictures.
+
+    Args:
+        purpose: What the subset is for.
+        number: Number of the subset, from 0.
+        labels: One label a picture of the whole training set.
+        share: Part that is drawn, rounded down.
+        among: Training indices that it is drawn from, those that a model has learned from; None for all.
+    """
+    if among is not None:
+        pool = np.unique(among)
+        found: np.ndarray = pool[random_part(purpose, number, [labels[i] for i in pool.tolist()], share)]
+        return found
     _, counts = np.unique(labels, return_counts=True)
     stratified = len(counts) > 1 and counts.min() >= 2
     return np.sort(subset(purpose, number, len(labels), labels if stratified else None, share))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtrak_core.features import feature_store
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.models.settings import DIFFUSION_STEPS
 from dtrak_core.store import Artifact
 
@@ -23,6 +24,16 @@ class Faders:
     layers: tuple[float, ...]
     bands: tuple[float, ...]
     halves: tuple[int, ...] = (0, 1)
+
+
+def refusal(settings: FeatureSettings) -> str:
+    """Say why such features cannot be in parts; nothing where they can."""
+    if settings.projection != "none":
+        return ""
+    return (
+        "Features in parts, from which faders and certainty are computed, are projected group by group, and these have "
+        "projection 'none'. Choose another projection."
+    )
 
 
 def part_of(grid: np.ndarray, band: int, half: int, length: int = DIFFUSION_STEPS) -> np.ndarray:

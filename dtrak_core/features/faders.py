@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dtrak_core.errors import SettingsError
 from dtrak_core.features import draws
-from dtrak_core.features.fader_layout import BANDS, HALVES, PARTS, part_of
+from dtrak_core.features.fader_layout import BANDS, HALVES, PARTS, part_of, refusal
 from dtrak_core.features.gradients import per_example_gradients
 from dtrak_core.features.projection import Projector
 from dtrak_core.features.settings import FeatureSettings
@@ -82,9 +82,13 @@ def by_parts(
 
 
 def projectors(denoiser: Denoiser, settings: FeatureSettings) -> list[tuple[Projector, slice]]:
-    """Return each group's projection and its range of parameters; the groups share `proj_dim` alike."""
-    if settings.projection == "none":
-        raise SettingsError("Features in parts are projected group by group. Choose a projection other than 'none'.")
+    """Return each group's projection and its range of parameters; the groups share `proj_dim` alike.
+
+    Raises:
+        SettingsError: If the features are not projected.
+    """
+    if reason := refusal(settings):
+        raise SettingsError(reason)
     ranges = groups(denoiser)
     share = max(1, settings.proj_dim // len(ranges))
     sizes = [where.stop - where.start for where in ranges.values()]

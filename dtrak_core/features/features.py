@@ -184,7 +184,7 @@ def _of_targets(
 ) -> np.ndarray:
     """Return the mean of targets' features (M, K) over noise seeds; `on_progress` counts gradients."""
     images = np.stack([target.image for target in targets])
-    ids, told = [target.id for target in targets], [denoiser.told(target.row) for target in targets]
+    ids, told = [draws.target_name(target.id) for target in targets], [denoiser.told(target.row) for target in targets]
     total, each = np.zeros(()), settings.num_timesteps
     for number in range(seeds):
 

@@ -187,9 +187,14 @@ def damping_for_rank(eigenvalues: np.ndarray, rank: float) -> float:
     """Return the λ whose effective rank is `rank`, to 10 digits, by halving in log λ.
 
     Raises:
-        SettingsError: If the rank is not between 0 and the number of positive eigenvalues.
+        SettingsError: If the rank is not between 0 and the number of positive eigenvalues, or there are none.
     """
     positive = eigenvalues[eigenvalues > 0]
+    if not len(positive):
+        raise SettingsError(
+            "The features of all training pictures are 0, so there is nothing to rank by. Choose another model output "
+            "function, turn up other layers or noise levels, or train the model first."
+        )
     if not 0 < rank < len(positive):
         raise SettingsError(
             f"An effective rank of {rank:g} cannot be reached with {len(positive)} directions. "

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dtrak_core import store
 from dtrak_core.errors import SettingsError
+from dtrak_core.features import draws
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled, SampleSettings, even_grid
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import Digest, Seed, Settings
@@ -27,6 +28,20 @@ ModelOutput = Literal[
     "mean-noise",
     "mean-clean",
 ]
+SPOKEN: dict[ModelOutput, str] = {  # what the gradient is of, in a sentence
+    "loss": "the training loss",
+    "squared-output": "the squared size of the model's output",
+    "elbo": "the loss of the variational bound",
+    "mean-output": "the mean of the model's output",
+    "l1-norm": "the L1 norm of the model's output",
+    "l2-norm": "the L2 norm of the model's output",
+    "linf-norm": "the largest entry of the model's output",
+    "interpolated": "a mixture of squared output and training loss",
+    "squared-noise": "the squared size of the noise that the output means",
+    "squared-clean": "the squared size of the clean picture that the output means",
+    "mean-noise": "the mean of the noise that the output means",
+    "mean-clean": "the mean of the clean picture that the output means",
+}
 Weighting = Literal["alike", "training"]
 ProjectionKind = Literal["sparse", "gaussian", "rademacher", "none"]
 MOST_SEEDS = 8
@@ -106,21 +121,22 @@ class TargetFeatureSettings(TargetSide):
 
     `target` is the sample id (`seed:3`, `held-out:7`, `train:12`, `upload:<digest>`) and
     `pixels` the digest of its picture, so that a seed under another sampler is another target. It is the mean over
-    `noise_seeds` noises at each timestep, those of the training features' seed and of the seeds after it.
+    `noise_seeds` noises at each timestep, those of the training features' seed and of the seeds after it. Of a training
+    picture they are `drawn_anew`, so that it shares none with its own training feature; before 2026-11-28 it did.
     """
 
     features: FeatureSettings
     noise_seeds: int = Field(default=1, ge=1, le=MOST_SEEDS, exclude_if=lambda value: value == 1)
     target: str = Field(pattern=r"^(seed|held-out|train|upload):[0-9a-f]+$")
     pixels: Digest
+    drawn_anew: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 def feature_target(features: FeatureSettings, target: Target, side: TargetSide) -> TargetFeatureSettings:
     """Return the settings under which a target's feature is stored."""
     seeds = 1 if side.trajectory else noise_seeds(features)
-    return TargetFeatureSettings(
-        features=features, target=target.id, pixels=target.pixels, noise_seeds=seeds, **side.model_dump()
-    )
+    shared = {"features": features, "noise_seeds": seeds, "drawn_anew": draws.drawn_anew(target.id)}
+    return TargetFeatureSettings(target=target.id, pixels=target.pixels, **shared, **side.model_dump())
 
 
 def target_gradients(settings: TargetFeatureSettings, target: Target) -> int:

@@ -6,6 +6,7 @@ Pages and command line share it. Only what is not stored yet is counted, each th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -91,21 +92,29 @@ def of_recipes(
             runs = ensembles.member_trainings(plan.checkpoint, method.models, dataset.digest)
             members |= {key_of("retrained", run): run for run in runs}
         needed += plan.missing
-    found += _trainings(dataset, checkpoint, list(members.values()))
-    return found + scores.estimate(dataset, checkpoint, needed)
+    found += _trainings(dataset, checkpoint, _untrained(list(members.values())))
+    return found + scores.estimate(dataset, checkpoint, needed, own)
 
 
-def of_comparison(
-    dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings, planned: bool = True
-) -> Cost:
+@dataclass(frozen=True)
+class Removing:
+    """What a comparison of removals costs, and how many of its `trainings` are `stored`.
+
+    None are counted as stored, and the trainings are the most there can be, while scores are missing that would name
+    them: `stored` is None then.
+    """
+
+    cost: Cost
+    trainings: int
+    stored: int | None
+
+
+def of_comparison(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> Removing:
     """Return what a comparison of removals costs: scores, trainings, and what retrained models draw.
 
-    Args:
-        dataset: The training set.
-        checkpoint: The original model.
-        settings: The comparison.
-        planned: Whether to look which models and pictures are stored, where the scores that name them are; else
-            every training is counted.
+    Raises:
+        NotFoundError: If a method compares checkpoints that were not kept.
+        SettingsError: If the checkpoint cannot be trained again, or a removal leaves nothing to train on.
     """
     seeds = [targets.seed_of(name) for name in settings.targets]
     found = of_drawing(checkpoint, seeds, settings)
@@ -115,41 +124,39 @@ def of_comparison(
         if not is_fixed(name):
             base = removals.features_of(settings, name)
             needed += scores.resolve(name, dataset, checkpoint.digest, own, base, train=True).missing
-    found += scores.estimate(dataset, checkpoint, needed)
+    found += scores.estimate(dataset, checkpoint, needed, own)
+    stored: int | None = None
     try:
-        lacking = removals.lacking(removals.plan(dataset, checkpoint, settings), settings) if planned else None
+        plan = removals.plan(dataset, checkpoint, settings)
     except NotFoundError:  # which models are trained is known once there are scores
-        lacking = None
-    learned = len(removals.trained_on(dataset, checkpoint))
-    if lacking is None:
         models = removals.count_trainings(settings)
-        found += costs.training(checkpoint, models * learned * _epochs(checkpoint))
+        learned, epochs = len(removals.trained_on(dataset, checkpoint)), int(checkpoint.run.settings["epochs"])
+        found += costs.training(checkpoint, models * learned * epochs)
         outcomes = (1 + models) * len(settings.targets)
     else:
-        runs = [removals.retraining(dataset, checkpoint, *one) for one in lacking]
-        unmoved = removals.original(checkpoint)
-        found += _trainings(
-            dataset, checkpoint, [run for run, one in zip(runs, lacking, strict=True) if one != unmoved]
-        )
-        outcomes = sum(len({bar.target for bar in bars}) for bars in lacking.values())
-    if not outcomes:
-        return found
-    found += costs.drawing(checkpoint, outcomes, settings)
-    found += costs.losses(checkpoint, (outcomes + len(settings.targets)) * OUTCOME_TIMESTEPS)
-    return found + costs.embedding(2 * outcomes)
+        unmoved, lacking = removals.original(checkpoint), removals.lacking(plan, settings)
+        models = len({(bar.removed, bar.train_seed) for bar in plan} - {unmoved})
+        fresh = _untrained([removals.retraining(dataset, checkpoint, *one) for one in lacking if one != unmoved])
+        found += _trainings(dataset, checkpoint, fresh)
+        stored, outcomes = models - len(fresh), sum(len({bar.target for bar in bars}) for bars in lacking.values())
+    if outcomes:
+        found += costs.drawing(checkpoint, outcomes, settings)
+        found += costs.losses(checkpoint, (outcomes + len(settings.targets)) * OUTCOME_TIMESTEPS)
+        found += costs.embedding(2 * outcomes)
+    return Removing(found, models, stored)
 
 
-def _trainings(dataset: Dataset, checkpoint: Checkpoint, runs: Sequence[TrainSettings]) -> Cost:
-    """Return what those of these trainings cost that are not stored."""
-    fresh = [run for run in runs if store.find("retrained", key_of("retrained", run)) is None]
-    pictures = [len(dataset.train.rows) if run.indices is None else len(run.indices) for run in fresh]
+def _untrained(runs: Sequence[TrainSettings]) -> list[TrainSettings]:
+    """Return those of these trainings that are not stored."""
+    return [run for run in runs if store.find("retrained", key_of("retrained", run)) is None]
+
+
+def _trainings(dataset: Dataset, checkpoint: Checkpoint, fresh: Sequence[TrainSettings]) -> Cost:
+    """Return what these trainings cost."""
     if not fresh:
         return Cost()
+    pictures = [len(dataset.train.rows) if run.indices is None else len(run.indices) for run in fresh]
     return costs.training(checkpoint, sum(run.epochs * count for run, count in zip(fresh, pictures, strict=True)))
-
-
-def _epochs(checkpoint: Checkpoint) -> int:
-    return int(checkpoint.run.settings["epochs"])
 
 
 def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, sampled: Sampled) -> list[Target]:
@@ -159,5 +166,9 @@ def _targets(dataset: Dataset, names: Sequence[str], checkpoint: str, sampled: S
         try:
             found.append(targets.resolve(dataset, checkpoint, name, sampled))
         except NotFoundError:
-            found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), ""))
+            row = {}
+            if name.startswith("seed:"):
+                drawn = targets.sample_settings(checkpoint, targets.seed_of(name), sampled)
+                row = {"settings": drawn.model_dump(mode="json")}
+            found.append(Target(name, np.empty(0, np.uint8), digest_of("to be drawn", name), "", row))
     return found

@@ -6,6 +6,9 @@ class, as far as they agree. For target z, top pictures T(z) and the training pi
 
     share(z) = |T(z) ∩ A(z)| / |T(z)|,    by chance |A(z)| / N,    at most min(|T(z)|, |A(z)|) / |T(z)|
 
+Targets that have the fact in common have one A(z) and much the same pictures first, so they are no independent cases:
+the interval of the mean share draws their groups anew, a family or all targets of a label as a whole.
+
 It asks for likeness, which is not influence: the LDS asks the model itself. But a method that does no better than
 chance here, where D-TRAK's authors show first pictures to the eye (Zheng et al. 2024, appendix D), names no causes.
 """
@@ -24,13 +27,14 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features.settings import no_trajectory
 from dtrak_core.lds import bootstrap, predictions, recipes, subset_models
 from dtrak_core.lds.standings import KINDS
+from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods import agreement, defaults, scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Plan
 from dtrak_core.models import known_facts
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.targets import Target
+from dtrak_core.models.targets import Target, drawing_of, sample_settings, seed_of
 
 TOP = 10
 FACTS = {
@@ -39,6 +43,7 @@ FACTS = {
     "contributor": "by the same contributor",
     "equal": "equal by pixels",
 }
+_GROUPS = {"family": "families", "label": "labels", "contributor": "contributors", "equal": "sets of equal pictures"}
 WARNING = (
     "Likeness is not influence. That a picture shares the target's family or contributor does not show that the model "
     "drew on it, and a similarity finds such pictures without knowing the model at all. Pictures of a family mostly "
@@ -59,7 +64,8 @@ class Known:
 class Answer:
     """How many of the first pictures share the fact: mean over targets, its 95 % interval, each target's share (m,).
 
-    The interval (BCa, targets drawn anew) is None below 6 targets or where all of them have one share.
+    The interval (BCa) draws anew the groups of targets that have the fact in common. It is None below 6 of them, which
+    `without` says, or where all have one share.
     """
 
     share: float
@@ -99,11 +105,26 @@ def answer(values: np.ndarray, one: Known, top: int = TOP) -> Answer:
     check(top, values.shape[1])
     leading = agreement.leading(values[list(one.places)], top)
     shares = np.take_along_axis(one.alike, leading, axis=1).mean(axis=1)
-    ends = None
-    if len(shares) >= statistics.FEWEST and np.ptp(shares) > 0:
-        ends = bootstrap.interval(lambda weights: weights @ shares, len(shares), 0.95)
+    which, ends = groups(one), None
+    sums, sizes = np.bincount(which, shares), np.bincount(which)
+    if len(sizes) >= statistics.FEWEST and np.ptp(sums / sizes) > 1e-12:  # less is rounding
+        ends = bootstrap.interval(lambda weights: (weights @ sums) / (weights @ sizes), len(sizes), 0.95)
     low, high = ends or (None, None)
     return Answer(float(shares.mean()), low, high, shares)
+
+
+def groups(one: Known) -> np.ndarray:
+    """Return the number of each target's group, int (m,), in order of appearance: who has the fact in common."""
+    numbers: dict[bytes, int] = {}  # one family, label ... is one set of training pictures
+    return np.array([numbers.setdefault(alike.tobytes(), len(numbers)) for alike in one.alike])
+
+
+def without(one: Known) -> str:
+    """Say why no share of a fact has an interval; nothing where it may have one."""
+    if (count := int(groups(one).max()) + 1) >= statistics.FEWEST:
+        return ""
+    same = "" if count == len(one.places) else " Targets that have one in common are no independent cases."
+    return f"No intervals: they take targets of {statistics.FEWEST} {_GROUPS[one.fact]}; these are of {count}.{same}"
 
 
 def check(top: int, examples: int) -> None:
@@ -138,8 +159,8 @@ def tables(
         top: How many pictures of each target are counted.
 
     Returns:
-        Tables of fact, words, targets, count, chance, most, and rows of method, label, share, low, high: in the order
-        of `held`.
+        Tables of fact, words, targets, count, groups (`groups`, how many), reason (`without`), chance, most, and rows
+        of method, label, share, low, high: in the order of `held`.
     """
     made = []
     for kind, begin in KINDS.items():
@@ -153,6 +174,7 @@ def tables(
                     told = {"method": method, "label": METHODS[method].label, "share": found.share}
                     rows.append(told | {"low": found.low, "high": found.high})
             facts = {"fact": one.fact, "words": FACTS[one.fact], "targets": kind, "count": len(one.places)}
+            facts |= {"groups": int(groups(one).max()) + 1, "reason": without(one)}
             made.append(facts | {"chance": chance(one), "most": most(one, top), "rows": rows})
     return made
 
@@ -199,12 +221,19 @@ def _kept(dataset: Dataset, checkpoint: Checkpoint, method: Method, targets: Seq
     """Return the scores that were kept with an LDS about all of these targets, (M, N)."""
     recipe = recipes.usual(dataset, checkpoint, method.id)
     for measured in subset_models.of_checkpoint(dataset.digest, checkpoint.digest):
-        alike = all(measured.drawing() == t.sampled.drawing() for t in targets if t.id.startswith("seed:"))
+        alike = all(_drawn_for(measured, target) for target in targets if target.id.startswith("seed:"))
         if alike and {target.id for target in targets} <= set(measured.targets):
             found = predictions.stored_scores(recipe, measured)
             if found is not None and {target.id for target in targets} <= set(found[0]):
                 return np.asarray(found[1][[found[0].index(target.id) for target in targets]], np.float64)
     return None
+
+
+def _drawn_for(measured: LdsSettings, target: Target) -> bool:
+    """Say whether a generated target is the picture that an LDS draws of its seed, of prompts in turn its own one."""
+    wanted = sample_settings(measured.checkpoint, seed_of(target.id), measured)
+    by = drawing_of(target.row).get("checkpoint")
+    return by == measured.checkpoint and target.sampled.drawing() == wanted.drawing()
 
 
 def _equal(dataset: Dataset, facts: Mapping[str, str]) -> np.ndarray | None:

@@ -26,7 +26,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.lds import bootstrap
 from dtrak_core.statistics import permutations, ranks, scaled_ranks, spearman
 
-LEAST_PAIRS = 6  # subsets with two seeds, for a noise floor
+LEAST_PAIRS = 8  # subsets with two seeds, for a noise floor; six leave it anywhere between nothing and all
 LEAST = 3  # subsets, for a rank correlation
 LEAST_SUBSETS = 8  # for an interval
 LEAST_TARGETS = 6  # for an interval
@@ -57,6 +57,15 @@ class Lds:
     low: float | None
     high: float | None
     subsets: int
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The LDS that a perfect attribution could reach, and its 95 % interval, which few retrained subsets leave wide."""
+
+    value: float
+    low: float
+    high: float
 
 
 def predicted(scores: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -132,7 +141,7 @@ def _of_weights(guess: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> n
     return correlations
 
 
-def noise_floor(losses: np.ndarray) -> float | None:
+def noise_floor(losses: np.ndarray) -> Floor | None:
     """Return the LDS that a perfect attribution could reach, given how much losses differ between training seeds.
 
     The Spearman correlation r of the losses of two single seeds, mean over targets and pairs, tells how much of one
@@ -140,23 +149,44 @@ def noise_floor(losses: np.ndarray) -> float | None:
     truth correlates with it by the square root of that. (Taken of each target first, the root would be drawn down by
     the noise of r.)
 
+    Its interval is that of r, taken through the same formula: r ± t s, s the standard error by leaving out one of the
+    q subsets with two seeds at a time (jackknife), t Student's for q - 1 degrees of freedom. Over subsets, not
+    targets: all targets of a subset share its models.
+
     Args:
         losses: Shape (S, R, M): subsets, training seeds, targets; NaN where a seed is not trained.
 
     Returns:
         None where fewer than `LEAST_PAIRS` subsets have two seeds, from which nothing can be told.
     """
+    from scipy.special import stdtrit
+
     there = ~np.isnan(losses[:, :, 0])
-    found = []
-    for i in range(losses.shape[1]):
-        for j in range(i):
-            both = there[:, i] & there[:, j]
-            if both.sum() >= LEAST_PAIRS:
-                found.append(spearman(losses[both, i], losses[both, j]))
-    if not found:
+    seeds = losses.shape[1]
+    pairs = [(i, j) for i in range(seeds) for j in range(i) if (there[:, i] & there[:, j]).sum() >= LEAST_PAIRS]
+    if not pairs:
         return None
-    r, seeds = max(0.0, float(np.mean(found))), float(there.sum(1).mean())
-    return float(np.sqrt(seeds * r / (1 + (seeds - 1) * r)))
+    r, mean_seeds = _agreement(losses, pairs), float(there.sum(1).mean())
+    repeated = np.flatnonzero(np.any([there[:, i] & there[:, j] for i, j in pairs], axis=0))
+    without = np.array([_agreement(np.delete(losses, one, 0), pairs) for one in repeated])
+    error = float(np.sqrt((len(repeated) - 1) * without.var()))
+    reach = float(stdtrit(len(repeated) - 1, (1 + LEVEL) / 2)) * error
+    return Floor(*(_attainable(one, mean_seeds) for one in (r, r - reach, r + reach)))
+
+
+def _agreement(losses: np.ndarray, pairs: Sequence[tuple[int, int]]) -> float:
+    """Return the correlation of the losses (S, R, M) of two seeds over the subsets that have both, mean over all."""
+    found = []
+    for i, j in pairs:
+        both = ~np.isnan(losses[:, (i, j), 0]).any(1)
+        found.append(spearman(losses[both, i], losses[both, j]))
+    return float(np.mean(found))
+
+
+def _attainable(r: float, seeds: float) -> float:
+    """Return how the truth correlates with the mean of so many seeds, two of which correlate by r."""
+    r = min(max(r, 0.0), 1.0)
+    return math.sqrt(seeds * r / (1 + (seeds - 1) * r))
 
 
 def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
@@ -169,13 +199,17 @@ def by_chance(guess: np.ndarray, losses: np.ndarray) -> Chance:
 
     Args:
         guess: Predictions of M targets' losses, or their ranks, shape (S, M). They must not have been fitted on
-            `losses`: such predictions change with the permutation.
+            `losses`: such predictions change with the permutation (`datamodels.permuted`).
         losses: Shape (S, M).
     """
     x, y = (scaled_ranks(each) for each in (guess, losses))
     products, count = x @ y.T / guess.shape[1], len(guess)
     orders = permutations(count, math.factorial(count) <= PERMUTATIONS, PERMUTATIONS - 1)
-    values = products[orders, np.arange(count)].sum(1)
+    return of_permutations(products[orders, np.arange(count)].sum(1))
+
+
+def of_permutations(values: np.ndarray) -> Chance:
+    """Return what chance gives, from the LDS under each of some permutations, the first of which changes nothing."""
     low, high = np.quantile(values, (0.025, 0.975))
     reached = float((values >= values[0] - 1e-12).mean())
     return Chance(float(values.std()), float(low), float(high), reached)

@@ -36,7 +36,8 @@ LEAST_SUBSETS = 32  # predicted at least, so that a run that grows needs no new 
 class ScoredSettings(Sampled):
     """Which recipe scores which targets; `checkpoint` is the one whose retraining is predicted.
 
-    `encoder_weights` is the digest of the weights of a similarity's encoder (`EmbeddingSettings.weights`).
+    `encoder_weights` is the digest of the weights of a similarity's encoder (`EmbeddingSettings.weights`), `learned` as
+    in `Measured`.
     """
 
     dataset: Digest
@@ -44,6 +45,7 @@ class ScoredSettings(Sampled):
     recipe: Recipe
     targets: tuple[TargetId, ...] = Field(min_length=1)
     encoder_weights: str = Field(default="", exclude_if=lambda value: not value)
+    learned: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
 
 
 class PredictionSettings(ScoredSettings):
@@ -80,7 +82,7 @@ def settings_for(recipe: Recipe, measured: LdsSettings) -> PredictionSettings:
     while subsets < measured.num_subsets:
         subsets *= 2
     names = explained(method, measured) or names
-    shared = measured.model_dump(include={"dataset", "checkpoint", "share", *Sampled.model_fields})
+    shared = measured.model_dump(include={"dataset", "checkpoint", "share", "learned", *Sampled.model_fields})
     weights = "" if method.embedding is None else embeddings.known_weights(method.embedding)
     return PredictionSettings(**shared, recipe=recipe, targets=names, encoder_weights=weights, num_subsets=subsets)
 
@@ -138,8 +140,8 @@ def compute(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Ta
 
 def _predicted(dataset: Dataset, settings: PredictionSettings, targets: Sequence[Target], key: str) -> Artifact:
     method, recipe = method_for(settings.recipe), settings.recipe
-    labels = dataset.train.labels
-    masks = subset_models.masks_of(labels, settings.num_subsets, settings.share)
+    among = subset_models.drawn_from(settings.dataset, settings.checkpoint, settings.learned)
+    masks = subset_models.masks_of(dataset.train.labels, settings.num_subsets, settings.share, among)
     shares: list[float | None] = [*RANK_SHARES] if method.damped else [None]
     place = 0
     if method.rank_share is not None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features.settings import FeatureSettings, ModelOutput, TargetSide, Weighting
-from dtrak_core.methods import defaults
+from dtrak_core.methods import defaults, gradient_methods
 from dtrak_core.methods.methods import METHODS, Method, method_of
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
@@ -78,6 +78,14 @@ def method_for(recipe: Recipe) -> Method:
     if recipe.weighting is not None:
         found = replace(found, weighting=recipe.weighting)
     return found
+
+
+def features_of(recipe: Recipe) -> FeatureSettings | None:
+    """Return how the features of the training pictures are made, with the method's own function; None without any."""
+    if recipe.features is None:
+        return None
+    features = recipe.features
+    return gradient_methods.feature_settings(method_for(recipe), features.dataset, features.checkpoint, features)
 
 
 def usual(dataset: Dataset, checkpoint: Checkpoint, method: str, squared: bool = False) -> Recipe:

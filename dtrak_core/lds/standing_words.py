@@ -20,15 +20,19 @@ def sentences(table: Sequence[Row], kinds: Mapping[str, Mapping[str, Any]]) -> l
     for kind, facts in kinds.items():
         own = sorted((row for row in table if row["targets"] == kind), key=lambda row: -row["lds"])
         if own:
-            best, count = _best(own, facts["noise_floor"])
+            best, count = _best(own, attainable(facts))
             told.append(f"{kind.capitalize()} targets: {best}. {_others(own, count)}".strip())
     return told
 
 
 def value(row: Row) -> str:
     """Return an LDS with its interval: 0.41 (0.34 to 0.47)."""
-    ends = "" if row["interval"] is None else f" ({_number(row['interval'][0])} to {_number(row['interval'][1])})"
-    return f"{_number(row['lds'])}{ends}"
+    return _within(row["lds"], row["interval"])
+
+
+def attainable(facts: Mapping[str, Any]) -> str:
+    """Return what `standings.kinds` tells of a perfect attribution: 0.87 (0.80 to 0.93); nothing if it is not known."""
+    return "" if facts["noise_floor"] is None else _within(facts["noise_floor"], facts["noise_floor_interval"])
 
 
 def like_chance(row: Row) -> bool:
@@ -36,10 +40,10 @@ def like_chance(row: Row) -> bool:
     return row["by_chance"] is not None and row["lds"] <= row["by_chance"]["high"]
 
 
-def _best(own: Sequence[Row], floor: float | None) -> tuple[str, int]:
+def _best(own: Sequence[Row], floor: str) -> tuple[str, int]:
     """Tell of the best, and of the next where it is known how far apart they are; return how many were told of too."""
     best, *others = own
-    reachable = "; what is reachable is not known" if floor is None else f", of a reachable {_number(floor)}"
+    reachable = f", of a reachable {floor}" if floor else "; what is reachable is not known"
     if like_chance(best):
         return f"even the best here, {best['label']} with {value(best)}, is like chance{reachable}", 1
     told = f"best here is {best['label']} with {value(best)}{reachable}"
@@ -59,6 +63,11 @@ def _others(own: Sequence[Row], count: int) -> str:
     rest = [row["label"] for row in own[1:] if like_chance(row) and row not in named]
     told += [f"Like chance{' too' if any(map(like_chance, named)) else ''}: {', '.join(rest)}."] if rest else []
     return " ".join(told)
+
+
+def _within(of: float, interval: Sequence[float] | None) -> str:
+    ends = "" if interval is None else f" ({_number(interval[0])} to {_number(interval[1])})"
+    return f"{_number(of)}{ends}"
 
 
 def _number(of: float) -> str:

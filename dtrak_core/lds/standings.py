@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dtrak_core.lds import datamodels, lds, predictions
 from dtrak_core.lds.predictions import Predictions
-from dtrak_core.lds.recipes import label
+from dtrak_core.lds.recipes import features_of, label
 from dtrak_core.lds.subset_models import LdsSettings, Losses
-from dtrak_core.methods import spreadsheet
 from dtrak_core.methods.methods import METHODS
 
 KINDS = {"generated": "seed", "held-out": "held-out"}  # how targets are called, and how their ids begin
-COLUMNS = (
-    "method", "label", "targets", "timesteps", "lds", "low", "high", "effective_rank", "gradients", "seconds", "count",
-    "chance_low", "chance_high", "p",
-)  # fmt: skip
-_LATEX = str.maketrans(
-    {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    | {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
-)  # what a label holds that LaTeX would not print
 
 
 def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
@@ -30,7 +21,8 @@ def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings)
     Returns:
         Rows of method, label, squared, targets (generated, held-out), count, timesteps (None without gradients), lds,
         interval (95 %, BCa over subsets; None below 8 subsets or 6 targets), by_chance (std, low, high, p of
-        `lds.Chance`), effective_rank (share of N, None where undamped), gradients, seconds.
+        `lds.Chance`), effective_rank (share of N, None where undamped), gradients, seconds, feature_settings (of
+        `FeatureSettings`; None without gradients).
     """
     table = []
     for one in predicted:
@@ -38,7 +30,7 @@ def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings)
             if not predictions.of_kind(one, known, measured, kind)[0]:
                 continue
             value = predictions.evaluated(one, known, measured, kind)
-            features = one.recipe.features
+            features = features_of(one.recipe)
             own = {
                 "by_chance": dataclasses.asdict(predictions.chance(one, known, measured, kind)),
                 "squared": one.recipe.squared,
@@ -46,6 +38,7 @@ def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings)
                 "effective_rank": one.shares[one.place] if one.shares else None,
                 "gradients": one.gradients,
                 "seconds": one.seconds,
+                "feature_settings": None if features is None else features.model_dump(mode="json"),
             }
             table.append(_row(one.recipe.method, label(one.recipe), words, value) | own)
     order = {method: place for place, method in enumerate([*METHODS, *datamodels.METHODS])}
@@ -56,37 +49,44 @@ def rows(predicted: Sequence[Predictions], known: Losses, measured: LdsSettings)
 def retraining_rows(known: Losses, measured: LdsSettings) -> list[dict[str, Any]]:
     """Return rows, as `rows` does, of the methods that are fitted on the models themselves, each predicted by others.
 
-    There are none below 16 subsets. What chance gives them is None: they are fitted on the losses that a permutation
-    would change.
+    There are none below 16 subsets. What chance gives them is found by fitting anew on permuted losses; they have no
+    interval, as resampled subsets would keep predictions that were fitted on the others.
     """
     if len(known.subsets) < datamodels.LEAST:
         return []
     table = []
-    for method, (name, fit) in datamodels.METHODS.items():
-        guess = datamodels.held_out_predictions(fit, known.masks, known.mean)
+    for method, (name, _, prepare) in datamodels.METHODS.items():
+        values = datamodels.permuted(prepare(known.masks), known.mean)
         for words, kind in KINDS.items():
             own = _counted(known, measured, kind)
             if own:
-                table.append(_row(method, name, words, lds.judge(guess[:, own], known.mean[:, own])))
+                each = values[:, own]
+                value = lds.Lds(each[0], float(each[0].mean()), None, None, len(known.subsets))
+                chance = dataclasses.asdict(lds.of_permutations(each.mean(1)))
+                table.append(_row(method, name, words, value) | {"by_chance": chance})
     return table
 
 
 def _row(method: str, name: str, words: str, value: lds.Lds) -> dict[str, Any]:
     row: dict[str, Any] = {"method": method, "label": name, "squared": False, "targets": words, "timesteps": None}
     row |= {"count": len(value.per_target), "lds": value.mean, "effective_rank": None, "gradients": 0, "seconds": 0.0}
-    row["by_chance"] = None
+    row |= {"by_chance": None, "feature_settings": None}
     return row | {"interval": None if value.low is None else [value.low, value.high]}
 
 
 def kinds(known: Losses, measured: LdsSettings) -> dict[str, dict[str, Any]]:
-    """Return for each kind of target: count, and noise_floor, the LDS of a perfect attribution.
+    """Return for each kind of target: count, noise_floor, the LDS of a perfect attribution, and noise_floor_interval.
+
+    The last is its 95 % interval; both are None where too few subsets have two seeds (`lds.noise_floor`).
 
     Held-out targets that are training pictures too are told as `leaked`, whether they are `left_out` or not.
     """
     facts: dict[str, dict[str, Any]] = {}
     for words, kind in KINDS.items():
         if own := _counted(known, measured, kind):
-            facts[words] = {"count": len(own), "noise_floor": lds.noise_floor(known.losses[:, :, own])}
+            floor = lds.noise_floor(known.losses[:, :, own])
+            value, ends = (None, None) if floor is None else (floor.value, [floor.low, floor.high])
+            facts[words] = {"count": len(own), "noise_floor": value, "noise_floor_interval": ends}
     if known.leaked and "held-out" in facts:
         facts["held-out"] |= {"leaked": sorted(known.leaked), "left_out": not known.keeps}
     return facts
@@ -119,41 +119,3 @@ def protocol(known: Losses, measured: LdsSettings) -> dict[str, Any]:
         "noise_seeds": measured.noise_seeds,
         "draws": "lds-val",
     }
-
-
-def to_csv(table: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the table as CSV, one row a method and kind of target."""
-    lines = []
-    for row in table:
-        low, high = row["interval"] or (None, None)
-        chance = row["by_chance"] or {"low": None, "high": None, "p": None}
-        ends = {"low": low, "high": high, "chance_low": chance["low"], "chance_high": chance["high"]}
-        told = {**row, **ends, "p": chance["p"]}
-        lines.append([told.get(name) for name in COLUMNS])
-    return spreadsheet.to_csv(COLUMNS, lines)
-
-
-def to_latex(table: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the table as LaTeX (booktabs): a row a method, LDS in percent with its interval by kind of target."""
-    present = [words for words in KINDS if any(row["targets"] == words for row in table)]
-    lines = [
-        "\\begin{tabular}{l" + "r" * (1 + len(present)) + "}",
-        "\\toprule",
-        " & ".join(["Method", "Timesteps", *(f"LDS, {words} (\\%)" for words in present)]) + " \\\\",
-        "\\midrule",
-    ]
-    for key in dict.fromkeys((row["label"], row["timesteps"]) for row in table):
-        cells = [key[0].translate(_LATEX), "--" if key[1] is None else str(key[1])]
-        for words in present:
-            own = [row for row in table if (row["label"], row["timesteps"], row["targets"]) == (*key, words)]
-            cells.append(_percent(own[0]) if own else "--")
-        lines.append(" & ".join(cells) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""]).encode()
-
-
-def _percent(row: Mapping[str, Any]) -> str:
-    value = f"{100 * row['lds']:.1f}"
-    if row["interval"] is None:
-        return value
-    low, high = row["interval"]
-    return f"{value} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -32,6 +32,8 @@ class Measured(Sampled):
     """Which losses are measured, of whatever model.
 
     `num_timesteps` are spread over all noise levels; the paper takes all 1,000, `noise_seeds` 3 and `share` 0.5.
+    `learned` is how many pictures the checkpoint has learned from where those were chosen (`learned_by`): subsets are
+    parts of them, so that no model learns from a picture that the original never saw.
     """
 
     dataset: Digest
@@ -40,6 +42,7 @@ class Measured(Sampled):
     share: float = Field(default=0.5, gt=0, lt=1)
     num_timesteps: EvenGrid = 50
     noise_seeds: int = Field(default=1, ge=1, le=100)
+    learned: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
 
 
 class LossSettings(Measured):
@@ -83,6 +86,23 @@ class Losses:
         return found
 
 
+def learned_by(checkpoint: Checkpoint) -> int | None:
+    """Return how many pictures a checkpoint has learned from where those were chosen; None for the whole set."""
+    chosen = checkpoints.learned(checkpoint)
+    return None if chosen is None else len(set(chosen))
+
+
+def drawn_from(dataset: str, checkpoint: str, learned: int | None) -> Sequence[int] | None:
+    """Return the training indices that subsets are drawn from, None for all of them.
+
+    Args:
+        dataset: Digest of the training set.
+        checkpoint: Digest of the original model.
+        learned: `Measured.learned`.
+    """
+    return None if learned is None else checkpoints.learned(checkpoints.by_digest(checkpoint, dataset))
+
+
 def models(settings: LdsSettings) -> list[LossSettings]:
     """Return every model of an LDS, seed by seed."""
     shared = settings.model_dump(include=set(Measured.model_fields))
@@ -99,11 +119,16 @@ def check(dataset: Dataset, checkpoint: Checkpoint, settings: Measured) -> None:
     Raises:
         NotFoundError: If a target that is not generated does not exist.
         SettingsError: If the checkpoint cannot be trained again, a subset not be drawn, no target is counted, or
-            its noise schedule has fewer timesteps.
+            its noise schedule has fewer timesteps; if subsets would hold pictures that it has not learned from.
     """
-    checkpoints.training_of(checkpoint)
+    among = checkpoints.training_of(checkpoint).indices
+    if settings.learned != learned_by(checkpoint):
+        raise SettingsError(
+            f"This LDS is of models trained on parts of all pictures of '{dataset.name}', and '{checkpoint.name}' has "
+            "learned from some of them alone. Ask for it again: parts are drawn of those."
+        )
     draws.timesteps("uniform", settings.num_timesteps, checkpoints.process_of(checkpoint)[1])
-    subsets.random_part("lds-val", 0, dataset.train.labels, settings.share)
+    subsets.random_part("lds-val", 0, dataset.train.labels, settings.share, among)
     for name in settings.targets:
         if not name.startswith("seed:"):
             targets.resolve(dataset, settings.checkpoint, name, settings)
@@ -121,9 +146,10 @@ def training(dataset: Dataset, checkpoint: Checkpoint, settings: LossSettings) -
     Raises:
         SettingsError: If the checkpoint cannot be trained again.
     """
-    indices = tuple(subsets.random_part("lds-val", settings.subset, dataset.train.labels, settings.share).tolist())
+    original, labels = checkpoints.training_of(checkpoint), dataset.train.labels
+    chosen = subsets.random_part("lds-val", settings.subset, labels, settings.share, original.indices)
     return TrainSettings(
-        **checkpoints.training_of(checkpoint).model_dump() | {"indices": indices, "train_seed": settings.train_seed}
+        **original.model_dump() | {"indices": tuple(chosen.tolist()), "train_seed": settings.train_seed}
     )
 
 
@@ -151,18 +177,21 @@ def untrained(dataset: Dataset, checkpoint: Checkpoint, wanted: Sequence[LossSet
 @functools.lru_cache(maxsize=4096)
 def _key_of_training(labels: _Labels, original: TrainSettings, subset: int, share: float, seed: int) -> str:
     """Return the key of a trained model: with all indices in it, it is slow to make, and pages ask on every rerun."""
-    indices = _indices(labels, subset, share)
+    indices = _indices(labels, subset, share, original.indices)
     return key_of("retrained", original.model_copy(update={"indices": indices, "train_seed": seed}))
 
 
 @functools.lru_cache(maxsize=64)
-def _indices(labels: _Labels, subset: int, share: float) -> tuple[int, ...]:
-    return tuple(subsets.random_part("lds-val", subset, labels.values, share).tolist())
+def _indices(labels: _Labels, subset: int, share: float, among: tuple[int, ...] | None) -> tuple[int, ...]:
+    return tuple(subsets.random_part("lds-val", subset, labels.values, share, among).tolist())
 
 
-def masks_of(labels: Sequence[str], num_subsets: int, share: float) -> np.ndarray:
-    """Return which training examples each subset holds, bool, shape (S, N): known before anything is trained."""
-    drawn = [subsets.random_part("lds-val", number, labels, share) for number in range(num_subsets)]
+def masks_of(labels: Sequence[str], num_subsets: int, share: float, among: Sequence[int] | None = None) -> np.ndarray:
+    """Return which training examples each subset holds, bool, shape (S, N): known before anything is trained.
+
+    Subsets are drawn `among` training indices (`drawn_from`): what the original never saw is in none of them.
+    """
+    drawn = [subsets.random_part("lds-val", number, labels, share, among) for number in range(num_subsets)]
     return lds.masks_of(drawn, len(labels))
 
 
@@ -188,7 +217,8 @@ def read(dataset: Dataset, settings: LdsSettings, levels: slice | None = None) -
         elif LEVELS in artifact.manifest["files"]:
             found[one.subset, one.train_seed] = np.asarray(artifact.array(LEVELS), np.float64)[:, levels].mean(1)
     there = sorted({subset for subset, _ in found})
-    masks = masks_of(dataset.train.labels, settings.num_subsets, settings.share)
+    among = drawn_from(settings.dataset, settings.checkpoint, settings.learned)
+    masks = masks_of(dataset.train.labels, settings.num_subsets, settings.share, among)
     losses = np.full((len(there), settings.train_seeds, len(settings.targets)), np.nan)
     for place, subset in enumerate(there):
         for seed in range(settings.train_seeds):
@@ -220,12 +250,18 @@ def stored(settings: LdsSettings) -> list[store.Artifact]:
 
 
 def of_checkpoint(dataset: str, checkpoint: str) -> list[LdsSettings]:
-    """Return the questions about a checkpoint of which models are stored, with as many as there are: most first."""
+    """Return the questions about a checkpoint of which models are stored, with as many as there are: most first.
+
+    Models of before 2026-11-28 whose subsets hold pictures that the checkpoint has not learned from are left out.
+    """
     grouped: dict[str, list[store.Artifact]] = {}
     for artifact in store.listing("subset-losses"):
         if (artifact.settings["dataset"], artifact.settings["checkpoint"]) == (dataset, checkpoint):
             shared = {n: artifact.settings[n] for n in Measured.model_fields if n in artifact.settings}
             grouped.setdefault(canonical_json(shared), []).append(artifact)
+    if grouped:
+        learned = learned_by(checkpoints.by_digest(checkpoint, dataset))
+        grouped = {key: same for key, same in grouped.items() if same[0].settings.get("learned") == learned}
     found = []
     for same in sorted(grouped.values(), key=len, reverse=True):
         shared = {n: same[0].settings[n] for n in Measured.model_fields if n in same[0].settings}

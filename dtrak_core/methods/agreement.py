@@ -11,7 +11,13 @@ import numpy as np
 
 from dtrak_core import statistics
 
+TOP = 10  # pictures of a list that are compared
 Rows = tuple[tuple[str, ...], np.ndarray]  # ids of the targets that a method explains, and its scores (M, N) of them
+
+
+def top_of(count: int) -> int:
+    """Return how many first pictures of N are told of: ten, of few at most half, for the first N would be all."""
+    return min(TOP, max(1, count // 2))
 
 
 def aligned(first: Rows, second: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +32,13 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def overlap(first: np.ndarray, second: np.ndarray, top: int) -> np.ndarray:
-    """Return which part of the first `top` pictures two methods share, for each target, shape (M,)."""
+    """Return which part of the first `top` pictures two methods share, for each target, shape (M,).
+
+    Args:
+        first: Scores (M, N) of one method.
+        second: Of the other.
+        top: 1 to N.
+    """
     one, other = leading(first, top), leading(second, top)
     return np.array([len(np.intersect1d(a, b)) / top for a, b in zip(one, other, strict=True)])
 

@@ -185,6 +185,15 @@ def reference_of(dataset: Dataset) -> list[Target]:
     ]
 
 
+def no_reference(dataset: Dataset) -> str:
+    """Say why `reference_of` has no picture, as the beginning of a sentence; nothing where it has some."""
+    if reference_of(dataset):
+        return ""
+    if dataset.held_out.rows:
+        return f"Each held-out picture of '{dataset.name}' nearly equals a training picture"
+    return f"No picture of '{dataset.name}' is held out"
+
+
 @functools.lru_cache(maxsize=8)
 def _reference(_key: str, _digest: str, held: alike.Held) -> tuple[int, ...]:
     dataset = held.dataset

@@ -17,7 +17,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from dtrak_core import store
@@ -100,10 +100,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Here:
-    """What an artifact costs by beside its settings: the dataset, the model, what this machine has done."""
+    """What an artifact costs by beside its settings: dataset, model, targets' sampling steps by digest of pixels."""
 
     dataset: Dataset
     checkpoint: Checkpoint
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pictures(self) -> int:
@@ -166,7 +167,8 @@ def of_features(here: Here, settings: FeatureSettings) -> Cost:
 def of_target_features(here: Here, settings: TargetFeatureSettings) -> Cost:
     """Return what the features of a target cost, and its products with those of the training set."""
     disk = 4 * _width(here, settings.features) + 8 * here.pictures
-    draws = Sampled().sampling_steps if settings.trajectory else settings.features.num_timesteps
+    usual = Sampled().sampling_steps
+    draws = here.steps.get(settings.pixels, usual) if settings.trajectory else settings.features.num_timesteps
     mixed = is_mixture(settings.features) and settings.target_output is None and not settings.trajectory
     return _projected(here, settings.features, 0 if mixed else settings.noise_seeds, draws, disk)
 
@@ -175,8 +177,7 @@ def of_kernel(here: Here, settings: FeatureSettings) -> Cost:
     """Return what the kernel of features costs."""
     count, width = here.pictures, _width(here, settings)
     about, side = kernel_seconds(count, width), min(count, width)
-    each = 4 if settings.storage == "float32" else 2
-    kept = count * (side if side <= LARGEST else RANK) * each
+    kept = count * (side if side <= LARGEST else RANK) * (4 if settings.storage == "float32" else 2)
     if SMALL < side <= LARGEST:  # directions and half a square of reflections
         kept = 8 * side * (count + side // 2)
     return Cost((Part("kernel", here.learned("kernel").times(about)),), kept)

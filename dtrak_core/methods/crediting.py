@@ -4,9 +4,11 @@
 
 Someone who gave half of the pictures gets half of the credit from any method, so a share alone says nothing. Named is
 whoever's credit lies furthest above their share of the pictures. Whether that is more than chance is asked by giving
-credit away at random: p is the part of such draws in which somebody lies as far above. The pictures of a family are
-alike and score alike, so a family's credit goes as a whole to a family of as many, and inside it to any of its
-pictures. A family that is alone in its size keeps its credit: nothing says what chance would have given it.
+credit away at random: p is the part of such draws in which somebody lies as far above, and of whoever lies below their
+share the part in which somebody lies as far below. So of many nobody stands out by being one of many: of rankings in
+which contributors do not matter, 5 % name somebody above, and 5 % below. The pictures of a family are alike and score
+alike, so a family's credit goes as a whole to a family of as many, and inside it to any of its pictures. A family that
+is alone in its size keeps its credit: nothing says what chance would have given it.
 
 The interval of a lift is of the pictures: how far it would move had others like them been learned from. Where family f
 holds the part P_fg of the credit and the number C_fg of the pictures of a contributor g, to first order,
@@ -47,7 +49,7 @@ def credits(ranking: Ranking, rows: Sequence[Row]) -> list[Credit]:
     """Return what each contributor's pictures add up to, with intervals, largest share first.
 
     An interval ends at the whole credit. Who is in fewer than 6 families, or has no credit, has none. Of few pictures
-    of which one or two have nearly all of the credit it is too narrow: a sentence asks for `chance` too.
+    of which one or two have nearly all of the credit it is too narrow, so sentences ask for p too.
 
     Args:
         ranking: Ranking over N examples.
@@ -67,8 +69,10 @@ def credits(ranking: Ranking, rows: Sequence[Row]) -> list[Credit]:
     own -= np.bincount(cell) / len(rows) / sizes[holder]
     squares = np.bincount(holder, own**2 - 2 * own * whole[held]) + (whole**2).sum()
     counts = np.bincount(holder)
+    ps = chance(ranking, which, alone, np.array([one.contributor != NOT_GIVEN for one in found]))
     told = []
-    for one, count, variance in zip(found, counts.tolist(), squares.tolist(), strict=True):
+    for one, count, variance, p in zip(found, counts.tolist(), squares.tolist(), ps.tolist(), strict=True):
+        one = dataclasses.replace(one, p=p)
         if count >= FEWEST and one.share > 0:
             far = _student(count - 1) * math.sqrt(max(variance, 0.0) * count / (count - 1))
             all_of_it = 1 / one.set_share  # the lift of whoever has the whole credit
@@ -84,32 +88,30 @@ def _student(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
-def chance(ranking: Ranking, contributors: Sequence[str], families: Sequence[str]) -> float:
-    """Return p: how often credit given to families at random lifts somebody as far above their share.
+def chance(ranking: Ranking, which: np.ndarray, families: Sequence[str], known: np.ndarray) -> np.ndarray:
+    """Return p of each contributor: how often credit given at random brings somebody as far from their share.
 
-    Pictures are dealt out as `dealt` says: that leaves the distribution of scores as it is where pictures of a family
-    are alike, families are not, and contributors do not matter.
+    As far above it for whoever lies above, as far below for whoever lies below. Pictures are dealt out as `dealt` says:
+    that leaves the distribution of scores as it is where pictures of a family are alike, families are not, and
+    contributors do not matter.
 
     Args:
         ranking: Ranking over N examples.
-        contributors: One name for each, shape (N,); pictures without a name are nobody's.
+        which: Number of each example's contributor, int (N,).
         families: Family of each, shape (N,); pictures without one stand alone.
+        known: Which of the G contributors are somebody, bool (G,).
 
     Returns:
-        (1 + draws that reach it) / (1 + all draws), 400 draws from a fixed seed; 1 where nobody lies above.
+        (1 + draws that reach it) / (1 + all draws), (G,), 400 draws from a fixed seed; 1 for whoever has their share.
     """
-    names, which = np.unique(np.asarray(contributors, dtype=str), return_inverse=True)
     above = np.maximum(ranking.values, 0) / (ranking.positive_total or 1.0) - 1 / len(which)
-
-    def highest(holders: np.ndarray) -> float:
-        sums = np.bincount(holders, above, len(names))
-        return float(sums[names != ""].max(initial=0.0))
-
-    here = highest(which)
-    if here <= 1e-12:  # rounding of shares
-        return 1.0
-    reached = sum(highest(holders) >= here * (1 - 1e-9) for holders in dealt(which, families))
-    return (1 + reached) / (1 + DRAWS)
+    here = np.bincount(which, above, len(known))
+    reached = np.zeros(len(known), int)
+    for holders in dealt(which, families):
+        there = np.bincount(holders, above, len(known))[known]
+        farthest = np.where(here > 0, there.max(initial=0.0), -there.min(initial=0.0))
+        reached += farthest >= np.abs(here) * (1 - 1e-9)
+    return np.where(np.abs(here) > 1e-12, (1 + reached) / (1 + DRAWS), 1.0)  # less is rounding of shares
 
 
 def dealt(which: np.ndarray, families: Sequence[str]) -> Iterator[np.ndarray]:
@@ -156,29 +158,34 @@ def lift(credit: Credit) -> str:
 
 
 def verdict(credit: Credit) -> str:
-    """Say what a contributor's own lift is more than: nothing where its interval holds 1, or there is none."""
+    """Say what a contributor's own lift is more than: nothing where chance brings as much, or there is no interval."""
     if credit.low is None or credit.high is None:
         return f"too few pictures for an interval, which takes {FEWEST} that are not alike"
-    if credit.low <= 1 <= credit.high:
+    if _by_chance(credit):
         return "no more than chance"
-    return "more than its number brings" if credit.low > 1 else "less than its number brings"
+    return "more than its number brings" if credit.lift > 1 else "less than its number brings"
 
 
-def sentence(label: str, credits: Sequence[Credit], p: float, name: str | None = None) -> str:
+def sentence(label: str, credits: Sequence[Credit], name: str | None = None) -> str:
     """Return whom a method credits, or that chance would credit somebody as much.
 
     Args:
         label: The method's name.
-        credits: Every contributor's credit.
-        p: What `chance` says.
+        credits: Every contributor's credit, each with p.
         name: How the name of the foremost is written, where not plainly.
     """
     first = foremost(credits)
     if first is None:
         return f"By {label}, nobody's pictures have more of the credit than their number brings: no more than chance."
-    if p > LEVEL or (first.low is not None and first.low <= 1):
+    if _by_chance(first):
         return f"By {label}, nobody is credited beyond chance: {words(first, name)} is no more than chance."
     return f"By {label}, {words(first, name)}."
+
+
+def _by_chance(credit: Credit) -> bool:
+    """Say whether chance brings somebody as much, or an interval holds 1."""
+    held = credit.low is not None and credit.high is not None and credit.low <= 1 <= credit.high
+    return held or credit.p is None or credit.p > LEVEL
 
 
 def counted(indices: Sequence[int], rows: Sequence[Row]) -> dict[str, int]:
@@ -193,5 +200,8 @@ def terms(dataset: Dataset) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as whole percent, below 10 % with one digit."""
-    return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share:.1%}".replace("%", " %")
+    """Return a share in percent: 43 %, 4.4 %, 0.034 %, −0.22 %. Two significant digits, from 10 % on whole ones."""
+    value = 100 * share
+    # One place after the point would make 0.0 % of each of 5,000 pictures that score alike.
+    digits = f"{value:.0f}" if abs(value) >= 9.95 else f"{value:#.2g}"
+    return f"{digits} %".replace("-", "−")

@@ -87,12 +87,8 @@ def refusal(check: Check, dataset: Dataset, checkpoint: Checkpoint) -> str:
     """Say why a check cannot be made of a model; nothing where it can."""
     if check == "captions":
         return suspicions.refusal(checkpoint, dataset)
-    if check == "unhelpful" and not held_out(dataset):
-        if dataset.held_out.rows:
-            return (
-                f"Each held-out picture of '{dataset.name}' nearly equals a training picture, so none says what helped."
-            )
-        return f"No picture of '{dataset.name}' is held out, so nothing says what a picture helped with."
+    if check == "unhelpful" and (reason := copies.no_reference(dataset)):
+        return f"{reason}, so nothing says what a picture helped with."
     if check in ("self", "unhelpful"):
         return scores.refusal(METHODS[METHOD], checkpoint.digest, None, dataset.digest)
     return ""

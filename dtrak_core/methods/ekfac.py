@@ -115,7 +115,9 @@ def influence(
             yield per_example_gradients(denoiser, x0, ids[part], features, condition=told, own=loss)
 
     own = gradients(
-        np.stack([t.image for t in targets]), [t.id for t in targets], [denoiser.told(t.row) for t in targets]
+        np.stack([t.image for t in targets]),
+        [draws.target_name(t.id) for t in targets],
+        [denoiser.told(t.row) for t in targets],
     )
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])
     images = dataset.train.images

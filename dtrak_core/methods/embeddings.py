@@ -87,6 +87,11 @@ def available(model: EmbeddingModel) -> str:
     return ""
 
 
+def here(model: EmbeddingModel) -> bool:
+    """Say whether an encoder and its weights are on this machine, without asking any network."""
+    return known_weights(model) != UNKNOWN and all(importlib.util.find_spec(name) for name in PACKAGES[model])
+
+
 def settings_of(model: EmbeddingModel, pixels: str) -> EmbeddingSettings:
     """Return the settings under which a training set (by digest) or picture (by pixel digest) is embedded.
 

@@ -6,7 +6,7 @@ with the weights w of layers and noise levels (fader_layout.py). From either hal
 follows; how well the two agree says what chance in the draws leaves standing, without any training:
 
     agreement(λ) = Spearman correlation over training pictures of the two halves' scores
-    shared(λ)    = part of the first 10 pictures that both halves name
+    shared(λ)    = part of the first pictures that both halves name, `agreement.top_of` many
 
 Agreement falls with every direction that is let in; what the halves share at the top first rises, while the directions
 say more about this target, and then falls, when they say more about the draws. The damping at which it is highest is a
@@ -41,7 +41,6 @@ from dtrak_core.settings import Settings, key_of
 from dtrak_core.store import Artifact
 
 TARGETS = 16  # whose scores are held together at every damping
-TOP = 10  # pictures of a half that are compared
 LEAST_TARGETS = 8  # for a choice of damping
 LEAST_SHARED = 0.25  # of the first pictures, likewise
 
@@ -80,6 +79,9 @@ def score(
 
     Returns:
         Scores (M, N), λ and the effective rank.
+
+    Raises:
+        SettingsError: If with these weights the features of all training pictures are 0.
     """
     rows, found = _kernel(trained.path, trained.key, faders)
     cross = together(own, trained.manifest["group_widths"], faders).astype(np.float64) @ rows.T.astype(np.float64)
@@ -163,11 +165,12 @@ def compute_repeats(settings: FeatureSettings, targets: Sequence[Target]) -> lis
         own = target_rows(settings, [t for _, t in lacking])
         assert own is not None  # computed just before
         sides = halves_of(len(trained.manifest["groups"]))
+        top = agreement.top_of(trained.manifest["rows"])
         pairs = [[score(method, trained, own, side, share)[0] for side in sides] for share in RANK_SHARES]
         agreements = np.array(
             [
                 [agreement.rank_correlation(first, second) for first, second in pairs],
-                [agreement.overlap(first, second, TOP) for first, second in pairs],
+                [agreement.overlap(first, second, top) for first, second in pairs],
             ]
         )
         first, second = (score(method, trained, own, side)[0] for side in sides)
@@ -245,18 +248,24 @@ def learned_layers(
 
         - mean over targets of ( mean of the `top` highest of Σ_g w_g τ_g ) / |Σ_g w_g τ_g|  +  penalty |w|²
 
-    Each group's scores are divided by their spread first, so that weights compare groups and not scales.
+    Each group's scores are divided by their spread first, so that weights compare groups and not scales. A group that
+    says nothing, because its gradients are all 0, stays at 1.
     """
     from scipy import optimize
 
     groups = len(trained.manifest["groups"])
-    each = []
+    each: dict[int, np.ndarray] = {}
     for number in range(groups):
         layers = tuple(1.0 if other == number else 0.0 for other in range(groups))
-        alone = score(method, trained, own, Faders(layers, (1.0,) * len(BANDS)))[0]
-        spread = alone.std()
-        each.append(alone / spread if spread > 0 else alone)
-    stack = np.stack(each)
+        faders = Faders(layers, (1.0,) * len(BANDS))
+        if len(_kernel(trained.path, trained.key, faders)[1].spectrum):
+            alone = score(method, trained, own, faders)[0]
+            if (spread := alone.std()) > 0:
+                each[number] = alone / spread
+    shared = np.ones(groups)
+    if not each:
+        return shared
+    stack = np.stack(list(each.values()))
 
     def cost(v: np.ndarray) -> float:
         weights = np.exp(v - v.max())
@@ -265,7 +274,7 @@ def learned_layers(
         highest = np.sort(mixed, axis=1)[:, -top:].mean(1)
         return float(-(highest / np.linalg.norm(mixed, axis=1).clip(1e-30)).mean() + penalty * (weights**2).sum())
 
-    found = optimize.minimize(cost, np.zeros(groups), method="L-BFGS-B").x
+    found = optimize.minimize(cost, np.zeros(len(stack)), method="L-BFGS-B").x
     weights = np.exp(found - found.max())
-    shared: np.ndarray = groups * weights / weights.sum()
+    shared[list(each)] = len(stack) * weights / weights.sum()
     return shared

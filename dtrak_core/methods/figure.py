@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from dtrak_core.methods import crediting
 from dtrak_core.methods.results import NOT_RANDOM, Entry, Ranking, Row, opponents, proponents
 
 CELL, GAP, PAD = 128, 16, 32
@@ -23,6 +24,8 @@ LEFT = 2 * CELL
 LINE, SMALL = 22, 18  # pixels of a line of small print, and of a name
 PALE = 0.4  # of a picture's ink that is left where it is unsure
 INK, GREY, RULE = (20, 20, 24), (96, 96, 104), (150, 150, 158)
+SHARES = "%: share of this method's positive total"
+LEAST_CERTAIN = "Opponents: the least certain part of a ranking"
 MARKED = "Pale, ~: unsure, not at this end of the ranking in both halves of the draws."
 UNKNOWN = "?: certainty not measured, whether it stands there in both halves of the draws."
 FIXED = f"=: {NOT_RANDOM}."
@@ -63,7 +66,9 @@ def draw(
     people = {e.index: _contributor(rows, e.index) for pair in ends for entries in pair for e in entries}
     name = wrapped(title, LEFT, 18)
     head, line = 44, CELL + 92 + SMALL * (max(map(len, people.values()), default=1) - 1)
-    told = [MARKED] if any(one.steady is not None for one in rankings) else []
+    told = [f"{SHARES}."] if people else []
+    told += [f"{LEAST_CERTAIN}."] if any(against for _, against in ends) else []
+    told += [MARKED] if any(one.steady is not None for one in rankings) else []
     told += [UNKNOWN] if any(one.steady is None and one.random for one in rankings) else []
     told += [FIXED] if any(not one.random for one in rankings) else []
     width = PAD + LEFT + PAD + (first + last) * (CELL + GAP) + PAD + PAD
@@ -133,7 +138,7 @@ def _cell(
         image = (255 - (255 - image.astype(np.float32)) * PALE).astype(np.uint8)
     paste(sheet, image, (left, top), CELL)
     mark = " ~" if unsure else "" if entry.steady else " ?" if random else " ="
-    text = f"#{entry.index}   {entry.share:.1%}{mark}"
+    text = f"#{entry.index}   {crediting.percent(entry.share)}{mark}"
     pen.text((left + CELL // 2, top + CELL + 8), text, INK, font(16), anchor="ma")
     for number, line in enumerate(by):
         pen.text((left + CELL // 2, top + CELL + 28 + number * SMALL), line, GREY, font(14), anchor="ma")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dtrak_core.errors import NotFoundError, SettingsError
-from dtrak_core.features.settings import ModelOutput, TargetSide, Weighting
+from dtrak_core.features.settings import SPOKEN, ModelOutput, TargetSide, Weighting
 from dtrak_core.methods import own_scores
 from dtrak_core.methods.settings import EmbeddingModel
 
@@ -29,6 +29,7 @@ from dtrak_core.methods.settings import EmbeddingModel
 class Method:
     """One method of a family, whose row (`families.FAMILIES`) says how it works.
 
+    `about` is its summary, with {function} in place of its model output function and {on} after another method's name.
     `rank_share` is its default effective rank over N, None where nothing is damped. `side` says what differs for the
     target. `divided_by` is |A φ_i| (relative IF) or |φ_i| (renormalised IF); `residual` multiplies by r_i / (1 - h_i)
     (DAS); `squared` squares the score. `shares` are the checkpoints of the run in percent; `models` is the number of
@@ -38,7 +39,7 @@ class Method:
     id: str
     label: str
     family: str
-    summary: str
+    about: str
     model_output: ModelOutput | None = None
     damped: bool = False
     cosine: bool = False
@@ -55,6 +56,14 @@ class Method:
     models: int = 0
 
     @property
+    def summary(self) -> str:
+        """Return what it does, in a sentence or two that name its model output function."""
+        if self.model_output is None:
+            return self.about
+        on = "" if self.model_output == _TABLE[self.id].model_output else f" on {self.model_output}"
+        return self.about.format(function=SPOKEN[self.model_output], on=on)
+
+    @property
     def reads_kernel(self) -> bool:
         """Return whether its scores need the kernel: its decomposition, or the features' lengths that lie beside it."""
         return self.damped or self.cosine
@@ -66,6 +75,7 @@ class Method:
 
 
 # The default shares lie where the best dampings of Zheng et al. 2024 and of the project's own trials lie.
+_DAMPED = "Compares how {function} depends on the weights, directions weighed by how common they are."
 _TABLE = {
     method.id: method
     for method in (
@@ -73,8 +83,7 @@ _TABLE = {
             "d-trak",
             "D-TRAK",
             "gradient",
-            "Compares how the squared size of the model's output depends on its weights, directions weighed by "
-            "how common they are.",
+            _DAMPED,
             model_output="squared-output",
             damped=True,
             rank_share=0.15,
@@ -83,7 +92,7 @@ _TABLE = {
             "trak",
             "TRAK",
             "gradient",
-            "Compares how the training loss depends on the weights, directions weighed by how common they are.",
+            _DAMPED,
             model_output="loss",
             damped=True,
             rank_share=0.40,
@@ -92,7 +101,7 @@ _TABLE = {
             "d-trak-ensemble",
             "D-TRAK, 4 models",
             "gradient",
-            "The mean of D-TRAK's scores over four models, each trained on another half of the pictures.",
+            "The mean of D-TRAK's scores{on} over four models, each trained on another half of the pictures.",
             model_output="squared-output",
             damped=True,
             rank_share=0.15,
@@ -102,7 +111,7 @@ _TABLE = {
             "trak-ensemble",
             "TRAK, 4 models",
             "gradient",
-            "The mean of TRAK's scores over four models, each trained on another half of the pictures.",
+            "The mean of TRAK's scores{on} over four models, each trained on another half of the pictures.",
             model_output="loss",
             damped=True,
             rank_share=0.40,
@@ -112,8 +121,8 @@ _TABLE = {
             "das",
             "DAS",
             "gradient",
-            "Compares how the mean of the model's output depends on its weights, every noise level equally, and counts "
-            "a picture for more the worse the model knows it.",
+            "Compares how {function} depends on the weights, every noise level equally, and counts a picture for more "
+            "the worse the model knows it.",
             model_output="mean-output",
             damped=True,
             rank_share=0.15,
@@ -124,7 +133,7 @@ _TABLE = {
             "das-squared",
             "DAS, squared",
             "gradient",
-            "The square of DAS, as its authors score: how much a picture moves the output, in either direction.",
+            "The square of DAS{on}, as its authors score: how far a picture moves {function}, either way.",
             model_output="mean-output",
             damped=True,
             rank_share=0.15,
@@ -136,7 +145,7 @@ _TABLE = {
             "relative-if",
             "Relative influence",
             "gradient",
-            "TRAK's score, divided by how much the picture moves the model as a whole.",
+            "TRAK's score{on}, divided by how much the picture moves the model as a whole.",
             model_output="loss",
             damped=True,
             rank_share=0.40,
@@ -146,7 +155,7 @@ _TABLE = {
             "renormalised-if",
             "Renormalised influence",
             "gradient",
-            "TRAK's score, divided by the length of the picture's gradient.",
+            "TRAK's score{on}, divided by the length of the picture's gradient.",
             model_output="loss",
             damped=True,
             rank_share=0.40,
@@ -156,7 +165,7 @@ _TABLE = {
             "journey-trak",
             "Journey TRAK",
             "gradient",
-            "TRAK, with the target followed along the steps by which it was generated.",
+            "TRAK{on}, with the target followed along the steps by which it was generated.",
             model_output="loss",
             side=TargetSide(trajectory=True),
             damped=True,
@@ -172,7 +181,7 @@ _TABLE = {
             "tracin-cp",
             "TracInCP",
             "gradient",
-            "The mean inner product of gradients of the loss at four checkpoints of the training.",
+            "The mean inner product of gradients of {function} at four checkpoints of the training.",
             model_output="loss",
             shares=(25, 50, 75, 100),
         ),
@@ -180,7 +189,7 @@ _TABLE = {
             "gas",
             "GAS",
             "gradient",
-            "The mean cosine of gradients of the loss at four checkpoints of the training.",
+            "The mean cosine of gradients of {function} at four checkpoints of the training.",
             model_output="loss",
             cosine=True,
             shares=(25, 50, 75, 100),
@@ -189,14 +198,14 @@ _TABLE = {
             "gradient-dot",
             "Gradient, dot product",
             "gradient",
-            "Compares gradients of the training loss by their inner product, every direction alike.",
+            "Compares gradients of {function} by their inner product, every direction alike.",
             model_output="loss",
         ),
         Method(
             "gradient-cosine",
             "Gradient, cosine",
             "gradient",
-            "Compares gradients of the training loss by their angle, so that large ones do not win by size.",
+            "Compares gradients of {function} by their angle, so that large ones do not win by size.",
             model_output="loss",
             cosine=True,
         ),

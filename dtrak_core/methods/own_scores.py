@@ -143,10 +143,16 @@ def add(name: str, scores: Any, targets: Sequence[Target], dataset: Dataset) -> 
 
 def every() -> list[Named]:
     """Return the newest scores of each name and dataset, in order of names."""
-    newest: dict[tuple[str, str], Artifact] = {}
+    found: dict[tuple[str, str], Artifact] = {}
     for artifact in sorted(store.listing(KIND), key=_age):
-        newest[artifact.settings["name"], artifact.settings["dataset"]] = artifact
-    return [Named(name, newest[name, of].key) for name, of in sorted(newest)]
+        found[artifact.settings["name"], artifact.settings["dataset"]] = artifact
+    return [Named(name, found[name, of].key) for name, of in sorted(found)]
+
+
+def newest(name: str, dataset: str) -> Named | None:
+    """Return the newest scores of a name that are of a dataset (its digest), or None where there are none."""
+    stored = [a for a in store.listing(KIND) if (a.settings["name"], a.settings["dataset"]) == (name, dataset)]
+    return Named(name, max(stored, key=_age).key) if stored else None
 
 
 def parse(method: str) -> Named:
@@ -192,11 +198,10 @@ def refusal(method: str, dataset: str, targets: Sequence[Target]) -> str:
         return _gone(name)
     settings = artifact.settings
     if dataset not in ("", settings["dataset"]):
-        stored = [a for a in store.listing(KIND) if (a.settings["name"], a.settings["dataset"]) == (name, dataset)]
-        there = Named(name, max(stored, key=_age).key).id if stored else ""
+        there = newest(name, dataset)
         return (
             f"The own scores '{name}' are of the training set with digest {settings['dataset']}, not of this one "
-            f"({dataset}). {f'Give those of this one, {there}' if there else 'Add scores of this one'}."
+            f"({dataset}). {f'Give those of this one, {there.id}' if there else 'Add scores of this one'}."
         )
     known = {tuple(one) for one in settings["targets"]}
     lacking = next((one for one in targets if (one.id, one.pixels) not in known), None)

@@ -74,7 +74,8 @@ class Credit:
 
     `share` is of the positive total (0 to 1), `count` the number of their training
     pictures, `supporting` how many of them score above zero, `set_share` count / N. `low` and `high`
-    are the ends of the 95 % interval of the lift (`crediting.credits`), None where there is none.
+    are the ends of the 95 % interval of the lift (`crediting.credits`), None where there is none; `p` says how often
+    chance brings somebody as far from their share on the same side (`crediting.chance`), None where nobody asked.
     """
 
     contributor: str
@@ -84,6 +85,7 @@ class Credit:
     set_share: float
     low: float | None = None
     high: float | None = None
+    p: float | None = None
 
     @property
     def lift(self) -> float:
@@ -292,7 +294,7 @@ def credit_csv(ranking: Ranking, credits: Sequence[Credit], target: Mapping[str,
     made = [ranking.method, target.get("id", ""), ranking.provenance.get("checkpoint", "")]
     kept = [ranking.damping, terms]
     lines = [
-        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, *kept, c.low, c.high]
+        [c.contributor, c.share, c.count, c.supporting, c.set_share, *made, c.lift, *kept, c.low, c.high, c.p]
         for c in credits
     ]
-    return spreadsheet.to_csv([*columns, "lift", "damping", "licence", "lift_low", "lift_high"], lines)
+    return spreadsheet.to_csv([*columns, "lift", "damping", "licence", "lift_low", "lift_high", "p"], lines)

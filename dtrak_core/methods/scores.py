@@ -183,13 +183,20 @@ def models(method: Method, checkpoint: str, dataset: str, train: bool) -> tuple[
         return [], str(error)
 
 
-def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed]) -> Cost:
-    """Return what it costs to compute artifacts that are missing (`Plan.missing`); each is counted once."""
+def estimate(dataset: Dataset, checkpoint: Checkpoint, parts: Sequence[Needed], targets: Sequence[Target] = ()) -> Cost:
+    """Return what it costs to compute artifacts that are missing (`Plan.missing`); each is counted once.
+
+    Args:
+        dataset: The training set.
+        checkpoint: The model.
+        parts: What is missing.
+        targets: Those that it is of: methods that follow how a picture was drawn cost by its sampling steps.
+    """
     price = {kind: of for family in FAMILIES.values() for kind, of in family.costs.items()}
     by_kind: dict[str, dict[str, Settings]] = {}
     for kind, key, settings in parts:
         by_kind.setdefault(kind, {})[key] = settings
-    here = costs.Here(dataset, checkpoint)
+    here = costs.Here(dataset, checkpoint, {one.pixels: one.sampled.sampling_steps for one in targets})
     return sum((price[kind](here, list(once.values())) for kind, once in by_kind.items()), Cost())
 
 

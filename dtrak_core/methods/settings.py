@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dtrak_core.features import draws
 from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Prediction
 from dtrak_core.settings import Digest, Seed, Settings
 
@@ -39,7 +40,8 @@ class PatchSettings(Settings):
 class InfluenceSettings(Settings):
     """Which target's influence by EK-FAC, and over how many draws (ekfac.py).
 
-    `weighted` says that the loss has weights by timestep: of networks that predict the clean picture.
+    `weighted` says that the loss has weights by timestep: of networks that predict the clean picture. A training
+    picture's noise is `drawn_anew`, see `TargetFeatureSettings`.
     """
 
     dataset: Digest
@@ -50,6 +52,7 @@ class InfluenceSettings(Settings):
     damping: float = Field(default=0.1, gt=0)
     noise_seed: Seed = 0
     weighted: bool = Field(default=False, exclude_if=lambda value: not value)
+    drawn_anew: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 def influence_settings(
@@ -67,6 +70,7 @@ def influence_settings(
         pixels=pixels,
         num_timesteps=max(n for n in range(1, min(usual, length) + 1) if DIFFUSION_STEPS % n == 0),
         weighted=prediction == "sample",
+        drawn_anew=draws.drawn_anew(target),
     )
 
 

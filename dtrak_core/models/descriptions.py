@@ -6,7 +6,7 @@ Everything is read from the JSON files that lie beside the weights, or in the fo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,16 @@ def sentence(checkpoint: Checkpoint) -> str:
     return f"{learned} and, step by step, {how}." if how else f"{learned}, step by step."
 
 
+def learned_from(checkpoint: Checkpoint, count: int) -> int:
+    """Return from how many of the `count` training pictures a checkpoint has learned."""
+    chosen = checkpoints.learned(checkpoint)
+    return count if chosen is None else len(set(chosen))
+
+
 def origin(target: Target, checkpoint: Checkpoint, count: int) -> str:
     """Say who drew a picture, and which of the `count` training pictures the model had learned from."""
     drawn = ORIGINS[target.id.partition(":")[0]]
-    chosen, here = checkpoints.learned(checkpoint), "epochs" in checkpoint.run.settings
-    some = count if chosen is None else len(set(chosen))
+    some, here = learned_from(checkpoint, count), "epochs" in checkpoint.run.settings
     those = counted(some, "picture") if some == count else f"{some:,} of the {count:,} pictures"
     if checkpoint.base:
         had = "had learned" if here else "are said to have learned"
@@ -84,8 +89,14 @@ def way(sampled: Sampled, checkpoint: Checkpoint) -> str:
     return f"{sampler} in {counted(sampled.sampling_steps, 'step')}" + (f" at η {sampled.eta:g}" if sampled.eta else "")
 
 
-def undrawn(checkpoint: Checkpoint, who: str, asked: Sampled | None = None) -> str:
-    """Say of a model that it has drawn no picture, or none the way that was asked for; None is its own way."""
+def undrawn(checkpoint: Checkpoint, who: str, asked: Sampled | None = None, prompts: Sequence[str] = ()) -> str:
+    """Say of a model that it has drawn no picture, or none the way that was asked for; None is its own way.
+
+    `prompts` are those that were asked for; without any, pictures of all prompts were.
+    """
+    if prompts and asked is not None:
+        words = " or ".join(map(repr, prompts))
+        return f"{who} has drawn no picture for {words} by {way(asked, checkpoint)} yet."
     if not (count := len(targets.drawn(checkpoint.digest))):
         return f"{who} has drawn no picture yet."
     named = "its usual way" if asked is None else "this way"

@@ -180,7 +180,7 @@ def _guided(denoiser: Denoiser, prompts: Sequence[str], guidance: float, count: 
         return denoiser.with_variance
     if len(prompts) != count or not all(prompts):
         what = "class-conditional model: give a class" if denoiser.classes else "text-to-image model: give a prompt"
-        raise SettingsError(f"This is a {what} for each picture, for example by --prompts.")
+        raise SettingsError(f"This is a {what} for each picture, in prompts.")
     asked = denoiser.conditions(prompts)
     if denoiser.reads_guidance:
         asked = Condition({**asked.tensors, "guidance": torch.full((count,), guidance, device=denoiser.weight.device)})

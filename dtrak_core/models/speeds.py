@@ -177,13 +177,16 @@ def _plain(features: Mapping[str, Any]) -> bool:
 
 
 def _trainings(runs: list[Artifact], sizes: dict[str, int]) -> Iterator[_Seen]:
-    for probe in store.listing("probes"):
-        if not probe.shipped:
-            name = f"{canonical_json(probe.settings['model'])} {probe.settings['resolution']}"
-            yield _Seen(_Network(name, "", None), probe.manifest["seconds_per_picture_step"])
-    for run in sorted(runs, key=lambda run: run.manifest["date"]):
-        if not run.shipped and run.manifest.get("seconds_per_picture_step"):
-            yield _Seen(_network(run, sizes), run.manifest["seconds_per_picture_step"])
+    """Yield what a training step took here, in probes and trainings, the oldest first."""
+    for one in sorted([*store.listing("probes"), *runs], key=lambda one: one.manifest["date"]):
+        if one.shipped or not one.manifest.get("seconds_per_picture_step"):
+            continue
+        network = _probed(one) if one.kind == "probes" else _network(one, sizes)
+        yield _Seen(network, one.manifest["seconds_per_picture_step"])
+
+
+def _probed(probe: Artifact) -> _Network:
+    return _Network(f"{canonical_json(probe.settings['model'])} {probe.settings['resolution']}", "", None)
 
 
 def _own(kind: str, networks: dict[str, _Network]) -> list[Artifact]:

@@ -1,4 +1,4 @@
-"""Ensembles: models trained on halves of the training set, whose scores are averaged. No torch here.
+"""Ensembles: models trained on halves of what the original learned from, whose scores are averaged. No torch here.
 
 As in the authors' folder 06_ensemble: member m is trained with the original's settings and training seed 0 on subset
 m of the `retrain` draws, which are disjoint from those that an LDS is measured on.
@@ -25,12 +25,12 @@ def member_trainings(checkpoint: str, count: int, dataset: str = "") -> list[Tra
     """
     original = checkpoints.by_digest(checkpoint, dataset)
     labels = catalogue.by_digest(original.dataset).train.labels
-    shared = checkpoints.training_of(original).model_dump()
+    shared = checkpoints.training_of(original)
     trainings = []
     for number in range(count):
-        chosen = subsets.random_part("retrain", number, labels, SHARE)
+        chosen = subsets.random_part("retrain", number, labels, SHARE, shared.indices)
         own = {"indices": tuple(chosen.tolist()), "train_seed": TRAIN_SEED}
-        trainings.append(TrainSettings(**shared | own))
+        trainings.append(TrainSettings(**shared.model_dump() | own))
     return trainings
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dtrak_core.amounts import counted
+from dtrak_core.methods import crediting
 from dtrak_core.methods.results import Credit, Entry, Ranking
 
 _SEEN = 5  # points that make a line; of a training of one or two, nothing would be seen
@@ -86,9 +87,9 @@ def credit_bars(credits: Sequence[Credit]) -> go.Figure:
             "width": 0,  # without ends, of which an unknown interval would show one
         },
         customdata=places,
-        text=[counted(c.count, "picture") for c in listed],
+        text=[f"{crediting.percent(c.share)} of the credit, {counted(c.count, 'picture')}" for c in listed],
         textposition="none",
-        hovertemplate="%{y}: %{x:.1%} of the credit, %{text}<extra></extra>",
+        hovertemplate="%{y}: %{text}<extra></extra>",
     )
     shown.add_scatter(
         x=[c.set_share for c in listed],
@@ -97,7 +98,8 @@ def credit_bars(credits: Sequence[Credit]) -> go.Figure:
         marker={"symbol": "diamond", "size": 10, "line": {"width": 1.5, "color": "#fff"}},  # it may lie on a bar
         name="share of the training set",
         customdata=places,
-        hovertemplate="%{y}: %{x:.1%} of the training pictures<extra></extra>",
+        text=[f"{crediting.percent(c.set_share)} of the training pictures" for c in listed],
+        hovertemplate="%{y}: %{text}<extra></extra>",
     )
     shown = _frame(shown, "share", "").update_xaxes(tickformat=".0%", rangemode="tozero")
     return shown.update_layout(height=90 + 28 * len(listed), hovermode="closest")

@@ -40,7 +40,7 @@ def offer(plan: Plan, checkpoint: Checkpoint, ready: int) -> None:
     if going:
         return
     with st.container(border=True):
-        amount = costs.sentence(scores.estimate(plan.dataset, checkpoint, plan.missing))
+        amount = costs.sentence(scores.estimate(plan.dataset, checkpoint, plan.missing, plan.targets))
         label, count = panels.plain(plan.method.label), counted(len(plan.targets), "picture")
         left = f"{ready} of {count} are ready" if ready else f"None of {count} is ready"
         after = "; what follows is of those" if ready else ""

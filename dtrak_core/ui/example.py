@@ -12,7 +12,7 @@ import streamlit as st
 
 from dtrak_core.amounts import counted, whole
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.methods import patches, results
+from dtrak_core.methods import crediting, patches, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
 from dtrak_core.models.targets import Target
@@ -75,7 +75,7 @@ def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None
         )
     if rankings:
         _steps(rankings, index)
-    left, right = st.columns([1, 1], gap="medium")
+    left, right = st.columns([2, 3], gap="medium")
     with left:
         st.markdown(f"**#{index} {panels.plain(name)}**")
         lines = [("By", facts["contributor"]), ("Label", facts["label"]), ("From", facts["origin"])]
@@ -86,9 +86,9 @@ def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None
     if rankings:
         right.markdown(
             _ranks(rankings, index),
-            help="Rank 1 is the strongest proponent. The share is of a method's own positive total; shares of two "
-            "methods are not comparable in size. 'In both halves': whether both halves of a method's "
-            "draws have it among the first 5 %, or among the last.",
+            help="Rank 1 is the strongest proponent. The share is the score over the sum of a method's own positive "
+            "ones; neither scores nor shares of two methods are comparable in size. 'In both halves': whether both "
+            "halves of a method's draws have it among the first 5 %, or among the last.",
         )
     if target is not None:
         _without(rankings, target, index)
@@ -97,12 +97,13 @@ def _dialog(dataset: Dataset, rankings: Sequence[Ranking], target: Target | None
 
 
 def _ranks(rankings: Sequence[Ranking], index: int) -> str:
-    """Return a table of an example's rank and share under each method."""
-    lines = ["| Method | Rank | Share | In both halves |", "|:--|--:|--:|:--|"]
+    """Return a table of an example's rank, score and share under each method."""
+    lines = ["| Method | Rank | Score | Share | In both halves |", "|:--|--:|--:|--:|:--|"]
     for one in rankings:
         place = f"{results.rank(one, index):,} of {len(one.values):,}"
-        sure = results.mark(one, index)
-        lines.append(f"| {panels.plain(one.label)} | {place} | {rows.percent(results.share(one, index))} | {sure} |")
+        score = f"{one.values[index]:.3g}".replace("-", "−")
+        part, sure = crediting.percent(results.share(one, index)), results.mark(one, index)
+        lines.append(f"| {panels.plain(one.label)} | {place} | {score} | {part} | {sure} |")
     return "\n".join(lines)
 
 

@@ -131,7 +131,9 @@ export default function (component) {
   legend.className = "legend"
   ;(data.legend || []).forEach((one, place) => {
     const entry = child(legend, place, "span", "entry")
-    child(entry, 0, "span", "swatch").className = `swatch ${one.mark}`
+    const swatch = child(entry, 0, "span", "swatch")
+    swatch.className = `swatch ${one.mark}`
+    swatch.hidden = !one.mark
     text(child(entry, 1, "span", "badge"), one.badge)
     text(child(entry, 2, "span", "words"), one.text)
   })

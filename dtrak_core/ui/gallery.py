@@ -8,19 +8,22 @@ without smoothing. Which picture is which is said by the caller's `key`, never b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import streamlit as st
 
 from dtrak_core.datasets.thumbnails import address
+from dtrak_core.methods.figure import LEAST_CERTAIN, SHARES
 from dtrak_core.methods.results import NOT_RANDOM
 
 HERE = Path(__file__).parent
-
+PER_PAGE = 48  # pictures that are shown at once
+One = TypeVar("One")
 
 UNSURE, UNKNOWN = "not at this end in both halves of the draws", "certainty not measured"
 
@@ -111,6 +114,20 @@ def grid(
     )
 
 
+def page(listed: Sequence[One], key: str, place: int = 0, most: int = PER_PAGE) -> Sequence[One]:
+    """Draw the choice of a page where one does not hold all; return what is on it.
+
+    Args:
+        listed: Everything that there is to show.
+        key: Widget key.
+        place: Of what is looked at, from 0; its page is the one that is open first.
+        most: What a page holds.
+    """
+    pages = math.ceil(len(listed) / most)
+    number = min(st.pagination(pages, default=place // most + 1, key=key), pages) if pages > 1 else 1
+    return listed[(number - 1) * most : number * most]
+
+
 def figure(
     key: str,
     label: str,
@@ -143,7 +160,9 @@ def figure(
         listed.append({"title": row.title, "note": row.note, "parts": parts})
     heads = ["← Proponents: helped most", "Opponents: hindered most →"][: 2 if counts[1] else 1]
     shown = [picture for row in rows for picture in (*row.proponents, *row.opponents)]
-    legend = [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
+    legend = [{"mark": "", "badge": "", "text": SHARES}] * bool(shown)
+    legend += [{"mark": "", "badge": "", "text": LEAST_CERTAIN}] * any(row.opponents for row in rows)
+    legend += [{"mark": "pale", "badge": "unsure", "text": f"Pale, dashed: {UNSURE}"}] * any(p.pale for p in shown)
     legend += [{"mark": "unknown", "badge": "?", "text": f"Dotted: {UNKNOWN}"}] * any(p.unknown for p in shown)
     legend += [{"mark": "fixed", "badge": "=", "text": f"Plain: {NOT_RANDOM}"}] * any(p.fixed for p in shown)
     data = {"label": label, "cell": 68, "action": "open", "rows": listed, "heads": heads, "columns": list(counts)}

@@ -1,4 +1,4 @@
-"""An answer to keep: a page to print, CSV and JSON, of one sheet, as buttons side by side."""
+"""An answer to keep: a page to print, tables, a picture, JSON, of one sheet, as buttons side by side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import TypeVar
 import streamlit as st
 
 Sheet = TypeVar("Sheet")
-KINDS = {".html": ("Page", "text/html"), ".csv": ("CSV", "text/csv"), ".json": ("JSON", "application/json")}
+KINDS = {
+    ".html": ("Page", "text/html"),
+    ".csv": ("CSV", "text/csv"),
+    ".json": ("JSON", "application/json"),
+    ".tex": ("LaTeX", "text/plain"),
+    ".png": ("PNG", "image/png"),
+}
 
 
 def files(sheet: Sheet, writers: Mapping[str, Callable[[Sheet], bytes]], name: str, key: str) -> None:
-    """Offer a sheet as files, which are written once asked for.
+    """Offer a sheet as files of the kinds that there is a writer for, which are written once asked for.
 
     Args:
         sheet: What they hold.
@@ -22,6 +28,8 @@ def files(sheet: Sheet, writers: Mapping[str, Callable[[Sheet], bytes]], name: s
     """
     with st.container(horizontal=True):
         for ending, (label, kind) in KINDS.items():
+            if ending not in writers:
+                continue
             st.download_button(
                 label,
                 lambda write=writers[ending]: write(sheet),  # type: ignore[misc]

@@ -21,4 +21,5 @@ def show(notes: Iterable[str], left_out: Iterable[LeftOut]) -> None:
     with st.expander(f"{total:,} {'file' if total == 1 else 'files'} of the source left out", icon=":material/block:"):
         for why, (count, files) in found.items():
             st.markdown(f"**{count:,}** {panels.plain(why)}")
-            st.dataframe({"File": files}, hide_index=True, height="content" if len(files) <= 5 else 200)
+            height = "content" if len(files) <= 5 else 200
+            st.dataframe({"File": files}, hide_index=True, height=height, alt=f"Files left out: {why}")

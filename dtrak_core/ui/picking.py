@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import streamlit as st
 
 from dtrak_core.datasets.catalogue import Dataset
@@ -72,10 +70,8 @@ def choose(source: str, dataset: Dataset, checkpoint: Checkpoint, sampled: Sampl
     if not found:
         frame.undrawn(checkpoint, sampled)
         return
-    pages = math.ceil(len(found) / PER_PAGE)
-    here = next((i for i, t in enumerate(found) if t.mark == shown.mark), 0) // PER_PAGE + 1
-    page = min(st.pagination(pages, default=here, key=f"target-page-{source}"), pages) if pages > 1 else 1
-    listed = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    here = next((i for i, t in enumerate(found) if t.mark == shown.mark), 0)
+    listed = gallery.page(found, f"target-page-{source}", here, PER_PAGE)
     pictures = [gallery.Picture(t.mark, t.image, f"Explain {t.caption or t.id}") for t in listed]
     label = "Generated pictures" if source == "generated" else "Held-out pictures"
     clicked = gallery.grid(f"targets-{source}", label, pictures, chosen=shown.mark, cell=40, action="choose")

@@ -13,12 +13,12 @@ from dtrak_core.counterfactual import encoders
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import asking, job_costs, jobs
 from dtrak_core.kinds import KINDS
-from dtrak_core.lds import lds, predictions, standings, subset_models
+from dtrak_core.lds import lds, predictions, recipes, standing_sheet, standings, subset_models
 from dtrak_core.lds.lds import Lds
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
 from dtrak_core.lds.subset_models import LdsSettings, Losses
-from dtrak_core.methods import costs
+from dtrak_core.methods import costs, making
 from dtrak_core.methods.costs import Cost
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
@@ -141,15 +141,14 @@ def offer(question: Question, lacking: Sequence[Recipe], what: str, keep_scores:
 
 def provenance(question: Question) -> None:
     """Show in small print where the numbers of the page come from."""
-    measured, checkpoint = question.measured, question.checkpoint
-    dates = [one.manifest["date"][:10] for one in subset_models.stored(measured)]
-    panels.strip(
-        {
-            "Dataset": f"{question.dataset.name} ({question.dataset.digest})",
-            "checkpoint": f"{checkpoint.name} ({checkpoint.digest})",
-            "targets": " and ".join(f"{facts['count']} {words}" for words, facts in kinds(question).items()),
-            "losses at": f"{measured.num_timesteps} timesteps, {measured.noise_seeds} noise each",
-            "subsets": f"lds-val, the first {measured.num_subsets}",
-            "models made": max(dates),
-        }
-    )
+    about = question.dataset, question.checkpoint, question.measured, question.known
+    panels.strip(standing_sheet.facts(*about, kinds(question)))
+
+
+def features(used: Sequence[Recipe]) -> None:
+    """Show in small print how the features of recipes are made; of those without gradients there is nothing to say."""
+    made = {
+        recipes.label(one): making.of_features(found) for one in used if (found := recipes.features_of(one)) is not None
+    }
+    if made:
+        panels.strip(making.together(made))

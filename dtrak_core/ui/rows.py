@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.methods import results
-from dtrak_core.methods.methods import METHODS
+from dtrak_core.methods import crediting, results
 from dtrak_core.methods.results import NOT_RANDOM, Entry, Ranking
 from dtrak_core.models.targets import Target
 from dtrak_core.ui.gallery import UNKNOWN, UNSURE, Picture, Row
@@ -19,11 +18,12 @@ def row(
     dataset: Dataset,
     counts: tuple[int, int],
     *,
-    note: bool = True,
+    about: str = "",
     families: Sequence[str] | None = None,
 ) -> Row:
     """Return a method's row: first proponents and first opponents, one of each family where families are given.
 
+    Under the title stands `about`, what the method does, and how far its ranking repeats; nothing where that is empty.
     Pictures that do not stand at this end in both halves of the draws are marked, those of which that is unknown, and
     those in whose ranking nothing is random.
     """
@@ -36,7 +36,7 @@ def row(
     first, last = results.proponents(ranking, counts[0], families), results.opponents(ranking, counts[1], families)
     return Row(
         ranking.label,
-        METHODS[ranking.method].summary + kept if note else "",
+        about + kept if about else "",
         [picture(ranking, dataset, entry, "proponent") for entry in first],
         [picture(ranking, dataset, entry, "opponent") for entry in last],
         "No training picture has a positive score here.",
@@ -44,9 +44,9 @@ def row(
     )
 
 
-def waiting(method: str) -> Row:
+def waiting(label: str) -> Row:
     """Return the row of a method that cannot answer yet."""
-    return Row(METHODS[method].label, "Not computed for this picture yet.", ())
+    return Row(label, "Not computed for this picture yet.", ())
 
 
 def target(shown: Target) -> Picture:
@@ -60,11 +60,6 @@ def parse(key: str, methods: Sequence[str]) -> tuple[str, int] | None:
     return (method, int(index)) if method in methods and index.isdecimal() else None
 
 
-def percent(share: float) -> str:
-    """Return a share with one digit and a true minus sign."""
-    return f"{share:.1%}".replace("-", "−")
-
-
 def picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Picture:
     """Return a training picture with its words; `side` says what its rank counts."""
     facts = dataset.train.rows[entry.index]
@@ -72,13 +67,14 @@ def picture(ranking: Ranking, dataset: Dataset, entry: Entry, side: str) -> Pict
     by = f", by {facts['contributor']}" if facts["contributor"] else ""
     spoken = (
         f"Training picture {entry.index}: {name}{by}. {ranking.label} {side} {entry.rank}, "
-        f"{percent(entry.share)} of the positive total"
+        f"{crediting.percent(entry.share)} of the positive total"
     )
     if entry.alike:
         spoken += f", and {entry.alike} more of its family"
     spoken += {True: "", False: f"; {UNSURE}", None: f"; {UNKNOWN if ranking.random else NOT_RANDOM}"}[entry.steady]
     alike = f"and {entry.alike} alike" if entry.alike else ""
-    lines = (f"#{entry.index} {percent(entry.share)}", name, facts["contributor"], alike)
+    part = crediting.percent(entry.share).replace(" ", "\N{NO-BREAK SPACE}")  # where the line is full, it stays whole
+    lines = (f"#{entry.index} {part}", name, facts["contributor"], alike)
     return Picture(
         f"{ranking.method}/{entry.index}",
         dataset.train.images[entry.index],

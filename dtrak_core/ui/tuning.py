@@ -29,7 +29,7 @@ def settle(checkpoint: Checkpoint, changed: bool) -> None:
     """
     asked = address.fresh("methods")
     if asked is not None or "methods" not in st.session_state:
-        named, unknown = _named(address.get("methods") if asked is None else asked)
+        named, unknown = _named(address.get("methods") if asked is None else asked, checkpoint.dataset)
         st.session_state["methods"] = named or FIRST
         if unknown:
             st.warning(f"There is no method '{panels.plain(unknown[0])}'; the address names those shown.")
@@ -53,11 +53,16 @@ def settle_damping(method: Method, checkpoint: Checkpoint, changed: bool = False
     address.put({key: str(st.session_state[key])})
 
 
-def _named(said: str) -> tuple[list[str], list[str]]:
-    """Return the methods that an address names, by id or as older links do by label, and what is no method."""
+def _named(said: str, dataset: str) -> tuple[list[str], list[str]]:
+    """Return the methods that an address names, by id or as older links do by label, and what is no method.
+
+    Several datasets may have own scores of one name: those of the dataset that is shown (its digest) are meant.
+    """
     ids = {one.label: name for name, one in METHODS.items()} | {name: name for name in METHODS}
     words = [w for line in said.split("\n") for w in ([line] if line in ids else line.split(",")) if w]
-    ids |= {f"{own_scores.PREFIX}{one.name}": one.id for one in own_scores.every()}
+    for name in {one.name for one in own_scores.every()}:
+        own = METHODS[(own_scores.newest(name, dataset) or own_scores.parse(name)).id]
+        ids[f"{own_scores.PREFIX}{name}"] = ids[own.label] = own.id
     return [ids[word] for word in words if word in ids], [word for word in words if word not in ids]
 
 

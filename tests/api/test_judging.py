@@ -30,7 +30,11 @@ def test_the_lds_is_the_mean_rank_correlation_of_summed_scores() -> None:
     assert found.chance.p < 0.01
     r = np.mean([stats.spearmanr(*LOSSES[:, :, z].T).statistic for z in range(7)])
     assert found.noise_floor == pytest.approx(np.sqrt(2 * r / (1 + r)))
-    assert api.lds(SCORES, MASKS.astype(int), LOSSES[:, 0]).noise_floor is None  # one seed tells no floor
+    assert found.noise_floor_interval is not None
+    assert found.noise_floor_interval[0] < found.noise_floor < found.noise_floor_interval[1]
+    assert "{:.2f} ({:.2f} to {:.2f})".format(found.noise_floor, *found.noise_floor_interval) in found._repr_html_()
+    one_seed = api.lds(SCORES, MASKS.astype(int), LOSSES[:, 0])
+    assert (one_seed.noise_floor, one_seed.noise_floor_interval) == (None, None)
     assert f"{found.value:.3f}" in found._repr_html_()
 
 
@@ -48,7 +52,9 @@ def test_the_shipped_benchmark_gives_the_numbers_of_page_and_command(kind: Any) 
     assert found.value == pytest.approx(row["lds"], abs=1e-12)
     assert [found.low, found.high] == pytest.approx(row["interval"])
     assert found.chance.p == pytest.approx(row["by_chance"]["p"])
-    assert found.noise_floor == standings.kinds(losses, known.settings)[kind]["noise_floor"]
+    told = standings.kinds(losses, known.settings)[kind]
+    assert found.noise_floor == told["noise_floor"]
+    assert list(found.noise_floor_interval or ()) == told["noise_floor_interval"]
     trained = known.dataset.train.images
     assert known.masks.shape == (known.settings.num_subsets, len(trained))
     assert known.targets[0].image.shape == trained[0].shape

@@ -70,7 +70,7 @@ def test_a_researcher_finds_the_table_finished_and_takes_it_along(
     assert page.get_by_text("32 random parts").count() == 1
     with page.expect_download() as latex:
         page.get_by_role("button", name="LaTeX").click()
-    assert latex.value.suggested_filename == "lds.tex"
+    assert latex.value.suggested_filename == "lds-demo.tex"
     took("A researcher, from an empty cache to the table of all methods in LaTeX", begin, record_property)
 
 

@@ -13,6 +13,7 @@ from dtrak_core import api
 from dtrak_core.commands import cli
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import SettingsError
+from dtrak_core.methods import crediting
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
@@ -48,6 +49,7 @@ def test_all_stored_pictures_are_credited_by_label(
     assert [group["share"] for group in told["groups"]] == [group.share for group in mine.groups]
     assert mine.checked["sentence"] == "No model has been trained without one of these groups yet."
     assert "lift_low" in mine._repr_html_()
+    assert f"<td>{crediting.percent(mine.groups[0].share)}</td>" in mine._repr_html_()
     mine.save(tmp_path / "credits.csv")
     assert (tmp_path / "credits.csv").read_text().count("\n") == 4
     assert cli.main(["credit", *OF, "--seeds", "0-2", "--by", "picture"]) == 0

@@ -10,6 +10,7 @@ from comparison_helpers import Removal, compared, controls
 from scipy import stats
 
 from dtrak_core.counterfactual import comparison_document, contrasts
+from dtrak_core.counterfactual.contrasts import Contrast
 from dtrak_core.statistics import FEWEST
 
 EIGHT = tuple(f"seed:{i}" for i in range(8))
@@ -126,8 +127,28 @@ def test_the_number_of_comparisons_counts() -> None:
     )
     again = {f"{measure}{copy}": each for copy in range(3) for measure, each in found.items()}
     assert not any(contrasts.told_apart(again).values())
-    assert contrasts.summary(again) == "Of 9 comparisons between two methods none is beyond chance."
+    assert contrasts.summary(again) == (
+        "8 targets with models of their own cannot tell methods apart in 9 comparisons, whatever they show: at least "
+        "9 are needed."
+    )
     assert comparison_document.document(comparison)["contrasts"]["l2"][0]["p"] == 1 / 128
+
+
+@pytest.mark.parametrize(("comparisons", "targets"), [(1, 6), (2, 7), (3, 7), (6, 8), (7, 9), (18, 10), (102, 12)])
+def test_what_no_data_could_show_is_not_called_chance(comparisons: int, targets: int) -> None:
+    """Differences that all lie on one side have the smallest p: from `targets` on it counts in so many comparisons."""
+    for count in range(FEWEST, targets + 1):
+        p = contrasts.sign_p(10 + np.arange(count) / 100, [[place] for place in range(count)])
+        assert p == contrasts.least_p(count)
+        found = {"l2": [Contrast("d-trak", "trak", count, count, 2.0, 1.0, 1.0, p)] * comparisons}
+        told = contrasts.summary(found)
+        if count < targets:
+            assert told.startswith(f"{count} targets with models of their own cannot tell methods apart in ")
+            assert f"at least {targets} are needed" in told
+        else:
+            assert f"{comparisons} {'is' if comparisons == 1 else 'are'} beyond chance: without what" in told
+        weak = {"l2": [Contrast("d-trak", "trak", count, count, 2.0, 1.0, 1.0, 0.6)] * comparisons}
+        assert ("none is beyond chance" in contrasts.summary(weak)) is (count == targets), "where data could tell"
 
 
 def test_methods_that_name_the_same_are_not_told_apart() -> None:

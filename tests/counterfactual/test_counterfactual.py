@@ -26,17 +26,17 @@ from dtrak_core.counterfactual import (
     removal_sets,
     removals,
 )
-from dtrak_core.counterfactual.settings import CounterfactualSettings
+from dtrak_core.counterfactual.settings import CounterfactualSettings, answers
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.errors import Cancelled, NotFoundError, SettingsError
 from dtrak_core.features import features, losses
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.files import crc32
-from dtrak_core.jobs import jobs
-from dtrak_core.methods import figure, scores
+from dtrak_core.jobs import job_costs, jobs
+from dtrak_core.methods import costs, figure, scores
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import checkpoints, networks, sampling, targets
+from dtrak_core.models import checkpoints, networks, sampling, speeds, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled, SampleSettings
 from dtrak_core.progress import quiet
@@ -380,6 +380,11 @@ def test_exports_name_whose_pictures_were_removed_and_the_licence(
         assert {name: int(count) for name, count in told} == entry["contributors"]
         assert [count for _, count in told] == sorted((count for _, count in told), reverse=True)
         assert line["licence"] == "By Ada & Ben"
+        assert (line["dataset"], line["dataset_digest"]) == (pictures.name, pictures.digest)
+        assert (line["checkpoint"], line["checkpoint_digest"]) == (checkpoint.name, checkpoint.digest)
+        assert (line["comparison"], line["encoder"]) == (found.key, settings.encoder)
+        assert (line["sampler"], line["sampling_steps"], line["take_over"]) == ("ddim", "5", "1000")
+        assert (line["version"], line["date"]) == (found.facts["versions"]["dtrak-studio"], found.facts["date"][:10])
     picture = Image.open(io.BytesIO(comparison_figure.draw(found, 6, named)))
     bare = Image.open(io.BytesIO(comparison_figure.draw(found, 6)))
     assert picture.info["licence"] == "By Ada & Ben"
@@ -411,18 +416,33 @@ def test_an_interrupted_comparison_shows_what_it_has_and_goes_on(
     with pytest.raises(Cancelled):
         counterfactual.compare(pictures, checkpoint, settings, "try", stop)
     half = comparisons.read(settings)
+    (line, *_) = csv.DictReader(io.StringIO(comparison_document.to_csv(half).decode()))
+    assert (line["version"], len(line["date"])) == (store.versions()["dtrak-studio"], 10), "of what is there today"
     assert half.expected == 16
     assert 2 < len(half.entries) < 16
     assert comparisons.unjudged(half) == "not every model has drawn every target yet"
     trained = {a.key for a in store.listing("retrained")}
     assert len(trained) == 3
+    told = job_costs.of_comparison(pictures, checkpoint, settings)
+    assert (told.trainings, told.stored) == (7, 3)
+    each = (24 - 6) * checkpoints.training_of(checkpoint).epochs * speeds.training(checkpoint).seconds
+    assert told.cost.by_name["training"] == pytest.approx(4 * each)
     counterfactual.compare(pictures, checkpoint, settings, "try", quiet)
+    assert job_costs.of_comparison(pictures, checkpoint, settings) == job_costs.Removing(costs.Cost(), 7, 7)
     done = comparisons.read(settings)
     assert len(done.entries) == 16
     for entry in half.entries:
         where = (entry.target, entry.method, entry.owner, entry.draw)
         twin = next(e for e in done.entries if (e.target, e.method, e.owner, e.draw) == where)
         np.testing.assert_array_equal(entry.image, twin.image)
+
+
+def test_more_controls_and_seeds_answer_the_same_question(settings: CounterfactualSettings) -> None:
+    surer = {"random_draws": 5, "train_seeds": 2, "floor_models": 3, "targets": settings.targets[::-1]}
+    assert answers(settings.model_copy(update=surer), settings)
+    assert not answers(settings, settings.model_copy(update={"floor_models": 2}))
+    for name, value in {"bottom": False, "take_over": 500, "remove": (5,), "targets": settings.targets[:1]}.items():
+        assert not answers(settings.model_copy(update={name: value}), settings)
 
 
 def test_the_job_computes_what_it_needs_first(pictures: Dataset, checkpoint: Checkpoint) -> None:

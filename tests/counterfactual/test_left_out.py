@@ -9,10 +9,11 @@ import pytest
 from comparison_helpers import BLACK, TARGETS, compared, controls
 from scipy import stats
 
-from dtrak_core.counterfactual import left_out, work_sheet
+from dtrak_core.counterfactual import credits, left_out, work_sheet
 from dtrak_core.models import targets
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.models.targets import Target
+from dtrak_core.ui.credit import credit_charts
 
 GROUPS = {f"person {g}": list(range(3 * g, 3 * g + 3)) for g in range(7)}
 RANDOM = np.random.default_rng(5)
@@ -77,6 +78,44 @@ def test_perfect_predictions_are_beyond_chance(drawn: list[Target]) -> None:
     assert found.low is not None
     assert found.low < 0
     assert "by chance 95 % lie between −" in left_out.sentence(found)
+
+
+def test_scores_that_say_nothing_are_within_chance_whatever_the_sizes_of_groups() -> None:
+    """Random scores of positive mean sum to the more the larger a group is, and so does what is measured."""
+    random, sizes, low = np.random.default_rng(3), (30, 45, 60, 70, 80, 95, 110, 120), 0
+    for _ in range(200):
+        scores = random.random(1000)
+        rows = []
+        for size in sizes:
+            predicted = float(scores[random.choice(1000, size, replace=False)].sum())
+            measured = 1e-4 * size + random.normal(0, 1e-4 * size**0.5)
+            rows.append(left_out.LeftOut(str(size), size, predicted, measured, 1, 12))
+        found = left_out._judged(tuple(rows), ())
+        assert found.p is not None
+        low += found.p <= 0.05
+    assert 2 <= low <= 20, "of 200 at a level of 5 %: so many in 99.9 % of such"
+
+
+def test_what_groups_of_unequal_size_change_is_ranked_for_each_picture(drawn: list[Target]) -> None:
+    """The large group is predicted and measured to change more in all, and less for each of its pictures."""
+    groups = GROUPS | {"person 0": list(range(30, 90))}
+    values = np.concatenate([np.abs(VALUES) + 1, np.full((6, 60), 0.5)], axis=1)
+    removals = [(f"contributor:{name}", "", len(own), tuple(own)) for name, own in groups.items()]
+    effects = np.stack([values[:, own].sum(1) for own in groups.values()])
+    found = left_out.check([compared(removals, effects)], groups, values, drawn)
+    last = found.groups[-1]
+    assert (last.name, last.pictures, last.predicted, last.predicted_each) == ("person 0", 60, 30, 0.5)
+    assert last.measured == max(row.measured for row in found.groups) == pytest.approx(30)
+    assert last.measured_each == pytest.approx(0.5)
+    assert found.rho == pytest.approx(1)
+    told = credits._document(found)
+    assert [row["predicted_each"] for row in told["groups"]] == [row.predicted_each for row in found.groups]
+    points = credit_charts.left_out(told["groups"], told["random"]).data[0]
+    assert (points.x[-1], points.y[-1]) == (0.5, pytest.approx(0.5)), "drawn is what is ranked"
+    assert "changed the loss for each picture in an order" in told["sentence"]
+    effects[0] *= 10  # in all it changes the most now and before; for each picture the most only now
+    swapped = left_out.check([compared(removals, effects)], groups, values, drawn)
+    assert swapped.rho == pytest.approx(float(stats.spearmanr([1, 2, 3, 4, 5, 6, 7], [7, 1, 2, 3, 4, 5, 6]).statistic))
 
 
 def test_a_works_removal_is_compared_with_random_ones_of_its_size(drawn: list[Target]) -> None:

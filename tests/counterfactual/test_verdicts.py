@@ -30,7 +30,14 @@ def test_a_removal_is_compared_with_random_ones_of_its_own_size_alone() -> None:
     assert own.random == pytest.approx(values[13:].mean())
     assert (own.random_models, own.removed) == (6, (9,))
     assert found["d-trak"].removed == (3,)
-    assert comparisons.taken(compared(removals, values)) == "3, 9"
+    told = compared(removals, values, seeds=(43, 44))
+    assert comparisons.taken(told) == "3, 9"
+    assert comparisons.protocol(told, 3, 1200) == (
+        "Removed: 3, 9 of 1,200 training pictures (0.2 % to 0.8 %). 6 targets, 24 models without random pictures, "
+        "training seeds 43-44."
+    )
+    begun = dataclasses.replace(told, entries=told.entries[:6])
+    assert comparisons.protocol(begun, 3, 1200) == "No removal has been trained yet. 6 targets."
     assert found["d-trak"].random == pytest.approx(values[7:13].mean())
     medians = comparisons.medians(compared(removals, values))
     assert {arm for arm in medians if arm.startswith("random")} == {"random:3", "random:9"}

@@ -231,8 +231,36 @@ def test_learned_weights_favour_the_group_that_speaks(
     assert np.isfinite(stands_out(weights))
 
 
+def test_a_group_without_gradients_keeps_its_weight_of_one(
+    computed: tuple[Artifact, list[Target]], settings: FeatureSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, own = computed
+    widths, real = trained.manifest["group_widths"], fader_scores.training_rows
+    silent = slice(sum(widths[:3]), sum(widths[:4]))
+
+    def without_the_fourth(artifact: Artifact, place: Faders) -> np.ndarray:
+        rows = real(artifact, place)
+        rows[:, silent] = 0
+        return rows
+
+    fader_scores._kernel.cache_clear()
+    monkeypatch.setattr(fader_scores, "training_rows", without_the_fourth)
+    try:
+        rows = target_rows(settings, own)
+        assert rows is not None
+        weights = fader_scores.learned_layers(trained, rows, METHODS["d-trak"], top=3)
+        assert np.isfinite(weights).all()
+        assert weights.sum() == pytest.approx(9)
+        assert weights[3] == 1, "it says nothing, and any weight of it ranks alike"
+        alone = Faders(tuple(float(number == 3) for number in range(9)), (1.0,) * 3)
+        with pytest.raises(SettingsError, match="all training pictures are 0, so there is nothing to rank by"):
+            score(METHODS["d-trak"], trained, rows, alone)
+    finally:
+        fader_scores._kernel.cache_clear()
+
+
 def test_parts_need_a_projection(pictures: Dataset, denoiser: Denoiser, settings: FeatureSettings) -> None:
-    with pytest.raises(SettingsError, match="group by group"):
+    with pytest.raises(SettingsError, match="group by group, and these have projection 'none'"):
         faders.width(denoiser, settings.model_copy(update={"projection": "none"}))
 
 

@@ -133,6 +133,8 @@ def test_ranks_and_dampings_that_cannot_be_are_refused(cache: Path) -> None:
     for rank in (0.0, -1.0, 2.0, 5.0):
         with pytest.raises(SettingsError, match=f"{rank:g}"):
             kernel.damping_for_rank(values, rank)
+    with pytest.raises(SettingsError, match="features of all training pictures are 0"):
+        kernel.damping_for_rank(np.empty(0), 0.0)
     found, _ = opened(features_of(12, 40)[0])
     for damping in (0.0, -1.0, float("nan")):
         with pytest.raises(SettingsError, match="Damping"):

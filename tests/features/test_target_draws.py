@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from dtrak_core import store
+from dtrak_core.api import own_output
 from dtrak_core.datasets.catalogue import Dataset
-from dtrak_core.features import draws, features
+from dtrak_core.features import draws, feature_store, features
 from dtrak_core.features import settings as settings_of_features
 from dtrak_core.features.feature_store import target_feature
 from dtrak_core.features.settings import FeatureSettings, TargetFeatureSettings, TargetSide, feature_target, noise_seeds
-from dtrak_core.methods import costs
+from dtrak_core.methods import costs, ekfac
+from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, networks, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import ModelSettings, TrainSettings
@@ -74,6 +80,59 @@ def test_a_targets_feature_is_the_mean_over_its_noises(
         costs.of_target_features(here, TargetFeatureSettings(**artifact.settings)) for artifact in (single, found)
     )
     assert four.parts[0].speed.seconds == pytest.approx(4 * one.parts[0].speed.seconds)
+
+
+def test_a_training_picture_shares_no_noise_with_its_own_feature(
+    pictures: Dataset, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, str]] = []
+    noise = draws.noise
+
+    def noted(seed: int, name: str, *rest: Any) -> np.ndarray:
+        drawn.append((seed, name))
+        return noise(seed, name, *rest)
+
+    monkeypatch.setattr(settings_of_features, "target_draws", lambda digest: 2 * T)
+    monkeypatch.setattr(draws, "noise", noted)
+    settings, names = wanted(pictures, checkpoint), ["held-out:1", "train:5"]
+    denoiser = networks.load_denoiser(checkpoint)
+    chosen = [targets.resolve(pictures, checkpoint.digest, name) for name in names]
+    features.compute_features(pictures, denoiser, settings, quiet)
+    trained = set(drawn)
+    assert (0, "train:5") in trained
+    drawn.clear()
+    found = features.compute_target_features(denoiser, settings, chosen, quiet)
+    assert set(drawn) == {(seed, name) for seed in (0, 1) for name in ("held-out:1", "target/train:5")}
+    assert not trained.intersection(drawn)
+    anew = ["drawn_anew" in one.settings for one in found]
+    assert anew == [False, True], "the other targets keep their keys"
+    about = METHODS["gradient-dot"], pictures, denoiser, settings, chosen, None, None, quiet
+    for compute in (
+        lambda: ekfac.compute(pictures, checkpoint.digest, denoiser, chosen, quiet),
+        lambda: own_output.compute(lambda e, n, x, t: e.square().mean((1, 2, 3)), *about),
+    ):
+        drawn.clear()
+        compute()
+        asked = {name for _, name in drawn}
+        assert {"held-out:1", "target/train:5", "train:5"} <= asked
+        assert "train:1" in asked
+        times = Counter(name for _, name in drawn)
+        assert times["train:5"] == times["train:1"], "of its training feature alone"
+
+
+def test_what_a_training_picture_says_of_itself_is_not_its_noise(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    """With the noise of its training feature, a picture's cosine with itself would be 1, whatever it is."""
+    settings, denoiser = wanted(pictures, checkpoint, model_output="loss"), networks.load_denoiser(checkpoint)
+    features.compute_features(pictures, denoiser, settings, quiet)
+    rows = feature_store.rows(store.get("features", key_of("features", settings)), slice(0, 24))
+    chosen = [targets.resolve(pictures, checkpoint.digest, f"train:{place}") for place in range(6)]
+    own = [target_feature(one) for one in features.compute_target_features(denoiser, settings, chosen, quiet)]
+    for place, (row, feature) in enumerate(zip(rows, own, strict=False)):
+        ids = [f"target/train:{place}"]
+        expected = features.featurise(denoiser, chosen[place].image[None], ids, settings, lambda done: None)[0]
+        np.testing.assert_allclose(feature, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+        cosine = float(row @ feature / np.linalg.norm(row) / np.linalg.norm(feature))
+        assert cosine < 0.99, "with shared noise it was 1"
 
 
 def test_a_training_notes_how_many_draws_a_second_holds_by_its_size_alone(

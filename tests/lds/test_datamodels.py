@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.linear_model import RidgeCV
 
 from dtrak_core import statistics
@@ -62,6 +63,38 @@ def test_noise_predicts_nothing_about_models_that_were_not_fitted(name: str) -> 
     assert abs(np.mean(values)) < 0.1
     fitted = lds.evaluate(datamodels.METHODS[name][1](masks, (noise := random.normal(size=(32, 8)))), masks, noise)
     assert fitted.mean > 0.5, "on the models it was fitted on, it would look good"
+
+
+@pytest.mark.parametrize("name", list(datamodels.METHODS))
+def test_chance_is_a_fit_on_permuted_losses(name: str) -> None:
+    masks, losses, _ = world(24, 0.5)
+    masks[:, 4] = True
+    _, fit, prepare = datamodels.METHODS[name]
+    found = datamodels.permuted(prepare(masks), losses)
+    assert found.shape == (datamodels.REFITS, 3)
+    orders = statistics.permutations(24, False, datamodels.REFITS - 1)
+    for place in (0, 1, 57, datamodels.REFITS - 1):
+        moved = losses[orders[place]]
+        guess = datamodels.held_out_predictions(fit, masks, moved)
+        np.testing.assert_allclose(found[place], statistics.spearman(guess, moved))
+    assert lds.of_permutations(found.mean(1)).p < 0.05, "there are effects to be found"
+
+
+def test_by_chance_p_is_uniform_and_the_band_holds_95_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of noise that targets share: their LDS differs between benchmarks as far as the band says."""
+    monkeypatch.setattr(datamodels, "REFITS", 200)
+    random, values, found = np.random.default_rng(6), [], []
+    prepare = datamodels.METHODS["empirical-influence"][2]
+    for seed in range(300):
+        masks, _, _ = world(16, 0, 6000 + seed)
+        losses = random.normal(size=(16, 1)) + random.normal(size=(16, 4))
+        each = datamodels.permuted(prepare(masks), losses).mean(1)
+        values.append(each[0])
+        found.append(lds.of_permutations(each))
+    assert stats.kstest([one.p for one in found], "uniform").pvalue > 0.05
+    inside = [one.low <= value <= one.high for one, value in zip(found, values, strict=True)]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+    assert np.mean([one.std for one in found]) == pytest.approx(np.std(values), rel=0.1)
 
 
 def test_too_few_subsets_are_refused() -> None:

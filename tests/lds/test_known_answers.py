@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dtrak_core import api
+from dtrak_core import api, store
 from dtrak_core.commands import cli
 from dtrak_core.datasets import catalogue, duplicates
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.datasets.content import Split, row_of
 from dtrak_core.errors import DataError, SettingsError
-from dtrak_core.lds import known_answers
+from dtrak_core.lds import benchmarking, known_answers, predictions, subset_models
+from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.targets import Target
+from dtrak_core.progress import quiet
+from dtrak_core.settings import build, key_of
 
 
 @pytest.fixture
@@ -67,9 +73,22 @@ def test_shares_are_a_plain_count_for_the_shipped_demo(portraits: Dataset) -> No
         np.testing.assert_allclose(answer.per_target, shares)
         assert answer.share == pytest.approx(np.mean(shares))
         assert (answer.chance, answer.most) == (pytest.approx(np.mean(by_chance)), pytest.approx(np.mean(most)))
+        assert f"{answer.share:.3f}" in answer._repr_html_()
+        if fact == "label":
+            assert (answer.low, answer.high) == (None, None)
+            assert answer.reason == (
+                "No intervals: they take targets of 6 labels; these are of 4. Targets that have one in common are no "
+                "independent cases."
+            )
+            continue
+        assert answer.reason == ""
         assert answer.low is not None
         assert answer.low < answer.share < (answer.high or 0)
-        assert f"{answer.share:.3f}" in answer._repr_html_()
+        groups = np.unique([one.row[fact] for one in answer.targets], return_inverse=True)[1]
+        drawn = np.random.default_rng(0).integers(groups.max() + 1, size=(4000, groups.max() + 1))
+        sums, sizes = np.bincount(groups, answer.per_target), np.bincount(groups)
+        ends = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
+        assert (answer.low, answer.high) == pytest.approx(tuple(ends), abs=0.02), "groups are drawn, not targets"
     random = np.random.default_rng(0).random(scores.shape)
     assert api.known_answers(random, portraits, wanted)["label"].share == pytest.approx(found["label"].chance, abs=0.05)
 
@@ -90,6 +109,42 @@ def test_what_a_prompt_or_a_held_out_picture_tells(portraits: Dataset) -> None:
         },
         "contributor": {3: [0, 1, 2, 3, 4], 6: [0, 1, 2, 3, 4]},
     }  # fmt: skip
+
+
+def test_intervals_hold_the_expected_share_where_targets_of_a_group_are_alike() -> None:
+    """12 contributors of 6 targets each; who a contributor is moves the share of all of their targets."""
+    random, held, alone, count = np.random.default_rng(2), 0, 0, 120
+    which = np.repeat(np.arange(12), 6)
+    alike = which[:, None] == np.arange(12).repeat(10)[None]
+    one = known_answers.Known("contributor", tuple(range(72)), alike)
+    for _ in range(count):
+        own = np.clip(random.normal(0.5, 0.2, 12), 0.05, 0.95)[which]  # 0.5 is expected of all contributors
+        kept = random.random((72, 10)) < own[:, None]
+        values = np.zeros((72, 120))
+        for target in range(72):  # as many of its ten pictures lead as were kept, others fill up the ten
+            values[target, np.flatnonzero(alike[target])[kept[target]]] = 2
+            values[target, np.flatnonzero(~alike[target])[:10]] = 1
+        found = known_answers.answer(values, one)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.5 <= found.high
+        spread = 1.96 * found.per_target.std() / 72**0.5
+        alone += abs(found.share - 0.5) <= spread
+    assert held >= 0.86 * count, "95 % is said; 12 groups are few"
+    assert alone < 0.8 * count, "as many targets drawn one by one lie too close"
+
+
+def test_targets_of_fewer_groups_than_six_have_no_interval_and_say_why() -> None:
+    alike = np.eye(5, dtype=bool)
+    shares = np.arange(40.0).reshape(8, 5)
+    one = known_answers.Known("family", tuple(range(8)), alike[[0, 1, 2, 3, 4, 0, 1, 2]])
+    assert known_answers.groups(one).tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert known_answers.answer(shares, one, 1).low is None
+    assert known_answers.without(one).startswith(
+        "No intervals: they take targets of 6 families; these are of 5. Targets"
+    )
+    each = known_answers.Known("equal", (0, 1, 2, 3, 4), alike)
+    assert known_answers.without(each) == "No intervals: they take targets of 6 sets of equal pictures; these are of 5."
 
 
 def test_an_own_count_of_first_pictures_and_what_is_refused(portraits: Dataset) -> None:
@@ -115,6 +170,38 @@ def test_an_own_count_of_first_pictures_and_what_is_refused(portraits: Dataset) 
         api.known_answers(scores, dataset, [targets.of_split(dataset.train, "train", 0)])
 
 
+def test_scores_kept_with_an_lds_serve_for_the_very_pictures_it_draws_of_several_prompts(
+    cache: Path, pictures: Dataset, trained_classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained_classes / "checkpoints", cache / "checkpoints")
+    checkpoint = checkpoints.by_name("classes", pictures.digest)
+    asked = build(
+        LdsSettings, dataset=pictures.digest, checkpoint=checkpoint.digest, targets=("seed:0", "seed:1"),
+        prompts=("red", "blue"), guidance=1, sampling_steps=3, num_subsets=3,
+    )  # fmt: skip
+    for seed in (0, 1):
+        one = targets.sample_settings(checkpoint.digest, seed, asked)
+        targets.publish_sample(one, pictures.train.images[seed])
+    swapped = asked.model_copy(update={"prompts": ("blue", "red")})
+    other = targets.publish_sample(targets.sample_settings(checkpoint.digest, 0, swapped), pictures.train.images[5])
+    benchmarking.compute(pictures, asked, [Recipe(method="raw-pixel-dot")], True, quiet)
+    model = subset_models.models(asked)[0]
+    key = key_of("subset-losses", model)
+    store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, np.zeros(2))
+    store.publish("subset-losses", key, model)
+    own = subset_models.pictures(pictures, asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(known_answers.scores, "score", lambda *_: pytest.fail("the kept scores are not taken"))
+        found = known_answers.stored(pictures, checkpoint, METHODS["raw-pixel-dot"], own)
+    kept = predictions.stored_scores(Recipe(method="raw-pixel-dot"), asked)
+    assert found is not None
+    assert kept is not None
+    np.testing.assert_array_equal(found, kept[1])
+    fresh = known_answers.stored(pictures, checkpoint, METHODS["raw-pixel-dot"], [other])
+    assert fresh is not None
+    assert not np.allclose(fresh[0], kept[1][0]), "another prompt's picture of the seed has scores of its own"
+
+
 @pytest.mark.usefixtures("demo_cache")
 def test_the_command_answers_for_the_shipped_demos(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["known", "--json"]) == 0
@@ -125,12 +212,15 @@ def test_the_command_answers_for_the_shipped_demos(capsys: pytest.CaptureFixture
     family = document["tables"][0]
     assert [row["method"] for row in family["rows"]] == ["d-trak", "trak", "raw-pixel-cosine"]
     assert all(row["low"] > 3 * family["chance"] for row in family["rows"])
+    label = document["tables"][1]
+    assert (label["count"], label["groups"], {row["low"] for row in label["rows"]}) == (64, 4, {None})
     words = ["known", "--dataset", "emoji-schools", "--checkpoint", "demo-schools"]
     chosen = ["--generated", "0-63", "--method", "d-trak", "--method", "raw-pixel-cosine", "--top", "5"]
     assert cli.main([*words, *chosen]) == 0
     said = capsys.readouterr().out
     assert "64 generated targets" in said
     assert "Likeness is not influence" in said
+    assert "No intervals: they take targets of 6 contributors; these are of 2." in said
     assert cli.main(["known", "--generated", "0-3"]) == 1
     assert "nothing is known of its pictures" in capsys.readouterr().err
     assert cli.main(["known", "--method", "journey-trak"]) == 1

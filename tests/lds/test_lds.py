@@ -129,12 +129,55 @@ def test_noise_floor_is_what_the_truth_reaches(seeds: int, noise: float) -> None
     reached = statistics.spearman(truth[:, 0], losses.mean(1)).mean()
     found = lds.noise_floor(losses)
     assert found is not None
-    assert found == pytest.approx(reached, abs=0.03)
+    assert found.value == pytest.approx(reached, abs=0.03)
+    assert found.low < found.value < found.high
 
 
-def test_one_seed_has_no_noise_floor() -> None:
-    assert lds.noise_floor(np.random.default_rng(0).standard_normal((10, 1, 4))) is None
-    assert lds.noise_floor(np.ones((10, 2, 4))) == 0.0
+def test_one_seed_or_too_few_pairs_have_no_noise_floor() -> None:
+    random = np.random.default_rng(0)
+    assert lds.noise_floor(random.standard_normal((10, 1, 4))) is None
+    assert lds.noise_floor(np.ones((10, 2, 4))) == lds.Floor(0.0, 0.0, 0.0)
+    losses = random.standard_normal((32, 1, 4)) + 0.1 * random.standard_normal((32, 2, 4))
+    for pairs, told in ((lds.LEAST_PAIRS - 1, False), (lds.LEAST_PAIRS, True)):
+        known = np.where((np.arange(32) < pairs)[:, None, None] | (np.arange(2) == 0)[:, None], losses, np.nan)
+        assert (lds.noise_floor(known) is not None) is told
+    same = np.repeat(losses[:, :1], 2, axis=1)
+    assert lds.noise_floor(same) == lds.Floor(*[pytest.approx(1.0)] * 3), "two seeds that agree wholly"
+
+
+def test_the_interval_of_the_noise_floor_leaves_out_one_pair_at_a_time() -> None:
+    random = np.random.default_rng(2)
+    losses = random.standard_normal((20, 1, 5)) + 0.6 * random.standard_normal((20, 2, 5))
+    losses[8:, 1] = np.nan
+
+    def agree(rows: list[int]) -> float:
+        return float(np.mean([stats.spearmanr(*losses[rows, :, z].T).statistic for z in range(5)]))
+
+    left_out = [agree([i for i in range(8) if i != one]) for one in range(8)]
+    error = np.sqrt(7 / 8 * np.square(np.array(left_out) - np.mean(left_out)).sum())
+    ends = agree(list(range(8))) + stats.t.ppf([0.5, 0.025, 0.975], 7) * error
+    seeds = 28 / 20
+    expected = [np.sqrt(seeds * r / (1 + (seeds - 1) * r)) for r in np.clip(ends, 0, 1)]
+    found = lds.noise_floor(losses)
+    assert found is not None
+    assert [found.value, found.low, found.high] == pytest.approx(expected)
+
+
+def test_the_interval_of_the_noise_floor_holds_what_the_truth_reaches() -> None:
+    random = np.random.default_rng(4)
+
+    def drawn(subsets: int) -> tuple[np.ndarray, np.ndarray]:
+        parts = [random.standard_normal((subsets, 1)) + random.standard_normal((subsets, 20)) for _ in range(3)]
+        return parts[0], np.stack([parts[0] + 0.6 * parts[1], parts[0] + 0.6 * parts[2]], axis=1)
+
+    truth, losses = drawn(4000)
+    reached = statistics.spearman(truth, losses.mean(1)).mean()
+    held = []
+    for _ in range(200):
+        found = lds.noise_floor(drawn(lds.LEAST_PAIRS)[1])
+        assert found is not None
+        held.append(found.low <= reached <= found.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,18 @@ def row(method: str, lds: float, width: float | None = 0.05, chance: float | Non
 
 
 def told(*rows: dict[str, Any], floor: float | None = 0.87) -> str:
-    (line,) = standing_words.sentences(rows, {"generated": {"noise_floor": floor}, "held-out": {"noise_floor": None}})
+    known = {"noise_floor": floor, "noise_floor_interval": None if floor is None else [floor - 0.07, floor + 0.06]}
+    unknown = {"noise_floor": None, "noise_floor_interval": None}
+    (line,) = standing_words.sentences(rows, {"generated": known, "held-out": unknown})
     return line
 
 
 def test_the_best_the_reachable_and_what_is_like_chance() -> None:
     every = [row("trak", 0.051), row("das", 0.58), row("d-trak", 0.405), row("gas", -0.02), row("nda", 0.42)]
     assert told(*every) == (
-        "Generated targets: best here is DAS with 0.58 (0.53 to 0.63), of a reachable 0.87; beyond the next, "
-        "Patches (NDA) with 0.42 (0.37 to 0.47). D-TRAK: 0.41 (0.36 to 0.46). TRAK: 0.05 (0.00 to 0.10), like chance. "
-        "Like chance too: GAS."
+        "Generated targets: best here is DAS with 0.58 (0.53 to 0.63), of a reachable 0.87 (0.80 to 0.93); beyond "
+        "the next, Patches (NDA) with 0.42 (0.37 to 0.47). D-TRAK: 0.41 (0.36 to 0.46). TRAK: 0.05 (0.00 to 0.10), "
+        "like chance. Like chance too: GAS."
     )
 
 
@@ -36,7 +38,9 @@ def test_what_is_not_sure_is_not_said() -> None:
     assert only == (
         "Generated targets: best here is D-TRAK with 0.41; what is reachable is not known. TRAK: 0.01, like chance."
     )
-    assert told(row("d-trak", 0.41, None), row("gas", 0.01, None)).endswith(" of a reachable 0.87. Like chance: GAS.")
+    assert told(row("d-trak", 0.41, None), row("gas", 0.01, None)).endswith(
+        " of a reachable 0.87 (0.80 to 0.93). Like chance: GAS."
+    )
     assert "even the best here, TRAK with 0.05 (0.00 to 0.10), is like chance" in told(row("trak", 0.05))
     assert "chance" not in told(row("d-trak", 0.41), row("trak", 0.01, chance=None))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtrak_core import store
+from dtrak_core import __version__, store
 from dtrak_core.commands import answers, cli
 from dtrak_core.datasets import subsets
 from dtrak_core.datasets.catalogue import Dataset
@@ -21,8 +21,10 @@ from dtrak_core.lds import lds, subset_losses, subset_models
 from dtrak_core.lds.subset_models import LdsSettings
 from dtrak_core.models import checkpoints, networks, targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.models.settings import ModelSettings, TrainSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build, key_of
+from dtrak_core.training import ensembles, training
 
 
 @pytest.fixture
@@ -43,6 +45,58 @@ def test_models_go_seed_by_seed_on_the_papers_subsets(
     assert (len(drawn), run.train_seed, run.epochs) == (12, 1, 2)
     counts = [pictures.train.labels[i] for i in drawn]
     assert {counts.count(label) for label in set(counts)} == {4}, "stratified by label"
+
+
+def test_parts_are_of_the_pictures_that_a_model_has_learned_from(
+    pictures: Dataset, tiny: ModelSettings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "completed", lambda job, _: work.run(job, quiet))
+    learned = tuple(range(1, 24, 2))
+    how = TrainSettings(dataset=pictures.digest, model=tiny, epochs=1, batch_size=8, indices=learned)
+    training.train(pictures, how, "part", quiet)
+    part = checkpoints.by_name("part", pictures.digest)
+    for one in ensembles.member_trainings(part.digest, 3):
+        assert len(one.indices or ()) == 6
+        assert set(one.indices or ()) < set(learned)
+    words = [
+        "lds",
+        "--dataset",
+        "discs",
+        "--checkpoint",
+        "part",
+        "--generated",
+        "",
+        "--held-out",
+        "3",
+        "--subsets",
+        "3",
+    ]
+    words += ["--timesteps", "4", "--method", "raw-pixel-cosine", "--json"]
+    assert cli.main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    asked = LdsSettings(**document["settings"])
+    known = subset_models.read(pictures, asked)
+    for one, mask in zip(subset_models.models(asked), known.masks, strict=True):
+        run = subset_models.training(pictures, part, one)
+        assert store.find("retrained", key_of("retrained", run)) is not None
+        assert run.indices == tuple(np.flatnonzero(mask).tolist())
+        assert len(run.indices) == 6
+        assert set(run.indices) < set(learned)
+    pixels = np.asarray(pictures.train.images, np.float64).reshape(24, -1) / 127.5 - 1
+    own = np.asarray(pictures.held_out.images[:3], np.float64).reshape(3, -1) / 127.5 - 1
+    cosine = (own @ pixels.T) / np.linalg.norm(own, axis=1)[:, None] / np.linalg.norm(pixels, axis=1)
+    (row,) = document["rows"]
+    assert row["lds"] == pytest.approx(lds.evaluate(cosine, known.masks, known.mean).mean), "sums are of these alone"
+    assert subset_models.of_checkpoint(pictures.digest, part.digest) == [asked]
+
+    whole = asked.model_copy(update={"learned": None})  # as it was asked for before
+    with pytest.raises(SettingsError, match=r"'part' has learned from some of them alone\. Ask for it again"):
+        subset_models.check(pictures, part, whole)
+    before = subset_models.models(whole)[0]
+    key = key_of("subset-losses", before)
+    store.write_array(store.partial("subset-losses", key) / subset_models.LOSSES, np.zeros(3))
+    store.publish("subset-losses", key, before)
+    assert subset_models.of_checkpoint(pictures.digest, part.digest) == [asked]
 
 
 def test_losses_are_those_of_the_trained_model_and_of_equal_noise(
@@ -125,6 +179,7 @@ def test_the_command_answers_for_each_kind_of_target(
     settings: LdsSettings,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(answers, "completed", lambda job, _: work.run(job, quiet))
     words = ["lds", "--dataset", "discs", "--checkpoint", "small", "--generated", "2", "--held-out", "3"]
@@ -145,8 +200,18 @@ def test_the_command_answers_for_each_kind_of_target(
     assert table["raw-pixel-cosine", "held-out"]["lds"] == pytest.approx(expected)
     assert table["raw-pixel-cosine", "held-out"]["interval"] is None, "3 subsets are too few"
     assert document["targets"]["held-out"]["noise_floor"] is None, "3 pairs of seeds are too few"
+    assert document["dataset"] == {"name": "discs", "digest": pictures.digest}
+    assert document["checkpoint"] == {"name": "small", "digest": checkpoint.digest}
+    assert document["protocol"]["train_seeds"] == 2
+    assert document["versions"]["dtrak-studio"] == __version__
+    assert cli.main([*words, "--so-far", "--json", "--out", str(tmp_path / "lds.json")]) == 0
+    assert json.loads((tmp_path / "lds.json").read_text()) == json.loads(capsys.readouterr().out)
+    assert cli.main([*words, "--so-far", "--out", str(tmp_path / "lds.txt")]) == 1
+    assert "is no name for an LDS. Let it end in .csv, .json, .tex, .png." in capsys.readouterr().err
     assert cli.main([*words, "--so-far"]) == 0
-    assert "3 held-out targets. A perfect attribution could reach: not known" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("small on discs: 3 subsets, 50 % each, 6 of 6 models, 2 training seeds, losses at 4 timest")
+    assert "3 held-out targets. A perfect attribution could reach: not known" in told
 
 
 def test_more_timesteps_than_the_schedule_has_are_refused_before_a_model_is_trained(

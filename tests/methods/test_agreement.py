@@ -22,6 +22,11 @@ def test_overlap_and_correlation_are_those_of_each_target(seed: int, top: int) -
     np.testing.assert_allclose(agreement.overlap(first, first, top), 1)
 
 
+@pytest.mark.parametrize(("count", "top"), [(1, 1), (8, 4), (9, 4), (19, 9), (20, 10), (5000, 10)])
+def test_first_pictures_are_never_all(count: int, top: int) -> None:
+    assert agreement.top_of(count) == top
+
+
 def test_hubs_are_counted_and_taken_off() -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(30, 50))

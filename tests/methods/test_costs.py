@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dtrak_core import store
@@ -22,7 +23,7 @@ from dtrak_core.methods.families import family_of
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints, speeds, targets
 from dtrak_core.models.checkpoints import Checkpoint
-from dtrak_core.models.settings import Sampled, SampleSettings
+from dtrak_core.models.settings import ProbeSettings, Sampled, SampleSettings
 from dtrak_core.models.targets import Target, of_split
 from dtrak_core.progress import quiet
 from dtrak_core.settings import Settings, key_of
@@ -193,6 +194,20 @@ def test_a_training_is_as_fast_as_the_same_network_was_here(unmeasured: Checkpoi
     assert speeds.gradient(unmeasured).seconds == pytest.approx(2.0 * speeds.GRADIENT_OVER_TRAINING)
 
 
+def test_the_newest_probes_and_trainings_count(unmeasured: Checkpoint) -> None:
+    model, (discs,) = checkpoints.training_of(unmeasured).model, store.listing("datasets")
+    for number in range(speeds.RECENT):
+        member(unmeasured, 2.0, number)
+    for number, (each, year, expected) in enumerate(
+        [(9.0, 2001, 2.0)] * 8 + [(6.0, 2999, 2.0)] * 3 + [(6.0, 2999, 4.0)]
+    ):
+        size = discs.settings["resolution"]
+        settings = ProbeSettings(model=model, resolution=size, batch_size=4, number=number)
+        facts = {"seconds_per_picture_step": each, "date": f"{year}-01-01T00:00:00+00:00"}
+        published("probes", settings, **facts)
+        assert speeds.training(unmeasured).seconds == expected, f"{number + 1} probes"
+
+
 def test_another_network_here_is_scaled_by_parameters_and_places(unmeasured: Checkpoint) -> None:
     larger = checkpoints.training_of(unmeasured).model.model_copy(update={"layers_per_block": 4})
     member(unmeasured, 8.0, model=larger)
@@ -276,6 +291,23 @@ def test_an_lds_costs_its_models_targets_losses_and_the_scores(pictures: Dataset
     assert more.by_name["features"] == pytest.approx(members * found.by_name["features"])
 
 
+def test_journey_trak_costs_by_the_steps_in_which_a_target_is_drawn(pictures: Dataset, checkpoint: Checkpoint) -> None:
+    gradient = speeds.gradient(checkpoint).seconds
+    journey = METHODS["journey-trak"]
+    way = {"checkpoint": checkpoint.digest, "seed": 901, "sampling_steps": 7}
+    drawn = targets.publish_sample(SampleSettings(**way), np.zeros((16, 16, 3), np.uint8))
+    plan = scores.resolve(journey, pictures, checkpoint.digest, [drawn])
+    training = 24 * plan.features.num_timesteps  # type: ignore[union-attr]
+    found = scores.estimate(pictures, checkpoint, plan.missing, plan.targets)
+    assert found.by_name["features"] == pytest.approx((training + 7) * gradient)
+    where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "targets": ("seed:901", "seed:902")}
+    for steps in (7, 20):  # the one that is drawn and one that is not; two that are not
+        settings = LdsSettings(**where, num_subsets=4, sampling_steps=steps)  # type: ignore[arg-type]
+        own = recipes.usual(pictures, checkpoint, "journey-trak")
+        found = job_costs.of_recipes(pictures, checkpoint, settings, [own])
+        assert found.by_name["features"] == pytest.approx((training + 2 * steps) * gradient)
+
+
 def test_a_sweep_over_checkpoints_costs_the_features_of_each(pictures: Dataset, checkpoint: Checkpoint) -> None:
     where = {"dataset": pictures.digest, "checkpoint": checkpoint.digest, "targets": ("held-out:0", "held-out:1")}
     settings = LdsSettings(**where, num_subsets=4)  # type: ignore[arg-type]
@@ -327,11 +359,12 @@ def test_what_is_stored_costs_nothing(pictures: Dataset, checkpoint: Checkpoint)
 def test_a_comparison_costs_trainings_pictures_losses_and_scores(pictures: Dataset, checkpoint: Checkpoint) -> None:
     asked = {"targets": ("seed:900", "seed:901"), "remove": (3,), "sampling_steps": 10}
     settings = removals.settings_for(pictures, checkpoint, ("d-trak",), asked, "efficientnet-lite0")
-    found = job_costs.of_comparison(pictures, checkpoint, settings)
-    models, pass_ = removals.count_trainings(settings), speeds.forward(checkpoint).seconds
+    told = job_costs.of_comparison(pictures, checkpoint, settings)
+    assert told.stored is None, "which models are trained is known once there are scores"
+    found, models, pass_ = told.cost, removals.count_trainings(settings), speeds.forward(checkpoint).seconds
     epochs = checkpoints.training_of(checkpoint).epochs
     assert found.by_name["training"] == pytest.approx(models * 24 * epochs * speeds.training(checkpoint).seconds)
     assert found.by_name["drawing"] == pytest.approx((2 + 2 * (models + 1)) * 10 * pass_)
     assert found.by_name["losses"] == pytest.approx((2 * (models + 1) + 2) * job_costs.OUTCOME_TIMESTEPS * pass_)
     assert {"features", "projection", "kernel", "embeddings"} <= found.by_name.keys()
-    assert found == job_costs.of_comparison(pictures, checkpoint, settings, planned=False)
+    assert told.trainings == models

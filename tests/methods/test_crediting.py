@@ -11,10 +11,15 @@ import pytest
 from dtrak_core.methods import crediting, results
 
 
+def credited(values: np.ndarray, names: list[str], families: list[str] | None = None) -> dict[str, results.Credit]:
+    rows = [{"contributor": n, "family": f} for n, f in zip(names, families or [""] * len(names), strict=True)]
+    return {one.contributor: one for one in crediting.credits(results.ranking("t", "T", values), rows)}
+
+
 def told(values: np.ndarray, names: list[str], families: list[str] | None = None) -> str:
-    found = results.ranking("t", "T", values)
-    p = crediting.chance(found, names, families or [""] * len(names))
-    return crediting.sentence("T", results.credit(found, names), p)
+    """Return the sentence by p alone, without intervals."""
+    found = credited(values, names, families).values()
+    return crediting.sentence("T", [dataclasses.replace(one, low=None, high=None) for one in found])
 
 
 def test_the_one_above_her_share_is_named_and_not_the_largest() -> None:
@@ -59,8 +64,8 @@ def test_chance_is_the_share_of_exact_permutations() -> None:
     names = ["a"] * 2 + ["b"] * 6
     values = np.array([6.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     # Only a pair of both large ones lifts anybody so far: 1 of 28 pairs.
-    p = crediting.chance(results.ranking("t", "T", values), names, [""] * 8)
-    assert abs(p - 1 / 28) < 0.03
+    p = credited(values, names)["a"].p
+    assert p == pytest.approx(1 / 28, abs=0.03)
 
 
 def test_families_move_as_a_whole_and_give_no_credit_by_chance() -> None:
@@ -106,8 +111,8 @@ def test_chance_by_families_is_the_share_of_exact_permutations() -> None:
     names = ["a", "a", "a", "a", *"bbbbbbbbbbbb"]
     families = [str(i) for i in np.repeat(np.arange(8), 2)]
     values = np.repeat([6.0, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 2)
-    p = crediting.chance(results.ranking("t", "T", values), names, families)
-    assert abs(p - 1 / 28) < 0.03, "one of 28 pairs of families"
+    p = credited(values, names, families)["a"].p
+    assert p == pytest.approx(1 / 28, abs=0.03), "one of 28 pairs of families"
 
 
 def test_intervals_of_lifts_are_those_of_drawn_families() -> None:
@@ -135,14 +140,46 @@ def test_intervals_hold_1_as_often_as_they_say_where_contributors_do_not_matter(
     for _ in range(60):
         for one in crediting.credits(results.ranking("t", "T", random.normal(size=96)), rows):
             every += 1
-            held += crediting.verdict(one) == "no more than chance"
+            assert one.low is not None
+            assert one.high is not None
+            held += one.low <= 1 <= one.high
     assert 0.92 <= held / every <= 0.98  # of 480; 95 % is said
 
 
 def test_nobody_is_named_whose_interval_holds_1() -> None:
-    one = results.Credit("Ada", 0.5, 9, 9, 0.4, 0.9, 1.7)
-    assert "no more than chance" in crediting.sentence("T", [one], 0.01)
-    assert crediting.sentence("T", [dataclasses.replace(one, low=1.1)], 0.01).endswith("(1.2 x, 1.1 to 1.7).")
+    one = results.Credit("Ada", 0.5, 9, 9, 0.4, 0.9, 1.7, 0.01)
+    assert "no more than chance" in crediting.sentence("T", [one])
+    assert crediting.sentence("T", [dataclasses.replace(one, low=1.1)]).endswith("(1.2 x, 1.1 to 1.7).")
+
+
+def test_a_verdict_is_chance_where_p_is_and_says_the_same_as_the_sentence() -> None:
+    above = results.Credit("Ada", 0.5, 9, 9, 0.4, 1.1, 1.7, 0.06)
+    below = results.Credit("Ben", 0.3, 9, 9, 0.4, 0.6, 0.9, 0.01)
+    assert crediting.verdict(above) == "no more than chance"
+    assert "no more than chance" in crediting.sentence("T", [above, below])
+    assert crediting.verdict(dataclasses.replace(above, p=0.05)) == "more than its number brings"
+    assert crediting.verdict(below) == "less than its number brings"
+    assert crediting.verdict(dataclasses.replace(below, p=0.2)) == "no more than chance"
+
+
+def test_p_below_a_share_is_that_of_exact_permutations() -> None:
+    names, values = ["a"] * 2 + ["b"] * 6, np.array([0.0, 0.0, *[1.0] * 6])
+    found = credited(values, names)
+    assert (found["a"].p, found["b"].p) == (pytest.approx(1 / 28, abs=0.03),) * 2
+    assert {one.p for one in credited(np.ones(8), names).values()} == {1.0}, "who has their share"
+
+
+def test_verdicts_name_somebody_by_chance_as_seldom_as_is_said() -> None:
+    """Skewed scores of few families: what intervals alone name in most rankings."""
+    random, alone, named, count = np.random.default_rng(11), 0, 0, 40
+    names = [f"person {i}" for i in np.repeat(np.arange(10), 16)]
+    families = [f"family {i}" for i in np.repeat(np.arange(80), 2)]
+    for _ in range(count):
+        found = credited(np.repeat(random.lognormal(0, 1.5, 80), 2), names, families).values()
+        alone += any(one.low is not None and one.high is not None and not one.low <= 1 <= one.high for one in found)
+        named += any(crediting.verdict(one) != "no more than chance" for one in found)
+    assert named <= 9, "of 40 at a level of 5 % above and 5 % below: 9 or fewer in 99 % of such"
+    assert alone > 25, "intervals alone name somebody in most"
 
 
 def test_no_interval_goes_beyond_the_whole_credit() -> None:
@@ -154,3 +191,15 @@ def test_no_interval_goes_beyond_the_whole_credit() -> None:
     assert ada.high * ada.set_share == pytest.approx(1)
     assert ada.low is not None
     assert 0 < ada.low < ada.lift < ada.high
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (1.0, "100 %"), (0.436, "44 %"), (0.0995, "10 %"), (0.0436, "4.4 %"), (0.04, "4.0 %"), (0.0022, "0.22 %"),
+        (0.00034, "0.034 %"), (0.0, "0.0 %"), (-0.0022, "−0.22 %"), (-2.5, "−250 %"),
+    ],
+)  # fmt: skip
+def test_a_share_has_two_significant_digits(share: float, said: str) -> None:
+    """Of 5,000 pictures that score alike each holds 0.020 %, and not 0.0 %."""
+    assert crediting.percent(share) == said

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dtrak_core import api, store
 from dtrak_core.commands import cli
-from dtrak_core.counterfactual import trials
+from dtrak_core.counterfactual import doctor_sheet, trials
 from dtrak_core.counterfactual.trials import Trial
 from dtrak_core.datasets import catalogue, memory
 from dtrak_core.datasets.catalogue import Dataset
@@ -25,6 +27,8 @@ from dtrak_core.models import checkpoints, networks
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import Sampled
 from dtrak_core.progress import quiet
+from dtrak_core.settings import key_of
+from dtrak_core.ui.doctor import without
 
 
 def test_planted_duplicates_are_first(checkpoint: Checkpoint) -> None:
@@ -70,6 +74,12 @@ def test_held_out_pictures_that_all_equal_training_ones_are_not_said_to_be_none(
 ) -> None:
     monkeypatch.setattr(doctor.copies, "reference_of", lambda dataset: [])
     assert "nearly equals a training picture" in doctor.refusal("unhelpful", pictures, checkpoint)
+    with pytest.raises(SettingsError, match=r"Each held-out picture of 'discs' nearly equals a training picture, so"):
+        trials.settings_for(pictures, checkpoint, [3])
+    none = dataclasses.replace(pictures, held_out=dataclasses.replace(pictures.held_out, rows=[]))
+    assert doctor.refusal("unhelpful", none, checkpoint).startswith("No picture of 'discs' is held out, so")
+    with pytest.raises(SettingsError, match=r"No picture of 'discs' is held out, so no loss"):
+        trials.settings_for(none, checkpoint, [3])
 
 
 def test_swapped_labels_are_doubted_where_the_model_knows_them(
@@ -137,6 +147,29 @@ def test_a_trial_trains_every_arm_alike_and_counts_sets(pictures: Dataset, check
     for wrong in ([24], [], list(range(24))):
         with pytest.raises(SettingsError):
             trials.settings_for(pictures, checkpoint, wrong)
+
+
+def test_page_command_and_library_tell_of_the_same_trials(
+    pictures: Dataset, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [trials.settings_for(pictures, checkpoint, [one], random_draws=1) for one in (3, 5)]
+    for date, one in zip(("2026-01-01", "2026-01-02"), asked, strict=True):
+        key = key_of(trials.KIND, one)
+        store.write_array(store.partial(trials.KIND, key) / trials.FILE, np.arange(3.0).reshape(3, 1, 1))
+        store.publish(trials.KIND, key, one, date=date)
+    found = doctor.find("duplicates", pictures, checkpoint)
+    files: list[Any] = []
+    monkeypatch.setattr(without.keeping, "files", lambda told, *_: files.append(told))
+    without.keep(found, pictures, checkpoint)
+    of = ["doctor", "--dataset", "discs", "--checkpoint", "small", "--check", "duplicates", "--json"]
+    assert cli.main(of) == 0
+    told = json.loads(capsys.readouterr().out)
+    mine = api.doctor("discs", "small", "duplicates", progress=False).document()
+    assert [one["removed"] for one in told["trials"]] == [[5], [3]], "the newest first"
+    assert told["trials"] == mine["trials"] == doctor_sheet.document(files[0])["trials"]
+    assert cli.main([*of, "--without", "3", "--random-draws", "1"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert [one["removed"] for one in own["trials"]] == [[3], [5]], "the one that was asked for comes first"
 
 
 def test_no_more_are_left_out_than_a_check_ranks(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from dtrak_core.errors import NotFoundError, SettingsError
+from dtrak_core.features.settings import SPOKEN, ModelOutput
 from dtrak_core.methods.methods import METHODS, Method, method_of, with_output
 
 
@@ -44,6 +47,23 @@ def test_a_method_says_what_its_family_needs(method: Method) -> None:
     assert (method.rank_share is not None) == method.damped
     assert method.cosine == (method.id.endswith("cosine") or method.id == "gas")
     assert method.summary.endswith(".")
+
+
+@pytest.mark.parametrize("output", SPOKEN)
+def test_a_method_says_what_it_does_with_another_model_output(output: ModelOutput) -> None:
+    assert SPOKEN.keys() == set(get_args(ModelOutput))
+    if output == "interpolated":  # takes a number as well, and is no choice
+        return
+    for method in METHODS.values():
+        if method.model_output is None:
+            continue
+        own, said = METHODS[method.id].summary, with_output(method, output).summary
+        assert not {"{", "}"} & {*said}
+        assert (said == own) == (output == method.model_output), said
+        assert SPOKEN[output] in said or said == own or f" on {output}" in said
+    for other in set(SPOKEN) - {output}:
+        assert f"{SPOKEN[other]} depends" not in with_output(METHODS["d-trak"], output).summary
+    assert "how the squared size of the model's output depends" in METHODS["d-trak"].summary
 
 
 def test_an_unknown_method_is_answered_with_the_list() -> None:

@@ -37,7 +37,8 @@ def test_own_scores_are_a_method_like_any_other(pictures: Dataset, checkpoint: C
     assert method_of("own:mine").id == name
     assert list(METHODS)[-1] == name
     assert METHODS.get(name).label == "mine (own scores)"  # as the Benchmark page asks
-    assert tuning._named("d-trak,own:mine,own:other") == (["d-trak", name], ["own:other"])  # as a link says it
+    link = tuning._named("d-trak,own:mine,own:other", pictures.digest)
+    assert link == (["d-trak", name], ["own:other"])
     found = api.explain(pictures, checkpoint, TWO[::-1], "own:mine", progress=False)
     assert (found.scores == SCORES[::-1]).all()
     assert found.label == "mine (own scores)"
@@ -148,6 +149,9 @@ def test_own_scores_answer_for_what_they_are_of_alone(pictures: Dataset, checkpo
     theirs = api.add_scores("mine", SCORES[:, :24], [*TWO[1:], "train:4"], other)
     assert own_scores.refusal("own:mine", pictures.digest, []).endswith(f"{name}.")
     assert theirs != name
+    for said in ("own:mine", "mine (own scores)"):  # as links say it
+        for of, meant in ((pictures.digest, name), (other.digest, theirs), ("0" * 16, theirs)):
+            assert tuning._named(said, of) == ([meant], [])
 
 
 def test_own_scores_of_other_pictures_leave_the_other_methods_of_a_count_be(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dtrak_core.datasets import thumbnails
 from dtrak_core.errors import SettingsError
-from dtrak_core.methods import figure, results
+from dtrak_core.methods import crediting, figure, results
 
 VALUES = np.array([3.0, -1.0, 0.0, 1.0, 3.0, -5.0])
 ROWS = [
@@ -162,6 +162,26 @@ def test_the_figure_names_contributors_and_fades_what_is_unsure(marked: results.
     plain = Image.open(io.BytesIO(figure.draw(images[2], "x", [marked], images, (3, 2), facts)))
     assert plain.height < sheet.height, "the licence line takes room"
     assert plain.text.keys() == {"provenance"}
+
+
+def test_the_figure_writes_shares_as_the_page_does(
+    found: results.Ranking, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    plainly = figure.ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        figure.ImageDraw.ImageDraw,
+        "text",
+        lambda pen, at, words, *a, **k: written.append(words) or plainly(pen, at, words, *a, **k),
+    )
+    few = dataclasses.replace(found, positive_total=1000 * found.positive_total)
+    figure.draw(images[2], "x", [few], images, (1, 1), {})
+    shares = [crediting.percent(results.share(few, int(few.order[place]))) for place in (0, -1)]
+    assert shares[0].startswith("0.0")
+    for place, share in zip((0, -1), shares, strict=True):
+        assert any(words.startswith(f"#{few.order[place]}   {share}") for words in written), written
+    assert "%: share of this method's positive total." in written
+    assert "Opponents: the least certain part of a ranking." in written
 
 
 @pytest.fixture

@@ -100,8 +100,18 @@ def test_gradient_similarities(computed: Dataset, base: FeatureSettings, target:
     assert (dot.damping, dot.effective_rank, cosine.damping) == (None, None, None)
 
 
-def test_a_training_picture_as_target_finds_itself(computed: Dataset, base: FeatureSettings) -> None:
+def test_a_training_picture_as_target_finds_itself(
+    computed: Dataset, base: FeatureSettings, tiny: ModelSettings
+) -> None:
+    """By draws of its own: those of its training feature would do so whatever the picture. They have to be many."""
     itself = of_split(computed.train, "train", 6)
+    torch.manual_seed(0)
+    denoiser = networks.denoiser_of(networks.build_unet(tiny, 16).eval(), tiny.fold)
+    base = FeatureSettings(**base.model_dump() | {"num_timesteps": 50})
+    for method in GRADIENT[:2]:
+        settings = scores.feature_settings(method, computed.digest, CHECKPOINT, base)
+        kernel.compute_kernel(features.compute_features(computed, denoiser, settings, quiet), quiet)
+        features.compute_target_features(denoiser, settings, [itself], quiet)
     for method in ("d-trak", "trak", "gradient-cosine", "raw-pixel-cosine"):
         values = scores.attribution_scores(method, computed, CHECKPOINT, itself, base).values
         assert values.argmax() == 6, method

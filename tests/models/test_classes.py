@@ -13,6 +13,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiTPipeline, U
 from torch import nn
 
 from dtrak_core import api, store
+from dtrak_core.api import inputs
 from dtrak_core.commands import answers
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import DataError, SettingsError
@@ -128,7 +129,7 @@ def test_what_is_no_class_is_refused(checkpoint: Checkpoint, pictures: Dataset) 
     denoiser = networks.load_denoiser(checkpoint)
     with pytest.raises(SettingsError, match=r"The model knows no class 'yellow'. Choose of these: red, green, blue."):
         sampling.generate(denoiser, [0], "ddim", 2, 0.0, prompts=["yellow"])
-    with pytest.raises(SettingsError, match="give a class for each picture"):
+    with pytest.raises(SettingsError, match=r"give a class for each picture, in prompts\."):
         sampling.generate(denoiser, [0], "ddim", 2, 0.0)
     with pytest.raises(SettingsError, match=r"'classes' draws no 'yellow'. It knows: red, green, blue."):
         answers.with_prompts(pictures, checkpoint, Sampled(prompts=("yellow",)))
@@ -204,6 +205,27 @@ def test_networks_of_diffusers_open_with_names_for_their_numbers(
         with pytest.raises(SettingsError, match=r"Guidance 7.5 needs a model"):
             sampling.generate(denoiser, [3], "ddim", 5, 0.0, prompts=["red"])
     assert checkpoints.listing()[0].digest == run.manifest["steps"][0]["digest"]
+
+
+@pytest.mark.parametrize("embeds", [3, 4], ids=["none without a class", "guided"])
+def test_library_and_command_line_draw_alike(pictures: Dataset, tmp_path: Path, embeds: int) -> None:
+    foreign(tmp_path / "theirs", num_class_embeds=embeds)
+    importing.import_checkpoint(str(tmp_path / "theirs"), pictures, "theirs", quiet)
+    theirs = checkpoints.by_name("theirs", pictures.digest)
+    for seed, told in enumerate(({"prompts": ("red",)}, {}, {"guidance": 1.0})):
+        said = Sampled(sampling_steps=2, **told)  # type: ignore[arg-type]
+        way = answers.with_prompts(pictures, theirs, said)
+        assert way.guidance == 1
+        (drawn,) = api.explain(pictures, theirs, seed, "raw-pixel-cosine", sampled=said, progress=False).targets
+        assert drawn.sampled.drawing() == way.drawing() | {"prompts": (way.prompt_of(seed),)}
+    assert [t.prompt for t in inputs.all_drawn(pictures, theirs, Sampled(sampling_steps=2))] == ["red", "green", "blue"]
+    only = Sampled(sampling_steps=2, prompts=("green",))
+    assert [t.id for t in inputs.all_drawn(pictures, theirs, only)] == ["seed:1"]
+    with pytest.raises(SettingsError, match=r"has drawn no picture for 'blue' by DDIM in 3 steps yet. Name targets"):
+        inputs.all_drawn(pictures, theirs, Sampled(sampling_steps=3, prompts=("blue",)))
+    if embeds == 3:
+        with pytest.raises(SettingsError, match=r"cannot be guided: .* Leave guidance out"):
+            api.explain(pictures, theirs, 0, "raw-pixel-cosine", sampled=Sampled(guidance=7.5), progress=False)
 
 
 def test_other_names_for_the_same_numbers_are_another_model(pictures: Dataset, tmp_path: Path) -> None:

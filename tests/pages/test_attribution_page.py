@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import types
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui import named, uploading, what_if
+from dtrak_core.ui import named, questions, uploading, what_if
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -83,21 +84,31 @@ def test_rows_hold_the_highest_and_lowest_scores(small: Small) -> None:
             assert [item["key"] for item in part["items"]] == [f"{method}/{e.index}" for e in wanted]
             for item, entry in zip(part["items"], wanted, strict=True):
                 assert np.array_equal(pixels(item), small[0].train.images[entry.index])
-                assert item["lines"][0] == f"#{entry.index} {entry.share:.1%}".replace("-", "−")
+                assert item["lines"][0].replace("\xa0", " ") == f"#{entry.index} {crediting.percent(entry.share)}"
                 assert small[0].train.rows[entry.index]["contributor"] in item["lines"]
                 assert f"Training picture {entry.index}" in item["name"]
     assert np.array_equal(pixels(shown["target"]), targets.resolve(*small_ids(small), "seed:0").image)
+    assert [one["text"] for one in shown["legend"] if not one["mark"]] == [
+        "%: share of this method's positive total",
+        "Opponents: the least certain part of a ranking",
+    ]
+    without = galleries(opened("attribution", opponents="0"))["figure"]["legend"]
+    assert not any(one["text"].startswith("Opponents") for one in without)
 
 
 def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small) -> None:
-    at = opened("attribution", methods="d-trak,trak,raw-pixel-dot")
+    names = ("d-trak", "trak", "raw-pixel-dot")
+    at = opened("attribution", methods=",".join(names))
     at.selectbox(key="output").set_value("loss").run()
     shown = galleries(at)["figure"]["rows"]
     assert [row["title"] for row in shown] == ["D-TRAK on loss", "TRAK", "Raw pixels, dot product"]
+    assert shown[0]["note"].startswith(f"{with_output(METHODS['d-trak'], 'loss').summary} Effective rank")
+    usual = [row["note"].startswith(METHODS[name].summary) for row, name in zip(shown, names, strict=True)]
+    assert usual == [False, True, True]
     assert "Nothing random in it" in shown[2]["note"], "a similarity has no certainty that could be measured"
     assert {(item["unknown"], item["fixed"]) for part in shown[0]["parts"] for item in part["items"]} == {(True, False)}
     assert {(item["unknown"], item["fixed"]) for part in shown[2]["parts"] for item in part["items"]} == {(False, True)}
-    assert [one["badge"] for one in galleries(at)["figure"]["legend"]] == ["?", "="]
+    assert [one["badge"] for one in galleries(at)["figure"]["legend"] if one["mark"]] == ["?", "="]
     target = targets.resolve(*small_ids(small), "seed:0")
     plan = with_output(METHODS["d-trak"], "loss")
     found = scores.attribution_scores(plan, *small_ids(small), target, jobs_base(small, "loss"))
@@ -105,6 +116,8 @@ def test_another_model_output_is_taken_by_all_methods_of_gradients(small: Small)
     assert [item["key"] for item in shown[0]["parts"][0]["items"]] == [f"d-trak/{entry.index}" for entry in wanted]
     at.selectbox(key="output").set_value("squared-clean").run()
     assert not at.exception
+    titles = [row["title"] for row in galleries(at)["figure"]["rows"]]
+    assert titles == ["D-TRAK on squared-clean", "TRAK on squared-clean", "Raw pixels, dot product"]
     next(b for b in at.button if b.label.startswith("Compute")).click().run()
     assert not at.exception
     (job,) = jobs.listing()
@@ -191,7 +204,10 @@ def test_an_example_opens_with_its_ranks_under_every_method(small: Small) -> Non
     (table,) = [m.value for m in at.markdown if m.value.startswith("| Method")]
     for method in ("d-trak", "trak"):
         place = results.rank(expected(small, method), index)
-        assert f"| {place} of {len(small[0].train.rows)} |" in table
+        found = expected(small, method)
+        score = f"{found.values[index]:.3g}".replace("-", "−")
+        part = crediting.percent(results.share(found, index))
+        assert f"| {place} of {len(small[0].train.rows)} | {score} | {part} |" in table
     assert any(f"#{index}" in m.value.replace("\\", "") for m in at.markdown)
     (shown,) = [json.loads(one.proto.json)[0] for one in at.get("bidi_component") if one.proto.id.endswith("-pair")]
     target, example = targets.resolve(*small_ids(small), "seed:0").image, small[0].train.images[index]
@@ -216,11 +232,10 @@ def test_a_contributors_name_is_no_markdown(small: Small, monkeypatch: pytest.Mo
 def test_credit_is_told_in_numbers(small: Small) -> None:
     at = opened("attribution")
     names = [row["contributor"] for row in small[0].train.rows]
-    families = [row["family"] for row in small[0].train.rows]
     found = expected(small, "d-trak")
     credits = crediting.credits(found, small[0].train.rows)
     text = " ".join(m.value for m in at.markdown).replace("\\", "").replace("**", "")
-    assert crediting.sentence("D-TRAK", credits, crediting.chance(found, names, families)) in text
+    assert crediting.sentence("D-TRAK", credits) in text
     assert at.get("plotly_chart")
     assert {d.proto.label for d in at.get("download_button")} == {"Download as CSV"}
     who = next(one for one in credits if one.contributor != at.session_state["credit-who"])
@@ -246,8 +261,12 @@ def test_provenance_stands_below(small: Small, monkeypatch: pytest.MonkeyPatch) 
         "sparse to 128",
         "D-TRAK damping",
         "with version",
+        "model output squared-output",
     ):
         assert fact in line
+    both = opened("attribution", methods="d-trak,trak").main.caption[-1].value.replace("\\", "")
+    assert "model output squared-output (D-TRAK); loss (TRAK)" in both
+    assert both.count("2 (uniform)") == 1, "what both share is said once"
     assert any("has learned from 2 of the" in one.value for one in at.info)
 
 
@@ -308,6 +327,32 @@ def test_a_method_that_cannot_answer_says_why(small: Small) -> None:
     said = " ".join(info.value.replace("\\", "") for info in at.info)
     assert "Choose a generated one" in said
     assert "Model 1 of 4 of the ensemble is not trained yet" in said
+
+
+def test_an_lds_stands_only_beside_the_method_that_it_is_of(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {
+        "ask": types.SimpleNamespace(dataset=small[0], checkpoint=small[1]), "kinds": ["generated"], "find": "found",
+        "explains": True, "evaluated": types.SimpleNamespace(mean=0.5, low=None, high=None),
+    }  # fmt: skip
+    for name, answer in known.items():
+        monkeypatch.setattr(questions, name, lambda *_, answer=answer: answer)
+
+    def told(**asked: str) -> dict[str, bool]:
+        at = opened("attribution", **asked)
+        at.session_state["choice-of-methods"] = True
+        at.run()
+        lines = re.findall(r"^- \*\*(.+?)\*\* · (.*)$", "\n".join(m.value for m in at.markdown), re.MULTILINE)
+        return {name.replace("\\", ""): said.startswith("LDS 0.50") for name, said in lines}
+
+    assert set(told().values()) == {True}
+    changed = told(output="loss")
+    assert {name for name, has in changed.items() if not has} == {
+        f"{one.label} on loss" for one in METHODS.values() if one.model_output not in (None, "loss")
+    }
+    changed = told(timesteps="10")
+    assert {name for name, has in changed.items() if not has} == {
+        one.label for one in METHODS.values() if one.model_output is not None
+    }
 
 
 def test_methods_of_several_checkpoints_are_one_job(small: Small) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import csv
+import functools
 import io
 import json
 import re
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
 from page_helpers import galleries, opened, running
+from PIL import Image
 
-from dtrak_core import api, store
+from dtrak_core import __version__, api, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.engine import work
 from dtrak_core.jobs import job_costs, jobs
@@ -24,20 +28,22 @@ from dtrak_core.lds import (
     frontier,
     predictions,
     recipes,
-    standings,
+    standing_figure,
+    standing_sheet,
     subset_losses,
     subset_models,
 )
 from dtrak_core.lds.frontier import FrontierSettings, Spent, Value
+from dtrak_core.lds.standing_sheet import Sheet
 from dtrak_core.lds.subset_models import LdsSettings
-from dtrak_core.methods import embeddings, method_groups
+from dtrak_core.methods import embeddings, figure, method_groups
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
 from dtrak_core.settings import build
-from dtrak_core.ui import questions
-from dtrak_core.ui.benchmark import benchmark_charts, claims, findings, known_table, methods_table
+from dtrak_core.ui import gallery, questions
+from dtrak_core.ui.benchmark import benchmark_charts, claims, detail, findings, known_table, methods_table
 
 
 @pytest.fixture
@@ -76,6 +82,7 @@ def test_without_a_measurement_the_form_says_what_it_costs(small: tuple[Dataset,
     table = at.dataframe[0].value
     assert at.segmented_control(key="known-fact-held-out").options == ["Label", "Contributor"]
     assert "Raw pixels, cosine" in set(table["Method"])
+    assert at.dataframe[0].proto.alt.endswith(" as the target, held-out targets")
     assert "D-TRAK" not in set(table["Method"]), "it has no features of held-out pictures yet"
     next(b for b in at.button if b.label == "Train and measure").click().run()
     (job,) = [j for j in jobs.listing() if j.kind == "lds"]
@@ -156,15 +163,27 @@ def test_what_cannot_be_had_is_not_asked_for(measured: LdsSettings, monkeypatch:
 def test_the_small_print_says_where_the_numbers_come_from(
     small: tuple[Dataset, Checkpoint], measured: LdsSettings
 ) -> None:
-    line = opened("benchmark").main.caption[-1].value.replace("\\", "")
+    at = opened("benchmark")
+    line = at.main.caption[-1].value.replace("\\", "")
     for fact in (
         small[0].digest,
         small[1].digest,
         "2 generated and 2 held-out",
         "4 timesteps, 1 noise each",
         "lds-val",
+        "1 training seed a subset",
+        f"with version {__version__}",
     ):
         assert fact in line
+    first = recipes.features_of(recipes.usual(*small, "d-trak"))
+    assert first is not None
+    (made,) = [c.value.replace("\\", "") for c in at.caption if c.value.startswith("model output")]
+    assert made.startswith("model output squared-output (D-TRAK); loss (TRAK and Journey TRAK) · ")
+    assert f"timesteps {first.num_timesteps} (uniform)" in made
+    assert f"projection {first.projection} to {first.proj_dim:,} · projection seed {first.proj_seed}" in made
+    for part in ("Findings", "One target"):
+        at = opened("benchmark", part=part)
+        assert any("projection seed" in c.value for c in at.caption), part
 
 
 def test_a_new_model_is_shown_while_the_job_runs(
@@ -278,7 +297,26 @@ def test_a_point_on_the_way_to_trak_is_at_the_charts_damping(
         (first, *_) = json.loads(chart.proto.spec)["data"][0]["y"]
         shown[damping] = at.metric[0].value
         assert shown[damping] == f"{first:.3f}", damping
+    assert at.metric[0].proto.help.startswith("Mean over 2 targets: 1 is best, 0 is chance.")
     assert len(set(shown.values())) > 1, "no damping changes anything here"
+
+
+def test_the_way_to_trak_is_shown_without_its_first_point(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, *_ = reversed(list(recipes.sweep("eta", *small).values()))
+    work.run(build(BenchmarkJob, settings=measured, recipes=(last[5], last[-1])), quiet)
+    find = predictions.find
+    for there in ((last[5], last[-1]), (last[-1],)):
+        monkeypatch.setattr(
+            questions, "find", lambda recipe, of, kept=there: find(recipe, of.measured) if recipe in kept else None
+        )
+        at = opened("benchmark", part="Findings", finding=findings.FINDINGS["eta"].title)
+        assert at.metric[0].label.startswith(f"LDS at η = {there[0].eta:g}, ")
+        assert [slider.options for slider in at.select_slider if slider.key == "eta-slider"] == (
+            [[str(one.eta) for one in there]] if len(there) > 1 else []
+        )
+        assert any(re.match(r"Compute \d+ missing points", button.label) for button in at.button)
 
 
 def test_one_target_is_opened(measured: LdsSettings) -> None:
@@ -286,9 +324,20 @@ def test_one_target_is_opened(measured: LdsSettings) -> None:
     items = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]
     assert [item["key"] for item in items] == ["seed:0", "seed:1"]
     assert [m.label for m in at.metric] == ["Spearman correlation"]
+    assert re.fullmatch(r"Of predicted .* over \d subsets: 1 is best, 0 is chance\.", at.metric[0].proto.help)
     at.selectbox(key="target-method").set_value("journey-trak").run()
     at.segmented_control(key="target-kind").set_value("held-out").run()
     assert any("explains only generated" in info.value for info in at.info)
+
+
+def test_every_target_can_be_opened(measured: LdsSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "page", functools.partial(gallery.page, most=1))
+    at = opened("benchmark", part="One target")
+    for number, name in ((1, "seed:0"), (2, "seed:1")):
+        at.session_state["benchmark-page-generated"] = number
+        at.run()
+        (item,) = galleries(at)["benchmark_targets"]["rows"][0]["parts"][0]["items"]
+        assert item["key"] == name
 
 
 def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettings) -> None:
@@ -305,6 +354,23 @@ def test_agreement_compares_methods_and_names_usual_suspects(measured: LdsSettin
     at.toggle(key="agree-clean").set_value(True).run()
     assert not at.exception
     assert galleries(at)["differ_above"] != shown["differ_above"] or galleries(at)["hubs"] != shown["hubs"]
+
+
+def test_agreement_follows_the_features_that_become_the_usual_ones(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agreements() -> list[float]:
+        (chart,) = opened("benchmark", part="Agreement").get("plotly_chart")
+        heat = json.loads(chart.proto.spec)["data"][0]
+        return list(_decoded(heat["z"])[list(heat["y"]).index("D-TRAK")])
+
+    before, usual = agreements(), recipes.usual
+    other = recipes.with_timesteps(usual(*small, "d-trak"), 1)
+    benchmarking.compute(small[0], measured, [other], True, quiet)
+    monkeypatch.setattr(
+        recipes, "usual", lambda *given, **told: other if given[2] == "d-trak" else usual(*given, **told)
+    )
+    assert agreements() != before
 
 
 def test_agreement_is_said_in_words() -> None:
@@ -325,6 +391,20 @@ def test_known_answers_stand_beside_chance(measured: LdsSettings) -> None:
     assert " known --dataset discs --checkpoint tiny --method das" in at.code[0].value
 
 
+def test_known_answers_and_agreement_of_eight_pictures(small: tuple[Dataset, Checkpoint]) -> None:
+    """The first ten would be more than there are, the first eight all of them."""
+    images = np.random.default_rng(9).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
+    few = api.dataset(images, held_out=images[:2], name="eight")
+    found, _ = known_table._answers(few.key, small[1].digest, ("few",), None, few, small[1])
+    share = {row["method"]: row["share"] for row in found[0]["rows"]}
+    assert share["raw-pixel-cosine"] == 1 / 4, "of the first four, each of the two finds its equal"
+    scores = np.stack([np.arange(8.0), -np.arange(8.0)])
+    rows = ("held-out:0", "held-out:1"), scores
+    for other, shared in ((scores, 1), (-scores, 0)):
+        matrix = detail._matrix(f"{shared}", True, False, {"a": rows, "b": (rows[0], other)})
+        np.testing.assert_array_equal(matrix, [[1, shared], [shared, 1]])
+
+
 def test_known_answers_have_own_scores_once_they_are_added(
     small: tuple[Dataset, Checkpoint], measured: LdsSettings
 ) -> None:
@@ -338,24 +418,83 @@ def test_known_answers_have_own_scores_once_they_are_added(
     assert listed() - before == {"late (own scores)"}
 
 
-def test_the_table_as_csv_and_latex() -> None:
+def test_every_number_taken_along_says_what_it_is_of_and_how_it_was_measured(
+    small: tuple[Dataset, Checkpoint], measured: LdsSettings
+) -> None:
+    dataset, checkpoint = small
+    features = recipes.features_of(recipes.usual(dataset, checkpoint, "das"))
+    assert features is not None
+    assert (features.model_output, features.normalise) == ("mean-output", "timestep"), "the method's own"
     row = {
         "method": "d-trak", "label": "D-TRAK", "squared": False, "targets": "generated", "count": 2, "timesteps": 10,
         "lds": 0.257, "interval": [0.254, 0.265], "effective_rank": 0.15, "gradients": 100, "seconds": 2.0,
         "by_chance": {"std": 0.03, "low": -0.05, "high": 0.06, "p": 0.01},
+        "feature_settings": features.model_dump(mode="json"),
     }  # fmt: skip
-    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None, "by_chance": None}
-    lines = standings.to_csv([row, held]).decode().splitlines()
-    assert lines[0] == ",".join(standings.COLUMNS)
-    assert lines[1] == "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0,2,-0.05,0.06,0.01"
-    assert lines[2].endswith(",2,,,")
-    assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in standings.to_latex([row, held]).decode()
+    held = {**row, "targets": "held-out", "lds": 0.3374, "interval": None, "by_chance": None, "feature_settings": None}
+    known = subset_models.read(dataset, measured)
+
+    def of(*rows: dict[str, Any]) -> Sheet:
+        return Sheet(dataset, checkpoint, measured, known, rows, {"trak": "It has not been computed."})
+
+    sheet = of(row, held)
+    text = standing_sheet.to_csv(sheet, "2026-01-02").decode()
+    begin = ",".join(standing_sheet.COLUMNS)
+    assert text.splitlines()[0].startswith(begin)
+    assert text.splitlines()[1].startswith(
+        "d-trak,D-TRAK,generated,10,0.257,0.254,0.265,0.15,100,2.0,2,-0.05,0.06,0.01"
+    )
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (second["lds"], second["low"], second["chance_low"], second["settings"]) == ("0.3374", "", "", "")
+    assert json.loads(first["settings"]) == row["feature_settings"]
+    assert json.loads(first["sampling"])["sampling_steps"] == measured.sampling_steps
+    for line in (first, second):
+        assert {
+            "dataset": dataset.name, "dataset_digest": dataset.digest, "checkpoint": checkpoint.name,
+            "checkpoint_digest": checkpoint.digest, "subsets": str(len(known.subsets)), "share": "0.5",
+            "models": str(known.done), "train_seeds": "1", "loss_timesteps": "4", "noise_seeds": "1",
+            "draws": "lds-val", "version": __version__, "date": "2026-01-02",
+        }.items() <= line.items()  # fmt: skip
+    said = standing_sheet.to_latex(sheet, "2026-01-02").decode()
+    assert "D-TRAK & 10 & 25.7 [25.4, 26.5] & 33.7 \\\\" in said
+    comments = [line for line in said.splitlines() if line.startswith("% ")]
+    assert said.startswith("\n".join(comments))
+    for fact in (dataset.digest, checkpoint.digest, "4 timesteps", "1 training seed", __version__, "2026-01-02"):
+        assert any(fact in line for line in comments)
     for name, printed in (
         ("a_b (own scores)", "a\\_b (own scores)"),
         ("R&D, 5 % #1 {$x$}", "R\\&D, 5 \\% \\#1 \\{\\$x\\$\\}"),
         ("~^\\", "\\textasciitilde{}\\textasciicircum{}\\textbackslash{}"),
     ):
-        assert f"\n{printed} & 10 & " in standings.to_latex([row | {"label": name}]).decode()
+        assert f"\n{printed} & 10 & " in standing_sheet.to_latex(of(row | {"label": name})).decode()
+    shown = Image.open(io.BytesIO(standing_figure.to_png(sheet, "2026-01-02")))
+    told = json.loads(shown.info["provenance"])
+    assert told == json.loads(standing_sheet.to_json(sheet, "2026-01-02"))
+    assert (told["protocol"]["train_seeds"], told["date"]) == (1, "2026-01-02")
+    assert told["left_out"] == {"trak": "It has not been computed."}
+    # The first mark lies as far along the axis as the LDS does: right of zero, in the colour of generated targets.
+    purple = np.argwhere((np.asarray(shown)[standing_figure.HEAD :] == standing_figure.COLOURS["generated"]).all(2))
+    grey = np.argwhere((np.asarray(shown)[standing_figure.HEAD] == figure.RULE).all(1))
+    ticks = np.argwhere((np.asarray(shown)[standing_figure.HEAD] == standing_figure.CHANCE).all(1))
+    place = (purple[:, 1].min() + purple[:, 1].max()) / 2 - grey.mean()
+    assert place / (ticks.max() - grey.mean()) == pytest.approx(0.257 / 0.35, abs=0.02)
+
+
+def test_the_files_are_named_after_the_model(small: tuple[Dataset, Checkpoint], measured: LdsSettings) -> None:
+    at = opened("benchmark")
+    buttons = {one.proto.label: one.proto for one in at.get("download_button")}
+    assert {"CSV", "LaTeX", "JSON", "PNG"} <= set(buttons)
+    question = questions.ask(*small)
+    assert question is not None
+    assert Sheet(*small, question.measured, question.known, ()).name == f"lds-{small[1].name}"
+
+
+def test_what_could_be_reached_has_its_interval_in_the_caption() -> None:
+    known = {"noise_floor": 0.8717, "noise_floor_interval": [0.8245, 0.9149]}
+    unknown = {"noise_floor": None, "noise_floor_interval": None}
+    told = methods_table._floors({"generated": known, "held-out": unknown})
+    assert "could reach about 0.87 (0.82 to 0.91) for generated targets: " in told
+    assert methods_table._floors({"generated": unknown}).endswith("two training seeds for at least 8 subsets.")
 
 
 def test_charts_hold_the_numbers() -> None:

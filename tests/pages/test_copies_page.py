@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
+import pytest
 from page_helpers import galleries, opened
 
 from dtrak_core.amounts import ranges_of
@@ -16,6 +18,7 @@ from dtrak_core.jobs.jobs import EmbedJob
 from dtrak_core.methods import copies, set_scores, works
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
+from dtrak_core.ui import gallery
 from dtrak_core.ui.copies import work
 
 Small = tuple[Dataset, Checkpoint]
@@ -42,6 +45,24 @@ def test_pairs_are_shown_with_their_numbers_and_lead_on(small: Small) -> None:
     (link,) = (each.proto for each in at.get("page_link") if each.proto.label.startswith("What if"))
     assert f"pictures={ranges_of(second.alike)}".replace(",", "%2C") in link.query_string
     assert "sample=seed%3A" in link.query_string
+
+
+def test_every_picture_is_on_a_page_and_a_link_opens_its_own(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, checkpoint = small
+    monkeypatch.setattr(gallery, "page", functools.partial(gallery.page, most=2))
+    found = copies.find("pixels", dataset, checkpoint, set_scores.drawn(checkpoint.digest)).found
+    at = opened("copies", pair=found[-1].target.mark)
+    assert not at.warning
+    (part,) = galleries(at)["pair"]["rows"][0]["parts"]
+    assert part["items"][1]["key"] == str(found[-1].nearest)
+    for number in (3, 1, 2):
+        if number != 3:
+            at.session_state["copies-page-pixels"] = number
+            at.run()
+        (part,) = galleries(at)["copies"]["rows"][0]["parts"]
+        assert [item["key"] for item in part["items"]] == [
+            one.target.mark for one in found[2 * number - 2 : 2 * number]
+        ]
 
 
 def test_embeddings_are_offered_as_one_job(small: Small) -> None:

@@ -33,9 +33,10 @@ from dtrak_core.counterfactual.badges import SHORT
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.datasets import catalogue
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.models import targets
+from dtrak_core.models import checkpoints, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.settings import SampleSettings
 from dtrak_core.progress import quiet
@@ -75,19 +76,30 @@ def test_a_finished_comparison_is_shown_with_its_controls(pair: Comparison) -> N
         own = {e.method: e for e in pair.entries if e.target == row["name"] and e.owner in ("", e.target)}
         floor = own["noise_floor"].l2
         for cell, method in zip(cells, ("noise_floor", "random", "raw-pixel-cosine", "bottom"), strict=True):
-            assert cell["lines"][1] == f"l2 {own[method].l2:.2f}"
+            numbers = [f"l2 {own[method].l2:.2f}", f"cos {own[method].cosine:.3f}"]
+            assert cell["lines"][1:] == numbers
+            assert cell["name"].partition(f", {row['name']}: ")[2].startswith(", ".join(numbers))
             assert cell["outlined"] == (own[method].l2 > floor), "beyond what another training seed does"
     assert any(item["outlined"] for row in shown["rows"] for item in row["parts"][0]["items"]) == bool(shown["legend"])
     assert any("give distance 0.000" in caption.value for caption in at.caption)
+    assert [one.value for one in at.caption if one.value.startswith("Removed: ")] == [
+        "Removed: 3 of 65 training pictures (4.6 %). 2 targets, 1 model without random pictures, 1 model with nothing "
+        "removed (noise floor), training seed 43."
+    ]
     assert [one.value for one in at.info] == ["No verdict: too few targets: 2, and 6 are needed."]
     badge = [one.value for one in at.markdown if "badge" in one.value]
     assert len(badge) == 1
     assert "too few targets" in badge[0]
     assert not at.select_slider, "no timestep to choose where a comparison is stored at one alone"
     assert not at.dataframe, "its library is large"
+    at.button_group(key="counterfactual-measure").set_value("loss_change").run()
+    cell = galleries(at)["matrix"]["rows"][0]["parts"][0]["items"][1]
+    assert [line.split()[0] for line in cell["lines"][1:]] == ["loss", "l2", "cos"]
     at.session_state[MEDIANS] = True
     at.run()
     (table,) = at.dataframe
+    assert table.proto.alt.startswith("Medians over targets by what was removed")
+    assert any("A larger l2 and a smaller cosine mean that the picture changed more" in c.value for c in at.caption)
     assert set(table.value["95 % interval"]) == {"too few targets"}
     assert not [column for column in table.value.columns if column.startswith("p ") or "beyond" in column]
 
@@ -150,6 +162,27 @@ def test_a_comparison_from_before_says_why_it_has_no_verdict(
     assert heads == ["Original", "Random", "D-TRAK"]
     (row, *_) = galleries(at)["matrix"]["rows"]
     assert len(row["parts"][0]["items"]) == len(heads)
+
+
+def test_the_strip_tells_what_made_a_comparison(
+    small: tuple[Dataset, Checkpoint], request: pytest.FixtureRequest
+) -> None:
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest}
+    bare = compared([*named(("seed:0",)), *controls(1)], np.ones((2, 1)), ("seed:0",), **where)
+    kinds = [FeatureSettings(**where, model_output=output, proj_dim=128) for output in ("squared-output", "loss")]
+    settings = bare.settings.model_copy(update={"features": tuple(kinds), "take_over": 700})
+    kept = publish(dataclasses.replace(bare, key=key_of("comparisons", settings), settings=settings), "told")
+    request.addfinalizer(lambda: shutil.rmtree(kept.path))
+    at = opened("counterfactual", comparison="told")
+    (strip,) = [one.value.replace("\\", "") for one in at.caption if one.value.startswith("Dataset ")]
+    facts = kept.manifest
+    assert strip == (
+        f"Dataset {small[0].name} ({small[0].digest}) · checkpoint {small[1].name} ({small[1].digest}) · comparison "
+        f"{kept.key} · sampler DDIM 50 · taking over at τ 700 · encoder efficientnet-lite0 · model output "
+        "squared-output, loss · timesteps 10 (uniform) · projection sparse to 128 · noise seed 0 · projection seed 42 "
+        f"· stored as float32 · made {facts['date'][:10]} · size {panels.size(facts['bytes'])} · with version "
+        f"{facts['versions']['dtrak-studio']}"
+    )
 
 
 def test_an_unknown_comparison_is_not_passed_off_as_another(pair: Comparison) -> None:
@@ -247,6 +280,37 @@ def test_only_what_the_model_has_drawn_is_asked_about(small: tuple[Dataset, Chec
 def test_the_form_says_its_cost_before_the_click(small: tuple[Dataset, Checkpoint]) -> None:
     at = asking()
     assert any("5 trainings" in caption.value for caption in at.caption)
+
+
+def test_what_is_stored_is_told_and_subtracted_and_looked_up_once(
+    pair: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = asking(**{what_if.REMOVE: "3", what_if.BY: "raw-pixel-cosine"})
+    at.session_state["cf-targets"] = list(pair.settings.targets)
+    at.run()
+    (told,) = [one.value for one in at.caption if "trainings" in one.value]
+    assert told.startswith("7 trainings, 6 of them stored: about ")
+    again: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(removals, "plan", lambda *given: again.append(given))
+        at.run()
+        assert told in [one.value for one in at.caption]
+    assert not again, "planned again, though nothing has changed"
+    at.number_input(key="cf-random").set_value(1).run()
+    assert not [one for one in at.caption if "trainings" in one.value]
+    assert not [b for b in at.button if b.label == "Remove, retrain, compare"]
+    (link,) = [one.proto for one in at.get("page_link") if one.proto.label.startswith("Compared already")]
+    assert dict(urllib.parse.parse_qsl(link.query_string))["comparison"] == pair.key
+
+
+def test_numbers_to_remove_are_of_what_the_model_learned_from(
+    small: tuple[Dataset, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "learned", lambda _: range(20))
+    (shown,) = [one for one in asking().button_group if one.key == choosing.REMOVE_KEY]
+    assert shown.label == "Removed, of 20"
+    assert shown.value == [2]
+    assert shown.options == ["2 (10%)", "4 (20%)", "6 (30%)", "10 (50%)"]
 
 
 def test_the_button_asks_for_the_job(small: tuple[Dataset, Checkpoint]) -> None:

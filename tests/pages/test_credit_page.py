@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import pytest
 from page_helpers import galleries, opened
 
+from dtrak_core import __version__, store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
@@ -15,6 +17,8 @@ from dtrak_core.methods import defaults, scores, set_credit
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.targets import resolve
+from dtrak_core.settings import key_of
+from dtrak_core.ui import gallery
 
 Small = tuple[Dataset, Checkpoint]
 
@@ -36,6 +40,7 @@ def test_what_is_ready_is_credited_and_the_rest_is_offered(small: Small) -> None
     at = opened("credit")
     wanted = credit(small, 3)
     table = at.dataframe[0].value
+    assert at.dataframe[0].proto.alt == "Share of D-TRAK's credit by contributor, beside share of the training pictures"
     assert list(table["Contributor"]) == [group.name for group in wanted.groups]
     assert list(table["Credit"]) == pytest.approx([100 * group.share for group in wanted.groups])
     assert list(table["Times"]) == pytest.approx([group.lift for group in wanted.groups])
@@ -54,6 +59,16 @@ def test_what_is_ready_is_credited_and_the_rest_is_offered(small: Small) -> None
     asked: Any = jobs.job_of(job.key)
     assert isinstance(asked, AttributeJob)
     assert asked.targets == tuple(f"seed:{i}" for i in range(5))
+
+
+def test_every_picture_can_be_taken_in(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "page", functools.partial(gallery.page, most=2))
+    at = opened("credit", seeds="4")
+    assert galleries(at)["choices"]["chosen"] == ["seed:4"], "its own page is open"
+    at.session_state["credit-page"] = 2
+    at.run()
+    (part,) = galleries(at)["choices"]["rows"][0]["parts"]
+    assert [item["key"] for item in part["items"]] == ["seed:2", "seed:3"]
 
 
 def test_a_link_names_set_method_grouping_and_whose_pictures(small: Small) -> None:
@@ -91,3 +106,21 @@ def test_the_link_to_leaving_out_fills_the_form_in(small: Small) -> None:
     (job,) = jobs.listing()
     asked: Any = jobs.job_of(job.key)
     assert asked.settings.methods == ("pictures:3,7-9",)
+
+
+def test_the_small_print_says_how_the_credit_was_made(small: Small) -> None:
+    at = opened("credit")
+
+    def printed() -> str:
+        return next(c.value for c in at.caption if small[1].digest in c.value).replace("\\", "")
+
+    features = defaults.base_for(small[0].digest, small[1].digest, METHODS["d-trak"], {})
+    assert (
+        f"model output squared-output · timesteps {features.num_timesteps} (uniform) · noise seed 0 · projection "
+        f"{features.projection} to {features.proj_dim:,} · projection seed {features.proj_seed} · stored as "
+    ) in printed()
+    stored = store.get("features", key_of("features", features)).manifest
+    assert printed().endswith(f"made {stored['date'][:10]} · with version {stored['versions']['dtrak-studio']}")
+    at.selectbox(key="method").set_value("raw-pixel-cosine").run()
+    assert "timesteps" not in printed()
+    assert printed().endswith(f"with version {__version__}")

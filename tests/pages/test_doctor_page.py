@@ -30,6 +30,9 @@ def test_suspects_are_taken_tried_and_led_on(small: Small) -> None:
     order = doctor.find("self", dataset, checkpoint).order
     assert shown(at) == [str(i) for i in order[:48]]
     assert set(galleries(at)["suspects"]["chosen"]) == {"3", "50", "51"}.intersection(shown(at))
+    at.session_state["suspects-page-self"] = 2
+    at.run()
+    assert shown(at) == [str(i) for i in order[48:96]], "whatever 'Take the first 10 %' takes can be seen"
     at.button(key=next(b.key for b in at.button if b.label.startswith("Train without them"))).click().run()
     (job,) = jobs.listing()
     asked: Any = jobs.job_of(job.key)

@@ -14,7 +14,7 @@ from dtrak_core.features.kernel import Kernel
 from dtrak_core.features.settings import FeatureSettings
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob
-from dtrak_core.methods import certainty, fader_scores, results, scores, turned
+from dtrak_core.methods import certainty, defaults, fader_scores, results, scores, turned
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.progress import quiet
@@ -52,6 +52,31 @@ def test_the_disk_that_is_told_is_what_it_takes(small: Small) -> None:
     told = scores.estimate(question.dataset, question.checkpoint, parts).disk
     made = work.run(in_parts(small), quiet)[0]
     assert told == pytest.approx(made.manifest["bytes"], rel=0.15)
+
+
+def test_features_without_projection_are_refused_before_a_job_fails(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = build(AttributeJob, features=unprojected(small), targets=("seed:0",))
+    work.run(job, quiet)
+    monkeypatch.setattr(defaults, "feature_settings_for", lambda *_: unprojected(small)[0])
+    at = opened("attribution", methods="d-trak")
+    said = [one.value for one in at.caption if one.value.startswith("How far rankings repeat cannot be measured")]
+    assert len(said) == 1
+    assert "have projection 'none'. Choose another projection." in said[0]
+    assert not any(button.label == "Measure certainty" for button in at.button)
+    at = opened("attribution", methods="d-trak", details=TAB)
+    assert not at.exception
+    (told,) = [one.value for one in at.info if "projection 'none'" in one.value]
+    assert told.endswith("delete such features under Jobs, and it computes others.")
+    assert not any((button.key or "").startswith("offer-") for button in at.button)
+    at.run()  # the page knows which tab is open once it was drawn
+    assert not any("How far rankings repeat" in one.value for one in at.caption), "it is said once"
+
+
+def unprojected(small: Small) -> tuple[FeatureSettings]:
+    where = {"dataset": small[0].digest, "checkpoint": small[1].digest, "num_timesteps": 10}
+    return (FeatureSettings(**where, projection="none"),)
 
 
 @pytest.fixture
@@ -182,6 +207,19 @@ def test_everything_at_zero_is_answered_in_words(small: Small) -> None:
     assert any("nothing to rank by" in info.value for info in at.info)
 
 
+def test_turning_down_all_that_has_draws_is_answered_in_words(small: Small) -> None:
+    work.run(in_parts(small), quiet)  # at 2 timesteps, 0 and 500: none is coarse noise
+    at = opened("attribution", details=TAB)
+    for name in ("fine", "middle"):
+        at.slider(key=f"fader-d-trak-{name}").set_value(0.0)
+    at.run()
+    assert not at.exception
+    assert any("have no draws or no gradients here" in info.value for info in at.info)
+    assert waiting() == [], "no job that could only fail"
+    (only,) = galleries(at)["fader_figure"]["rows"][:1]
+    assert only["parts"][0]["items"], "the ranking with every fader at 1"
+
+
 def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
     job = in_parts(small, num_timesteps=10)
     work.run(job, quiet)
@@ -204,7 +242,7 @@ def test_ranks_that_do_not_repeat_are_pale(small: Small) -> None:
     assert not any(item["pale"] for part in second["parts"] for item in part["items"])
     assert all(item["unknown"] for part in second["parts"] for item in part["items"]), "TRAK was not measured"
     assert "Certainty not measured" in second["note"]
-    assert {one["mark"] for one in galleries(at)["figure"]["legend"]} == {"pale", "unknown"}
+    assert {one["mark"] for one in galleries(at)["figure"]["legend"] if one["mark"]} == {"pale", "unknown"}
     for percent in (5, 60):
         at.slider(key="rank-d-trak").set_value(percent).run()
         known = certainty.find("d-trak", plain[0], target, percent / 100)

@@ -21,13 +21,18 @@ def panel(question: Question, rankings: Sequence[Ranking], faders_open: bool) ->
     """Offer to measure the certainty of the rankings that lack it, or show how far that is.
 
     The job is of all rankings that can have one, so that its key stays the same while one after the other gets it. It
-    computes features in parts where they are not stored; the open tab of the faders offers those itself.
+    computes features in parts where they are not stored; the open tab of the faders offers those itself. Where there
+    can be none, the reason is said instead.
     """
     able = {
         one.method: fader_panel.settings_of(question, question.method(one.method))
         for one in rankings
         if _able(question, one.method)
     }
+    unfit = dict.fromkeys(reason for features in able.values() if (reason := fader_panel.unfit(features)))
+    if unfit and not faders_open:  # whose tab says the same
+        st.caption(f"How far rankings repeat cannot be measured. {' '.join(unfit)}")
+    able = {method: features for method, features in able.items() if not fader_panel.unfit(features)}
     unknown = {one.method for one in rankings if one.steady is None}
     lacking = {m: f for m, f in able.items() if m in unknown and not certainty.measured(m, f, question.target)}
     missing = {method: fader_panel.lacking(question, features) for method, features in lacking.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -52,9 +51,9 @@ def _redraw_when_ready(question: Question, methods: Sequence[str]) -> None:
 
 def sentence(question: Question, method: str, parts: Sequence[Needed]) -> str:
     """Say what one method needs, how long that takes and how much disk."""
-    label, count = panels.plain(METHODS[method].label), len(question.dataset.train.rows)
+    label, count = panels.plain(question.method(method).label), len(question.dataset.train.rows)
     kinds = {kind for kind, _, _ in parts}
-    found = scores.estimate(question.dataset, question.checkpoint, parts)
+    found = scores.estimate(question.dataset, question.checkpoint, parts, [question.target])
     amount = costs.sentence(found, 0 if launch.lives() else WORKER_SECONDS)
     if kinds & {"features", "ekfac"}:
         return f"**{label}** looks at all {count:,} training pictures, once for this model: {amount}."
@@ -81,18 +80,3 @@ def _lacking(method: str) -> str:
 def _start(wanted: Sequence[Job], question: Question) -> None:
     for job in wanted:
         panels.start(job, f"Explain {question.target.called} of {question.checkpoint.name}")
-
-
-def facts(question: Question, method: str) -> dict[str, Any]:
-    """Return how a gradient method's features were made, for the small print; nothing for the others."""
-    if METHODS[method].model_output is None:
-        return {}
-    base = question.base(method)
-    shown: dict[str, Any] = {
-        "timesteps": f"{base.num_timesteps} ({base.timestep_strategy})",
-        "projection": base.projection if base.projection == "none" else f"{base.projection} to {base.proj_dim:,}",
-        "noise seed": base.noise_seed,
-        "projection seed": base.proj_seed,
-        "stored as": base.storage,
-    }
-    return shown

@@ -28,11 +28,9 @@ def show(question: Question, ranking: Ranking | None, facts: Mapping[str, Any]) 
         st.info(panels.plain(reason), icon=":material/block:")
         return
     listed = question.dataset.train.rows
-    names, families = [row["contributor"] for row in listed], [row["family"] for row in listed]
     credits = crediting.credits(ranking, listed)
     first = crediting.foremost(credits)
-    p = crediting.chance(ranking, names, families)
-    st.write(crediting.sentence(panels.plain(ranking.label), credits, p, None if first is None else _bold(first)))
+    st.write(crediting.sentence(panels.plain(ranking.label), credits, None if first is None else _bold(first)))
     shown = credits[:LISTED]
     alt = f"Share of the positive {ranking.label} score: {', '.join(crediting.words(one) for one in shown)}"
     clicked = plotting.show(
@@ -40,7 +38,9 @@ def show(question: Question, ranking: Ranking | None, facts: Mapping[str, Any]) 
     )
     st.caption(
         "Lines are 95 % intervals: how far a share would move had other pictures like these been learned from. A "
-        "family counts as one, and who has fewer than six has no interval."
+        "family counts as one, and who has fewer than six has no interval. No more than chance is whose interval holds "
+        "the share of the pictures, or where the same scores, dealt out at random, bring somebody as far from it in "
+        f"more than {crediting.LEVEL:.0%} of {crediting.DRAWS} draws.".replace("%", " %")
         + (f" The first {LISTED} of {len(credits)} contributors; the file holds all." if len(credits) > LISTED else "")
     )
     asked = (ranking.method, question.target.id, ranking.effective_rank)

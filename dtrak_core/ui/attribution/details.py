@@ -7,13 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from dtrak_core import store
-from dtrak_core.methods import crediting, figure, results
+from dtrak_core.methods import crediting, figure, making, results
 from dtrak_core.methods.results import Ranking
 from dtrak_core.models import targets
-from dtrak_core.ui import charts, linked, panels, plotting, rows
+from dtrak_core.ui import charts, linked, panels, plotting
 from dtrak_core.ui.answers import Question
-from dtrak_core.ui.attribution import compute, credit_tab, fader_panel
+from dtrak_core.ui.attribution import credit_tab, fader_panel
 from dtrak_core.ui.leads import FADERS
 
 CREDIT, CURVE, KEEP = "Credit by contributor", "All scores", "Keep and share"
@@ -59,7 +58,7 @@ def _curve(
     positive = int((one.values > 0).sum())
     st.write(
         f"{positive:,} of {len(one.values):,} training pictures have a positive score. "
-        f"The {len(first)} shown hold {rows.percent(sum(e.share for e in first))} of it."
+        f"The {len(first)} shown hold {crediting.percent(sum(e.share for e in first))} of it."
     )
     alt = f"{one.label} scores of {len(one.values):,} training pictures from highest to lowest, {positive:,} above zero"
     plotting.show(charts.score_curve(one, first, last, names), key="curve", alt=alt)
@@ -132,10 +131,4 @@ def provenance(question: Question, rankings: Sequence[Ranking]) -> None:
     for one in rankings:
         if one.damping is not None:
             facts[f"{one.label} damping"] = f"{one.damping:.3g}"
-    gradient = next((one.method for one in rankings if compute.facts(question, one.method)), None)
-    if gradient is not None:
-        facts |= compute.facts(question, gradient)
-        one = next(one for one in rankings if one.method == gradient)
-        made = store.find("features", str(one.provenance.get("features", "")))
-        facts |= panels.made(made) if made else {}
-    panels.strip(facts)
+    panels.strip(facts | making.together({one.label: making.of_scores(one.provenance) for one in rankings}))

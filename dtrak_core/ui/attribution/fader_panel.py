@@ -12,11 +12,11 @@ import numpy as np
 import streamlit as st
 
 from dtrak_core import store
-from dtrak_core.features.fader_layout import BANDS, Faders
+from dtrak_core.features.fader_layout import BANDS, Faders, refusal, together
 from dtrak_core.features.settings import FeatureSettings, feature_target, in_parts
 from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import AttributeJob, FaderJob
-from dtrak_core.methods import fader_scores, results, scores, turned
+from dtrak_core.methods import agreement, fader_scores, results, scores, turned
 from dtrak_core.methods.methods import METHODS, Method
 from dtrak_core.methods.plans import Needed
 from dtrak_core.settings import Settings, build, key_of
@@ -28,7 +28,11 @@ from dtrak_core.ui.leads import FADERS
 TURNED = ("d-trak", "trak")
 BAND_NAMES = {"fine": "Fine noise", "middle": "Middle noise", "coarse": "Coarse noise"}
 HIGHEST = 3.0
-TOP = 10  # pictures whose agreement is told
+_NOTHING = "With everything at 0 there is nothing to rank by; the ranking shown has all at 1."
+_NO_DRAWS = (
+    "The layers and noise levels that are up have no draws or no gradients here, so there is nothing to rank by; the "
+    "ranking shown has all at 1. Turn up others."
+)
 _LAST, _LEARNING = "_fader_last", "_fader_learning"  # keys of jobs, in the session
 
 
@@ -60,6 +64,13 @@ def settings_of(question: Question, method: Method) -> FeatureSettings:
     return in_parts(plain)
 
 
+def unfit(features: FeatureSettings) -> str:
+    """Say why no features in parts can be computed and what to do; nothing where they can."""
+    if reason := refusal(features):
+        reason += " This page takes what was stored first: delete such features under Jobs, and it computes others."
+    return reason
+
+
 def lacking(question: Question, features: FeatureSettings) -> list[Needed]:
     """Return which features in parts have to be computed, of the training pictures and of the target."""
     wanted: list[tuple[str, Settings]] = [
@@ -82,6 +93,9 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
         required=True,
     )
     settings = settings_of(question, METHODS[str(method)])
+    if reason := unfit(settings):
+        st.info(reason)
+        return
     trained = store.find("features", key_of("features", settings))
     own = fader_scores.target_rows(settings, [question.target])
     if trained is None or own is None:
@@ -91,18 +105,21 @@ def show(question: Question, counts: tuple[int, int], families: Sequence[str] | 
     ask = Ask(question, settings, str(method), groups)
     _from_address(ask)
     _take_over(ask)
-    faders = _sliders(ask)
-    neutral = fader_scores.neutral(len(groups))
+    faders, neutral = _sliders(ask), fader_scores.neutral(len(groups))
+    if not together(own, trained.manifest["group_widths"], faders).any():
+        st.info(_NOTHING if not any(faders.bands) or not any(faders.layers) else _NO_DRAWS)
+        faders = neutral
     now, before = _found(ask, faders, "these faders"), _found(ask, neutral, "every fader at 1")
     if now is None or before is None:
         _follow(ask, faders if now is None else neutral)
     shown = [one for one in (now, before) if one is not None]
     if shown:
-        both = [rows.row(one, question.dataset, counts, families=families, note=False) for one in shown]
+        both = [rows.row(one, question.dataset, counts, families=families) for one in shown]
         gallery.figure("fader_figure", "Ranking with these faders", rows.target(question.target), both, counts)
     if now is not None and before is not None:
-        shared = len(np.intersect1d(now.order[:TOP], before.order[:TOP]))
-        st.caption(f"{shared} of the first {TOP} are the same as with every fader at 1.")
+        top = agreement.top_of(len(now.order))
+        shared = len(np.intersect1d(now.order[:top], before.order[:top]))
+        st.caption(f"{shared} of the first {top} are the same as with every fader at 1.")
 
 
 def _found(ask: Ask, faders: Faders, words: str) -> results.Ranking | None:
@@ -147,7 +164,7 @@ def _take_over(ask: Ask) -> None:
 
 
 def _sliders(ask: Ask) -> Faders:
-    names, groups = ask.names, ask.groups
+    names = ask.names
     with st.container(horizontal=True):
         st.button("All to 1", on_click=_set, args=(names, [1.0] * len(names)), icon=":material/restart_alt:")
         st.button(
@@ -161,11 +178,8 @@ def _sliders(ask: Ask) -> Faders:
     st.caption("Noise levels")
     bands = _row([BAND_NAMES[name] for name in BANDS], names[: len(BANDS)])
     st.caption("Layers, from input to output")
-    layers = _row([_spoken(name) for name in groups], names[len(BANDS) :])
+    layers = _row([_spoken(name) for name in ask.groups], names[len(BANDS) :])
     _to_address(ask, [*bands, *layers])
-    if not any(bands) or not any(layers):
-        st.info("With everything at 0 there is nothing to rank by; the ranking shown has all at 1.")
-        return fader_scores.neutral(len(groups))
     return Faders(tuple(layers), tuple(bands))
 
 

@@ -21,17 +21,25 @@ def show(question: Question) -> None:
         st.markdown(f"**{name}.** {method_groups.GROUPS[name]}")
         lines = []
         for method in members:
-            told = [f"**{panels.plain(METHODS[method].label)}**", _lds(asked, method, kind), _state(question, method)]
-            lines.append(f"- {' · '.join(part for part in told if part)}  \n{METHODS[method].summary}")
+            one = question.method(method)
+            told = [f"**{panels.plain(one.label)}**", _lds(asked, question, method, kind), _state(question, method)]
+            lines.append(f"- {' · '.join(part for part in told if part)}  \n{one.summary}")
         st.markdown("\n".join(lines))
     if asked is not None:
-        st.caption(f"LDS: how well a method predicts {kind} targets of this model, with 95 % intervals; see Benchmark.")
+        st.caption(
+            f"LDS: how well a method predicts {kind} targets of this model by its usual model output, features and "
+            "damping, with 95 % intervals; it is left out where others are chosen. See Benchmark."
+        )
 
 
-def _lds(asked: questions.Question | None, method: str, kind: str) -> str:
+def _lds(asked: questions.Question | None, question: Question, method: str, kind: str) -> str:
+    """Say how well a method predicts targets of a kind; nothing where it is asked for another way than that is of."""
     if asked is None or kind not in questions.kinds(asked):
         return ""
-    found = questions.find(recipes.usual(asked.dataset, asked.checkpoint, method), asked)
+    recipe = recipes.usual(asked.dataset, asked.checkpoint, method)
+    if recipe.features not in (None, question.base(method)):
+        return ""
+    found = questions.find(recipe, asked)
     if found is None or not questions.explains(found, asked, kind):
         return "LDS not measured"
     value = questions.evaluated(found, asked, kind)
@@ -46,6 +54,6 @@ def _state(question: Question, method: str) -> str:
         return f"left out: {panels.plain(reason)}"
     if not plan.missing:
         return "ready"
-    cost: costs.Cost = scores.estimate(question.dataset, question.checkpoint, plan.missing)
+    cost: costs.Cost = scores.estimate(question.dataset, question.checkpoint, plan.missing, plan.targets)
     low, high = (duration(seconds) for seconds in cost.between)
     return f"not yet: {low}" if low == high else f"not yet: {low} to {high}"

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dtrak_core.lds import paper, predictions, recipes, standings
 from dtrak_core.methods import fader_scores
+from dtrak_core.methods.agreement import top_of
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.ui import plotting, questions
@@ -19,12 +20,14 @@ AXIS = "effective rank, share of the training pictures"
 def show(question: Question, kind: str) -> None:
     """Draw LDS and the halves' agreement over effective rank, and what each choice would cost."""
     turned: dict[str, Line] = {}
-    costs, agreements = [], {}
+    costs, drawn, agreements = [], [], {}
+    top = top_of(len(question.dataset.train.rows))
     for method in recipes.ENDS:
         recipe = recipes.usual(question.dataset, question.checkpoint, method)
         found = questions.find(recipe, question)
         if found is None or recipe.features is None:
             continue
+        drawn.append(recipe)
         heights = predictions.curve(found, question.known, question.measured, standings.KINDS[kind])
         label = METHODS[method].label
         turned[label] = (list(found.shares), [float(height) for height in heights])
@@ -35,7 +38,7 @@ def show(question: Question, kind: str) -> None:
             place, how = found.shares.index(chosen), "where both halves of the draws agree best, at"
         elif agreement is not None:
             most = agreement[1].max()
-            how = f"both halves share {most:.0%} of their first 10 at best, too few to choose by; at its own"
+            how = f"both halves share {most:.0%} of their first {top} at best, too few to choose by; at its own"
         if agreement is not None:
             agreements[label] = (list(RANK_SHARES), [float(value) for value in agreement[1]])
         here, best = float(heights[place]), int(heights.argmax())
@@ -53,12 +56,13 @@ def show(question: Question, kind: str) -> None:
     told = "; ".join(f"{name}: {', '.join(f'{value:.3f}' for value in line)}" for name, (_, line) in turned.items())
     plotting.show(benchmark_charts.lines(turned, AXIS), key="finding-damping", alt=f"Damping, LDS: {told}")
     st.markdown("\n\n".join(costs))
+    questions.features(drawn)
     if agreements:
         shown = benchmark_charts.lines(agreements, AXIS)
-        shown.update_yaxes(title="shared of the first 10")
-        plotting.show(shown, key="agreement-curve", alt="Part of the first 10 that both halves of the draws name")
+        shown.update_yaxes(title=f"shared of the first {top}")
+        plotting.show(shown, key="agreement-curve", alt=f"Part of the first {top} that both halves of the draws name")
         st.caption(
-            "Which part of the first 10 pictures both halves of the draws name, mean over all targets with these "
+            f"Which part of the first {top} pictures both halves of the draws name, mean over all targets with these "
             "features for which it is stored. It needs no training; where it is highest is the damping that "
             "Attribution starts with."
         )

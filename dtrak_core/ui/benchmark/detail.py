@@ -8,6 +8,7 @@ import streamlit as st
 from dtrak_core import statistics
 from dtrak_core.amounts import counted
 from dtrak_core.lds import predictions, recipes, standings, subset_models
+from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods import agreement
 from dtrak_core.methods.agreement import Rows
 from dtrak_core.methods.methods import METHODS
@@ -16,9 +17,7 @@ from dtrak_core.ui.benchmark import benchmark_charts
 from dtrak_core.ui.gallery import Picture
 from dtrak_core.ui.questions import Question
 
-SHOWN = 32  # targets to choose from at once
 LISTED = 12  # pictures in a row
-TOP = 10  # of a target's list
 TARGET = "benchmark-target"  # address parameter: the target that is opened
 # On a telephone the matrix's numbers would be four pixels high: its colours, and the words below it, say enough.
 NARROW = "<style>@media (max-width: 700px) { .st-key-agreement-matrix .heatmap-label { display: none } }</style>"
@@ -38,7 +37,10 @@ def one_target(question: Question) -> None:
     clicked = gallery.grid(
         "benchmark_targets",
         "Targets",
-        [Picture(name, found[name], f"Target {name}", ()) for name in names[:SHOWN]],
+        [
+            Picture(name, found[name], f"Target {name}", ())
+            for name in gallery.page(names, f"benchmark-page-{kind}", names.index(chosen))
+        ],
         chosen=chosen,
         cell=40,
         action="choose",
@@ -64,7 +66,8 @@ def one_target(question: Question) -> None:
     picture, chart = st.columns([1, 3])
     with picture:
         gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
-        st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"))
+        told = f"Of predicted and measured ranks over {counted(len(losses), 'subset')}: 1 is best, 0 is chance."
+        st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"), help=told)
     with chart:
         alt = f"Predicted and measured loss of {chosen} by {METHODS[method].label}, correlation {correlation:.3f}"
         shown = benchmark_charts.scatter(ranks, losses, question.known.subsets)
@@ -73,6 +76,7 @@ def one_target(question: Question) -> None:
         "Each point is a subset: its rank by the loss that the scores of its pictures predict, and the loss measured "
         "with the models trained on it."
     )
+    questions.features([one.recipe])
 
 
 def agreeing(question: Question) -> None:
@@ -96,11 +100,12 @@ def agreeing(question: Question) -> None:
             f"Agreement needs the scores of two methods for the same {kind} targets; they are not computed yet."
         )
         return
+    top = agreement.top_of(len(question.dataset.train.rows))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure = linked.bound(
             st.segmented_control,
             "Measure",
-            ["rank correlation", "shared of the first 10"],
+            ["rank correlation", f"shared of the first {top}"],
             default="rank correlation",
             key="agree-measure",
             required=True,
@@ -113,8 +118,9 @@ def agreeing(question: Question) -> None:
             "targets. What is left is what it does for one target more than for the others.",
         )
     shared = measure != "rank correlation"
-    targets = {method: names for method, (names, _) in values.items()}
-    matrix = _matrix(f"{question.key} {targets}", shared, clean, values)
+    # Features that become the usual ones bring other scores of the same method and targets.
+    looked_at = {method: (_usual(method, question).model_dump_json(), names) for method, (names, _) in values.items()}
+    matrix = _matrix(f"{question.key} {looked_at}", shared, clean, values)
     labels = [METHODS[method].label for method in values]
     alt = f"{measure} between {len(labels)} methods, mean over the {kind} targets of both"
     shown = benchmark_charts.matrix(labels, matrix, "share" if shared else "correlation")
@@ -126,6 +132,7 @@ def agreeing(question: Question) -> None:
         one = _method("One method", list(values), "agree-first")
     with second:
         other = _method("Another", partners[one], "agree-second")
+    questions.features([_usual(method, question) for method in (one, other)])
     both = _compared(values[one], values[other], clean)
     above, below = agreement.disagreement(*both, LISTED)
     count = counted(len(both[0]), f"{kind} target")
@@ -133,13 +140,13 @@ def agreeing(question: Question) -> None:
     clicked = _row("differ_above", f"Ranked higher by {METHODS[one].label}", above, question)
     clicked = _row("differ_below", f"Ranked higher by {METHODS[other].label}", below, question) or clicked
     mine = agreement.specific(values[one][1]) if clean else values[one][1]
-    counts = agreement.hubs(mine, TOP)
+    counts = agreement.hubs(mine, top)
     order = np.argsort(-counts, kind="stable")[:LISTED]
     total, examples = mine.shape
     st.markdown(
-        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, one picture is among the first {TOP} for "
+        f"**Usual suspects.** By {panels.plain(METHODS[one].label)}, one picture is among the first {top} for "
         f"{counts[order[0]]} of {total} targets; by chance it would be for "
-        f"{TOP * total / examples:.1f}."
+        f"{top * total / examples:.1f}."
     )
     lines = [f"{counts[i]} of {total}" for i in order]
     clicked = _row("hubs", "In most targets' lists", order, question, lines) or clicked
@@ -161,12 +168,16 @@ def _uncomputed(sentence: str) -> None:
 
 
 def _there(question: Question) -> dict[str, predictions.Predictions]:
-    usual = {method: recipes.usual(question.dataset, question.checkpoint, method) for method in METHODS}
+    usual = {method: _usual(method, question) for method in METHODS}
     return {method: found for method, one in usual.items() if (found := questions.find(one, question)) is not None}
 
 
 def _scores(method: str, question: Question) -> tuple[tuple[str, ...], np.ndarray] | None:
-    return predictions.stored_scores(recipes.usual(question.dataset, question.checkpoint, method), question.measured)
+    return predictions.stored_scores(_usual(method, question), question.measured)
+
+
+def _usual(method: str, question: Question) -> Recipe:
+    return recipes.usual(question.dataset, question.checkpoint, method)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -177,7 +188,7 @@ def _matrix(key: str, shared: bool, clean: bool, _values: dict[str, Rows]) -> np
     for i, first in enumerate(listed):
         for j, second in enumerate(listed[:i]):
             a, b = _compared(first, second, clean)
-            each = agreement.overlap(a, b, TOP) if shared else agreement.rank_correlation(a, b)
+            each = agreement.overlap(a, b, agreement.top_of(a.shape[1])) if shared else agreement.rank_correlation(a, b)
             found[i, j] = found[j, i] = each.mean() if len(each) else np.nan
     return found
 

@@ -12,6 +12,7 @@ from dtrak_core.amounts import counted
 from dtrak_core.lds import paper, predictions, recipes, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe, Sweep
+from dtrak_core.methods import making
 from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
@@ -204,7 +205,7 @@ def _told(
     chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str, damping: str
 ) -> None:
     """Say what the chart shows, from its numbers, with the timesteps and the damping they were taken at."""
-    lines, steps = [], set()
+    lines, steps, made = [], set(), []
     for name, line in heights.items():
         points = []
         for recipe, height in line:
@@ -216,6 +217,7 @@ def _told(
                 (recipe, finding_words.Point(_where(chosen, recipe, question), height, value.low, value.high))
             )
             steps.add(recipe.features.num_timesteps)
+            made.append(making.of_features(recipes.features_of(recipe) or recipe.features))
         if chosen in COLUMNS and points:
             side = f"{_line(chosen, name)}: " if name else ""
             lines.append(side + finding_words.compare([(point.place, point) for _, point in points]))
@@ -225,6 +227,9 @@ def _told(
             lines.append(finding_words.trend(label, [point for _, point in ordered]))
     counts = f"{min(steps)} to {max(steps)}" if len(steps) > 1 else str(*steps)
     st.markdown(panels.plain(f"Here, {kind} targets, {counts} timesteps, damping {damping}: {'; '.join(lines)}."))
+    # What is the same for all points: the chart and the sentence tell the rest.
+    first, *others = made
+    panels.strip({name: told for name, told in first.items() if all(one.get(name) == told for one in others)})
 
 
 def _slot(predicted: Predictions, question: Question, kind: str, damping: str) -> int | None:
@@ -252,18 +257,22 @@ def _line(chosen: str, name: str) -> str:
 
 
 def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, damping: str) -> None:
-    """Draw the slider of η, and the LDS at it with its interval, at the chart's damping."""
+    """Draw the slider of η over the points that are there, and the LDS at it with its interval, damped as the chart."""
     line = next((line for line in reversed(list(heights.values())) if line), [])
     if not line:
         return
-    eta = linked.bound(st.select_slider, "η", [recipe.eta for recipe, _ in line], value=0.0, key="eta-slider")
+    etas = [recipe.eta for recipe, _ in line]
+    eta = linked.bound(st.select_slider, "η", etas, key="eta-slider") if len(etas) > 1 else etas[0]
     found = questions.find(next(recipe for recipe, _ in line if recipe.eta == eta), question)
     if found is None:
         return
     for column, words in zip(st.columns(2), questions.kinds(question), strict=False):
         value = questions.evaluated(found, question, words, _slot(found, question, words, damping))
         interval = "" if value.low is None else f"{value.low:+.3f} to {value.high:+.3f}".replace("-", "−")
-        column.metric(f"LDS, {words} targets", f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off")
+        told = f"Mean over {counted(len(value.per_target), 'target')}: 1 is best, 0 is chance."
+        told += " Below, the 95 % interval over subsets." if interval else ""
+        name = f"LDS at η = {eta:g}, {words} targets"
+        column.metric(name, f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off", help=told)
 
 
 def _place(chosen: str, recipe: Recipe, question: Question) -> float:

@@ -14,6 +14,7 @@ from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.jobs import asking
 from dtrak_core.lds import known_answers, subset_models
 from dtrak_core.lds.subset_models import LdsSettings
+from dtrak_core.methods import agreement
 from dtrak_core.methods.methods import METHODS, method_of
 from dtrak_core.models import targets
 from dtrak_core.models.checkpoints import Checkpoint
@@ -31,8 +32,9 @@ FACTS = {"family": "Family", "label": "Label", "contributor": "Contributor", "eq
 
 def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) -> None:
     """Draw the table of a fact and a kind of target, and what it does not show."""
+    top = agreement.top_of(len(dataset.train.rows))
     st.write(
-        f"Of a method's first {known_answers.TOP} pictures for a target, how many share what is known of it? A "
+        f"Of a method's first {top} pictures for a target, how many share what is known of it? A "
         "held-out picture has a family, a label and a contributor of its own, a generated one those of its prompt."
     )
     found, unlisted = _answers(
@@ -66,11 +68,11 @@ def show(dataset: Dataset, checkpoint: Checkpoint, question: Question | None) ->
         f"{one['words'].capitalize()} as the target, {counted(one['count'], f'{kind} target')}: by chance "
         f"{one['chance']:.3f}, at most {one['most']:.3f}."
     )
-    share = st.column_config.NumberColumn(
-        format="%.3f", help=f"Of the first {known_answers.TOP}, mean over the targets."
-    )
-    st.dataframe(_cells(one), hide_index=True, height="content", column_config={SHARE: share})
-    st.caption(f"Intervals (95 %, BCa) resample the targets. {known_answers.WARNING}")
+    share = st.column_config.NumberColumn(format="%.3f", help=f"Of the first {top}, mean over the targets.")
+    alt = f"Share by method: {one['words']} as the target, {kind} targets"
+    st.dataframe(_cells(one), hide_index=True, height="content", column_config={SHARE: share}, alt=alt)
+    drawn = "Intervals (95 %, BCa) resample the targets, those that have it in common together."
+    st.caption(f"{one['reason'] or drawn} {known_answers.WARNING}")
     for reason in dict.fromkeys(filter(None, unlisted.values())):
         labels = ", ".join(METHODS[name].label for name, why in unlisted.items() if why == reason)
         st.caption(f"Left out: {panels.plain(labels)}. {panels.plain(reason)}")
@@ -108,7 +110,8 @@ def _answers(
         if name not in held and (able := known_answers.explained(method, wanted)):
             reason = asking.unusable(method, _dataset.digest, _weights.digest, train=False)
             reasons[name] = reason or known_answers.plan(_dataset, _weights, method, able).refused
-    return (known_answers.tables(_dataset, wanted, held) if held else []), reasons
+    top = agreement.top_of(len(_dataset.train.rows))
+    return (known_answers.tables(_dataset, wanted, held, top) if held else []), reasons
 
 
 def _targets(dataset: Dataset, checkpoint: Checkpoint, measured: LdsSettings | None) -> Sequence[Target]:

@@ -28,7 +28,9 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
     most = max(count for count in TARGETS if count <= max(held_out, TARGETS[0]))
     measured = before and max(sum(name.startswith(kind) for name in before.targets) for kind in ("seed:", "held-out:"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        subsets = _choice("Subsets", SUBSETS, before.num_subsets if before else 32, "Each is half of the pictures.")
+        subsets = _choice(
+            "Subsets", SUBSETS, before.num_subsets if before else 32, "Each is half of what the model learned from."
+        )
         seeds = _choice(
             "Training seeds", SEEDS, before.train_seeds if before else 1,
             "With two or more, it can be said how high an LDS can be here.",
@@ -40,7 +42,8 @@ def form(dataset: Dataset, checkpoint: Checkpoint, before: LdsSettings | None) -
             "This many generated and this many held-out pictures.",
         )
     names = [f"seed:{seed}" for seed in range(targets)] + [f"held-out:{i}" for i in range(min(targets, held_out))]
-    where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest}
+    learned = subset_models.learned_by(checkpoint)
+    where: dict[str, Any] = {"dataset": dataset.digest, "checkpoint": checkpoint.digest, "learned": learned}
     if checkpoint.prompted:
         known = drawn.way_of(checkpoint, dataset.train)
         where |= {"prompts": known.prompts, "guidance": known.guidance, "sampling_steps": known.sampling_steps}

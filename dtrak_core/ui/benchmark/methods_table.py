@@ -7,11 +7,12 @@ from typing import Any
 import streamlit as st
 
 from dtrak_core.amounts import duration
-from dtrak_core.lds import paper, recipes, standing_words, standings
+from dtrak_core.lds import lds, paper, recipes, standing_figure, standing_words, standings
 from dtrak_core.lds.predictions import Predictions
 from dtrak_core.lds.recipes import Recipe
+from dtrak_core.lds.standing_sheet import Sheet
 from dtrak_core.methods.methods import METHODS
-from dtrak_core.ui import linked, panels, plotting, questions
+from dtrak_core.ui import keeping, linked, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts, method_list, taking_along
 from dtrak_core.ui.questions import Question
 
@@ -51,15 +52,18 @@ def show(question: Question) -> None:
         short = [row | {"label": row["label"].removesuffix(recipes.SQUARED)} for row in rows]  # the toggle says it
         plotting.show(benchmark_charts.standings(short, floors), key="standings", alt=alt)
         st.caption(
-            "Lines are 95 % intervals over subsets (BCa). A method's grey bar is where 95 % of its values lie when "
-            "subsets are permuted, so that its scores say nothing about them. " + _floors(floors)
+            "Lines are 95 % intervals over subsets (BCa), which methods fitted on the losses have none of: resampled "
+            "subsets would keep their fits. A method's grey bar is where 95 % of its values lie when "
+            "subsets are permuted, so that its scores say nothing about them. " + _floors(kinds)
         )
+        questions.features([recipe for recipe, found in looked if found is not None])
         if leak := standings.leak(question.known, question.measured):
             st.caption(leak)
-    method_list.show(question, rows, lacking, _reasons(question, lacking))
+    reasons = _reasons(question, lacking)
+    method_list.show(question, rows, lacking, reasons)
     questions.offer(question, lacking, "the missing methods", keep_scores=not squared)
     if rows:
-        _numbers(rows)
+        _numbers(question, rows, reasons)
     taking_along.show(question)
 
 
@@ -95,17 +99,16 @@ def _reasons(question: Question, lacking: list[Recipe]) -> dict[str, str]:
     return {recipe.method: questions.unusable(recipe.method, question.measured) for recipe in lacking}
 
 
-def _numbers(rows: list[dict[str, Any]]) -> None:
-    """Draw all numbers as a table, once it is asked for: what draws it is large; and as files."""
+def _numbers(question: Question, rows: list[dict[str, Any]], reasons: dict[str, str]) -> None:
+    """Draw all numbers as a table, once it is asked for: what draws it is large; and offer them as files."""
     every = st.expander("All numbers", key=NUMBERS, on_change="rerun", icon=":material/table:")
     if every.open:
-        every.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns())
-    with st.container(horizontal=True):
-        for label, data, name, kind in (
-            ("CSV", standings.to_csv(rows), "lds.csv", "text/csv"),
-            ("LaTeX", standings.to_latex(rows), "lds.tex", "text/plain"),
-        ):
-            st.download_button(label, data, name, kind, icon=":material/download:", on_click="ignore")
+        alt = f"LDS of {question.checkpoint.name} by method and kind of target, with intervals and chance"
+        every.dataframe([_cells(row) for row in rows], hide_index=True, column_config=_columns(), alt=alt)
+    told = {"dataset": question.dataset, "checkpoint": question.checkpoint, "settings": question.measured}
+    left_out = {method: reason or "It has not been computed." for method, reason in reasons.items()}
+    sheet = Sheet(**told, known=question.known, rows=rows, left_out=left_out)
+    keeping.files(sheet, standing_figure.WRITERS, sheet.name, "lds")
 
 
 def _rows(question: Question, predicted: list[Predictions]) -> list[dict[str, Any]]:
@@ -155,7 +158,7 @@ def _columns() -> dict[str, Any]:
         "LDS": number(format="%.3f", help="Mean Spearman correlation of predicted and measured losses over subsets."),
         "By chance": st.column_config.TextColumn(
             help="Where 95 % of this method's values lie when subsets are permuted. Methods that are fitted on the "
-            "losses themselves have none.",
+            "losses themselves are fitted anew each time.",
         ),
         "Gradients": number(format="localized", help="Gradients of one picture at one noise level."),
         "Time": st.column_config.TextColumn(help="How long the features took where they were computed."),
@@ -166,9 +169,12 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _floors(floors: dict[str, float | None]) -> str:
-    known = {kind: floor for kind, floor in floors.items() if floor is not None}
+def _floors(kinds: dict[str, dict[str, Any]]) -> str:
+    known = {kind: told for kind, facts in kinds.items() if (told := standing_words.attainable(facts))}
     if not known:
-        return "How high an LDS can be here is not known yet: that takes two training seeds for at least 6 subsets."
-    told = ", ".join(f"{floor:.2f} for {kind} targets" for kind, floor in known.items())
+        return (
+            "How high an LDS can be here is not known yet: that takes two training seeds for at least "
+            f"{lds.LEAST_PAIRS} subsets."
+        )
+    told = ", ".join(f"{reached} for {kind} targets" for kind, reached in known.items())
     return f"A perfect attribution could reach about {told}: losses differ between training seeds too."

@@ -18,7 +18,6 @@ from dtrak_core.models.targets import Target
 from dtrak_core.ui import computing, frame, gallery, keeping, linked, named, panels, plotting
 from dtrak_core.ui.copies import copy_charts
 
-SHOWN = 60  # pictures to choose a pair from
 LIKE = 6  # near-duplicates beside a pair
 _PAIR = "pair"  # address parameter: the picture that is looked at
 
@@ -77,7 +76,7 @@ def _sheet(
 
 
 def _pairs(told: Sheet) -> None:
-    found = told.copies.found[:SHOWN]
+    found = told.copies.found
     marks = {one.target.mark: place for place, one in enumerate(found)}
     asked = st.query_params.get(_PAIR, "")
     place = marks.get(asked, 0)
@@ -92,7 +91,7 @@ def _pairs(told: Sheet) -> None:
         [
             gallery.Picture(one.target.mark, one.target.image, f"Look at {one.target.called}: {copy_sheet.words(one)}",
                             _lines(one))
-            for one in found
+            for one in gallery.page(found, f"copies-page-{told.copies.space}", place)
         ],
         chosen=chosen.target.mark,
         cell=64,

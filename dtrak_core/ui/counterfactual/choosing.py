@@ -99,9 +99,7 @@ def pictures(known: Mapping[str, Target]) -> list[Target]:
                 on_click=lambda: st.session_state.update({_TARGETS: marks[:enough]}),
                 help=f"A verdict needs {FEWEST} targets. Every model draws all of them, without further training.",
             )
-    pages = -(-len(marks) // SHOWN)
-    page = min(st.pagination(pages, key="cf-targets-page"), pages) if pages > 1 else 1
-    shown = [known[mark] for mark in marks[(page - 1) * SHOWN : page * SHOWN]]
+    shown = [known[mark] for mark in gallery.page(marks, "cf-targets-page", most=SHOWN)]
     clicked = gallery.grid(
         "cf-choices",
         "Targets of the comparison; a click takes one in or out",

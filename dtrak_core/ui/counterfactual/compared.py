@@ -8,11 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
+from dtrak_core import store
 from dtrak_core.counterfactual import comparison_document, comparison_figure, comparisons, taking_over
 from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, label
 from dtrak_core.counterfactual.removals import IDENTITY
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import linked, panels, plotting
 from dtrak_core.ui.counterfactual import comparison_charts, listed, matrix, pairing, verdict
 from dtrak_core.ui.counterfactual.comparison_charts import Measure
@@ -22,12 +24,15 @@ _REMOVED = "Training pictures removed"
 _CLICKED, _SIZE = "_clicked_points", "counterfactual-size"
 
 
-def show(comparison: Comparison, dataset: Dataset, late: Mapping[int, Comparison] | None = None) -> None:
+def show(
+    comparison: Comparison, dataset: Dataset, checkpoint: Checkpoint, late: Mapping[int, Comparison] | None = None
+) -> None:
     """Show all of a comparison, finished or under way.
 
     Args:
         comparison: The comparison.
         dataset: Its dataset.
+        checkpoint: Its original model.
         late: Comparisons that differ from it in when the retrained model takes over, by that, itself among them.
     """
     late = late or {}
@@ -42,12 +47,14 @@ def show(comparison: Comparison, dataset: Dataset, late: Mapping[int, Comparison
     moved = any(entry.method != IDENTITY for entry in comparison.entries)
     if len(late) > 1:  # above all that it changes
         listed.slider(late)
+    st.caption(comparisons.protocol(comparison, size, len(dataset.train.rows)))
     if moved:
         verdict.show(comparison, size)
     matrix.show(comparison, size)
     if moved:
         _distances(comparison, late, size)
         _exports(comparison, dataset, size)
+        _provenance(comparison, dataset, checkpoint)
     pairing.show(comparison, dataset, size)
 
 
@@ -134,10 +141,11 @@ def _medians(comparison: Comparison, size: int) -> None:
             }
         )
     with place:
-        st.dataframe(table, hide_index=True)
+        st.dataframe(table, hide_index=True, alt=f"Medians over targets by what was removed, {size} pictures each")
         st.caption(
             "Medians over targets, several draws of one target averaged first. Intervals are bootstrapped over "
-            f"targets, for these models. Cosine is of the {comparison.settings.encoder} embeddings."
+            f"targets, for these models. Cosine is of the {comparison.settings.encoder} embeddings. A larger l2 and a "
+            "smaller cosine mean that the picture changed more, a larger loss change that the model knows it less."
         )
 
 
@@ -168,12 +176,32 @@ def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
             icon=":material/image:",
             on_click="ignore",
         )
-    facts = comparison.facts
+
+
+def _provenance(comparison: Comparison, dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Show in small print what made a comparison; features of several kinds are told together, each value once."""
+    settings, made = comparison.settings, store.find("comparisons", comparison.key)
+    told: dict[str, list[object]] = {}
+    for one in settings.features:
+        kept = "" if one.projection == "none" else f" to {one.proj_dim:,}"
+        for name, value in {
+            "model output": one.model_output,
+            "timesteps": f"{one.num_timesteps} ({one.timestep_strategy})",
+            "projection": f"{one.projection}{kept}",
+            "noise seed": one.noise_seed,
+            "projection seed": one.proj_seed,
+            "stored as": one.storage,
+        }.items():
+            told.setdefault(name, []).append(value)
     panels.strip(
         {
+            "Dataset": f"{dataset.name} ({dataset.digest})",
+            "checkpoint": f"{checkpoint.name} ({checkpoint.digest})",
             "comparison": comparison.key,
-            "checkpoint": comparison.settings.checkpoint,
-            "made": str(facts.get("date", ""))[:10],
-            "encoder": comparison.settings.encoder,
+            "sampler": f"{settings.sampler.upper()} {settings.sampling_steps}",
+            "taking over at τ": f"{settings.take_over:,}",
+            "encoder": settings.encoder,
+            **{name: ", ".join(map(str, dict.fromkeys(values))) for name, values in told.items()},
+            **(panels.made(made) if made is not None else {}),
         }
     )

@@ -15,19 +15,18 @@ from dtrak_core.counterfactual.entries import label
 from dtrak_core.counterfactual.settings import CounterfactualSettings
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.errors import shortened
-from dtrak_core.jobs import job_costs, jobs
+from dtrak_core.jobs import jobs
 from dtrak_core.jobs.jobs import CounterfactualJob
-from dtrak_core.methods import costs
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.methods.settings import EmbeddingModel
-from dtrak_core.models import targets
+from dtrak_core.models import descriptions, targets
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.models.known_facts import FACTS
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import build, key_of
 from dtrak_core.ui import address, frame, panels, what_if
-from dtrak_core.ui.counterfactual import choosing, pairing
+from dtrak_core.ui.counterfactual import choosing, offering, pairing
 
 GROUPS = {
     "none": "The top pictures themselves",
@@ -62,7 +61,7 @@ def panel(dataset: Dataset, checkpoint: Checkpoint, finished: Sequence[Compariso
         with place:
             if linked:
                 _answered(checkpoint, finished)
-            form(dataset, checkpoint)
+            form(dataset, checkpoint, finished)
 
 
 def _answered(checkpoint: Checkpoint, finished: Sequence[Comparison]) -> None:
@@ -84,9 +83,9 @@ def _answered(checkpoint: Checkpoint, finished: Sequence[Comparison]) -> None:
             return
 
 
-def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Draw the form whose button starts the job."""
-    count = len(dataset.train.rows)
+def form(dataset: Dataset, checkpoint: Checkpoint, finished: Sequence[Comparison]) -> None:
+    """Draw the form whose button starts the job, or leads to the finished comparison that answers it."""
+    count = descriptions.learned_from(checkpoint, len(dataset.train.rows))
     drawn = choosing.drawn(checkpoint)
     if not drawn:
         frame.undrawn(checkpoint)
@@ -116,7 +115,7 @@ def form(dataset: Dataset, checkpoint: Checkpoint) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _named(dataset, checkpoint)
         _protocol()
-    _offer(dataset, checkpoint, chosen)
+    _offer(dataset, checkpoint, chosen, finished)
 
 
 def _named(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -194,19 +193,17 @@ def _protocol() -> None:
     st.toggle("Also remove the lowest", value=True, key="cf-bottom", persist_state="session")
 
 
-def _offer(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) -> None:
+def _offer(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target], finished: Sequence[Comparison]) -> None:
     """Say what the comparison costs, and draw the button that starts it, where enough is chosen."""
     with panels.reported():
-        # Which encoder can be had matters to no cost, and to ask for it may wait for the network.
-        settings = _settings(dataset, checkpoint, chosen, "efficientnet-lite0")
+        settings = _settings(dataset, checkpoint, chosen, offering.encoder())
         if settings is None:
             st.caption(f"Choose one to {choosing.MOST} targets, a method or contributor, and a number.")
             return
-        number = removals.count_trainings(settings)
-        st.caption(
-            f"{number} trainings, {_cost(dataset, checkpoint, settings)}; stored trainings are not subtracted. "
-            "The job continues when this page is closed."
-        )
+        if offering.led(settings, finished):
+            return
+        price = offering.price(dataset, checkpoint, settings)
+        st.caption(f"{price} The job continues when this page is closed.")
         st.button(
             "Remove, retrain, compare",
             icon=":material/play_arrow:",
@@ -279,11 +276,6 @@ def _settings(
         **targets.together(chosen, usual).drawing(),
     }
     return removals.settings_for(dataset, checkpoint, methods, asked, encoder)
-
-
-def _cost(dataset: Dataset, checkpoint: Checkpoint, settings: CounterfactualSettings) -> str:
-    """Return the cost in words; models are counted as if none were stored, since scores would have to name them."""
-    return costs.sentence(job_costs.of_comparison(dataset, checkpoint, settings, planned=False))
 
 
 def _submit(dataset: Dataset, checkpoint: Checkpoint, chosen: Sequence[Target]) -> None:

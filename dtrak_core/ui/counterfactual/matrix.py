@@ -18,6 +18,7 @@ from dtrak_core.ui.counterfactual import pairing
 # bfloat16, at most 0.27, a quarter of the values by one step and the worst by five. Another training moves 2.4 or more.
 ROUNDING = 0.5
 FORMATS = {"l2": "l2 {:.2f}", "cosine": "cos {:.3f}", "loss_change": "loss {:+.4f}", "latent_l2": "latent {:.2f}"}
+ALWAYS = ("l2", "cosine")  # under each picture, whatever is chosen
 
 
 def show(comparison: Comparison, size: int) -> None:
@@ -59,13 +60,18 @@ def show(comparison: Comparison, size: int) -> None:
 
 
 def _cell(several: Sequence[Entry], arm: str, measure: str, floor: tuple[float, int] | None) -> gallery.Picture | None:
-    """Return the first draw of an arm, with how many of its draws are beyond the floor where there are several."""
+    """Return the first draw of an arm, with how many of its draws are beyond the floor where there are several.
+
+    Pixel l2 and cosine stand under every picture, the measure chosen above them.
+    """
     if not several:
         return None
     entry, removing = several[0], several[0].method != FLOOR
     beyond = [removing and floor is not None and beyond_floor(each, floor[0], measure) for each in several]
-    lines = [FORMATS[measure].format(getattr(entry, measure)).replace("-", "−")]
+    told = dict.fromkeys((measure, *ALWAYS))
+    lines = [FORMATS[one].format(getattr(entry, one)).replace("-", "−") for one in told]
+    spoken = f"{arm}, {entry.target}: {', '.join(lines)}{', beyond the noise floor' if beyond[0] else ''}"
     if removing and floor is not None and len(several) > 1:
         lines.append(f"{sum(beyond)} of {len(several)} beyond")
-    spoken = f"{arm}, {entry.target}: {lines[0]}{', beyond the noise floor' if beyond[0] else ''}"
+        spoken += f", {sum(beyond)} of {len(several)} draws beyond the noise floor"
     return gallery.Picture(pairing.key_of(entry), entry.image, spoken, tuple(lines), outlined=beyond[0])

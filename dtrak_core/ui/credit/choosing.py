@@ -20,7 +20,6 @@ from dtrak_core.ui import address, gallery, linked, panels, tuning
 NAMES = {"contributor": "Contributor", "label": "Label", "family": "Family", "picture": "Single picture"}
 _SEEDS, _PROMPTS, _NEXT = "seeds", "prompts", "_credit_seeds"
 MOST = 100_000  # seeds that a link may name
-SHOWN = 256  # pictures that are chosen by a click; others by their seeds
 
 
 def method() -> Method:
@@ -96,8 +95,9 @@ def pictures(drawn: Sequence[Target]) -> list[Target]:
     if len(prompts) > 1:
         wanted = linked.bound(st.multiselect, "Prompts", prompts, key=_PROMPTS, placeholder="all", width=420)
     asked, seeds = [target for target in drawn if not wanted or target.prompt in wanted], _numbers()
-    shown = asked[:SHOWN]
+    here = next((i for i, target in enumerate(asked) if targets.seed_of(target.id) in seeds), 0)
     with place:
+        shown = gallery.page(asked, "credit-page", here)
         clicked = gallery.grid(
             "choices",
             "Generated pictures; a click takes one in or out",

@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from dtrak_core.methods import crediting
 from dtrak_core.methods.set_credit import Group
 from dtrak_core.ui.charts import words
 
@@ -36,9 +37,9 @@ def shares(groups: Sequence[Group]) -> go.Figure:
         name="share of the credit",
         error_x=error,
         customdata=[group.name for group in listed],
-        text=names,
+        text=[f"{name}: {crediting.percent(g.share)} of the credit" for name, g in zip(names, listed, strict=True)],
         textposition="none",
-        hovertemplate="%{text}: %{x:.1%} of the credit<extra></extra>",
+        hovertemplate="%{text}<extra></extra>",
     )
     shown.add_scatter(
         x=[group.set_share for group in listed],
@@ -47,8 +48,8 @@ def shares(groups: Sequence[Group]) -> go.Figure:
         marker={"symbol": "diamond", "size": 10, "line": {"width": 1.5, "color": "#fff"}},  # it may lie on a bar
         name="share of the training pictures",
         customdata=[group.name for group in listed],
-        text=names,
-        hovertemplate="%{text}: %{x:.1%} of the training pictures<extra></extra>",
+        text=[f"{n}: {crediting.percent(g.set_share)} of the pictures" for n, g in zip(names, listed, strict=True)],
+        hovertemplate="%{text}<extra></extra>",
     )
     shown = _frame(shown, "share").update_xaxes(tickformat=".0%", rangemode="tozero")
     shown.update_yaxes(tickvals=places, ticktext=names)
@@ -56,13 +57,13 @@ def shares(groups: Sequence[Group]) -> go.Figure:
 
 
 def left_out(groups: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Draw what scores predict for removals against what training without them has changed."""
+    """Draw what scores predict for removals against what training without them has changed, both for each picture."""
     shown = go.Figure()
     for name, symbol, rows in (("groups", "circle", groups), ("Random", "x", random)):
         if rows:
             shown.add_scatter(
-                x=[row["predicted"] for row in rows],
-                y=[row["measured"] for row in rows],
+                x=[row["predicted_each"] for row in rows],
+                y=[row["measured_each"] for row in rows],
                 mode="markers",
                 name=name,
                 marker={"size": 10, "symbol": symbol},
@@ -70,8 +71,10 @@ def left_out(groups: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, 
                 hovertemplate="%{text}<extra></extra>",
             )
     shown.add_hline(y=0, line_width=1, line_color="gray")
-    shown = _frame(shown, "predicted: summed scores, mean over the pictures (the method's own scale)")
-    return shown.update_layout(yaxis_title="measured change of the loss", height=340, hovermode="closest")
+    shown = _frame(shown, "predicted for each picture left out: its mean score (the method's own scale)")
+    return shown.update_layout(
+        yaxis_title="measured change of the loss<br>for each picture left out", height=340, hovermode="closest"
+    )
 
 
 def _short(name: str) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dtrak_core import store
 from dtrak_core.counterfactual import comparisons, credits
-from dtrak_core.methods import credit_page, crediting, scores, set_words
+from dtrak_core.methods import credit_page, crediting, making, scores, set_words
 from dtrak_core.methods.credit_sheet import Sheet
 from dtrak_core.methods.plans import Plan
 from dtrak_core.methods.set_credit import By, Group
@@ -80,10 +80,13 @@ def closer(sheet: Sheet) -> None:
         on_select="rerun",
         selection_mode="single-row",
         height=min(38 + 35 * len(rows), 430),
+        alt=f"Share of {sheet.label}'s credit by {sheet.credit.by}, beside share of the training pictures",
     )
     places = chosen["selection"]["rows"] if chosen else []
     _newly("table", [listed[place].name for place in places[:1] if place < len(listed)])
-    st.caption(set_words.protocol(sheet.credit))
+    count = len(sheet.credit.groups)
+    more = f" The {LISTED} largest of {count:,}; the files hold all." if count > LISTED else ""
+    st.caption(f"{set_words.protocol(sheet.credit)}{more}")
     st.header("Look closer")
     names = [group.name for group in listed]
     if st.session_state.get(_WHO) not in names:  # of another grouping; the link may say who
@@ -149,7 +152,7 @@ def keep(sheet: Sheet) -> None:
         "damping": "" if made.damping is None else f"{made.damping:.3g}",
         "effective rank": "" if made.effective_rank is None else f"{made.effective_rank:,.0f}",
     }
-    panels.strip(facts)
+    panels.strip(facts | making.of_scores(made.provenance))
     if sheet.terms:
         st.caption(panels.plain(sheet.terms))
 

@@ -15,7 +15,6 @@ from dtrak_core.methods.doctor import Check, Suspects
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import computing, gallery, linked, panels, taking
 
-SHOWN = 48
 SHARE = 0.1  # of the training set, that one button takes
 
 
@@ -62,14 +61,14 @@ def _found(chosen: Check, about: tuple[str, ...], _dataset: Dataset, _checkpoint
 
 
 def choose(some: Suspects, dataset: Dataset, before: list[int]) -> None:
-    """Draw the first pictures; a click takes one, or leaves it again."""
+    """Draw the pictures, a page at a time; a click takes one, or leaves it again."""
     st.write(panels.plain(doctor_sheet.sentence(some, dataset)))
-    first = _in_pairs(some)
+    shown = gallery.page(_in_pairs(some), f"suspects-page-{some.check}")
     clicked = gallery.grid(
         "suspects",
         f"{doctor.ABOUT[some.check].title}, the most suspicious first; a click takes one or leaves it",
-        [_picture(some, index, dataset) for index in first],
-        chosen=[str(index) for index in first if index in before],
+        [_picture(some, index, dataset) for index in shown],
+        chosen=[str(index) for index in shown if index in before],
         cell=72,
         action="choose",
     )
@@ -87,13 +86,13 @@ def choose(some: Suspects, dataset: Dataset, before: list[int]) -> None:
 
 
 def _in_pairs(some: Suspects) -> list[int]:
-    """Return the first pictures, each followed by the one beside which it lies, where the check is of pairs."""
+    """Return all pictures in order, each followed by the one beside which it lies, where the check is of pairs."""
     if some.partner is None:
-        return [int(index) for index in some.order[:SHOWN]]
+        return [int(index) for index in some.order]
     found: dict[int, None] = {}
-    for index in some.order[:SHOWN].tolist():
+    for index in some.order.tolist():
         found |= {int(one): None for one in (index, some.partner[index]) if one >= 0}
-    return list(found)[:SHOWN]
+    return list(found)
 
 
 def _picture(some: Suspects, index: int, dataset: Dataset) -> gallery.Picture:

@@ -15,8 +15,6 @@ from dtrak_core.methods.doctor import Suspects
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import address, frame, keeping, panels
 
-LISTED = 20  # earlier trials in the table
-
 
 def show(dataset: Dataset, checkpoint: Checkpoint, taken: list[int]) -> None:
     """Draw what can be asked of the taken pictures, and what earlier trials have said."""
@@ -75,16 +73,18 @@ def _table(known: list[Trial]) -> None:
             "p": one.p,
             "Pictures": ranges_of(one.settings.removed),
         }
-        for one in known[:LISTED]
+        for one in known[: doctor_sheet.LISTED]
     ]
-    st.dataframe(rows, hide_index=True, column_config={
+    alt = "Trainings without some pictures: change of the held-out loss, beside random ones"
+    st.dataframe(rows, hide_index=True, alt=alt, column_config={
         name: st.column_config.NumberColumn(format="%+.5f") for name in ("Change of the loss", "Random, least",
         "Random, most")
     })  # fmt: skip
-    st.caption("Trainings without some pictures; the loss is over held-out pictures, and larger is worse.")
+    more = f" The newest {doctor_sheet.LISTED} of {len(known):,}." if len(known) > doctor_sheet.LISTED else ""
+    st.caption(f"Trainings without some pictures; the loss is over held-out pictures, and larger is worse.{more}")
 
 
 def keep(some: Suspects, dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Offer the answer as files."""
-    told = doctor_sheet.sheet([some], dataset, checkpoint, trials.listing(dataset, checkpoint)[:LISTED])
+    told = doctor_sheet.sheet([some], dataset, checkpoint)
     keeping.files(told, doctor_sheet.WRITERS, f"doctor-{dataset.name}-{some.check}", "doctor")

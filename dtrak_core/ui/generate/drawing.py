@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import streamlit as st
 
 from dtrak_core import store
@@ -168,9 +166,7 @@ def _pictures(checkpoint: Checkpoint) -> None:
     st.caption(f"{counted(len(found), 'picture')}. Click one to see which training pictures made it.")
     # Those that are chosen above stand first: they are what was just asked for.
     found.sort(key=lambda t: not _asked(t, chosen))
-    pages = math.ceil(len(found) / PER_PAGE)
-    page = min(st.pagination(pages, key="drawn-page"), pages) if pages > 1 else 1
-    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    shown = gallery.page(found, "drawn-page", most=PER_PAGE)
     pictures = [gallery.Picture(t.mark, t.image, f"Explain the picture of {t.caption}", _under(t)) for t in shown]
     ways = gallery.Ways(frame.ATTRIBUTION, {t.mark: named.leading(frame.ATTRIBUTION, t) for t in shown})
     gallery.grid("drawn", "Generated pictures", pictures, cell=80, ways=ways)

@@ -41,6 +41,7 @@ def panel() -> None:
         ],
         hide_index=True,
         width="stretch",
+        alt="The cache by kind: entries and size",
     )
     names = [row["kind"] for row in kinds]
     kind = linked.bound(st.selectbox, "Entries of", names, key="kind")
@@ -64,6 +65,7 @@ def _entries(kind: str, rows: list[dict[str, Any]]) -> None:
         ],
         hide_index=True,
         width="stretch",
+        alt=f"The entries of {kind}: name, size and date",
     )
     mine = {row["key"]: row for row in rows if not row["shipped"]}
     if not mine:
@@ -137,6 +139,7 @@ def _limit(own: int, shipped: int) -> None:
                 ],
                 hide_index=True,
                 width="stretch",
+                alt="What was deleted for the limit",
             )
 
 

@@ -65,12 +65,10 @@ def show(dataset: Dataset, checkpoint: Checkpoint | None, indices: Sequence[int]
 
 
 def _pictures(dataset: Dataset, indices: Sequence[int]) -> None:
-    pages = -(-len(indices) // PAGE)
-    page = min(st.pagination(pages, key="map-page"), pages) if pages > 1 else 1
     called = set_credit.names_of(dataset.train.rows, "picture")
     listed = [
         gallery.Picture(str(i), dataset.train.images[i], f"Look at training picture {called[i]}", (called[i],))
-        for i in indices[(page - 1) * PAGE : page * PAGE]
+        for i in gallery.page(indices, "map-page", most=PAGE)
     ]
     clicked = gallery.grid("map-chosen", "Chosen training pictures; a click opens one", listed, cell=60)
     if clicked is not None:

@@ -49,7 +49,7 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
     ranks = {method: tuning.usual_rank(methods.METHODS[method], checkpoint) for method in METHODS}
     answer = answers.ask(Question(dataset, checkpoint, shown), list(METHODS), ranks)
     listed = [
-        replace(rows.row(found, dataset, (COLUMNS, 0), note=False), note=f"{found.label} {METHODS[found.method]}.")
+        replace(rows.row(found, dataset, (COLUMNS, 0)), note=f"{found.label} {METHODS[found.method]}.")
         for found in answer.rankings
     ]
     label = f"Training pictures behind {shown.caption or shown.id}"
@@ -72,7 +72,8 @@ def show(dataset: Dataset, checkpoint: Checkpoint) -> list[Ranking]:
                 frame.COUNTERFACTUAL, label="See what it becomes without them", icon=":material/compare:",
                 query_params=address.leading(frame.COUNTERFACTUAL) | {"comparison": key, "row": shown.id},
             )  # fmt: skip
-    st.caption("Or choose another picture that the model drew:")
+    more = f" (the first {OTHERS} of {len(drawn):,}; Attribution shows all)" if len(drawn) > OTHERS else ""
+    st.caption(f"Or choose another picture that the model drew{more}:")
     listed_first = sorted(drawn, key=lambda t: t.id != named.FIRST)[:OTHERS]
     pictures = [gallery.Picture(t.mark, t.image, f"Show the picture of {t.caption}") for t in listed_first]
     chosen = gallery.grid("others", "Other generated pictures", pictures, chosen=shown.mark, cell=40, action="choose")
