@@ -22,7 +22,7 @@ from dtrak_core.errors import SettingsError
 from dtrak_core.features import batches, draws, kernel, projected
 from dtrak_core.features.features import projectors_of
 from dtrak_core.features.model_outputs import Output
-from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings, target_name
 from dtrak_core.methods import agreement, fader_scores, gradient_scores
 from dtrak_core.methods.families import family_of
 from dtrak_core.methods.gradient_scores import Scored
@@ -95,7 +95,7 @@ def compute(
         (train.images, [f"train:{i}" for i in range(rows)], [denoiser.told(row) for row in train.rows]),
         (
             np.stack([t.image for t in targets]),
-            [draws.target_name(t.id) for t in targets],
+            [target_name(t.id) for t in targets],
             [denoiser.told(t.row) for t in targets],
         ),
     ):

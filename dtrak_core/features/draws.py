@@ -59,7 +59,7 @@ def noise(noise_seed: int, sample_id: str, draws: Sequence[int] | np.ndarray, sh
 
     Args:
         noise_seed: Seed of the whole noise family.
-        sample_id: `train:17` for a training example; for a target see `target_name`.
+        sample_id: `train:17` for a training example; for a target see `settings.target_name`.
         draws: Draw numbers, length T.
         shape: Shape of one noise, in the network's space (C, H, W).
 
@@ -71,20 +71,6 @@ def noise(noise_seed: int, sample_id: str, draws: Sequence[int] | np.ndarray, sh
         text = f"noise/{noise_seed}/{sample_id}/{int(draw)}"
         stream(text).standard_normal(out=row, dtype=np.float32)
     return out
-
-
-def target_name(target_id: str) -> str:
-    """Return what a target's noise is named by: its id, but for a training picture, which is drawn for anew.
-
-    Noise that a training picture as a target shared with its own training feature would be in the product of these
-    two and in no other, and make what it says of itself several times too large.
-    """
-    return f"target/{target_id}" if drawn_anew(target_id) else target_id
-
-
-def drawn_anew(target_id: str) -> bool:
-    """Say whether a target is a training picture, whose noise is another than that of its training feature."""
-    return target_id.startswith("train:")
 
 
 def stream(name: str) -> np.random.Generator:

@@ -28,6 +28,7 @@ from dtrak_core.features.settings import (
     nth_seed,
     own_side,
     target_gradients,
+    target_name,
     trajectory_of,
 )
 from dtrak_core.models import sampling
@@ -184,7 +185,7 @@ def _of_targets(
 ) -> np.ndarray:
     """Return the mean of targets' features (M, K) over noise seeds; `on_progress` counts gradients."""
     images = np.stack([target.image for target in targets])
-    ids, told = [draws.target_name(target.id) for target in targets], [denoiser.told(target.row) for target in targets]
+    ids, told = [target_name(target.id) for target in targets], [denoiser.told(target.row) for target in targets]
     total, each = np.zeros(()), settings.num_timesteps
     for number in range(seeds):
 

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from dtrak_core import store
 from dtrak_core.errors import SettingsError
-from dtrak_core.features import draws
 from dtrak_core.models.settings import DIFFUSION_STEPS, Sampled, SampleSettings, even_grid
 from dtrak_core.models.targets import Target
 from dtrak_core.settings import Digest, Seed, Settings
@@ -135,8 +134,22 @@ class TargetFeatureSettings(TargetSide):
 def feature_target(features: FeatureSettings, target: Target, side: TargetSide) -> TargetFeatureSettings:
     """Return the settings under which a target's feature is stored."""
     seeds = 1 if side.trajectory else noise_seeds(features)
-    shared = {"features": features, "noise_seeds": seeds, "drawn_anew": draws.drawn_anew(target.id)}
+    shared = {"features": features, "noise_seeds": seeds, "drawn_anew": drawn_anew(target.id)}
     return TargetFeatureSettings(target=target.id, pixels=target.pixels, **shared, **side.model_dump())
+
+
+def drawn_anew(target_id: str) -> bool:
+    """Say whether a target is a training picture, whose noise is another than that of its training feature."""
+    return target_id.startswith("train:")
+
+
+def target_name(target_id: str) -> str:
+    """Return what a target's noise is named by: its id, but for a training picture, which is drawn for anew.
+
+    Noise that a training picture as a target shared with its own training feature would be in the product of these
+    two and in no other, and make what it says of itself several times too large.
+    """
+    return f"target/{target_id}" if drawn_anew(target_id) else target_id
 
 
 def target_gradients(settings: TargetFeatureSettings, target: Target) -> int:

@@ -30,7 +30,7 @@ from dtrak_core import store
 from dtrak_core.datasets.catalogue import Dataset
 from dtrak_core.features import draws, model_outputs
 from dtrak_core.features.gradients import draws_for, per_example_gradients, pictures_per_batch, watched
-from dtrak_core.features.settings import FeatureSettings
+from dtrak_core.features.settings import FeatureSettings, target_name
 from dtrak_core.methods.settings import InfluenceSettings, influence_at_once, influence_settings
 from dtrak_core.models.denoiser import Denoiser, tracked_parameters
 from dtrak_core.models.targets import Target
@@ -116,7 +116,7 @@ def influence(
 
     own = gradients(
         np.stack([t.image for t in targets]),
-        [draws.target_name(t.id) for t in targets],
+        [target_name(t.id) for t in targets],
         [denoiser.told(t.row) for t in targets],
     )
     directions = torch.cat([preconditioned(part, layers, settings.damping) for part in own])

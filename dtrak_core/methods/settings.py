@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dtrak_core.features import draws
+from dtrak_core.features.settings import drawn_anew
 from dtrak_core.models.settings import DIFFUSION_STEPS, EvenGrid, Prediction
 from dtrak_core.settings import Digest, Seed, Settings
 
@@ -70,7 +70,7 @@ def influence_settings(
         pixels=pixels,
         num_timesteps=max(n for n in range(1, min(usual, length) + 1) if DIFFUSION_STEPS % n == 0),
         weighted=prediction == "sample",
-        drawn_anew=draws.drawn_anew(target),
+        drawn_anew=drawn_anew(target),
     )
 
 

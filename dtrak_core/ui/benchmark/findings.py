@@ -17,12 +17,11 @@ from dtrak_core.methods.gradient_scores import RANK_SHARES
 from dtrak_core.methods.methods import METHODS
 from dtrak_core.models import checkpoints
 from dtrak_core.ui import linked, panels, plotting, questions
-from dtrak_core.ui.benchmark import benchmark_charts, claims, damping_curves, finding_words, spending
+from dtrak_core.ui.benchmark import benchmark_charts, chart_places, claims, damping_curves, finding_words, spending
 from dtrak_core.ui.benchmark.benchmark_charts import Line
 from dtrak_core.ui.questions import Question
 
 OWN, BEST = "method's own", "best by LDS"
-COLUMNS = ("functions", "mixtures", "weights")  # whose points have no order
 
 
 @dataclass(frozen=True)
@@ -85,19 +84,6 @@ FINDINGS: Mapping[str, Finding] = {
     ),
 }
 APART: Mapping[str, Callable[[Question, str], None]] = {"damping": damping_curves.show, "cost": spending.show}
-OUTPUT_NAMES = {
-    "loss": "loss (TRAK)",
-    "elbo": "weighted loss",
-    "squared-output": "squared output (D-TRAK)",
-    "mean-output": "mean output",
-    "l1-norm": "l1 norm",
-    "l2-norm": "l2 norm",
-    "linf-norm": "largest entry",
-    "squared-noise": "squared noise that it means",
-    "squared-clean": "squared picture that it means",
-    "mean-noise": "mean noise that it means",
-    "mean-clean": "mean picture that it means",
-}
 
 
 def show(question: Question) -> None:
@@ -176,22 +162,25 @@ def _chart(
     chosen: str, heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, kind: str, damping: str
 ) -> None:
     finding = FINDINGS[chosen]
-    if chosen in COLUMNS:
+    if chosen in chart_places.COLUMNS:
         names: dict[str, None] = {}
         groups: dict[str, list[float]] = {}
         for train, line in heights.items():
-            label = _line(chosen, train) or kind
+            label = chart_places.line(chosen, train) or kind
             groups[label] = [height for _, height in line]
             for recipe, _ in line:
                 output = recipe.target_output if chosen == "mixtures" else recipe.model_output
-                names[OUTPUT_NAMES[output or "loss"]] = None
+                names[chart_places.OUTPUT_NAMES[output or "loss"]] = None
         shown = benchmark_charts.columns(list(names), groups)
         _drawn(shown.update_xaxes(title="target's side" if chosen == "mixtures" else ""), chosen, groups)
         return
     turned: dict[str, Line] = {}
     for name, line in heights.items():
         label = METHODS[name].label if name in METHODS else name
-        turned[label] = ([_place(chosen, recipe, question) for recipe, _ in line], [height for _, height in line])
+        turned[label] = (
+            [chart_places.place(chosen, recipe, question) for recipe, _ in line],
+            [height for _, height in line],
+        )
     shown = benchmark_charts.lines(turned, finding.axis, paper=_paper(kind) if chosen == "timesteps" else None)
     if chosen in ("timesteps", "dimension"):
         places = sorted({place for places, _ in turned.values() for place in places})
@@ -214,16 +203,19 @@ def _told(
             assert recipe.features is not None
             value = questions.evaluated(found, question, kind, _slot(found, question, kind, damping))
             points.append(
-                (recipe, finding_words.Point(_where(chosen, recipe, question), height, value.low, value.high))
+                (
+                    recipe,
+                    finding_words.Point(chart_places.where(chosen, recipe, question), height, value.low, value.high),
+                )
             )
             steps.add(recipe.features.num_timesteps)
             made.append(making.of_features(recipes.features_of(recipe) or recipe.features))
-        if chosen in COLUMNS and points:
-            side = f"{_line(chosen, name)}: " if name else ""
+        if chosen in chart_places.COLUMNS and points:
+            side = f"{chart_places.line(chosen, name)}: " if name else ""
             lines.append(side + finding_words.compare([(point.place, point) for _, point in points]))
         elif points:
             label = METHODS[name].label if name in METHODS else name
-            ordered = sorted(points, key=lambda one: _place(chosen, one[0], question))
+            ordered = sorted(points, key=lambda one: chart_places.place(chosen, one[0], question))
             lines.append(finding_words.trend(label, [point for _, point in ordered]))
     counts = f"{min(steps)} to {max(steps)}" if len(steps) > 1 else str(*steps)
     st.markdown(panels.plain(f"Here, {kind} targets, {counts} timesteps, damping {damping}: {'; '.join(lines)}."))
@@ -239,21 +231,6 @@ def _slot(predicted: Predictions, question: Question, kind: str, damping: str) -
     if damping == BEST:
         return int(predictions.curve(predicted, question.known, question.measured, standings.KINDS[kind]).argmax())
     return [f"{share:.0%}" for share in predicted.shares].index(damping)
-
-
-def _where(chosen: str, recipe: Recipe, question: Question) -> str:
-    """Return in words where a recipe stands on its chart."""
-    if chosen in COLUMNS:
-        output = recipe.target_output if chosen == "mixtures" else recipe.model_output
-        return OUTPUT_NAMES[output or "loss"]
-    place = _place(chosen, recipe, question)
-    unit = {"eta": "η = {:g}", "timesteps": "{:g} timestep{s}", "dimension": "{:,.0f} dimensions"}
-    return unit.get(chosen, "{:g} % of the training").format(place, s="" if place == 1 else "s")
-
-
-def _line(chosen: str, name: str) -> str:
-    """Return in words what a group of columns has in common, nothing where there is one group."""
-    return f"training side {OUTPUT_NAMES[name]}" if chosen == "mixtures" else name
 
 
 def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question, damping: str) -> None:
@@ -273,21 +250,6 @@ def _point(heights: Mapping[str, list[tuple[Recipe, float]]], question: Question
         told += " Below, the 95 % interval over subsets." if interval else ""
         name = f"LDS at η = {eta:g}, {words} targets"
         column.metric(name, f"{value.mean:.3f}", interval, delta_color="off", delta_arrow="off", help=told)
-
-
-def _place(chosen: str, recipe: Recipe, question: Question) -> float:
-    """Return where a recipe stands on the chart's horizontal axis."""
-    assert recipe.features is not None
-    match chosen:
-        case "eta":
-            return recipe.eta
-        case "timesteps":
-            return recipe.features.num_timesteps
-        case "dimension":
-            return recipe.features.proj_dim
-        case _:
-            kept = checkpoints.of_run(question.checkpoint.run)
-            return next(one.share for one in kept if one.digest == recipe.features.checkpoint)
 
 
 def _paper(kind: str) -> dict[str, Line]:
