@@ -33,7 +33,7 @@ def test_a_removal_is_compared_with_random_ones_of_its_own_size_alone() -> None:
     told = compared(removals, values, seeds=(43, 44))
     assert comparisons.taken(told) == "3, 9"
     assert comparisons.protocol(told, 3, 1200) == (
-        "Removed: 3, 9 of 1,200 training pictures (0.2 % to 0.8 %). 6 targets, 24 models without random pictures, "
+        "Removed: 3, 9 of 1,200 training pictures (0.25 % to 0.75 %). 6 targets, 24 models without random pictures, "
         "training seeds 43-44."
     )
     begun = dataclasses.replace(told, entries=told.entries[:6])
