@@ -1,8 +1,7 @@
 """Target samples: the pictures that attribution explains. No torch here.
 
-A target is generated (`seed:3`), held out (`held-out:7`), a training example (`train:12`) or
-the user's own (`upload:<digest>`). Its id names it in links and on the command line; the
-digest of its pixels ties its features to the very picture.
+A target is generated (`seed:3`), held out (`held-out:7`), a training example (`train:12`) or the user's own
+(`upload:<digest>`). Its id names it in links and on the command line; the digest of its pixels ties its features to it.
 """
 
 from __future__ import annotations
@@ -54,8 +53,7 @@ class Target:
     @property
     def called(self) -> str:
         """Return what it is called in a sentence: `seed 3`, `held-out picture 7`, `training picture 12`."""
-        kind, _, number = self.id.partition(":")
-        return "your picture" if kind == "upload" else f"{_KINDS[kind]} {number}"
+        return in_words(self.id)
 
     @property
     def mark(self) -> str:
@@ -69,10 +67,7 @@ class Target:
 
 
 def drawing_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings that a generated picture was drawn with; nothing for a picture of a dataset.
-
-    A user's table may have a column of this name: what tables tell is text.
-    """
+    """Return the settings a generated picture was drawn with; nothing for others, whose table may have such a text."""
     settings = row.get("settings")
     return settings if isinstance(settings, Mapping) else {}
 
@@ -102,6 +97,12 @@ def samples(checkpoint: str, sampled: Sampled | None = None, among: Sequence[Tar
     """
     way, found = sampled or own_way(checkpoint), drawn(checkpoint) if among is None else among
     return sorted((one for one in found if _alike(one.sampled, seed_of(one.id), way)), key=lambda t: seed_of(t.id))
+
+
+def in_words(target_id: str) -> str:
+    """Return what the target of an id is called in a sentence."""
+    kind, _, number = target_id.partition(":")
+    return "your picture" if kind == "upload" else f"{_KINDS[kind]} {number}"
 
 
 def drawn(checkpoint: str) -> list[Target]:

@@ -12,6 +12,7 @@ from dtrak_core.lds.recipes import Recipe
 from dtrak_core.methods import agreement
 from dtrak_core.methods.agreement import Rows
 from dtrak_core.methods.methods import METHODS
+from dtrak_core.models import targets
 from dtrak_core.ui import example, gallery, linked, panels, plotting, questions
 from dtrak_core.ui.benchmark import benchmark_charts
 from dtrak_core.ui.gallery import Picture
@@ -38,7 +39,7 @@ def one_target(question: Question) -> None:
         "benchmark_targets",
         "Targets",
         [
-            Picture(name, found[name], f"Target {name}", ())
+            Picture(name, found[name], f"Target {targets.in_words(name)}", ())
             for name in gallery.page(names, f"benchmark-page-{kind}", names.index(chosen))
         ],
         chosen=chosen,
@@ -65,7 +66,8 @@ def one_target(question: Question) -> None:
     correlation = float(statistics.spearman(ranks[:, None], losses[:, None])[0])
     picture, chart = st.columns([1, 3])
     with picture:
-        gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], chosen, (chosen,))], cell=140)
+        words = targets.in_words(chosen)
+        gallery.grid("benchmark_target", "Target", [Picture(chosen, found[chosen], words, (words,))], cell=140)
         told = f"Of predicted and measured ranks over {counted(len(losses), 'subset')}: 1 is best, 0 is chance."
         st.metric("Spearman correlation", f"{correlation:+.3f}".replace("-", "−"), help=told)
     with chart:
