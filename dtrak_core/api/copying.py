@@ -11,15 +11,7 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import (
-    Wanted,
-    all_drawn,
-    chosen_checkpoint,
-    chosen_dataset,
-    chosen_targets,
-    chosen_way,
-    first_of_each,
-)
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, each_once
 from dtrak_core.counterfactual import comparisons, copy_sheet
 from dtrak_core.counterfactual.copy_sheet import Sheet
 from dtrak_core.datasets.catalogue import Dataset
@@ -111,11 +103,7 @@ def copies(
     model = chosen_checkpoint(checkpoint, of)
     if space not in near_copies.SPACES:
         raise SettingsError(f"'{space}' is no space. Take one of {', '.join(near_copies.SPACES)}.")
-    if targets is None:
-        wanted = all_drawn(of, model, sampled)
-    else:
-        named = chosen_targets(targets, of, model, chosen_way(sampled, of, model), engine, progress)
-        wanted = [named[place] for place in first_of_each(named)]
+    wanted = each_once(targets, of, model, sampled, engine, progress)
     if (plan := near_copies.plan_of(space, of, model, wanted)) is not None and plan.missing:
         explaining.compute(plan, None, engine, progress)
     found = near_copies.find(space, of, model, wanted)

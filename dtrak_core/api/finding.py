@@ -11,15 +11,7 @@ from typing import Any
 from dtrak_core import store
 from dtrak_core.amounts import counted
 from dtrak_core.api import explaining, showing
-from dtrak_core.api.inputs import (
-    Wanted,
-    all_drawn,
-    chosen_checkpoint,
-    chosen_dataset,
-    chosen_targets,
-    chosen_way,
-    first_of_each,
-)
+from dtrak_core.api.inputs import Wanted, chosen_checkpoint, chosen_dataset, chosen_targets, chosen_way, each_once
 from dtrak_core.counterfactual import comparisons, work_sheet
 from dtrak_core.counterfactual.copy_sheet import name_of
 from dtrak_core.counterfactual.work_sheet import Sheet
@@ -136,11 +128,7 @@ def find_work(
     told = work_sheet.sheet([works.find(of, by, each) for each in own], members, of, by)
     if not told.members:
         return FoundWorks(told)
-    if targets is None:
-        explained = all_drawn(of, by, sampled)
-    else:
-        named = chosen_targets(targets, of, by, how, engine, progress)
-        explained = [named[place] for place in first_of_each(named)]
+    explained = each_once(targets, of, by, sampled, engine, progress)
     base = defaults.base_for(of.digest, by.digest, one, {})
     plan = scores.resolve(one, of, by.digest, explained, base)
     if plan.missing:

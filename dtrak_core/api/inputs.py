@@ -210,6 +210,16 @@ def first_of_each(targets: Sequence[Target]) -> list[int]:
     return list(places.values())
 
 
+def each_once(
+    given: Wanted | Sequence[Wanted] | None, of: Dataset, by: Checkpoint, way: Sampled | None, engine: bool, shown: bool
+) -> list[Target]:
+    """Return each target once, as `chosen_targets` does; all that were drawn where none are named (`all_drawn`)."""
+    if given is None:
+        return all_drawn(of, by, way)
+    found = chosen_targets(given, of, by, chosen_way(way, of, by), engine, shown)
+    return [found[place] for place in first_of_each(found)]
+
+
 def chosen_targets(
     wanted: Wanted | Sequence[Wanted], of: Dataset, by: Checkpoint | None, sampled: Sampled, engine: bool, shown: bool
 ) -> list[Target]:
