@@ -179,7 +179,7 @@ def test_the_strip_tells_what_made_a_comparison(
     assert strip == (
         f"Dataset {small[0].name} ({small[0].digest}) · checkpoint {small[1].name} ({small[1].digest}) · comparison "
         f"{kept.key} · sampler DDIM 50 · taking over at τ 700 · encoder efficientnet-lite0 · model output "
-        "squared-output, loss · timesteps 10 (uniform) · projection sparse to 128 · noise seed 0 · projection seed 42 "
+        "squared-output; loss · timesteps 10 (uniform) · noise seed 0 · projection sparse to 128 · projection seed 42 "
         f"· stored as float32 · made {facts['date'][:10]} · size {panels.size(facts['bytes'])} · with version "
         f"{facts['versions']['dtrak-studio']}"
     )

@@ -14,6 +14,7 @@ from dtrak_core.counterfactual.comparisons import Comparison
 from dtrak_core.counterfactual.entries import LATENT_L2, label
 from dtrak_core.counterfactual.removals import IDENTITY
 from dtrak_core.datasets.catalogue import Dataset
+from dtrak_core.methods import making
 from dtrak_core.models.checkpoints import Checkpoint
 from dtrak_core.ui import linked, panels, plotting
 from dtrak_core.ui.counterfactual import comparison_charts, listed, matrix, pairing, verdict
@@ -181,17 +182,9 @@ def _exports(comparison: Comparison, dataset: Dataset, size: int) -> None:
 def _provenance(comparison: Comparison, dataset: Dataset, checkpoint: Checkpoint) -> None:
     """Show in small print what made a comparison; features of several kinds are told together, each value once."""
     settings, made = comparison.settings, store.find("comparisons", comparison.key)
-    told: dict[str, list[object]] = {}
+    told: dict[str, list[str]] = {}
     for one in settings.features:
-        kept = "" if one.projection == "none" else f" to {one.proj_dim:,}"
-        for name, value in {
-            "model output": one.model_output,
-            "timesteps": f"{one.num_timesteps} ({one.timestep_strategy})",
-            "projection": f"{one.projection}{kept}",
-            "noise seed": one.noise_seed,
-            "projection seed": one.proj_seed,
-            "stored as": one.storage,
-        }.items():
+        for name, value in making.of_features(one).items():
             told.setdefault(name, []).append(value)
     panels.strip(
         {
@@ -201,7 +194,7 @@ def _provenance(comparison: Comparison, dataset: Dataset, checkpoint: Checkpoint
             "sampler": f"{settings.sampler.upper()} {settings.sampling_steps}",
             "taking over at τ": f"{settings.take_over:,}",
             "encoder": settings.encoder,
-            **{name: ", ".join(map(str, dict.fromkeys(values))) for name, values in told.items()},
+            **{name: "; ".join(dict.fromkeys(values)) for name, values in told.items()},
             **(panels.made(made) if made is not None else {}),
         }
     )
